@@ -1,0 +1,3 @@
+"""autofit: finds the fastest fine-tuning configuration that fits, and trains with it."""
+
+__version__ = "0.1.0"

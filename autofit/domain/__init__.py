@@ -1,0 +1,1 @@
+"""The words of autofit as frozen values; standard library only."""

@@ -1,0 +1,95 @@
+"""Domain values to JSON-ready values and back: dataclasses, enums, tuples, optionals and tagged unions.
+
+A dataclass that stands in a union is written with its class name under "type"; decoding never runs code from the data.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def encode(value: object) -> Any:
+    """`value` as dicts, lists, strings, numbers, booleans and None."""
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        body = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+        return {"type": type(value).__name__, **body}
+    if isinstance(value, (tuple, list)):
+        return [encode(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"cannot encode {type(value).__name__}")
+
+
+def decode(kind: type[T], value: Any) -> T:
+    """The `kind` that `encode` wrote; ValueError names the field that does not fit. Unknown fields are ignored."""
+    return cast(T, _decode(kind, value, kind.__name__ if isinstance(kind, type) else "value"))
+
+
+def decode_union(union: Any, value: Any) -> Any:
+    """Like `decode`, for a `Union[...]` of dataclasses such as Outcome."""
+    return _decode(union, value, "value")
+
+
+@lru_cache(maxsize=None)
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _decode_member(get_args(kind), value, where)
+    if origin is tuple:
+        return _decode_tuple(get_args(kind), value, where)
+    if is_dataclass(kind):
+        return _decode_dataclass(cast(type, kind), value, where)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: expected {kind.__name__}, found {value!r}")
+    return value
+
+
+def _decode_member(members: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in members:
+        return None
+    kinds = [member for member in members if member is not type(None)]
+    if len(kinds) == 1:
+        return _decode(kinds[0], value, where)
+    tag = value.get("type") if isinstance(value, dict) else None
+    for kind in kinds:
+        if kind.__name__ == tag:
+            return _decode(kind, value, where)
+    raise ValueError(f"{where}: unknown kind {tag!r}")
+
+
+def _decode_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: expected a list, found {value!r}")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    return tuple(_decode(kind, item, where) for kind, item in zip(arguments, value, strict=True))
+
+
+def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, found {value!r}")
+    hints = _hints(kind)
+    known = {field.name for field in fields(kind) if field.init}
+    body = {name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items() if name in known}
+    try:
+        return kind(**body)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,0 +1,25 @@
+"""What goes wrong on the user's side, each with a sentence that says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class AutofitError(Exception):
+    """Expected failure; the message is shown as it is. Exit code 1 unless a subclass says otherwise."""
+
+    exit_code = 1
+
+
+class UsageError(AutofitError):
+    """The command, the data, the model or a folder is not usable as given. Exit code 2."""
+
+    exit_code = 2
+
+
+class TrainingFailed(AutofitError):
+    """The full run ended before its end. Exit code 1."""
+
+
+class InternalError(AutofitError):
+    """Our own bug, seen where nobody could have done better. Exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,120 @@
+"""What happens during a run, as the screen hears of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Union
+
+from .hardware import Hardware
+from .ladder import Ladder
+from .model import ModelShape
+from .outcome import Phase
+from .request import Request
+from .strategy import Strategy
+from .trial import Choice, GiveUp, Trial
+from .workload import DataProfile
+
+
+@dataclass(frozen=True)
+class MachineSeen:
+    hardware: Hardware
+
+
+@dataclass(frozen=True)
+class ModelRead:
+    shape: ModelShape
+
+
+@dataclass(frozen=True)
+class DataRead:
+    request: Request
+    profile: DataProfile
+
+
+@dataclass(frozen=True)
+class LadderBuilt:
+    ladder: Ladder
+
+
+@dataclass(frozen=True)
+class ProbeStarted:
+    strategy: Strategy
+    why: str
+
+
+@dataclass(frozen=True)
+class ProbeBeat:
+    strategy: Strategy
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    trial: Trial
+    is_remembered: bool = False  # read back from the run folder, not probed now
+
+
+@dataclass(frozen=True)
+class Chosen:
+    choice: Choice
+    decided_s: float
+    probe_count: int
+    is_remembered: bool = False
+
+
+@dataclass(frozen=True)
+class GaveUp:
+    action: GiveUp
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    strategy: Strategy
+    resumed_from: str | None
+    log_path: str
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    step: int
+    step_count: int
+    loss: float | None
+    tokens_per_s: float | None
+    peak_device_bytes: int | None
+    left_s: float | None
+    saved_step: int | None = None
+    eval_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingEnded:
+    """What the full run measured; speeds leave out the first steps, evaluations and saves, as the probe does."""
+
+    model_path: str
+    merged_path: str | None
+    step_count: int
+    first_loss: float | None
+    last_loss: float | None
+    tokens_per_s: float | None
+    peak_device_bytes: int
+    peak_host_bytes: int
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence that people should see."""
+
+    text: str
+
+
+Event = Union[
+    MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeBeat, TrialEnded, Chosen, GaveUp,
+    TrainingStarted, TrainingProgress, TrainingEnded, Note,
+]  # fmt: skip
+
+
+class Screen(Protocol):
+    """Whoever shows events: the live table, plain lines, or nobody."""
+
+    def show(self, event: Event) -> None: ...

@@ -1,0 +1,84 @@
+"""What there is: nodes, their devices, the links between them, and the host around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class DeviceKind(str, Enum):
+    CUDA = "cuda"
+    CPU = "cpu"
+
+
+class Link(str, Enum):
+    """The slowest path between two devices of a node."""
+
+    NVLINK = "NVLink"
+    PCIE = "PCIe"
+    HOST = "host memory"  # CPU ranks
+    UNKNOWN = "unknown link"
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator (or one CPU rank) as a rank will see it."""
+
+    kind: DeviceKind
+    index: int  # NVML index of the physical GPU, or the rank's number on a CPU
+    name: str  # as the vendor spells it
+    sku: str | None  # a key of hardware/sku.json, None when unknown: never guessed
+    uuid: str | None  # what CUDA_VISIBLE_DEVICES may name (GPU-... or MIG-...)
+    memory_total_bytes: int
+    memory_free_bytes: int  # now, with what other processes hold taken off
+    compute_capability: tuple[int, int] | None = None
+    other_process_count: int = 0
+    is_mig: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """Memory and cores as the cgroup limits them, not as the machine advertises them."""
+
+    name: str
+    core_count: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    disk_free_bytes: int  # where the run folder lies
+
+
+@dataclass(frozen=True)
+class Node:
+    host: Host
+    devices: tuple[Device, ...]
+    link: Link = Link.UNKNOWN
+    driver_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    nodes: tuple[Node, ...]
+    memory_limit_bytes: int | None = None  # --memory-limit, per device
+    notes: tuple[str, ...] = ()  # what was left out or is odd, one sentence each
+
+    def __post_init__(self) -> None:
+        if not self.nodes or not self.nodes[0].devices:
+            raise ValueError("a machine needs one device at least")
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(device for node in self.nodes for device in node.devices)
+
+    @property
+    def kind(self) -> DeviceKind:
+        return self.devices[0].kind
+
+    @property
+    def rank_count(self) -> int:
+        return len(self.devices)
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """What one rank may use: the smallest free memory, capped by --memory-limit."""
+        free_bytes = min(device.memory_free_bytes for device in self.devices)
+        return free_bytes if self.memory_limit_bytes is None else min(free_bytes, self.memory_limit_bytes)

@@ -1,0 +1,21 @@
+"""What the memory formulas need of a model; read without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    name: str
+    model_type: str  # config.json's
+    layer_count: int
+    hidden_size: int
+    head_count: int
+    key_value_head_count: int
+    head_size: int
+    intermediate_size: int
+    vocabulary_size: int
+    parameter_count: int
+    max_positions: int | None = None
+    is_counted_exactly: bool = False  # from safetensors headers; otherwise by formula

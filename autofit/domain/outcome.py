@@ -1,0 +1,80 @@
+"""What a probe said. A value, never an exception."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Union
+
+
+class Phase(str, Enum):
+    """Where in its life a rank is; reported with every failure."""
+
+    START = "start"
+    BUILD = "build"
+    INITIALIZE = "initialize"  # deepspeed.initialize
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    STEP = "step"
+    EVALUATE = "evaluate"
+    SAVE = "save"
+
+
+class Place(str, Enum):
+    DEVICE = "device"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """It fits. Memory is the largest over the ranks; times are the slowest rank's, after warm-up."""
+
+    peak_device_bytes: int
+    peak_host_bytes: int  # all ranks of the node together
+    tokens_per_s: float  # real (not padding) tokens, all ranks, with the request's accumulation
+    step_s: float  # one optimizer step of the global batch
+    micro_step_s: float  # one micro-batch, forward and backward
+    update_s: float  # what the optimizer step adds to the last micro-batch
+    base_bytes: int = 0  # device memory taken before the model was built (the runtime)
+    alloc_retries: int = 0  # the CUDA allocator's; a rung that thrashes does not fit
+    start_s: float = 0.0  # until every rank was running
+    total_s: float = 0.0  # the whole probe
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    rank: int
+    phase: Phase
+    place: Place
+    message: str  # the allocator's own words, one line
+    requested_bytes: int | None = None
+    peak_bytes: int | None = None  # what the rank held at most before it failed
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    why: str
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """No beat within the deadline. It does not mean that the rung does not fit."""
+
+    rank: int
+    phase: Phase
+    after_s: float
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Crashed:
+    rank: int
+    phase: Phase
+    why: str
+    log: str | None = None  # path of the probe's log
+    total_s: float = 0.0
+
+
+Outcome = Union[Measured, OutOfMemory, Unsupported, TimedOut, Crashed]

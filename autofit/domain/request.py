@@ -1,0 +1,57 @@
+"""What the user asked for. Never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .strategy import Attention, Dtype, Method, Offload
+
+
+@dataclass(frozen=True)
+class Lora:
+    r: int = 64
+    alpha: int = 32
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Knobs that the user fixed; None leaves a knob to the search. A pin only narrows the ladder."""
+
+    method: Method | None = None
+    zero_stage: int | None = None
+    offload: Offload | None = None
+    gradient_checkpointing: bool | None = None
+    attention: Attention | None = None
+    micro_batch: int | None = None
+    dtype: Dtype | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """The part of the request that says how long and how: it does not decide what fits."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None
+    learning_rate: float | None = None  # None: 2e-5 for full fine-tuning, 2e-4 for LoRA
+    save_steps: int = 500
+    seed: int = 42
+    report_to: tuple[str, ...] = ()
+    merge: bool = False
+    resume: str | None = None  # a checkpoint folder to start from; None: the last one in the run folder
+    extra_arguments: tuple[str, ...] = ()  # Hugging Face training arguments after `--`
+
+
+@dataclass(frozen=True)
+class Request:
+    model: str  # a local folder or a hub id
+    sequence_length: int  # tokens
+    global_batch: int = 32
+    data: str | None = None  # a local file or folder or a hub id; None: the sample that ships
+    eval_data: str | None = None
+    eval_fraction: float = 0.0
+    lora: Lora = Lora()
+    pins: Pins = Pins()
+    training: Training = Training()
+    memory_limit_bytes: int | None = None  # per device
+    ranks: int | None = None  # None: one per device

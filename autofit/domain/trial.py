@@ -1,0 +1,62 @@
+"""Trials, what the policy answers, and the choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from .estimate import Estimate
+from .outcome import Measured, Outcome
+from .strategy import Rung, Strategy
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Appended to a history and never edited."""
+
+    strategy: Strategy
+    estimate: Estimate
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Unprobed:
+    rung: Rung
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, when one fits."""
+
+    strategy: Strategy
+    measured: Measured
+    why: str
+    unprobed: tuple[Unprobed, ...] = ()
+    full: Strategy | None = None
+    full_measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    strategy: Strategy
+    why: str
+
+
+@dataclass(frozen=True)
+class Choose:
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Nothing fits: the closest rung, how many bytes it misses (None when unknown), and what would help."""
+
+    why: str
+    closest: Strategy | None = None
+    needs_bytes: int | None = None
+    has_bytes: int | None = None
+    would_fit: tuple[str, ...] = ()
+
+
+Action = Union[Probe, Choose, GiveUp]

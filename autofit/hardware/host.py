@@ -1,0 +1,58 @@
+"""The machine around the devices: cores, memory and disk as this process may use them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import psutil
+
+from autofit.domain.hardware import Host
+
+from . import cgroup
+
+
+def detect_host(path: Path, root: Path = Path("/")) -> Host:
+    """The host as its control groups limit it, with the free disk where `path` lies or will lie.
+
+    `root` is the file system under which proc and sys are read.
+    """
+    memory = psutil.virtual_memory()
+    limits = cgroup.memory_limits(root)
+    return Host(
+        name=platform.node(),
+        core_count=_core_count(root),
+        memory_total_bytes=min([memory.total, *(limit.limit_bytes for limit in limits)]),
+        memory_available_bytes=min([memory.available, *(limit.left_bytes for limit in limits)]),
+        disk_free_bytes=disk_free_bytes(path),
+    )
+
+
+def disk_free_bytes(path: Path) -> int:
+    """Bytes that an unprivileged process can write at `path`, or at its nearest parent that exists."""
+    path = path.absolute()
+    nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(nearest).free
+
+
+def cpu_name(root: Path = Path("/")) -> str:
+    """The processor's name as Linux gives it, or else the kind of machine."""
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, None) or platform.processor() or platform.machine()
+
+
+def _core_count(root: Path) -> int:
+    """Whole cores: a quota of 2.5 cores runs two ranks well and a third one badly."""
+    return max(1, int(min([_core_affinity_count(), *cgroup.core_limits(root)])))
+
+
+def _core_affinity_count() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

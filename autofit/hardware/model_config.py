@@ -1,0 +1,129 @@
+"""A model's shape from its config.json, in every family's spelling, and its parameter count by formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autofit.domain.errors import UsageError
+from autofit.domain.model import ModelShape
+
+Config = Mapping[str, Any]
+
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
+_KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+_INTERMEDIATE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+_PLAIN_MLP_FAMILIES = (
+    "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "opt", "bloom", "falcon", "codegen", "mpt", "phi",
+    "starcoder2", "persimmon", "nemotron",
+)  # fmt: skip
+_LEARNED_POSITION_FAMILIES = ("gpt2", "gpt_neo", "gpt_bigcode", "opt")
+
+
+@dataclass(frozen=True)
+class _Experts:
+    """A feed-forward part made of experts; a dense one is a single expert that every token meets."""
+
+    count: int
+    per_token_count: int
+    width: int
+    shared_width: int
+
+
+def read_shape(name: str, config: Config, counted: int | None) -> ModelShape:
+    """The shape that `config` describes, with `counted` parameters, or as many as the formula gives when None.
+
+    `intermediate_size` is the feed-forward width that one token meets: of a mixture of experts, those it is sent to.
+    UsageError when this is no causal language model or when a size is missing.
+    """
+    _check_causal(name, config)
+    text = {**config, **(config.get("text_config") or {})}
+    layers, hidden, heads = (_need(name, text, spellings) for spellings in (_LAYERS, _HIDDEN, _HEADS))
+    experts = _experts(text, hidden)
+    shape = ModelShape(
+        name=name,
+        model_type=str(config.get("model_type") or "unknown"),
+        layer_count=layers,
+        hidden_size=hidden,
+        head_count=heads,
+        key_value_head_count=_key_value_heads(text, heads),
+        head_size=_first(text, ("head_dim",)) or hidden // heads,
+        intermediate_size=experts.per_token_count * experts.width + experts.shared_width,
+        vocabulary_size=_need(name, text, ("vocab_size",)),
+        parameter_count=counted or 0,
+        max_positions=_first(text, _POSITIONS),
+        is_counted_exactly=bool(counted),
+    )
+    return shape if counted else _with_formula(shape, text, experts)
+
+
+def _check_causal(name: str, config: Config) -> None:
+    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
+    # Some families that also read images keep their language model under text_config and train as one.
+    endings = (*_CAUSAL_ENDINGS, "ForConditionalGeneration") if "text_config" in config else _CAUSAL_ENDINGS
+    if architectures and not any(architecture.endswith(endings) for architecture in architectures):
+        raise UsageError(
+            f"{name} is a {architectures[0]}, not a causal language model: choose one whose config.json names an "
+            "architecture that ends in ForCausalLM."
+        )
+
+
+def _with_formula(shape: ModelShape, config: Config, experts: _Experts) -> ModelShape:
+    """`shape` with the matrices of a Llama-like decoder counted: attention, feed-forward, norms, embeddings.
+
+    Biases are left out, as are a router's and a learned position's extras beyond one matrix. Within 0.2 % for Llama,
+    Mistral, Mixtral, Qwen, Gemma, GPT-2, GPT-NeoX and OPT; far off where attention is compressed (DeepSeek), where
+    only some layers have experts, or where layers are not attention at all.
+    """
+    hidden, head = shape.hidden_size, shape.head_size
+    attention = 2 * hidden * head * (shape.head_count + shape.key_value_head_count)
+    matrices = 2 if shape.model_type in _PLAIN_MLP_FAMILIES else 3  # up and down; a gate beside them
+    feed_forward = matrices * hidden * (experts.count * experts.width + experts.shared_width)
+    router = hidden * experts.count if experts.count > 1 else 0
+    layers = shape.layer_count * (attention + feed_forward + router + 2 * hidden)
+    # Where config.json is silent, transformers ties the embeddings.
+    vocabularies = 1 if config.get("tie_word_embeddings", True) else 2
+    positions = shape.max_positions or 0 if shape.model_type in _LEARNED_POSITION_FAMILIES else 0
+    total = layers + hidden * (vocabularies * shape.vocabulary_size + positions + 1)
+    return replace(shape, parameter_count=total)
+
+
+def _experts(config: Config, hidden: int) -> _Experts:
+    dense_width = _first(config, _INTERMEDIATE) or 4 * hidden
+    count = _first(config, _EXPERTS)
+    if count is None:
+        return _Experts(1, 1, dense_width, 0)
+    width = _first(config, ("moe_intermediate_size",)) or dense_width
+    shared_width = _first(config, ("shared_expert_intermediate_size",))
+    shared_count = _first(config, ("n_shared_experts",)) or 0
+    per_token_count = _first(config, ("num_experts_per_tok", "num_experts_per_token")) or count
+    return _Experts(count, per_token_count, width, shared_width or shared_count * width)
+
+
+def _key_value_heads(config: Config, heads: int) -> int:
+    # Falcon and StarCoder share one key-value head between all, unless Falcon's newer decoder says how many.
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        return 1
+    nested = _first(config.get("attn_config") or {}, ("kv_n_heads",))
+    return _first(config, _KEY_VALUE_HEADS) or nested or heads
+
+
+def _need(name: str, config: Config, spellings: tuple[str, ...]) -> int:
+    value = _first(config, spellings)
+    if value is None:
+        raise UsageError(
+            f"The config.json of {name} has no {spellings[0]}: it is no decoder that autofit can plan for."
+        )
+    return value
+
+
+def _first(config: Config, spellings: tuple[str, ...]) -> int | None:
+    values = (config.get(spelling) for spelling in spellings)
+    return next((value for value in values if type(value) is int and value > 0), None)

@@ -1,0 +1,114 @@
+"""What training needs to find installed, for `autofit doctor`. Nothing is imported to find out."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from .nvml import Nvml, Reading, VendorNvml
+
+RunProgram = Callable[[tuple[str, ...]], str]
+
+_VERSION_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    version: str | None  # None also when it is there and does not tell
+    is_present: bool
+    needed_for: str
+    how_to_get: str  # a command
+    is_optional: bool = False
+
+
+@dataclass(frozen=True)
+class _Tool:
+    name: str
+    needed_for: str
+    how_to_get: str
+    is_optional: bool = False
+    version_argument: str = "--version"
+
+
+_PACKAGES = (
+    _Tool("torch", "training", "pip install torch"),
+    _Tool("deepspeed", "training on several devices, ZeRO, offload", "pip install deepspeed"),
+    _Tool("transformers", "models and tokenizers", "pip install transformers"),
+    _Tool("trl", "the trainer", "pip install trl"),
+    _Tool("peft", "LoRA", "pip install peft"),
+    _Tool("accelerate", "the trainer", "pip install accelerate"),
+    _Tool("datasets", "reading the data", "pip install datasets"),
+    _Tool("flash-attn", "flash_attention_2", "pip install flash-attn --no-build-isolation", is_optional=True),
+    _Tool("bitsandbytes", "quantised base models", "pip install bitsandbytes", is_optional=True),
+)
+_PROGRAMS = (
+    _Tool("g++", "the operators that DeepSpeed compiles at first use", "apt-get install g++"),
+    _Tool("ninja", "the operators that DeepSpeed compiles at first use", "pip install ninja"),
+    _Tool("pdsh", "several machines", "apt-get install pdsh", is_optional=True, version_argument="-V"),
+)
+_NVCC = _Tool("nvcc", "DeepSpeed's own CUDA operators", "apt-get install nvidia-cuda-toolkit", is_optional=True)
+
+
+def run_program(command: tuple[str, ...]) -> str:
+    """What `command` prints; OSError or SubprocessError when it does not run to its end in time."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=True)
+    return done.stdout + done.stderr
+
+
+def inspect_toolchain(
+    nvml: Nvml | None = None, *, cuda_home: str | None = None, run: RunProgram = run_program
+) -> tuple[Finding, ...]:
+    """Python, its packages, the programs and the driver, in the order in which one would install them.
+
+    `cuda_home` is the value of CUDA_HOME; `nvcc` is looked for only where there are GPUs.
+    """
+    reading = (nvml or VendorNvml()).read()
+    folders = (Path(sys.executable).parent, Path(cuda_home or "/usr/local/cuda") / "bin")
+    programs = (*_PROGRAMS, _NVCC) if reading.gpus else _PROGRAMS
+    return (
+        Finding("python", platform.python_version(), True, "everything", "apt-get install python3"),
+        *(_inspect_package(tool) for tool in _PACKAGES),
+        *(_inspect_program(tool, folders, run) for tool in programs),
+        _inspect_driver(reading),
+    )
+
+
+def _inspect_package(tool: _Tool) -> Finding:
+    try:
+        return _finding(tool, is_present=True, version=metadata.version(tool.name))
+    except metadata.PackageNotFoundError:
+        return _finding(tool, is_present=False)
+
+
+def _inspect_program(tool: _Tool, folders: tuple[Path, ...], run: RunProgram) -> Finding:
+    # A virtual environment that is used without being activated has its programs beside its Python, not on PATH.
+    places = (None, *(str(folder) for folder in folders))
+    path = next((found for place in places if (found := shutil.which(tool.name, path=place))), None)
+    if path is None:
+        return _finding(tool, is_present=False)
+    try:
+        text = run((path, tool.version_argument))
+    except (OSError, subprocess.SubprocessError):  # there, but not able to say which it is
+        return _finding(tool, is_present=True)
+    version = re.search(r"\d+(\.\d+)+", text)
+    return _finding(tool, is_present=True, version=version.group() if version else None)
+
+
+def _finding(tool: _Tool, *, is_present: bool, version: str | None = None) -> Finding:
+    return Finding(tool.name, version, is_present, tool.needed_for, tool.how_to_get, tool.is_optional)
+
+
+def _inspect_driver(reading: Reading) -> Finding:
+    is_present = bool(reading.gpus or reading.driver_version)
+    driver = Finding(
+        "NVIDIA driver", reading.driver_version, is_present, "NVIDIA GPUs", "ubuntu-drivers install", is_optional=True
+    )
+    return replace(driver, needed_for=f"NVIDIA GPUs; {reading.problems[0]}") if reading.problems else driver

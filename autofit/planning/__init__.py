@@ -1,0 +1,1 @@
+"""Pure planning: the ladder, the estimates, the policy, the DeepSpeed config."""

@@ -1,0 +1,1 @@
+"""Probes: the agent handle and the protocol it speaks."""

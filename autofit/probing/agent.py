@@ -1,0 +1,160 @@
+"""The handle of the local agent: starts it, asks it, and leaves nothing of it behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from autofit.domain.errors import InternalError, UsageError
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.request import Request
+from autofit.domain.workload import DataProfile
+from autofit.probing.classify import classify
+from autofit.probing.protocol import (
+    AgentFailed,
+    Beat,
+    Command,
+    GroupEnded,
+    Message,
+    ProbeSpec,
+    Ready,
+    Refused,
+    RunProbe,
+    Survey,
+    Surveyed,
+    read_message,
+    to_line,
+)
+
+_POLITE_S = 3.0  # an agent that is asked to end has this long before it is killed
+OnBeat = Callable[[Phase], None]
+
+
+class Agent:
+    """One agent process and the fork server under it, from `with` to the end of `with`."""
+
+    def __init__(self, *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None]) -> None:
+        self._kind = kind
+        self._log_path = log_path
+        self._oom_kill_count = oom_kill_count
+        self._probe_count = 0
+        self._ready: Ready | None = None
+
+    def __enter__(self) -> Agent:
+        receiving, sending = os.pipe()
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "autofit.worker.agent", str(sending)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=[sending],
+                env=worker_environment(self._kind),
+                start_new_session=True,  # Ctrl-C is for the CLI, which then ends the agent in good order
+            )
+        os.close(sending)
+        self._messages = os.fdopen(receiving, "rb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_POLITE_S)
+        except subprocess.TimeoutExpired:
+            pass  # it is in the middle of an import; nothing of its is worth waiting for
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)  # the fork server, its helpers, a compiler
+        except ProcessLookupError:
+            pass  # all of them ended by themselves
+        self._process.wait()
+        self._messages.close()
+        self._remove_shared_memory()
+
+    def wait_ready(self) -> Ready:
+        """Once everything is imported."""
+        if self._ready is None:
+            message = self._next()
+            assert isinstance(message, Ready)
+            self._ready = message
+        return self._ready
+
+    def survey(self, request: Request, *, scratch_path: Path, log_path: Path) -> DataProfile:
+        """The profile of the request's data; UsageError when something of it must be changed first."""
+        self.wait_ready()
+        self._send(Survey(request, str(scratch_path), str(log_path)))
+        message = self._next()
+        if isinstance(message, Refused):
+            raise UsageError(message.message)
+        assert isinstance(message, Surveyed)
+        return message.profile
+
+    def probe(self, spec: ProbeSpec, on_beat: OnBeat) -> Outcome:
+        """Runs one probe to its end, whatever that is. The scratch folder is gone afterwards."""
+        self.wait_ready()
+        self._probe_count += 1
+        kills_before = self._oom_kill_count() or 0
+        Path(spec.scratch_path).mkdir(parents=True)
+        try:
+            self._send(RunProbe(self._process.pid * 1000 + self._probe_count, spec))
+            ended = self._until_ended(on_beat)
+        finally:
+            shutil.rmtree(spec.scratch_path, ignore_errors=True)
+            self._remove_shared_memory()
+        kills = (self._oom_kill_count() or 0) - kills_before
+        return classify(
+            ended, spec.job.strategy, rank_count=spec.job.rank_count, oom_kills=kills, log_path=spec.log_path
+        )
+
+    def _until_ended(self, on_beat: OnBeat) -> GroupEnded:
+        while not isinstance(message := self._next(), GroupEnded):
+            assert isinstance(message, Beat)
+            on_beat(message.phase)
+        return message
+
+    def _send(self, command: Command) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(to_line(command))
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise InternalError(f"the agent has ended; see {self._log_path}") from None
+
+    def _next(self) -> Message:
+        line = self._messages.readline()
+        if not line:
+            raise InternalError(f"the agent has ended; see {self._log_path}")
+        message = read_message(line)
+        if isinstance(message, AgentFailed):
+            raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
+        return message
+
+    def _remove_shared_memory(self) -> None:
+        """DeepSpeed's files of ranks that died before they could take them away."""
+        for path in shared_memory_files(f"{self._process.pid}[0-9][0-9][0-9]"):
+            path.unlink(missing_ok=True)
+
+
+def shared_memory_files(port: str) -> Iterator[Path]:
+    """DeepSpeed's files in /dev/shm of this user's groups on `port` (a glob pattern)."""
+    return Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_{os.getuid()}_127.0.0.1_{port}_*")
+
+
+def worker_environment(kind: DeviceKind) -> dict[str, str]:
+    """For the agent and the launcher: the device is decided, and the tools beside this Python are found."""
+    environment = dict(os.environ)
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    environment["DS_ACCELERATOR"] = kind.value
+    environment["PYTHONUNBUFFERED"] = "1"
+    if kind is DeviceKind.CPU:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return environment

@@ -1,0 +1,81 @@
+"""From the raw ends of a probe's ranks to one Outcome."""
+
+from __future__ import annotations
+
+import signal
+
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Place, TimedOut, Unsupported
+from autofit.domain.strategy import Strategy
+from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured
+
+# Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
+_CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.CRASHED)
+
+
+def classify(ended: GroupEnded, strategy: Strategy, *, rank_count: int, oom_kills: int, log_path: str) -> Outcome:
+    """`oom_kills` is by how much the cgroup's count of killed processes grew during the probe."""
+    measured = [end.report for end in ended.ends if isinstance(end.report, RankMeasured)]
+    if len(measured) == rank_count:
+        return _measured(measured, strategy, ended, rank_count)
+    failed = [(end, end.report) for end in ended.ends if isinstance(end.report, RankFailed)]
+    if failed:
+        end, report = min(failed, key=lambda pair: (_CAUSES.index(pair[1].kind), pair[1].at_s))
+        return _failed(end, report, log_path, ended.total_s)
+    if ended.silent_rank is not None:
+        phase = ended.ends[ended.silent_rank].last_phase
+        return TimedOut(ended.silent_rank, phase, ended.silent_s, ended.total_s)
+    return _died(ended, oom_kills, log_path)
+
+
+def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded, rank_count: int) -> Measured:
+    micro_step_s = max(report.micro_step_s for report in reports)
+    boundary_s = max(report.boundary_s for report in reports)
+    accumulation = strategy.gradient_accumulation
+    step_s = (accumulation - 1) * micro_step_s + boundary_s
+    tokens = max(report.tokens_per_micro_batch for report in reports) * rank_count * accumulation
+    return Measured(
+        peak_device_bytes=max(report.peak_device_bytes for report in reports),
+        peak_host_bytes=sum(report.peak_host_bytes for report in reports),
+        tokens_per_s=tokens / step_s,
+        step_s=step_s,
+        micro_step_s=micro_step_s,
+        update_s=max(0.0, boundary_s - micro_step_s),
+        base_bytes=max(report.base_bytes for report in reports),
+        alloc_retries=max(report.alloc_retries for report in reports),
+        start_s=ended.start_s,
+        total_s=ended.total_s,
+    )
+
+
+def _failed(end: RankEnd, report: RankFailed, log_path: str, total_s: float) -> Outcome:
+    if report.kind is FailureKind.OUT_OF_MEMORY:
+        return OutOfMemory(
+            rank=end.rank,
+            phase=report.phase,
+            place=report.place,
+            message=report.message,
+            requested_bytes=report.requested_bytes,
+            peak_bytes=report.peak_bytes,
+            total_s=total_s,
+        )
+    if report.kind is FailureKind.UNSUPPORTED:
+        return Unsupported(report.message, total_s)
+    return Crashed(end.rank, report.phase, report.message, log_path, total_s)
+
+
+def _died(ended: GroupEnded, oom_kills: int, log_path: str) -> Outcome:
+    """No rank left a report: the first that the agent did not kill itself is the one that died."""
+    died = [end for end in ended.ends if not end.was_killed and end.exit_code != 0] or list(ended.ends)
+    end = died[0]
+    if end.exit_code == -signal.SIGKILL and oom_kills > 0:
+        message = "killed by the kernel: the memory of the host (or of its cgroup) ran out"
+        return OutOfMemory(end.rank, end.last_phase, Place.HOST, message, total_s=ended.total_s)
+    return Crashed(end.rank, end.last_phase, f"rank {end.rank} {_how(end.exit_code)}", log_path, ended.total_s)
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "did not end"
+    if exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code} and no report"

@@ -1,0 +1,191 @@
+"""What the CLI and the agent say to each other, and what a rank leaves behind: values in JSON lines, never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Union
+
+from autofit.domain.codec import decode_union, encode
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase, Place
+from autofit.domain.request import Request
+from autofit.domain.strategy import Strategy
+from autofit.domain.workload import BatchShape, DataProfile
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every rank of a training needs to know, in a probe and in the full run alike."""
+
+    request: Request
+    strategy: Strategy
+    deepspeed_config: str  # JSON text
+    kind: DeviceKind
+    rank_count: int
+    devices: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES must name, empty on a CPU
+    memory_limit_bytes: int | None = None  # per rank
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    job: Job
+    worst: BatchShape  # the memory steps run on it
+    typical: BatchShape  # the measured steps run on it
+    scratch_path: str  # a folder of this probe alone; reports and saves go there
+    log_path: str
+    beat_timeout_s: float
+    has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
+    measure_s: float = 1.5  # how long the measured steps should take, all together
+
+
+# --- CLI to agent -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Load and tokenize the data as the trainer will, check the extra arguments, and answer with a DataProfile."""
+
+    request: Request
+    scratch_path: str
+    log_path: str
+
+
+@dataclass(frozen=True)
+class RunProbe:
+    """`number` is unique on this machine while the probe runs: it names the group's files in /dev/shm."""
+
+    number: int
+    spec: ProbeSpec
+
+
+Command = Union[Survey, RunProbe]
+
+
+# --- agent to CLI -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Everything is imported; `start_s` is what that took."""
+
+    start_s: float
+    has_flash_attn: bool
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    profile: DataProfile
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The survey found something that the user must change; one sentence."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    number: int
+    rank: int
+    phase: Phase
+    step: int
+
+
+class FailureKind(str, Enum):
+    OUT_OF_MEMORY = "out_of_memory"
+    UNSUPPORTED = "unsupported"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True)
+class RankMeasured:
+    """One rank's figures. Times are of the slowest step kind seen by this rank, means over the measured steps."""
+
+    peak_device_bytes: int
+    peak_host_bytes: int
+    base_bytes: int
+    alloc_retries: int
+    micro_step_s: float  # forward and backward of one micro-batch that does not end an optimizer step
+    boundary_s: float  # the micro-batch that does, with the optimizer's step
+    tokens_per_micro_batch: float  # real tokens, all ranks
+
+
+@dataclass(frozen=True)
+class RankTrained:
+    """One rank's figures of the full run; losses and speeds are rank 0's view of all ranks."""
+
+    peak_device_bytes: int
+    peak_host_bytes: int
+    step_count: int
+    first_loss: float | None
+    last_loss: float | None
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True)
+class RankFailed:
+    kind: FailureKind
+    phase: Phase
+    place: Place
+    message: str  # one line
+    at_s: float  # time.time(), to find the first of several
+    requested_bytes: int | None = None
+    peak_bytes: int | None = None
+
+
+RankReport = Union[RankMeasured, RankTrained, RankFailed]
+
+
+@dataclass(frozen=True)
+class RankEnd:
+    """How one rank ended. `exit_code` is negative for a signal; `was_killed` when the agent ended it itself."""
+
+    rank: int
+    exit_code: int | None
+    was_killed: bool
+    last_phase: Phase
+    report: RankReport | None
+
+
+@dataclass(frozen=True)
+class GroupEnded:
+    number: int
+    ends: tuple[RankEnd, ...]
+    start_s: float  # from the command to the last rank's first beat
+    total_s: float
+    silent_rank: int | None = None  # gave no beat within the deadline
+    silent_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class AgentFailed:
+    """The agent cannot go on; one sentence."""
+
+    why: str
+
+
+Message = Union[Ready, Surveyed, Refused, Beat, GroupEnded, AgentFailed]
+
+
+def to_line(value: Command | Message | RankReport) -> bytes:
+    """One JSON line."""
+    return json.dumps(encode(value), separators=(",", ":")).encode() + b"\n"
+
+
+def read_command(line: bytes) -> Command:
+    return _read(Command, line)  # type: ignore[no-any-return]
+
+
+def read_message(line: bytes) -> Message:
+    return _read(Message, line)  # type: ignore[no-any-return]
+
+
+def read_report(text: bytes) -> RankReport:
+    return _read(RankReport, text)  # type: ignore[no-any-return]
+
+
+def _read(union: Any, line: bytes) -> Any:
+    return decode_union(union, json.loads(line))

@@ -1,0 +1,48 @@
+"""What was chosen, why, and the full-parameter rung beside it."""
+
+from __future__ import annotations
+
+from autofit.domain.event import Chosen
+from autofit.domain.outcome import Measured
+from autofit.domain.strategy import Method, Strategy
+from autofit.domain.trial import Choice
+from autofit.domain.units import format_bytes, format_seconds
+
+from .line import WIDTH, Line, Style, labelled
+from .view import View
+
+
+def choice_lines(view: View, chosen: Chosen, *, width: int = WIDTH) -> list[Line]:
+    """The lines `choice`, `why` and, beside LoRA, `full`."""
+    text = f"{strategy_text(chosen.choice.strategy, chosen.choice.measured)} · {_how(chosen)}"
+    lines = labelled("choice", text, width=width, style=Style.GOOD)
+    lines += labelled("why", chosen.choice.why, width=width)
+    full = full_text(chosen.choice, is_free=view.request is None or view.request.pins.method is None)
+    return lines + (labelled("full", full, width=width) if full else [])
+
+
+def strategy_text(strategy: Strategy, measured: Measured) -> str:
+    speed = f"{measured.tokens_per_s:,.0f} tokens/s"
+    return f"{strategy} · {speed} · {format_bytes(measured.peak_device_bytes)}"
+
+
+def _how(chosen: Chosen) -> str:
+    if chosen.is_remembered:
+        return "remembered from the run folder"
+    probes = f"{chosen.probe_count} probe{'' if chosen.probe_count == 1 else 's'}"
+    return f"decided in {_brief(chosen.decided_s)}, {probes}"
+
+
+def _brief(seconds: float) -> str:
+    return f"{seconds:.0f} s" if 9.95 < seconds < 59.5 else format_seconds(seconds)
+
+
+def full_text(choice: Choice, *, is_free: bool = True) -> str:
+    """The way to all parameters from a LoRA choice; empty when the choice trains them or LoRA was asked for."""
+    if choice.strategy.rung.method is not Method.LORA:
+        return ""
+    if choice.full is None or choice.full_measured is None:
+        return "all parameters: no rung that was probed fits" if is_free else ""
+    measured = choice.full_measured
+    figures = f"{measured.tokens_per_s:,.0f} tokens/s, {format_bytes(measured.peak_device_bytes)}"
+    return f"all parameters: {choice.full}, {figures}   --method full"

@@ -1,0 +1,42 @@
+"""One autofit at a time in a run folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from autofit.domain.errors import UsageError
+
+# What file systems without locks answer (some Lustre and NFS mounts); there we go on without one.
+_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; UsageError names the process that holds it already. The kernel frees it on a kill."""
+    with path.open("a+", encoding="utf-8") as stream:
+        _take(stream, path)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        yield
+
+
+def _take(stream: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.seek(0)
+        holder = stream.read().strip() or "unknown"
+        raise UsageError(
+            f"{path.parent} is in use by another autofit (process {holder}).\n"
+            "Wait until it ends, or choose another --output-dir."
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise

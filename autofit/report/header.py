@@ -1,0 +1,69 @@
+"""The first lines of a run: machine, model, request."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from autofit.domain.hardware import DeviceKind, Hardware, Link
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request, Training
+from autofit.domain.units import format_bytes, format_count
+from autofit.domain.workload import DataProfile
+
+_EXAMPLES = {"messages": "conversations", "sharegpt": "conversations", "text": "texts"}
+
+
+def machine_text(hardware: Hardware) -> str:
+    """`8 × A100-SXM4-80GB, 79.2 GB free each, NVLink · 1.8 TB host memory`."""
+    host = hardware.nodes[0].host
+    per_node = " a node" if len(hardware.nodes) > 1 else ""
+    return f"{_devices(hardware)} · {format_bytes(host.memory_total_bytes)} host memory{per_node}"
+
+
+def _devices(hardware: Hardware) -> str:
+    if hardware.kind is DeviceKind.CPU:
+        count = hardware.rank_count
+        memory = format_bytes(hardware.device_memory_bytes)
+        return f"{count} CPU rank{'s' if count > 1 else ''}, {memory}{' each' if count > 1 else ''}"
+    names = Counter(device.name.removeprefix("NVIDIA ") for device in hardware.devices)
+    groups = " + ".join(f"{count} × {name}" for name, count in names.items())
+    nodes = f" on {len(hardware.nodes)} nodes" if len(hardware.nodes) > 1 else ""
+    return ", ".join([groups + nodes, _free(hardware), *_links(hardware)])
+
+
+def _free(hardware: Hardware) -> str:
+    if hardware.memory_limit_bytes == hardware.device_memory_bytes:
+        word = "allowed"  # by --memory-limit
+    else:
+        word = "free"
+    each = " each" if hardware.rank_count > 1 else ""
+    return f"{format_bytes(hardware.device_memory_bytes)} {word}{each}"
+
+
+def _links(hardware: Hardware) -> list[str]:
+    known = {node.link for node in hardware.nodes if len(node.devices) > 1} - {Link.UNKNOWN}
+    return [" and ".join(sorted(link.value for link in known))] if known else []
+
+
+def model_text(shape: ModelShape) -> str:
+    """`Llama-2-13B, 13.0 B parameters, 40 layers`; a count by formula has a tilde."""
+    about = "" if shape.is_counted_exactly else "~"
+    return f"{shape.name}, {about}{format_count(shape.parameter_count)} parameters, {shape.layer_count} layers"
+
+
+def request_text(request: Request, profile: DataProfile | None) -> str:
+    """`8,412 conversations · 2,048 tokens · global batch 32 · 3 epochs`."""
+    parts = [_examples(profile)] if profile is not None else []
+    parts += [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}"]
+    return " · ".join([*parts, length_text(request.training)])
+
+
+def _examples(profile: DataProfile) -> str:
+    return f"{profile.example_count:,} {_EXAMPLES.get(profile.data_format.lower(), 'examples')}"
+
+
+def length_text(training: Training) -> str:
+    """`3 epochs` or `200 steps`."""
+    if training.max_steps is not None:
+        return f"{training.max_steps:,} steps"
+    return f"{training.epochs:g} epoch{'' if training.epochs == 1 else 's'}"

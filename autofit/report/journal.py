@@ -1,0 +1,43 @@
+"""The trials of a run, one JSON line each, only ever appended to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import IO
+
+from autofit.domain.codec import encode
+from autofit.domain.trial import Trial
+
+from .json_file import parse_value, with_schema
+
+
+class Journal:
+    """Every line that ends in a newline is whole; what follows the last one was cut off by a kill."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, trial: Trial) -> None:
+        """Safe on disk when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(with_schema(encode(trial)), ensure_ascii=False)
+        with self.path.open("a+b") as stream:
+            _drop_cut_line(stream)
+            stream.write(line.encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read(self) -> tuple[Trial, ...]:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return ()
+        lines = content.decode(errors="replace").split("\n")[:-1]
+        return tuple(parse_value(line, Trial, f"{self.path}, line {n},") for n, line in enumerate(lines, 1))
+
+
+def _drop_cut_line(stream: IO[bytes]) -> None:
+    stream.seek(0)
+    stream.truncate(stream.read().rfind(b"\n") + 1)

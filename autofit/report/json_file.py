@@ -1,0 +1,73 @@
+"""Values in JSON files that say their schema, written so that a kill leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autofit.domain.codec import decode, encode
+from autofit.domain.errors import UsageError
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Put `text` at `path` in one move; the folder is made when it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if mode is not None:
+            partial.chmod(mode)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def with_schema(body: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, **body}
+
+
+def write_value(path: Path, value: object) -> None:
+    """Write a domain dataclass."""
+    write_body(path, encode(value))
+
+
+def write_body(path: Path, body: dict[str, Any]) -> None:
+    write_text(path, json.dumps(with_schema(body), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_value(path: Path, kind: type[T]) -> T | None:
+    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return parse_value(text, kind, str(path))
+
+
+def parse_value(text: str, kind: type[T], where: str) -> T:
+    """The `kind` that `text` holds; `where` is named when it does not."""
+    try:
+        body = json.loads(text)
+        _check_schema(body, where)
+        return decode(kind, body)
+    except ValueError as error:
+        raise UsageError(
+            f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir."
+        ) from error
+
+
+def _check_schema(body: Any, where: str) -> None:
+    found = body.get("schema") if isinstance(body, dict) else None
+    if found != SCHEMA:
+        raise UsageError(
+            f"{where} has schema {found}, this autofit reads schema {SCHEMA}.\n"
+            "Use the autofit that wrote it, or choose another --output-dir."
+        )

@@ -1,0 +1,50 @@
+"""One line on a screen: spans of text with the name of a style, so that every screen shows the same words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from enum import Enum
+
+WIDTH = 80  # columns
+_LABEL_COLUMNS = 9  # `machine  `
+
+
+class Style(str, Enum):
+    """Named by meaning; the values are rich's."""
+
+    PLAIN = ""
+    QUIET = "dim"
+    LABEL = "bold"
+    GOOD = "green"
+    BAD = "yellow"
+    BROKEN = "red"
+    BAR = "cyan"
+
+
+Span = tuple[str, Style]
+Line = tuple[Span, ...]
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """The words alone, one line each."""
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+
+
+def labelled(
+    label: str, text: str, *, width: int = WIDTH, style: Style = Style.PLAIN, columns: int = _LABEL_COLUMNS
+) -> list[Line]:
+    """`label    text`, wrapped under itself; spaces that align the text are kept while it fits."""
+    room = width - columns
+    rows = [text] if len(text) <= room else wrap(text, room)
+    first: Line = ((label.ljust(columns), Style.LABEL), (rows[0], style))
+    return [first, *(((" " * columns, Style.PLAIN), (row, style)) for row in rows[1:])]
+
+
+def wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 8), break_on_hyphens=False)
+
+
+def clip(text: str, width: int) -> str:
+    """At most `width` columns, an ellipsis for what is cut."""
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"

@@ -1,0 +1,69 @@
+"""In which flags two requests differ: a run folder goes on only with the request that began it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+
+from autofit.domain.request import Request
+
+FLAGS = {
+    "model": "--model",
+    "sequence_length": "--seq",
+    "global_batch": "--batch-size",
+    "data": "--data",
+    "eval_data": "--eval-data",
+    "eval_fraction": "--eval-fraction",
+    "lora.r": "--lora-r",
+    "lora.alpha": "--lora-alpha",
+    "lora.target_modules": "--lora-target-modules",
+    "pins.method": "--method",
+    "pins.zero_stage": "--zero-stage",
+    "pins.offload": "--offload",
+    "pins.gradient_checkpointing": "--gradient-checkpointing",
+    "pins.attention": "--attention",
+    "pins.micro_batch": "--micro-batch",
+    "pins.dtype": "--dtype",
+    "training.epochs": "--epochs",
+    "training.max_steps": "--max-steps",
+    "training.learning_rate": "--learning-rate",
+    "training.save_steps": "--save-steps",
+    "training.seed": "--seed",
+    "training.report_to": "--report-to",
+    "training.merge": "--merge",
+    "training.extra_arguments": "the arguments after --",
+    "memory_limit_bytes": "--memory-limit",
+    "ranks": "--ranks",
+}
+_IGNORED = {"training.resume"}  # says where to go on, not what to train
+
+
+def differences(old: Request, new: Request) -> tuple[str, ...]:
+    """One `--seq (2048, now 4096)` for each field that differs, in the order of Request; empty when none does."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return tuple(
+        f"{FLAGS[name]} ({_spelt(before[name])}, now {_spelt(after[name])})"
+        for name in before
+        if name not in _IGNORED and before[name] != after[name]
+    )
+
+
+def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    assert is_dataclass(value)
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if is_dataclass(item):
+            yield from _leaves(item, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", item
+
+
+def _spelt(value: object) -> str:
+    if value is None or value == ():
+        return "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Enum):
+        return str(value.value)
+    return ",".join(value) if isinstance(value, tuple) else str(value)

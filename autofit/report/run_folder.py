@@ -1,0 +1,124 @@
+"""The run folder: one owner of its file names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.errors import UsageError
+from autofit.domain.event import TrainingEnded
+from autofit.domain.hardware import Hardware
+from autofit.domain.request import Request
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Choice, Trial
+
+from .folder_lock import hold
+from .journal import Journal
+from .json_file import read_value, write_body, write_text, write_value
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run folder holds of a run; None for what has not happened yet."""
+
+    request: Request
+    hardware: Hardware | None
+    trials: tuple[Trial, ...]
+    choice: Choice | None
+    result: TrainingEnded | None
+
+
+class RunFolder:
+    """Reads answer None (or nothing) for what is not there; a file of another schema or a damaged one is a UsageError."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ds_config = root / "ds_config.json"
+        self.command = root / "command.sh"
+        self.report = root / "report.html"
+        self.logs = root / "logs"
+        self.checkpoints = root / "checkpoints"
+        self.model = root / "model"  # the final weights, or the adapter
+        self.merged = root / "merged"
+        self.progress = self.logs / "progress.jsonl"
+        self.training_log = self.logs / "training.log"
+        self._request = root / "request.json"
+        self._hardware = root / "hardware.json"
+        self._choice = root / "choice.json"
+        self._result = root / "result.json"
+        self._journal = Journal(root / "trials.jsonl")
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self._request.is_file()
+
+    def create(self) -> None:
+        """Make the folder and its subfolders; UsageError when that is not possible."""
+        try:
+            for folder in (self.root, self.logs, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other autofits out of the folder, which is created."""
+        self.create()
+        with hold(self.root / ".lock"):
+            yield
+
+    def probe_log(self, strategy: Strategy, n: int) -> Path:
+        """The log of the n-th probe of the run."""
+        return self.logs / f"probe-{n:02d}-{strategy.rung}-mb{strategy.micro_batch}.log"
+
+    def write_request(self, request: Request) -> None:
+        write_value(self._request, request)
+
+    def read_request(self) -> Request | None:
+        return read_value(self._request, Request)
+
+    def write_hardware(self, hardware: Hardware) -> None:
+        write_value(self._hardware, hardware)
+
+    def read_hardware(self) -> Hardware | None:
+        return read_value(self._hardware, Hardware)
+
+    def append_trial(self, trial: Trial) -> None:
+        self._journal.append(trial)
+
+    def read_trials(self) -> tuple[Trial, ...]:
+        return self._journal.read()
+
+    def write_choice(self, choice: Choice) -> None:
+        write_value(self._choice, choice)
+
+    def read_choice(self) -> Choice | None:
+        return read_value(self._choice, Choice)
+
+    def write_ds_config(self, config: dict[str, Any]) -> None:
+        """DeepSpeed passes over the top-level "schema"."""
+        write_body(self.ds_config, config)
+
+    def write_command(self, text: str) -> None:
+        """`command.sh`, executable."""
+        write_text(self.command, text, mode=0o755)
+
+    def write_report(self, html: str) -> None:
+        write_text(self.report, html)
+
+    def write_result(self, result: TrainingEnded) -> None:
+        write_value(self._result, result)
+
+    def read_result(self) -> TrainingEnded | None:
+        return read_value(self._result, TrainingEnded)
+
+    def record(self) -> Record:
+        """Everything that is known of the run; UsageError when no run was begun here."""
+        request = self.read_request()
+        if request is None:
+            raise UsageError(f"{self.root} is no run folder: it has no {self._request.name}.")
+        return Record(request, self.read_hardware(), self.read_trials(), self.read_choice(), self.read_result())

@@ -1,0 +1,57 @@
+"""What an outcome is called on a screen."""
+
+from __future__ import annotations
+
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Outcome, Phase, Place, TimedOut, Unsupported
+from autofit.domain.units import format_bytes, format_seconds
+
+from .line import Style
+
+PHASES = {
+    Phase.START: "starting",
+    Phase.BUILD: "building",
+    Phase.INITIALIZE: "set-up",
+    Phase.FORWARD: "forward",
+    Phase.BACKWARD: "backward",
+    Phase.STEP: "step",
+    Phase.EVALUATE: "evaluate",
+    Phase.SAVE: "save",
+}
+
+
+def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> str:
+    """One phrase: what was measured, or where it failed and by how much."""
+    match outcome:
+        case Measured():
+            return f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"
+        case OutOfMemory():
+            return _out_of_memory(outcome, device_memory_bytes)
+        case Unsupported(why):
+            return f"not supported: {why}"
+        case TimedOut():
+            return f"no sign of life in {PHASES[outcome.phase]} for {format_seconds(outcome.after_s)}"
+        case Crashed():
+            return f"crashed in {PHASES[outcome.phase]} on rank {outcome.rank}: {outcome.why}"
+
+
+def verdict_style(outcome: Outcome) -> Style:
+    return Style.BROKEN if isinstance(outcome, (Crashed, TimedOut)) else Style.BAD
+
+
+def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str:
+    whose = "host " if outcome.place is Place.HOST else ""
+    text = f"out of {whose}memory in {PHASES[outcome.phase]}"
+    short_bytes = _short_bytes(outcome, device_memory_bytes)
+    if short_bytes is not None:
+        return f"{text}, {format_bytes(short_bytes)} short"
+    if outcome.requested_bytes:
+        return f"{text}, asked {format_bytes(outcome.requested_bytes)}"
+    return text
+
+
+def _short_bytes(outcome: OutOfMemory, device_memory_bytes: int | None) -> int | None:
+    """What was held and asked for beyond the device's memory; None when that is not known."""
+    if outcome.place is Place.HOST or not outcome.requested_bytes or not outcome.peak_bytes or not device_memory_bytes:
+        return None
+    short_bytes = outcome.peak_bytes + outcome.requested_bytes - device_memory_bytes
+    return short_bytes if short_bytes > 0 else None

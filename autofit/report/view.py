@@ -1,0 +1,118 @@
+"""What a screen knows of the run so far: events folded into one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from autofit.domain import event as ev
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.ladder import Ladder
+from autofit.domain.model import ModelShape
+from autofit.domain.outcome import Measured, Phase
+from autofit.domain.request import Request
+from autofit.domain.strategy import Method, Rung, Strategy
+from autofit.domain.trial import Choice, GiveUp, Trial
+from autofit.domain.workload import DataProfile
+
+
+@dataclass(frozen=True)
+class Probing:
+    """A probe that runs now; `since_s` is the screen's clock."""
+
+    strategy: Strategy
+    phase: Phase
+    since_s: float
+
+
+@dataclass(frozen=True)
+class View:
+    hardware: Hardware | None = None
+    shape: ModelShape | None = None
+    request: Request | None = None
+    profile: DataProfile | None = None
+    ladder: Ladder | None = None
+    probing: tuple[Probing, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    choice: Choice | None = None
+    give_up: GiveUp | None = None
+    training: ev.TrainingStarted | None = None
+    progress: ev.TrainingProgress | None = None
+    result: ev.TrainingEnded | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def device_memory_bytes(self) -> int | None:
+        if self.ladder is not None:
+            return self.ladder.device_memory_bytes
+        return self.hardware.device_memory_bytes if self.hardware is not None else None
+
+    @property
+    def device_word(self) -> str:
+        return "rank" if self.hardware is not None and self.hardware.kind is DeviceKind.CPU else "GPU"
+
+    @property
+    def tried(self) -> tuple[Rung, ...]:
+        """Rungs that were or are probed, in the order of their first probe."""
+        strategies = [trial.strategy for trial in self.trials] + [probing.strategy for probing in self.probing]
+        return tuple(dict.fromkeys(strategy.rung for strategy in strategies))
+
+    def best(self, method: Method | None = None) -> Trial | None:
+        """The fastest trial that fits, of `method` if one is given."""
+        fitting = [
+            trial for trial in self.trials
+            if isinstance(trial.outcome, Measured) and method in (None, trial.strategy.rung.method)
+        ]  # fmt: skip
+        return max(fitting, key=tokens_per_s, default=None)
+
+
+def tokens_per_s(trial: Trial) -> float:
+    assert isinstance(trial.outcome, Measured)
+    return trial.outcome.tokens_per_s
+
+
+def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
+    """The view after `event`, which was heard at `now_s`."""
+    match event:
+        case ev.MachineSeen(hardware):
+            return replace(view, hardware=hardware)
+        case ev.ModelRead(shape):
+            return replace(view, shape=shape)
+        case ev.DataRead(request, profile):
+            return replace(view, request=request, profile=profile)
+        case ev.LadderBuilt(ladder):
+            return replace(view, ladder=ladder)
+        case ev.ProbeStarted(strategy):
+            return replace(view, probing=(*view.probing, Probing(strategy, Phase.START, now_s)))
+        case ev.ProbeBeat(strategy, phase):
+            return replace(view, probing=tuple(_beaten(probing, strategy, phase) for probing in view.probing))
+        case ev.TrialEnded(trial):
+            rest = tuple(probing for probing in view.probing if probing.strategy != trial.strategy)
+            return replace(view, trials=(*view.trials, trial), probing=rest)
+        case ev.Chosen(choice):
+            return replace(view, choice=choice, probing=())
+        case ev.GaveUp(action):
+            return replace(view, give_up=action, probing=())
+        case ev.TrainingStarted():
+            return replace(view, training=event)
+        case ev.TrainingProgress():
+            return replace(view, progress=_with_memory(event, view.progress))
+        case ev.TrainingEnded():
+            return replace(view, result=event)
+        case ev.Note(text):
+            return replace(view, notes=(*view.notes, text))
+
+
+def _beaten(probing: Probing, strategy: Strategy, phase: Phase) -> Probing:
+    return replace(probing, phase=phase) if probing.strategy == strategy else probing
+
+
+def _with_memory(new: ev.TrainingProgress, old: ev.TrainingProgress | None) -> ev.TrainingProgress:
+    """A report that leaves something out does not take it off the screen."""
+    if old is None:
+        return new
+    kept = {
+        name: getattr(old, name)
+        for name in ("loss", "tokens_per_s", "peak_device_bytes", "left_s", "saved_step", "eval_loss")
+        if getattr(new, name) is None
+    }
+    return replace(new, **kept)

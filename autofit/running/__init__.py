@@ -1,0 +1,1 @@
+"""The full run: start, watch, resume."""

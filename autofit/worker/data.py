@@ -1,0 +1,156 @@
+"""The training data: found, recognized, checked and brought into trl's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import datasets
+
+from autofit import __version__
+from autofit.domain.errors import UsageError
+from autofit.planning.columns import Format, recognize, teaches, to_trl, used_columns
+from autofit.planning.turns import BadRow
+
+from .records import fault, located
+from .source import Files, Hub, Source, resolve
+from .table import Unreadable, read_files, read_hub
+
+_TEXT, _TOKENS = datasets.Value("string"), datasets.List(datasets.Value("int64"))
+_FEATURES = {
+    "text": _TEXT, "prompt": _TEXT, "completion": _TEXT,
+    "messages": datasets.List({"role": _TEXT, "content": _TEXT}),
+    "input_ids": _TOKENS, "labels": _TOKENS,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """`dataset` has trl's columns and nothing else; `notes` says what of the source was left out."""
+
+    dataset: datasets.Dataset
+    data_format: Format
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Converted:
+    examples: datasets.Dataset
+    data_format: Format
+    columns: tuple[str, ...]  # all of the source's
+
+
+def load(source: str | None) -> LoadedData:
+    """The data that `source` names, ready for trl; None is the sample that ships.
+
+    `source` is a .json, .jsonl, .csv or .parquet file, a folder or a glob of such, or a hub id (`name` or
+    `name:config`, its split `train`). UsageError names the file, and the line or row, that cannot be used.
+    """
+    name, place = source or "the sample that ships", resolve(source)
+    converted = _convert_files(name, place) if isinstance(place, Files) else _convert_hub(name, place)
+    taught = converted.examples.filter(teaches)
+    if len(taught) == 0:
+        raise fault(name, "no row has a text or an answer to learn from")
+    return LoadedData(taught, converted.data_format, name, _notes(place, converted, len(taught)))
+
+
+def split_eval(
+    dataset: datasets.Dataset, fraction: float, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """Training and evaluation rows, the latter at least one and chosen by `seed`; None for a fraction of 0."""
+    if not 0 <= fraction < 1:
+        raise UsageError(f"the evaluation's share of the data is {fraction:g}; it must be from 0 to less than 1.")
+    if fraction == 0:
+        return dataset, None
+    eval_count = max(1, round(len(dataset) * fraction))
+    if eval_count >= len(dataset):
+        raise UsageError(f"{len(dataset)} examples are too few to keep {fraction:.0%} of them for evaluation.")
+    parts = dataset.train_test_split(test_size=eval_count, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def _convert_files(name: str, files: Files) -> _Converted:
+    """Through `datasets`, which is fast; row by row when it fails, to name the line or to do without its guesses."""
+    try:
+        table = read_files(files)
+    except Unreadable:
+        return _convert_slowly(name, files)
+    try:
+        return _convert(name, table)
+    except (BadRow, UnicodeDecodeError) as error:  # Arrow takes any bytes for text, Python does not
+        if files.kind == "parquet":
+            raise fault(name, str(error)) from error
+        return _convert_slowly(name, files)
+
+
+def _convert_hub(name: str, hub: Hub) -> _Converted:
+    try:
+        return _convert(name, read_hub(hub))
+    except BadRow as error:
+        raise fault(name, str(error)) from error
+
+
+def _convert(name: str, table: datasets.Dataset) -> _Converted:
+    """BadRow counts the rows from 1."""
+    columns = tuple(table.column_names)
+    if len(table) == 0:
+        raise fault(name, "empty")
+    data_format = _recognize(name, columns, table[0])
+    used = table.select_columns(list(used_columns(data_format, columns)))
+    features = _features(_numbered(used[0], 0, data_format))
+    # The version is there for the cache's key: what it holds was written by this one's code.
+    arguments = {"data_format": data_format, "version": __version__}
+    examples = used.map(
+        _numbered, with_indices=True, fn_kwargs=arguments, features=features, remove_columns=used.column_names
+    )
+    return _Converted(examples, data_format, columns)
+
+
+def _numbered(
+    row: Mapping[str, object], index: int, data_format: Format, version: str = __version__
+) -> dict[str, object]:
+    try:
+        return to_trl(data_format, row)
+    except BadRow as error:
+        raise BadRow(f"row {index + 1:,}: {error}") from error
+
+
+def _convert_slowly(name: str, files: Files) -> _Converted:
+    """In memory, and only the columns that training needs; UsageError at the first line that is broken."""
+    rows = list(located(files))
+    if not rows:
+        raise fault(name, "empty")
+    columns = tuple({column: None for _, row in rows for column in row})
+    data_format = _recognize(name, columns, rows[0][1])
+    used = used_columns(data_format, columns)
+    examples = [_checked(where, {column: row.get(column) for column in used}, data_format) for where, row in rows]
+    return _Converted(datasets.Dataset.from_list(examples, features=_features(examples[0])), data_format, columns)
+
+
+def _checked(where: str, row: Mapping[str, object], data_format: Format) -> dict[str, object]:
+    try:
+        return to_trl(data_format, row)
+    except BadRow as error:
+        raise fault(where, str(error)) from error
+
+
+def _recognize(name: str, columns: Sequence[str], first_row: Mapping[str, object]) -> Format:
+    try:
+        return recognize(columns, first_row)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _features(example: Mapping[str, object]) -> datasets.Features:
+    return datasets.Features({column: _FEATURES[column] for column in example})
+
+
+def _notes(place: Source, converted: _Converted, taught_count: int) -> tuple[str, ...]:
+    """One sentence for each thing of the source that training does not see."""
+    used = used_columns(converted.data_format, converted.columns)
+    dropped = [column for column in converted.columns if column not in used]
+    idle_count = len(converted.examples) - taught_count
+    columns = (f"columns not used: {', '.join(dropped)}",) if dropped else ()
+    idle = (f"{idle_count:,} of {len(converted.examples):,} examples left out: nothing in them to learn from",)
+    return (*(place.notes if isinstance(place, Files) else ()), *columns, *(idle if idle_count else ()))

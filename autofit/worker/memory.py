@@ -1,0 +1,131 @@
+"""How much memory a rank holds and how much it may hold: one meter a device kind.
+
+On a CPU the rank's own anonymous memory stands for the device's memory.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Protocol
+
+# Thread stacks count as data for the kernel although hardly a page of them is used; a rank starts about this many.
+_STACK_COUNT = 8
+
+
+class Meter(Protocol):
+    """Bytes of one rank. `cap` limits it for real: beyond it an allocation fails as on a full device."""
+
+    base_bytes: int  # held before the model is built
+
+    def cap(self, limit_bytes: int) -> None: ...
+
+    def mark(self) -> None:
+        """Ends a phase: what peaked since the last mark is kept."""
+
+    def peak_device_bytes(self) -> int: ...
+
+    def peak_host_bytes(self) -> int: ...
+
+    def alloc_retries(self) -> int: ...
+
+
+class _ProcessMemory:
+    """Peak anonymous memory of this process, from the kernel's high-water mark phase by phase.
+
+    The mark (VmHWM) counts file pages too, which are taken off as they stand at the end of the phase: the peak errs
+    low by what file pages were dropped within a phase, which is little once the libraries are loaded.
+    """
+
+    def __init__(self) -> None:
+        self._peak_bytes = 0
+        self.mark()
+
+    def mark(self) -> None:
+        status = _status()
+        self._peak_bytes = max(self._peak_bytes, status["VmHWM"] - status["RssFile"] - status["RssShmem"])
+        Path("/proc/self/clear_refs").write_text("5")
+
+    @property
+    def peak_bytes(self) -> int:
+        status = _status()
+        return max(self._peak_bytes, status["VmHWM"] - status["RssFile"] - status["RssShmem"])
+
+
+class CpuMeter:
+    def __init__(self) -> None:
+        self._process = _ProcessMemory()
+        self.base_bytes = _status()["RssAnon"]
+
+    def cap(self, limit_bytes: int) -> None:
+        """RLIMIT_DATA counts reserved memory, of which a rank starts with more than it uses: both are set off."""
+        status = _status()
+        stack_bytes = resource.getrlimit(resource.RLIMIT_STACK)[0]
+        slack_bytes = _STACK_COUNT * (stack_bytes if 0 < stack_bytes < 2**26 else 2**23)
+        allowed_bytes = status["VmData"] + max(0, limit_bytes - status["RssAnon"]) + slack_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed_bytes, allowed_bytes))
+
+    def mark(self) -> None:
+        self._process.mark()
+
+    def peak_device_bytes(self) -> int:
+        return self._process.peak_bytes
+
+    def peak_host_bytes(self) -> int:
+        return self._process.peak_bytes
+
+    def alloc_retries(self) -> int:
+        return 0
+
+
+class CudaMeter:
+    """The allocator's reserved memory plus what the context took before it.
+
+    Reserved rather than allocated: what the allocator holds is what other processes cannot have.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        self._cuda = torch.cuda
+        self._device = int(os.environ.get("LOCAL_RANK", "0"))
+        used_before_bytes = torch.cuda.device_memory_used(self._device)  # through NVML: makes no context
+        torch.cuda.set_device(self._device)
+        torch.zeros(1, device="cuda")
+        torch.cuda.synchronize()
+        self.base_bytes = max(0, torch.cuda.device_memory_used(self._device) - used_before_bytes)
+        self._total_bytes = torch.cuda.mem_get_info(self._device)[1]
+        self._process = _ProcessMemory()
+
+    def cap(self, limit_bytes: int) -> None:
+        allowed_bytes = max(0, limit_bytes - self.base_bytes)
+        self._cuda.set_per_process_memory_fraction(min(1.0, allowed_bytes / self._total_bytes), self._device)
+
+    def mark(self) -> None:
+        self._process.mark()
+
+    def peak_device_bytes(self) -> int:
+        return self.base_bytes + int(self._cuda.max_memory_reserved(self._device))
+
+    def peak_host_bytes(self) -> int:
+        return self._process.peak_bytes
+
+    def alloc_retries(self) -> int:
+        return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))
+
+
+def meter(kind: str) -> Meter:
+    """The meter of `cuda` or `cpu`; made before anything else of a rank, so that its base is the runtime's alone."""
+    return CudaMeter() if kind == "cuda" else CpuMeter()
+
+
+def _status() -> dict[str, int]:
+    """Sizes in bytes from /proc/self/status."""
+    sizes = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        if len(fields) == 2 and fields[1] == "kB":
+            sizes[name] = int(fields[0]) * 1024
+    return sizes

@@ -1,0 +1,152 @@
+"""A probe on one rank: the trainer of the full run, random weights, worst-case batches, a few real optimizer steps."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import ProbeSpec, RankMeasured
+from autofit.worker.arguments import sft_config
+from autofit.worker.model import load_tokenizer, peft_config, random_model
+from autofit.worker.rank import Rank
+from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
+
+WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
+MAX_MEASURED_STEPS = 12
+MIN_MEASURED_STEPS = 2
+
+
+class _Pace(TrainerCallback):
+    """Decides after the worst-case steps how many more are measured: the same number on every rank."""
+
+    def __init__(self, rank: Rank, measure_s: float) -> None:
+        self._rank = rank
+        self._measure_s = measure_s
+        self._last_step = WORST_STEPS + MAX_MEASURED_STEPS
+        self._began_at_s = 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._began_at_s = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
+        self._rank.step = state.global_step
+        if state.global_step == WORST_STEPS:
+            slowest_s = torch.tensor([time.perf_counter() - self._began_at_s], device=args.device)
+            torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
+            wanted = math.ceil(self._measure_s / slowest_s.item())
+            self._last_step = WORST_STEPS + min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+        if state.global_step >= self._last_step:
+            control.should_training_stop = True
+
+
+def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
+    """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises."""
+    job = spec.job
+    _join(spec)
+    rank.enter(Phase.BUILD)
+    strategy = job.strategy
+    accumulation = min(2, strategy.gradient_accumulation)  # memory knows one from more, not how many more
+    scratch = Path(spec.scratch_path)
+    arguments = sft_config(job, output_path=str(scratch), overrides=_overrides(job.deepspeed_config, accumulation))
+    tokenizer = load_tokenizer(job.request.model)
+    model = random_model(job)
+    vocabulary_size = model.get_input_embeddings().num_embeddings
+    meter = StepMeter(warm_up_steps=WORST_STEPS)
+    arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
+    trainer = PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_rows(spec, accumulation, vocabulary_size),
+        eval_dataset=_dataset([spec.worst] * job.rank_count, strategy.micro_batch, vocabulary_size),
+        processing_class=tokenizer,
+        peft_config=peft_config(job),
+        callbacks=[_Pace(rank, spec.measure_s), meter],
+    )
+    trainer.phase_hook = rank.enter
+    trainer.add_callback(EngineWatch(trainer))
+    rank.enter(Phase.INITIALIZE)
+    trainer.train()
+    rank.enter(Phase.EVALUATE)
+    trainer.evaluate()
+    rank.enter(Phase.SAVE)
+    if spec.has_save:
+        trainer.save_model(str(scratch / "model"))
+    torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
+    return _report(rank, meter, job.rank_count * accumulation)
+
+
+def _join(spec: ProbeSpec) -> None:
+    """The process group over a file of this probe: no port that somebody else could take first."""
+    backend = "nccl" if spec.job.kind is DeviceKind.CUDA else "gloo"
+    store = torch.distributed.FileStore(str(Path(spec.scratch_path, "store")), spec.job.rank_count)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=int(os.environ["RANK"]), world_size=spec.job.rank_count
+    )
+
+
+def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
+    import json
+
+    config = json.loads(deepspeed_config)
+    config["gradient_accumulation_steps"] = accumulation
+    config.pop("train_batch_size", None)
+    if config.get("fp16", {}).get("enabled"):
+        config["fp16"]["initial_scale_power"] = 0  # a skipped first step would hide what the optimizer holds
+    return {
+        "deepspeed": config,
+        "gradient_accumulation_steps": accumulation,
+        "max_steps": WORST_STEPS + MAX_MEASURED_STEPS,
+        "train_sampling_strategy": "sequential",
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "push_to_hub": False,
+        "load_best_model_at_end": False,
+    }
+
+
+def _rows(spec: ProbeSpec, accumulation: int, vocabulary_size: int) -> Dataset:
+    micro_batches = spec.job.rank_count * accumulation
+    shapes = [spec.worst] * (WORST_STEPS * micro_batches) + [spec.typical] * (MAX_MEASURED_STEPS * micro_batches)
+    return _dataset(shapes, spec.job.strategy.micro_batch, vocabulary_size)
+
+
+def _dataset(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+    lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
+    longest = [token % vocabulary_size for token in range(max(lengths))]
+    ids = [longest[:length] for length in lengths]
+    return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+
+def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
+    """One row as wide as the batch is padded, the others as long as the mean demands (tokens)."""
+    if micro_batch == 1:
+        return [shape.padded_tokens]
+    rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
+    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)
+
+
+def _report(rank: Rank, meter: StepMeter, micro_batches_per_step: int) -> RankMeasured:
+    boundary_s = sum(meter.boundary_s) / len(meter.boundary_s)
+    micro_step_s = sum(meter.micro_step_s) / len(meter.micro_step_s) if meter.micro_step_s else boundary_s
+    return RankMeasured(
+        peak_device_bytes=rank.meter.peak_device_bytes(),
+        peak_host_bytes=rank.meter.peak_host_bytes(),
+        base_bytes=rank.meter.base_bytes,
+        alloc_retries=rank.meter.alloc_retries(),
+        micro_step_s=micro_step_s,
+        boundary_s=boundary_s,
+        tokens_per_micro_batch=meter.tokens_per_step / micro_batches_per_step,
+    )

@@ -1,0 +1,87 @@
+"""One rank's life: its place among the others, its memory cap, its beats, and the report that it always leaves."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.probing.protocol import Job, RankReport, to_line
+from autofit.worker.failure import rank_failed
+from autofit.worker.memory import Meter, meter
+
+_PR_SET_PDEATHSIG = 1
+# Phases that are passed once, so that the memory meter keeps each one's peak; the others alternate by the millisecond.
+_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.EVALUATE, Phase.SAVE}
+
+Send = Callable[[Phase, int], None]
+
+
+class Rank:
+    """Where this rank is and what it holds. `send` carries a beat to whoever watches."""
+
+    def __init__(self, job: Job, send: Send) -> None:
+        self.index = int(os.environ["RANK"])
+        self.phase = Phase.START
+        self.step = 0
+        self._send = send
+        self.meter: Meter = meter(job.kind.value)
+        if job.memory_limit_bytes is not None:
+            self.meter.cap(job.memory_limit_bytes)
+
+    def enter(self, phase: Phase) -> None:
+        """Beats, and marks the memory of the phase that ends."""
+        if phase in _MARKED and phase is not self.phase:
+            self.meter.mark()
+        self.phase = phase
+        self._send(phase, self.step)
+
+
+def run_guarded(job: Job, report_path: Path, send: Send, body: Callable[[Rank], RankReport]) -> int:
+    """Runs `body` and leaves its report, or the report of its failure, at `report_path`; the exit code to end with."""
+    rank: Rank | None = None
+    try:
+        rank = Rank(job, send)
+        report, code = body(rank), 0
+    except BaseException as error:  # whatever it is, the report must be left
+        phase = rank.phase if rank else Phase.START
+        peak_bytes = rank.meter.peak_device_bytes() if rank else None
+        report, code = rank_failed(error, phase, on_cpu=job.kind is DeviceKind.CPU, peak_bytes=peak_bytes), 1
+        write_report(report, report_path)
+        _print_traceback()
+        return code
+    write_report(report, report_path)
+    return code
+
+
+def write_report(report: RankReport, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(to_line(report))
+    os.replace(temporary, path)
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except MemoryError:
+        os.write(2, b"no memory left to print the traceback\n")
+
+
+def die_with_parent() -> None:
+    """Linux: this process gets SIGKILL when the process that forked it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def set_threads(rank_count: int) -> None:
+    """Ranks on a CPU share its cores; without this each takes all of them."""
+    import torch
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // rank_count))

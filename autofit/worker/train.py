@@ -1,0 +1,195 @@
+"""The full run on one rank, started by DeepSpeed's launcher; every path comes in as an argument."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.codec import decode, encode
+from autofit.domain.event import TrainingProgress
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
+from autofit.domain.trial import Choice
+from autofit.probing.protocol import Job, RankTrained
+
+
+def main() -> None:
+    options = _options()
+    _follow_supervisor(options.supervisor)
+    if options.devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = options.devices  # names MIG slices and UUIDs, which the launcher cannot
+    from autofit.worker.rank import run_guarded, set_threads
+
+    job = _job(options)
+    if job.kind is DeviceKind.CPU:
+        set_threads(job.rank_count)
+    report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    raise SystemExit(run_guarded(job, report_path, lambda phase, step: None, lambda rank: _train(job, options, rank)))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Trains with a configuration that autofit chose.")
+    parser.add_argument("--request", type=Path, required=True, help="request.json of the run folder")
+    parser.add_argument("--choice", type=Path, required=True, help="choice.json of the run folder")
+    parser.add_argument("--deepspeed_config", type=Path, required=True)
+    parser.add_argument("--device-kind", choices=[kind.value for kind in DeviceKind], required=True)
+    parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them")
+    parser.add_argument("--checkpoints", type=Path, required=True)
+    parser.add_argument("--model-out", type=Path, required=True)
+    parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
+    parser.add_argument("--progress", type=Path, required=True, help="a line of JSON a step")
+    parser.add_argument("--supervisor", type=int, default=0, help="end when the process of this id has ended")
+    parser.add_argument("--local_rank", type=int, default=0, help="given by the launcher")
+    return parser.parse_args()
+
+
+def _job(options: argparse.Namespace) -> Job:
+    request = decode(Request, json.loads(options.request.read_text()))
+    choice = decode(Choice, json.loads(options.choice.read_text()))
+    return Job(
+        request=request,
+        strategy=choice.strategy,
+        deepspeed_config=options.deepspeed_config.read_text(),
+        kind=DeviceKind(options.device_kind),
+        rank_count=int(os.environ["WORLD_SIZE"]),
+        memory_limit_bytes=request.memory_limit_bytes,
+    )
+
+
+def _follow_supervisor(process_id: int) -> None:
+    """Ends this rank when the process that supervises the run is gone: the launcher would let it live on."""
+    if not process_id:
+        return
+    try:
+        descriptor = os.pidfd_open(process_id)
+    except ProcessLookupError:
+        raise SystemExit(f"the process {process_id} that supervises this run has ended") from None
+
+    def wait() -> None:
+        select.select([descriptor], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
+def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
+    import torch
+
+    from autofit.worker.arguments import sft_config
+    from autofit.worker.model import peft_config, pretrained_model
+    from autofit.worker.survey import tokenizer_for, training_data
+    from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
+
+    request = job.request
+    rank.enter(Phase.BUILD)
+    arguments = sft_config(job, output_path=str(options.checkpoints), overrides=_schedule(request))
+    data = training_data(request)
+    tokenizer, _ = tokenizer_for(request, data)
+    meter = StepMeter()
+    trainer = PhasedTrainer(
+        model=pretrained_model(job),
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=data.evaluation,
+        processing_class=tokenizer,
+        peft_config=peft_config(job),
+        callbacks=[meter],
+    )
+    trainer.phase_hook = rank.enter
+    trainer.add_callback(EngineWatch(trainer))
+    if rank.index == 0:
+        trainer.add_callback(_progress(options.progress, meter, rank))
+    rank.enter(Phase.INITIALIZE)
+    trainer.train(resume_from_checkpoint=_checkpoint(request, options.checkpoints))
+    rank.enter(Phase.SAVE)
+    trainer.save_model(str(options.model_out))
+    if rank.index == 0:
+        tokenizer.save_pretrained(str(options.model_out))
+    torch.distributed.barrier()
+    return RankTrained(
+        peak_device_bytes=rank.meter.peak_device_bytes(),
+        peak_host_bytes=rank.meter.peak_host_bytes(),
+        step_count=trainer.state.global_step,
+        first_loss=meter.first_loss,
+        last_loss=meter.last_loss,
+        tokens_per_s=meter.tokens_per_s,
+    )
+
+
+def _schedule(request: Request) -> dict[str, Any]:
+    """What the user asked for; it stands behind what was given after `--`, which may set other names only."""
+    training = request.training
+    has_eval = request.eval_data is not None or request.eval_fraction > 0
+    extra_names = {word.lstrip("-").split("=")[0].replace("-", "_") for word in training.extra_arguments}
+    values: dict[str, Any] = {
+        "num_train_epochs": training.epochs,
+        "max_steps": training.max_steps if training.max_steps is not None else -1,
+        "save_strategy": "steps",
+        "save_steps": training.save_steps,
+        "save_total_limit": 2,
+        "eval_strategy": "steps" if has_eval else "no",
+        "eval_steps": training.save_steps,
+        "report_to": list(training.report_to) or "none",
+    }
+    return {name: value for name, value in values.items() if name not in extra_names}
+
+
+def _checkpoint(request: Request, folder: Path) -> str | None:
+    """The checkpoint that the user named, otherwise the last whole one of this run: its state is written last."""
+    if request.training.resume is not None:
+        return request.training.resume
+    whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _progress(path: Path, meter: Any, rank: Any) -> Any:
+    """A callback that writes one TrainingProgress a line."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def __init__(self) -> None:
+            self._file = path.open("a", buffering=1)
+            self._first_step = 0
+            self._began_at_s = 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._first_step, self._began_at_s = state.global_step, time.monotonic()
+            self._write(state)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
+            if "loss" in logs:
+                rank.step = state.global_step
+                self._write(state, loss=float(logs["loss"]))
+            elif "eval_loss" in logs:
+                self._write(state, eval_loss=float(logs["eval_loss"]))
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._write(state, saved_step=state.global_step)
+
+        def _write(self, state: Any, **values: Any) -> None:
+            done = state.global_step - self._first_step
+            pace_s = (time.monotonic() - self._began_at_s) / done if done else None
+            progress = TrainingProgress(
+                step=state.global_step,
+                step_count=state.max_steps,
+                loss=values.pop("loss", meter.last_loss),
+                tokens_per_s=meter.last_tokens_per_s,
+                peak_device_bytes=rank.meter.peak_device_bytes(),
+                left_s=None if pace_s is None else pace_s * (state.max_steps - state.global_step),
+                **values,
+            )
+            self._file.write(json.dumps(encode(progress)) + "\n")
+
+    return Progress()
+
+
+if __name__ == "__main__":
+    main()

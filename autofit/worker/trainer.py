@@ -1,0 +1,136 @@
+"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed, telling where it is and how fast."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+
+from autofit.domain.outcome import Phase
+
+PhaseHook = Callable[[Phase], None]
+
+
+class PhasedTrainer(SFTTrainer):
+    """Calls `phase_hook` when a rank enters a forward pass, a backward pass or an optimizer step."""
+
+    phase_hook: PhaseHook = staticmethod(lambda phase: None)
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        is_training = self.model.training
+        self.phase_hook(Phase.FORWARD if is_training else Phase.EVALUATE)
+        loss = super().compute_loss(*args, **kwargs)
+        if is_training:
+            self.phase_hook(Phase.BACKWARD)
+        return loss
+
+
+class EngineWatch(TrainerCallback):
+    """Once DeepSpeed's engine is there: marks its optimizer steps and takes its shared-memory names away."""
+
+    def __init__(self, trainer: PhasedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        engine = self._trainer.deepspeed
+        step = engine.step
+
+        def phased_step(*step_args: Any, **step_kwargs: Any) -> Any:
+            if engine.is_gradient_accumulation_boundary():
+                self._trainer.phase_hook(Phase.STEP)
+            return step(*step_args, **step_kwargs)
+
+        engine.step = phased_step
+        unlink_shared_memory()
+
+
+def unlink_shared_memory() -> None:
+    """Removes this rank's name in /dev/shm once every rank has mapped it; DeepSpeed itself would leave it for ever."""
+    torch.distributed.barrier()
+    names = "deepspeed_allreduce_buffer_{}_{}_{}_{}".format(
+        os.getuid(), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], os.environ["LOCAL_RANK"]
+    )
+    Path("/dev/shm", names).unlink(missing_ok=True)
+
+
+@dataclass
+class StepMeter(TrainerCallback):
+    """Durations of micro-batches and optimizer steps, and tokens per second between log lines.
+
+    An interval in which something was saved or evaluated is left out; so are the first `warm_up_steps`.
+    """
+
+    warm_up_steps: int = 2
+    micro_step_s: list[float] = field(default_factory=list)
+    boundary_s: list[float] = field(default_factory=list)
+    tokens: float = 0.0
+    tokens_s: float = 0.0
+    token_steps: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    last_tokens_per_s: float | None = None
+    _marked_at_s: float = 0.0
+    _logged_at_s: float | None = None
+    _logged_tokens: float = 0.0
+    _measured_from_step: int = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        self._measured_from_step = state.global_step + self.warm_up_steps
+        self._mark()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._mark()
+
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        self._take(self.micro_step_s, state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        self._take(self.boundary_s, state.global_step - 1)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "loss" not in logs or "num_tokens" not in logs:
+            return
+        now_s, tokens = time.perf_counter(), float(logs["num_tokens"])
+        self.last_loss = float(logs["loss"])
+        self.first_loss = self.last_loss if self.first_loss is None else self.first_loss
+        if self._logged_at_s is not None and state.global_step > self._measured_from_step:
+            self.last_tokens_per_s = (tokens - self._logged_tokens) / (now_s - self._logged_at_s)
+            self.tokens += tokens - self._logged_tokens
+            self.token_steps += 1
+            self.tokens_s += now_s - self._logged_at_s
+        self._logged_at_s, self._logged_tokens = now_s, tokens
+
+    def on_evaluate(self, *_: Any, **__: Any) -> None:
+        self._logged_at_s = None
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        self._logged_at_s = None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self.tokens / self.tokens_s if self.tokens_s > 0 else None
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Real tokens of one logged step, all ranks."""
+        return self.tokens / self.token_steps
+
+    def _mark(self) -> None:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        self._marked_at_s = time.perf_counter()
+
+    def _take(self, durations_s: list[float], finished_steps: int) -> None:
+        marked_at_s = self._marked_at_s
+        self._mark()
+        if finished_steps >= self._measured_from_step:
+            durations_s.append(self._marked_at_s - marked_at_s)
