@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import datasets
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.json.json import JsonConfig
 
 from autofit.domain.errors import UsageError
@@ -41,11 +41,11 @@ def read_hub(hub: Hub) -> datasets.Dataset:
         if "gated" in str(error):
             raise UsageError(f"{name}: gated; accept its terms on the hub, then `hf auth login`.") from error
         raise UsageError(f"{name}: no such file or folder here, and no such data set on the hub.") from error
-    except (ConnectionError, OSError) as error:
-        raise UsageError(f"{name}: no such file or folder here, and the hub cannot be reached.") from error
-    except (DatasetGenerationError, ValueError, RuntimeError) as error:
+    except (DatasetsError, ValueError, RuntimeError) as error:
         lines = str(error.__cause__ or error).splitlines()[:2]  # the second may name the configs to choose from
         raise UsageError(f"{name}: {' '.join(lines)}") from error
+    except OSError as error:
+        raise UsageError(f"{name}: no such file or folder here, and the hub cannot be reached.") from error
 
 
 def _options(files: Files) -> dict[str, object]:

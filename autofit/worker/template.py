@@ -6,9 +6,9 @@ from transformers import PreTrainedTokenizerBase
 
 from autofit.domain.errors import UsageError
 
-# Roles are plain words on a line of their own, so no token is new and no embedding untrained. An assistant's turn ends in
-# the end-of-sequence token, inside the markers: trl masks the loss by them, and outside of them a model would never learn
-# to stop. What follows a turn never changes how it is written, which trl needs to find where a prompt ends.
+# Roles are plain words on a line of their own: no token is new and no embedding untrained. An assistant's turn ends in
+# the end-of-sequence token, inside the markers: trl masks the loss by them, and outside of them a model would never
+# learn to stop. What follows a turn never changes how it is written, which trl needs to find where a prompt ends.
 _TURNS = (
     "{%- for message in messages -%}"
     "{{- '' if loop.first else '\n\n' -}}"

@@ -1,0 +1,35 @@
+"""Merges an adapter into its base model on the CPU and saves the whole; started with -m once the training is over."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from autofit.domain.strategy import Dtype
+from autofit.worker.model import TORCH_DTYPES
+
+
+def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype) -> None:
+    """Writes base + adapter to `out`, all of it in `dtype`: the host holds the base model once."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    merged = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu").merge_and_unload()
+    merged.save_pretrained(str(out))
+    AutoTokenizer.from_pretrained(str(adapter)).save_pretrained(str(out))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Merges an adapter into its base model.")
+    parser.add_argument("--base", required=True, help="local folder or hub id")
+    parser.add_argument("--adapter", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dtype", choices=[dtype.value for dtype in Dtype], required=True)
+    options = parser.parse_args()
+    merge(options.base, options.adapter, options.out, TORCH_DTYPES[Dtype(options.dtype)])
+
+
+if __name__ == "__main__":
+    main()
