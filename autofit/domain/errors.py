@@ -19,6 +19,10 @@ class TrainingFailed(AutofitError):
     """The full run ended before its end. Exit code 1."""
 
 
+class NothingFits(AutofitError):
+    """No rung fits; what was found is on the screen already. Exit code 1."""
+
+
 class InternalError(AutofitError):
     """Our own bug, seen where nobody could have done better. Exit code 3."""
 

@@ -29,7 +29,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Time per token relative to the plainest rung of the same method (1.0), with the range it may lie in."""
+    """Time per token relative to all parameters with ZeRO-1 and nothing else turned on (1.0), and where it may lie."""
 
     expected: float
     low: float

@@ -82,3 +82,17 @@ class Hardware:
         """What one rank may use: the smallest free memory, capped by --memory-limit."""
         free_bytes = min(device.memory_free_bytes for device in self.devices)
         return free_bytes if self.memory_limit_bytes is None else min(free_bytes, self.memory_limit_bytes)
+
+    @property
+    def summary(self) -> str:
+        """`8 × NVIDIA A100-SXM4-80GB`, with the kinds named once each."""
+        names = sorted({device.name for device in self.devices})
+        return f"{self.rank_count} × {' and '.join(names)}"
+
+    def is_same_machine(self, other: Hardware) -> bool:
+        """Whether trials of one hold on the other: the same kinds of device, as many of them, under the same limit."""
+        return (self.summary, self.kind, self.memory_limit_bytes) == (
+            other.summary,
+            other.kind,
+            other.memory_limit_bytes,
+        )

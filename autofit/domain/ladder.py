@@ -25,11 +25,16 @@ class Step:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A rung that is not tried at all; `short_bytes` is set when it cannot fit even by the lower bound."""
+    """A rung that is not tried at all.
+
+    `short_bytes` is set when the device cannot hold it even by the lower bound, `host_short_bytes` when the host cannot
+    hold what it would offload.
+    """
 
     rung: Rung
     reason: str
     short_bytes: int | None = None
+    host_short_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,3 +42,10 @@ class Ladder:
     device_memory_bytes: int
     steps: tuple[Step, ...]  # best predicted speed first
     left_out: tuple[LeftOut, ...] = ()
+
+    def estimate(self, strategy: Strategy) -> Estimate:
+        """ValueError when the ladder does not have it."""
+        for step in self.steps:
+            if strategy in step.strategies:
+                return step.estimate(strategy)
+        raise ValueError(f"{strategy} is not on this ladder")

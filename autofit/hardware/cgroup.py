@@ -67,12 +67,10 @@ def _memberships(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    # A container may see the host's path here but only its own group under the mount, so missing folders are skipped.
+    # A container may see the host's path here but only its own group under the mount: some folders do not exist.
     parts = [part for part in path.split("/") if part not in ("", "..")]
     for depth in range(len(parts), -1, -1):
-        folder = mount.joinpath(*parts[:depth])
-        if folder.is_dir():
-            yield folder
+        yield mount.joinpath(*parts[:depth])
 
 
 def _memory_v2(group: Path) -> MemoryLimit | None:

@@ -19,9 +19,9 @@ _CONFIG = "config.json"
 class HubLibrary(Protocol):
     """What is used of the module `huggingface_hub`."""
 
-    def hf_hub_download(self, repo_id: str, filename: str) -> str: ...
+    def hf_hub_download(self, repo_id: str, filename: str, *, local_files_only: bool = False) -> str: ...
 
-    def list_repo_files(self, repo_id: str) -> list[str]: ...
+    def model_info(self, repo_id: str) -> Any: ...
 
     def get_safetensors_metadata(self, repo_id: str) -> Any: ...
 
@@ -41,8 +41,8 @@ class Hub:
         return self._ask(model_id, lambda library: _has_config(library, model_id))
 
     def files(self, model_id: str) -> tuple[str, ...]:
-        """Names of the model's files."""
-        return self._ask(model_id, lambda library: tuple(library.list_repo_files(model_id)))
+        """Names of the model's files, which are public even where their content is not."""
+        return self._ask(model_id, lambda library: _list_files(library, model_id))
 
     def tensors(self, model_id: str) -> tuple[Tensor, ...] | None:
         """Every tensor of the model, from the headers alone; None when its weights are no safetensors."""
@@ -91,25 +91,25 @@ def _fetch_config(library: HubLibrary, model_id: str) -> Path | None:
     from huggingface_hub import errors
 
     try:
-        return Path(library.hf_hub_download(model_id, _CONFIG))
-    except errors.LocalEntryNotFoundError:  # offline, which says nothing about the model
-        raise
-    except errors.EntryNotFoundError:
-        return None
-    except errors.GatedRepoError:
-        # The list of files is public, and asking for access is vain where there is nothing to load.
-        if _CONFIG in library.list_repo_files(model_id):
-            raise
-        return None
+        return Path(library.hf_hub_download(model_id, _CONFIG, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        # The list comes first: without a network it fails at once, where a download retries for half a minute, and
+        # asking for access is vain where there is nothing to load.
+        is_there = _CONFIG in _list_files(library, model_id)
+    return Path(library.hf_hub_download(model_id, _CONFIG)) if is_there else None
 
 
 def _has_config(library: HubLibrary, model_id: str) -> bool:
     from huggingface_hub import errors
 
     try:
-        return _CONFIG in library.list_repo_files(model_id)
+        return _CONFIG in _list_files(library, model_id)
     except errors.RepositoryNotFoundError:
         return False
+
+
+def _list_files(library: HubLibrary, model_id: str) -> tuple[str, ...]:
+    return tuple(sibling.rfilename for sibling in library.model_info(model_id).siblings or ())
 
 
 def _fetch_tensors(library: HubLibrary, model_id: str) -> tuple[Tensor, ...] | None:

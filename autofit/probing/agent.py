@@ -32,6 +32,7 @@ from autofit.probing.protocol import (
     read_message,
     to_line,
 )
+from autofit.probing.shield import shielded
 
 _POLITE_S = 3.0  # an agent that is asked to end has this long before it is killed
 OnBeat = Callable[[Phase], None]
@@ -66,6 +67,10 @@ class Agent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with shielded():
+            self._close()
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

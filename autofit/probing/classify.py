@@ -6,7 +6,7 @@ import signal
 
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
-from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured
+from autofit.probing.protocol import FailureKind, GroupEnded, RankFailed, RankMeasured
 
 # Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
 _CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.CRASHED)
@@ -17,14 +17,18 @@ def classify(ended: GroupEnded, strategy: Strategy, *, rank_count: int, oom_kill
     measured = [end.report for end in ended.ends if isinstance(end.report, RankMeasured)]
     if len(measured) == rank_count:
         return _measured(measured, strategy, ended, rank_count)
-    failed = [(end, end.report) for end in ended.ends if isinstance(end.report, RankFailed)]
+    failed = {end.rank: end.report for end in ended.ends if isinstance(end.report, RankFailed)}
     if failed:
-        end, report = min(failed, key=lambda pair: (_CAUSES.index(pair[1].kind), pair[1].at_s))
-        return _failed(end, report, log_path, ended.total_s)
+        return _failed(*first_failure(failed), log_path, ended.total_s)
     if ended.silent_rank is not None:
         phase = ended.ends[ended.silent_rank].last_phase
         return TimedOut(ended.silent_rank, phase, ended.silent_s, ended.total_s)
     return _died(ended, oom_kills, log_path)
+
+
+def first_failure(failed: dict[int, RankFailed]) -> tuple[int, RankFailed]:
+    """The rank whose failure the others only follow from, with its report."""
+    return min(failed.items(), key=lambda item: (_CAUSES.index(item[1].kind), item[1].at_s))
 
 
 def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded, rank_count: int) -> Measured:
@@ -47,10 +51,10 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
     )
 
 
-def _failed(end: RankEnd, report: RankFailed, log_path: str, total_s: float) -> Outcome:
+def _failed(rank: int, report: RankFailed, log_path: str, total_s: float) -> Outcome:
     if report.kind is FailureKind.OUT_OF_MEMORY:
         return OutOfMemory(
-            rank=end.rank,
+            rank=rank,
             phase=report.phase,
             place=report.place,
             message=report.message,
@@ -60,7 +64,7 @@ def _failed(end: RankEnd, report: RankFailed, log_path: str, total_s: float) -> 
         )
     if report.kind is FailureKind.UNSUPPORTED:
         return Unsupported(report.message, total_s)
-    return Crashed(end.rank, report.phase, report.message, log_path, total_s)
+    return Crashed(rank, report.phase, report.message, log_path, total_s)
 
 
 def _died(ended: GroupEnded, oom_kills: int, log_path: str) -> Outcome:

@@ -32,7 +32,7 @@ class Job:
 class ProbeSpec:
     job: Job
     worst: BatchShape  # the memory steps run on it
-    typical: BatchShape  # the measured steps run on it
+    typical: tuple[BatchShape, ...]  # the measured steps take one after the other
     scratch_path: str  # a folder of this probe alone; reports and saves go there
     log_path: str
     beat_timeout_s: float

@@ -23,8 +23,7 @@ def machine_text(hardware: Hardware) -> str:
 def _devices(hardware: Hardware) -> str:
     if hardware.kind is DeviceKind.CPU:
         count = hardware.rank_count
-        memory = format_bytes(hardware.device_memory_bytes)
-        return f"{count} CPU rank{'s' if count > 1 else ''}, {memory}{' each' if count > 1 else ''}"
+        return f"{count} CPU rank{'s' if count > 1 else ''}, {_free(hardware)}"
     names = Counter(device.name.removeprefix("NVIDIA ") for device in hardware.devices)
     groups = " + ".join(f"{count} × {name}" for name, count in names.items())
     nodes = f" on {len(hardware.nodes)} nodes" if len(hardware.nodes) > 1 else ""
@@ -32,10 +31,7 @@ def _devices(hardware: Hardware) -> str:
 
 
 def _free(hardware: Hardware) -> str:
-    if hardware.memory_limit_bytes == hardware.device_memory_bytes:
-        word = "allowed"  # by --memory-limit
-    else:
-        word = "free"
+    word = "allowed" if hardware.memory_limit_bytes == hardware.device_memory_bytes else "free"
     each = " each" if hardware.rank_count > 1 else ""
     return f"{format_bytes(hardware.device_memory_bytes)} {word}{each}"
 

@@ -35,7 +35,7 @@ def labelled(
     label: str, text: str, *, width: int = WIDTH, style: Style = Style.PLAIN, columns: int = _LABEL_COLUMNS
 ) -> list[Line]:
     """`label    text`, wrapped under itself; spaces that align the text are kept while it fits."""
-    room = width - columns
+    room, text = width - columns, text.replace("\n", " ")
     rows = [text] if len(text) <= room else wrap(text, room)
     first: Line = ((label.ljust(columns), Style.LABEL), (rows[0], style))
     return [first, *(((" " * columns, Style.PLAIN), (row, style)) for row in rows[1:])]

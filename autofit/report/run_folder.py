@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,16 @@ from autofit.domain.trial import Choice, Trial
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import read_value, write_body, write_text, write_value
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a run folder holds of a run; None for what has not happened yet."""
-
-    request: Request
-    hardware: Hardware | None
-    trials: tuple[Trial, ...]
-    choice: Choice | None
-    result: TrainingEnded | None
+from .record import Record
 
 
 class RunFolder:
-    """Reads answer None (or nothing) for what is not there; a file of another schema or a damaged one is a UsageError."""
+    """Reads answer None (or nothing) for what is not there; UsageError for a damaged file or one of another schema."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.request = root / "request.json"
+        self.choice = root / "choice.json"
         self.ds_config = root / "ds_config.json"
         self.command = root / "command.sh"
         self.report = root / "report.html"
@@ -44,17 +35,38 @@ class RunFolder:
         self.model = root / "model"  # the final weights, or the adapter
         self.merged = root / "merged"
         self.progress = self.logs / "progress.jsonl"
+        self.beat = self.logs / "beat"
         self.training_log = self.logs / "training.log"
-        self._request = root / "request.json"
         self._hardware = root / "hardware.json"
-        self._choice = root / "choice.json"
         self._result = root / "result.json"
         self._journal = Journal(root / "trials.jsonl")
+        self._lock = root / ".lock"
+        self._earlier = root / "earlier"
 
     @property
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self._request.is_file()
+        return self.request.is_file()
+
+    @property
+    def has_training(self) -> bool:
+        """Whether it holds training that would be missed: a checkpoint, a model or a result."""
+        return self.last_checkpoint is not None or self.model.exists() or self._result.is_file()
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """The folder of the last whole checkpoint; its state is written last, so one without was cut off."""
+        whole = [state.parent for state in self.checkpoints.glob("checkpoint-*/trainer_state.json")]
+        return max(map(str, whole), key=_step, default=None)
+
+    def archive(self) -> None:
+        """Move what lies here into a new folder under `earlier/`, so that another run begins in an empty one."""
+        count = sum(1 for _ in self._earlier.iterdir()) if self._earlier.is_dir() else 0
+        place = self._earlier / str(count + 1)
+        place.mkdir(parents=True)
+        for item in [path for path in self.root.iterdir() if path not in (self._lock, self._earlier)]:
+            item.rename(place / item.name)
+        self.create()
 
     def create(self) -> None:
         """Make the folder and its subfolders; UsageError when that is not possible."""
@@ -68,7 +80,7 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other autofits out of the folder, which is created."""
         self.create()
-        with hold(self.root / ".lock"):
+        with hold(self._lock):
             yield
 
     def probe_log(self, strategy: Strategy, n: int) -> Path:
@@ -76,10 +88,10 @@ class RunFolder:
         return self.logs / f"probe-{n:02d}-{strategy.rung}-mb{strategy.micro_batch}.log"
 
     def write_request(self, request: Request) -> None:
-        write_value(self._request, request)
+        write_value(self.request, request)
 
     def read_request(self) -> Request | None:
-        return read_value(self._request, Request)
+        return read_value(self.request, Request)
 
     def write_hardware(self, hardware: Hardware) -> None:
         write_value(self._hardware, hardware)
@@ -94,10 +106,10 @@ class RunFolder:
         return self._journal.read()
 
     def write_choice(self, choice: Choice) -> None:
-        write_value(self._choice, choice)
+        write_value(self.choice, choice)
 
     def read_choice(self) -> Choice | None:
-        return read_value(self._choice, Choice)
+        return read_value(self.choice, Choice)
 
     def write_ds_config(self, config: dict[str, Any]) -> None:
         """DeepSpeed passes over the top-level "schema"."""
@@ -120,5 +132,10 @@ class RunFolder:
         """Everything that is known of the run; UsageError when no run was begun here."""
         request = self.read_request()
         if request is None:
-            raise UsageError(f"{self.root} is no run folder: it has no {self._request.name}.")
+            raise UsageError(f"{self.root} is no run folder: it has no {self.request.name}.")
         return Record(request, self.read_hardware(), self.read_trials(), self.read_choice(), self.read_result())
+
+
+def _step(checkpoint: str) -> int:
+    digits = checkpoint.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1

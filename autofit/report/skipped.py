@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import reduce
 
 from autofit.domain.strategy import Rung
-from autofit.domain.units import format_bytes
 
+from .figure import rough_bytes
 from .view import View
 
 _TOO_LARGE = "too large"
@@ -33,10 +33,10 @@ class Skipped:
             return everyone
         parts = [dict.fromkeys(name.split("+")) for name in names]
         shared = [part for part in parts[0] if all(part in other for other in parts)]
-        text = f"{'+'.join(shared)} ({len(names)} rungs)"
-        if shared and len(text) <= width:
-            return text if shared[0].startswith("zero") else f"+{text}"
-        return f"{len(names)} rungs"
+        count = f"{len(names)} rungs"
+        plus = "" if shared and shared[0].startswith("zero") else "+"
+        text = f"{plus}{'+'.join(shared)} ({count})"
+        return text if shared and len(text) <= width else count
 
     @property
     def reason(self) -> str:
@@ -74,15 +74,15 @@ def _gathered(members: Sequence[tuple[Rung, str, int | None]]) -> Skipped:
 
 
 def _amounts(sizes_bytes: Sequence[int]) -> str:
-    texts = [format_bytes(size) for size in sizes_bytes]
+    texts = [rough_bytes(size) for size in sizes_bytes]
     if len(texts) <= 2:
         return " and ".join(dict.fromkeys(texts))
-    low, high = format_bytes(min(sizes_bytes)), format_bytes(max(sizes_bytes))
+    low, high = rough_bytes(min(sizes_bytes)), rough_bytes(max(sizes_bytes))
     return low if low == high else f"{low} to {high}"
 
 
 def _merged(one: str, other: str) -> str:
-    """Two reasons that differ in their numbers, as one with ranges: `bound 900` and `bound 7,400`, `bound 900–7,400`."""
+    """Two reasons that differ in their numbers, in one: `bound 900` and `bound 7,400` as `bound 900–7,400`."""
     numbers = iter(_NUMBER.findall(other))
     ranges = re.compile(rf"{_NUMBER.pattern}(?:–{_NUMBER.pattern})?")
     return ranges.sub(lambda match: _widened(match.group(), next(numbers)), one)

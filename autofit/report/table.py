@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.units import format_bytes
 
+from .forecast import waiting_rows
 from .line import WIDTH, Line, Style, clip, wrap
-from .row import Row, tried_rows, waiting_rows
+from .row import Row
 from .skipped import Skipped, skipped
+from .tried import tried_rows
 from .view import View
 
 _GAP = "  "
@@ -39,18 +41,21 @@ def table_lines(
     view: View, now_s: float = 0.0, *, width: int = WIDTH, row_limit: int | None = None, waiting: str = "not tried"
 ) -> list[Line]:
     """The table at `now_s`; `row_limit` shortens the list of what waits, `waiting` is the word for it."""
-    tried, waits, groups = tried_rows(view, now_s), waiting_rows(view, waiting), skipped(view)
-    room = None if row_limit is None else max(row_limit - len(tried) - len(groups) - 2, 1)
-    shown = tried + waits[:room]
-    columns = _columns(shown, width)
-    lines = [_heading(view, columns), *(line for row in _unrepeated(shown) for line in _row_lines(view, row, columns))]
-    if len(waits) > len(waits[:room]):
-        lines.append((_more(len(waits) - len(waits[:room])),))
-    return lines + [line for group in groups for line in _skipped_lines(group, columns)]
+    tried, waits = tried_rows(view, now_s), waiting_rows(view, waiting)
+    columns = _columns(tried + waits, width)
+    first = [_heading(view, columns), *_rows_lines(view, tried, columns)]
+    last = [line for group in skipped(view) for line in _skipped_lines(group, columns)]
+    room = len(waits) if row_limit is None else max(row_limit - len(first) - len(last) - 1, 1)
+    lines = first + _rows_lines(view, waits[:room], columns)
+    return lines + ([_more(len(waits) - room)] if len(waits) > room else []) + last
 
 
-def _more(count: int) -> tuple[str, Style]:
-    return f"and {count} more that wait{'s' if count == 1 else ''}", Style.QUIET
+def _rows_lines(view: View, rows: list[Row], columns: _Columns) -> list[Line]:
+    return [line for row in _unrepeated(rows) for line in _row_lines(view, row, columns)]
+
+
+def _more(count: int) -> Line:
+    return ((f"and {count} more that wait{'s' if count == 1 else ''}", Style.QUIET),)
 
 
 def _columns(rows: list[Row], width: int) -> _Columns:
@@ -58,7 +63,7 @@ def _columns(rows: list[Row], width: int) -> _Columns:
     micro_batch = max([5, *(len(row.micro_batch) for row in rows)])
     memory = max([7, *(len(row.memory_text) for row in rows)])
     tokens = max([8, *(len(row.tokens_text) for row in rows)])
-    state = max([11, *(len(row.state) for row in rows)])
+    state = max([13, *(len(row.state) for row in rows)])
     room = width - micro_batch - memory - tokens - state - 5 * len(_GAP)
     fewest, most = _BAR_COLUMNS
     bar = min(max(room - name, fewest), most)
@@ -66,13 +71,19 @@ def _columns(rows: list[Row], width: int) -> _Columns:
 
 
 def _heading(view: View, columns: _Columns) -> Line:
-    limit_bytes = view.device_memory_bytes
-    of = "" if limit_bytes is None else f"of {format_bytes(limit_bytes)}"
     room = columns.bar + len(_GAP) + columns.memory
-    long_text = f"memory per {view.device_word} ({of})" if of else f"memory per {view.device_word}"
-    memory = long_text if len(long_text) <= room else clip(of, room)
+    memory = next((text for text in _memory_headings(view) if len(text) <= room), "memory")
     text = _GAP.join(["ladder".ljust(columns.label), memory.ljust(room), "tokens/s".rjust(columns.tokens)])
     return ((text, Style.LABEL),)
+
+
+def _memory_headings(view: View) -> tuple[str, ...]:
+    """From the widest to the narrowest."""
+    limit_bytes, word = view.device_memory_bytes, view.device_word
+    if limit_bytes is None:
+        return (f"memory per {word}",)
+    size = format_bytes(limit_bytes)
+    return (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
 
 
 def _unrepeated(rows: list[Row]) -> list[Row]:
@@ -103,10 +114,8 @@ def _skipped_lines(group: Skipped, columns: _Columns) -> list[Line]:
     return _message_lines((label, Style.QUIET), group.reason, ("skipped", Style.QUIET), columns)
 
 
-def _message_lines(
-    label: tuple[str, Style], message: str, state: tuple[str, Style], columns: _Columns
-) -> list[Line]:
-    rows = wrap(message, columns.message)
+def _message_lines(label: tuple[str, Style], message: str, state: tuple[str, Style], columns: _Columns) -> list[Line]:
+    rows = wrap(message, columns.message) or [""]
     if len(rows) > _MESSAGE_ROWS:
         rows = [*rows[: _MESSAGE_ROWS - 1], clip(" ".join(rows[_MESSAGE_ROWS - 1 :]), columns.message)]
     style = state[1]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Outcome, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.units import format_bytes, format_seconds
 
 from .line import Style
 
-PHASES = {
-    Phase.START: "starting",
-    Phase.BUILD: "building",
+_PLACES = {
+    Phase.START: "the start",
+    Phase.BUILD: "the build",
     Phase.INITIALIZE: "set-up",
     Phase.FORWARD: "forward",
     Phase.BACKWARD: "backward",
-    Phase.STEP: "step",
-    Phase.EVALUATE: "evaluate",
-    Phase.SAVE: "save",
+    Phase.STEP: "the optimizer step",
+    Phase.EVALUATE: "the evaluation",
+    Phase.SAVE: "the save",
 }
 
 
@@ -29,9 +29,9 @@ def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> st
         case Unsupported(why):
             return f"not supported: {why}"
         case TimedOut():
-            return f"no sign of life in {PHASES[outcome.phase]} for {format_seconds(outcome.after_s)}"
+            return f"no sign of life in {_PLACES[outcome.phase]} for {format_seconds(outcome.after_s)}"
         case Crashed():
-            return f"crashed in {PHASES[outcome.phase]} on rank {outcome.rank}: {outcome.why}"
+            return f"crashed in {_PLACES[outcome.phase]} on rank {outcome.rank}: {outcome.why}"
 
 
 def verdict_style(outcome: Outcome) -> Style:
@@ -40,7 +40,7 @@ def verdict_style(outcome: Outcome) -> Style:
 
 def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str:
     whose = "host " if outcome.place is Place.HOST else ""
-    text = f"out of {whose}memory in {PHASES[outcome.phase]}"
+    text = f"out of {whose}memory in {_PLACES[outcome.phase]}"
     short_bytes = _short_bytes(outcome, device_memory_bytes)
     if short_bytes is not None:
         return f"{text}, {format_bytes(short_bytes)} short"

@@ -36,6 +36,7 @@ class View:
     choice: Choice | None = None
     give_up: GiveUp | None = None
     training: ev.TrainingStarted | None = None
+    training_since_s: float = 0.0
     progress: ev.TrainingProgress | None = None
     result: ev.TrainingEnded | None = None
     notes: tuple[str, ...] = ()
@@ -93,9 +94,9 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
         case ev.GaveUp(action):
             return replace(view, give_up=action, probing=())
         case ev.TrainingStarted():
-            return replace(view, training=event)
+            return replace(view, training=event, training_since_s=now_s, progress=None)
         case ev.TrainingProgress():
-            return replace(view, progress=_with_memory(event, view.progress))
+            return replace(view, progress=_kept(event, view.progress))
         case ev.TrainingEnded():
             return replace(view, result=event)
         case ev.Note(text):
@@ -106,7 +107,7 @@ def _beaten(probing: Probing, strategy: Strategy, phase: Phase) -> Probing:
     return replace(probing, phase=phase) if probing.strategy == strategy else probing
 
 
-def _with_memory(new: ev.TrainingProgress, old: ev.TrainingProgress | None) -> ev.TrainingProgress:
+def _kept(new: ev.TrainingProgress, old: ev.TrainingProgress | None) -> ev.TrainingProgress:
     """A report that leaves something out does not take it off the screen."""
     if old is None:
         return new

@@ -13,7 +13,15 @@ _CUDA_ALLOCATOR = re.compile(r"Tried to allocate ([\d.]+) ([KMG]iB)")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 # Words of allocators that raise a plain RuntimeError or OSError. The last is a thread's stack that found no memory.
-_HOST_WORDS = ("can't allocate memory", "Cannot allocate memory", "bad_alloc", "Unable to allocate", "start new thread")
+# and the one before it oneDNN's, which has no room for a kernel that it compiles.
+_HOST_WORDS = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "Unable to allocate",
+    "could not create a primitive",
+    "start new thread",
+)
 _PINNED_WORDS = ("cudaHostAlloc", "pin_memory", "pinned")
 _DEVICE_WORDS = (
     "CUDA out of memory",

@@ -7,7 +7,8 @@ from autofit.worker.rank import die_with_parent
 die_with_parent()  # before anything slow: a fork server in the middle of an import would outlive its agent
 
 import datasets  # noqa: E402
-import deepspeed  # noqa: E402, F401
+import deepspeed  # noqa: E402
+import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: E402, F401  (1.4 s of torch's compiler, at initialize)
 import peft  # noqa: E402, F401
 import torch  # noqa: E402, F401
 import transformers.integrations.deepspeed  # noqa: E402

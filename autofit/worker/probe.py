@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import os
 import time
@@ -95,8 +97,6 @@ def _join(spec: ProbeSpec) -> None:
 
 
 def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
-    import json
-
     config = json.loads(deepspeed_config)
     config["gradient_accumulation_steps"] = accumulation
     config.pop("train_batch_size", None)
@@ -119,7 +119,8 @@ def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
 
 def _rows(spec: ProbeSpec, accumulation: int, vocabulary_size: int) -> Dataset:
     micro_batches = spec.job.rank_count * accumulation
-    shapes = [spec.worst] * (WORST_STEPS * micro_batches) + [spec.typical] * (MAX_MEASURED_STEPS * micro_batches)
+    typical = itertools.islice(itertools.cycle(spec.typical), MAX_MEASURED_STEPS * micro_batches)
+    shapes = [spec.worst] * (WORST_STEPS * micro_batches) + list(typical)
     return _dataset(shapes, spec.job.strategy.micro_batch, vocabulary_size)
 
 

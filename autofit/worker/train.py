@@ -26,13 +26,18 @@ def main() -> None:
     _follow_supervisor(options.supervisor)
     if options.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = options.devices  # names MIG slices and UUIDs, which the launcher cannot
+    import autofit.worker.preload  # noqa: F401  (before the rank's memory is first looked at, as in a probe)
     from autofit.worker.rank import run_guarded, set_threads
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
     report_path = options.reports / f"rank{os.environ['RANK']}.json"
-    raise SystemExit(run_guarded(job, report_path, lambda phase, step: None, lambda rank: _train(job, options, rank)))
+
+    def touch(phase: Phase, step: int) -> None:
+        options.beat.touch()
+
+    raise SystemExit(run_guarded(job, report_path, touch, lambda rank: _train(job, options, rank)))
 
 
 def _options() -> argparse.Namespace:
@@ -46,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model-out", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
     parser.add_argument("--progress", type=Path, required=True, help="a line of JSON a step")
+    parser.add_argument("--beat", type=Path, required=True, help="touched while the ranks go on")
     parser.add_argument("--supervisor", type=int, default=0, help="end when the process of this id has ended")
     parser.add_argument("--local_rank", type=int, default=0, help="given by the launcher")
     return parser.parse_args()

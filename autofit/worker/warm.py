@@ -24,6 +24,7 @@ def start_fork_server(modules: tuple[str, ...], commands: LineReader) -> tuple[F
     # torch must not initialize CUDA in the server: its children could not use it any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers in a process that forks
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
     first = context.Process(target=_check_imports, args=(modules,), daemon=True)

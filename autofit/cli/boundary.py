@@ -1,0 +1,99 @@
+"""The one place where errors end: each becomes a sentence on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import click
+
+from autofit.domain.errors import AutofitError
+
+INTERRUPTED = 130
+_SIGNALLED = 128
+_USAGE = 2
+_OUR_BUG = 3
+_PREFIX = "autofit: "
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: left in the same good order as Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def heed_signals() -> None:
+    """From now on SIGTERM and SIGHUP arrive as Terminated."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def guarded(action: Callable[[], None], words: list[str]) -> int:
+    """The exit code of `action`; `words` are the command line, for the log of a crash."""
+    try:
+        action()
+        sys.stdout.flush()
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        say(_click_sentence(error))
+        return _USAGE
+    except AutofitError as error:
+        return _expected(error, words)
+    except Terminated as ended:
+        say("terminated.")
+        return _SIGNALLED + ended.number
+    except (KeyboardInterrupt, click.Abort):
+        say("interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+    except Exception as error:
+        return _crashed(error, words)
+    return 0
+
+
+def say(message: str) -> None:
+    """`autofit: …` on stderr, further lines under the first."""
+    lines = message.splitlines()
+    if lines:
+        click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(lines), err=True)
+
+
+def _expected(error: AutofitError, words: list[str]) -> int:
+    if error.exit_code == _OUR_BUG:
+        return _crashed(error, words)
+    say(str(error))
+    return error.exit_code
+
+
+def _crashed(error: Exception, words: list[str]) -> int:
+    from .crash_log import write_crash_log
+
+    first = (str(error).splitlines() or [""])[0]
+    try:
+        where = f"Please send this log with a report:\n{write_crash_log(error, words, os.environ)}"
+    except OSError as reason:
+        where = f"Its log could not be written ({reason.strerror})."
+    say(f"{type(error).__name__}: {first}\nThis is a bug of autofit, not of your command. {where}")
+    return _OUR_BUG
+
+
+def _click_sentence(error: click.ClickException) -> str:
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "autofit"
+    return f"{error.format_message().strip()}\n{command} --help tells more."
+
+
+def _reader_left() -> int:
+    """Whoever read our output, such as `head`, has seen enough; the interpreter must not flush into it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,41 @@
+"""The log of a crash, for us to read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from autofit import __version__
+
+
+def write_crash_log(error: BaseException, words: list[str], environment: Mapping[str, str]) -> Path:
+    """The path of a new log with the versions, the command line and the traceback."""
+    text = "\n".join(
+        [
+            f"autofit {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
+            f"command: autofit {' '.join(words)}",
+            "",
+            *traceback.format_exception(error),
+        ]
+    )
+    name = f"crash-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    path = _folder(environment) / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _folder(environment: Mapping[str, str]) -> Path:
+    """$XDG_STATE_HOME/autofit, or the temporary folder where the home is not ours to write."""
+    home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    folder = Path(home) / "autofit"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())

@@ -1,0 +1,53 @@
+"""`autofit show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from autofit.report.record import Record
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "is_json", is_flag=True, help="One JSON object.")
+def command(run: Path, is_json: bool) -> None:
+    """The trials and the choice of a run; RUN is its folder (--output-dir)."""
+    import sys
+
+    from autofit.domain.codec import encode
+    from autofit.report.json_screen import write_json
+    from autofit.report.run_folder import RunFolder
+
+    record = RunFolder(run).record()
+    if is_json:
+        parts = ("request", "hardware", "trials", "choice", "result")
+        write_json(sys.stdout, {part: encode(getattr(record, part)) for part in parts})
+    else:
+        click.echo(_text(record, run))
+
+
+def _text(record: Record, run: Path) -> str:
+    from autofit.domain.event import Chosen
+    from autofit.report.choice_text import choice_lines
+    from autofit.report.header import machine_text, request_text
+    from autofit.report.line import labelled, plain
+    from autofit.report.progress import ended_lines
+    from autofit.report.table import table_lines
+    from autofit.report.view import View
+
+    view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)
+    lines = labelled("machine", machine_text(record.hardware)) if record.hardware is not None else []
+    lines += labelled("model", record.request.model) + labelled("request", request_text(record.request, None))
+    lines += [(), *table_lines(view), ()]
+    if record.choice is not None:
+        decided_s = sum(trial.outcome.total_s for trial in record.trials)
+        lines += choice_lines(view, Chosen(record.choice, decided_s, len(record.trials)))
+    if record.result is not None:
+        lines += ended_lines(record.result)
+    else:
+        lines += labelled("next", f"the command that began {run}, again: it goes on from here")
+    return plain(lines)

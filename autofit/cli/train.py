@@ -1,0 +1,61 @@
+"""`autofit train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .flag import SectionedCommand, rest_of
+from .train_flags import train_flags
+
+
+@click.command(
+    cls=SectionedCommand,
+    options_metavar="--model MODEL [FLAGS]",
+    epilog="""Hugging Face spellings work too (--model_name_or_path, --max_length, --per_device_train_batch_size,
+    --num_train_epochs, ...), and its further training arguments may follow after --.
+
+    \b
+    Examples:
+      autofit train --model meta-llama/Llama-2-13b-hf --data chats.jsonl
+      autofit train --model ./my-model --seq 4096 --method full --dry-run
+      autofit train --model ./my-model --memory-limit 24GiB -- --warmup_ratio 0.03
+    """,
+)
+@train_flags
+@click.pass_context
+def command(context: click.Context, /, **flags: Any) -> None:
+    """Find the fastest configuration that fits, and train with it.
+
+    The same command again goes on where an interrupted one stopped.
+    """
+    from autofit import session
+    from autofit.domain.event import Note
+
+    from .request import build_request, default_output_dir
+    from .screen import open_screen
+
+    request = build_request(flags, rest_of(context), _count_ranks)
+    output_dir = flags["output_dir"] or default_output_dir(request.model, request.sequence_length)
+    with open_screen(is_json=flags["json"]) as screen:
+        try:
+            session.train(
+                request,
+                output_dir=output_dir,
+                screen=screen,
+                dry_run=flags["dry_run"],
+                probe_timeout_s=flags["probe_timeout"],
+            )
+        except KeyboardInterrupt:
+            screen.show(Note(f"Interrupted. The same command goes on from here: {output_dir} keeps what was done."))
+            raise
+
+
+def _count_ranks(ranks: int | None) -> int:
+    if ranks is not None:
+        return ranks
+    from .machine import look
+
+    return look(Path()).rank_count

@@ -1,0 +1,86 @@
+"""Every flag of `autofit train`: its names, its kind and one line of help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+import click
+
+from .flag import F, flag
+from .value import Amount, Count, Names, Size, Switch
+
+_WHAT = "What to train"
+_FIT = "How much memory and speed"
+_PINS = "Pins: each one narrows the search, none is needed"
+_RUN = "The run"
+_OUTPUT = "Output"
+
+_COUNT = Count(min=1)
+_POSITIVE = Amount(min=0, min_open=True)
+
+_FLAGS: tuple[Callable[[F], F], ...] = (
+    flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
+         help="A local folder or a hub id."),
+    flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",
+         help="A json, jsonl, csv or parquet file, a folder of them or a hub id. Without it: the sample that ships."),
+    flag("eval_data", "--eval-data", "--validation-file", section=_WHAT, metavar="DATA",
+         help="Data to evaluate on."),
+    flag("eval_fraction", "--eval-fraction", section=_WHAT, metavar="SHARE", default=0.0,
+         type=Amount(0, 1, max_open=True), help="Share of the data that is kept for evaluation."),
+    flag("seq", "--seq", "--max-length", "--max-seq-length", "--sequence-length", section=_WHAT, metavar="TOKENS",
+         type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
+    flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
+         help="Sequences of one optimizer step over all devices; 32 unless told. Never changed."),
+    flag("method", "--method", section=_WHAT, metavar="auto|full|lora", default="auto",
+         type=click.Choice(["auto", "full", "lora"]), help="All parameters or LoRA; auto lets both compete."),
+    flag("lora_r", "--lora-r", section=_WHAT, metavar="N", type=_COUNT, default=64, help="LoRA's rank; 64."),
+    flag("lora_alpha", "--lora-alpha", section=_WHAT, metavar="N", type=_COUNT, default=32, help="LoRA's alpha; 32."),
+    flag("lora_target_modules", "--lora-target-modules", section=_WHAT, metavar="NAMES", type=Names(),
+         default="q_proj,v_proj", help="Modules that LoRA adapts; q_proj,v_proj."),
+    flag("memory_limit", "--memory-limit", section=_FIT, metavar="SIZE", type=Size(),
+         help="Use no more than this on each device: 24GiB, 900MB."),
+    flag("ranks", "--ranks", section=_FIT, metavar="N", type=_COUNT, help="Devices to use; all of them unless told."),
+    flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
+         help="Give a probe up that shows no progress for so long; 600."),
+    flag("zero_stage", "--zero-stage", section=_PINS, metavar="1|2|3", type=click.Choice(["1", "2", "3"]),
+         help="What ZeRO divides among the devices."),
+    flag("offload", "--offload", section=_PINS, metavar="none|optimizer|all",
+         type=click.Choice(["none", "optimizer", "all"]), help="What lies in host memory."),
+    flag("gradient_checkpointing", "--gradient-checkpointing", section=_PINS, metavar="auto|on|off",
+         type=Switch(has_auto=True), is_flag=False, flag_value="on",
+         help="Compute activations twice instead of keeping them."),
+    flag("attention", "--attention", "--attn-implementation", section=_PINS, metavar="KERNEL",
+         type=click.Choice(["auto", "flash_attention_2", "sdpa", "eager"]), help="flash_attention_2, sdpa or eager."),
+    flag("micro_batch", "--micro-batch", "--per-device-train-batch-size", section=_PINS, metavar="N", type=_COUNT,
+         help="Sequences on one device at a time."),
+    flag("dtype", "--dtype", section=_PINS, metavar="auto|bf16|fp16|fp32",
+         type=click.Choice(["auto", "bf16", "fp16", "fp32"]), help="What is computed in."),
+    flag("accumulation", "--gradient-accumulation-steps", section=_PINS, type=_COUNT, hidden=True),
+    flag("bf16", "--bf16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
+    flag("fp16", "--fp16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
+    flag("epochs", "--epochs", "--num-train-epochs", section=_RUN, metavar="N", type=_POSITIVE, default=3.0,
+         help="Times through the data; 3."),
+    flag("max_steps", "--max-steps", section=_RUN, metavar="N", type=Count(min=-1),
+         help="Optimizer steps, in place of epochs."),
+    flag("learning_rate", "--learning-rate", "--lr", section=_RUN, metavar="RATE", type=_POSITIVE,
+         help="2e-5 for all parameters and 2e-4 for LoRA unless told."),
+    flag("save_steps", "--save-steps", section=_RUN, metavar="N", type=_COUNT, default=500,
+         help="Steps between two checkpoints; 500."),
+    flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
+         flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
+    flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
+    flag("report_to", "--report-to", section=_RUN, metavar="NAMES", type=Names(), multiple=True,
+         help="tensorboard, wandb, ...; none unless told."),
+    flag("merge", "--merge", section=_RUN, is_flag=True, help="Write the model with LoRA merged into it, too."),
+    flag("dry_run", "--dry-run", section=_RUN, is_flag=True, help="Print the ladder and stop."),
+    flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=click.Path(path_type=Path),
+         help="The run folder; autofit-runs/MODEL-TOKENS unless told. The same again goes on where it stopped."),
+    flag("json", "--json", section=_OUTPUT, is_flag=True, help="One JSON object at the end, and nothing else."),
+)  # fmt: skip
+
+
+def train_flags(function: F) -> F:
+    """All of them on `function`, in the order of the help."""
+    return reduce(lambda wrapped, add: add(wrapped), reversed(_FLAGS), function)

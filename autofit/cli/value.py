@@ -1,0 +1,74 @@
+"""Kinds of values that flags take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autofit.domain.units import parse_bytes
+
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Any]
+else:
+    _Kind = click.ParamType  # generic only in the newest click
+
+_YES = {"on", "true", "yes", "1"}
+_NO = {"off", "false", "no", "0"}
+
+
+class Size(_Kind):
+    """`24GiB` as bytes."""
+
+    name = "SIZE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            size_bytes = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if size_bytes == 0:
+            self.fail("nothing fits into no memory.", param, ctx)
+        return size_bytes
+
+
+class Count(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
+class Amount(click.FloatRange):
+    """A number within bounds."""
+
+    name = "number"
+
+
+class Switch(_Kind):
+    """`on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is allowed."""
+
+    def __init__(self, *, has_auto: bool = False) -> None:
+        self.name = "auto|on|off" if has_auto else "on|off"
+        self._has_auto = has_auto
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in _YES | _NO:
+            return word in _YES
+        if not (self._has_auto and word == "auto"):
+            self.fail(f"'{value}' is not one of {', '.join(self.name.split('|'))}.", param, ctx)
+        return None
+
+
+class Names(_Kind):
+    """`a,b` as a tuple; `none` and nothing as the empty one."""
+
+    name = "NAMES"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(word.strip() for word in str(value).split(",") if word.strip())
+        return () if names == ("none",) else names

@@ -1,0 +1,45 @@
+"""Micro-batches that keep the global batch what the user asked for."""
+
+from __future__ import annotations
+
+from autofit.domain.errors import UsageError
+
+
+def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None) -> tuple[int, ...]:
+    """Micro-batches (rows per device) whose whole multiple is the global batch, smallest first.
+
+    UsageError when the ranks cannot share the global batch, or when the pinned micro-batch does not divide a rank's
+    share.
+    """
+    if global_batch < 1 or global_batch % rank_count:
+        raise UsageError(_indivisible(global_batch, rank_count))
+    share = global_batch // rank_count
+    divisors = tuple(rows for rows in range(1, share + 1) if share % rows == 0)
+    if pinned is None:
+        return divisors
+    if pinned not in divisors:
+        raise UsageError(
+            f"--micro-batch {pinned} does not divide the {share} rows that each of {rank_count} ranks takes of a "
+            f"global batch of {global_batch}; {_listed(divisors)} {'does' if len(divisors) == 1 else 'do'}"
+        )
+    return (pinned,)
+
+
+def accumulation(global_batch: int, rank_count: int, micro_batch: int) -> int:
+    """Micro-batches that each rank adds up for one optimizer step."""
+    assert global_batch % (rank_count * micro_batch) == 0, (global_batch, rank_count, micro_batch)
+    return global_batch // (rank_count * micro_batch)
+
+
+def _indivisible(global_batch: int, rank_count: int) -> str:
+    below = global_batch // rank_count * rank_count
+    near = [str(size) for size in (below, below + rank_count) if size > 0]
+    return (
+        f"a global batch of {global_batch} cannot be shared by {rank_count} ranks; "
+        f"the nearest that {'works is' if len(near) == 1 else 'work are'} --batch-size {' and '.join(near)}"
+    )
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    *most, last = [str(number) for number in numbers]
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,91 @@
+"""The ladder of one request on one machine: the rungs to try, best predicted speed first, and why not the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.domain.estimate import Estimate
+from autofit.domain.hardware import Hardware
+from autofit.domain.ladder import Ladder, LeftOut, Step
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request
+from autofit.domain.strategy import Attention, Dtype, Rung, Strategy
+from autofit.domain.units import format_bytes
+
+from .axes import OFFLOAD_ORDER, check_pins, combinations, pick_attention, pick_dtype, usable_kernels
+from .batch import accumulation, micro_batches
+from .cost import cost
+from .memory import estimate_memory, offloaded_bytes
+from .setting import Setting
+
+
+def build_ladder(
+    request: Request,
+    hardware: Hardware,
+    shape: ModelShape,
+    attention_kernels: tuple[Attention, ...],
+    dtypes: tuple[Dtype, ...],
+    worst_tokens: int,
+    runtime_bytes: int = 0,
+) -> Ladder:
+    """`attention_kernels` and `dtypes` are those that work here, best first; `worst_tokens` is the longest row.
+
+    UsageError when the ranks cannot share the global batch or the pins cannot be met. A ladder without steps is no
+    error: then everything is predicted not to fit, and `left_out` says by how much.
+    """
+    setting = Setting(request, hardware, shape, worst_tokens, runtime_bytes)
+    check_pins(setting)
+    dtype = pick_dtype(setting, dtypes)
+    attention = pick_attention(setting, attention_kernels, dtype)
+    steps, left_out = [], []
+    for rung, why in combinations(setting, attention, dtype):
+        step = make_step(rung, setting)
+        out = LeftOut(rung, why) if why else _left_out(step, setting)
+        if out is None:
+            steps.append(step)
+        else:
+            left_out.append(out)
+    steps.sort(key=lambda step: (step.estimates[0].cost.expected, _plainness(step.rung)))
+    others = _other_kernels(setting, attention, usable_kernels(attention_kernels, dtype), dtype)
+    return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *others))
+
+
+def make_step(rung: Rung, setting: Setting) -> Step:
+    """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
+    request = setting.request
+    sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    strategies = tuple(
+        Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
+    )
+    estimates = tuple(Estimate(estimate_memory(strategy, setting), cost(rung)) for strategy in strategies)
+    return Step(rung, strategies, estimates)
+
+
+def _left_out(step: Step, setting: Setting) -> LeftOut | None:
+    """Only what cannot fit even if every uncertain byte is absent."""
+    short_bytes = step.estimates[0].memory.low_bytes - setting.device_memory_bytes
+    if short_bytes > 0:
+        return LeftOut(step.rung, f"too large by {format_bytes(short_bytes)} (predicted)", short_bytes=short_bytes)
+    host_short_bytes = offloaded_bytes(step.strategies[0], setting) - setting.host_available_bytes
+    if host_short_bytes > 0:
+        reason = f"host memory is short by {format_bytes(host_short_bytes)} (predicted)"
+        return LeftOut(step.rung, reason, host_short_bytes=host_short_bytes)
+    return None
+
+
+def _other_kernels(
+    setting: Setting, chosen: Attention, kernels: tuple[Attention, ...], dtype: Dtype
+) -> tuple[LeftOut, ...]:
+    """The rungs with a kernel that works but is never faster; none when the user has pinned one."""
+    if setting.request.pins.attention is not None:
+        return ()
+    reason = f"{chosen.value} works here and is not slower"
+    tried = [rung for rung, why in combinations(setting, chosen, dtype) if why is None]
+    return tuple(
+        LeftOut(replace(rung, attention=kernel), reason) for kernel in kernels if kernel is not chosen for rung in tried
+    )
+
+
+def _plainness(rung: Rung) -> tuple[int, bool, int, str]:
+    """Fewer things turned on first."""
+    return OFFLOAD_ORDER.index(rung.offload), rung.gradient_checkpointing, rung.zero_stage, rung.method.value

@@ -1,0 +1,117 @@
+"""What the history says of one rung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from autofit.domain.ladder import Ladder, Step
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.trial import Trial
+
+
+@dataclass(frozen=True)
+class Record:
+    """One rung of the ladder and its trials, oldest first. Micro-batches are in rows per device."""
+
+    step: Step
+    trials: tuple[Trial, ...] = ()
+
+    @cached_property
+    def rung(self) -> Rung:
+        return self.step.rung
+
+    @cached_property
+    def candidates(self) -> tuple[int, ...]:
+        return tuple(strategy.micro_batch for strategy in self.step.strategies)
+
+    @cached_property
+    def fixed_bytes(self) -> int:
+        """Predicted states and buffers: what does not grow with the rows."""
+        memory = self.step.estimates[0].memory
+        return memory.peak_bytes - memory.activations_bytes - memory.runtime_bytes
+
+    def activations_bytes(self, micro_batch: int) -> int:
+        """As predicted."""
+        return self.step.estimate(self.strategy(micro_batch)).memory.activations_bytes
+
+    def strategy(self, micro_batch: int) -> Strategy:
+        return self.step.strategies[self.candidates.index(micro_batch)]
+
+    @cached_property
+    def points(self) -> dict[int, Measured]:
+        """What fits and was measured; a probe that made the allocator thrash does not fit."""
+        return {
+            trial.strategy.micro_batch: trial.outcome
+            for trial in self.trials
+            if isinstance(trial.outcome, Measured) and trial.outcome.alloc_retries == 0
+        }
+
+    @cached_property
+    def best(self) -> tuple[Strategy, Measured] | None:
+        """The fastest measured, not the largest."""
+        if not self.points:
+            return None
+        micro_batch = max(self.points, key=lambda rows: self.points[rows].tokens_per_s)
+        return self.strategy(micro_batch), self.points[micro_batch]
+
+    @cached_property
+    def failed_micro_batch(self) -> int | None:
+        """The smallest micro-batch for which the device was too small."""
+        failed = [trial.strategy.micro_batch for trial in self.trials if does_not_fit(trial)]
+        return min(failed, default=None)
+
+    @cached_property
+    def is_too_large(self) -> bool:
+        """Not even the smallest micro-batch fits the device."""
+        return self.failed_micro_batch == self.candidates[0]
+
+    @cached_property
+    def host_failed(self) -> bool:
+        return any(
+            isinstance(trial.outcome, OutOfMemory) and trial.outcome.place is Place.HOST for trial in self.trials
+        )
+
+    @cached_property
+    def retry(self) -> Strategy | None:
+        """The strategy whose only trial so far crashed before any of our work began."""
+        crashes = [trial.strategy for trial in self.trials if isinstance(trial.outcome, Crashed)]
+        if not self.trials or not isinstance(self.trials[-1].outcome, Crashed) or len(crashes) > 1:
+            return None
+        return self.trials[-1].strategy if self.trials[-1].outcome.phase is Phase.START else None
+
+    @property
+    def is_stuck(self) -> bool:
+        """It failed for a reason that no micro-batch mends; says nothing of whether it fits."""
+        is_broken = any(isinstance(trial.outcome, (Crashed, TimedOut, Unsupported)) for trial in self.trials)
+        return self.host_failed or (is_broken and not self._has_recovered)
+
+    @property
+    def complaint(self) -> str | None:
+        """The last words of a rung that crashed or is not supported."""
+        outcomes = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, Unsupported))]
+        return outcomes[-1].why if outcomes else None
+
+    @property
+    def _has_recovered(self) -> bool:
+        """A single crash at the start, and a later trial that did not end so."""
+        ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, TimedOut, Unsupported))]
+        is_start = len(ends) == 1 and isinstance(ends[0], Crashed) and ends[0].phase is Phase.START
+        return is_start and ends[0] is not self.trials[-1].outcome
+
+
+def does_not_fit(trial: Trial) -> bool:
+    """Whether the trial says that the device is too small for its strategy."""
+    outcome = trial.outcome
+    if isinstance(outcome, Measured):
+        return outcome.alloc_retries > 0
+    return isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE
+
+
+def records(ladder: Ladder, trials: Sequence[Trial]) -> tuple[Record, ...]:
+    """One for each step, in the ladder's order; trials of strategies that the ladder does not have are passed over."""
+    return tuple(
+        Record(step, tuple(trial for trial in trials if trial.strategy in step.strategies)) for step in ladder.steps
+    )

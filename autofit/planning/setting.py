@@ -1,0 +1,46 @@
+"""Everything but the strategy that a formula needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One request for one model on one machine; `worst_tokens` is the longest row that the data can bring."""
+
+    request: Request
+    hardware: Hardware
+    shape: ModelShape
+    worst_tokens: int
+    runtime_bytes: int = 0  # taken on a device before the model is built
+
+    @property
+    def kind(self) -> DeviceKind:
+        return self.hardware.kind
+
+    @property
+    def rank_count(self) -> int:
+        return self.hardware.rank_count
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Of the fullest node: its host memory is the first to run out."""
+        return max(len(node.devices) for node in self.hardware.nodes)
+
+    @property
+    def device_memory_bytes(self) -> int:
+        return self.hardware.device_memory_bytes
+
+    @property
+    def host_available_bytes(self) -> int:
+        return min(node.host.memory_available_bytes for node in self.hardware.nodes)
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether ZeRO has more than one rank to divide anything over."""
+        return self.rank_count > 1

@@ -1,0 +1,117 @@
+"""report.html: the whole decision on one page, without scripts or anything from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from autofit.domain.outcome import Measured
+from autofit.domain.trial import Choice, Trial
+from autofit.domain.units import format_bytes, format_seconds
+
+from .choice_text import full_text, strategy_text
+from .header import machine_text, request_text
+from .progress import ended_text
+from .record import Record
+from .verdict import verdict_text
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --quiet: #697077; --rule: #dfe2e5;
+  --bar: #2f7f8f; --good: #1f7a4d; --bad: #9a6700 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e6e8; --paper: #16181a; --quiet: #98a0a8; --rule: #34383c;
+  --bar: #4fa3b3; --good: #5cc48e; --bad: #d9a441 } }
+body { margin: 2.5rem auto; max-width: 58rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
+  font: 15px/1.55 system-ui, sans-serif }
+h1 { font-size: 1.35rem; margin-bottom: .2rem } h2 { font-size: 1.05rem; margin-top: 2rem }
+table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .8rem .3rem 0; text-align: left;
+  border-bottom: 1px solid var(--rule); vertical-align: top } th { font-weight: 600; white-space: nowrap }
+td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+code { font-size: .93em } .quiet { color: var(--quiet) } .good { color: var(--good) } .bad { color: var(--bad) }
+.bar { width: 9rem; height: .7rem; background: var(--rule) } .bar i { display: block; height: 100%;
+  background: var(--bar) }
+"""
+
+
+def report_html(record: Record) -> str:
+    """The page for what the run folder holds so far."""
+    title = f"autofit · {record.request.model}"
+    parts = [_facts(record), _choice(record), _trials(record), _unprobed(record.choice)]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
+        f"<body><h1>{escape(record.request.model)}</h1>\n" + "\n".join(filter(None, parts)) + "\n</body></html>\n"
+    )
+
+
+def _facts(record: Record) -> str:
+    rows = [("request", request_text(record.request, None)), ("data", record.request.data or "the sample that ships")]
+    if record.hardware is not None:
+        rows.append(("machine", machine_text(record.hardware)))
+        rows += [("", note) for note in record.hardware.notes]
+    if record.result is not None:
+        rows += [("trained", ended_text(record.result)), ("model", record.result.model_path)]
+        rows += [("merged", record.result.merged_path)] if record.result.merged_path else []
+    return _table((f"<th>{escape(name)}</th><td>{escape(text)}</td>" for name, text in rows))
+
+
+def _choice(record: Record) -> str:
+    choice = record.choice
+    if choice is None:
+        return ""
+    text = strategy_text(choice.strategy, choice.measured)
+    sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
+    full = full_text(choice, is_free=record.request.pins.method is None)
+    return (
+        f'<h2>Choice</h2><p><b class="good">{escape(text)}</b><br>{escape(choice.why)}'
+        f'<br><span class="quiet">micro-batch {sums} · {escape(_settings(choice))}</span></p>'
+        + (f"<p>{escape(full)}</p>" if full else "")
+    )
+
+
+def _settings(choice: Choice) -> str:
+    rung = choice.strategy.rung
+    return f"ZeRO-{rung.zero_stage} · {rung.attention.value} · {rung.dtype.value} · offload {rung.offload.value}"
+
+
+def _trials(record: Record) -> str:
+    if not record.trials:
+        return ""
+    limit_bytes = record.hardware.device_memory_bytes if record.hardware is not None else None
+    head = "<th>rung</th><th>memory</th><th></th><th>tokens/s</th><th>predicted</th><th>took</th>"
+    rows = [head, *(_trial_cells(trial, limit_bytes) for trial in record.trials)]
+    return "<h2>Probes</h2>" + _table(rows)
+
+
+def _trial_cells(trial: Trial, limit_bytes: int | None) -> str:
+    outcome = trial.outcome
+    name = f"<td><code>{escape(str(trial.strategy))}</code></td>"
+    if isinstance(outcome, Measured):
+        middle = (
+            f"<td>{_bar(outcome.peak_device_bytes, limit_bytes)}</td>"
+            f'<td class="n">{format_bytes(outcome.peak_device_bytes)}</td>'
+            f'<td class="n">{outcome.tokens_per_s:,.0f}</td>'
+        )
+    else:
+        middle = f'<td colspan="3" class="bad">{escape(verdict_text(outcome, limit_bytes))}</td>'
+    predicted = format_bytes(trial.estimate.memory.peak_bytes)
+    return f'{name}{middle}<td class="n">{predicted}</td><td class="n">{format_seconds(outcome.total_s)}</td>'
+
+
+def _bar(used_bytes: int, limit_bytes: int | None) -> str:
+    if not limit_bytes:
+        return ""
+    return f'<div class="bar"><i style="width:{min(used_bytes / limit_bytes, 1.0):.1%}"></i></div>'
+
+
+def _unprobed(choice: Choice | None) -> str:
+    if choice is None or not choice.unprobed:
+        return ""
+    rows = (
+        f'<td><code>{escape(str(rest.rung))}</code></td><td class="quiet">{escape(rest.reason)}</td>'
+        for rest in choice.unprobed
+    )
+    return "<h2>Not probed</h2>" + _table(rows)
+
+
+def _table(rows: Iterable[str]) -> str:
+    return "<table>" + "".join(f"<tr>{row}</tr>\n" for row in rows) + "</table>"

@@ -1,0 +1,39 @@
+"""The lines that an event leaves on any screen; nothing for what only a live table shows."""
+
+from __future__ import annotations
+
+from autofit.domain import event as ev
+
+from .choice_text import choice_lines
+from .give_up import give_up_lines
+from .header import machine_text, model_text, request_text
+from .line import WIDTH, Line, Style, labelled
+from .progress import ended_lines, started_text
+from .view import View
+
+
+def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Line]:
+    """`view` is the one after `event`."""
+    match event:
+        case ev.MachineSeen(hardware):
+            return _with_notes("machine", machine_text(hardware), hardware.notes, width)
+        case ev.ModelRead(shape):
+            return labelled("model", model_text(shape), width=width)
+        case ev.DataRead(request, profile):
+            return _with_notes("request", request_text(request, profile), profile.notes, width)
+        case ev.Chosen():
+            return choice_lines(view, event, width=width)
+        case ev.GaveUp(action):
+            return give_up_lines(view, action, width=width)
+        case ev.TrainingStarted():
+            return labelled("training", started_text(event), width=width)
+        case ev.TrainingEnded():
+            return ended_lines(event, width=width)
+        case ev.Note(text):
+            return labelled("note", text, width=width, style=Style.QUIET)
+    return []
+
+
+def _with_notes(label: str, text: str, notes: tuple[str, ...], width: int) -> list[Line]:
+    lines = labelled(label, text, width=width)
+    return lines + [line for note in notes for line in labelled("", note, width=width, style=Style.QUIET)]

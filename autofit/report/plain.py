@@ -1,0 +1,79 @@
+"""Plain lines for a pipe, a file or a batch job's log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+from autofit.domain import event as ev
+from autofit.domain.units import format_seconds
+
+from .line import labelled, plain
+from .message import message_lines
+from .progress import progress_text
+from .table import table_lines
+from .verdict import verdict_text
+from .view import View, fold
+
+_UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched
+_QUIET_S = 10.0
+_QUIET_SHARE = 0.05  # of the training's steps
+
+
+class PlainScreen:
+    """One line an event, no colour, no cursor; the training speaks every 10 s or every 5 % of its steps at most."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._view = View()
+        self._spoke_s = float("-inf")
+        self._spoke_step = 0
+
+    def __enter__(self) -> PlainScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.flush()
+
+    def show(self, event: ev.Event) -> None:
+        self._view = fold(self._view, event, self._clock())
+        text = self._text(event)
+        if text:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def _text(self, event: ev.Event) -> str:
+        match event:
+            case ev.LadderBuilt():
+                return plain(table_lines(self._view, waiting="to try"))
+            case ev.ProbeStarted(strategy, why):
+                return _line("probe", f"{strategy}: {why}")
+            case ev.TrialEnded(trial, is_remembered):
+                verdict = verdict_text(trial.outcome, self._view.device_memory_bytes)
+                took = "remembered" if is_remembered else f"in {format_seconds(trial.outcome.total_s)}"
+                return _line("trial", f"{trial.strategy}: {verdict} ({took})")
+            case ev.TrainingProgress():
+                return self._progress_text(event)
+        return plain(message_lines(self._view, event, width=_UNWRAPPED))
+
+    def _progress_text(self, progress: ev.TrainingProgress) -> str:
+        if not self._is_due(progress):
+            return ""
+        self._spoke_s, self._spoke_step = self._clock(), progress.step
+        return _line("training", progress_text(self._view.progress or progress))
+
+    def _is_due(self, progress: ev.TrainingProgress) -> bool:
+        steps = progress.step - self._spoke_step
+        return (
+            self._clock() - self._spoke_s >= _QUIET_S
+            or steps >= _QUIET_SHARE * progress.step_count
+            or (progress.step == progress.step_count and steps > 0)
+        )
+
+
+def _line(label: str, text: str) -> str:
+    return plain(labelled(label, text, width=_UNWRAPPED))

@@ -1,0 +1,93 @@
+"""The training as it goes on, and what it came to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autofit.domain.event import TrainingEnded, TrainingProgress, TrainingStarted
+from autofit.domain.units import format_bytes, format_seconds
+
+from .line import WIDTH, Line, Style, labelled
+
+_LABEL = "training "
+_BAR_COLUMNS = (8, 40)
+
+
+def started_text(event: TrainingStarted) -> str:
+    """`zero1+lora mb4, from the beginning · log runs/x/logs/training.log`."""
+    begin = "from the beginning" if event.resumed_from is None else f"going on from {event.resumed_from}"
+    return f"{event.strategy}, {begin} · log {event.log_path}"
+
+
+def starting_lines(elapsed_s: float) -> list[Line]:
+    """Until the first step is reported."""
+    clock = f"{int(elapsed_s) // 60}:{int(elapsed_s) % 60:02d}"
+    return labelled(_LABEL.strip(), f"loading the model and the data {clock}", style=Style.QUIET)
+
+
+def progress_lines(progress: TrainingProgress, *, width: int = WIDTH) -> list[Line]:
+    """A bar with steps, loss and speed; memory, the last save and the time left under it."""
+    figures = [f" {_steps(progress)}", *_loss_and_speed(progress)]
+    fewest, most = _BAR_COLUMNS
+    room = width - len(_LABEL) - len("  ".join(figures))
+    columns = max(min(room, most), fewest)
+    done = _bar(progress.step / max(progress.step_count, 1), columns)
+    first: Line = (
+        (_LABEL, Style.LABEL),
+        (done, Style.GOOD),
+        ("━" * (columns - len(done)), Style.QUIET),
+        ("  ".join(figures), Style.PLAIN),
+    )
+    below = " · ".join(_below(progress))
+    return [first, ((" " * len(_LABEL) + below, Style.QUIET),)]
+
+
+def progress_text(progress: TrainingProgress) -> str:
+    """The same on one line."""
+    return " · ".join([_steps(progress), *_loss_and_speed(progress), *_below(progress)])
+
+
+def _steps(progress: TrainingProgress) -> str:
+    return f"{progress.step:,}/{progress.step_count:,}"
+
+
+def _loss_and_speed(progress: TrainingProgress) -> list[str]:
+    loss = [] if progress.loss is None else [f"loss {progress.loss:.3f}"]
+    speed = [] if progress.tokens_per_s is None else [f"{progress.tokens_per_s:,.0f} tok/s"]
+    return loss + speed
+
+
+def _below(progress: TrainingProgress) -> list[str]:
+    parts = []
+    if progress.peak_device_bytes is not None:
+        parts.append(f"{format_bytes(progress.peak_device_bytes)} peak")
+    if progress.eval_loss is not None:
+        parts.append(f"eval loss {progress.eval_loss:.3f}")
+    if progress.saved_step is not None:
+        parts.append(f"saved step {progress.saved_step:,}")
+    if progress.left_s is not None:
+        parts.append(f"{format_seconds(progress.left_s)} left")
+    return parts
+
+
+def _bar(share: float, columns: int) -> str:
+    """The part that is done, in half columns."""
+    halves = int(min(max(share, 0.0), 1.0) * columns * 2)
+    return "━" * (halves // 2) + "╸" * (halves % 2)
+
+
+def ended_lines(result: TrainingEnded, *, width: int = WIDTH) -> list[Line]:
+    """What was trained, where it lies, and the next command."""
+    lines = labelled("trained", ended_text(result), width=width, style=Style.GOOD)
+    lines += labelled("model", result.model_path, width=width)
+    lines += labelled("merged", result.merged_path, width=width) if result.merged_path else []
+    return lines + labelled("next", f"autofit show {Path(result.model_path).parent}", width=width)
+
+
+def ended_text(result: TrainingEnded) -> str:
+    parts = [f"{result.step_count:,} steps in {format_seconds(result.total_s)}"]
+    if result.first_loss is not None and result.last_loss is not None:
+        parts.append(f"loss {result.first_loss:.3f} → {result.last_loss:.3f}")
+    if result.tokens_per_s is not None:
+        parts.append(f"{result.tokens_per_s:,.0f} tok/s")
+    return " · ".join([*parts, format_bytes(result.peak_device_bytes)])

@@ -1,0 +1,21 @@
+"""What a run folder holds of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autofit.domain.event import TrainingEnded
+from autofit.domain.hardware import Hardware
+from autofit.domain.request import Request
+from autofit.domain.trial import Choice, Trial
+
+
+@dataclass(frozen=True)
+class Record:
+    """None for what has not happened yet."""
+
+    request: Request
+    hardware: Hardware | None
+    trials: tuple[Trial, ...]
+    choice: Choice | None
+    result: TrainingEnded | None

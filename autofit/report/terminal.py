@@ -1,0 +1,92 @@
+"""The live screen: a header that stays, a table that moves, a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from autofit.domain import event as ev
+
+from .line import Line
+from .message import message_lines
+from .progress import progress_lines, starting_lines
+from .table import table_lines
+from .view import View, fold
+
+_WIDEST = 100  # columns: longer lines are harder to read
+_FRAMES_PER_S = 4
+
+
+class LiveScreen:
+    """Draws from the last view only, so that rich's thread may ask for a frame at any time."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self._console = console
+        self._clock = clock
+        self._view = View()
+        self._live: Live | None = None
+
+    def __enter__(self) -> LiveScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._settle()
+
+    def show(self, event: ev.Event) -> None:
+        self._view = fold(self._view, event, self._clock())
+        if isinstance(event, (ev.Chosen, ev.GaveUp, ev.TrainingStarted, ev.TrainingEnded)):
+            self._settle()
+        self._print(message_lines(self._view, event, width=self._width))
+        if isinstance(event, (ev.LadderBuilt, ev.TrainingStarted)) and self._live is None:
+            self._start()
+
+    def redraw(self) -> None:
+        """Draw now instead of at the next frame."""
+        if self._live is not None:
+            self._live.refresh()
+
+    def frame(self) -> Text:
+        """What moves now: the training's bar, or before it the table."""
+        if self._view.progress is not None:
+            return _rich(progress_lines(self._view.progress, width=self._width))
+        if self._view.training is not None:
+            return _rich(starting_lines(self._clock() - self._view.training_since_s))
+        room = self._console.height - 4  # the heading, a blank line and the cursor's
+        lines = table_lines(self._view, self._clock(), width=self._width, row_limit=room, waiting="waiting")
+        return _rich([(), *lines[:room]])
+
+    @property
+    def _width(self) -> int:
+        return min(self._console.width, _WIDEST)
+
+    def _start(self) -> None:
+        self._live = Live(
+            console=self._console, get_renderable=self.frame, refresh_per_second=_FRAMES_PER_S, transient=True
+        )
+        self._live.start(refresh=True)
+
+    def _settle(self) -> None:
+        """Take the moving part away and leave its last state as plain lines."""
+        if self._live is None:
+            return
+        self._live.stop()
+        self._live = None
+        if self._view.training is None:
+            self._print([(), *table_lines(self._view, self._clock(), width=self._width), ()])
+        elif self._view.progress is not None:
+            self._print(progress_lines(self._view.progress, width=self._width))
+
+    def _print(self, lines: list[Line]) -> None:
+        if lines:
+            self._console.print(_rich(lines))
+
+
+def _rich(lines: Iterable[Line]) -> Text:
+    rows = [Text.assemble(*((text, style.value) for text, style in line)) for line in lines]
+    return Text("\n", no_wrap=True, overflow="ellipsis", end="").join(rows)

@@ -1,0 +1,48 @@
+"""The full run from its start to its result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from autofit.domain.errors import TrainingFailed
+from autofit.domain.event import TrainingEnded, TrainingProgress
+from autofit.domain.hardware import Hardware
+from autofit.domain.strategy import Dtype
+from autofit.probing.agent import worker_environment
+from autofit.running.command import TrainingFiles
+from autofit.running.launcher import Launcher
+from autofit.running.result import read_reports, training_ended
+
+
+def train(
+    hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
+) -> TrainingEnded:
+    """Runs the training to its end; TrainingFailed says in which phase of which rank it stopped."""
+    for path in (*files.reports.glob("rank*.json"), files.progress):
+        path.unlink(missing_ok=True)  # an earlier start's
+    began_at_s = time.monotonic()
+    with Launcher(hardware, files, log_path) as launcher:
+        for progress in launcher.watch():
+            on_progress(progress)
+    return training_ended(
+        read_reports(files.reports, hardware.rank_count),
+        rank_count=hardware.rank_count,
+        exit_code=launcher.exit_code,
+        model_path=files.model,
+        log_path=log_path,
+        total_s=time.monotonic() - began_at_s,
+    )
+
+
+def merge(hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path) -> None:
+    """Base model and adapter as one; TrainingFailed names the log, and the adapter stays as it is."""
+    command = [sys.executable, "-m", "autofit.worker.merge", "--base", base, "--adapter", str(adapter)]
+    command += ["--out", str(out), "--dtype", dtype.value]
+    with log_path.open("ab") as log:
+        ended = subprocess.run(command, stdout=log, stderr=log, env=worker_environment(hardware.kind), check=False)
+    if ended.returncode != 0:
+        raise TrainingFailed(f"merging failed, the adapter in {adapter} is whole; the log is {log_path}")

@@ -1,0 +1,35 @@
+"""A session that only remembers what it was asked for."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import autofit
+
+Session = Callable[..., None]
+
+
+@pytest.fixture
+def replace_session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Session], None]:
+    """Puts a function in the place of `autofit.session.train`."""
+
+    def replace(train: Session) -> None:
+        module = types.ModuleType("autofit.session")
+        module.train = train  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "autofit.session", module)
+        monkeypatch.setattr(autofit, "session", module, raising=False)
+
+    return replace
+
+
+@pytest.fixture
+def calls(replace_session: Callable[[Session], None]) -> list[dict[str, Any]]:
+    """The arguments of each call of the session."""
+    heard: list[dict[str, Any]] = []
+    replace_session(lambda request, **rest: heard.append({"request": request, **rest}))
+    return heard

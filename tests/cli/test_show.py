@@ -1,0 +1,79 @@
+"""`autofit show` and `autofit doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from report import simulated
+
+from autofit.cli import machine
+from autofit.cli.main import main
+from autofit.report.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    folder.write_request(simulated.REQUEST)
+    folder.write_hardware(simulated.HARDWARE)
+    for trial in simulated.TRIALS:
+        folder.append_trial(trial)
+    folder.write_choice(simulated.CHOICE)
+    return folder.root
+
+
+def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_trials_and_the_choice(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = output_of(capsys, "show", str(run))
+    assert "out of memory in backward, 1.2 GB short" in text
+    assert "choice   zero1+lora mb4 · 31,200 tokens/s" in text
+    assert "--method full" in text
+    assert "goes on from here" in text
+
+
+def test_a_finished_run_says_where_the_model_lies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunFolder(run).write_result(simulated.RESULT)
+    assert "model    runs/a/model" in output_of(capsys, "show", str(run))
+
+
+def test_the_run_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = json.loads(output_of(capsys, "show", str(run), "--json"))
+    assert len(body["trials"]) == len(simulated.TRIALS)
+    assert body["choice"]["measured"]["tokens_per_s"] == 31_200.0
+    assert body["result"] is None
+
+
+def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["show", str(tmp_path)])
+    assert left.value.code == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "look", lambda disk_path: simulated.HARDWARE)
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_doctor_names_the_machine_and_the_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output_of(capsys, "doctor")
+    assert "8 × A100-SXM4-80GB" in text
+    assert "torch" in text
+    assert "sdpa works" in text
+
+
+@pytest.mark.usefixtures("eight_gpus")
+def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    body = json.loads(output_of(capsys, "doctor", "--json"))
+    assert body["attention"]["sdpa"] is None
+    assert {finding["name"] for finding in body["toolchain"]} >= {"torch", "deepspeed", "g++"}

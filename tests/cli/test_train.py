@@ -1,0 +1,153 @@
+"""From a command line to a Request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autofit.cli import train as train_verb
+from autofit.cli.main import main
+from autofit.domain.request import Lora, Pins, Request, Training
+from autofit.domain.strategy import Attention, Dtype, Method, Offload
+from autofit.report.request_diff import FLAGS
+
+PLAIN = Request("m", 2048, pins=Pins(), training=Training())
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--model", "m", *words])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def asked(calls: list[dict[str, Any]], *words: str) -> Request:
+    assert run(*words) == 0
+    request = calls[-1]["request"]
+    assert isinstance(request, Request)
+    return request
+
+
+def test_the_least_command_asks_for_the_defaults(calls: list[dict[str, Any]]) -> None:
+    assert asked(calls) == PLAIN
+    assert calls[-1]["output_dir"] == Path("autofit-runs/m-2048")
+    assert calls[-1]["dry_run"] is False
+    assert calls[-1]["probe_timeout_s"] == 600.0
+
+
+def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
+    words = (
+        "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --seq 512 --batch-size 16 --method lora --lora-r 8 "
+        "--lora-alpha 16 --lora-target-modules q_proj,o_proj --zero-stage 3 --offload all --gradient-checkpointing on "
+        "--attention sdpa --micro-batch 2 --dtype fp16 --epochs 1.5 --max-steps 7 --learning-rate 1e-3 --save-steps 9 "
+        "--resume runs/c --seed 1 --report-to tensorboard,wandb --merge --memory-limit 1GB --ranks 4 "
+        "--output-dir out_dir --dry-run --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
+    )
+    assert asked(calls, *words.split()) == Request(
+        model="m",
+        sequence_length=512,
+        global_batch=16,
+        data="d.jsonl",
+        eval_data="e.jsonl",
+        eval_fraction=0.1,
+        lora=Lora(8, 16, ("q_proj", "o_proj")),
+        pins=Pins(Method.LORA, 3, Offload.ALL, True, Attention.SDPA, 2, Dtype.FP16),
+        training=Training(
+            1.5, 7, 1e-3, 9, 1, ("tensorboard", "wandb"), True, "runs/c", ("--warmup_ratio", "0.1", "--bf16")
+        ),
+        memory_limit_bytes=10**9,
+        ranks=4,
+    )
+    rest = {name: calls[-1][name] for name in ("output_dir", "dry_run", "probe_timeout_s")}
+    assert rest == {"output_dir": Path("out_dir"), "dry_run": True, "probe_timeout_s": 30.0}
+
+
+ALIASES = [
+    ("--dataset_name d", "--data d"),
+    ("--train_file d", "--data d"),
+    ("--max_length 64", "--seq 64"),
+    ("--max-length 64", "--seq 64"),
+    ("--max_seq_length=64", "--seq 64"),
+    ("--sequence-length 64", "--seq 64"),
+    ("--global-batch 8", "--batch-size 8"),
+    ("--per_device_train_batch_size 4", "--micro-batch 4"),
+    ("--lora_r 8", "--lora-r 8"),
+    ("--lora_target_modules q_proj", "--lora-target-modules q_proj"),
+    ("--gradient_checkpointing true", "--gradient-checkpointing on"),
+    ("--gradient_checkpointing", "--gradient-checkpointing on"),
+    ("--gradient_checkpointing False", "--gradient-checkpointing off"),
+    ("--gradient-checkpointing auto", ""),
+    ("--attn_implementation flash_attention_2", "--attention flash_attention_2"),
+    ("--attention auto --dtype auto --method auto", ""),
+    ("--bf16", "--dtype bf16"),
+    ("--bf16 True --fp16 False", "--dtype bf16"),
+    ("--fp16", "--dtype fp16"),
+    ("--num_train_epochs 2", "--epochs 2"),
+    ("--max_steps 5", "--max-steps 5"),
+    ("--max_steps -1", ""),
+    ("--learning_rate 1e-4", "--lr 1e-4"),
+    ("--output_dir a_b", "--output-dir a_b"),
+    ("--save_steps 5", "--save-steps 5"),
+    ("--resume_from_checkpoint c_1", "--resume c_1"),
+    ("--resume --seed 42", ""),
+    ("--report_to none", ""),
+    ("--report_to wandb --report_to tensorboard", "--report-to wandb,tensorboard"),
+    ("--batch-size 32", ""),
+    ("--micro-batch 2 --gradient_accumulation_steps 3 --ranks 4", "--micro-batch 2 --batch-size 24 --ranks 4"),
+]
+
+
+@pytest.mark.parametrize(("alias", "own"), ALIASES)
+def test_an_alias_asks_for_the_same(calls: list[dict[str, Any]], alias: str, own: str) -> None:
+    assert asked(calls, *alias.split()) == asked(calls, *own.split())
+    assert calls[0]["output_dir"] == calls[1]["output_dir"]
+
+
+def test_the_hugging_face_name_of_the_model(calls: list[dict[str, Any]]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--model_name_or_path", "meta-llama/Llama-2-13b-hf"])
+    assert calls[-1]["request"] == replace(PLAIN, model="meta-llama/Llama-2-13b-hf")
+    assert calls[-1]["output_dir"] == Path("autofit-runs/Llama-2-13b-hf-2048")
+
+
+def test_accumulation_counts_the_devices_of_the_machine(
+    calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_verb, "_count_ranks", lambda ranks: ranks or 8)
+    words = "--per_device_train_batch_size 2 --gradient_accumulation_steps 4"
+    assert asked(calls, *words.split()).global_batch == 64
+
+
+REFUSED = [
+    ("--gradient_accumulation_steps 4", "--per-device-train-batch-size"),
+    ("--micro-batch 2 --gradient_accumulation_steps 3 --ranks 4 --batch-size 32", "2 × 3 × 4 = 24"),
+    ("--bf16 --dtype fp16", "--dtype, --bf16 and --fp16"),
+    ("--memory-limit 24apples", "write it like 24GiB"),
+    ("--seq 0", "--seq"),
+    ("--seq many", "not a valid whole number"),
+    ("--max-steps 0", "--max-steps 0"),
+    ("--eval-fraction 1", "--eval-fraction"),
+    ("--zero-stage 4", "--zero-stage"),
+    ("--gradient-checkpointing maybe", "auto, on, off"),
+    ("stray", "stray"),
+    ("--sequence 4", "--sequence"),
+]
+
+
+@pytest.mark.parametrize(("words", "told"), REFUSED)
+def test_what_makes_no_sense_is_refused(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], words: str, told: str
+) -> None:
+    assert run(*words.split()) == 2
+    assert calls == []
+    message = capsys.readouterr().err
+    assert message.startswith("autofit: ")
+    assert told in message
+
+
+def test_a_changed_field_is_named_by_a_flag_that_exists() -> None:
+    names = {name for parameter in train_verb.command.params for name in parameter.opts}
+    assert {flag for flag in FLAGS.values() if flag.startswith("--")} <= names

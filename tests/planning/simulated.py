@@ -1,0 +1,224 @@
+"""A simulated cluster: a truth that differs from the estimates, and the search run against it to its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.ladder import Ladder
+from autofit.domain.model import ModelShape
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.request import Pins, Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.trial import Choose, GiveUp, Probe, Trial
+from autofit.planning.capability import supported_attention, supported_dtypes
+from autofit.planning.cost import knobs
+from autofit.planning.ladder import build_ladder
+from autofit.planning.policy import decide
+from autofit.planning.setting import Setting
+
+GB = 10**9
+
+LLAMA_7B = ModelShape("Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, 6_738_415_616)
+
+
+def hardware(
+    count: int = 8,
+    memory_gb: float = 80,
+    *,
+    capability: tuple[int, int] | None = (8, 0),
+    kind: DeviceKind = DeviceKind.CUDA,
+    host_gb: float = 1800,
+) -> Hardware:
+    """One node of `count` equal devices."""
+    memory_bytes = round(memory_gb * GB)
+    name = "CPU" if kind is DeviceKind.CPU else "GPU of a test"
+    devices = tuple(Device(kind, i, name, None, None, memory_bytes, memory_bytes, capability) for i in range(count))
+    host_bytes = round(host_gb * GB)
+    return Hardware((Node(Host("node", 64, host_bytes, host_bytes, host_bytes), devices, Link.NVLINK),))
+
+
+def setting(
+    machine: Hardware | None = None,
+    shape: ModelShape = LLAMA_7B,
+    *,
+    tokens: int = 2048,
+    global_batch: int = 32,
+    pins: Pins | None = None,
+) -> Setting:
+    request = Request("m", tokens, global_batch, pins=pins or Pins())
+    return Setting(request, machine or hardware(), shape, tokens)
+
+
+def ladder(scene: Setting, *, has_flash: bool = False) -> Ladder:
+    dtypes = supported_dtypes(scene.hardware)
+    kernels = supported_attention(scene.hardware, scene.request.pins.dtype or dtypes[0], has_flash)
+    return build_ladder(
+        scene.request, scene.hardware, scene.shape, kernels, dtypes, scene.worst_tokens, scene.runtime_bytes
+    )
+
+
+def measured(
+    tokens_per_s: float = 1000.0, peak_bytes: int = GB, *, alloc_retries: int = 0, micro_batch: int = 1
+) -> Measured:
+    micro_step_s = 1024 * micro_batch / tokens_per_s
+    return Measured(peak_bytes, GB, tokens_per_s, 8 * micro_step_s, micro_step_s, 0.0, alloc_retries=alloc_retries)
+
+
+def out_of_memory(phase: Phase = Phase.BACKWARD, place: Place = Place.DEVICE, rank: int = 0) -> OutOfMemory:
+    return OutOfMemory(rank, phase, place, "out of memory", requested_bytes=GB, peak_bytes=10 * GB)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished search: its trials and its last word."""
+
+    trials: tuple[Trial, ...]
+    end: Choose | GiveUp
+
+    @property
+    def probe_count(self) -> int:
+        return len(self.trials)
+
+
+def search(
+    scene: Setting,
+    rungs: Ladder,
+    probe: Callable[[Strategy], Outcome],
+    *,
+    before: tuple[Trial, ...] = (),
+    limit: int = 400,
+) -> Run:
+    """`decide` in a loop against `probe`, going on from `before`; fails when it does not end within `limit` probes."""
+    trials = list(before)
+    while isinstance(action := decide(rungs, trials, scene), Probe):
+        assert len(trials) < limit, "the search does not end"
+        trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))
+    return Run(tuple(trials), action)
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often a rung is broken in one of the ways that are not about memory; the message is the rung's own."""
+
+    crashed: float = 0.0
+    unsupported: float = 0.0
+    timed_out: float = 0.0
+
+
+@dataclass
+class Cluster:
+    """The truth: memory and speed of every strategy of a ladder, drawn once from a seed."""
+
+    scene: Setting
+    rungs: Ladder
+    seed: int
+    faults: Faults = Faults()
+    surprise: float = 0.03  # of the rungs hold a third more than they should
+    noise: float = 0.01  # of a measured speed, one standard deviation
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        draw = self._random.uniform
+        self._activations = {checkpointed: draw(1.2, 4.5) for checkpointed in (False, True)}
+        self._fragmentation, self._runtime_bytes = draw(1.0, 1.08), round(draw(0.2, 1.5) * GB)
+        self._half_tokens, self._traffic_tokens = draw(0, 500), draw(0, 2500)
+        self._base = {step.rung: draw(0.98, 1.02) for step in self.rungs.steps}
+        self._surprised = {step.rung for step in self.rungs.steps if self._random.random() < self.surprise}
+        self._broken = {step.rung: self._fault(step.rung) for step in self.rungs.steps}
+
+    def probe(self, strategy: Strategy) -> Outcome:
+        broken = self._broken[strategy.rung]
+        if broken is not None:
+            return broken
+        peak_bytes = self.peak_bytes(strategy)
+        if peak_bytes > self.scene.device_memory_bytes:
+            return OutOfMemory(
+                self._random.randrange(self.scene.rank_count), self._random.choice(list(Phase)), Place.DEVICE,
+                "out of memory", peak_bytes - self.scene.device_memory_bytes, self.scene.device_memory_bytes,
+            )  # fmt: skip
+        retries = 3 if self.thrashes(strategy) else 0
+        speed = self.tokens_per_s(strategy) * random.Random(f"{self.seed} {strategy}").gauss(1, self.noise)
+        return measured(speed, peak_bytes, alloc_retries=retries, micro_batch=strategy.micro_batch)
+
+    def peak_bytes(self, strategy: Strategy) -> int:
+        memory = self.rungs.estimate(strategy).memory
+        states_bytes = memory.parameters_bytes + memory.gradients_bytes + memory.optimizer_bytes
+        activations_bytes = memory.activations_bytes * self._activations[strategy.rung.gradient_checkpointing]
+        if strategy.rung.method is Method.LORA:
+            activations_bytes *= 0.8
+        tensors_bytes = states_bytes + memory.buffers_bytes + activations_bytes
+        factor = self._fragmentation * (1.33 if strategy.rung in self._surprised else 1.0)
+        return round(tensors_bytes * factor) + self._runtime_bytes
+
+    def thrashes(self, strategy: Strategy) -> bool:
+        return self.peak_bytes(strategy) > 0.985 * self.scene.device_memory_bytes
+
+    def tokens_per_s(self, strategy: Strategy) -> float:
+        seconds = self._base[strategy.rung]
+        for knob in knobs(strategy.rung):
+            seconds *= self._factor(knob)
+        rung = strategy.rung
+        has_traffic = rung.zero_stage == 3 or (rung.method is Method.FULL and rung.zero_stage == 2)
+        filling = self._half_tokens + (self._traffic_tokens if has_traffic else 0)
+        return 50_000 / seconds / (1 + filling / (strategy.micro_batch * self.scene.worst_tokens))
+
+    def fits(self, strategy: Strategy) -> bool:
+        is_sound = self._broken[strategy.rung] is None and not self.thrashes(strategy)
+        return is_sound and self.peak_bytes(strategy) <= self.scene.device_memory_bytes
+
+    def fitting(self, method: Method | None = None) -> Iterator[Strategy]:
+        for step in self.rungs.steps:
+            if method in (None, step.rung.method):
+                yield from (strategy for strategy in step.strategies if self.fits(strategy))
+
+    def best_tokens_per_s(self, method: Method | None = None) -> float:
+        """The exhaustive best; 0 when nothing fits."""
+        return max((self.tokens_per_s(strategy) for strategy in self.fitting(method)), default=0.0)
+
+    def _factor(self, knob: tuple[str, object]) -> float:
+        """Log-uniform within what is published for the knob; the same whatever was probed before."""
+        low, high = TRUE_FACTORS.get(knob, (1.0, 1.0))
+        return float(low * (high / low) ** random.Random(f"{self.seed} {knob}").random())
+
+    def _fault(self, rung: Rung) -> Outcome | None:
+        at, faults = self._random.random(), self.faults
+        if at < faults.crashed:
+            return Crashed(0, self._random.choice([Phase.START, Phase.BUILD, Phase.STEP]), f"boom in {rung}")
+        if at < faults.crashed + faults.unsupported:
+            return Unsupported(f"{rung} is not implemented")
+        if at < faults.crashed + faults.unsupported + faults.timed_out:
+            return TimedOut(0, Phase.FORWARD, 120.0)
+        return None
+
+
+TRUE_FACTORS: Mapping[tuple[str, object], tuple[float, float]] = {
+    ("zero_stage", 2): (0.97, 1.1),
+    ("zero_stage", 3): (1.02, 2.5),
+    ("checkpointing", True): (1.15, 1.45),
+    ("method", Method.LORA): (0.55, 0.95),
+    ("offload", (Offload.OPTIMIZER, Method.FULL)): (1.2, 4.0),
+    ("offload", (Offload.ALL, Method.FULL)): (1.6, 8.0),
+    ("offload", (Offload.OPTIMIZER, Method.LORA)): (1.0, 1.5),
+    ("offload", (Offload.ALL, Method.LORA)): (1.3, 8.0),
+    ("attention", Attention.FLASH_2): (0.85, 1.0),
+    ("attention", Attention.EAGER): (1.05, 2.5),
+}
+
+
+def random_scene(seed: int, *, ranks: int | None = None, method: Method | None = None) -> Setting:
+    """A machine and a request of the usual kinds, from a phone-sized model to 70B."""
+    draw = random.Random(f"scene {seed}")
+    hidden, layers = draw.choice([(1024, 16), (2048, 22), (3072, 28), (4096, 32), (5120, 40), (8192, 80)])
+    heads, wide = hidden // 128, round(hidden * 2.7)
+    count = layers * (4 * hidden**2 + 3 * hidden * wide) + 2 * 32000 * hidden
+    shape = ModelShape("drawn", "llama", layers, hidden, heads, heads, 128, wide, 32000, count)
+    machine = hardware(
+        ranks or draw.choice([1, 2, 4, 8]), draw.choice([16, 24, 32, 48, 80, 140]), host_gb=draw.choice([64, 256, 1000])
+    )
+    scene = setting(
+        machine, shape, tokens=draw.choice([128, 256, 512, 1024, 2048, 4096]), global_batch=draw.choice([8, 16, 32, 64])
+    )
+    return replace(scene, request=replace(scene.request, pins=Pins(method=method, dtype=Dtype.BF16)))

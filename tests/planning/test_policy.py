@@ -1,0 +1,212 @@
+"""The policy against scripted outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
+from autofit.domain.request import Pins
+from autofit.domain.strategy import Method, Strategy
+from autofit.domain.trial import Choose, GiveUp, Trial
+from autofit.planning.policy import decide
+
+from . import simulated as sim
+
+SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
+TWO = sim.setting(sim.hardware(2, 40), SMALL)
+FULL = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL))
+LORA = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.LORA))
+
+
+def play(scene: sim.Setting, script: Mapping[str, Outcome], base_gb: float = 10, row_gb: float = 5) -> sim.Run:
+    """`script` by rung or by strategy; what it does not name is measured: a line of memory, nearly no overhead."""
+    rungs = sim.ladder(scene)
+
+    def probe(strategy: Strategy) -> Outcome:
+        scripted = script.get(str(strategy), script.get(str(strategy.rung)))
+        if scripted is not None:
+            return scripted
+        rows = strategy.micro_batch
+        cost = rungs.estimate(strategy).cost.expected * (1 + 0.3 / rows)
+        peak_bytes = round((base_gb + row_gb * rows) * sim.GB)
+        if peak_bytes > scene.device_memory_bytes:
+            return sim.out_of_memory()
+        return sim.measured(10_000 / cost, peak_bytes, micro_batch=rows)
+
+    return sim.search(scene, rungs, probe)
+
+
+def probed(run: sim.Run) -> list[str]:
+    return [str(trial.strategy) for trial in run.trials]
+
+
+def chosen(run: sim.Run) -> Choose:
+    assert isinstance(run.end, Choose)
+    return run.end
+
+
+def test_two_points_and_one_confirmation_find_the_micro_batch() -> None:
+    run = play(LORA, {}, row_gb=3)
+    assert probed(run)[:3] == ["zero1+lora mb1", "zero1+lora mb2", "zero1+lora mb8"]
+    assert str(chosen(run).choice.strategy) == "zero1+lora mb8"
+
+
+def test_a_confirmation_that_fails_steps_down_between() -> None:
+    run = play(LORA, {"zero1+lora mb16": sim.out_of_memory()}, row_gb=1)
+    assert probed(run)[:4] == ["zero1+lora mb1", "zero1+lora mb2", "zero1+lora mb16", "zero1+lora mb4"]
+
+
+def test_a_jump_that_gains_nothing_is_not_taken() -> None:
+    flat = {f"zero1+lora mb{rows}": sim.measured(20_000, (10 + rows) * sim.GB) for rows in (1, 2)}
+    assert "zero1+lora mb16" not in probed(play(LORA, flat, row_gb=1))
+
+
+def test_the_fastest_measured_wins_not_the_largest() -> None:
+    slower = {
+        "zero1+lora mb1": sim.measured(20_000, 11 * sim.GB),
+        "zero1+lora mb2": sim.measured(15_000, 12 * sim.GB),
+    }
+    assert str(chosen(play(LORA, slower)).choice.strategy) == "zero1+lora mb1"
+
+
+def test_a_pinned_micro_batch_is_the_only_one() -> None:
+    scene = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(micro_batch=2))
+    assert all(name.endswith("mb2") for name in probed(play(scene, {})))
+
+
+def test_a_lora_choice_names_the_fastest_full_rung() -> None:
+    choice = chosen(play(TWO, {})).choice
+    assert choice.strategy.rung.method is Method.LORA
+    assert choice.full is not None
+    assert choice.full.rung.method is Method.FULL
+    assert choice.full_measured is not None
+
+
+def test_a_lora_choice_says_when_no_full_rung_fits() -> None:
+    full = {str(step.rung): sim.out_of_memory() for step in sim.ladder(FULL).steps}
+    choice = chosen(play(TWO, full)).choice
+    assert (choice.full, choice.full_measured) == (None, None)
+    assert choice.why.endswith("no rung with all parameters fits")
+
+
+def test_the_certificate_names_the_nearest_bound_and_every_rung_has_its_reason() -> None:
+    run = play(LORA, {})
+    choice = chosen(run).choice
+    assert choice.why.startswith("nothing left can beat it")
+    assert "tokens/s (zero" in choice.why
+    left = {step.rung for step in sim.ladder(LORA).steps} - {trial.strategy.rung for trial in run.trials}
+    assert left <= {rest.rung for rest in choice.unprobed}
+    assert all(rest.reason for rest in choice.unprobed)
+
+
+def test_what_needs_no_less_than_a_failed_rung_is_not_probed() -> None:
+    rungs = sim.ladder(FULL)
+    failed = next(step for step in rungs.steps if str(step.rung) == "zero2+gc")
+    before = (Trial(failed.strategies[0], failed.estimates[0], sim.out_of_memory()),)
+    run = sim.search(FULL, rungs, lambda _: sim.measured(peak_bytes=39 * sim.GB), before=before)
+    rest = {str(other.rung): other.reason for other in chosen(run).choice.unprobed}
+    for heavier in ("zero1", "zero2", "zero1+gc"):
+        assert rest[heavier] == "needs no less than zero2+gc mb1, which ran out of memory"
+
+
+def test_adapters_that_do_not_fit_leave_no_room_for_all_parameters() -> None:
+    lora = {str(step.rung): sim.out_of_memory() for step in sim.ladder(TWO).steps if step.rung.method is Method.LORA}
+    run = play(TWO, lora)
+    assert isinstance(run.end, GiveUp)
+    assert all(trial.strategy.rung.method is Method.LORA for trial in run.trials)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("rank", [0, 1])
+def test_out_of_memory_in_any_phase_on_any_rank_leads_on(phase: Phase, rank: int) -> None:
+    first = str(sim.ladder(TWO).steps[0].rung)
+    choice = chosen(play(TWO, {first: sim.out_of_memory(phase, rank=rank)})).choice
+    assert str(choice.strategy.rung) != first
+
+
+@pytest.mark.parametrize("index", range(0, 28, 3))
+def test_out_of_memory_of_any_rung_alone_leads_on(index: int) -> None:
+    rung = str(sim.ladder(TWO).steps[index].rung)
+    assert str(chosen(play(TWO, {rung: sim.out_of_memory()})).choice.strategy.rung) != rung
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [TimedOut(1, Phase.FORWARD, 60.0), Unsupported("no kernel"), Crashed(0, Phase.BUILD, "boom")],
+    ids=["timed-out", "unsupported", "crashed"],
+)
+def test_a_broken_rung_is_left_and_says_nothing_of_the_others(outcome: Outcome) -> None:
+    run = play(LORA, {"zero1+lora": outcome})
+    assert probed(run).count("zero1+lora mb1") == 1
+    assert str(chosen(run).choice.strategy.rung) == "zero2+lora"
+
+
+def test_a_crash_at_the_start_is_tried_once_more() -> None:
+    run = play(LORA, {"zero1+lora": Crashed(0, Phase.START, "port taken")})
+    assert probed(run).count("zero1+lora mb1") == 2
+
+
+def test_a_rung_that_recovers_from_its_start_goes_on() -> None:
+    scene, rungs = LORA, sim.ladder(LORA)
+    first = rungs.steps[0].strategies[0]
+    crash = Trial(first, rungs.estimate(first), Crashed(0, Phase.START, "port taken"))
+    again = Trial(first, rungs.estimate(first), sim.measured(9000, 11 * sim.GB))
+    action = decide(rungs, [crash, again], scene)
+    assert str(getattr(action, "strategy", None)) == "zero1+lora mb2"
+
+
+def test_when_everything_crashes_it_gives_up_early_and_quotes_the_crash() -> None:
+    everything = {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in sim.ladder(TWO).steps}
+    run = play(TWO, everything)
+    assert isinstance(run.end, GiveUp)
+    assert "no module x" in run.end.why
+    assert run.probe_count <= 6
+
+
+def test_thrashing_does_not_fit() -> None:
+    thrash = {"zero1+lora mb1": sim.measured(99_000, 39 * sim.GB, alloc_retries=2)}
+    assert str(chosen(play(LORA, thrash)).choice.strategy.rung) != "zero1+lora"
+
+
+def test_a_host_out_of_memory_rules_out_what_offloads_as_much() -> None:
+    scene = sim.setting(sim.hardware(2, 20), pins=Pins(method=Method.FULL))
+    script: dict[str, Outcome] = {
+        str(step.rung): sim.out_of_memory(place=Place.HOST) for step in sim.ladder(scene).steps
+    }
+    run = play(scene, script)
+    assert isinstance(run.end, GiveUp)
+    assert "host memory" in run.end.why
+    assert run.probe_count < len(sim.ladder(scene).steps)
+
+
+def test_giving_up_names_the_closest_rung_and_what_would_fit() -> None:
+    scene = sim.setting(sim.hardware(2, 12, host_gb=80), pins=Pins(method=Method.FULL))
+    run = play(scene, {str(step.rung): sim.out_of_memory() for step in sim.ladder(scene).steps})
+    end = run.end
+    assert isinstance(end, GiveUp)
+    assert end.closest is not None
+    assert end.needs_bytes is not None
+    assert end.needs_bytes > (end.has_bytes or 0)
+    assert any(text.startswith("--method lora") for text in end.would_fit)
+    assert any("more GPUs like these" in text for text in end.would_fit)
+    assert any("more free host memory" in text for text in end.would_fit)
+
+
+def test_an_empty_ladder_gives_up_without_a_probe() -> None:
+    scene = sim.setting(sim.hardware(1, 1, host_gb=2), pins=Pins(method=Method.FULL))
+    run = play(scene, {})
+    assert isinstance(run.end, GiveUp)
+    assert run.probe_count == 0
+    assert run.end.closest is not None
+
+
+def test_it_replays_from_its_own_history() -> None:
+    rungs, run = sim.ladder(TWO), play(TWO, {})
+    for length in range(len(run.trials)):
+        action = decide(rungs, run.trials[:length], TWO)
+        assert getattr(action, "strategy", None) == run.trials[length].strategy
+    assert decide(rungs, run.trials, TWO) == run.end
+    assert isinstance(run.trials[0].outcome, Measured)

@@ -1,0 +1,103 @@
+"""From ranks' raw ends to one outcome: every way in which a probe can end."""
+
+from __future__ import annotations
+
+import pytest
+
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.probing.classify import classify
+from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
+
+STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, 4)
+
+
+def measured(**changes: float) -> RankMeasured:
+    values = dict(
+        peak_device_bytes=100, peak_host_bytes=10, base_bytes=1, alloc_retries=0,
+        micro_step_s=1.0, boundary_s=1.5, tokens_per_micro_batch=50.0,
+    )  # fmt: skip
+    return RankMeasured(**(values | changes))  # type: ignore[arg-type]
+
+
+def failed(kind: FailureKind, at_s: float, phase: Phase = Phase.BACKWARD, place: Place = Place.DEVICE) -> RankFailed:
+    return RankFailed(kind, phase, place, f"{kind.value} at {at_s}", at_s, requested_bytes=7)
+
+
+def end(rank: int, report: RankReport | None = None, exit_code: int | None = 0, was_killed: bool = False) -> RankEnd:
+    return RankEnd(rank, exit_code, was_killed, Phase.FORWARD, report)
+
+
+def outcome(*ends: RankEnd, oom_kills: int = 0, silent: tuple[int, float] | None = None) -> object:
+    rank, silent_s = silent or (None, 0.0)
+    ended = GroupEnded(1, ends, 0.1, 5.0, rank, silent_s)
+    return classify(ended, STRATEGY, rank_count=len(ends), oom_kills=oom_kills, log_path="x.log")
+
+
+def test_figures_are_the_worst_ranks_and_the_step_is_the_requests() -> None:
+    result = outcome(end(0, measured(micro_step_s=1.2)), end(1, measured(peak_device_bytes=120, alloc_retries=3)))
+    assert isinstance(result, Measured)
+    assert result.peak_device_bytes == 120
+    assert result.peak_host_bytes == 20
+    assert result.alloc_retries == 3
+    assert result.step_s == pytest.approx(3 * 1.2 + 1.5)  # four micro-batches, the last with the optimizer's step
+    assert result.tokens_per_s == pytest.approx(50 * 2 * 4 / result.step_s)
+    assert result.update_s == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("phase", list(Phase))
+def test_out_of_memory_on_any_rank_in_any_phase(rank: int, phase: Phase) -> None:
+    ends = [end(0, exit_code=-9, was_killed=True), end(1, exit_code=-9, was_killed=True)]
+    ends[rank] = end(rank, failed(FailureKind.OUT_OF_MEMORY, 2.0, phase), exit_code=1)
+    result = outcome(*ends)
+    assert isinstance(result, OutOfMemory)
+    assert (result.rank, result.phase, result.requested_bytes) == (rank, phase, 7)
+
+
+def test_the_cause_wins_over_what_follows_from_it() -> None:
+    """The neighbour of a rank that ran out of memory loses its connection, and may write first."""
+    lost = end(0, failed(FailureKind.CRASHED, 1.9), exit_code=1)
+    result = outcome(lost, end(1, failed(FailureKind.OUT_OF_MEMORY, 2.0), exit_code=1))
+    assert isinstance(result, OutOfMemory)
+    assert result.rank == 1
+
+
+def test_the_first_of_two_crashes_is_told() -> None:
+    result = outcome(
+        end(0, failed(FailureKind.CRASHED, 3.0), exit_code=1), end(1, failed(FailureKind.CRASHED, 2.0), exit_code=1)
+    )
+    assert isinstance(result, Crashed)
+    assert (result.rank, result.why, result.log) == (1, "crashed at 2.0", "x.log")
+
+
+def test_unsupported_says_why() -> None:
+    assert outcome(end(0, failed(FailureKind.UNSUPPORTED, 1.0), exit_code=1)) == Unsupported("unsupported at 1.0", 5.0)
+
+
+def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill() -> None:
+    ends = (end(0, exit_code=-9), end(1, exit_code=-9, was_killed=True))
+    result = outcome(*ends, oom_kills=1)
+    assert isinstance(result, OutOfMemory)
+    assert (result.rank, result.place) == (0, Place.HOST)
+    result = outcome(*ends)
+    assert isinstance(result, Crashed)
+    assert "SIGKILL" in result.why
+
+
+def test_a_signal_is_named_and_the_rank_that_the_agent_killed_is_not_blamed() -> None:
+    result = outcome(end(0, exit_code=-9, was_killed=True), end(1, exit_code=-11))
+    assert isinstance(result, Crashed)
+    assert result.rank == 1
+    assert "SIGSEGV" in result.why
+
+
+def test_silence_is_a_time_out_and_not_a_lack_of_memory() -> None:
+    killed = [end(rank, exit_code=-9, was_killed=True) for rank in (0, 1)]
+    assert outcome(*killed, silent=(1, 60.0)) == TimedOut(1, Phase.FORWARD, 60.0, 5.0)
+
+
+def test_one_measured_rank_does_not_make_a_measurement() -> None:
+    result = outcome(end(0, measured()), end(1, exit_code=3))
+    assert isinstance(result, Crashed)
+    assert "exit code 3" in result.why

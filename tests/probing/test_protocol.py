@@ -1,0 +1,37 @@
+import pytest
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import (
+    Beat,
+    Job,
+    ProbeSpec,
+    Refused,
+    RunProbe,
+    read_command,
+    read_message,
+    read_report,
+    to_line,
+)
+
+STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+JOB = Job(Request("m", 64), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
+
+
+def test_a_command_is_one_line_and_comes_back_whole() -> None:
+    shapes = (BatchShape(64, 60.5), BatchShape(32, 32.0))
+    command = RunProbe(7, ProbeSpec(JOB, BatchShape(64, 64.0), shapes, "s", "l\n", 1.5, True))
+    line = to_line(command)
+    assert line.count(b"\n") == 1
+    assert read_command(line) == command
+
+
+def test_a_message_of_the_wrong_direction_is_refused() -> None:
+    assert read_message(to_line(Refused("no"))) == Refused("no")
+    with pytest.raises(ValueError, match="Refused"):
+        read_command(to_line(Refused("no")))
+    with pytest.raises(ValueError, match="Beat"):
+        read_report(to_line(Beat(1, 0, Phase.BUILD, 0)))

@@ -1,0 +1,66 @@
+"""report.html holds the facts and runs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+from autofit.domain.outcome import Crashed, Phase
+from autofit.domain.trial import Trial
+from autofit.report.html import report_html
+from autofit.report.record import Record
+
+from . import simulated as sim
+
+RECORD = Record(sim.REQUEST, sim.HARDWARE, sim.TRIALS, sim.CHOICE, sim.RESULT)
+
+
+class Tags(HTMLParser):
+    """Checks that what is opened is closed, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags_of(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+def test_the_page_tells_the_whole_decision() -> None:
+    page = report_html(RECORD)
+    for fact in ("Llama-2-13b-hf", "8 × A100-SXM4-80GB", "zero1+lora mb4", "31,200", "1.2 GB short", "bound 29,800",
+                 "--method full", "loss 2.413 → 1.183", "runs/a/model"):  # fmt: skip
+        assert fact in page
+
+
+def test_the_page_is_whole_and_needs_nothing_else() -> None:
+    page = report_html(RECORD)
+    tags = tags_of(page)
+    assert tags.open == []
+    assert not tags.seen & {"script", "link", "img"}
+    assert "http" not in page
+
+
+def test_text_is_escaped() -> None:
+    crashed = Trial(sim.strategy("zero1", 1), sim.estimate(1.0), Crashed(0, Phase.BUILD, "<script>alert(1)</script>"))
+    page = report_html(replace(RECORD, trials=(crashed,), request=replace(sim.REQUEST, model="<b>&")))
+    assert "script" not in tags_of(page).seen
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_a_run_that_has_only_begun() -> None:
+    page = report_html(Record(sim.REQUEST, None, (), None, None))
+    assert tags_of(page).open == []
+    assert "Choice" not in page

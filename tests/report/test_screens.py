@@ -1,0 +1,259 @@
+"""What people see, as text; the live one through a terminal emulator."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pyte
+import pytest
+from rich.console import Console
+
+from autofit.domain import event as ev
+from autofit.domain.hardware import Hardware
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.trial import Choice
+from autofit.report.header import machine_text
+from autofit.report.json_screen import JsonScreen
+from autofit.report.line import plain
+from autofit.report.message import message_lines
+from autofit.report.plain import PlainScreen
+from autofit.report.skipped import Skipped, skipped
+from autofit.report.table import memory_bar, table_lines
+from autofit.report.terminal import LiveScreen
+from autofit.report.verdict import verdict_text
+from autofit.report.view import View, fold
+
+from . import simulated as sim
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def view_of(events: Iterable[ev.Event]) -> View:
+    view = View()
+    for event in events:
+        view = fold(view, event)
+    return view
+
+
+def table(events: Iterable[ev.Event], now_s: float = 6.0, width: int = 80) -> list[str]:
+    return plain(table_lines(view_of(events), now_s, width=width)).splitlines()
+
+
+def row(lines: list[str], name: str) -> str:
+    return next(line for line in lines if line.startswith(name + " "))
+
+
+def test_the_table_tells_each_rung_s_state() -> None:
+    lines = table(sim.searching())
+    assert "of 79.2 GB" in plain(table_lines(view_of(sim.whole()))).splitlines()[0]
+    assert row(lines, "zero1+lora").split() == ["zero1+lora", "mb4", "██████████████▉░", "74.1", "GB", "31,200",
+                                                "best", "so", "far"]  # fmt: skip
+    assert row(lines, "zero2+lora+gc").endswith("measured")
+    assert "out of memory in backward, 1.2 GB" in row(lines, "zero3")
+    assert row(lines, "zero3+gc").endswith("forward 0:06")
+    assert "~53 GB" in row(lines, "zero3+gc")
+    assert row(lines, "zero2+lora").endswith("not tried")
+    assert "too large by 31 GB and 18 GB" in row(lines, "zero1, zero2")
+
+
+def test_speeds_are_predicted_from_the_measured_ones() -> None:
+    assert "~30,000" in row(table(sim.searching()), "zero2+lora")
+    assert not any("~" in line and "tokens" in line for line in table(sim.beginning())[1:])
+
+
+def test_the_chosen_rung_and_what_was_skipped() -> None:
+    lines = table(sim.whole())
+    assert row(lines, "zero1+lora").endswith("chosen")
+    assert "cannot beat 31,200 (bound 2,900–29,800)" in row(lines, "7 rungs")
+    assert not any("not tried" in line for line in lines)
+
+
+def test_a_failure_at_a_larger_micro_batch_stands_under_the_rung() -> None:
+    failed = sim.trial("zero1+lora", 8, sim.out_of_memory(78.0, 2.0))
+    lines = table([*sim.searching(), ev.TrialEnded(failed)])
+    at = next(i for i, line in enumerate(lines) if line.startswith("zero1+lora "))
+    assert lines[at + 1].split()[0] == "mb8"
+
+
+@pytest.mark.parametrize("width", [60, 72, 80, 100])
+@pytest.mark.parametrize("events", [sim.beginning(), sim.searching(), sim.whole()])
+def test_no_line_is_wider_than_the_screen(width: int, events: list[ev.Event]) -> None:
+    view = view_of(events)
+    lines = [line for event in events for line in message_lines(view, event, width=width)]
+    text = plain([*lines, *table_lines(view, width=width)])
+    assert max(len(line) for line in text.splitlines()) <= width
+
+
+def test_waiting_rungs_are_cut_to_the_height_of_the_screen() -> None:
+    lines = table_lines(view_of(sim.beginning()), row_limit=9)
+    assert len(lines) == 9
+    assert "and 8 more that wait" in plain(lines)
+
+
+def test_bars() -> None:
+    assert memory_bar(50, 100, 8) == "████░░░░"
+    assert memory_bar(53, 100, 8) == "████▏░░░"
+    assert memory_bar(500, 100, 8) == "████████"
+    assert memory_bar(50, 100, 8, is_predicted=True) == "▒▒▒▒░░░░"
+    assert memory_bar(50, None, 8) == " " * 8
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [
+        (sim.measured(74.1, 31_200.0), "31,200 tokens/s, 74.1 GB"),
+        (sim.out_of_memory(78.9, 1.5), "out of memory in backward, 1.2 GB short"),
+        (sim.out_of_memory(10.0, 1.5), "out of memory in backward, asked 1.5 GB"),
+        (OutOfMemory(0, Phase.STEP, Place.HOST, "killed"), "out of host memory in the optimizer step"),
+        (Unsupported("no kernel"), "not supported: no kernel"),
+        (TimedOut(1, Phase.SAVE, 600.0), "no sign of life in the save for 10:00"),
+        (Crashed(2, Phase.BUILD, "bad shape"), "crashed in the build on rank 2: bad shape"),
+    ],
+)
+def test_verdicts(outcome: Outcome, text: str) -> None:
+    assert verdict_text(outcome, int(79.2 * sim.GB)) == text
+
+
+def test_many_rungs_are_named_by_what_they_share() -> None:
+    rungs = tuple(sim.rung(f"zero{stage}+gc+offload") for stage in (1, 2, 3))
+    assert Skipped(rungs, ("a", "a", "a")).names(20) == "3 rungs"
+    assert Skipped(rungs, ("a", "a", "a")).names(25) == "+gc+offload (3 rungs)"
+    assert Skipped(rungs[:1], ("a",)).names(5) == "zero1+gc+offload"
+
+
+def test_a_rung_is_skipped_once() -> None:
+    rungs = [rung for group in skipped(view_of(sim.whole())) for rung in group.rungs]
+    assert len(rungs) == len(set(rungs))
+
+
+def test_what_is_left_of_a_machine() -> None:
+    assert machine_text(sim.HARDWARE) == "8 × A100-SXM4-80GB, 79.2 GB free each, NVLink · 1.8 TB host memory"
+    limited = Hardware(sim.HARDWARE.nodes, memory_limit_bytes=24 * sim.GB)
+    assert "24.0 GB allowed each" in machine_text(limited)
+
+
+def test_nothing_fits() -> None:
+    view = view_of(sim.beginning())
+    assert plain(message_lines(view, ev.GaveUp(sim.GIVE_UP))).splitlines() == [
+        "Nothing on this machine fits Llama-2-13B, 2,048 tokens.",
+        "closest   zero3+gc+offload mb1 needs 27.9 GB of 23.6 GB per GPU",
+        "would fit --method lora                       (19.8 GB, ~310 tokens/s)",
+        "          --seq 2048                          (22.1 GB, ~140 tokens/s)",
+        "          2 more GPUs like these              (22.6 GB)",
+    ]
+
+
+def full_line(choice: Choice) -> str:
+    lines = plain(message_lines(view_of(sim.beginning()), ev.Chosen(choice, 48.0, 5))).splitlines()
+    return next((line for line in lines if line.startswith("full")), "")
+
+
+def test_a_lora_choice_names_the_full_rung_beside_it() -> None:
+    assert full_line(sim.CHOICE) == "full     all parameters: zero3+gc mb4, 9,100 tokens/s, 53.0 GB   --method full"
+    assert "no rung that was probed fits" in full_line(replace(sim.CHOICE, full=None, full_measured=None))
+    assert full_line(replace(sim.CHOICE, strategy=sim.strategy("zero3", 1))) == ""
+
+
+def plain_lines(events: Iterable[ev.Event], step_s: float) -> list[str]:
+    stream, clock = io.StringIO(), Clock()
+    with PlainScreen(stream, clock) as screen:
+        for event in events:
+            clock.now_s += step_s
+            screen.show(event)
+    return stream.getvalue().splitlines()
+
+
+def test_plain_lines_have_no_control_characters_and_name_every_trial() -> None:
+    lines = plain_lines(sim.whole(), 3.0)
+    assert all(line.isprintable() for line in lines)
+    assert "trial    zero3 mb2: out of memory in backward, 1.2 GB short (in 4.2 s)" in lines
+    assert sum(line.startswith("trial") for line in lines) == 5
+    assert "model    runs/a/model" in lines
+
+
+def test_a_long_training_is_not_a_flood() -> None:
+    lines = plain_lines((sim.progress(n) for n in range(2368)), 0.1)
+    assert 20 <= len(lines) <= 45
+    assert lines[-1].startswith("training 2,367/2,367")
+
+
+def test_a_report_without_loss_keeps_the_last_one() -> None:
+    view = view_of([sim.progress(400), sim.progress(401, loss=None)])
+    assert view.progress is not None
+    assert (view.progress.step, view.progress.loss) == (401, 1.183)
+
+
+def screen_text(events: list[ev.Event], *, is_closed: bool, lines: int = 30) -> str:
+    """What stands on an 80-column terminal after `events`, three seconds apart."""
+    stream, clock = io.StringIO(), Clock()
+    emulator = pyte.Screen(80, lines)
+    emulator.set_mode(pyte.modes.LNM)
+    console = Console(file=stream, force_terminal=True, width=80, height=lines, color_system="standard")
+    with LiveScreen(console, clock) as screen:
+        for event in events:
+            clock.now_s += 3.0
+            screen.show(event)
+        if not is_closed:
+            clock.now_s += 6.0
+            screen.redraw()
+            pyte.Stream(emulator).feed(stream.getvalue())
+    if is_closed:
+        pyte.Stream(emulator).feed(stream.getvalue())
+    return "\n".join(line.rstrip() for line in emulator.display)
+
+
+def test_the_live_table_moves_under_a_header_that_stays() -> None:
+    text = screen_text(sim.searching(), is_closed=False)
+    assert text.startswith("machine  8 × A100")
+    assert text.count("ladder ") == 1
+    assert "forward 0:09" in text
+    assert "waiting" in text
+
+
+def test_the_training_bar_is_the_last_thing_on_the_screen() -> None:
+    text = screen_text(sim.whole()[:-1], is_closed=False).rstrip()
+    bar, below = text.splitlines()[-2:]
+    assert bar.startswith("training ━━━")
+    assert bar.endswith("2,367/2,367  loss 1.183  31,050 tok/s")
+    assert below.strip() == "74.2 GB peak · saved step 2,000 · 42:10 left"
+    assert text.count("ladder ") == 1
+
+
+def test_loading_shows_that_it_lives() -> None:
+    events = [event for event in sim.whole() if not isinstance(event, (ev.TrainingProgress, ev.TrainingEnded))]
+    assert "loading the model and the data 0:06" in screen_text(events, is_closed=False)
+
+
+def test_what_is_left_after_an_interruption() -> None:
+    text = screen_text(sim.searching(), is_closed=True)
+    assert text.count("ladder ") == 1
+    assert "not tried" in text
+    assert "waiting" not in text
+
+
+def test_json_is_one_object() -> None:
+    stream = io.StringIO()
+    with JsonScreen(stream) as screen:
+        for event in sim.whole():
+            screen.show(event)
+    body = json.loads(stream.getvalue())
+    assert body["schema"] == 1
+    assert body["error"] is None
+    assert len(body["trials"]) == 5
+    assert body["result"]["model_path"] == "runs/a/model"
+
+
+def test_the_best_trial_is_the_fastest() -> None:
+    best = view_of(sim.searching()).best()
+    assert best is not None
+    assert isinstance(best.outcome, Measured)
+    assert best.outcome.tokens_per_s == 31_200.0
