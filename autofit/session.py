@@ -35,7 +35,7 @@ from autofit.domain.outcome import Measured, Phase
 from autofit.domain.request import Request
 from autofit.domain.strategy import Method, Strategy
 from autofit.domain.trial import Choice, Choose, GiveUp, Probe, Trial
-from autofit.domain.workload import DataProfile
+from autofit.domain.workload import BatchShape, DataProfile
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect
 from autofit.hardware.model_files import read_model_files
@@ -44,7 +44,7 @@ from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.ladder import build_ladder
 from autofit.planning.policy import decide
 from autofit.planning.setting import Setting
-from autofit.planning.workload import typical_shapes, worst_shape
+from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.html import report_html
@@ -214,13 +214,18 @@ def _spec(
             devices=device_names(scene.hardware),
             memory_limit_bytes=scene.request.memory_limit_bytes,
         ),
-        worst=worst_shape(profile, strategy.micro_batch),
+        worst=(*_narrower(scene, profile), worst_shape(profile, strategy.micro_batch)),
         typical=typical_shapes(profile, strategy.micro_batch, TYPICAL_SHAPES),
         scratch_path=str(scratch / f"probe{number}"),
         log_path=str(folder.probe_log(strategy, number)),
         beat_timeout_s=probe_timeout_s,
         has_save=not has_saved,
     )
+
+
+def _narrower(scene: Scene, profile: DataProfile) -> tuple[BatchShape, ...]:
+    """On a CPU every width costs memory for its kernels, so that the widest batch alone is not the worst case."""
+    return widths(profile, PAD_TO_MULTIPLE[DeviceKind.CPU]) if scene.hardware.kind is DeviceKind.CPU else ()
 
 
 def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen) -> TrainingEnded:

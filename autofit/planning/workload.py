@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.workload import BatchShape, DataProfile
+
+# Rows are padded to a multiple of this. Tensor cores like 8; on a CPU oneDNN compiles and keeps its kernels for every
+# new width (about 15 MB each on a model of 14 M parameters in bf16), so there widths must be few.
+PAD_TO_MULTIPLE = {DeviceKind.CUDA: 8, DeviceKind.CPU: 32}
 
 # Steps of the golden ratio spread evenly over [0, 1) whatever their number, and so does every second or fourth of them:
 # accumulation and ranks take their micro-batches from the same row (Niederreiter, Random Number Generation and
@@ -18,6 +23,12 @@ def worst_shape(profile: DataProfile, micro_batch: int) -> BatchShape:
     is_padded = profile.sampled_lengths_tokens[0] < longest
     rest = longest - 1 if is_padded else longest
     return BatchShape(padded_tokens=longest, mean_tokens=(longest + rest * (micro_batch - 1)) / micro_batch)
+
+
+def widths(profile: DataProfile, multiple: int) -> tuple[BatchShape, ...]:
+    """One full micro-batch for each width that padding to `multiple` tokens can give, but for the widest."""
+    padded = sorted({math.ceil(length / multiple) * multiple for length in profile.sampled_lengths_tokens})
+    return tuple(BatchShape(width, float(width)) for width in padded[:-1])
 
 
 def typical_shapes(profile: DataProfile, micro_batch: int, count: int) -> tuple[BatchShape, ...]:

@@ -31,7 +31,7 @@ class Job:
 @dataclass(frozen=True)
 class ProbeSpec:
     job: Job
-    worst: BatchShape  # the memory steps run on it
+    worst: tuple[BatchShape, ...]  # the memory steps run on these in turn, and stay with the last
     typical: tuple[BatchShape, ...]  # the measured steps take one after the other
     scratch_path: str  # a folder of this probe alone; reports and saves go there
     log_path: str

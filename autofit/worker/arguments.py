@@ -15,6 +15,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.request import Request
 from autofit.domain.strategy import Dtype, Method
+from autofit.planning.workload import PAD_TO_MULTIPLE
 from autofit.probing.protocol import Job
 
 # Arguments that autofit sets itself, with the flag of autofit that takes their place.
@@ -41,9 +42,6 @@ _OURS = {
     "model_init_kwargs": "--attention and --dtype",
     "train_sampling_strategy": "nothing: autofit's probes need to know the order",
 }
-# Rows are padded to a multiple of this. Tensor cores like 8; on a CPU oneDNN compiles and keeps its kernels for every
-# new width (about 15 MB each on a model of 14 M parameters in bf16), so there widths must be few.
-_PAD_TO_MULTIPLE = {DeviceKind.CUDA: 8, DeviceKind.CPU: 32}
 _LEARNING_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
 
 
@@ -89,7 +87,7 @@ def sft_config(job: Job, *, output_path: str, overrides: dict[str, Any]) -> SFTC
         "per_device_eval_batch_size": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
         "max_length": request.sequence_length,
-        "pad_to_multiple_of": _PAD_TO_MULTIPLE[job.kind],
+        "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
         "learning_rate": learning_rate(request, rung.method),
         "seed": request.training.seed,
         "bf16": rung.dtype is Dtype.BF16,

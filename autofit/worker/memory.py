@@ -10,8 +10,8 @@ import resource
 from pathlib import Path
 from typing import Protocol
 
-# Thread stacks count as data for the kernel although hardly a page of them is used; a rank starts about this many.
-_STACK_COUNT = 8
+# What may be reserved between two looks without being used: a thread's stack, the end of a heap.
+_SLACK_BYTES = 32 * 2**20
 
 
 class Meter(Protocol):
@@ -56,18 +56,25 @@ class _ProcessMemory:
 class CpuMeter:
     def __init__(self) -> None:
         self._process = _ProcessMemory()
+        self._limit_bytes: int | None = None
         self.base_bytes = _status()["RssAnon"]
 
     def cap(self, limit_bytes: int) -> None:
-        """RLIMIT_DATA counts reserved memory, of which a rank starts with more than it uses: both are set off."""
-        status = _status()
-        stack_bytes = resource.getrlimit(resource.RLIMIT_STACK)[0]
-        slack_bytes = _STACK_COUNT * (stack_bytes if 0 < stack_bytes < 2**26 else 2**23)
-        allowed_bytes = status["VmData"] + max(0, limit_bytes - status["RssAnon"]) + slack_bytes
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed_bytes, allowed_bytes))
+        self._limit_bytes = limit_bytes
+        self._set_limit()
 
     def mark(self) -> None:
         self._process.mark()
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """RLIMIT_DATA counts reserved memory, which is far more than what is used: set anew at each mark, it stops the
+        growth of what is used at the cap."""
+        if self._limit_bytes is None:
+            return
+        status = _status()
+        allowed_bytes = status["VmData"] + max(0, self._limit_bytes - status["RssAnon"]) + _SLACK_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed_bytes, resource.RLIM_INFINITY))
 
     def peak_device_bytes(self) -> int:
         return self._process.peak_bytes

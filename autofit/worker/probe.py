@@ -23,7 +23,7 @@ from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
-WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
+LAST_WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
 MAX_MEASURED_STEPS = 12
 MIN_MEASURED_STEPS = 2
 
@@ -31,10 +31,11 @@ MIN_MEASURED_STEPS = 2
 class _Pace(TrainerCallback):
     """Decides after the worst-case steps how many more are measured: the same number on every rank."""
 
-    def __init__(self, rank: Rank, measure_s: float) -> None:
+    def __init__(self, rank: Rank, memory_steps: int, measure_s: float) -> None:
         self._rank = rank
+        self._memory_steps = memory_steps
         self._measure_s = measure_s
-        self._last_step = WORST_STEPS + MAX_MEASURED_STEPS
+        self._last_step = memory_steps + MAX_MEASURED_STEPS
         self._began_at_s = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -42,11 +43,11 @@ class _Pace(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
         self._rank.step = state.global_step
-        if state.global_step == WORST_STEPS:
+        if state.global_step == self._memory_steps:
             slowest_s = torch.tensor([time.perf_counter() - self._began_at_s], device=args.device)
             torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
             wanted = math.ceil(self._measure_s / slowest_s.item())
-            self._last_step = WORST_STEPS + min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+            self._last_step = self._memory_steps + min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
         if state.global_step >= self._last_step:
             control.should_training_stop = True
 
@@ -59,20 +60,22 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     strategy = job.strategy
     accumulation = min(2, strategy.gradient_accumulation)  # memory knows one from more, not how many more
     scratch = Path(spec.scratch_path)
-    arguments = sft_config(job, output_path=str(scratch), overrides=_overrides(job.deepspeed_config, accumulation))
+    steps = memory_steps(spec, accumulation)
+    overrides = _overrides(job.deepspeed_config, accumulation, steps + MAX_MEASURED_STEPS)
+    arguments = sft_config(job, output_path=str(scratch), overrides=overrides)
     tokenizer = load_tokenizer(job.request.model)
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings
-    meter = StepMeter(warm_up_steps=WORST_STEPS)
+    meter = StepMeter(warm_up_steps=steps)
     arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
     trainer = PhasedTrainer(
         model=model,
         args=arguments,
         train_dataset=_rows(spec, accumulation, vocabulary_size),
-        eval_dataset=_dataset([spec.worst] * job.rank_count, strategy.micro_batch, vocabulary_size),
+        eval_dataset=_dataset([spec.worst[-1]] * job.rank_count, strategy.micro_batch, vocabulary_size),
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        callbacks=[_Pace(rank, spec.measure_s), meter],
+        callbacks=[_Pace(rank, steps, spec.measure_s), meter],
     )
     trainer.phase_hook = rank.enter
     trainer.add_callback(EngineWatch(trainer))
@@ -96,7 +99,12 @@ def _join(spec: ProbeSpec) -> None:
     )
 
 
-def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
+def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
+    """Optimizer steps before the measured ones: each worst shape once, and the last of them long enough."""
+    return math.ceil((len(spec.worst) - 1) / accumulation) + LAST_WORST_STEPS
+
+
+def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
     config = json.loads(deepspeed_config)
     config["gradient_accumulation_steps"] = accumulation
     config.pop("train_batch_size", None)
@@ -105,7 +113,7 @@ def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
     return {
         "deepspeed": config,
         "gradient_accumulation_steps": accumulation,
-        "max_steps": WORST_STEPS + MAX_MEASURED_STEPS,
+        "max_steps": max_steps,
         "train_sampling_strategy": "sequential",
         "save_strategy": "no",
         "eval_strategy": "no",
@@ -118,9 +126,11 @@ def _overrides(deepspeed_config: str, accumulation: int) -> dict[str, Any]:
 
 
 def _rows(spec: ProbeSpec, accumulation: int, vocabulary_size: int) -> Dataset:
-    micro_batches = spec.job.rank_count * accumulation
-    typical = itertools.islice(itertools.cycle(spec.typical), MAX_MEASURED_STEPS * micro_batches)
-    shapes = [spec.worst] * (WORST_STEPS * micro_batches) + list(typical)
+    ranks = spec.job.rank_count
+    micro_steps = memory_steps(spec, accumulation) * accumulation
+    worst = [spec.worst[min(step, len(spec.worst) - 1)] for step in range(micro_steps)]
+    typical = itertools.islice(itertools.cycle(spec.typical), MAX_MEASURED_STEPS * accumulation * ranks)
+    shapes = [shape for shape in worst for _ in range(ranks)] + list(typical)
     return _dataset(shapes, spec.job.strategy.micro_batch, vocabulary_size)
 
 

@@ -16,8 +16,8 @@ from autofit.worker.failure import rank_failed
 from autofit.worker.memory import Meter, meter
 
 _PR_SET_PDEATHSIG = 1
-# Phases that are passed once, so that the memory meter keeps each one's peak; the others alternate by the millisecond.
-_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.EVALUATE, Phase.SAVE}
+# Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it.
+_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
 
 Send = Callable[[Phase, int], None]
 
@@ -81,7 +81,9 @@ def die_with_parent() -> None:
 
 
 def set_threads(rank_count: int) -> None:
-    """Ranks on a CPU share its cores; without this each takes all of them."""
+    """Ranks on a CPU share its cores; without this each takes all of them. accelerate heeds the variable."""
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // rank_count))
+    thread_count = max(1, len(os.sched_getaffinity(0)) // rank_count)
+    os.environ["OMP_NUM_THREADS"] = str(thread_count)
+    torch.set_num_threads(thread_count)

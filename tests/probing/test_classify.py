@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
@@ -13,11 +15,9 @@ STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dt
 
 
 def measured(**changes: float) -> RankMeasured:
-    values = dict(
-        peak_device_bytes=100, peak_host_bytes=10, base_bytes=1, alloc_retries=0,
-        micro_step_s=1.0, boundary_s=1.5, tokens_per_micro_batch=50.0,
-    )  # fmt: skip
-    return RankMeasured(**(values | changes))  # type: ignore[arg-type]
+    return replace(
+        RankMeasured(100, 10, 1, 0, micro_step_s=1.0, boundary_s=1.5, tokens_per_micro_batch=50.0), **changes
+    )
 
 
 def failed(kind: FailureKind, at_s: float, phase: Phase = Phase.BACKWARD, place: Place = Place.DEVICE) -> RankFailed:
