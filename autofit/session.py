@@ -56,7 +56,7 @@ from autofit.running.training import train as run_training
 
 # What a rank holds before it has a model: a CUDA context at least; on a CPU the imported libraries (350 MB and more
 # with torch 2.13). Low on purpose: a probe tells the rest.
-RUNTIME_BYTES = {DeviceKind.CUDA: 300_000_000, DeviceKind.CPU: 300_000_000}
+RUNTIME_BYTES = {DeviceKind.CUDA: 300_000_000, DeviceKind.CPU: 350_000_000}
 TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
 
 
@@ -77,8 +77,9 @@ def train(
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
     scene = _look(request, output_dir, screen)
+    _, ladder = _plan(scene, request.sequence_length)  # what cannot be asked for is said before anything is started
     if dry_run:
-        screen.show(LadderBuilt(_plan(scene, request.sequence_length)[1]))
+        screen.show(LadderBuilt(ladder))
         return
     folder = RunFolder(output_dir)
     with folder.lock():
@@ -119,7 +120,7 @@ def _claim(scene: Scene, folder: RunFolder) -> Scene:
             "Repeat that one, or name another folder with --output-dir."
         )
     if changes:
-        folder.archive()  # a search alone: it is kept, and this request begins its own
+        folder.archive()  # a search alone is kept, and this request begins its own
     elif machine is not None:
         scene = replace(scene, hardware=machine)
     folder.write_request(scene.request)

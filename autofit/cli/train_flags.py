@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .flag import F, flag
+from .recipe import heed_recipe
 from .value import Amount, Count, Names, Size, Switch
 
 _WHAT = "What to train"
@@ -21,6 +22,9 @@ _COUNT = Count(min=1)
 _POSITIVE = Amount(min=0, min_open=True)
 
 _FLAGS: tuple[Callable[[F], F], ...] = (
+    flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=heed_recipe,
+         type=click.Path(exists=True, dir_okay=False, path_type=Path),
+         help="A YAML file of flags; those of the command line win."),
     flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
          help="A local folder or a hub id."),
     flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",

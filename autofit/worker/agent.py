@@ -44,7 +44,7 @@ def main() -> None:
     try:
         agent.run()
     except (Interrupted, BrokenPipeError):
-        pass  # the CLI is gone, and the ranks with it: nobody is left to tell
+        os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
     except Exception as error:
         agent.say(AgentFailed(f"{type(error).__name__}: {error}"))
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -154,6 +155,7 @@ def _rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> N
 
     os.setsid()
     die_with_parent()
+    forget_fork_server()
     command = read_command(line)
     assert isinstance(command, RunProbe)
     spec = command.spec
@@ -188,6 +190,11 @@ def set_environment(job: Job, rank: int, name: int) -> None:
         set_threads(job.rank_count)
 
 
+def forget_fork_server() -> None:
+    """Locks made from here on (tqdm makes one) take their names out of /dev/shm at once, whatever ends this process."""
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def redirect_output(log_path: str) -> None:
     fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(fd, 1)
@@ -218,6 +225,7 @@ def _survey_main(line: bytes, answer: Connection) -> None:
     from autofit.worker.rank import die_with_parent
 
     die_with_parent()
+    forget_fork_server()
     command = read_command(line)
     assert isinstance(command, Survey)
     redirect_output(command.log_path)

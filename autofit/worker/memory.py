@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
-_SLACK_BYTES = 32 * 2**20
+_SLACK_BYTES = 8 * 2**20
 
 
 class Meter(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl
 
-from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
 from autofit.worker.model import load_tokenizer, peft_config, random_model
-from autofit.worker.rank import Rank
+from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
 LAST_WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
@@ -55,7 +53,7 @@ class _Pace(TrainerCallback):
 def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises."""
     job = spec.job
-    _join(spec)
+    join_group(job, Path(spec.scratch_path, "store"))  # a file of this probe: no port that another could take first
     rank.enter(Phase.BUILD)
     strategy = job.strategy
     accumulation = min(2, strategy.gradient_accumulation)  # memory knows one from more, not how many more
@@ -88,15 +86,6 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
         trainer.save_model(str(scratch / "model"))
     torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
     return _report(rank, meter, job.rank_count * accumulation)
-
-
-def _join(spec: ProbeSpec) -> None:
-    """The process group over a file of this probe: no port that somebody else could take first."""
-    backend = "nccl" if spec.job.kind is DeviceKind.CUDA else "gloo"
-    store = torch.distributed.FileStore(str(Path(spec.scratch_path, "store")), spec.job.rank_count)
-    torch.distributed.init_process_group(
-        backend, store=store, rank=int(os.environ["RANK"]), world_size=spec.job.rank_count
-    )
 
 
 def memory_steps(spec: ProbeSpec, accumulation: int) -> int:

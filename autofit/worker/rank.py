@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
@@ -78,6 +79,35 @@ def _print_traceback() -> None:
 def die_with_parent() -> None:
     """Linux: this process gets SIGKILL when the process that forked it ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def join_group(job: Job, store_path: Path | None = None) -> None:
+    """The process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
+
+    Over the file `store_path`, or over the launcher's address where there is none.
+    """
+    import deepspeed
+    import torch
+
+    backend = "nccl" if job.kind is DeviceKind.CUDA else "gloo"
+    group: dict[str, Any] = {}
+    if store_path is not None:
+        store = torch.distributed.FileStore(str(store_path), job.rank_count)
+        group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
+    torch.distributed.init_process_group(backend, **group)
+    deepspeed.init_distributed(backend)
+    _unlink_shared_memory()
+
+
+def _unlink_shared_memory() -> None:
+    """Removes this rank's name in /dev/shm once every rank has mapped it; DeepSpeed itself would leave it for ever."""
+    import torch
+
+    torch.distributed.barrier()
+    name = "deepspeed_allreduce_buffer_{}_{}_{}_{}".format(
+        os.getuid(), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], os.environ["LOCAL_RANK"]
+    )
+    Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 def set_threads(rank_count: int) -> None:

@@ -91,10 +91,12 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
 
     from autofit.worker.arguments import sft_config
     from autofit.worker.model import peft_config, pretrained_model
+    from autofit.worker.rank import join_group
     from autofit.worker.survey import tokenizer_for, training_data
     from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
     request = job.request
+    join_group(job)
     rank.enter(Phase.BUILD)
     arguments = sft_config(job, output_path=str(options.checkpoints), overrides=_schedule(request))
     data = training_data(request)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +31,7 @@ class PhasedTrainer(SFTTrainer):
 
 
 class EngineWatch(TrainerCallback):
-    """Once DeepSpeed's engine is there: marks its optimizer steps and takes its shared-memory names away."""
+    """Marks the optimizer steps of DeepSpeed's engine, once it is there."""
 
     def __init__(self, trainer: PhasedTrainer) -> None:
         self._trainer = trainer
@@ -48,16 +46,6 @@ class EngineWatch(TrainerCallback):
             return step(*step_args, **step_kwargs)
 
         engine.step = phased_step
-        unlink_shared_memory()
-
-
-def unlink_shared_memory() -> None:
-    """Removes this rank's name in /dev/shm once every rank has mapped it; DeepSpeed itself would leave it for ever."""
-    torch.distributed.barrier()
-    names = "deepspeed_allreduce_buffer_{}_{}_{}_{}".format(
-        os.getuid(), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], os.environ["LOCAL_RANK"]
-    )
-    Path("/dev/shm", names).unlink(missing_ok=True)
 
 
 @dataclass

@@ -1,0 +1,211 @@
+"""What a probe costs, next to a cold `deepspeed` job of the same configuration, and what either leaves behind.
+
+python benchmarks/probe_cost.py [--repeats 3] [--date 2026-11-21]
+
+Prints one JSON object. Tiny model of examples/, two CPU ranks, no memory limit; a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from _machine import add_date, header
+
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.model import ModelShape
+from autofit.domain.outcome import Measured
+from autofit.domain.request import Lora, Request, Training
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.trial import Choice
+from autofit.domain.workload import DataProfile
+from autofit.hardware.cgroup import oom_kill_count
+from autofit.hardware.machine import detect
+from autofit.hardware.model_files import read_model_files
+from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.probing.agent import Agent
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.report.run_folder import RunFolder
+from autofit.running.command import TrainingFiles
+from autofit.running.training import train
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+RANKS, MICRO_BATCH, ACCUMULATION = 2, 2, 2
+COLD_STEPS = 3
+BEAT_TIMEOUT_S = 300.0
+MARK = "AUTOFIT_BENCHMARK"  # every process of this run carries it in its environment, whoever adopted it since
+
+STRATEGIES = tuple(
+    Strategy(Rung(method, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), MICRO_BATCH, ACCUMULATION)
+    for method in (Method.LORA, Method.FULL)
+)
+REQUEST = Request(
+    model=str(EXAMPLES / "tiny-llama"),
+    sequence_length=256,
+    global_batch=RANKS * MICRO_BATCH * ACCUMULATION,
+    data=str(EXAMPLES / "dialogues.jsonl"),
+    lora=Lora(r=8),
+    # The cold job writes no checkpoint, so that it does no more than a probe: a few steps and one saved model.
+    training=Training(max_steps=COLD_STEPS, extra_arguments=("--save_strategy", "no")),
+    ranks=RANKS,
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    hardware: Hardware
+    shape: ModelShape
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What a process can leave on a machine."""
+
+    processes: frozenset[str]
+    shared_memory: frozenset[str]  # names in /dev/shm
+    listening_ports: frozenset[str]
+
+    @classmethod
+    def now(cls, mark: str) -> Traces:
+        return cls(
+            frozenset(_marked_processes(mark)),
+            frozenset(path.name for path in Path("/dev/shm").iterdir()),
+            frozenset(_listening_ports()),
+        )
+
+    def beyond(self, before: Traces) -> dict[str, object]:
+        """How much of each there is now that was not there before, and the names of what there is."""
+        news = {name: sorted(getattr(self, name) - getattr(before, name)) for name in vars(self)}
+        counts = {f"{name}_count": len(new) for name, new in news.items()}
+        return counts | {"names": list(itertools.chain.from_iterable(news.values()))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="warm probes of each strategy")
+    add_date(parser)
+    options = parser.parse_args()
+    subprocess.run([sys.executable, EXAMPLES / "make_tiny_model.py"], check=True, stdout=subprocess.DEVNULL)
+    os.environ[MARK] = mark = uuid.uuid4().hex
+    body = header("probe_cost", options.date) | {"rank_count": RANKS, "repeats": options.repeats}
+    before = Traces.now(mark)
+    with tempfile.TemporaryDirectory(prefix="probe-cost-") as folder:
+        machine = Machine(_cpu_ranks(Path(folder)), read_model_files(REQUEST.model).shape)
+        agent, outcomes = run_probes(machine, Path(folder), options.repeats)
+        after_probes = Traces.now(mark)
+        cold = {str(one): cold_job_s(machine, one, outcomes[one][0], Path(folder)) for one in STRATEGIES}
+    warm = {str(one): _summary(outcomes[one]) for one in STRATEGIES}
+    figures = {
+        "agent": agent,
+        "warm_probe": warm,
+        "cold_deepspeed_job": {name: {"step_count": COLD_STEPS, "total_s": round(s, 2)} for name, s in cold.items()},
+        "ratios": {f"cold / warm, {name}": round(s / warm[name]["total_s"], 1) for name, s in cold.items()},
+        "left_behind_by_probes": after_probes.beyond(before),
+        "left_behind_by_cold_jobs": Traces.now(mark).beyond(after_probes),
+    }
+    print(json.dumps(body | figures, indent=2))
+
+
+def _cpu_ranks(folder: Path) -> Hardware:
+    return detect(ranks=RANKS, memory_limit_bytes=None, visible_devices="", disk_path=folder)
+
+
+def run_probes(machine: Machine, folder: Path, repeats: int) -> tuple[dict[str, float], dict[Strategy, list[Measured]]]:
+    """What the agent's start took, and the outcomes of each strategy, which take turns."""
+    outcomes: dict[Strategy, list[Measured]] = {strategy: [] for strategy in STRATEGIES}
+    began_at_s = time.perf_counter()
+    with Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", oom_kill_count=oom_kill_count) as agent:
+        agent.wait_ready()
+        ready_s = time.perf_counter() - began_at_s
+        profile = agent.survey(REQUEST, scratch_path=folder / "survey", log_path=folder / "survey.log")
+        for number in range(repeats):
+            for strategy in STRATEGIES:
+                spec = _spec(machine, profile, strategy, folder / f"probe{number}-{strategy.rung}")
+                outcome = agent.probe(spec, lambda phase: None)
+                if not isinstance(outcome, Measured):
+                    raise SystemExit(f"{strategy}: {outcome}\n{Path(spec.log_path).read_text()[-2000:]}")
+                outcomes[strategy].append(outcome)
+    return {"cold_start_s": round(ready_s, 2)}, outcomes
+
+
+def _spec(machine: Machine, profile: DataProfile, strategy: Strategy, scratch: Path) -> ProbeSpec:
+    narrower = widths(profile, PAD_TO_MULTIPLE[DeviceKind.CPU])
+    job = Job(REQUEST, strategy, json.dumps(_deepspeed_config(machine, strategy)), DeviceKind.CPU, RANKS)
+    return ProbeSpec(
+        job=job,
+        worst=(*narrower, worst_shape(profile, MICRO_BATCH)),
+        typical=typical_shapes(profile, MICRO_BATCH, 32),
+        scratch_path=str(scratch),
+        log_path=f"{scratch}.log",
+        beat_timeout_s=BEAT_TIMEOUT_S,
+        has_save=True,
+    )
+
+
+def cold_job_s(machine: Machine, strategy: Strategy, measured: Measured, folder: Path) -> float:
+    """Seconds of a `deepspeed` job from nothing: launcher, imports, real weights and data, steps, a saved model."""
+    run = RunFolder(folder / f"cold-{strategy.rung}")
+    run.create()
+    run.write_request(REQUEST)
+    run.write_choice(Choice(strategy, measured, "a benchmark"))
+    run.write_ds_config(_deepspeed_config(machine, strategy))
+    files = TrainingFiles(
+        request=run.request,
+        choice=run.choice,
+        deepspeed_config=run.ds_config,
+        checkpoints=run.checkpoints,
+        model=run.model,
+        reports=run.logs,
+        progress=run.progress,
+        beat=run.beat,
+    )
+    ended = train(machine.hardware, files, run.training_log, lambda progress: None)
+    assert ended.step_count == COLD_STEPS
+    return ended.total_s
+
+
+def _deepspeed_config(machine: Machine, strategy: Strategy) -> dict[str, object]:
+    return deepspeed_config(strategy, REQUEST, machine.shape, DeviceKind.CPU)
+
+
+def _summary(outcomes: list[Measured]) -> dict[str, float]:
+    return {
+        "start_s": round(statistics.median(outcome.start_s for outcome in outcomes), 3),
+        "total_s": round(statistics.median(outcome.total_s for outcome in outcomes), 2),
+        "total_min_s": round(min(outcome.total_s for outcome in outcomes), 2),
+        "total_max_s": round(max(outcome.total_s for outcome in outcomes), 2),
+    }
+
+
+def _marked_processes(mark: str) -> list[str]:
+    """Whatever this benchmark started and that still runs; a process may end while it is looked at."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            is_marked = f"{MARK}={mark}".encode() in path.read_bytes()
+        except OSError:
+            continue
+        if is_marked:
+            found.append(f"pid {path.parent.name}")
+    return found
+
+
+def _listening_ports() -> list[str]:
+    """Of all processes, from the kernel's tables; state 0A is LISTEN."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return [f"port {int(fields[1].rpartition(':')[2], 16)}" for fields in lines if fields[3] == "0A"]
+
+
+if __name__ == "__main__":
+    main()

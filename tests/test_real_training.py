@@ -1,0 +1,208 @@
+"""The whole command on two CPU ranks with real DeepSpeed: probes of each kind, and trainings to their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Measured, OutOfMemory, Phase
+from autofit.domain.request import Lora, Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.workload import BatchShape
+from autofit.hardware.model_files import read_model_files
+from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.probing.agent import Agent
+from autofit.probing.protocol import Job, ProbeSpec
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "examples/tiny-llama"
+REQUEST = Request(str(MODEL), 64, global_batch=8, lora=Lora(r=8), ranks=2)
+SHAPE = read_model_files(str(MODEL)).shape
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    log_path = tmp_path_factory.mktemp("agent") / "agent.log"
+    with Agent(kind=DeviceKind.CPU, log_path=log_path, oom_kill_count=lambda: None) as started:
+        yield started
+
+
+def spec(rung: Rung, folder: Path, *, memory_limit_bytes: int | None = None) -> ProbeSpec:
+    strategy = Strategy(rung, micro_batch=2, gradient_accumulation=2)
+    config = json.dumps(deepspeed_config(strategy, REQUEST, SHAPE, DeviceKind.CPU))
+    job = Job(REQUEST, strategy, config, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
+    shape = BatchShape(64, 63.5)
+    return ProbeSpec(
+        job, (shape,), (shape,), str(folder / "scratch"), str(folder / "probe.log"), 120.0, True, measure_s=0.1
+    )
+
+
+def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpointing: bool = False) -> Rung:
+    return Rung(method, stage, offload, checkpointing, Attention.SDPA, Dtype.BF16)
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        rung(Method.FULL, 1),
+        rung(Method.FULL, 2, checkpointing=True),
+        rung(Method.FULL, 3),
+        rung(Method.LORA, 2),
+        rung(Method.LORA, 3, checkpointing=True),
+        rung(Method.FULL, 2, offload=Offload.OPTIMIZER),
+        rung(Method.FULL, 3, offload=Offload.ALL),
+    ],
+    ids=str,
+)
+def test_a_rung_of_each_kind_trains_evaluates_and_saves(agent: Agent, tried: Rung, tmp_path: Path) -> None:
+    phases: list[Phase] = []
+    outcome = agent.probe(spec(tried, tmp_path), phases.append)
+    assert isinstance(outcome, Measured), outcome
+    assert {Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.STEP, Phase.SAVE} <= set(phases)
+    assert outcome.peak_device_bytes > outcome.base_bytes + 2 * SHAPE.parameter_count / 2
+    assert outcome.tokens_per_s > 0
+
+
+def test_lora_holds_less_than_all_parameters(agent: Agent, tmp_path: Path) -> None:
+    peaks = []
+    for number, method in enumerate((Method.LORA, Method.FULL)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        outcome = agent.probe(spec(rung(method, 1), folder), lambda phase: None)
+        assert isinstance(outcome, Measured)
+        peaks.append(outcome.peak_device_bytes - outcome.base_bytes)
+    # gradients (2P), fp32 weights and Adam's moments (12P over two ranks) are gone but for the adapter's
+    assert peaks[1] - peaks[0] > 5 * SHAPE.parameter_count
+
+
+def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent, tmp_path: Path) -> None:
+    squeezed: list[int] = []
+
+    def squeeze(phase: Phase) -> None:
+        """Takes all room to grow from one of the ranks, from outside, once it trains."""
+        if phase is Phase.FORWARD and not squeezed:
+            squeezed.append(max(_ranks_of(agent)))
+            n_bytes = _data_bytes(squeezed[0])
+            resource.prlimit(squeezed[0], resource.RLIMIT_DATA, (n_bytes, n_bytes))
+
+    outcome = agent.probe(spec(rung(Method.FULL, 2), tmp_path), squeeze)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert "allocate" in outcome.message or "primitive" in outcome.message
+    assert outcome.total_s < 60
+    assert not _ranks_of(agent)
+    log = (tmp_path / "probe.log").read_text()
+    assert "can't allocate memory" in log or "could not create a primitive" in log
+
+
+def _ranks_of(agent: Agent) -> list[int]:
+    """Ranks lead a session of their own, below the agent's fork server."""
+    servers = _children(agent._process.pid)
+    return [pid for server in servers for pid in _children(server) if os.getsid(pid) == pid]
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def _data_bytes(pid: int) -> int:
+    match = re.search(r"VmData:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert match
+    return int(match.group(1)) * 1024
+
+
+def autofit(*words: str) -> list[str]:
+    fixed = ["--model", str(MODEL), "--seq", "128", "--data", str(ROOT / "examples/dialogues.jsonl")]
+    return [sys.executable, "-m", "autofit", "train", *fixed, "--batch-size", "8", "--ranks", "2", *words]
+
+
+def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapter(tmp_path: Path) -> None:
+    """Also: the trials are not repeated, the checkpoint is used, and command.sh trains without autofit."""
+    out = tmp_path / "run"
+    words = ["--method", "lora", "--lora-r", "8", "--learning-rate", "1e-2", "--zero-stage", "2", "--micro-batch", "4"]
+    words += ["--gradient-checkpointing", "off", "--max-steps", "8", "--save-steps", "4", "--merge"]
+    command = autofit(*words, "--output-dir", str(out))
+
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "training 4/8" in line or "training 5/8" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert (out / "checkpoints/checkpoint-4").is_dir()
+    assert not (out / "model/adapter_config.json").exists()
+    trials = (out / "trials.jsonl").read_text()
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "checkpoint-4" in ended.stdout
+    assert (out / "trials.jsonl").read_text() == trials
+    progress = [json.loads(line) for line in (out / "logs/progress.jsonl").read_text().splitlines()]
+    assert next(entry["step"] for entry in progress) == 4
+    result = json.loads((out / "result.json").read_text())
+    assert result["step_count"] == 8
+    assert result["last_loss"] < 7.7  # ln(2048) = 7.62 is where random weights begin, a little above
+
+    _check_merged(out)
+    rerun = subprocess.run([str(out / "command.sh"), "again"], capture_output=True, text=True, check=False)
+    assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
+    assert (out / "again/model/adapter_config.json").exists()
+
+
+def _check_merged(out: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(out / "merged")
+    inputs = tokenizer("Ravi: I forgot a plant.\n\nSummary:\n", return_tensors="pt")
+    with torch.no_grad():
+        before = base(**inputs).logits.float()
+        adapted = PeftModel.from_pretrained(base, str(out / "model"))(**inputs).logits.float()
+        model = AutoModelForCausalLM.from_pretrained(out / "merged", dtype=torch.bfloat16)
+        merged = model(**inputs).logits.float()
+    change = (adapted - before).abs().max()
+    assert change > 0.1, "the adapter changed nothing: the comparison below would prove nothing"
+    assert (merged - adapted).abs().max() < 0.15 * change  # bf16 weights round the sum once more
+    text = model.generate(**inputs, max_new_tokens=5)
+    assert text.shape[1] == inputs["input_ids"].shape[1] + 5
+
+
+def test_all_parameters_under_zero_3_are_saved_whole_after_a_real_out_of_memory(tmp_path: Path) -> None:
+    """Under the limit ZeRO-1 and 2 run out of memory for real, and what trains then is a whole model."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path / "run"
+    words = ["--method", "full", "--zero-stage", "3", "--micro-batch", "2", "--max-steps", "3"]
+    words += ["--gradient-checkpointing", "on", "--learning-rate", "1e-3", "--eval-fraction", "0.1"]
+    ended = subprocess.run(
+        [*autofit(*words, "--output-dir", str(out)), "--json"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert json.loads(ended.stdout)["choice"]["strategy"]["rung"]["zero_stage"] == 3
+    trained = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    assert sum(p.numel() for p in trained.parameters()) == SHAPE.parameter_count
+    moved = [(a - b).abs().max() for a, b in zip(trained.parameters(), base.parameters(), strict=True)]
+    assert min(moved) > 0
