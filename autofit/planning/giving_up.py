@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autofit.domain.outcome import Crashed, OutOfMemory, Place, TimedOut, Unsupported
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import GiveUp, Trial
 
 from .advice import advice
+from .fit import HEADROOM
 from .ladder import make_step
-from .record import Record, does_not_fit
+from .record import Record
 from .search import Search
 
 
@@ -37,19 +38,23 @@ def give_up(search: Search) -> GiveUp:
 
 def _probed_misses(search: Search) -> list[Miss]:
     return [
-        Miss(trial.strategy, max(_seen_bytes(trial), trial.estimate.memory.peak_bytes))
+        Miss(trial.strategy, max(_seen_bytes(trial, record.device_bytes), trial.estimate.memory.peak_bytes))
         for record in search.records
         for trial in record.trials
-        if record.is_too_large and does_not_fit(trial)
+        if record.is_too_large and record.shows_too_large(trial)
     ]
 
 
-def _seen_bytes(trial: Trial) -> int:
-    """What it held and asked for when it failed: it needs at least that."""
+def _seen_bytes(trial: Trial, device_bytes: int) -> int:
+    """What it held and asked for when it failed, or what it left no room beside: it needs at least that.
+
+    A fragmented allocator fails with less in hand than the device has; what it asked for was missing all the same.
+    """
     outcome = trial.outcome
     if isinstance(outcome, OutOfMemory):
-        return (outcome.peak_bytes or 0) + (outcome.requested_bytes or 0)
-    return 0
+        requested_bytes = outcome.requested_bytes or 1
+        return max((outcome.peak_bytes or 0), device_bytes) + requested_bytes
+    return round(outcome.peak_device_bytes / (1 - HEADROOM)) if isinstance(outcome, Measured) else 0
 
 
 def _predicted_misses(search: Search) -> list[Miss]:
@@ -74,12 +79,17 @@ def _memory_why(trials: list[Trial]) -> str:
     if not trials:
         return "every rung is too large by prediction"
     hosts = [t for t in trials if isinstance(t.outcome, OutOfMemory) and t.outcome.place is Place.HOST]
-    devices = [trial for trial in trials if does_not_fit(trial)]
+    devices = [trial for trial in trials if _lacks_device_memory(trial)]
     parts = [f"{len(devices)} rungs ran out of device memory"] if devices else []
     parts += [f"{len(hosts)} ran out of host memory"] if hosts else []
     broken = _broken(trials)
     parts += [f"{len(broken)} failed otherwise (the first: {broken[0]})"] if broken else []
     return f"{', '.join(parts) or 'nothing was measured'}; what was not probed needs no less"
+
+
+def _lacks_device_memory(trial: Trial) -> bool:
+    outcome = trial.outcome
+    return isinstance(outcome, Measured) or (isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE)
 
 
 def _broken_why(trials: list[Trial]) -> str:

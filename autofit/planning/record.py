@@ -11,12 +11,15 @@ from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place,
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 
+from .fit import fits
+
 
 @dataclass(frozen=True)
 class Record:
     """One rung of the ladder and its trials, oldest first. Micro-batches are in rows per device."""
 
     step: Step
+    device_bytes: int
     trials: tuple[Trial, ...] = ()
 
     @cached_property
@@ -42,11 +45,11 @@ class Record:
 
     @cached_property
     def points(self) -> dict[int, Measured]:
-        """What fits and was measured; a probe that made the allocator thrash does not fit."""
+        """What fits and was measured."""
         return {
             trial.strategy.micro_batch: trial.outcome
             for trial in self.trials
-            if isinstance(trial.outcome, Measured) and trial.outcome.alloc_retries == 0
+            if isinstance(trial.outcome, Measured) and fits(trial.outcome, self.device_bytes)
         }
 
     @cached_property
@@ -60,8 +63,15 @@ class Record:
     @cached_property
     def failed_micro_batch(self) -> int | None:
         """The smallest micro-batch for which the device was too small."""
-        failed = [trial.strategy.micro_batch for trial in self.trials if does_not_fit(trial)]
+        failed = [trial.strategy.micro_batch for trial in self.trials if self.shows_too_large(trial)]
         return min(failed, default=None)
+
+    def shows_too_large(self, trial: Trial) -> bool:
+        """Whether the trial says that the device is too small for its strategy."""
+        outcome = trial.outcome
+        if isinstance(outcome, Measured):
+            return not fits(outcome, self.device_bytes)
+        return isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE
 
     @cached_property
     def is_too_large(self) -> bool:
@@ -102,16 +112,9 @@ class Record:
         return is_start and ends[0] is not self.trials[-1].outcome
 
 
-def does_not_fit(trial: Trial) -> bool:
-    """Whether the trial says that the device is too small for its strategy."""
-    outcome = trial.outcome
-    if isinstance(outcome, Measured):
-        return outcome.alloc_retries > 0
-    return isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE
-
-
 def records(ladder: Ladder, trials: Sequence[Trial]) -> tuple[Record, ...]:
     """One for each step, in the ladder's order; trials of strategies that the ladder does not have are passed over."""
     return tuple(
-        Record(step, tuple(trial for trial in trials if trial.strategy in step.strategies)) for step in ladder.steps
+        Record(step, ladder.device_memory_bytes, tuple(trial for trial in trials if trial.strategy in step.strategies))
+        for step in ladder.steps
     )

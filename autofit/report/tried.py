@@ -33,8 +33,8 @@ def tried_rows(view: View, now_s: float) -> list[Row]:
 
 def _rung_rows(view: View, rung: Rung, now_s: float) -> Iterator[Row]:
     trials = [trial for trial in view.trials if trial.strategy.rung == rung]
-    fitting = [trial for trial in trials if isinstance(trial.outcome, Measured)]
-    failed = [trial for trial in trials if not isinstance(trial.outcome, Measured)]
+    fitting = [trial for trial in trials if view.holds(trial)]
+    failed = [trial for trial in trials if not view.holds(trial)]
     if fitting:
         yield _measured_row(view, _shown(view, fitting))
     if failed:

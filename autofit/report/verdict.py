@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.units import format_bytes, format_seconds
+from autofit.planning.fit import fits
 
 from .line import Style
 
@@ -23,7 +24,9 @@ def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> st
     """One phrase: what was measured, or where it failed and by how much."""
     match outcome:
         case Measured():
-            return f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"
+            text = f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"
+            is_tight = device_memory_bytes is not None and not fits(outcome, device_memory_bytes)
+            return f"{text}: too tight for a whole training" if is_tight else text
         case OutOfMemory():
             return _out_of_memory(outcome, device_memory_bytes)
         case Unsupported(why):

@@ -13,6 +13,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Method, Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
+from autofit.planning.fit import fits
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,14 @@ class View:
         strategies = [trial.strategy for trial in self.trials] + [probing.strategy for probing in self.probing]
         return tuple(dict.fromkeys(strategy.rung for strategy in strategies))
 
+    def holds(self, trial: Trial) -> bool:
+        """Whether it was measured and leaves a whole training the room that it needs."""
+        limit_bytes = self.device_memory_bytes
+        return isinstance(trial.outcome, Measured) and (limit_bytes is None or fits(trial.outcome, limit_bytes))
+
     def best(self, method: Method | None = None) -> Trial | None:
         """The fastest trial that fits, of `method` if one is given."""
-        fitting = [
-            trial for trial in self.trials
-            if isinstance(trial.outcome, Measured) and method in (None, trial.strategy.rung.method)
-        ]  # fmt: skip
+        fitting = [trial for trial in self.trials if self.holds(trial) and method in (None, trial.strategy.rung.method)]
         return max(fitting, key=tokens_per_s, default=None)
 
 
