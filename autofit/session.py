@@ -7,8 +7,10 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import has_magic
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,14 +71,33 @@ class Scene:
     shape: ModelShape
 
 
+@dataclass(frozen=True)
+class Tools:
+    """What looks at the machine and what starts processes on it; a test brings its own."""
+
+    detect: Callable[..., Hardware] = detect
+    start_agent: Callable[..., Agent] = Agent
+    run_training: Callable[..., TrainingEnded] = run_training
+    merge: Callable[..., None] = merge
+
+
+REAL_TOOLS = Tools()
+
+
 def train(
-    request: Request, *, output_dir: Path, screen: Screen, dry_run: bool = False, probe_timeout_s: float = 600.0
+    request: Request,
+    *,
+    output_dir: Path,
+    screen: Screen,
+    dry_run: bool = False,
+    probe_timeout_s: float = 600.0,
+    tools: Tools = REAL_TOOLS,
 ) -> None:
     """Finds the fastest strategy that fits, and trains with it; goes on where an interrupted run stopped.
 
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
-    scene = _look(request, output_dir, screen)
+    scene = _look(request, output_dir, screen, tools)
     _, ladder = _plan(scene, request.sequence_length)  # what cannot be asked for is said before anything is started
     if dry_run:
         screen.show(LadderBuilt(ladder))
@@ -85,16 +106,16 @@ def train(
     with folder.lock():
         scene = _claim(scene, folder)
         if (result := folder.read_result()) is None:
-            choice = folder.read_choice() or _search(scene, folder, screen, probe_timeout_s)
-            result = _run(scene, choice, folder, screen)
+            choice = folder.read_choice() or _search(scene, folder, screen, tools, probe_timeout_s)
+            result = _run(scene, choice, folder, screen, tools)
         else:
             _recall(folder, screen)
         screen.show(result)
 
 
-def _look(request: Request, output_dir: Path, screen: Screen) -> Scene:
+def _look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Scene:
     """The machine and the model."""
-    hardware = detect(
+    hardware = tools.detect(
         ranks=request.ranks,
         memory_limit_bytes=request.memory_limit_bytes,
         visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -146,11 +167,13 @@ def _plan(scene: Scene, worst_tokens: int) -> tuple[Setting, Ladder]:
     return setting, ladder
 
 
-def _search(scene: Scene, folder: RunFolder, screen: Screen, probe_timeout_s: float) -> Choice:
+def _search(scene: Scene, folder: RunFolder, screen: Screen, tools: Tools, probe_timeout_s: float) -> Choice:
     """Asks the policy and probes what it says until it chooses; every trial is written down before the next."""
     began_at_s = time.monotonic()
     with (
-        Agent(kind=scene.hardware.kind, log_path=folder.logs / "agent.log", oom_kill_count=oom_kill_count) as agent,
+        tools.start_agent(
+            kind=scene.hardware.kind, log_path=folder.logs / "agent.log", oom_kill_count=oom_kill_count
+        ) as agent,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
     ):
         profile = agent.survey(scene.request, scratch_path=Path(scratch, "survey"), log_path=folder.logs / "survey.log")
@@ -229,7 +252,7 @@ def _narrower(scene: Scene, profile: DataProfile) -> tuple[BatchShape, ...]:
     return widths(profile, PAD_TO_MULTIPLE[DeviceKind.CPU]) if scene.hardware.kind is DeviceKind.CPU else ()
 
 
-def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen) -> TrainingEnded:
+def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
     files = TrainingFiles(
         request=folder.request,
         choice=folder.choice,
@@ -242,11 +265,11 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen) -> Tra
     )
     resumed_from = scene.request.training.resume or folder.last_checkpoint
     screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    result = run_training(scene.hardware, files, folder.training_log, screen.show)
+    result = tools.run_training(scene.hardware, files, folder.training_log, screen.show)
     rung = choice.strategy.rung
     if scene.request.training.merge and rung.method is Method.LORA:
         screen.show(Note("merging the adapter into the base model"))
-        merge(
+        tools.merge(
             scene.hardware,
             base=scene.request.model,
             adapter=folder.model,
@@ -262,14 +285,17 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen) -> Tra
 
 def _located(request: Request) -> Request:
     """The request with its local paths absolute, so that it means the same from every folder."""
+    resume = request.training.resume
     return replace(
         request,
         model=_absolute(request.model),
         data=request.data and _absolute(request.data),
         eval_data=request.eval_data and _absolute(request.eval_data),
+        training=replace(request.training, resume=resume and _absolute(resume)),
     )
 
 
 def _absolute(name: str) -> str:
+    """Of a path or a glob; a hub id stays as it is."""
     path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    return str(path.resolve()) if path.exists() or has_magic(name) else name

@@ -8,6 +8,7 @@ Prints one JSON object. Tiny model of examples/, two CPU ranks, no memory limit;
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +72,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a process can leave on a machine."""
+    """What the processes of this run have left on the machine so far.
+
+    Files in /dev/shm bear no owner's mark: those that others make meanwhile are counted with ours.
+    """
 
     processes: frozenset[str]
     shared_memory: frozenset[str]  # names in /dev/shm
@@ -78,10 +83,11 @@ class Traces:
 
     @classmethod
     def now(cls, mark: str) -> Traces:
+        processes = list(_marked_processes(mark))
         return cls(
-            frozenset(_marked_processes(mark)),
+            frozenset(f"pid {process.name}" for process in processes),
             frozenset(path.name for path in Path("/dev/shm").iterdir()),
-            frozenset(_listening_ports()),
+            frozenset(_listening_ports(processes)),
         )
 
     def beyond(self, before: Traces) -> dict[str, object]:
@@ -188,23 +194,25 @@ def _summary(outcomes: list[Measured]) -> dict[str, float]:
     }
 
 
-def _marked_processes(mark: str) -> list[str]:
+def _marked_processes(mark: str) -> Iterator[Path]:
     """Whatever this benchmark started and that still runs; a process may end while it is looked at."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            is_marked = f"{MARK}={mark}".encode() in path.read_bytes()
-        except OSError:
-            continue
-        if is_marked:
-            found.append(f"pid {path.parent.name}")
-    return found
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                yield folder
 
 
-def _listening_ports() -> list[str]:
-    """Of all processes, from the kernel's tables; state 0A is LISTEN."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
-    return [f"port {int(fields[1].rpartition(':')[2], 16)}" for fields in lines if fields[3] == "0A"]
+def _listening_ports(processes: Iterable[Path]) -> Iterator[str]:
+    """By the sockets that `processes` hold: on a shared machine others open ports, too. State 0A is LISTEN."""
+    held = set()
+    for process in processes:
+        for descriptor in (process / "fd").glob("*"):
+            with contextlib.suppress(OSError):
+                held.add(os.readlink(descriptor))
+    for table in ("tcp", "tcp6"):
+        for fields in map(str.split, Path("/proc/net", table).read_text().splitlines()[1:]):
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in held:
+                yield f"port {int(fields[1].rpartition(':')[2], 16)}"
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from .train_flags import train_flags
     Examples:
       autofit train --model meta-llama/Llama-2-13b-hf --data chats.jsonl
       autofit train --model ./my-model --seq 4096 --method full --dry-run
-      autofit train --model ./my-model --memory-limit 24GiB -- --warmup_ratio 0.03
+      autofit train --model ./my-model --memory-limit 24GiB -- --weight_decay 0.1
     """,
 )
 @train_flags

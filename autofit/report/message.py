@@ -28,7 +28,7 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
         case ev.TrainingStarted():
             return labelled("training", started_text(event), width=width)
         case ev.TrainingEnded():
-            return ended_lines(event, width=width)
+            return ended_lines(event, view.choice.measured if view.choice else None, width=width)
         case ev.Note(text):
             return labelled("note", text, width=width, style=Style.QUIET)
     return []

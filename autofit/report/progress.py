@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autofit.domain.event import TrainingEnded, TrainingProgress, TrainingStarted
+from autofit.domain.outcome import Measured
 from autofit.domain.units import format_bytes, format_seconds
 
 from .line import WIDTH, Line, Style, labelled
@@ -76,9 +77,12 @@ def _bar(share: float, columns: int) -> str:
     return "━" * (halves // 2) + "╸" * (halves % 2)
 
 
-def ended_lines(result: TrainingEnded, *, width: int = WIDTH) -> list[Line]:
-    """What was trained, where it lies, and the next command."""
+def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width: int = WIDTH) -> list[Line]:
+    """What was trained beside what its probe had said, where it lies, and the next command."""
     lines = labelled("trained", ended_text(result), width=width, style=Style.GOOD)
+    if probed is not None:
+        said = f"{probed.tokens_per_s:,.0f} tok/s · {format_bytes(probed.peak_device_bytes)}"
+        lines += labelled("", f"its probe had said {said}", width=width)
     lines += labelled("model", result.model_path, width=width)
     lines += labelled("merged", result.merged_path, width=width) if result.merged_path else []
     return lines + labelled("next", f"autofit show {Path(result.model_path).parent}", width=width)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.probing.agent import CPU_ALLOCATOR
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def command_script(hardware: Hardware, tools_path: Path) -> str:
     )
     words = ["deepspeed", *launcher_arguments(hardware, master_port=None), *training_arguments(hardware, files)]
     command = " ".join(f'"{word}"' if "$out" in word else shlex.quote(word) for word in words)
+    variables = {"DS_ACCELERATOR": hardware.kind.value} | (CPU_ALLOCATOR if hardware.kind is DeviceKind.CPU else {})
+    exports = " ".join(f"{name}={value}" for name, value in variables.items())
     return f"""#!/bin/sh
 # Trains with the configuration that autofit chose: plain DeepSpeed, no search.
 # Writes into the folder named by the first argument (default: rerun, beside this script).
@@ -76,6 +79,6 @@ cd "$(dirname "$0")"
 out=${{1:-rerun}}
 mkdir -p "$out"
 export PATH={shlex.quote(str(tools_path))}:"$PATH"
-export DS_ACCELERATOR={hardware.kind.value}
+export {exports}
 exec {command.replace(" --", " " + chr(92) + chr(10) + "  --")}
 """

@@ -1,0 +1,490 @@
+"""The story from end to end, told by a simulated machine and a training that only writes its files; no torch in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from fake_agent import SimulatedMachine, peak_bytes
+
+from autofit import session
+from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
+from autofit.domain.event import (
+    Chosen,
+    DataRead,
+    Event,
+    GaveUp,
+    LadderBuilt,
+    MachineSeen,
+    ModelRead,
+    Note,
+    ProbeBeat,
+    ProbeStarted,
+    TrainingEnded,
+    TrainingProgress,
+    TrainingStarted,
+    TrialEnded,
+)
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.outcome import Measured, OutOfMemory, Phase
+from autofit.domain.request import Pins, Request, Training
+from autofit.domain.strategy import Method, Offload, Strategy
+from autofit.probing.protocol import ProbeSpec
+from autofit.report.run_folder import RunFolder
+from autofit.running.command import TrainingFiles
+
+MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
+REQUEST = Request(str(MODEL), 64, global_batch=8)
+GB = 10**9
+# Some of the rungs fit, LoRA is the fastest of them, and a full-parameter one is named beside it.
+TIGHT_BYTES = 480_000_000
+
+
+def devices(rank_count: int = 2, kind: DeviceKind = DeviceKind.CPU) -> Hardware:
+    ranks = tuple(
+        Device(kind, n, f"{kind.value} of a test", None, f"GPU-{n}", 8 * GB, 8 * GB, (8, 0)) for n in range(rank_count)
+    )
+    return Hardware((Node(Host("here", 8, 64 * GB, 64 * GB, 64 * GB), ranks, Link.HOST),))
+
+
+@dataclass
+class FakeTraining:
+    """Leaves what a training leaves; `interrupted_by` ends it after its first checkpoint."""
+
+    interrupted_by: BaseException | None = None
+    started_with: list[TrainingFiles] = field(default_factory=list)
+
+    def run(
+        self, hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
+    ) -> TrainingEnded:
+        self.started_with.append(files)
+        checkpoint = files.checkpoints / "checkpoint-4"
+        checkpoint.mkdir(exist_ok=True)
+        (checkpoint / "trainer_state.json").write_text("{}")
+        on_progress(TrainingProgress(4, 8, 2.0, 100.0, GB, 1.0, saved_step=4))
+        if self.interrupted_by is not None:
+            raise self.interrupted_by
+        files.model.mkdir()
+        return TrainingEnded(str(files.model), None, 8, 2.5, 1.5, 100.0, GB, GB, 1.0)
+
+
+class Stage:
+    """One run folder with what a command on it would find; `train` is the command."""
+
+    def __init__(self, root: Path) -> None:
+        self.machine = SimulatedMachine(capacity_bytes=TIGHT_BYTES)
+        self.training = FakeTraining()
+        self.hardware = devices()
+        self.merged: list[dict[str, Any]] = []
+        self.folder = RunFolder(root / "run")
+        self.events: list[Event] = []
+
+    def show(self, event: Event) -> None:
+        self.events.append(event)
+
+    def train(self, request: Request = REQUEST, **options: Any) -> None:
+        self.events.clear()
+        tools = session.Tools(
+            detect=lambda **asked: replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"]),
+            start_agent=self.machine.start_agent,
+            run_training=self.training.run,
+            merge=lambda hardware, **asked: self.merged.append(asked),
+        )
+        session.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
+
+    def told(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def files(self) -> dict[str, bytes]:
+        """What lies in the folder, but for the lock."""
+        return {
+            str(path.relative_to(self.folder.root)): path.read_bytes()
+            for path in self.folder.root.rglob("*")
+            if path.is_file() and path.name != ".lock"
+        }
+
+    def interrupt_at_probe(self, number: int) -> None:
+        def interrupt(asked: object) -> None:
+            if isinstance(asked, ProbeSpec) and len(self.machine.specs) == number:
+                raise KeyboardInterrupt
+
+        self.machine.on_ask = interrupt
+
+    def go_on(self) -> None:
+        """Takes what interrupts out of the way."""
+        self.machine.on_ask = lambda asked: None
+        self.training.interrupted_by = None
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Stage:
+    """The same run in another folder, to its end."""
+    stage = Stage(tmp_path / "undisturbed")
+    stage.train()
+    return stage
+
+
+def strategies(stage: Stage) -> list[Strategy]:
+    return [trial.strategy for trial in stage.folder.read_trials()]
+
+
+def untouchable(*_: Any, **__: Any) -> NoReturn:
+    pytest.fail("this must not be used here")
+
+
+def test_the_whole_story(stage: Stage) -> None:
+    stage.train()
+    kinds = [type(event) for event in stage.events]
+    assert kinds[:5] == [MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted]
+    assert kinds[-4:] == [Chosen, TrainingStarted, TrainingProgress, TrainingEnded]
+    outcomes = [told.trial.outcome for told in stage.told(TrialEnded)]
+    assert {type(outcome) for outcome in outcomes} == {Measured, OutOfMemory}
+    record = stage.folder.record()
+    assert record.choice is not None
+    assert record.choice.measured.tokens_per_s == max(o.tokens_per_s for o in outcomes if isinstance(o, Measured))
+    assert record.choice.full is not None
+    assert record.result == stage.told(TrainingEnded)[0]
+    assert record.request == REQUEST
+    assert [trial.outcome for trial in record.trials] == outcomes
+    assert {"command.sh", "ds_config.json", "report.html"} <= set(stage.files())
+    config = json.loads(stage.folder.ds_config.read_text())
+    assert config["train_micro_batch_size_per_gpu"] == record.choice.strategy.micro_batch
+    assert stage.machine.running_count == 0
+
+
+def test_the_machine_is_free_again_when_the_training_starts(stage: Stage) -> None:
+    running: list[int] = []
+    run = stage.training.run
+
+    def look(*arguments: Any) -> TrainingEnded:
+        running.append(stage.machine.running_count)
+        return run(*arguments)
+
+    stage.training.run = look  # type: ignore[method-assign]
+    stage.train()
+    assert running == [0]
+
+
+def test_every_trial_is_on_disk_before_the_next_probe(stage: Stage) -> None:
+    counts: list[int] = []
+
+    def count(asked: object) -> None:
+        if isinstance(asked, ProbeSpec):
+            counts.append(len(stage.folder.read_trials()))
+
+    stage.machine.on_ask = count
+    stage.train()
+    assert counts == list(range(len(stage.machine.specs)))
+    assert len(counts) > 3
+
+
+def test_an_interruption_at_any_probe_is_gone_on_from(undisturbed: Stage, tmp_path: Path) -> None:
+    wanted = strategies(undisturbed)
+    for number in range(1, len(wanted) + 1):
+        stage = Stage(tmp_path / str(number))
+        stage.interrupt_at_probe(number)
+        with pytest.raises(KeyboardInterrupt):
+            stage.train()
+        assert strategies(stage) == wanted[: number - 1]
+        assert not list(stage.folder.root.glob("scratch-*"))
+        assert stage.machine.running_count == 0
+
+        stage.go_on()
+        stage.machine.specs.clear()
+        stage.train()
+        assert [spec.job.strategy for spec in stage.machine.specs] == wanted[number - 1 :]
+        assert [told.is_remembered for told in stage.told(TrialEnded)].count(True) == number - 1
+        assert stage.folder.read_choice() == undisturbed.folder.read_choice()
+
+
+def test_an_interrupted_survey_is_gone_on_from(stage: Stage, undisturbed: Stage) -> None:
+    def interrupt(asked: object) -> None:
+        raise KeyboardInterrupt
+
+    stage.machine.on_ask = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    assert (stage.machine.running_count, strategies(stage)) == (0, [])
+    stage.go_on()
+    stage.train()
+    assert stage.folder.read_choice() == undisturbed.folder.read_choice()
+    assert not stage.folder.root.joinpath("earlier").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), TrainingFailed("a rank died")], ids=["interrupted", "failed"])
+def test_a_training_that_ended_early_is_gone_on_from_without_an_agent(stage: Stage, error: BaseException) -> None:
+    stage.training.interrupted_by = error
+    with pytest.raises(type(error)):
+        stage.train()
+    assert stage.folder.read_result() is None
+    trials = strategies(stage)
+
+    stage.go_on()
+    stage.machine.start_agent = untouchable  # type: ignore[method-assign]
+    stage.train()
+    assert strategies(stage) == trials
+    assert [told.resumed_from for told in stage.told(TrainingStarted)] == [
+        str(stage.folder.checkpoints / "checkpoint-4")
+    ]
+    assert stage.folder.read_result() == stage.told(TrainingEnded)[0]
+
+
+def test_a_checkpoint_that_the_user_names_is_where_the_training_starts(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkpoint-2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stage.train(replace(REQUEST, training=Training(resume="checkpoint-2")))
+    assert stage.told(TrainingStarted)[0].resumed_from == str(tmp_path / "checkpoint-2")
+
+
+def test_a_finished_run_is_recalled_and_nothing_is_started(stage: Stage) -> None:
+    stage.train()
+    before = stage.files()
+    result = stage.told(TrainingEnded)
+    stage.machine.start_agent = untouchable  # type: ignore[method-assign]
+    stage.training.run = untouchable  # type: ignore[method-assign]
+    stage.train()
+    assert stage.told(TrainingEnded) == result
+    assert [(told.choice, told.is_remembered) for told in stage.told(Chosen)] == [(stage.folder.read_choice(), True)]
+    assert "finished already" in stage.told(Note)[0].text
+    assert stage.files() == before
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt()], ids=["finished", "interrupted"])
+def test_another_request_in_a_folder_with_training_is_refused(stage: Stage, error: BaseException | None) -> None:
+    stage.training.interrupted_by = error
+    if error is None:
+        stage.train()
+    else:
+        with pytest.raises(type(error)):
+            stage.train()
+    before = stage.files()
+    with pytest.raises(UsageError, match=r"(?s)--batch-size \(8, now 4\).*--output-dir"):
+        stage.train(replace(REQUEST, global_batch=4))
+    assert stage.files() == before
+
+
+def test_another_machine_in_a_folder_with_training_is_refused(stage: Stage) -> None:
+    stage.train()
+    stage.hardware = devices(4)
+    with pytest.raises(UsageError, match="2 × cpu of a test there, 4 × cpu of a test here"):
+        stage.train()
+
+
+def test_a_search_alone_makes_way_for_another_request(stage: Stage) -> None:
+    stage.interrupt_at_probe(3)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    before = stage.files()
+    stage.go_on()
+    other = replace(REQUEST, global_batch=4)
+    stage.train(other)
+    assert not any(told.is_remembered for told in stage.told(TrialEnded))
+    assert stage.folder.read_request() == other
+    earlier = {name.removeprefix("earlier/1/"): text for name, text in stage.files().items() if "earlier/1/" in name}
+    assert earlier == before
+
+
+def test_the_ladder_of_a_run_that_goes_on_is_that_of_its_beginning(stage: Stage) -> None:
+    """Free memory changes from minute to minute; rungs that were judged by the earlier figure stay as they were."""
+    stage.interrupt_at_probe(3)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    ladder = stage.told(LadderBuilt)[0].ladder
+    stage.go_on()
+    crowded = [replace(device, memory_free_bytes=7 * GB) for device in stage.hardware.devices]
+    stage.hardware = Hardware((replace(stage.hardware.nodes[0], devices=tuple(crowded)),))
+    stage.train()
+    assert stage.told(LadderBuilt)[0].ladder == ladder
+
+
+def test_a_dry_run_shows_the_ladder_and_writes_nothing(stage: Stage) -> None:
+    stage.machine.start_agent = untouchable  # type: ignore[method-assign]
+    stage.train(dry_run=True)
+    assert len(stage.told(LadderBuilt)[0].ladder.steps) > 3
+    assert not stage.folder.root.exists()
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_written(stage: Stage) -> None:
+    with pytest.raises(UsageError, match="--batch-size 14 and 16"):
+        stage.train(replace(REQUEST, global_batch=15))
+    assert not stage.folder.root.exists()
+
+
+def test_nothing_fits(stage: Stage) -> None:
+    stage.machine.capacity_bytes = 10**6
+    for _ in range(2):  # the second time it is known already
+        with pytest.raises(NothingFits):
+            stage.train()
+        assert isinstance(stage.events[-1], GaveUp)
+        assert stage.events[-1].action.closest is not None
+    trials = strategies(stage)
+    assert len(trials) == len(set(trials)) == len(stage.machine.specs)
+    assert stage.folder.read_choice() is None
+    assert "report.html" in stage.files()
+    assert not stage.training.started_with
+
+
+def test_data_that_is_refused_starts_no_probe_and_leaves_no_agent(stage: Stage, tmp_path: Path) -> None:
+    data = tmp_path / "broken.jsonl"
+    data.write_text('{"text": "a"}\n{"text"\n')
+    request = replace(REQUEST, data=str(data))
+    with pytest.raises(UsageError, match="line 2"):
+        stage.train(request)
+    assert (stage.machine.running_count, stage.machine.specs) == (0, [])
+    data.write_text('{"text": "a"}\n')
+    stage.train(request)
+    assert stage.told(TrainingEnded)
+
+
+def test_local_paths_become_absolute_and_mean_the_same_from_everywhere(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("train.jsonl", "eval.jsonl"):
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    monkeypatch.chdir(tmp_path)
+    near = replace(REQUEST, model=os.path.relpath(MODEL), data="train.jsonl", eval_data="./eval.jsonl")
+    stage.train(near)
+    absolute = replace(
+        REQUEST, model=str(MODEL), data=str(tmp_path / "train.jsonl"), eval_data=str(tmp_path / "eval.jsonl")
+    )
+    assert stage.folder.read_request() == absolute
+    assert {spec.job.request for spec in stage.machine.specs} == {absolute}
+    monkeypatch.chdir("/")
+    stage.train(absolute)  # would be refused as another request
+
+
+@pytest.mark.parametrize(
+    ("data", "located"), [("*.jsonl", "{here}/*.jsonl"), ("org/set:part", "org/set:part"), (None,) * 2]
+)
+def test_a_glob_is_a_path_and_a_hub_id_is_not(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str | None, located: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[Request] = []
+
+    def look(what: Request | ProbeSpec) -> NoReturn:
+        assert isinstance(what, Request)
+        asked.append(what)
+        raise KeyboardInterrupt
+
+    stage.machine.on_ask = look
+    with pytest.raises(KeyboardInterrupt):
+        stage.train(replace(REQUEST, data=data))
+    assert asked[0].data == (located and located.format(here=tmp_path))
+
+
+@pytest.mark.parametrize(("rank_count", "global_batch"), [(1, 6), (2, 16), (4, 32)])
+def test_every_probe_keeps_the_global_batch(stage: Stage, rank_count: int, global_batch: int) -> None:
+    stage.hardware = devices(rank_count)
+    stage.train(replace(REQUEST, global_batch=global_batch))
+    assert len({spec.job.strategy.micro_batch for spec in stage.machine.specs}) > 1
+    for spec in stage.machine.specs:
+        strategy, config = spec.job.strategy, json.loads(spec.job.deepspeed_config)
+        assert strategy.micro_batch * strategy.gradient_accumulation * spec.job.rank_count == global_batch
+        assert config["train_batch_size"] == global_batch
+        assert config["train_micro_batch_size_per_gpu"] == strategy.micro_batch
+        assert config["gradient_accumulation_steps"] == strategy.gradient_accumulation
+
+
+def test_a_rung_saves_until_it_was_measured_once(stage: Stage) -> None:
+    stage.train()
+    outcomes = {trial.strategy: trial.outcome for trial in stage.folder.read_trials()}
+    measured = set()
+    for spec in stage.machine.specs:
+        strategy = spec.job.strategy
+        assert spec.has_save == (strategy.rung not in measured), strategy
+        if isinstance(outcomes[strategy], Measured):
+            measured.add(strategy.rung)
+    assert {spec.has_save for spec in stage.machine.specs} == {True, False}
+
+
+def test_probes_have_names_of_their_own_even_after_an_interruption(stage: Stage) -> None:
+    stage.interrupt_at_probe(3)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    stage.go_on()
+    stage.train(probe_timeout_s=77.0)
+    logs = [spec.log_path for spec in stage.machine.specs]
+    assert logs[2] == logs[3]  # the interrupted one and its repetition
+    assert len(set(logs)) == len(logs) - 1
+    assert {spec.beat_timeout_s for spec in stage.machine.specs[3:]} == {77.0}
+
+
+PINS = [
+    (Pins(method=Method.FULL), lambda s: s.rung.method is Method.FULL),
+    (Pins(zero_stage=3), lambda s: s.rung.zero_stage == 3),
+    (Pins(gradient_checkpointing=True), lambda s: s.rung.gradient_checkpointing),
+    (Pins(offload=Offload.NONE, micro_batch=2), lambda s: (s.rung.offload, s.micro_batch) == (Offload.NONE, 2)),
+]
+
+
+@pytest.mark.parametrize(("pins", "is_meant"), PINS, ids=["method", "stage", "checkpointing", "micro-batch"])
+def test_a_pin_only_narrows(stage: Stage, pins: Pins, is_meant: Callable[[Strategy], bool]) -> None:
+    stage.train(dry_run=True)
+    all_of_them = {s for step in stage.told(LadderBuilt)[0].ladder.steps for s in step.strategies}
+    stage.train(replace(REQUEST, pins=pins))
+    narrow = {s for step in stage.told(LadderBuilt)[0].ladder.steps for s in step.strategies}
+    assert narrow == {s for s in all_of_them if is_meant(s)}
+    assert {spec.job.strategy for spec in stage.machine.specs} <= narrow
+
+
+def test_the_memory_limit_reaches_every_probe(stage: Stage) -> None:
+    stage.machine.capacity_bytes = GB
+    stage.train(replace(REQUEST, memory_limit_bytes=TIGHT_BYTES))
+    assert {spec.job.memory_limit_bytes for spec in stage.machine.specs} == {TIGHT_BYTES}
+    choice = stage.folder.read_choice()
+    assert choice is not None
+    assert peak_bytes(choice.strategy) <= TIGHT_BYTES
+
+
+def test_cpu_probes_see_every_width_and_gpu_probes_the_widest(stage: Stage) -> None:
+    widths: dict[DeviceKind, set[tuple[int, ...]]] = {}
+    for kind in DeviceKind:
+        other = Stage(stage.folder.root / kind.value)
+        other.machine.lengths_tokens, other.machine.capacity_bytes = (20, 40, 90, 120), GB
+        other.hardware = devices(kind=kind)
+        other.train(replace(REQUEST, sequence_length=128))
+        widths[kind] = {tuple(shape.padded_tokens for shape in spec.worst) for spec in other.machine.specs}
+        names = {DeviceKind.CPU: (), DeviceKind.CUDA: ("GPU-0", "GPU-1")}[kind]
+        assert {spec.job.devices for spec in other.machine.specs} == {names}
+    assert widths == {DeviceKind.CPU: {(32, 64, 96, 120)}, DeviceKind.CUDA: {(120,)}}
+
+
+@pytest.mark.parametrize(("method", "count"), [(Method.LORA, 1), (Method.FULL, 0)])
+def test_only_an_adapter_is_merged(stage: Stage, method: Method, count: int) -> None:
+    request = replace(REQUEST, pins=Pins(method=method), training=Training(merge=True))
+    stage.train(request)
+    assert len(stage.merged) == count
+    result = stage.folder.read_result()
+    assert result is not None
+    assert result.merged_path == (str(stage.folder.merged) if count else None)
+    if count:
+        assert stage.merged[0]["base"] == str(MODEL)
+        assert (stage.merged[0]["adapter"], stage.merged[0]["out"]) == (stage.folder.model, stage.folder.merged)
+
+
+def test_the_training_is_given_the_files_of_the_choice(stage: Stage) -> None:
+    stage.train()
+    files = stage.training.started_with[0]
+    assert files.choice.is_file()
+    assert files.request.is_file()
+    assert json.loads(files.deepspeed_config.read_text())["train_batch_size"] == REQUEST.global_batch
+
+
+def test_beats_are_shown_with_their_strategy(stage: Stage) -> None:
+    stage.train()
+    beats = stage.told(ProbeBeat)
+    assert {beat.phase for beat in beats} >= {Phase.BUILD, Phase.BACKWARD}
+    assert [beat.strategy for beat in beats if beat.phase is Phase.BUILD] == strategies(stage)
