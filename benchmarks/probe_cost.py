@@ -2,7 +2,8 @@
 
 python benchmarks/probe_cost.py [--repeats 3] [--date 2026-11-21]
 
-Prints one JSON object. Tiny model of examples/, two CPU ranks, no memory limit; a few minutes on two cores.
+Prints one JSON object. Tiny model of examples/, two CPU ranks, no memory limit; two minutes on two
+cores. Probes and cold jobs take turns, so that whatever else the machine does meets both alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from _machine import add_date, header
 
+from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured
@@ -46,6 +48,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RANKS, MICRO_BATCH, ACCUMULATION = 2, 2, 2
 COLD_STEPS = 3
 BEAT_TIMEOUT_S = 300.0
+SETTLE_S = 1.0
 MARK = "AUTOFIT_BENCHMARK"  # every process of this run carries it in its environment, whoever adopted it since
 
 STRATEGIES = tuple(
@@ -71,6 +74,14 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """The same strategy both ways, one straight after the other."""
+
+    probe: Measured
+    cold: TrainingEnded
+
+
+@dataclass(frozen=True)
 class Traces:
     """What the processes of this run have left on the machine so far.
 
@@ -90,6 +101,14 @@ class Traces:
             frozenset(_listening_ports(processes)),
         )
 
+    @classmethod
+    def settled(cls, mark: str) -> Traces:
+        """Once no process is left, or after SETTLE_S: the kernel needs a moment to take down one that was killed."""
+        until_s = time.monotonic() + SETTLE_S
+        while (traces := cls.now(mark)).processes and time.monotonic() < until_s:
+            time.sleep(0.01)
+        return traces
+
     def beyond(self, before: Traces) -> dict[str, object]:
         """How much of each there is now that was not there before, and the names of what there is."""
         news = {name: sorted(getattr(self, name) - getattr(before, name)) for name in vars(self)}
@@ -99,7 +118,7 @@ class Traces:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="warm probes of each strategy")
+    parser.add_argument("--repeats", type=int, default=3, help="probes and cold jobs of each strategy")
     add_date(parser)
     options = parser.parse_args()
     subprocess.run([sys.executable, EXAMPLES / "make_tiny_model.py"], check=True, stdout=subprocess.DEVNULL)
@@ -108,17 +127,11 @@ def main() -> None:
     before = Traces.now(mark)
     with tempfile.TemporaryDirectory(prefix="probe-cost-") as folder:
         machine = Machine(_cpu_ranks(Path(folder)), read_model_files(REQUEST.model).shape)
-        agent, outcomes = run_probes(machine, Path(folder), options.repeats)
-        after_probes = Traces.now(mark)
-        cold = {str(one): cold_job_s(machine, one, outcomes[one][0], Path(folder)) for one in STRATEGIES}
-    warm = {str(one): _summary(outcomes[one]) for one in STRATEGIES}
+        agent_start_s, rounds = run_rounds(machine, Path(folder), options.repeats)
     figures = {
-        "agent": agent,
-        "warm_probe": warm,
-        "cold_deepspeed_job": {name: {"step_count": COLD_STEPS, "total_s": round(s, 2)} for name, s in cold.items()},
-        "ratios": {f"cold / warm, {name}": round(s / warm[name]["total_s"], 1) for name, s in cold.items()},
-        "left_behind_by_probes": after_probes.beyond(before),
-        "left_behind_by_cold_jobs": Traces.now(mark).beyond(after_probes),
+        "agent": {"cold_start_s": round(agent_start_s, 2)},
+        "strategies": {str(strategy): _summary([each[strategy] for each in rounds]) for strategy in STRATEGIES},
+        "left_behind": Traces.settled(mark).beyond(before),
     }
     print(json.dumps(body | figures, indent=2))
 
@@ -127,22 +140,28 @@ def _cpu_ranks(folder: Path) -> Hardware:
     return detect(ranks=RANKS, memory_limit_bytes=None, visible_devices="", disk_path=folder)
 
 
-def run_probes(machine: Machine, folder: Path, repeats: int) -> tuple[dict[str, float], dict[Strategy, list[Measured]]]:
-    """What the agent's start took, and the outcomes of each strategy, which take turns."""
-    outcomes: dict[Strategy, list[Measured]] = {strategy: [] for strategy in STRATEGIES}
+def run_rounds(machine: Machine, folder: Path, repeats: int) -> tuple[float, list[dict[Strategy, Pair]]]:
+    """What the agent's start took (s), and round by round a probe and a cold job of each strategy."""
     began_at_s = time.perf_counter()
     with Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", oom_kill_count=oom_kill_count) as agent:
         agent.wait_ready()
-        ready_s = time.perf_counter() - began_at_s
+        start_s = time.perf_counter() - began_at_s
         profile = agent.survey(REQUEST, scratch_path=folder / "survey", log_path=folder / "survey.log")
-        for number in range(repeats):
-            for strategy in STRATEGIES:
-                spec = _spec(machine, profile, strategy, folder / f"probe{number}-{strategy.rung}")
-                outcome = agent.probe(spec, lambda phase: None)
-                if not isinstance(outcome, Measured):
-                    raise SystemExit(f"{strategy}: {outcome}\n{Path(spec.log_path).read_text()[-2000:]}")
-                outcomes[strategy].append(outcome)
-    return {"cold_start_s": round(ready_s, 2)}, outcomes
+        rounds = [
+            {strategy: _pair(machine, profile, agent, strategy, folder / f"{number}-{strategy.rung}")
+             for strategy in STRATEGIES}
+            for number in range(repeats)
+        ]  # fmt: skip
+    return start_s, rounds
+
+
+def _pair(machine: Machine, profile: DataProfile, agent: Agent, strategy: Strategy, folder: Path) -> Pair:
+    folder.mkdir()
+    spec = _spec(machine, profile, strategy, folder / "probe")
+    outcome = agent.probe(spec, lambda phase: None)
+    if not isinstance(outcome, Measured):
+        raise SystemExit(f"{strategy}: {outcome}\n{Path(spec.log_path).read_text()[-2000:]}")
+    return Pair(outcome, cold_job(machine, strategy, outcome, folder / "cold"))
 
 
 def _spec(machine: Machine, profile: DataProfile, strategy: Strategy, scratch: Path) -> ProbeSpec:
@@ -159,9 +178,9 @@ def _spec(machine: Machine, profile: DataProfile, strategy: Strategy, scratch: P
     )
 
 
-def cold_job_s(machine: Machine, strategy: Strategy, measured: Measured, folder: Path) -> float:
-    """Seconds of a `deepspeed` job from nothing: launcher, imports, real weights and data, steps, a saved model."""
-    run = RunFolder(folder / f"cold-{strategy.rung}")
+def cold_job(machine: Machine, strategy: Strategy, measured: Measured, folder: Path) -> TrainingEnded:
+    """A `deepspeed` job from nothing: launcher, imports, real weights and data, a few steps, a saved model."""
+    run = RunFolder(folder)
     run.create()
     run.write_request(REQUEST)
     run.write_choice(Choice(strategy, measured, "a benchmark"))
@@ -178,20 +197,27 @@ def cold_job_s(machine: Machine, strategy: Strategy, measured: Measured, folder:
     )
     ended = train(machine.hardware, files, run.training_log, lambda progress: None)
     assert ended.step_count == COLD_STEPS
-    return ended.total_s
+    return ended
 
 
 def _deepspeed_config(machine: Machine, strategy: Strategy) -> dict[str, object]:
     return deepspeed_config(strategy, REQUEST, machine.shape, DeviceKind.CPU)
 
 
-def _summary(outcomes: list[Measured]) -> dict[str, float]:
+def _summary(pairs: list[Pair]) -> dict[str, object]:
+    warm_s, cold_s = [pair.probe.total_s for pair in pairs], [pair.cold.total_s for pair in pairs]
     return {
-        "start_s": round(statistics.median(outcome.start_s for outcome in outcomes), 3),
-        "total_s": round(statistics.median(outcome.total_s for outcome in outcomes), 2),
-        "total_min_s": round(min(outcome.total_s for outcome in outcomes), 2),
-        "total_max_s": round(max(outcome.total_s for outcome in outcomes), 2),
+        "warm_probe_start_s": round(statistics.median(pair.probe.start_s for pair in pairs), 3),
+        "warm_probe_total_s": _spread(warm_s),
+        "cold_job_total_s": _spread(cold_s),
+        "cold_job_step_count": COLD_STEPS,
+        "cold / warm": round(statistics.median(cold_s) / statistics.median(warm_s), 1),
     }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    spread = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: round(value, 2) for name, value in spread.items()}
 
 
 def _marked_processes(mark: str) -> Iterator[Path]:

@@ -25,13 +25,15 @@ from autofit.running.command import TrainingFiles, launcher_arguments, training_
 _LOOK_S = 0.2  # how often the progress file is read
 _POLITE_S = 5.0  # ranks that are asked to end have this long before they are killed
 
+DEEPSPEED = Path(sys.executable).parent / "deepspeed"
 STALL_S = 1800.0  # gloo and NCCL give up a collective after as long; a save of a large model takes minutes
 
 
 class Launcher:
     """One training from `with` to the end of `with`: whatever ends the block ends every rank too."""
 
-    def __init__(self, hardware: Hardware, files: TrainingFiles, log_path: Path) -> None:
+    def __init__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, *, program: Path = DEEPSPEED) -> None:
+        self._program = program
         self._hardware = hardware
         self._files = files
         self._log_path = log_path
@@ -39,7 +41,7 @@ class Launcher:
 
     def __enter__(self) -> Launcher:
         command = [
-            str(Path(sys.executable).parent / "deepspeed"),
+            str(self._program),
             *launcher_arguments(self._hardware, master_port=self._port),
             *training_arguments(self._hardware, self._files),
             *["--supervisor", str(os.getpid())],

@@ -11,18 +11,43 @@ from autofit.probing.shield import shielded
 
 
 def test_an_interrupt_waits_for_the_end_of_the_block() -> None:
-    done = []
-    with pytest.raises(KeyboardInterrupt), shielded():
-        os.kill(os.getpid(), signal.SIGINT)
-        done.append("to the end")
+    done: list[str] = []
+
+    def put_away() -> None:
+        with shielded():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("to the end")
+        done.append("past it")
+
+    with pytest.raises(KeyboardInterrupt):
+        put_away()
     assert done == ["to the end"]
 
 
 def test_an_interrupt_arrives_even_when_the_block_fails() -> None:
-    with pytest.raises(KeyboardInterrupt) as caught, shielded():
-        os.kill(os.getpid(), signal.SIGINT)
-        raise ValueError("of the block")
+    def fail() -> None:
+        with shielded():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ValueError("of the block")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fail()
     assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_a_shield_within_a_shield_does_not_end_the_outer_one() -> None:
+    done: list[str] = []
+
+    def put_away() -> None:
+        with shielded():
+            with shielded():
+                os.kill(os.getpid(), signal.SIGINT)
+            done.append("still shielded")
+
+    with pytest.raises(KeyboardInterrupt):
+        put_away()
+    assert done == ["still shielded"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -36,13 +61,3 @@ def test_the_other_endings_wait_too(number: signal.Signals) -> None:
         assert arrived == [number]
     finally:
         signal.signal(number, before)
-
-
-def test_a_shield_within_a_shield_does_not_end_the_outer_one() -> None:
-    done = []
-    with pytest.raises(KeyboardInterrupt), shielded():
-        with shielded():
-            os.kill(os.getpid(), signal.SIGINT)
-        done.append("still shielded")
-    assert done == ["still shielded"]
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -1,0 +1,237 @@
+"""The full run as a child, with a stand-in for DeepSpeed's launcher: however it ends, nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.codec import encode
+from autofit.domain.errors import TrainingFailed
+from autofit.domain.event import TrainingProgress
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.probing.protocol import RankTrained, to_line
+from autofit.running import launcher, training
+from autofit.running.command import TrainingFiles
+from autofit.running.launcher import Launcher
+
+GB = 10**9
+CPUS = Hardware(
+    (
+        Node(
+            Host("here", 8, GB, GB, GB),
+            tuple(Device(DeviceKind.CPU, n, "CPU", None, None, GB, GB) for n in range(2)),
+            Link.HOST,
+        ),
+    )
+)
+TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
+
+
+def progress(step: int) -> TrainingProgress:
+    return TrainingProgress(step, 2, 2.0, 100.0, GB, 1.0)
+
+
+class Bench:
+    """A run folder, and the shell script that stands in for `deepspeed` there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        names = ("request", "choice", "ds", "checkpoints", "model", "logs", "progress", "beat")
+        self.files = TrainingFiles(*(root / name for name in names))
+        self.files.reports.mkdir()
+        self.log_path = root / "training.log"
+        self.pids = root / "pids"
+        self.program = root / "deepspeed"
+
+    def script(self, *lines: str) -> None:
+        """What the stand-in does; `deepspeed` itself is a shell that stays the parent of what it starts."""
+        self.program.write_text("#!/bin/sh\n" + "".join(f"{line}\n" for line in lines))
+        self.program.chmod(0o755)
+
+    def launcher(self) -> Launcher:
+        return Launcher(CPUS, self.files, self.log_path, program=self.program)
+
+    def watch(self, on_progress: Callable[[TrainingProgress], None]) -> int:
+        with self.launcher() as started:
+            for one in started.watch():
+                on_progress(one)
+        return started.exit_code
+
+    def write_progress(self, step: int) -> str:
+        return f"echo '{json.dumps(encode(progress(step)))}' >> '{self.files.progress}'"
+
+    def write_pid(self, word: str) -> str:
+        return f"echo {word} >> '{self.pids}'"
+
+    def alive(self) -> list[int]:
+        """Of the processes that wrote their number: those that are still more than a name."""
+        return [pid for pid in map(int, self.pids.read_text().split()) if _is_alive(pid)]
+
+    def check_nothing_lives(self) -> None:
+        assert len(self.pids.read_text().split()) > 1
+        deadline_s = time.monotonic() + 5  # what was killed takes a moment to be gone
+        while alive := self.alive():
+            assert time.monotonic() < deadline_s, alive
+            time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(launcher, "_LOOK_S", 0.02)
+    monkeypatch.setattr(launcher, "_POLITE_S", 0.2)
+    return Bench(tmp_path)
+
+
+# Two ranks below the launcher, one of them with a child of its own; what is started in the background of a shell
+# ignores SIGINT, as a rank in the middle of a collective does.
+RANKS = ["sleep 600 & echo $! >> {0}", "sh -c 'sleep 600 & echo $! >> {0}; wait' & echo $! >> {0}"]
+
+
+def ranks(bench: Bench) -> list[str]:
+    all_there = f'while [ "$(wc -l < {bench.pids})" -lt 4 ]; do sleep 0.01; done'
+    return [bench.write_pid("$$"), *(line.format(bench.pids) for line in RANKS), all_there]
+
+
+def interrupt(_: TrainingProgress) -> None:
+    raise KeyboardInterrupt
+
+
+def test_progress_is_told_once_and_in_order_to_the_end(bench: Bench) -> None:
+    whole, half = bench.write_progress(0), json.dumps(encode(progress(1)))
+    bench.script(
+        whole,
+        f"printf %s '{half[:20]}' >> '{bench.files.progress}'",
+        "sleep 0.1",  # longer than a look: half a line is seen, and left
+        f"printf '%s\\n' '{half[20:]}' >> '{bench.files.progress}'",
+        bench.write_progress(2),
+        "echo said",
+        "echo complained >&2",
+        "exit 3",
+    )
+    told: list[TrainingProgress] = []
+    assert bench.watch(told.append) == 3
+    assert told == [progress(0), progress(1), progress(2)]
+    assert bench.log_path.read_text() == "said\ncomplained\n"
+
+
+def test_a_second_start_adds_to_the_log(bench: Bench) -> None:
+    bench.script("echo once")
+    bench.watch(lambda one: None)
+    bench.watch(lambda one: None)
+    assert bench.log_path.read_text() == "once\nonce\n"
+
+
+def test_ranks_that_outlive_the_launcher_are_ended(bench: Bench) -> None:
+    bench.script(*ranks(bench), "exit 0")
+    assert bench.watch(lambda one: None) == 0
+    bench.check_nothing_lives()
+
+
+def test_an_interruption_ends_the_launcher_and_everything_below_it(bench: Bench) -> None:
+    bench.script(*ranks(bench), bench.write_progress(0), "wait")
+
+    def look_and_interrupt(_: TrainingProgress) -> None:
+        assert len(bench.alive()) == 4
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.watch(look_and_interrupt)
+    bench.check_nothing_lives()
+
+
+def test_a_launcher_that_heeds_no_interrupt_is_killed_too(bench: Bench) -> None:
+    bench.script("trap '' INT TERM", *ranks(bench), bench.write_progress(0), "while :; do sleep 600; done")
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.watch(interrupt)
+    bench.check_nothing_lives()
+
+
+def test_a_launcher_that_is_asked_to_end_may_say_its_last_words(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "_POLITE_S", 30.0)
+    bench.script("trap 'echo asked; exit 0' INT", bench.write_progress(0), "while :; do sleep 0.01; done")
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.watch(interrupt)
+    assert "asked" in bench.log_path.read_text()
+
+
+def test_an_interrupt_while_ranks_are_put_away_comes_afterwards(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C twice: the second one must not leave ranks behind."""
+    bench.script(*ranks(bench), bench.write_progress(0), "wait")
+    close = Launcher._close
+
+    def impatient(started: Launcher) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        close(started)
+
+    monkeypatch.setattr(Launcher, "_close", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        bench.watch(interrupt)
+    bench.check_nothing_lives()
+
+
+def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STALL_S", 60.0)
+    an_hour_ago = time.time() - 3600
+    bench.script(*ranks(bench), bench.write_progress(0), "wait")
+
+    def let_it_age(one: TrainingProgress) -> None:
+        os.utime(bench.files.beat, (an_hour_ago, an_hour_ago))
+
+    with pytest.raises(TrainingFailed, match=r"no rank has moved for 1:00.*training\.log.*last checkpoint"):
+        bench.watch(let_it_age)
+    bench.check_nothing_lives()
+
+
+def test_a_start_is_not_taken_for_the_stall_of_an_earlier_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STALL_S", 60.0)
+    bench.files.beat.touch()
+    os.utime(bench.files.beat, (0, 0))
+    bench.script("sleep 0.1", "exit 0")
+    assert bench.watch(lambda one: None) == 0
+
+
+def test_files_of_the_groups_port_are_taken_out_of_shared_memory(bench: Bench) -> None:
+    """DeepSpeed leaves them for ever when its ranks are killed."""
+    name = "/dev/shm/deepspeed_allreduce_buffer_$(id -u)_127.0.0.1_${port}"
+    find = 'while [ "$1" != --master_port ]; do shift; done; port=$2'
+    bench.script(find, f"touch {name}_0 {name}_1", f"echo {name}_0")
+    bench.watch(lambda one: None)
+    made = Path(bench.log_path.read_text().strip())
+    assert made.name.startswith(f"deepspeed_allreduce_buffer_{os.getuid()}_")
+    assert not list(made.parent.glob(made.name[:-1] + "*"))
+
+
+def test_the_whole_training_reads_the_reports_of_its_own_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "Launcher", partial(Launcher, program=bench.program))
+    for rank in range(3):
+        (bench.files.reports / f"rank{rank}.json").write_bytes(to_line(TRAINED))  # of an earlier start
+    bench.files.progress.write_text("an earlier start's\n")
+    report = to_line(TRAINED).decode().strip()
+    bench.script(
+        bench.write_progress(2),
+        *(f"echo '{report}' > '{bench.files.reports}/rank{rank}.json'" for rank in range(2)),
+    )
+    told: list[TrainingProgress] = []
+    ended = training.train(CPUS, bench.files, bench.log_path, told.append)
+    assert told == [progress(2)]
+    assert (ended.step_count, ended.model_path) == (2, str(bench.files.model))
+
+    bench.script("exit 1")
+    with pytest.raises(TrainingFailed, match="exit code 1 and left no report"):
+        training.train(CPUS, bench.files, bench.log_path, told.append)

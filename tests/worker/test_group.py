@@ -1,0 +1,263 @@
+"""A probe's ranks watched: real processes, but what they do is a line of Python instead of a training."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase, Place
+from autofit.domain.request import Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import (
+    Beat,
+    FailureKind,
+    GroupEnded,
+    Job,
+    Message,
+    ProbeSpec,
+    RankFailed,
+    RankMeasured,
+    RankReport,
+    Refused,
+    RunProbe,
+    Survey,
+    to_line,
+)
+from autofit.worker import group
+from autofit.worker.group import Group, survey_in_child
+from autofit.worker.lines import Interrupted, LineReader
+
+STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+MEASURED = RankMeasured(10, 10, 1, 0, 1.0, 1.0, 64.0)
+FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
+NUMBER = 7
+
+
+class FakeRank:
+    """What a rank of these tests can do."""
+
+    def __init__(self, index: int, report_path: Path, beats: Connection) -> None:
+        self.index = index
+        self._report_path = report_path
+        self._beats = beats
+
+    def beat(self, *phases: Phase) -> None:
+        for phase in phases:
+            self._beats.send_bytes(to_line(Beat(NUMBER, self.index, phase, 0)))
+
+    def end(self, report: RankReport | None, exit_code: int) -> None:
+        if report is not None:
+            self._report_path.write_bytes(to_line(report))
+        os._exit(exit_code)
+
+    def hang(self) -> None:
+        time.sleep(600)
+
+    def start_helper(self) -> None:
+        """A process below the rank, as a compiler would be; the folder of the report keeps its number."""
+        helper = subprocess.Popen(["sleep", "600"])
+        self._report_path.with_name(f"helper{self.index}").write_text(str(helper.pid))
+
+
+Life = Callable[[FakeRank], None]
+
+
+class Bench:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._patch = patch
+        self.reading, self.writing = os.pipe()
+        self.commands = LineReader(self.reading)
+        self.said: list[Message] = []
+        self.on_message: Callable[[Message], None] = lambda message: None
+
+    def _hear(self, message: Message) -> None:
+        self.said.append(message)
+        self.on_message(message)
+
+    def leave(self) -> None:
+        """As the one does who asks for probes and goes away."""
+        os.close(self.writing)
+        self.writing = os.open(os.devnull, os.O_WRONLY)
+
+    def run(self, *lives: Life, beat_timeout_s: float = 60.0) -> GroupEnded:
+        """The group of ranks that live so."""
+
+        def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
+            os.setsid()
+            os.close(self.writing)  # a copy, that the fork server's children do not have
+            lives[rank](FakeRank(rank, Path(report_path), beats))
+            os._exit(0)
+
+        self._patch.setattr(group, "_rank_main", rank_main)
+        job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, len(lives))
+        shapes = (BatchShape(64, 64.0),)
+        spec = ProbeSpec(job, shapes, shapes, str(self.folder), str(self.folder / "log"), beat_timeout_s, False)
+        # Forked from here: what the fork server adds is warmth, and that its children need not be told what to run.
+        context = multiprocessing.get_context("fork")
+        return Group(context, RunProbe(NUMBER, spec), self._hear, self.commands).run()  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    bench = Bench(tmp_path, monkeypatch)
+    yield bench
+    os.close(bench.reading)
+    os.close(bench.writing)
+
+
+def trains(rank: FakeRank) -> None:
+    rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
+    rank.end(MEASURED, 0)
+
+
+def hangs(rank: FakeRank) -> None:
+    rank.beat(Phase.START, Phase.FORWARD)
+    rank.hang()
+
+
+def test_ranks_that_end_well_leave_their_reports(bench: Bench) -> None:
+    ended = bench.run(trains, trains)
+    assert [(end.rank, end.exit_code, end.was_killed, end.report) for end in ended.ends] == [
+        (0, 0, False, MEASURED),
+        (1, 0, False, MEASURED),
+    ]
+    assert (ended.number, ended.silent_rank) == (NUMBER, None)
+    assert 0 < ended.start_s <= ended.total_s
+
+
+def test_the_first_rank_speaks_for_all_and_only_when_its_phase_changes(bench: Bench) -> None:
+    heard = bench.folder / "heard"
+
+    def ends_when_it_was_heard(rank: FakeRank) -> None:
+        rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
+        _until(heard.exists)
+        rank.end(MEASURED, 0)
+
+    bench.on_message = lambda message: heard.touch() if message.phase is Phase.BACKWARD else None  # type: ignore
+    bench.run(ends_when_it_was_heard, ends_when_it_was_heard)
+    assert bench.said == [Beat(NUMBER, 0, phase, 0) for phase in (Phase.BUILD, Phase.FORWARD, Phase.BACKWARD)]
+
+
+@pytest.mark.xfail(strict=True, reason="beats that wait in the pipe of a rank that has ended are not read any more")
+def test_the_last_phase_of_a_rank_that_dies_is_known(bench: Bench) -> None:
+    pids = bench.folder / "pid"
+
+    def dies(rank: FakeRank) -> None:
+        pids.write_text(str(os.getpid()))
+        rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.BACKWARD)
+        rank.end(None, 1)
+
+    bench.on_message = lambda message: _until(lambda: not _is_alive(int(pids.read_text())))
+    assert bench.run(dies).ends[0].last_phase is Phase.BACKWARD
+
+
+def test_the_first_failure_ends_the_others_at_once_with_all_that_they_started(bench: Bench) -> None:
+    def waits_for_ever(rank: FakeRank) -> None:
+        rank.start_helper()
+        hangs(rank)
+
+    def fails(rank: FakeRank) -> None:
+        rank.beat(Phase.START)
+        while not (bench.folder / "helper0").exists():
+            time.sleep(0.01)
+        rank.end(FAILED, 1)
+
+    ended = bench.run(waits_for_ever, fails)
+    assert [(end.exit_code, end.was_killed, end.report) for end in ended.ends] == [
+        (-signal.SIGKILL, True, None),
+        (1, False, FAILED),
+    ]
+    assert ended.ends[0].last_phase in (Phase.START, Phase.FORWARD)
+    helper = int((bench.folder / "helper0").read_text())
+    _until(lambda: not _is_alive(helper))
+
+
+def test_a_rank_that_something_else_killed_is_told_from_those_that_we_kill(bench: Bench) -> None:
+    ended = bench.run(hangs, lambda rank: os.kill(os.getpid(), signal.SIGKILL))
+    assert [(end.exit_code, end.was_killed) for end in ended.ends] == [
+        (-signal.SIGKILL, True),
+        (-signal.SIGKILL, False),
+    ]
+
+
+def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench) -> None:
+    def beats_on(rank: FakeRank) -> None:
+        while True:
+            rank.beat(Phase.FORWARD)
+            time.sleep(0.01)
+
+    ended = bench.run(beats_on, hangs, beat_timeout_s=0.5)
+    assert (ended.silent_rank, ended.silent_s) == (1, 0.5)
+    assert ended.ends[1].last_phase is Phase.FORWARD
+    assert all(end.was_killed for end in ended.ends)
+    assert ended.total_s >= 0.5
+
+
+def test_a_beat_moves_the_deadline(bench: Bench) -> None:
+    def beats_and_ends(rank: FakeRank) -> None:
+        for _ in range(7):
+            rank.beat(Phase.FORWARD)
+            time.sleep(0.2)
+        rank.end(MEASURED, 0)
+
+    ended = bench.run(beats_and_ends, beat_timeout_s=1.0)
+    assert ended.silent_rank is None
+    assert ended.total_s > 1.0
+
+
+def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
+    pids = bench.folder / "pid"
+
+    def is_seen_and_hangs(rank: FakeRank) -> None:
+        pids.write_text(str(os.getpid()))
+        hangs(rank)
+
+    bench.on_message = lambda message: bench.leave()
+    with pytest.raises(Interrupted):
+        bench.run(is_seen_and_hangs)
+    assert not _is_alive(int(pids.read_text()))
+
+
+def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
+    bench._patch.setattr(group, "_survey_main", main)
+    command = Survey(Request("m", 64), str(bench.folder), "the.log")
+    return survey_in_child(multiprocessing.get_context("fork"), command, bench.commands)  # type: ignore[arg-type]
+
+
+def test_a_survey_answers_from_its_child(bench: Bench) -> None:
+    own = os.getpid()
+
+    def answers(line: bytes, answer: Connection) -> None:
+        answer.send_bytes(to_line(Refused(f"in another process: {os.getpid() != own}")))
+
+    assert _survey(bench, answers) == Refused("in another process: True")
+
+
+def test_a_survey_that_dies_names_its_log(bench: Bench) -> None:
+    with pytest.raises(RuntimeError, match=r"the\.log"):
+        _survey(bench, lambda line, answer: os._exit(1))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.01)

@@ -1,0 +1,152 @@
+"""The full run's rank before any torch: where it goes on, what it is told, and whom it follows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.outcome import Measured
+from autofit.domain.request import Request, Training
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.trial import Choice
+from autofit.report.run_folder import RunFolder
+from autofit.running.command import TrainingFiles, training_arguments
+from autofit.worker.train import _checkpoint, _job, _options, _schedule
+
+REQUEST = Request("m", 64)
+
+
+def checkpoint(folder: Path, step: int, *, is_whole: bool = True) -> str:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / ("trainer_state.json" if is_whole else "model.safetensors")).touch()
+    return str(path)
+
+
+def test_a_run_goes_on_from_its_highest_whole_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert _checkpoint(REQUEST, folder.checkpoints) is None
+    checkpoint(folder.checkpoints, 900)
+    last = checkpoint(folder.checkpoints, 1000)
+    checkpoint(folder.checkpoints, 1100, is_whole=False)  # cut off while it was written
+    assert _checkpoint(REQUEST, folder.checkpoints) == last
+    assert folder.last_checkpoint == last  # what the session says is what the rank does
+
+
+def test_a_checkpoint_that_the_user_names_goes_before(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 1000)
+    assert _checkpoint(replace(REQUEST, training=Training(resume="/c")), tmp_path) == "/c"
+
+
+@pytest.mark.parametrize("uuids", [("GPU-aa", "GPU-bb"), (None, None)], ids=["with uuids", "with indices"])
+def test_the_rank_understands_what_the_launcher_is_given(
+    uuids: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = TrainingFiles(*(Path("/run", field.name) for field in fields(TrainingFiles)))
+    devices = tuple(Device(DeviceKind.CUDA, n, "GPU", None, uuid, 1, 1) for n, uuid in enumerate(uuids))
+    hardware = Hardware((Node(Host("here", 1, 1, 1, 1), devices, Link.PCIE),))
+    words = [*training_arguments(hardware, files), "--supervisor", "12", "--local_rank=1"]
+    monkeypatch.setattr(sys, "argv", ["train", *words])
+    options = _options()
+    told = TrainingFiles(
+        options.request, options.choice, options.deepspeed_config, options.checkpoints, options.model_out,
+        options.reports, options.progress, options.beat,
+    )  # fmt: skip
+    assert told == files
+    assert options.devices == ("GPU-aa,GPU-bb" if uuids[0] else "0,1")
+    assert (options.device_kind, options.supervisor, options.local_rank) == ("cuda", 12, 1)
+
+
+def test_the_job_is_what_the_run_folder_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    request = replace(REQUEST, memory_limit_bytes=5, data="d.jsonl")
+    strategy = Strategy(Rung(Method.LORA, 2, Offload.NONE, True, Attention.SDPA, Dtype.BF16), 4, 2)
+    folder.write_request(request)
+    folder.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "fastest"))
+    folder.write_ds_config({"train_batch_size": 32})
+    monkeypatch.setattr(sys, "argv", _words(folder))
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    job = _job(_options())
+    assert (job.request, job.strategy, job.rank_count) == (request, strategy, 4)
+    assert (job.kind, job.memory_limit_bytes) == (DeviceKind.CPU, 5)
+    assert job.deepspeed_config == folder.ds_config.read_text()
+
+
+def _words(folder: RunFolder) -> list[str]:
+    files = TrainingFiles(
+        folder.request, folder.choice, folder.ds_config, folder.checkpoints, folder.model, folder.logs,
+        folder.progress, folder.beat,
+    )  # fmt: skip
+    device = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
+    return ["train", *training_arguments(Hardware((Node(Host("here", 1, 1, 1, 1), (device,)),)), files)]
+
+
+def test_what_stands_after_the_dashes_goes_before_the_schedule() -> None:
+    plain = _schedule(replace(REQUEST, training=Training(max_steps=7, save_steps=3, report_to=("wandb",))))
+    assert (plain["max_steps"], plain["save_steps"], plain["eval_strategy"]) == (7, 3, "no")
+    assert plain["report_to"] == ["wandb"]
+    extra = ("--save-total-limit=5", "--eval_strategy", "epoch", "--load_best_model_at_end")
+    told = _schedule(replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra)))
+    assert not {"save_total_limit", "eval_strategy"} & set(told)
+    assert (told["max_steps"], told["eval_steps"], told["report_to"]) == (-1, 500, "none")
+
+
+@pytest.mark.parametrize("given", [{"eval_data": "e.jsonl"}, {"eval_fraction": 0.1}], ids=str)
+def test_evaluation_comes_with_its_data(given: dict[str, object]) -> None:
+    assert _schedule(replace(REQUEST, **given))["eval_strategy"] == "steps"  # type: ignore[arg-type]
+
+
+# A rank that follows the process named by its argument, and is then stuck as in a collective.
+FOLLOWER = """
+import signal, sys
+from autofit.worker.train import _follow_supervisor
+_follow_supervisor(int(sys.argv[1]))
+print("follows", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def follow(process_id: int) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-c", FOLLOWER, str(process_id)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def supervisor() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_rank_ends_when_its_supervisor_is_killed(supervisor: subprocess.Popen[bytes]) -> None:
+    with follow(supervisor.pid) as rank:
+        assert rank.stdout is not None
+        assert rank.stdout.readline() == b"follows\n"
+        assert rank.poll() is None
+        supervisor.send_signal(signal.SIGKILL)
+        assert rank.wait(10) == -signal.SIGKILL
+
+
+def test_a_rank_whose_supervisor_has_gone_does_not_begin(supervisor: subprocess.Popen[bytes]) -> None:
+    supervisor.kill()
+    supervisor.wait()
+    with follow(supervisor.pid) as rank:
+        out, complaint = rank.communicate(timeout=10)
+    assert (rank.returncode, out) == (1, b"")
+    assert str(supervisor.pid).encode() in complaint
+
+
+def test_a_rank_of_the_script_follows_nobody() -> None:
+    with follow(0) as rank:
+        assert rank.stdout is not None
+        assert rank.stdout.readline() == b"follows\n"
+        assert rank.poll() is None
+        rank.kill()
