@@ -32,23 +32,29 @@ def first_failure(failed: dict[int, RankFailed]) -> tuple[int, RankFailed]:
 
 
 def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded, rank_count: int) -> Measured:
-    micro_step_s = max(report.micro_step_s for report in reports)
-    boundary_s = max(report.boundary_s for report in reports)
+    """The slowest rank of each kind of micro-batch, put together as often as a step of the request has it."""
     accumulation = strategy.gradient_accumulation
-    step_s = (accumulation - 1) * micro_step_s + boundary_s
+    last_s = _slowest_s([report.last_s for report in reports])
+    first_s = _slowest_s([report.first_s for report in reports], last_s)
+    middle_s = _slowest_s([report.middle_s for report in reports], first_s)
+    step_s = last_s + (first_s if accumulation > 1 else 0.0) + max(0, accumulation - 2) * middle_s
     tokens = max(report.tokens_per_micro_batch for report in reports) * rank_count * accumulation
     return Measured(
         peak_device_bytes=max(report.peak_device_bytes for report in reports),
         peak_host_bytes=sum(report.peak_host_bytes for report in reports),
         tokens_per_s=tokens / step_s,
         step_s=step_s,
-        micro_step_s=micro_step_s,
-        update_s=max(0.0, boundary_s - micro_step_s),
+        micro_step_s=middle_s,
+        update_s=max(0.0, last_s - middle_s),
         base_bytes=max(report.base_bytes for report in reports),
         alloc_retries=max(report.alloc_retries for report in reports),
         start_s=ended.start_s,
         total_s=ended.total_s,
     )
+
+
+def _slowest_s(durations_s: list[float | None], otherwise_s: float = 0.0) -> float:
+    return max((duration_s for duration_s in durations_s if duration_s is not None), default=otherwise_s)
 
 
 def _failed(rank: int, report: RankFailed, log_path: str, total_s: float) -> Outcome:

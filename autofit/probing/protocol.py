@@ -102,14 +102,15 @@ class FailureKind(str, Enum):
 
 @dataclass(frozen=True)
 class RankMeasured:
-    """One rank's figures. Times are of the slowest step kind seen by this rank, means over the measured steps."""
+    """One rank's figures. Times are means over the measured steps, None for a kind that the steps do not have."""
 
     peak_device_bytes: int
     peak_host_bytes: int
     base_bytes: int
     alloc_retries: int
-    micro_step_s: float  # forward and backward of one micro-batch that does not end an optimizer step
-    boundary_s: float  # the micro-batch that does, with the optimizer's step
+    first_s: float | None  # the first of several micro-batches: forward and backward, makes the gradients
+    middle_s: float | None  # one that adds to them
+    last_s: float | None  # the one that ends the step, with the optimizer's part
     tokens_per_micro_batch: float  # real tokens, all ranks
 
 

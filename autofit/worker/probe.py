@@ -22,6 +22,7 @@ from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
 LAST_WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
+MAX_ACCUMULATION = 3  # a first micro-batch that makes the gradients, one that adds to them, one with the update
 MAX_MEASURED_STEPS = 12
 MIN_MEASURED_STEPS = 2
 
@@ -56,7 +57,7 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     join_group(job, Path(spec.scratch_path, "store"))  # a file of this probe: no port that another could take first
     rank.enter(Phase.BUILD)
     strategy = job.strategy
-    accumulation = min(2, strategy.gradient_accumulation)  # memory knows one from more, not how many more
+    accumulation = min(MAX_ACCUMULATION, strategy.gradient_accumulation)
     scratch = Path(spec.scratch_path)
     steps = memory_steps(spec, accumulation)
     overrides = _overrides(job.deepspeed_config, accumulation, steps + MAX_MEASURED_STEPS)
@@ -139,14 +140,17 @@ def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
 
 
 def _report(rank: Rank, meter: StepMeter, micro_batches_per_step: int) -> RankMeasured:
-    boundary_s = sum(meter.boundary_s) / len(meter.boundary_s)
-    micro_step_s = sum(meter.micro_step_s) / len(meter.micro_step_s) if meter.micro_step_s else boundary_s
     return RankMeasured(
         peak_device_bytes=rank.meter.peak_device_bytes(),
         peak_host_bytes=rank.meter.peak_host_bytes(),
         base_bytes=rank.meter.base_bytes,
         alloc_retries=rank.meter.alloc_retries(),
-        micro_step_s=micro_step_s,
-        boundary_s=boundary_s,
+        first_s=mean(meter.first_s),
+        middle_s=mean(meter.middle_s),
+        last_s=mean(meter.last_s),
         tokens_per_micro_batch=meter.tokens_per_step / micro_batches_per_step,
     )
+
+
+def mean(durations_s: list[float]) -> float | None:
+    return sum(durations_s) / len(durations_s) if durations_s else None

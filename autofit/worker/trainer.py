@@ -56,14 +56,16 @@ class StepMeter(TrainerCallback):
     """
 
     warm_up_steps: int = 2
-    micro_step_s: list[float] = field(default_factory=list)
-    boundary_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)  # of several: makes the gradients
+    middle_s: list[float] = field(default_factory=list)  # adds to them
+    last_s: list[float] = field(default_factory=list)  # ends in the optimizer's step
     tokens: float = 0.0
     tokens_s: float = 0.0
     token_steps: int = 0
     first_loss: float | None = None
     last_loss: float | None = None
     last_tokens_per_s: float | None = None
+    _is_first: bool = True
     _marked_at_s: float = 0.0
     _logged_at_s: float | None = None
     _logged_tokens: float = 0.0
@@ -74,13 +76,15 @@ class StepMeter(TrainerCallback):
         self._mark()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._is_first = True
         self._mark()
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self._take(self.micro_step_s, state.global_step)
+        self._take(self.first_s if self._is_first else self.middle_s, state.global_step)
+        self._is_first = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self._take(self.boundary_s, state.global_step - 1)
+        self._take(self.last_s, state.global_step - 1)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any

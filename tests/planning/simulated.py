@@ -15,6 +15,7 @@ from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Str
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning.capability import supported_attention, supported_dtypes
 from autofit.planning.cost import knobs
+from autofit.planning.fit import HEADROOM
 from autofit.planning.ladder import build_ladder
 from autofit.planning.policy import decide
 from autofit.planning.setting import Setting
@@ -167,7 +168,7 @@ class Cluster:
 
     def fits(self, strategy: Strategy) -> bool:
         is_sound = self._broken[strategy.rung] is None and not self.thrashes(strategy)
-        return is_sound and self.peak_bytes(strategy) <= self.scene.device_memory_bytes
+        return is_sound and self.peak_bytes(strategy) <= (1 - HEADROOM) * self.scene.device_memory_bytes
 
     def fitting(self, method: Method | None = None) -> Iterator[Strategy]:
         for step in self.rungs.steps:

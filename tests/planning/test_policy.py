@@ -11,6 +11,7 @@ from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, Tim
 from autofit.domain.request import Pins
 from autofit.domain.strategy import Method, Strategy
 from autofit.domain.trial import Choose, GiveUp, Trial
+from autofit.planning import fit
 from autofit.planning.policy import decide
 
 from . import simulated as sim
@@ -106,7 +107,7 @@ def test_what_needs_no_less_than_a_failed_rung_is_not_probed() -> None:
     rungs = sim.ladder(FULL)
     failed = next(step for step in rungs.steps if str(step.rung) == "zero2+gc")
     before = (Trial(failed.strategies[0], failed.estimates[0], sim.out_of_memory()),)
-    run = sim.search(FULL, rungs, lambda _: sim.measured(peak_bytes=39 * sim.GB), before=before)
+    run = sim.search(FULL, rungs, lambda _: sim.measured(peak_bytes=38 * sim.GB), before=before)
     rest = {str(other.rung): other.reason for other in chosen(run).choice.unprobed}
     for heavier in ("zero1", "zero2", "zero1+gc"):
         assert rest[heavier] == "needs no less than zero2+gc mb1, which ran out of memory"
@@ -164,6 +165,13 @@ def test_when_everything_crashes_it_gives_up_early_and_quotes_the_crash() -> Non
     assert isinstance(run.end, GiveUp)
     assert "no module x" in run.end.why
     assert run.probe_count <= 6
+
+
+def test_a_measurement_without_headroom_does_not_fit() -> None:
+    device_bytes = sim.ladder(FULL).device_memory_bytes
+    tight = sim.measured(peak_bytes=round(device_bytes * (1 - fit.HEADROOM)) + 1)
+    roomy = sim.measured(peak_bytes=round(device_bytes * (1 - fit.HEADROOM)))
+    assert (fit.fits(tight, device_bytes), fit.fits(roomy, device_bytes)) == (False, True)
 
 
 def test_thrashing_does_not_fit() -> None:

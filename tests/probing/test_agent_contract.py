@@ -127,12 +127,6 @@ def test_failures_are_values_and_a_probe_after_them_is_measured(bench: Bench) ->
     assert isinstance(bench.probe(bench.spec()), Measured)
 
 
-_DIES_IN_C = pytest.mark.xfail(strict=True, reason="capped below what it holds, a CPU rank is aborted by the C library")
-
-
-@pytest.mark.parametrize(
-    "running", [KINDS[0], pytest.param("real", marks=[pytest.mark.slow, _DIES_IN_C])], indirect=True
-)
 def test_a_limit_below_what_a_rank_always_holds_is_out_of_memory(bench: Bench) -> None:
     assert isinstance(bench.probe(bench.spec(memory_limit_bytes=10_000_000)), OutOfMemory)
 

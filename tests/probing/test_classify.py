@@ -14,9 +14,9 @@ from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFaile
 STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, 4)
 
 
-def measured(**changes: float) -> RankMeasured:
+def measured(**changes: float | None) -> RankMeasured:
     return replace(
-        RankMeasured(100, 10, 1, 0, micro_step_s=1.0, boundary_s=1.5, tokens_per_micro_batch=50.0), **changes
+        RankMeasured(100, 10, 1, 0, first_s=0.9, middle_s=1.0, last_s=1.5, tokens_per_micro_batch=50.0), **changes
     )
 
 
@@ -35,14 +35,28 @@ def outcome(*ends: RankEnd, oom_kills: int = 0, silent: tuple[int, float] | None
 
 
 def test_figures_are_the_worst_ranks_and_the_step_is_the_requests() -> None:
-    result = outcome(end(0, measured(micro_step_s=1.2)), end(1, measured(peak_device_bytes=120, alloc_retries=3)))
+    result = outcome(end(0, measured(middle_s=1.2)), end(1, measured(peak_device_bytes=120, alloc_retries=3)))
     assert isinstance(result, Measured)
     assert result.peak_device_bytes == 120
     assert result.peak_host_bytes == 20
     assert result.alloc_retries == 3
-    assert result.step_s == pytest.approx(3 * 1.2 + 1.5)  # four micro-batches, the last with the optimizer's step
+    assert result.step_s == pytest.approx(0.9 + 2 * 1.2 + 1.5)  # four micro-batches, the last with the optimizer's step
     assert result.tokens_per_s == pytest.approx(50 * 2 * 4 / result.step_s)
     assert result.update_s == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "first_s", "middle_s", "step_s"), [(1, None, None, 1.5), (2, 0.9, None, 2.4), (5, 0.9, 1.0, 5.4)]
+)
+def test_a_step_is_put_together_from_its_kinds_of_micro_batch(
+    accumulation: int, first_s: float | None, middle_s: float | None, step_s: float
+) -> None:
+    report = measured(first_s=first_s, middle_s=middle_s)
+    strategy = replace(STRATEGY, gradient_accumulation=accumulation)
+    ended = GroupEnded(1, (end(0, report),), 0.1, 5.0)
+    result = classify(ended, strategy, rank_count=1, oom_kills=0, log_path="x.log")
+    assert isinstance(result, Measured)
+    assert result.step_s == pytest.approx(step_s)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -170,19 +170,28 @@ def test_a_launcher_that_is_asked_to_end_may_say_its_last_words(bench: Bench, mo
     assert "asked" in bench.log_path.read_text()
 
 
-def test_an_interrupt_while_ranks_are_put_away_comes_afterwards(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C twice: the second one must not leave ranks behind."""
-    bench.script(*ranks(bench), bench.write_progress(0), "wait")
+    bench.script(bench.write_progress(0), "sleep 600")
+    shields: list[str] = []
+
+    @contextmanager
+    def recorded() -> Iterator[None]:
+        shields.append("up")
+        yield
+        shields.append("down")
+
     close = Launcher._close
 
-    def impatient(started: Launcher) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+    def closing(started: Launcher) -> None:
         close(started)
+        shields.append("all put away")
 
-    monkeypatch.setattr(Launcher, "_close", impatient)
+    monkeypatch.setattr(launcher, "shielded", recorded)
+    monkeypatch.setattr(Launcher, "_close", closing)
     with pytest.raises(KeyboardInterrupt):
         bench.watch(interrupt)
-    bench.check_nothing_lives()
+    assert shields == ["up", "all put away", "down"]
 
 
 def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
