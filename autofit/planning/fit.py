@@ -6,8 +6,8 @@ from autofit.domain.outcome import Measured
 
 HEADROOM = 0.03
 """Of the device's memory, kept free: a training meets more shapes than a probe, and its allocator breaks up. Peaks of
-full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a probe at 99.6 % of the limit trained four
-steps and ran out of memory in the fifth."""
+full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a probe at 99.6 % of
+the limit trained four steps and ran out of memory in the fifth."""
 
 
 def fits(measured: Measured, device_bytes: int) -> bool:

@@ -26,8 +26,8 @@ from autofit.probing.protocol import (
     Message,
     ProbeSpec,
     RankFailed,
-    RankMeasured,
     RankReport,
+    RankTrained,
     Refused,
     RunProbe,
     Survey,
@@ -38,7 +38,7 @@ from autofit.worker.group import Group, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 
 STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
-MEASURED = RankMeasured(10, 10, 1, 0, 1.0, 1.0, 64.0)
+REPORT = RankTrained(10, 10, 8, 2.5, 1.5, 100.0)  # of whatever kind: the agent only passes it on
 FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
 NUMBER = 7
 
@@ -116,9 +116,22 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     os.close(bench.writing)
 
 
-def trains(rank: FakeRank) -> None:
-    rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
-    rank.end(MEASURED, 0)
+@pytest.fixture
+def trains(bench: Bench) -> Life:
+    """The life of a rank that ends well, once its first rank's last beat was heard."""
+    heard = bench.folder / "heard"
+
+    def hear(message: Message) -> None:
+        if isinstance(message, Beat) and message.phase is Phase.BACKWARD:
+            heard.touch()
+
+    def train(rank: FakeRank) -> None:
+        rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
+        _until(heard.exists)
+        rank.end(REPORT, 0)
+
+    bench.on_message = hear
+    return train
 
 
 def hangs(rank: FakeRank) -> None:
@@ -126,26 +139,18 @@ def hangs(rank: FakeRank) -> None:
     rank.hang()
 
 
-def test_ranks_that_end_well_leave_their_reports(bench: Bench) -> None:
+def test_ranks_that_end_well_leave_their_reports(bench: Bench, trains: Life) -> None:
     ended = bench.run(trains, trains)
     assert [(end.rank, end.exit_code, end.was_killed, end.report) for end in ended.ends] == [
-        (0, 0, False, MEASURED),
-        (1, 0, False, MEASURED),
+        (0, 0, False, REPORT),
+        (1, 0, False, REPORT),
     ]
     assert (ended.number, ended.silent_rank) == (NUMBER, None)
     assert 0 < ended.start_s <= ended.total_s
 
 
-def test_the_first_rank_speaks_for_all_and_only_when_its_phase_changes(bench: Bench) -> None:
-    heard = bench.folder / "heard"
-
-    def ends_when_it_was_heard(rank: FakeRank) -> None:
-        rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
-        _until(heard.exists)
-        rank.end(MEASURED, 0)
-
-    bench.on_message = lambda message: heard.touch() if message.phase is Phase.BACKWARD else None  # type: ignore
-    bench.run(ends_when_it_was_heard, ends_when_it_was_heard)
+def test_the_first_rank_speaks_for_all_and_only_when_its_phase_changes(bench: Bench, trains: Life) -> None:
+    bench.run(trains, trains)
     assert bench.said == [Beat(NUMBER, 0, phase, 0) for phase in (Phase.BUILD, Phase.FORWARD, Phase.BACKWARD)]
 
 
@@ -209,7 +214,7 @@ def test_a_beat_moves_the_deadline(bench: Bench) -> None:
         for _ in range(7):
             rank.beat(Phase.FORWARD)
             time.sleep(0.2)
-        rank.end(MEASURED, 0)
+        rank.end(REPORT, 0)
 
     ended = bench.run(beats_and_ends, beat_timeout_s=1.0)
     assert ended.silent_rank is None
