@@ -21,7 +21,7 @@ from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
-LAST_WORST_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
+MEMORY_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
 MAX_ACCUMULATION = 3  # a first micro-batch that makes the gradients, one that adds to them, one with the update
 MAX_MEASURED_STEPS = 12
 MIN_MEASURED_STEPS = 2
@@ -90,8 +90,8 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
 
 
 def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
-    """Optimizer steps before the measured ones: each worst shape once, and the last of them long enough."""
-    return math.ceil((len(spec.worst) - 1) / accumulation) + LAST_WORST_STEPS
+    """Optimizer steps before the measured ones: each worst shape once, the last of them for a whole step at the end."""
+    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
 
 
 def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
