@@ -240,12 +240,12 @@ def test_a_beat_moves_the_deadline(bench: Bench) -> None:
     def beats_and_ends(rank: FakeRank) -> None:
         for _ in range(7):
             rank.beat(Phase.FORWARD)
-            time.sleep(0.2)
+            time.sleep(0.1)
         rank.end(REPORT, 0)
 
-    ended = bench.run(beats_and_ends, beat_timeout_s=1.0)
+    ended = bench.run(beats_and_ends, beat_timeout_s=0.6)
     assert ended.silent_rank is None
-    assert ended.total_s > 1.0
+    assert ended.total_s > 0.6
 
 
 def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
