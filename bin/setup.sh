@@ -18,7 +18,7 @@ setup_python() {
 }
 
 setup_venv() { # $1: the extras to install
-  local python stamp wanted
+  local python stamp wanted pins=()
   command -v g++ >/dev/null 2>&1 || setup_fail "g++ is missing, DeepSpeed compiles with it: apt-get install g++"
   stamp=.venv/installed
   wanted="$1 $(cat setup.cfg constraints.txt | cksum)"
@@ -29,7 +29,9 @@ setup_venv() { # $1: the extras to install
     fi
     echo "installing into .venv (a few minutes the first time)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$1]" || setup_fail \
+    # constraints.txt was made with Python 3.11; some of it does not exist for 3.10, which takes what fits
+    .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' && pins=(--constraint constraints.txt)
+    .venv/bin/python -m pip install --quiet "${pins[@]}" --editable ".[$1]" || setup_fail \
       "the installation failed; the lines above say on what. It can be repeated: $0"
     echo "$wanted" >"$stamp"
   fi

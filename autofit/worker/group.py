@@ -48,6 +48,10 @@ class _Member:
     def is_running(self) -> bool:
         return self.process.exitcode is None
 
+    @property
+    def has_failed(self) -> bool:
+        return self.process.exitcode not in (None, 0)
+
     def kill(self) -> None:
         """Ends the rank and whatever it started: it leads a session of its own."""
         if not self.is_running:
@@ -82,6 +86,8 @@ class Group:
         try:
             self._members = [self._fork(rank) for rank in range(self._spec.job.rank_count)]
             while running := [member for member in self._members if member.is_running]:
+                if any(member.has_failed for member in self._members):
+                    break
                 self._watch(running)
         finally:
             self._kill_all()
@@ -117,13 +123,11 @@ class Group:
         if not ready:
             self._silent = (silent.rank, self._spec.beat_timeout_s)
             self._kill_all()
-        if any(not member.is_running and member.process.exitcode != 0 for member in running):
-            self._kill_all()
 
     def _hear(self, member: _Member) -> None:
         try:
             beat = read_message(member.beats.recv_bytes())
-        except EOFError:
+        except (EOFError, OSError):  # the end, or a message that its sender was killed in
             member.beats.close()
             return
         assert isinstance(beat, Beat)
@@ -142,6 +146,8 @@ class Group:
             member.process.join(_EXIT_GRACE_S)
 
     def _end(self, member: _Member) -> RankEnd:
+        while not member.beats.closed and member.beats.poll():
+            self._hear(member)  # what it said before it ended
         exit_code, report = member.process.exitcode, member.report()
         member.process.close()
         return RankEnd(member.rank, exit_code, member.was_killed, member.phase, report)

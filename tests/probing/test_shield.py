@@ -12,8 +12,6 @@ import pytest
 
 from autofit.probing.shield import shielded
 
-pytestmark = pytest.mark.xfail(strict=True, reason="blocks them in one thread only: another takes them for the process")
-
 
 @pytest.fixture
 def send() -> Iterator[Callable[[signal.Signals], None]]:
