@@ -97,6 +97,7 @@ def train(
 
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
+    _check_checkpoint(request.training.resume)
     scene = _look(request, output_dir, screen, tools)
     _, ladder = _plan(scene, request.sequence_length)  # what cannot be asked for is said before anything is started
     if dry_run:
@@ -111,6 +112,11 @@ def train(
         else:
             _recall(folder, screen)
         screen.show(result)
+
+
+def _check_checkpoint(resume: str | None) -> None:
+    if resume is not None and not Path(resume, "trainer_state.json").expanduser().is_file():
+        raise UsageError(f"--resume {resume} is no whole checkpoint: it has no trainer_state.json")
 
 
 def _look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Scene:

@@ -244,7 +244,11 @@ def test_a_checkpoint_that_the_user_names_is_where_the_training_starts(
 ) -> None:
     (tmp_path / "checkpoint-2").mkdir()
     monkeypatch.chdir(tmp_path)
-    stage.train(replace(REQUEST, training=Training(resume="checkpoint-2")))
+    named = replace(REQUEST, training=Training(resume="checkpoint-2"))
+    with pytest.raises(UsageError, match="checkpoint-2 is no whole checkpoint"):
+        stage.train(named)
+    (tmp_path / "checkpoint-2/trainer_state.json").touch()
+    stage.train(named)
     assert stage.told(TrainingStarted)[0].resumed_from == str(tmp_path / "checkpoint-2")
 
 

@@ -81,7 +81,7 @@ class Launcher:
         position = 0
         while True:
             has_ended = self._has_ended()
-            if self._silent_s() > STALL_S:
+            if not has_ended and self._silent_s() > STALL_S:
                 raise TrainingFailed(
                     f"no rank has moved for {format_seconds(STALL_S)}, the training was ended; its log is "
                     f"{self._log_path}, and the same command goes on from the last checkpoint"

@@ -81,6 +81,7 @@ def _profile(request: Request) -> DataProfile:
     tokenizer, note = tokenizer_for(request, data)
     sample = _sample(data.train)
     lengths = sorted(_lengths(request, extra, sample, tokenizer))
+    eval_lengths = _lengths(request, extra, _sample(data.evaluation), tokenizer) if data.evaluation is not None else []
     if not lengths:
         raise UsageError(f"{data.source}: not one example is left after tokenizing to {request.sequence_length} tokens")
     return DataProfile(
@@ -88,7 +89,7 @@ def _profile(request: Request) -> DataProfile:
         data_format=data.data_format,
         example_count=round(len(data.train) * len(lengths) / len(sample)),
         eval_example_count=len(data.evaluation) if data.evaluation is not None else 0,
-        longest_tokens=lengths[-1],
+        longest_tokens=max([lengths[-1], *eval_lengths]),
         sampled_lengths_tokens=tuple(lengths),
         notes=(*data.notes, *([note] if note else [])),
     )

@@ -80,6 +80,12 @@ def test_evaluation_data_of_its_own_leaves_the_training_whole() -> None:
     assert (seen.example_count, seen.eval_example_count) == (5, 3)
 
 
+def test_the_longest_row_may_be_one_of_the_evaluation() -> None:
+    short, long = write("d.jsonl", {"text": "a"}), write("e.jsonl", {"text": "one two three " * 5})
+    seen = profile(replace(request(short, tokens=32), eval_data=long))
+    assert seen.longest_tokens > seen.sampled_lengths_tokens[-1]
+
+
 def test_evaluation_data_of_another_form_is_refused_by_both_names() -> None:
     write("pairs.jsonl", {"prompt": "a", "completion": "b"})
     asked = replace(request(texts("d.jsonl", 5)), eval_data="pairs.jsonl")
