@@ -169,8 +169,7 @@ def _plan(scene: Scene, worst_tokens: int) -> tuple[Setting, Ladder]:
     setting = Setting(scene.request, hardware, scene.shape, worst_tokens, RUNTIME_BYTES[hardware.kind])
     dtypes = supported_dtypes(hardware)
     kernels = supported_attention(hardware, dtypes[0], find_spec("flash_attn") is not None)
-    ladder = build_ladder(scene.request, hardware, scene.shape, kernels, dtypes, worst_tokens, setting.runtime_bytes)
-    return setting, ladder
+    return setting, build_ladder(setting, kernels, dtypes)
 
 
 def _search(scene: Scene, folder: RunFolder, screen: Screen, tools: Tools, probe_timeout_s: float) -> Choice:
@@ -182,7 +181,7 @@ def _search(scene: Scene, folder: RunFolder, screen: Screen, tools: Tools, probe
         ) as agent,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
     ):
-        profile = agent.survey(scene.request, scratch_path=Path(scratch, "survey"), log_path=folder.logs / "survey.log")
+        profile = agent.survey(scene.request, log_path=folder.logs / "survey.log")
         screen.show(DataRead(scene.request, profile))
         setting, ladder = _plan(scene, profile.longest_tokens)
         screen.show(LadderBuilt(ladder))

@@ -146,7 +146,7 @@ def run_rounds(machine: Machine, folder: Path, repeats: int) -> tuple[float, lis
     with Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", oom_kill_count=oom_kill_count) as agent:
         agent.wait_ready()
         start_s = time.perf_counter() - began_at_s
-        profile = agent.survey(REQUEST, scratch_path=folder / "survey", log_path=folder / "survey.log")
+        profile = agent.survey(REQUEST, log_path=folder / "survey.log")
         rounds = [
             {strategy: _pair(machine, profile, agent, strategy, folder / f"{number}-{strategy.rung}")
              for strategy in STRATEGIES}

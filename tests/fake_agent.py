@@ -81,9 +81,9 @@ class FakeAgent:
         self._machine.running_count -= 1
 
     def wait_ready(self) -> Ready:
-        return Ready(0.0, has_flash_attn=False)
+        return Ready(0.0)
 
-    def survey(self, request: Request, *, scratch_path: Path, log_path: Path) -> DataProfile:
+    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
         self._machine.survey_count += 1
         self._machine.on_ask(request)
         if request.data is not None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autofit.domain.estimate import Estimate
-from autofit.domain.hardware import Hardware
 from autofit.domain.ladder import Ladder, LeftOut, Step
-from autofit.domain.model import ModelShape
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Rung, Strategy
 from autofit.domain.units import format_bytes
 
@@ -19,21 +16,12 @@ from .memory import estimate_memory, offloaded_bytes
 from .setting import Setting
 
 
-def build_ladder(
-    request: Request,
-    hardware: Hardware,
-    shape: ModelShape,
-    attention_kernels: tuple[Attention, ...],
-    dtypes: tuple[Dtype, ...],
-    worst_tokens: int,
-    runtime_bytes: int = 0,
-) -> Ladder:
-    """`attention_kernels` and `dtypes` are those that work here, best first; `worst_tokens` is the longest row.
+def build_ladder(setting: Setting, attention_kernels: tuple[Attention, ...], dtypes: tuple[Dtype, ...]) -> Ladder:
+    """`attention_kernels` and `dtypes` are those that work here, best first.
 
     UsageError when the ranks cannot share the global batch or the pins cannot be met. A ladder without steps is no
     error: then everything is predicted not to fit, and `left_out` says by how much.
     """
-    setting = Setting(request, hardware, shape, worst_tokens, runtime_bytes)
     check_pins(setting)
     dtype = pick_dtype(setting, dtypes)
     attention = pick_attention(setting, attention_kernels, dtype)

@@ -93,10 +93,10 @@ class Agent:
             self._ready = message
         return self._ready
 
-    def survey(self, request: Request, *, scratch_path: Path, log_path: Path) -> DataProfile:
+    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
         """The profile of the request's data; UsageError when something of it must be changed first."""
         self.wait_ready()
-        self._send(Survey(request, str(scratch_path), str(log_path)))
+        self._send(Survey(request, str(log_path)))
         message = self._next()
         if isinstance(message, Refused):
             raise UsageError(message.message)

@@ -48,7 +48,6 @@ class Survey:
     """Load and tokenize the data as the trainer will, check the extra arguments, and answer with a DataProfile."""
 
     request: Request
-    scratch_path: str
     log_path: str
 
 
@@ -71,7 +70,6 @@ class Ready:
     """Everything is imported; `start_s` is what that took."""
 
     start_s: float
-    has_flash_attn: bool
 
 
 @dataclass(frozen=True)

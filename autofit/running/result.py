@@ -44,11 +44,9 @@ def _why(reports: dict[int, RankReport], exit_code: int, log_path: Path) -> str:
     if not failed:
         return f"the training ended with exit code {exit_code} and left no report; its log is {log_path}"
     rank, report = first_failure(failed)
-    what = report.message
+    what, then = report.message, "the same command goes on from the last checkpoint"
     if report.kind is FailureKind.OUT_OF_MEMORY:
         asked = f" (asked for {format_bytes(report.requested_bytes)})" if report.requested_bytes else ""
         what = f"out of {report.place.value} memory{asked}"
-    return (
-        f"the training failed in {report.phase.value} on rank {rank}: {what}\n"
-        f"its log is {log_path}; the same command goes on from the last checkpoint"
-    )
+        then = "a smaller --micro-batch leaves more room, with another --output-dir"
+    return f"the training failed in {report.phase.value} on rank {rank}: {what}\nits log is {log_path}; {then}"

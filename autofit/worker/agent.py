@@ -28,8 +28,8 @@ class Agent:
 
     def run(self) -> None:
         began_at_s = time.monotonic()
-        context, has_flash_attn = start_fork_server(PRELOAD, self._commands)
-        self.say(Ready(time.monotonic() - began_at_s, has_flash_attn))
+        context = start_fork_server(PRELOAD, self._commands)
+        self.say(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
             if isinstance(command, Survey):

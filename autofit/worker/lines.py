@@ -47,5 +47,3 @@ def wait_or_interrupt(sources: Sequence[object], commands: LineReader, timeout_s
         commands.read_more()
         if commands.is_closed:
             raise Interrupted
-        if len(ready) > 1:
-            return [source for source in ready if source is not commands]

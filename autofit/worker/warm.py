@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import multiprocessing
 import os
 from multiprocessing.context import ForkServerContext
@@ -16,11 +16,8 @@ PRELOAD = (
 )
 
 
-def start_fork_server(modules: tuple[str, ...], commands: LineReader) -> tuple[ForkServerContext, bool]:
-    """The context whose processes are forked warm, once it is warm; and whether flash-attn is installed.
-
-    Raises Interrupted when `commands` end meanwhile.
-    """
+def start_fork_server(modules: tuple[str, ...], commands: LineReader) -> ForkServerContext:
+    """The context whose processes are forked warm, once it is warm; Interrupted when `commands` end meanwhile."""
     # torch must not initialize CUDA in the server: its children could not use it any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -33,7 +30,7 @@ def start_fork_server(modules: tuple[str, ...], commands: LineReader) -> tuple[F
     first.join()
     if first.exitcode != 0:
         raise RuntimeError(f"the worker's modules could not be imported; see the log ({', '.join(modules)})")
-    return context, importlib.util.find_spec("flash_attn") is not None
+    return context
 
 
 def _check_imports(modules: tuple[str, ...]) -> None:

@@ -56,9 +56,7 @@ def setting(
 def ladder(scene: Setting, *, has_flash: bool = False) -> Ladder:
     dtypes = supported_dtypes(scene.hardware)
     kernels = supported_attention(scene.hardware, scene.request.pins.dtype or dtypes[0], has_flash)
-    return build_ladder(
-        scene.request, scene.hardware, scene.shape, kernels, dtypes, scene.worst_tokens, scene.runtime_bytes
-    )
+    return build_ladder(scene, kernels, dtypes)
 
 
 def measured(

@@ -88,7 +88,7 @@ def test_a_survey_describes_the_data_and_refuses_what_is_broken(bench: Bench) ->
     data.write_text('{"text": "one two three"}\n{"text":\n')
 
     def survey(request: Request) -> DataProfile:
-        return bench.agent.survey(request, scratch_path=bench.folder / "s", log_path=bench.folder / "survey.log")
+        return bench.agent.survey(request, log_path=bench.folder / "survey.log")
 
     with pytest.raises(UsageError, match=r"data\.jsonl, line 2"):
         survey(replace(REQUEST, data=str(data)))

@@ -44,7 +44,8 @@ def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
     text = why({0: trained(), 1: failed(FailureKind.OUT_OF_MEMORY, 1.0, requested=1_500_000_000)})
     assert text.startswith("the training failed in backward on rank 1: out of device memory (asked for 1.5 GB)\n")
     assert str(LOG) in text
-    assert "last checkpoint" in text
+    assert "last checkpoint" not in text, "the same again would run out of memory again"
+    assert "a smaller --micro-batch" in text
     hosts = why({0: failed(FailureKind.OUT_OF_MEMORY, 1.0, place=Place.HOST)})
     assert "rank 0: out of host memory\n" in hosts
 

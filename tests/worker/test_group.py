@@ -280,7 +280,7 @@ def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
 
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
     bench._patch.setattr(group, "_survey_main", main)
-    command = Survey(Request("m", 64), str(bench.folder), "the.log")
+    command = Survey(Request("m", 64), "the.log")
     return survey_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
 

@@ -42,7 +42,7 @@ def request(data: str | None = None, tokens: int = 64, extra: tuple[str, ...] = 
 
 
 def answer(asked: Request) -> Surveyed | Refused:
-    return survey.run(Survey(asked, "scratch", "log"))
+    return survey.run(Survey(asked, "log"))
 
 
 def profile(asked: Request) -> DataProfile:
