@@ -56,9 +56,6 @@ from autofit.running.command import TrainingFiles, command_script, device_names
 from autofit.running.training import merge
 from autofit.running.training import train as run_training
 
-# What a rank holds before it has a model: a CUDA context at least; on a CPU the imported libraries (350 MB and more
-# with torch 2.13). Low on purpose: a probe tells the rest.
-RUNTIME_BYTES = {DeviceKind.CUDA: 300_000_000, DeviceKind.CPU: 350_000_000}
 TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
 
 
@@ -166,7 +163,7 @@ def _recall(folder: RunFolder, screen: Screen) -> None:
 def _plan(scene: Scene, worst_tokens: int) -> tuple[Setting, Ladder]:
     """What the policy walks; `worst_tokens` is the longest row that a batch will hold."""
     hardware = scene.hardware
-    setting = Setting(scene.request, hardware, scene.shape, worst_tokens, RUNTIME_BYTES[hardware.kind])
+    setting = Setting(scene.request, hardware, scene.shape, worst_tokens)
     dtypes = supported_dtypes(hardware)
     kernels = supported_attention(hardware, dtypes[0], find_spec("flash_attn") is not None)
     return setting, build_ladder(setting, kernels, dtypes)

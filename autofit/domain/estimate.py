@@ -1,8 +1,23 @@
-"""Predicted memory and relative speed of a Strategy, with their uncertainty."""
+"""Predicted memory and speed of a Strategy, with their uncertainty."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from .outcome import Phase
+
+
+@dataclass(frozen=True)
+class HostEstimate:
+    """Bytes of host memory of one node, all its ranks, at the peak, by what holds them; the parts sum to `peak_bytes`."""
+
+    runtime_bytes: int  # every rank's process with its libraries
+    weights_bytes: int = 0  # copies of the weights while they are loaded or saved
+    offloaded_bytes: int = 0  # what offload keeps there: parameters, gradients, optimizer states
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.runtime_bytes + self.weights_bytes + self.offloaded_bytes
 
 
 @dataclass(frozen=True)
@@ -16,8 +31,9 @@ class MemoryEstimate:
     buffers_bytes: int
     runtime_bytes: int
     low_bytes: int  # the true peak is not below this
-    high_bytes: int
-    host_bytes: int  # whole node, all its ranks
+    high_bytes: int  # nor above this
+    host: HostEstimate
+    phase: Phase = Phase.BACKWARD  # when the peak is reached
 
     @property
     def peak_bytes(self) -> int:
@@ -25,6 +41,34 @@ class MemoryEstimate:
             self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes
             + self.activations_bytes + self.buffers_bytes + self.runtime_bytes
         )  # fmt: skip
+
+    @property
+    def host_bytes(self) -> int:
+        return self.host.peak_bytes
+
+
+@dataclass(frozen=True)
+class SpeedEstimate:
+    """Seconds of one optimizer step of the global batch; the parts sum to `step_s`.
+
+    `communication_s` and `offload_s` are what computation does not hide. `is_absolute` is False where nothing is known
+    of the device's rates: then only ratios between two strategies mean something.
+    """
+
+    tokens_per_step: float
+    compute_s: float
+    communication_s: float
+    offload_s: float
+    update_s: float
+    is_absolute: bool = True
+
+    @property
+    def step_s(self) -> float:
+        return self.compute_s + self.communication_s + self.offload_s + self.update_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens_per_step / self.step_s
 
 
 @dataclass(frozen=True)
@@ -40,3 +84,4 @@ class CostEstimate:
 class Estimate:
     memory: MemoryEstimate
     cost: CostEstimate
+    speed: SpeedEstimate

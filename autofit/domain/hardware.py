@@ -21,6 +21,19 @@ class Link(str, Enum):
 
 
 @dataclass(frozen=True)
+class Rates:
+    """What a device does per second at its peak, as its vendor states it; None where it has none of it."""
+
+    bf16_flop_per_s: float | None  # dense matrix products, added up in fp32
+    fp16_flop_per_s: float | None
+    fp32_flop_per_s: float | None
+    memory_bytes_per_s: float
+    host_link_bytes_per_s: float  # one direction
+    device_link_bytes_per_s: float | None = None  # NVLink to all peers together, one direction; None: the host link
+    power_w: float | None = None
+
+
+@dataclass(frozen=True)
 class Device:
     """One accelerator (or one CPU rank) as a rank will see it."""
 
@@ -34,6 +47,7 @@ class Device:
     compute_capability: tuple[int, int] | None = None
     other_process_count: int = 0
     is_mig: bool = False
+    rates: Rates | None = None  # None when unknown: never guessed
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class Host:
     memory_total_bytes: int
     memory_available_bytes: int
     disk_free_bytes: int  # where the run folder lies
+    adam_parameters_per_s: float | None = None  # what DeepSpeed's host Adam updates, all cores; None when unknown
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Node:
     devices: tuple[Device, ...]
     link: Link = Link.UNKNOWN
     driver_version: str | None = None
+    network_bytes_per_s: float | None = None  # to other nodes, one direction, all its devices together
 
 
 @dataclass(frozen=True)

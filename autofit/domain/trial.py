@@ -12,11 +12,15 @@ from .strategy import Rung, Strategy
 
 @dataclass(frozen=True)
 class Trial:
-    """Appended to a history and never edited."""
+    """Appended to a history and never edited.
+
+    A rehearsal's memory and times are rank 0's without the communicator's buffers and without communication.
+    """
 
     strategy: Strategy
     estimate: Estimate
     outcome: Outcome
+    is_rehearsal: bool = False
 
 
 @dataclass(frozen=True)

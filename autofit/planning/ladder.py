@@ -14,6 +14,7 @@ from .batch import accumulation, micro_batches
 from .cost import cost
 from .memory import estimate_memory, offloaded_bytes
 from .setting import Setting
+from .speed import estimate_speed
 
 
 def build_ladder(setting: Setting, attention_kernels: tuple[Attention, ...], dtypes: tuple[Dtype, ...]) -> Ladder:
@@ -45,7 +46,7 @@ def make_step(rung: Rung, setting: Setting) -> Step:
     strategies = tuple(
         Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
     )
-    estimates = tuple(Estimate(estimate_memory(strategy, setting), cost(rung)) for strategy in strategies)
+    estimates = tuple(Estimate(estimate_memory(strategy, setting), cost(rung), estimate_speed(strategy, setting)) for strategy in strategies)
     return Step(rung, strategies, estimates)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.estimate import HostEstimate, MemoryEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
 
@@ -36,7 +36,7 @@ def estimate_memory(strategy: Strategy, setting: Setting) -> MemoryEstimate:
         runtime_bytes=setting.runtime_bytes,
         low_bytes=states.low_bytes,
         high_bytes=_high_bytes(strategy, setting, states),
-        host_bytes=_host_bytes(strategy, setting, states),
+        host=HostEstimate(0, 0, _host_bytes(strategy, setting, states)),
     )
 
 

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.constants import Constants
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
+from autofit.domain.trace import Trace
+
+from .constants import prior
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One request for one model on one machine; `worst_tokens` is the longest row that the data can bring."""
+    """One request for one model on one machine.
+
+    `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
+    `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in there.
+    """
 
     request: Request
     hardware: Hardware
     shape: ModelShape
     worst_tokens: int
-    runtime_bytes: int = 0  # taken on a device before the model is built
+    is_padded: bool = False
+    mean_tokens: float | None = None  # None: all rows are `worst_tokens` long
+    traces: tuple[Trace, ...] = ()
+    known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
 
     @property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
+
+    @property
+    def constants(self) -> Constants:
+        return self.known_constants or prior(self.kind)
+
+    @property
+    def runtime_bytes(self) -> int:
+        """Taken on a device before the model is built."""
+        return self.constants.runtime_bytes
 
     @property
     def rank_count(self) -> int:

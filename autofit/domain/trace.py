@@ -1,0 +1,72 @@
+"""What tracing the real model says of one micro-step: its tensors' bytes, moment by moment, and its work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .hardware import DeviceKind
+from .outcome import Phase
+from .request import Lora
+from .strategy import Attention, Dtype
+
+
+@dataclass(frozen=True, order=True)
+class MicroStep:
+    """One forward and backward pass of one micro-batch on one rank: all that a trace of a model depends on."""
+
+    lora: Lora | None  # None: all parameters are trained
+    attention: Attention
+    gradient_checkpointing: bool
+    dtype: Dtype
+    kind: DeviceKind  # whose kernels run
+    micro_batch: int
+    tokens: int  # width of every row, padding included
+    is_padded: bool  # some row is shorter, so there really is an attention mask
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a device has to do: floating-point operations of matrix products, and bytes read and written."""
+
+    matmul_flop: int = 0  # attention kernels' products included; a multiplication and an addition are two
+    matmul_bytes: int = 0
+    other_bytes: int = 0  # norms, activation functions, softmax, copies
+    kernel_count: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One stretch of a micro-step: a layer's forward or backward pass, the loss, the embedding."""
+
+    phase: Phase  # FORWARD, BACKWARD or EVALUATE
+    activations_bytes: int  # the most that tensors hold in it, but for parameters and their gradients
+    gradient_count: int  # trained parameters whose gradient is there by its end; 0 in a forward pass
+    work: Work = Work()
+
+
+@dataclass(frozen=True, order=True)
+class ParameterGroup:
+    """`tensor_count` parameters of `element_count` elements each."""
+
+    element_count: int
+    tensor_count: int
+    is_trained: bool
+    element_bytes: int  # as the launcher builds the model
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`moments` in the order of time: forward, backward, then one evaluation batch."""
+
+    of: MicroStep
+    moments: tuple[Moment, ...]
+    parameters: tuple[ParameterGroup, ...]
+    buffers_bytes: int = 0  # tensors of the model that are no parameters, such as rotary tables
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(group.element_count * group.tensor_count for group in self.parameters)
+
+    @property
+    def trained_count(self) -> int:
+        return sum(group.element_count * group.tensor_count for group in self.parameters if group.is_trained)
