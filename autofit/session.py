@@ -2,83 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from glob import has_magic
-from importlib.util import find_spec
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from autofit.domain.errors import NothingFits, UsageError
-from autofit.domain.event import (
-    Chosen,
-    DataRead,
-    GaveUp,
-    LadderBuilt,
-    MachineSeen,
-    ModelRead,
-    Note,
-    ProbeBeat,
-    ProbeStarted,
-    Screen,
-    TrainingEnded,
-    TrainingStarted,
-    TrialEnded,
-)
-from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.event import Chosen, DataRead, GaveUp, LadderBuilt, Note, Screen, TrainingEnded, TrainingStarted
 from autofit.domain.ladder import Ladder
-from autofit.domain.model import ModelShape
-from autofit.domain.outcome import Measured, Phase
 from autofit.domain.request import Request
-from autofit.domain.strategy import Method, Strategy
-from autofit.domain.trial import Choice, Choose, GiveUp, Probe, Trial
-from autofit.domain.workload import BatchShape, DataProfile
+from autofit.domain.strategy import Method
+from autofit.domain.trial import Choice, GiveUp
+from autofit.domain.workload import DataProfile
+from autofit.foresight import Tracing, foresee, has_flash_here, ladder_of
 from autofit.hardware.cgroup import oom_kill_count
-from autofit.hardware.machine import detect
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.capability import supported_attention, supported_dtypes
 from autofit.planning.deepspeed_config import deepspeed_config
-from autofit.planning.ladder import build_ladder
-from autofit.planning.policy import decide
+from autofit.planning.refit import refit
+from autofit.planning.rehearsal import how_many
 from autofit.planning.setting import Setting
-from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.planning.speed import refit_speed
 from autofit.probing.agent import Agent
-from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.html import report_html
 from autofit.report.request_diff import differences
 from autofit.report.run_folder import RunFolder
-from autofit.running.command import TrainingFiles, command_script, device_names
-from autofit.running.training import merge
-from autofit.running.training import train as run_training
-
-TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is known before anything is tried."""
-
-    request: Request
-    hardware: Hardware
-    shape: ModelShape
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What looks at the machine and what starts processes on it; a test brings its own."""
-
-    detect: Callable[..., Hardware] = detect
-    start_agent: Callable[..., Agent] = Agent
-    run_training: Callable[..., TrainingEnded] = run_training
-    merge: Callable[..., None] = merge
-
-
-REAL_TOOLS = Tools()
+from autofit.running.command import TrainingFiles, command_script
+from autofit.scene import Scene, look
+from autofit.searching import Ended, Searching
+from autofit.spec import Specs
+from autofit.store import Store
+from autofit.store.machine_kind import DeviceKey
+from autofit.store.trial_key import TrialKey
+from autofit.store.versions import versions
+from autofit.tools import REAL_TOOLS, Tools
 
 
 def train(
@@ -87,6 +44,7 @@ def train(
     output_dir: Path,
     screen: Screen,
     dry_run: bool = False,
+    is_exhaustive: bool = False,
     probe_timeout_s: float = 600.0,
     tools: Tools = REAL_TOOLS,
 ) -> None:
@@ -95,16 +53,16 @@ def train(
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
     _check_checkpoint(request.training.resume)
-    scene = _look(request, output_dir, screen, tools)
-    _, ladder = _plan(scene, request.sequence_length)  # what cannot be asked for is said before anything is started
+    scene = look(request, output_dir, screen, tools.detect)
+    ladder_of(_untried(scene))  # what cannot be asked for is said before anything is started
     if dry_run:
-        screen.show(LadderBuilt(ladder))
+        screen.show(LadderBuilt(_foreseen_ladder(scene, screen, tools)))
         return
     folder = RunFolder(output_dir)
     with folder.lock():
         scene = _claim(scene, folder)
         if (result := folder.read_result()) is None:
-            choice = folder.read_choice() or _search(scene, folder, screen, tools, probe_timeout_s)
+            choice = folder.read_choice() or _search(scene, folder, screen, tools, probe_timeout_s, is_exhaustive)
             result = _run(scene, choice, folder, screen, tools)
         else:
             _recall(folder, screen)
@@ -114,22 +72,6 @@ def train(
 def _check_checkpoint(resume: str | None) -> None:
     if resume is not None and not Path(resume, "trainer_state.json").expanduser().is_file():
         raise UsageError(f"--resume {resume} is no whole checkpoint: it has no trainer_state.json")
-
-
-def _look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Scene:
-    """The machine and the model."""
-    hardware = tools.detect(
-        ranks=request.ranks,
-        memory_limit_bytes=request.memory_limit_bytes,
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        disk_path=output_dir,
-    )
-    screen.show(MachineSeen(hardware))
-    model = read_model_files(request.model)
-    screen.show(ModelRead(model.shape))
-    for note in model.notes:
-        screen.show(Note(note))
-    return Scene(_located(replace(request, model=model.path_or_id)), hardware, model.shape)
 
 
 def _claim(scene: Scene, folder: RunFolder) -> Scene:
@@ -157,101 +99,101 @@ def _recall(folder: RunFolder, screen: Screen) -> None:
     record = folder.record()
     assert record.choice is not None
     screen.show(Note(f"{folder.root} is finished already; another --output-dir trains anew"))
-    screen.show(Chosen(record.choice, 0.0, len(record.trials), is_remembered=True))
+    screen.show(Chosen.after(record.trials, record.choice, 0.0, is_remembered=True))
 
 
-def _plan(scene: Scene, worst_tokens: int) -> tuple[Setting, Ladder]:
-    """What the policy walks; `worst_tokens` is the longest row that a batch will hold."""
-    hardware = scene.hardware
-    setting = Setting(scene.request, hardware, scene.shape, worst_tokens)
-    dtypes = supported_dtypes(hardware)
-    kernels = supported_attention(hardware, dtypes[0], find_spec("flash_attn") is not None)
-    return setting, build_ladder(setting, kernels, dtypes)
+def _untried(scene: Scene) -> Setting:
+    """By the request alone: rows as long as it allows."""
+    return Setting(scene.request, scene.hardware, scene.shape, scene.request.sequence_length)
 
 
-def _search(scene: Scene, folder: RunFolder, screen: Screen, tools: Tools, probe_timeout_s: float) -> Choice:
-    """Asks the policy and probes what it says until it chooses; every trial is written down before the next."""
-    began_at_s = time.monotonic()
+def _foreseen_ladder(scene: Scene, screen: Screen, tools: Tools) -> Ladder:
+    with tools.open_store() as store, Tracing(scene.request, store, tools.start_tracer, _teller(screen)) as tracing:
+        return ladder_of(_foreseen(scene, None, store, tracing))
+
+
+def _foreseen(scene: Scene, profile: DataProfile | None, store: Store, tracing: Tracing) -> Setting:
+    """With what the data brings; without a profile some rows are taken to be shorter than the request allows."""
+    request = scene.request
+    lengths = (request.sequence_length,) if profile is None else profile.sampled_lengths_tokens
+    return foresee(
+        request,
+        scene.hardware,
+        scene.shape,
+        worst_tokens=request.sequence_length if profile is None else profile.longest_tokens,
+        is_padded=profile is None or lengths[0] < profile.longest_tokens,
+        mean_tokens=sum(lengths) / len(lengths),
+        has_flash=has_flash_here(),
+        memory=store,
+        tracing=tracing,
+    )
+
+
+def _teller(screen: Screen) -> Callable[[str], None]:
+    return lambda text: screen.show(Note(text))
+
+
+def _search(
+    scene: Scene, folder: RunFolder, screen: Screen, tools: Tools, probe_timeout_s: float, is_exhaustive: bool
+) -> Choice:
+    """The machine is free again when it returns; NothingFits when no rung does."""
     with (
         tools.start_agent(
             kind=scene.hardware.kind, log_path=folder.logs / "agent.log", oom_kill_count=oom_kill_count
         ) as agent,
+        tools.open_store() as store,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
     ):
         profile = agent.survey(scene.request, log_path=folder.logs / "survey.log")
         screen.show(DataRead(scene.request, profile))
-        setting, ladder = _plan(scene, profile.longest_tokens)
-        screen.show(LadderBuilt(ladder))
-        trials = list(folder.read_trials())
-        for trial in trials:
-            screen.show(TrialEnded(trial, is_remembered=True))
-        while isinstance(action := decide(ladder, trials, setting), Probe):
-            screen.show(ProbeStarted(action.strategy, action.why))
-            spec = _spec(scene, profile, action.strategy, trials, folder, Path(scratch), probe_timeout_s)
-            outcome = agent.probe(spec, partial(_show_beat, screen, action.strategy))
-            trials.append(Trial(action.strategy, ladder.estimate(action.strategy), outcome))
-            folder.append_trial(trials[-1])
-            screen.show(TrialEnded(trials[-1]))
-    return _decided(action, scene, folder, screen, time.monotonic() - began_at_s, len(trials))
+        setting = _setting(scene, profile, store, agent, screen)
+        key = TrialKey.of(scene.request, scene.shape, profile, scene.hardware, versions())
+        specs = Specs(scene, profile, folder, Path(scratch), probe_timeout_s)
+        ladder = ladder_of(setting)
+        searching = Searching(
+            setting, ladder, folder, screen, agent, specs,
+            remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
+        )  # fmt: skip
+        ended = searching.run(is_exhaustive=is_exhaustive)
+        _learn(ended, searching, setting, key, store, screen)
+    return _decided(ended, scene, folder, screen)
 
 
-def _show_beat(screen: Screen, strategy: Strategy, phase: Phase) -> None:
-    screen.show(ProbeBeat(strategy, phase))
+def _setting(scene: Scene, profile: DataProfile, store: Store, agent: Agent, screen: Screen) -> Setting:
+    """The agent is warm already: it is the tracer, too."""
+    with Tracing(scene.request, store, lambda log_path: nullcontext(agent), _teller(screen)) as tracing:
+        setting = _foreseen(scene, profile, store, tracing)
+    estimates = [step.estimates[0] for step in ladder_of(setting).steps]
+    if not setting.is_divided or not estimates:
+        return setting
+    return replace(setting, rehearsal_count=how_many(estimates, setting, scene.hardware))
 
 
-def _decided(
-    action: Choose | GiveUp, scene: Scene, folder: RunFolder, screen: Screen, decided_s: float, probe_count: int
-) -> Choice:
-    if isinstance(action, GiveUp):
-        screen.show(GaveUp(action))
+def _learn(ended: Ended, searching: Searching, setting: Setting, key: TrialKey, store: Store, screen: Screen) -> None:
+    """What the trials say of this kind of device, for the next search."""
+    if searching.is_contradicted:
+        store.forget(key)
+        for trial in ended.trials:
+            store.remember(trial, key)
+    constants = refit_speed(refit(setting.constants, ended.trials, setting), ended.trials, setting)
+    if constants.fitted_from:
+        store.put_constants(DeviceKey.of(setting.hardware.devices[0], key.versions), constants)
+    if store.trouble is not None:
+        screen.show(Note(store.trouble))
+
+
+def _decided(ended: Ended, scene: Scene, folder: RunFolder, screen: Screen) -> Choice:
+    if isinstance(ended.action, GiveUp):
+        screen.show(GaveUp(ended.action))
         folder.write_report(report_html(folder.record()))
         raise NothingFits
-    choice = action.choice
-    folder.write_ds_config(_deepspeed_config(scene, choice.strategy))
+    choice = ended.action.choice
+    folder.write_ds_config(deepspeed_config(choice.strategy, scene.request, scene.shape, scene.hardware.kind))
     folder.write_command(command_script(scene.hardware, Path(sys.executable).parent))
     folder.write_choice(choice)
     folder.write_report(report_html(folder.record()))
-    screen.show(Chosen(choice, decided_s, probe_count))
+    screen.show(Chosen.after(ended.trials, choice, ended.decided_s))
     return choice
-
-
-def _deepspeed_config(scene: Scene, strategy: Strategy) -> dict[str, object]:
-    return deepspeed_config(strategy, scene.request, scene.shape, scene.hardware.kind)
-
-
-def _spec(
-    scene: Scene,
-    profile: DataProfile,
-    strategy: Strategy,
-    trials: list[Trial],
-    folder: RunFolder,
-    scratch: Path,
-    probe_timeout_s: float,
-) -> ProbeSpec:
-    number = len(trials) + 1
-    has_saved = any(isinstance(t.outcome, Measured) and t.strategy.rung == strategy.rung for t in trials)
-    return ProbeSpec(
-        job=Job(
-            request=scene.request,
-            strategy=strategy,
-            deepspeed_config=json.dumps(_deepspeed_config(scene, strategy)),
-            kind=scene.hardware.kind,
-            rank_count=scene.hardware.rank_count,
-            devices=device_names(scene.hardware),
-            memory_limit_bytes=scene.request.memory_limit_bytes,
-        ),
-        worst=(*_narrower(scene, profile), worst_shape(profile, strategy.micro_batch)),
-        typical=typical_shapes(profile, strategy.micro_batch, TYPICAL_SHAPES),
-        scratch_path=str(scratch / f"probe{number}"),
-        log_path=str(folder.probe_log(strategy, number)),
-        beat_timeout_s=probe_timeout_s,
-        has_save=not has_saved,
-    )
-
-
-def _narrower(scene: Scene, profile: DataProfile) -> tuple[BatchShape, ...]:
-    """On a CPU every width costs memory for its kernels, so that the widest batch alone is not the worst case."""
-    return widths(profile, PAD_TO_MULTIPLE[DeviceKind.CPU]) if scene.hardware.kind is DeviceKind.CPU else ()
 
 
 def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
@@ -283,21 +225,3 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools:
     folder.write_result(result)
     folder.write_report(report_html(folder.record()))
     return result
-
-
-def _located(request: Request) -> Request:
-    """The request with its local paths absolute, so that it means the same from every folder."""
-    resume = request.training.resume
-    return replace(
-        request,
-        model=_absolute(request.model),
-        data=request.data and _absolute(request.data),
-        eval_data=request.eval_data and _absolute(request.eval_data),
-        training=replace(request.training, resume=resume and _absolute(resume)),
-    )
-
-
-def _absolute(name: str) -> str:
-    """Of a path or a glob; a hub id stays as it is."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if path.exists() or has_magic(name) else name

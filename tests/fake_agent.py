@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,9 @@ from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
 from autofit.domain.strategy import Method, Strategy
+from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.domain.workload import DataProfile
-from autofit.probing.protocol import ProbeSpec, Ready
+from autofit.probing.protocol import ProbeSpec, Ready, Traced
 
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
 BASE_BYTES = 350_000_000
@@ -59,7 +60,7 @@ class SimulatedMachine:
     capacity_bytes: int = 10**12
     lengths_tokens: tuple[int, ...] = (20, 40, 64)
     on_ask: Callable[[Request | ProbeSpec], None] = lambda asked: None
-    specs: list[ProbeSpec] = field(default_factory=list)  # of every probe that was begun
+    specs: list[ProbeSpec] = field(default_factory=list)  # of every probe and rehearsal that was begun
     survey_count: int = 0
     running_count: int = 0  # agents between the start and the end of their `with`
 
@@ -91,7 +92,17 @@ class FakeAgent:
         lengths = self._machine.lengths_tokens
         return DataProfile(request.data or "the sample that ships", "text", 100, 0, lengths[-1], lengths)
 
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+        return Traced(tuple(_trace(step) for step in micro_steps))
+
     def probe(self, spec: ProbeSpec, on_beat: Callable[[Phase], None]) -> Outcome:
+        return self._answer(spec, lambda strategy, phase: on_beat(phase))
+
+    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: Callable[[Strategy, Phase], None]) -> tuple[Outcome, ...]:
+        assert all(spec.job.is_rehearsal for spec in specs)
+        return tuple(self._answer(spec, on_beat) for spec in specs)
+
+    def _answer(self, spec: ProbeSpec, on_beat: Callable[[Strategy, Phase], None]) -> Outcome:
         self._machine.specs.append(spec)
         Path(spec.scratch_path).mkdir(parents=True)
         try:
@@ -100,10 +111,24 @@ class FakeAgent:
             answer = outcome(spec, self._machine.capacity_bytes)
             if not isinstance(answer, TimedOut):
                 for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):
-                    on_beat(phase)
+                    on_beat(spec.job.strategy, phase)
             return answer
         finally:
             shutil.rmtree(spec.scratch_path)
+
+
+def _trace(step: MicroStep) -> Trace:
+    """One layer that holds what `peak_bytes` says of its rows."""
+    row_bytes = 20_000_000 if step.gradient_checkpointing else 50_000_000
+    forward = Work(10**9 * step.micro_batch, 10**7, 10**7, 30)
+    twice = Work(2 * forward.matmul_flop, 2 * 10**7, 2 * 10**7, 60)
+    trained = 10_000_000 if step.lora is None else 300_000
+    moments = (
+        Moment(Phase.FORWARD, row_bytes * step.micro_batch, 0, forward),
+        Moment(Phase.BACKWARD, row_bytes * step.micro_batch, trained, twice),
+    )
+    groups = (ParameterGroup(10_000_000, 1, step.lora is None, 2),)
+    return Trace(step, moments, groups if step.lora is None else (*groups, ParameterGroup(trained, 1, True, 2)))
 
 
 def _check(data: Path) -> None:

@@ -37,12 +37,14 @@ from autofit.domain.strategy import Method, Offload, Strategy
 from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles
+from autofit.store import Store
 
 MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
 REQUEST = Request(str(MODEL), 64, global_batch=8)
 GB = 10**9
 # Some of the rungs fit, LoRA is the fastest of them, and a full-parameter one is named beside it.
 TIGHT_BYTES = 480_000_000
+REHEARSALS = 2  # one a device, before the first probe
 
 
 def devices(rank_count: int = 2, kind: DeviceKind = DeviceKind.CPU) -> Hardware:
@@ -77,6 +79,7 @@ class Stage:
     """One run folder with what a command on it would find; `train` is the command."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.machine = SimulatedMachine(capacity_bytes=TIGHT_BYTES)
         self.training = FakeTraining()
         self.hardware = devices()
@@ -94,6 +97,8 @@ class Stage:
             start_agent=self.machine.start_agent,
             run_training=self.training.run,
             merge=lambda hardware, **asked: self.merged.append(asked),
+            open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
+            start_tracer=lambda log_path: self.machine.start_agent(),
         )
         session.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
 
@@ -184,7 +189,8 @@ def test_every_trial_is_on_disk_before_the_next_probe(stage: Stage) -> None:
 
     stage.machine.on_ask = count
     stage.train()
-    assert counts == list(range(len(stage.machine.specs)))
+    # Two rehearsals side by side come first; each later probe finds all trials before it.
+    assert counts == [0, 0, *range(2, len(stage.machine.specs))]
     assert len(counts) > 3
 
 
@@ -195,15 +201,16 @@ def test_an_interruption_at_any_probe_is_gone_on_from(undisturbed: Stage, tmp_pa
         stage.interrupt_at_probe(number)
         with pytest.raises(KeyboardInterrupt):
             stage.train()
-        assert strategies(stage) == wanted[: number - 1]
+        kept = number - 1 if number > REHEARSALS else 0  # rehearsals end together
+        assert strategies(stage) == wanted[:kept]
         assert not list(stage.folder.root.glob("scratch-*"))
         assert stage.machine.running_count == 0
 
         stage.go_on()
         stage.machine.specs.clear()
         stage.train()
-        assert [spec.job.strategy for spec in stage.machine.specs] == wanted[number - 1 :]
-        assert [told.is_remembered for told in stage.told(TrialEnded)].count(True) == number - 1
+        assert [spec.job.strategy for spec in stage.machine.specs] == wanted[kept:]
+        assert [told.is_remembered for told in stage.told(TrialEnded)].count(True) == kept
         assert stage.folder.read_choice() == undisturbed.folder.read_choice()
 
 
@@ -314,7 +321,7 @@ def test_the_ladder_of_a_run_that_goes_on_is_that_of_its_beginning(stage: Stage)
 
 
 def test_a_dry_run_shows_the_ladder_and_writes_nothing(stage: Stage) -> None:
-    stage.machine.start_agent = untouchable  # type: ignore[method-assign]
+    stage.machine.on_ask = untouchable
     stage.train(dry_run=True)
     assert len(stage.told(LadderBuilt)[0].ladder.steps) > 3
     assert not stage.folder.root.exists()
@@ -462,8 +469,11 @@ def test_cpu_probes_see_every_width_and_gpu_probes_the_widest(stage: Stage) -> N
         other.hardware = devices(kind=kind)
         other.train(replace(REQUEST, sequence_length=128))
         widths[kind] = {tuple(shape.padded_tokens for shape in spec.worst) for spec in other.machine.specs}
-        names = {DeviceKind.CPU: (), DeviceKind.CUDA: ("GPU-0", "GPU-1")}[kind]
-        assert {spec.job.devices for spec in other.machine.specs} == {names}
+        alone = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("GPU-0",), ("GPU-1",)}}[kind]
+        together = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("GPU-0", "GPU-1")}}[kind]
+        rehearsals = other.machine.specs[:REHEARSALS]
+        assert {spec.job.devices for spec in rehearsals if spec.job.is_rehearsal} == alone
+        assert {spec.job.devices for spec in other.machine.specs if not spec.job.is_rehearsal} == together
     assert widths == {DeviceKind.CPU: {(32, 64, 96, 120)}, DeviceKind.CUDA: {(120,)}}
 
 

@@ -45,7 +45,7 @@ def _text(record: Record, run: Path) -> str:
     lines += [(), *table_lines(view), ()]
     if record.choice is not None:
         decided_s = sum(trial.outcome.total_s for trial in record.trials)
-        lines += choice_lines(view, Chosen(record.choice, decided_s, len(record.trials)))
+        lines += choice_lines(view, Chosen.after(record.trials, record.choice, decided_s))
     if record.result is not None:
         lines += ended_lines(record.result)
     else:

@@ -46,6 +46,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
                 output_dir=output_dir,
                 screen=screen,
                 dry_run=flags["dry_run"],
+                is_exhaustive=flags["exhaustive"],
                 probe_timeout_s=flags["probe_timeout"],
             )
         except KeyboardInterrupt:

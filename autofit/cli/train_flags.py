@@ -1,4 +1,4 @@
-"""Every flag of `autofit train`: its names, its kind and one line of help."""
+"""The flags of `autofit train` and `autofit plan`: their names, their kind and one line of help."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import click
 
 from .flag import F, flag
 from .recipe import heed_recipe
-from .value import Amount, Count, Names, Size, Switch
+from .value import Amount, Count, Names, Size, Switch, Tokens
 
 _WHAT = "What to train"
+_WHERE = "Where, and for how long"
 _FIT = "How much memory and speed"
 _PINS = "Pins: each one narrows the search, none is needed"
 _RUN = "The run"
@@ -79,12 +80,42 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="tensorboard, wandb, ...; none unless told."),
     flag("merge", "--merge", section=_RUN, is_flag=True, help="Write the model with LoRA merged into it, too."),
     flag("dry_run", "--dry-run", section=_RUN, is_flag=True, help="Print the ladder and stop."),
+    flag("exhaustive", "--exhaustive", section=_FIT, is_flag=True,
+         help="Probe everything that may fit, and tell how near the search alone came."),
     flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=click.Path(path_type=Path),
          help="The run folder; autofit-runs/MODEL-TOKENS unless told. The same again goes on where it stopped."),
     flag("json", "--json", section=_OUTPUT, is_flag=True, help="One JSON object at the end, and nothing else."),
 )  # fmt: skip
 
 
+_PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
+    flag("on", "--on", section=_WHERE, metavar="MACHINE", multiple=True,
+         help="8xA100-80GB, 2x8xV100-32GB or gpus=8,memory=48GiB,tflops=150; several are compared. "
+              "Without it: the machine here."),
+    flag("rehearse", "--rehearse", section=_WHERE, is_flag=True,
+         help="Measure the pick and its rivals on one device here: rank 0 of the job, without its neighbours."),
+    flag("tokens", "--tokens", section=_WHERE, metavar="N", type=Tokens(),
+         help="Tokens of the whole training, 300M or 1e9: tells hours and energy."),
+    flag("price", "--price", section=_WHERE, metavar="AMOUNT", type=_POSITIVE,
+         help="Price of a device-hour, in any currency: tells the price of --tokens."),
+)  # fmt: skip
+
+TRAIN_ONLY = frozenset((
+    "data", "eval_data", "eval_fraction", "probe_timeout", "epochs", "max_steps", "learning_rate", "save_steps",
+    "resume", "seed", "report_to", "merge", "dry_run", "exhaustive", "output_dir",
+))  # fmt: skip
+"""By parameter name: what a plan takes in silence, so that a training's command line and recipe are a plan's too."""
+
+
 def train_flags(function: F) -> F:
-    """All of them on `function`, in the order of the help."""
-    return reduce(lambda wrapped, add: add(wrapped), reversed(_FLAGS), function)
+    """All of `autofit train`'s on `function`, in the order of the help."""
+    return _with(_FLAGS, function)
+
+
+def plan_flags(function: F) -> F:
+    """All of `autofit plan`'s: the training's, and where and for how long."""
+    return _with((*_PLAN_FLAGS, *_FLAGS), function)
+
+
+def _with(flags: tuple[Callable[[F], F], ...], function: F) -> F:
+    return reduce(lambda wrapped, add: add(wrapped), reversed(flags), function)

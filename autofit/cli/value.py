@@ -15,6 +15,7 @@ else:
 
 _YES = {"on", "true", "yes", "1"}
 _NO = {"off", "false", "no", "0"}
+_FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 class Size(_Kind):
@@ -30,6 +31,23 @@ class Size(_Kind):
         if size_bytes == 0:
             self.fail("nothing fits into no memory.", param, ctx)
         return size_bytes
+
+
+class Tokens(_Kind):
+    """`1e9`, `300M` or `2B` as a number."""
+
+    name = "N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        factor = _FACTORS.get(text[-1:], 1.0)
+        try:
+            count = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            count = 0.0
+        if not 1 <= count < 1e18:
+            self.fail(f"'{value}' is not a number of tokens; write it like 300M, 2B or 1e9.", param, ctx)
+        return count
 
 
 class Count(click.IntRange):

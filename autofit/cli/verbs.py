@@ -11,8 +11,10 @@ from autofit import __version__
 
 _VERBS = {
     "train": "Find the fastest configuration that fits, and train with it.",
+    "plan": "What would fit and how fast, before anything is tried; any machine.",
     "doctor": "What this machine has, and what is missing.",
     "show": "The trials and the choice of a run.",
+    "cache": "What is remembered of earlier runs.",
 }
 
 

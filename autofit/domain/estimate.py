@@ -9,7 +9,7 @@ from .outcome import Phase
 
 @dataclass(frozen=True)
 class HostEstimate:
-    """Bytes of host memory of one node, all its ranks, at the peak, by what holds them; the parts sum to `peak_bytes`."""
+    """Bytes of host memory of one node at the peak, all its ranks, by what holds them; parts sum to `peak_bytes`."""
 
     runtime_bytes: int  # every rank's process with its libraries
     weights_bytes: int = 0  # copies of the weights while they are loaded or saved
@@ -72,16 +72,6 @@ class SpeedEstimate:
 
 
 @dataclass(frozen=True)
-class CostEstimate:
-    """Time per token relative to all parameters with ZeRO-1 and nothing else turned on (1.0), and where it may lie."""
-
-    expected: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Estimate:
     memory: MemoryEstimate
-    cost: CostEstimate
     speed: SpeedEstimate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Union
 
@@ -40,6 +41,7 @@ class LadderBuilt:
 class ProbeStarted:
     strategy: Strategy
     why: str
+    is_rehearsal: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ class Chosen:
     choice: Choice
     decided_s: float
     probe_count: int
+    rehearsal_count: int = 0
     is_remembered: bool = False
+
+    @staticmethod
+    def after(trials: Sequence[Trial], choice: Choice, decided_s: float, *, is_remembered: bool = False) -> Chosen:
+        rehearsals = sum(trial.is_rehearsal for trial in trials)
+        return Chosen(choice, decided_s, len(trials) - rehearsals, rehearsals, is_remembered)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 
 class DeviceKind(str, Enum):
@@ -87,13 +88,13 @@ class Hardware:
 
     @property
     def kind(self) -> DeviceKind:
-        return self.devices[0].kind
+        return self.nodes[0].devices[0].kind
 
-    @property
+    @cached_property
     def rank_count(self) -> int:
-        return len(self.devices)
+        return sum(len(node.devices) for node in self.nodes)
 
-    @property
+    @cached_property
     def device_memory_bytes(self) -> int:
         """What one rank may use: the smallest free memory, capped by --memory-limit."""
         free_bytes = min(device.memory_free_bytes for device in self.devices)

@@ -39,6 +39,7 @@ class Measured:
     alloc_retries: int = 0  # the CUDA allocator's; a rung that thrashes does not fit
     start_s: float = 0.0  # until every rank was running
     total_s: float = 0.0  # the whole probe
+    peak_allocated_bytes: int | None = None  # of it what tensors held; None where no allocator counts (a CPU)
 
 
 @dataclass(frozen=True)

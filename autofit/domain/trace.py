@@ -39,7 +39,7 @@ class Moment:
     """One stretch of a micro-step: a layer's forward or backward pass, the loss, the embedding."""
 
     phase: Phase  # FORWARD, BACKWARD or EVALUATE
-    activations_bytes: int  # the most that tensors hold in it, but for parameters and their gradients
+    activations_bytes: int  # the most that tensors hold in it, but for parameters and their complete gradients
     gradient_count: int  # trained parameters whose gradient is there by its end; 0 in a forward pass
     work: Work = Work()
 

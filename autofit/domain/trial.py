@@ -48,6 +48,14 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Rehearse:
+    """Rank 0 of each of them, side by side, one a device."""
+
+    strategies: tuple[Strategy, ...]
+    why: str
+
+
+@dataclass(frozen=True)
 class Choose:
     choice: Choice
 
@@ -63,4 +71,4 @@ class GiveUp:
     would_fit: tuple[str, ...] = ()
 
 
-Action = Union[Probe, Choose, GiveUp]
+Action = Union[Probe, Rehearse, Choose, GiveUp]

@@ -16,17 +16,20 @@ _NOTABLE_SHARE_IN_USE = 0.1
 
 
 def to_device(gpu: Gpu, own_pid: int) -> Device:
+    """`gpu` with its product's rates; a slice is no product, and what share of the rates it has nobody says."""
+    key = None if gpu.is_slice else sku.find(gpu.name, gpu.memory_total_bytes)
     return Device(
         kind=DeviceKind.CUDA,
         index=gpu.index,
         name=gpu.name,
-        sku=None if gpu.is_slice else sku.find(gpu.name, gpu.memory_total_bytes),
+        sku=key,
         uuid=gpu.uuid,
         memory_total_bytes=gpu.memory_total_bytes,
         memory_free_bytes=gpu.memory_free_bytes,
         compute_capability=gpu.compute_capability,
         other_process_count=len(set(gpu.process_ids) - {own_pid}),
         is_mig=gpu.is_slice,
+        rates=sku.get(key).rates if key else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from autofit.domain.errors import UsageError
@@ -11,6 +12,7 @@ from autofit.domain.units import format_bytes
 
 from .devices import link_between, notes_on, to_device
 from .host import cpu_name, detect_host
+from .host_adam import host_adam_rate
 from .nvml import Nvml, Reading, VendorNvml
 from .visible import Selection, select_visible
 
@@ -51,6 +53,7 @@ def _gpu_node(host: Host, reading: Reading, selection: Selection, ranks: int | N
         raise UsageError(_too_many_ranks(ranks, selection, len(reading.gpus)))
     devices = tuple(to_device(gpu, os.getpid()) for gpu in selection.gpus[:ranks])
     link = link_between(devices, reading.nvlink_pairs)
+    host = replace(host, adam_parameters_per_s=host_adam_rate(host.core_count))
     return Node(host, devices, link, reading.driver_version), notes_on(devices)
 
 

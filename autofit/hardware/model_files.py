@@ -13,9 +13,10 @@ from autofit.domain.model import ModelShape
 
 from .hub import Hub, HubLibrary
 from .model_config import read_shape
-from .weights import OLD_FILES, Tensor, count_parameters, has_all_weights, read_tensors
+from .weights import INDEX_FILE, OLD_FILES, SINGLE_FILE, Tensor, count_parameters, has_all_weights, read_tensors
 
 _HUB_FORMAT_SUFFIX = "-hf"
+_WEIGHTS_FILES = (SINGLE_FILE, INDEX_FILE, OLD_FILES)
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,15 @@ class ModelFiles:
     notes: tuple[str, ...] = ()
 
 
-def read_model_files(model: str, library: HubLibrary | None = None) -> ModelFiles:
+def read_model_files(model: str, library: HubLibrary | None = None, *, needs_weights: bool = True) -> ModelFiles:
     """The files of `model`, a folder or a hub id, from config.json and the headers of its weights.
 
-    `library` stands in for the module `huggingface_hub`. UsageError, in one sentence, for whatever is wrong.
+    Without `needs_weights` a folder may hold a config.json alone: then parameters are counted by formula. `library`
+    stands in for the module `huggingface_hub`. UsageError, in one sentence, for whatever is wrong.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return _read_folder(model, folder)
+        return _read_folder(model, folder, needs_weights)
     if folder.exists():
         raise UsageError(f"{model} is a file: name the folder with config.json and the weights, or a hub id.")
     if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
@@ -40,12 +42,13 @@ def read_model_files(model: str, library: HubLibrary | None = None) -> ModelFile
     return _read_hub(model, Hub(library))
 
 
-def _read_folder(model: str, folder: Path) -> ModelFiles:
+def _read_folder(model: str, folder: Path, needs_weights: bool) -> ModelFiles:
     path = folder / "config.json"
     if not path.exists():
         raise UsageError(_no_config(model, tuple(file.name for file in folder.iterdir())))
     config = _read_config(model, path)
-    return _describe(str(folder), config, read_tensors(folder))
+    has_weights = any(any(folder.glob(pattern)) for pattern in _WEIGHTS_FILES)
+    return _describe(str(folder), config, read_tensors(folder) if needs_weights or has_weights else None)
 
 
 def _read_hub(model_id: str, hub: Hub) -> ModelFiles:

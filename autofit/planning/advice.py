@@ -5,96 +5,171 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from autofit.domain.hardware import DeviceKind
+from autofit.domain.estimate import Estimate
+from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import Pins
-from autofit.domain.strategy import Method, Rung
+from autofit.domain.strategy import Attention, Dtype, Method
 from autofit.domain.units import format_bytes
 
 from .axes import rungs
+from .capability import supported_attention, supported_dtypes
 from .ladder import make_step
-from .memory import offloaded_bytes
 from .setting import Setting
+from .verdict import leaves_room
 
+SHORTER_SHARES = (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)
 SHORTEST_TOKENS = 64
 MOST_TIMES_THE_DEVICES = 64
+_DEVICES_OF_A_NODE = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """A changed setting, and what to do to get there."""
+    """A changed setting, what to do to get there, and the kernel and dtype that it would take."""
 
     text: str
     setting: Setting
+    attention: Attention
+    dtype: Dtype
 
 
 def advice(ladder: Ladder, setting: Setting, underestimate: float = 1.0) -> tuple[str, ...]:
-    """The smallest change of each kind after which the leanest rung is predicted to fit, with its device memory.
+    """`would_fit` for a ladder of which nothing fits."""
+    known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
+    return would_fit(setting, known[0].attention, known[0].dtype, underestimate=underestimate) if known else ()
 
+
+def would_fit(
+    setting: Setting,
+    attention: Attention,
+    dtype: Dtype,
+    *,
+    bigger: tuple[Hardware, ...] = (),
+    has_lora: bool = True,
+    underestimate: float = 1.0,
+) -> tuple[str, ...]:
+    """The smallest change of each kind after which a rung is predicted to fit, with its memory and speed then.
+
+    `bigger` are other machines with as many devices; `has_lora` allows LoRA in the place of all parameters;
     `underestimate` is the factor by which the predictions were seen to be too low.
     """
-    known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
-    kinds = (_lora(setting), _fewer_pins(setting), _shorter(setting), _more_devices(setting)) if known else ()
-    fitting = (_first_fitting(cases, known[0], underestimate) for cases in kinds)
-    return tuple(text for text in (*fitting, _more_host_memory(ladder)) if text is not None)
+    here = Case("", setting, attention, dtype)
+    kinds = (
+        _lora(here) if has_lora else iter(()),
+        _fewer_pins(here),
+        _shorter(here),
+        _more_devices(here),
+        _bigger_devices(here, bigger),
+    )
+    found = [text for cases in kinds if (text := _first_fitting(cases, underestimate)) is not None]
+    host = _more_host_memory(here, underestimate)
+    return tuple(found) if host is None else (*found, host)
 
 
-def _first_fitting(cases: Iterator[Case], like: Rung, underestimate: float) -> str | None:
+def _first_fitting(cases: Iterator[Case], underestimate: float) -> str | None:
     for case in cases:
-        needed_bytes = underestimate * _leanest_bytes(case.setting, like)
-        if needed_bytes <= case.setting.device_memory_bytes:
-            return f"{case.text} ({format_bytes(needed_bytes)} predicted)"
+        fitting = [one for one in _estimates(case) if leaves_room(one.memory, case.setting, underestimate)]
+        if fitting:
+            best = max(fitting, key=lambda one: one.speed.tokens_per_s)
+            return f"{case.text} ({_figures(best, underestimate)})"
     return None
 
 
-def _leanest_bytes(setting: Setting, like: Rung) -> float:
-    """Device memory of the rung that needs least of it, among those whose offloaded states the host can hold."""
-    steps = [make_step(rung, setting) for rung in rungs(setting, like.attention, like.dtype)]
-    held = [step for step in steps if offloaded_bytes(step.strategies[0], setting) <= setting.host_available_bytes]
-    return min((step.estimates[0].memory.peak_bytes for step in held), default=float("inf"))
+def _estimates(case: Case) -> Iterator[Estimate]:
+    for rung in rungs(case.setting, case.attention, case.dtype):
+        yield from make_step(rung, case.setting).estimates
 
 
-def _lora(setting: Setting) -> Iterator[Case]:
-    if setting.request.pins.method is Method.FULL:
-        yield Case("--method lora", _with_pins(setting, replace(setting.request.pins, method=Method.LORA)))
+def _figures(estimate: Estimate, underestimate: float) -> str:
+    memory = format_bytes(underestimate * estimate.memory.peak_bytes)
+    return (
+        f"{memory}, ~{float(f'{estimate.speed.tokens_per_s:.1e}'):,.0f} tokens/s"
+        if estimate.speed.is_absolute
+        else memory
+    )
 
 
-def _fewer_pins(setting: Setting) -> Iterator[Case]:
-    pins = setting.request.pins
+def _lora(here: Case) -> Iterator[Case]:
+    pins = here.setting.request.pins
+    if pins.method is Method.FULL:
+        yield replace(here, text="--method lora", setting=_with_pins(here.setting, replace(pins, method=Method.LORA)))
+
+
+def _fewer_pins(here: Case) -> Iterator[Case]:
+    pins = here.setting.request.pins
     freed = Pins(method=pins.method, dtype=pins.dtype, attention=pins.attention)
     if freed != pins:
-        yield Case("the search free to choose: fewer pinned options", _with_pins(setting, freed))
+        text = "the search free to choose: fewer pinned options"
+        yield replace(here, text=text, setting=_with_pins(here.setting, freed))
 
 
-def _shorter(setting: Setting) -> Iterator[Case]:
-    tokens = setting.worst_tokens // 2
-    while tokens >= SHORTEST_TOKENS:
-        yield Case(f"--seq {tokens}", replace(setting, worst_tokens=tokens))
-        tokens //= 2
+def _shorter(here: Case) -> Iterator[Case]:
+    for share in SHORTER_SHARES:
+        tokens = round(here.setting.worst_tokens * share) // SHORTEST_TOKENS * SHORTEST_TOKENS
+        if tokens >= SHORTEST_TOKENS:
+            yield replace(here, text=f"--seq {tokens}", setting=replace(here.setting, worst_tokens=tokens))
 
 
-def _more_devices(setting: Setting) -> Iterator[Case]:
-    """Twice as many, four times as many, as long as they can share the global batch."""
-    times = 2
-    while times <= MOST_TIMES_THE_DEVICES and setting.request.global_batch % (setting.rank_count * times) == 0:
-        added = setting.rank_count * (times - 1)
-        noun = "rank" if setting.kind is DeviceKind.CPU else "GPU"
-        text = f"{added} more {noun}{'' if added == 1 else 's'} like {'this' if setting.rank_count == 1 else 'these'}"
-        pins = setting.request.pins
-        if (
-            pins.micro_batch is None
-            or setting.request.global_batch // (setting.rank_count * times) % pins.micro_batch == 0
-        ):
-            yield Case(text, replace(setting, hardware=replace(setting.hardware, nodes=setting.hardware.nodes * times)))
+def _more_devices(here: Case) -> Iterator[Case]:
+    """Twice as many, four times as many, as long as they can share the global batch. CPU ranks share their memory."""
+    count, times = here.setting.rank_count, 2
+    while (
+        here.setting.kind is DeviceKind.CUDA
+        and times <= MOST_TIMES_THE_DEVICES
+        and _can_share(here.setting, count * times)
+    ):
+        added = count * (times - 1)
+        text = f"{added} more GPU{'' if added == 1 else 's'} like {'this' if count == 1 else 'these'}"
+        grown = _grown(here.setting.hardware, times)
+        yield replace(here, text=text, setting=replace(here.setting, hardware=grown))
         times *= 2
 
 
-def _more_host_memory(ladder: Ladder) -> str | None:
-    short = [(out.host_short_bytes, str(out.rung)) for out in ladder.left_out if out.host_short_bytes is not None]
-    if not short:
+def _can_share(setting: Setting, rank_count: int) -> bool:
+    global_batch, micro_batch = setting.request.global_batch, setting.request.pins.micro_batch or 1
+    return global_batch % (rank_count * micro_batch) == 0
+
+
+def _grown(hardware: Hardware, times: int) -> Hardware:
+    """In the same node as long as such nodes are built, else in more nodes."""
+    node = hardware.nodes[0]
+    if len(hardware.nodes) > 1 or hardware.rank_count * times > _DEVICES_OF_A_NODE:
+        return replace(hardware, nodes=hardware.nodes * times)
+    link = node.link if len(node.devices) > 1 else Link.UNKNOWN
+    return replace(hardware, nodes=(replace(node, devices=node.devices * times, link=link),))
+
+
+def _bigger_devices(here: Case, bigger: tuple[Hardware, ...]) -> Iterator[Case]:
+    """Those with more memory, the smallest first; of equal ones, the first of the table."""
+    more = [one for one in bigger if one.device_memory_bytes > here.setting.device_memory_bytes]
+    for hardware in sorted(more, key=lambda one: one.device_memory_bytes):
+        dtype = here.setting.request.pins.dtype or supported_dtypes(hardware)[0]
+        kernel = (
+            here.setting.request.pins.attention
+            or supported_attention(hardware, dtype, here.attention is Attention.FLASH_2)[0]
+        )
+        yield Case(hardware.summary, replace(here.setting, hardware=hardware, known_constants=None), kernel, dtype)
+
+
+def _more_host_memory(here: Case, underestimate: float) -> str | None:
+    """For the rung that fits on the device and misses least on the host."""
+    has_bytes = here.setting.host_available_bytes
+    enough = replace(here.setting, hardware=_with_endless_hosts(here.setting.hardware))
+    short = [
+        (one.memory.host_bytes - has_bytes, one)
+        for one in _estimates(here)
+        if one.memory.host_bytes > has_bytes and leaves_room(one.memory, enough, underestimate)
+    ]
+    if not short or here.setting.kind is DeviceKind.CPU:
         return None
-    short_bytes, rung = min(short)
-    return f"{format_bytes(short_bytes)} more free host memory ({rung})"
+    short_bytes, estimate = min(short, key=lambda pair: pair[0])
+    return f"{format_bytes(short_bytes)} more free host memory ({_figures(estimate, underestimate)})"
+
+
+def _with_endless_hosts(hardware: Hardware) -> Hardware:
+    nodes = tuple(replace(node, host=replace(node.host, memory_available_bytes=2**62)) for node in hardware.nodes)
+    return replace(hardware, nodes=nodes)
 
 
 def _with_pins(setting: Setting, pins: Pins) -> Setting:

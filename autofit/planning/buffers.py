@@ -1,21 +1,20 @@
-"""What DeepSpeed holds for communication and for the optimizer's step; terms measured on 0.19.8."""
+"""What DeepSpeed holds for communication; terms of 0.19.8, from its source and measured."""
 
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.strategy import Method, Offload, Rung
 
+from .parameters import parameters
 from .setting import Setting
-from .states import element_bytes, offload_of, trained_count, whole_count
+from .states import offload_of, persistent_count
 
 MAX_LIVE_PARAMETERS = 1_000_000_000
-"""DeepSpeed's default for what ZeRO-3 keeps gathered at once (stage3_max_live_parameters)."""
+"""DeepSpeed's default for what ZeRO-3 fetches ahead of its use (stage3_max_live_parameters)."""
 
-PLAIN_STEP_BYTES = 12
-"""Per trained parameter of a rank, while torch's plain AdamW steps: the fp32 gradient and two temporaries."""
-
-FUSED_STEP_BYTES = 4
-"""Per trained parameter of a rank, while the fused AdamW steps: the fp32 gradient alone."""
+MAX_REUSE_DISTANCE = 1_000_000_000
+"""DeepSpeed's default: ZeRO-3 keeps a gathered parameter that is needed again before this many elements went by
+(stage3_max_reuse_distance)."""
 
 
 def bucket_elements(setting: Setting) -> int:
@@ -28,28 +27,25 @@ def is_overlapped(kind: DeviceKind) -> bool:
     return kind is DeviceKind.CUDA
 
 
-def buffer_bytes(strategy: Strategy, setting: Setting) -> int:
-    """Buckets and gathered parameters of one rank at the peak of the backward pass."""
-    rung, width = strategy.rung, element_bytes(strategy.rung.dtype)
-    bucket, is_accumulating = bucket_elements(setting), strategy.gradient_accumulation > 1
-    if rung.zero_stage >= 3:
-        return width * bucket + width * _gathered_count(strategy, setting)
-    held = (1 + is_overlapped(setting.kind)) * bucket
-    if rung.zero_stage == 1:
-        return width * (held + (2 * bucket if is_accumulating else 0))
-    trained = trained_count(rung, setting)
-    kept = trained // setting.rank_count if is_accumulating and offload_of(rung, setting) is Offload.NONE else 0
-    return width * (held + min(bucket, trained) + kept)
+def bucket_count(rung: Rung, setting: Setting) -> int:
+    """Elements of all reduce buckets while gradients come."""
+    return bucket_elements(setting) * (2 if rung.zero_stage < 3 and is_overlapped(setting.kind) else 1)
 
 
-def step_bytes(strategy: Strategy, setting: Setting, each_bytes: int | None = None) -> int:
-    """What the optimizer's step takes for a moment, after the activations are gone."""
-    if offload_of(strategy.rung, setting) is not Offload.NONE:
+def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
+    """Parameters that ZeRO-3 holds whole beside its partitions when `done_share` of the backward pass is behind it.
+
+    From the second step on it knows the order of the modules: a layer's parameters stay from the forward to the
+    backward pass if what lies between them, counted twice, is below the reuse distance. Frozen input embeddings are
+    not needed in the backward pass, but for checkpointing, which lets gradients flow to its inputs. Known error: up
+    to one layer; a part of the embeddings with LoRA.
+    """
+    if rung.zero_stage < 3 or (not setting.is_divided and offload_of(rung, setting) is not Offload.ALL):
         return 0
-    usual_bytes = FUSED_STEP_BYTES if setting.kind is DeviceKind.CUDA else PLAIN_STEP_BYTES
-    return (each_bytes or usual_bytes) * trained_count(strategy.rung, setting) // setting.rank_count
-
-
-def _gathered_count(strategy: Strategy, setting: Setting) -> int:
-    is_at_home = not setting.is_divided and offload_of(strategy.rung, setting) is not Offload.ALL
-    return 0 if is_at_home else min(whole_count(strategy.rung, setting), MAX_LIVE_PARAMETERS)
+    known = parameters(rung, setting)
+    is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing
+    unneeded = known.embedding_count if is_skipped else 0
+    wanted = known.whole_count - persistent_count(rung, setting) - unneeded
+    layer_count = known.whole_count // setting.shape.layer_count
+    most = MAX_REUSE_DISTANCE // 2 + layer_count + bucket_elements(setting)
+    return min(round(wanted * (1 - done_share)), most)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from autofit.domain.strategy import Method
 from autofit.domain.trial import Choice, Unprobed
+from autofit.domain.units import format_bytes
 
 from .exclusion import exclusion
-from .moves import Move, moves
-from .outlook import outlook
+from .prospect import LEAST_CHANCE, Prospect, prospects
 from .record import Record
 from .search import Search, best_of, best_tokens_per_s, leader
 
@@ -29,11 +29,16 @@ def choice(search: Search, best: Record, gain: float) -> Choice:
 
 
 def _why(search: Search, best: Record, gain: float) -> str:
-    left = [move for move in moves(search, search.records, gain) if move.record is not best]
-    if not left:
+    rivals = [prospect for prospect in _rivals(search) if prospect.record is not best]
+    if not rivals:
         return "every rung that may fit was probed"
-    nearest = max(left, key=lambda move: move.bound)
+    nearest = max(rivals, key=lambda prospect: prospect.bound)
     return f"{_verdict(nearest.bound, best_tokens_per_s(best), gain)}: the nearest bound is {_bound_text(nearest)}"
+
+
+def _rivals(search: Search) -> list[Prospect]:
+    """What was not probed and may fit."""
+    return [prospect for prospect in prospects(search, search.records) if prospect.chance > LEAST_CHANCE]
 
 
 def _verdict(bound: float, best: float, gain: float) -> str:
@@ -42,8 +47,8 @@ def _verdict(bound: float, best: float, gain: float) -> str:
     return f"nothing left can beat it by more than {gain:.0%}" if bound <= best * (1 + gain) else "the probes are spent"
 
 
-def _bound_text(move: Move) -> str:
-    return f"{move.bound:,.0f} tokens/s ({move.record.rung})"
+def _bound_text(prospect: Prospect) -> str:
+    return f"{prospect.bound:,.0f} tokens/s ({prospect.strategy})"
 
 
 def _without_full(search: Search, is_missing: bool) -> str:
@@ -66,7 +71,12 @@ def _reason(record: Record, search: Search, best: Record, gain: float) -> str:
     excluded = exclusion(record, search)
     if excluded is not None:
         return excluded
-    bound, rival = outlook(record, search).bound, best_tokens_per_s(best)
+    left = prospects(search, (record,))
+    likely = [prospect for prospect in left if prospect.chance > LEAST_CHANCE]
+    if not likely:
+        needed = format_bytes(min(prospect.peak_bytes for prospect in left))
+        return f"needs about {needed} of {format_bytes(search.device_bytes)} by what was measured"
+    bound, rival = max(prospect.bound for prospect in likely), best_tokens_per_s(best)
     if bound <= rival:
         return f"cannot beat {rival:,.0f} (bound {bound:,.0f})"
     if bound <= rival * (1 + gain):

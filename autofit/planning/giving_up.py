@@ -40,8 +40,8 @@ def _probed_misses(search: Search) -> list[Miss]:
     return [
         Miss(trial.strategy, max(_seen_bytes(trial, record.device_bytes), trial.estimate.memory.peak_bytes))
         for record in search.records
-        for trial in record.trials
-        if record.is_too_large and record.shows_too_large(trial)
+        for trial in (*record.trials, *record.rehearsals)
+        if not record.points and record.shows_too_large(trial)
     ]
 
 
@@ -67,7 +67,7 @@ def _predicted_misses(search: Search) -> list[Miss]:
 
 def _underestimate(search: Search) -> float:
     """By what factor the predictions were at least too low, where a rung that should have fitted did not."""
-    failed = [record for record in search.records if record.is_too_large]
+    failed = [record for record in search.records if record.too_large and not record.points]
     return max([1.0, *(_shortfall(record, search.device_bytes) for record in failed)])
 
 

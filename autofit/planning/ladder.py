@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from autofit.domain.estimate import Estimate
@@ -11,7 +12,6 @@ from autofit.domain.units import format_bytes
 
 from .axes import OFFLOAD_ORDER, check_pins, combinations, pick_attention, pick_dtype, usable_kernels
 from .batch import accumulation, micro_batches
-from .cost import cost
 from .memory import estimate_memory, offloaded_bytes
 from .setting import Setting
 from .speed import estimate_speed
@@ -34,7 +34,7 @@ def build_ladder(setting: Setting, attention_kernels: tuple[Attention, ...], dty
             steps.append(step)
         else:
             left_out.append(out)
-    steps.sort(key=lambda step: (step.estimates[0].cost.expected, _plainness(step.rung)))
+    steps.sort(key=lambda step: (-_best_speed(step, setting), _plainness(step.rung)))
     others = _other_kernels(setting, attention, usable_kernels(attention_kernels, dtype), dtype)
     return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *others))
 
@@ -46,8 +46,11 @@ def make_step(rung: Rung, setting: Setting) -> Step:
     strategies = tuple(
         Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
     )
-    estimates = tuple(Estimate(estimate_memory(strategy, setting), cost(rung), estimate_speed(strategy, setting)) for strategy in strategies)
-    return Step(rung, strategies, estimates)
+    return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
+
+
+def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
+    return Estimate(estimate_memory(strategy, setting), estimate_speed(strategy, setting))
 
 
 def _left_out(step: Step, setting: Setting) -> LeftOut | None:
@@ -73,6 +76,14 @@ def _other_kernels(
     return tuple(
         LeftOut(replace(rung, attention=kernel), reason) for kernel in kernels if kernel is not chosen for rung in tried
     )
+
+
+def _best_speed(step: Step, setting: Setting) -> float:
+    """Of the micro-batches that are predicted to fit, or else of the smallest (tokens/s, rounded to 1 %)."""
+    limit_bytes = setting.device_memory_bytes
+    fitting = [estimate for estimate in step.estimates if estimate.memory.peak_bytes <= limit_bytes]
+    fastest = max(estimate.speed.tokens_per_s for estimate in fitting or step.estimates[:1])
+    return round(math.log(fastest), 2)
 
 
 def _plainness(rung: Rung) -> tuple[int, bool, int, str]:

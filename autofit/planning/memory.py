@@ -1,42 +1,60 @@
-"""Predicted memory of a strategy on one device and on one node's host."""
+"""Predicted memory of a strategy on one device and on one node's host: the largest of all moments of a training."""
 
 from __future__ import annotations
 
-from autofit.domain.estimate import HostEstimate, MemoryEstimate
+from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
 
-from .activations import HIGH_FACTOR, activations_bytes
-from .buffers import PLAIN_STEP_BYTES, buffer_bytes, step_bytes
+from .activations import HIGH_FACTOR, closed_moments, moments
+from .host_memory import host_estimate
+from .load import Load
+from .micro_memory import loads_within
 from .setting import Setting
-from .states import ModelStates, element_bytes, model_states
+from .states import model_states
+from .step_memory import loads_outside
 
-FRAGMENTATION = 1.08
+RUNTIME_SPREAD = 0.15
+"""Of what a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510 MB on CPU ranks
+where 500 were expected, and up to 60 MB more with many widths of rows."""
+
+TRACED_LOW, TRACED_HIGH = 0.97, 1.03
+"""Of the tensors' bytes, from benchmarks/memory_error.py: real peaks lay between these times the prediction."""
+
+WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
 
-COMMUNICATOR_BYTES = 1_000_000_000
+FITTED_SPREAD = 0.02
+"""How far the next fragmentation may lie above those that were fitted."""
+
+WORST_COMMUNICATOR_BYTES = 1_000_000_000
 """NCCL's buffers at most (0.5 to 0.7 GB a group on 4 × A100), with the context's spread on top."""
 
 
-def estimate_memory(strategy: Strategy, setting: Setting) -> MemoryEstimate:
-    """The breakdown at the peak. Low: the model states that are certainly there. High: generous, not a proof.
+def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool = False) -> MemoryEstimate:
+    """The breakdown at the peak, whose parts sum to it, and the interval of the true peak.
 
-    Parts other than activations are within a few per cent of DeepSpeed 0.19.8; see `activations_bytes` for the rest.
+    A rehearsal is the first rank alone, without a communicator; otherwise the worst rank counts. What the allocator
+    loses between tensors stands under `runtime_bytes`.
     """
-    states = model_states(strategy, setting)
-    forward_bytes = activations_bytes(strategy, setting)
-    # The step comes when the activations are gone: only what it takes beyond them raises the peak.
-    extra_bytes = max(0, step_bytes(strategy, setting) - forward_bytes)
+    traced = moments(strategy, setting)
+    loads = [
+        *loads_within(strategy, setting, traced or closed_moments(strategy, setting), is_first_rank=is_rehearsal),
+        *loads_outside(strategy, setting),
+    ]
+    peak = max(loads, key=lambda load: load.total_bytes)
+    is_alone = is_rehearsal or not setting.is_divided
     return MemoryEstimate(
-        parameters_bytes=states.parameters_bytes,
-        gradients_bytes=states.gradients_bytes,
-        optimizer_bytes=states.optimizer_bytes,
-        activations_bytes=forward_bytes,
-        buffers_bytes=buffer_bytes(strategy, setting) + extra_bytes,
-        runtime_bytes=setting.runtime_bytes,
-        low_bytes=states.low_bytes,
-        high_bytes=_high_bytes(strategy, setting, states),
-        host=HostEstimate(0, 0, _host_bytes(strategy, setting, states)),
+        parameters_bytes=peak.parameters_bytes + _buffers_bytes(setting),
+        gradients_bytes=peak.gradients_bytes,
+        optimizer_bytes=peak.optimizer_bytes,
+        activations_bytes=peak.activations_bytes,
+        buffers_bytes=peak.buffers_bytes,
+        runtime_bytes=_runtime_bytes(setting, peak, is_alone),
+        low_bytes=_low_bytes(setting, loads, is_traced=traced is not None),
+        high_bytes=_high_bytes(setting, loads, is_alone, is_traced=traced is not None),
+        host=host_estimate(strategy, setting, peak.total_bytes),
+        phase=peak.phase,
     )
 
 
@@ -45,17 +63,44 @@ def offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
     return setting.ranks_per_node * model_states(strategy, setting).offloaded_bytes
 
 
-def _high_bytes(strategy: Strategy, setting: Setting, states: ModelStates) -> int:
-    moving_bytes = max(
-        HIGH_FACTOR * activations_bytes(strategy, setting), step_bytes(strategy, setting, PLAIN_STEP_BYTES)
-    )
-    states_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
-    tensors_bytes = states_bytes + buffer_bytes(strategy, setting) + moving_bytes
-    communicator_bytes = COMMUNICATOR_BYTES if setting.is_divided and setting.kind is DeviceKind.CUDA else 0
-    return round(FRAGMENTATION * tensors_bytes) + setting.runtime_bytes + communicator_bytes
+def _buffers_bytes(setting: Setting) -> int:
+    return setting.traces[0].buffers_bytes if setting.traces else 0
 
 
-def _host_bytes(strategy: Strategy, setting: Setting, states: ModelStates) -> int:
-    """One node. Loading ends before anything is offloaded, so the larger of both counts, not their sum."""
-    weights_bytes = element_bytes(strategy.rung.dtype) * setting.shape.parameter_count
-    return setting.ranks_per_node * max(weights_bytes, states.offloaded_bytes)
+def _runtime_bytes(setting: Setting, peak: Load, is_alone: bool) -> int:
+    constants = setting.constants
+    lost_bytes = round((constants.fragmentation - 1) * (peak.total_bytes + _buffers_bytes(setting)))
+    return constants.runtime_bytes + lost_bytes + (0 if is_alone else constants.communicator_bytes)
+
+
+def _low_bytes(setting: Setting, loads: list[Load], *, is_traced: bool) -> int:
+    """Without a trace only what lasts is certain; nothing is lost between tensors."""
+    if is_traced:
+        return _least_runtime_bytes(setting) + round(TRACED_LOW * max(load.total_bytes for load in loads))
+    certain = [load.total_bytes - load.activations_bytes for load in loads]
+    return _least_runtime_bytes(setting) + round(TRACED_LOW * max(certain))
+
+
+def _least_runtime_bytes(setting: Setting) -> int:
+    return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes)
+
+
+def _high_bytes(setting: Setting, loads: list[Load], is_alone: bool, *, is_traced: bool) -> int:
+    factor = 1.0 if is_traced else HIGH_FACTOR
+    tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + _buffers_bytes(setting)) * _worst_fragmentation(setting)
+    runtime_bytes = round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
+    return round(worst_bytes) + runtime_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
+
+
+def _worst_fragmentation(setting: Setting) -> float:
+    if setting.kind is DeviceKind.CPU:
+        return setting.constants.fragmentation
+    is_fitted = setting.constants.fitted_from > 0
+    return setting.constants.fragmentation + FITTED_SPREAD if is_fitted else WORST_FRAGMENTATION
+
+
+def _worst_communicator_bytes(setting: Setting) -> int:
+    if setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0:
+        return setting.constants.communicator_bytes
+    return WORST_COMMUNICATOR_BYTES

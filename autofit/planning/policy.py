@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import sqrt
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from autofit.domain.ladder import Ladder
 from autofit.domain.strategy import Method
-from autofit.domain.trial import Action, Choose, Probe, Trial
+from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 
 from .certificate import choice
 from .giving_up import give_up
-from .moves import Move, moves, reason
+from .prospect import LEAST_CHANCE, Prospect, prospects
 from .record import Record
 from .search import Search, best_tokens_per_s, leader
 from .setting import Setting
@@ -30,14 +29,14 @@ BUDGET_BESIDE = 15
 
 
 def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Action:
-    """Probe something, choose, or give up; `setting` is what the ladder was built from.
+    """Rehearse or probe something, choose, or give up; `setting` is what the ladder was built from.
 
     Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
     """
     search = Search.of(ladder, trials, setting)
-    probe = _next_probe(search)
-    if probe is not None:
-        return probe
+    next_action = _retry(search) or _next(search)
+    if next_action is not None:
+        return next_action
     best = leader(search.records)
     if best is None:
         return give_up(search)
@@ -45,30 +44,77 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Action:
     return beside or Choose(choice(search, best, WORTH_A_PROBE))
 
 
-def _next_probe(search: Search) -> Probe | None:
-    """Among the rungs whose bound is worth it."""
+def _retry(search: Search) -> Probe | None:
+    retries = (record.retry for record in search.records if record.retry is not None)
+    strategy = next(retries, None)
+    return None if strategy is None else Probe(strategy, "once more: it crashed before it had begun")
+
+
+def _next(search: Search) -> Probe | Rehearse | None:
+    """Among the strategies whose bound is worth it; among all while nothing fits."""
     best = leader(search.records)
-    if best is not None and search.trial_count >= PROBE_BUDGET:
+    left = prospects(search, search.records)
+    if best is None:
+        return _rehearsal(left, search) or _best_probe(left, None, search)
+    if search.probe_count >= PROBE_BUDGET:
         return None
-    worth = 0.0 if best is None else best_tokens_per_s(best) * (1 + WORTH_A_PROBE)
-    open_moves = [move for move in moves(search, search.records, WORTH_A_PROBE) if move.bound > worth]
-    return _best_probe(open_moves, best, search)
+    return _best_probe(_worth_it(left, best, WORTH_A_PROBE), best, search)
 
 
 def _next_beside(search: Search) -> Probe | None:
     """Among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one that runs."""
     full = tuple(record for record in search.records if record.rung.method is Method.FULL)
     best = leader(full)
-    if best is not None and search.trial_count >= BUDGET_BESIDE:
+    left = prospects(search, full)
+    if best is None:
+        return _best_probe(left, None, search)
+    if search.probe_count >= BUDGET_BESIDE:
         return None
-    worth = 0.0 if best is None else best_tokens_per_s(best) * (1 + WORTH_BESIDE)
-    open_moves = [move for move in moves(search, full, WORTH_BESIDE) if sqrt(move.expected * move.bound) > worth]
-    return _best_probe(open_moves, best, search)
+    worth = best_tokens_per_s(best) * (1 + WORTH_BESIDE)
+    return _best_probe([p for p in _worth_it(left, best, WORTH_BESIDE) if p.expected > worth], best, search)
 
 
-def _best_probe(open_moves: list[Move], best: Record | None, search: Search) -> Probe | None:
-    """The micro-batch of the fastest rung so far first, since all bounds hang on it; then the best prospect."""
-    if not open_moves:
+def _worth_it(left: Iterable[Prospect], best: Record, gain: float) -> list[Prospect]:
+    worth = best_tokens_per_s(best) * (1 + gain)
+    return [prospect for prospect in left if prospect.bound > worth and prospect.chance > LEAST_CHANCE]
+
+
+def _best_probe(left: Sequence[Prospect], best: Record | None, search: Search) -> Probe | None:
+    if not left:
         return None
-    chosen = max(open_moves, key=lambda move: (move.record is best, move.expected * move.likelihood))
-    return Probe(chosen.strategy, reason(chosen, search))
+    rival = 0.0 if best is None else best_tokens_per_s(best)
+    chosen = max(left, key=lambda prospect: prospect.gain(rival))
+    return Probe(chosen.strategy, _reason(chosen, best, search))
+
+
+def _rehearsal(left: Sequence[Prospect], search: Search) -> Rehearse | None:
+    """Before anything is measured: one rung of each kind of activations, which is what a rehearsal tells most of, then
+    the next best ones."""
+    if search.setting.rehearsal_count < 2 or search.has_measured:
+        return None
+    rehearsed = {trial.strategy for record in search.records for trial in record.rehearsals}
+    fresh = [prospect for prospect in left if prospect.strategy not in rehearsed]
+    ordered = sorted(fresh, key=lambda prospect: prospect.gain(0.0), reverse=True)
+    by_rung = _firsts(ordered, lambda prospect: prospect.record.rung)
+    by_kind = _firsts(
+        by_rung, lambda prospect: (prospect.record.rung.method, prospect.record.rung.gradient_checkpointing)
+    )
+    others = [prospect for prospect in by_rung if prospect not in by_kind]
+    chosen = [prospect.strategy for prospect in (*by_kind, *others)[: search.setting.rehearsal_count]]
+    return Rehearse(tuple(chosen), "one rank each, side by side") if len(chosen) > 1 else None
+
+
+def _firsts(ordered: Iterable[Prospect], key: Callable[[Prospect], Hashable]) -> list[Prospect]:
+    """The first of each kind, in order."""
+    firsts: dict[Hashable, Prospect] = {}
+    for prospect in ordered:
+        firsts.setdefault(key(prospect), prospect)
+    return list(firsts.values())
+
+
+def _reason(prospect: Prospect, best: Record | None, search: Search) -> str:
+    if best is not None:
+        return f"could reach {prospect.bound:,.0f} tokens/s"
+    if search.trials:
+        return "best predicted speed of those that may still fit"
+    return "best predicted speed"

@@ -16,38 +16,31 @@ from .fit import fits
 
 @dataclass(frozen=True)
 class Record:
-    """One rung of the ladder and its trials, oldest first. Micro-batches are in rows per device."""
+    """One rung of the ladder and its trials, oldest first; `rehearsals` tell of memory, not of what can be chosen."""
 
     step: Step
     device_bytes: int
     trials: tuple[Trial, ...] = ()
+    rehearsals: tuple[Trial, ...] = ()
 
-    @cached_property
+    @property
     def rung(self) -> Rung:
         return self.step.rung
 
-    @cached_property
-    def candidates(self) -> tuple[int, ...]:
-        return tuple(strategy.micro_batch for strategy in self.step.strategies)
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """Smallest micro-batch first."""
+        return self.step.strategies
 
     @cached_property
-    def fixed_bytes(self) -> int:
-        """Predicted states and buffers: what does not grow with the rows."""
-        memory = self.step.estimates[0].memory
-        return memory.peak_bytes - memory.activations_bytes - memory.runtime_bytes
-
-    def activations_bytes(self, micro_batch: int) -> int:
-        """As predicted."""
-        return self.step.estimate(self.strategy(micro_batch)).memory.activations_bytes
-
-    def strategy(self, micro_batch: int) -> Strategy:
-        return self.step.strategies[self.candidates.index(micro_batch)]
+    def tried(self) -> frozenset[Strategy]:
+        return frozenset(trial.strategy for trial in self.trials)
 
     @cached_property
-    def points(self) -> dict[int, Measured]:
+    def points(self) -> dict[Strategy, Measured]:
         """What fits and was measured."""
         return {
-            trial.strategy.micro_batch: trial.outcome
+            trial.strategy: trial.outcome
             for trial in self.trials
             if isinstance(trial.outcome, Measured) and fits(trial.outcome, self.device_bytes)
         }
@@ -55,16 +48,12 @@ class Record:
     @cached_property
     def best(self) -> tuple[Strategy, Measured] | None:
         """The fastest measured, not the largest."""
-        if not self.points:
-            return None
-        micro_batch = max(self.points, key=lambda rows: self.points[rows].tokens_per_s)
-        return self.strategy(micro_batch), self.points[micro_batch]
+        return max(self.points.items(), key=lambda point: point[1].tokens_per_s, default=None)
 
     @cached_property
-    def failed_micro_batch(self) -> int | None:
-        """The smallest micro-batch for which the device was too small."""
-        failed = [trial.strategy.micro_batch for trial in self.trials if self.shows_too_large(trial)]
-        return min(failed, default=None)
+    def too_large(self) -> tuple[Strategy, ...]:
+        """The strategies for which the device was too small."""
+        return tuple(trial.strategy for trial in (*self.trials, *self.rehearsals) if self.shows_too_large(trial))
 
     def shows_too_large(self, trial: Trial) -> bool:
         """Whether the trial says that the device is too small for its strategy."""
@@ -72,11 +61,6 @@ class Record:
         if isinstance(outcome, Measured):
             return not fits(outcome, self.device_bytes)
         return isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE
-
-    @cached_property
-    def is_too_large(self) -> bool:
-        """Not even the smallest micro-batch fits the device."""
-        return self.failed_micro_batch == self.candidates[0]
 
     @cached_property
     def host_failed(self) -> bool:
@@ -114,7 +98,14 @@ class Record:
 
 def records(ladder: Ladder, trials: Sequence[Trial]) -> tuple[Record, ...]:
     """One for each step, in the ladder's order; trials of strategies that the ladder does not have are passed over."""
-    return tuple(
-        Record(step, ladder.device_memory_bytes, tuple(trial for trial in trials if trial.strategy in step.strategies))
-        for step in ladder.steps
+    return tuple(_record(step, ladder.device_memory_bytes, trials) for step in ladder.steps)
+
+
+def _record(step: Step, device_bytes: int, trials: Sequence[Trial]) -> Record:
+    of_it = [trial for trial in trials if trial.strategy in step.strategies]
+    return Record(
+        step,
+        device_bytes,
+        tuple(trial for trial in of_it if not trial.is_rehearsal),
+        tuple(trial for trial in of_it if trial.is_rehearsal),
     )

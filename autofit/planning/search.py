@@ -1,34 +1,45 @@
-"""What is known at one moment of the search: the ladder, its records, and what the trials taught about speed."""
+"""What is known at one moment of the search: the ladder, its records, and what the trials taught."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import Measured
+from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 
-from .cost import Learned
-from .learning import learn
+from .belief import Belief, Normal
+from .fit import HEADROOM
+from .memory import estimate_memory
+from .prior import log_speed, memory_terms, middle_bytes, speed_terms
 from .record import Record, records
 from .setting import Setting
+
+SPEED_NOISE = 0.01
+"""Relative standard deviation of a measured speed: two probes of one strategy, a second or two each."""
+
+MEMORY_NOISE = 0.002
+"""Of the device's memory: two probes of one strategy."""
 
 
 @dataclass(frozen=True)
 class Search:
     ladder: Ladder
     setting: Setting
+    trials: tuple[Trial, ...]
     records: tuple[Record, ...]
 
     @staticmethod
     def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Search:
-        return Search(ladder, setting, records(ladder, trials))
+        return Search(ladder, setting, tuple(trials), records(ladder, trials))
 
     @property
-    def trial_count(self) -> int:
+    def probe_count(self) -> int:
         return sum(len(record.trials) for record in self.records)
 
     @property
@@ -36,17 +47,69 @@ class Search:
         return self.ladder.device_memory_bytes
 
     @cached_property
-    def measured(self) -> tuple[Record, ...]:
-        return tuple(record for record in self.records if record.points)
+    def has_measured(self) -> bool:
+        return any(isinstance(trial.outcome, Measured) for trial in self.trials)
 
     @cached_property
-    def failed(self) -> tuple[Record, ...]:
-        """The rungs for which the device was too small, with any micro-batch."""
-        return tuple(record for record in self.records if record.failed_micro_batch is not None)
+    def too_large(self) -> tuple[Strategy, ...]:
+        return tuple(strategy for record in self.records for strategy in record.too_large)
+
+    def memory(self, strategy: Strategy) -> Normal:
+        """Of the device's peak, in bytes."""
+        estimate = self.ladder.estimate(strategy).memory
+        error = self._memory.predict(memory_terms(strategy, estimate, self.device_bytes))
+        return Normal(middle_bytes(estimate) + error.mean * self.device_bytes, error.std * self.device_bytes)
+
+    def chance(self, strategy: Strategy) -> float:
+        """That it fits."""
+        return self.memory(strategy).chance_below((1 - HEADROOM) * self.device_bytes)
+
+    def log_speed(self, strategy: Strategy) -> Normal:
+        """Of the logarithm of its tokens/s."""
+        estimate = self.ladder.estimate(strategy)
+        error = self._speed.predict(speed_terms(strategy, estimate))
+        return Normal(log_speed(estimate) + error.mean, error.std)
 
     @cached_property
-    def learned(self) -> Learned:
-        return learn(self.measured, self.setting)
+    def _memory(self) -> Belief:
+        belief = Belief()
+        for trial in self._known:
+            belief = self._memory_after(belief, trial)
+        return belief
+
+    def _memory_after(self, belief: Belief, trial: Trial) -> Belief:
+        estimate, outcome = self._estimate(trial), trial.outcome
+        terms = memory_terms(trial.strategy, estimate, self.device_bytes)
+        if isinstance(outcome, Measured):
+            error_bytes = outcome.peak_device_bytes - middle_bytes(estimate)
+            return belief.seen(terms, error_bytes / self.device_bytes, MEMORY_NOISE)
+        if isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE:
+            needed_bytes = self.device_bytes + (outcome.requested_bytes or 0)
+            return belief.above(terms, (needed_bytes - middle_bytes(estimate)) / self.device_bytes)
+        return belief
+
+    def _estimate(self, trial: Trial) -> MemoryEstimate:
+        """Of what was tried: a rehearsal has no communicator, and is always rank 0."""
+        if trial.is_rehearsal:
+            return estimate_memory(trial.strategy, self.setting, is_rehearsal=True)
+        return self.ladder.estimate(trial.strategy).memory
+
+    @cached_property
+    def _speed(self) -> Belief:
+        belief = Belief()
+        for trial in self._known:
+            if isinstance(trial.outcome, Measured):
+                estimate = self.ladder.estimate(trial.strategy)
+                error = math.log(trial.outcome.tokens_per_s) - log_speed(estimate, is_rehearsal=trial.is_rehearsal)
+                terms = speed_terms(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
+                belief = belief.seen(terms, error, SPEED_NOISE)
+        return belief
+
+    @cached_property
+    def _known(self) -> tuple[Trial, ...]:
+        """The trials whose strategies the ladder has."""
+        on_ladder = {strategy for step in self.ladder.steps for strategy in step.strategies}
+        return tuple(trial for trial in self.trials if trial.strategy in on_ladder)
 
 
 def leader(among: Iterable[Record]) -> Record | None:

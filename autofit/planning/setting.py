@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from autofit.domain.constants import Constants
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.model import ModelShape
-from autofit.domain.request import Request
-from autofit.domain.trace import Trace
+from autofit.domain.request import Lora, Request
+from autofit.domain.trace import ParameterGroup, Trace
 
 from .constants import prior
 
@@ -18,7 +20,7 @@ class Setting:
     """One request for one model on one machine.
 
     `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
-    `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in there.
+    `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in.
     """
 
     request: Request
@@ -29,10 +31,16 @@ class Setting:
     mean_tokens: float | None = None  # None: all rows are `worst_tokens` long
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
+    rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
 
     @property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
+
+    @cached_property
+    def traced_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
+        """By what LoRA adds; only of what was traced."""
+        return {trace.of.lora: trace.parameters for trace in self.traces}
 
     @property
     def constants(self) -> Constants:
@@ -42,6 +50,11 @@ class Setting:
     def runtime_bytes(self) -> int:
         """Taken on a device before the model is built."""
         return self.constants.runtime_bytes
+
+    @property
+    def communicator_bytes(self) -> int:
+        """On each device, for the ranks to talk to each other."""
+        return self.constants.communicator_bytes if self.is_divided else 0
 
     @property
     def rank_count(self) -> int:

@@ -13,9 +13,12 @@ _CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.CRASH
 
 
 def classify(ended: GroupEnded, strategy: Strategy, *, rank_count: int, oom_kills: int, log_path: str) -> Outcome:
-    """`oom_kills` is by how much the cgroup's count of killed processes grew during the probe."""
+    """`oom_kills` is by how much the cgroup's count of killed processes grew during the probe.
+
+    Of a rehearsal there is one end: the others of `rank_count` count as equally fast, and its memory is one rank's.
+    """
     measured = [end.report for end in ended.ends if isinstance(end.report, RankMeasured)]
-    if len(measured) == rank_count:
+    if len(measured) == len(ended.ends):
         return _measured(measured, strategy, ended, rank_count)
     failed = {end.rank: end.report for end in ended.ends if isinstance(end.report, RankFailed)}
     if failed:
@@ -50,7 +53,12 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
         alloc_retries=max(report.alloc_retries for report in reports),
         start_s=ended.start_s,
         total_s=ended.total_s,
+        peak_allocated_bytes=_most_bytes([report.peak_allocated_bytes for report in reports]),
     )
+
+
+def _most_bytes(sizes: list[int | None]) -> int | None:
+    return max((size for size in sizes if size is not None), default=None)
 
 
 def _slowest_s(durations_s: list[float | None], otherwise_s: float = 0.0) -> float:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
-from autofit.domain.codec import decode_union, encode
+from autofit.domain.codec import decode, decode_union, encode
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
+from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
 
 
@@ -28,6 +29,11 @@ class Job:
     memory_limit_bytes: int | None = None  # per rank
     is_rehearsal: bool = False  # rank 0 alone, its neighbours played by torch's fake process group
 
+    @property
+    def process_count(self) -> int:
+        """How many of its ranks really run."""
+        return 1 if self.is_rehearsal else self.rank_count
+
 
 @dataclass(frozen=True)
 class ProbeSpec:
@@ -39,6 +45,9 @@ class ProbeSpec:
     beat_timeout_s: float
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
     measure_s: float = 1.5  # how long the measured steps should take, all together
+
+
+ONLY_TRACES = "only-traces"  # the agent's argument: it is asked for nothing else, and imports no more than that needs
 
 
 # --- CLI to agent -----------------------------------------------------------------------------------------------------
@@ -54,13 +63,32 @@ class Survey:
 
 @dataclass(frozen=True)
 class RunProbe:
-    """`number` is unique on this machine while the probe runs: it names the group's files in /dev/shm."""
+    """One probe of several, and what a forked rank of it is told.
+
+    `number` is unique on this machine while the probe runs: it names the group's files in /dev/shm.
+    """
 
     number: int
     spec: ProbeSpec
 
 
-Command = Union[Survey, RunProbe]
+@dataclass(frozen=True)
+class RunProbes:
+    """Side by side, each on its own devices; each is answered by a GroupEnded of its number when it ends."""
+
+    probes: tuple[RunProbe, ...]
+
+
+@dataclass(frozen=True)
+class TraceModel:
+    """Trace each micro-step of the request's model; answered by Traced, or Refused when there is no such model."""
+
+    request: Request
+    micro_steps: tuple[MicroStep, ...]
+    log_path: str
+
+
+Command = Union[Survey, RunProbes, TraceModel]
 
 
 # --- agent to CLI -----------------------------------------------------------------------------------------------------
@@ -79,8 +107,24 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
+class TraceFailure:
+    """Why a micro-step has no trace; one sentence."""
+
+    of: MicroStep
+    why: str
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Every micro-step that was asked for is in one of the two, in the order of the command."""
+
+    traces: tuple[Trace, ...]
+    failures: tuple[TraceFailure, ...] = ()
+
+
+@dataclass(frozen=True)
 class Refused:
-    """The survey found something that the user must change; one sentence."""
+    """The survey or a trace found something that the user must change; one sentence."""
 
     message: str
 
@@ -111,6 +155,7 @@ class RankMeasured:
     middle_s: float | None  # one that adds to them
     last_s: float | None  # the one that ends the step, with the optimizer's part
     tokens_per_micro_batch: float  # real tokens, all ranks
+    peak_allocated_bytes: int | None = None  # what tensors held; None where no allocator counts
 
 
 @dataclass(frozen=True)
@@ -167,16 +212,20 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, Surveyed, Refused, Beat, GroupEnded, AgentFailed]
+Message = Union[Ready, Surveyed, Traced, Refused, Beat, GroupEnded, AgentFailed]
 
 
-def to_line(value: Command | Message | RankReport) -> bytes:
+def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:
     """One JSON line."""
     return json.dumps(encode(value), separators=(",", ":")).encode() + b"\n"
 
 
 def read_command(line: bytes) -> Command:
     return _read(Command, line)  # type: ignore[no-any-return]
+
+
+def read_probe(line: bytes) -> RunProbe:
+    return decode(RunProbe, json.loads(line))
 
 
 def read_message(line: bytes) -> Message:

@@ -29,8 +29,9 @@ def strategy_text(strategy: Strategy, measured: Measured) -> str:
 def _how(chosen: Chosen) -> str:
     if chosen.is_remembered:
         return "remembered from the run folder"
-    probes = f"{chosen.probe_count} probe{'' if chosen.probe_count == 1 else 's'}"
-    return f"decided in {_brief(chosen.decided_s)}, {probes}"
+    counts = [(chosen.probe_count, "probe"), (chosen.rehearsal_count, "rehearsal")]
+    texts = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count or word == "probe"]
+    return f"decided in {_brief(chosen.decided_s)}, {', '.join(texts)}"
 
 
 def _brief(seconds: float) -> str:

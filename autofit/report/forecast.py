@@ -40,7 +40,7 @@ def predicted_row(view: View, strategy: Strategy, estimate: Estimate | None, sta
 def _predicted_tokens_per_s(view: View, strategy: Strategy, estimate: Estimate) -> float | None:
     """From the best trial of the same method, which is nearest, or else of the other one."""
     best = view.best(strategy.rung.method) or view.best()
-    return None if best is None else tokens_per_s(best) * best.estimate.cost.expected / estimate.cost.expected
+    return None if best is None else tokens_per_s(best) * estimate.speed.tokens_per_s / best.estimate.speed.tokens_per_s
 
 
 def estimate_of(view: View, strategy: Strategy) -> Estimate | None:

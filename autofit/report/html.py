@@ -84,7 +84,8 @@ def _trials(record: Record) -> str:
 
 def _trial_cells(trial: Trial, limit_bytes: int | None) -> str:
     outcome = trial.outcome
-    name = f"<td><code>{escape(str(trial.strategy))}</code></td>"
+    mark = " (rehearsed)" if trial.is_rehearsal else ""
+    name = f"<td><code>{escape(str(trial.strategy))}</code>{mark}</td>"
     if isinstance(outcome, Measured):
         middle = (
             f"<td>{_bar(outcome.peak_device_bytes, limit_bytes)}</td>"

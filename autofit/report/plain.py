@@ -50,11 +50,12 @@ class PlainScreen:
         match event:
             case ev.LadderBuilt():
                 return plain(table_lines(self._view, waiting="to try"))
-            case ev.ProbeStarted(strategy, why):
-                return _line("probe", f"{strategy}: {why}")
+            case ev.ProbeStarted(strategy, why, is_rehearsal):
+                return _line("rehearse" if is_rehearsal else "probe", f"{strategy}: {why}")
             case ev.TrialEnded(trial, is_remembered):
                 verdict = verdict_text(trial.outcome, self._view.device_memory_bytes)
                 took = "remembered" if is_remembered else f"in {format_seconds(trial.outcome.total_s)}"
+                took = f"rehearsed, {took}" if trial.is_rehearsal else took
                 return _line("trial", f"{trial.strategy}: {verdict} ({took})")
             case ev.TrainingProgress():
                 return self._progress_text(event)

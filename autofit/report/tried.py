@@ -33,7 +33,8 @@ def tried_rows(view: View, now_s: float) -> list[Row]:
 
 def _rung_rows(view: View, rung: Rung, now_s: float) -> Iterator[Row]:
     trials = [trial for trial in view.trials if trial.strategy.rung == rung]
-    fitting = [trial for trial in trials if view.holds(trial)]
+    probed = [trial for trial in trials if view.holds(trial) and not trial.is_rehearsal]
+    fitting = probed or [trial for trial in trials if view.holds(trial)]
     failed = [trial for trial in trials if not view.holds(trial)]
     if fitting:
         yield _measured_row(view, _shown(view, fitting))
@@ -62,6 +63,8 @@ def _measured_row(view: View, trial: Trial) -> Row:
 
 
 def _measured_state(view: View, trial: Trial) -> tuple[str, Style]:
+    if trial.is_rehearsal:
+        return "rehearsed", Style.QUIET
     if view.choice is not None:
         return ("chosen", Style.GOOD) if trial.strategy == view.choice.strategy else ("measured", Style.PLAIN)
     best = view.best()

@@ -65,7 +65,11 @@ class View:
 
     def best(self, method: Method | None = None) -> Trial | None:
         """The fastest trial that fits, of `method` if one is given."""
-        fitting = [trial for trial in self.trials if self.holds(trial) and method in (None, trial.strategy.rung.method)]
+        fitting = [
+            trial
+            for trial in self.trials
+            if self.holds(trial) and not trial.is_rehearsal and method in (None, trial.strategy.rung.method)
+        ]
         return max(fitting, key=tokens_per_s, default=None)
 
 

@@ -11,16 +11,29 @@ import os
 import sys
 import time
 
-from autofit.probing.protocol import AgentFailed, Message, Ready, RunProbe, Survey, read_command, to_line
-from autofit.worker.group import Group, survey_in_child
+from autofit.probing.protocol import (
+    ONLY_TRACES,
+    AgentFailed,
+    Message,
+    Ready,
+    RunProbes,
+    Survey,
+    TraceModel,
+    read_command,
+    to_line,
+)
+from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 from autofit.worker.rank import die_with_parent
+from autofit.worker.tracers import PRELOAD as TRACE_PRELOAD
+from autofit.worker.tracers import trace_in_children
 from autofit.worker.warm import PRELOAD, start_fork_server
 
 
 class Agent:
-    def __init__(self, message_fd: int) -> None:
+    def __init__(self, message_fd: int, *, only_traces: bool) -> None:
         self._message_fd = message_fd
+        self._preload = TRACE_PRELOAD if only_traces else PRELOAD
         self._commands = LineReader(sys.stdin.fileno())
 
     def say(self, message: Message) -> None:
@@ -28,19 +41,21 @@ class Agent:
 
     def run(self) -> None:
         began_at_s = time.monotonic()
-        context = start_fork_server(PRELOAD, self._commands)
+        context = start_fork_server(self._preload, self._commands)
         self.say(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
             if isinstance(command, Survey):
                 self.say(survey_in_child(context, command, self._commands))
-            elif isinstance(command, RunProbe):
-                self.say(Group(context, command, self.say, self._commands).run())
+            elif isinstance(command, TraceModel):
+                self.say(trace_in_children(context, command, self._commands))
+            elif isinstance(command, RunProbes):
+                run_together([Group(context, probe, self.say) for probe in command.probes], self._commands)
 
 
 def main() -> None:
     die_with_parent()
-    agent = Agent(int(sys.argv[1]))
+    agent = Agent(int(sys.argv[1]), only_traces=ONLY_TRACES in sys.argv[2:])
     try:
         agent.run()
     except (Interrupted, BrokenPipeError):

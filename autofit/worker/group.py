@@ -1,17 +1,15 @@
-"""One probe's ranks: forked together, watched together, ended together."""
+"""One probe's ranks: forked together, watched together, ended together; several probes run side by side."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from autofit.domain.outcome import Phase
@@ -21,84 +19,73 @@ from autofit.probing.protocol import (
     Job,
     Message,
     RankEnd,
-    RankReport,
     RunProbe,
     Survey,
     read_message,
-    read_report,
     to_line,
 )
 from autofit.worker.lines import LineReader, wait_or_interrupt
+from autofit.worker.member import Member
 
 _EXIT_GRACE_S = 10.0  # a rank that has left its report has this long to end by itself
 
 
-@dataclass
-class _Member:
-    rank: int
-    process: BaseProcess
-    beats: Connection
-    report_path: Path
-    phase: Phase = Phase.START
-    heard_at_s: float = 0.0
-    has_beaten: bool = False
-    was_killed: bool = False
-
-    @property
-    def is_running(self) -> bool:
-        return self.process.exitcode is None
-
-    @property
-    def has_failed(self) -> bool:
-        return self.process.exitcode not in (None, 0)
-
-    def kill(self) -> None:
-        """Ends the rank and whatever it started: it leads a session of its own."""
-        if not self.is_running:
-            return
-        self.was_killed = True
-        try:
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        except ProcessLookupError:
-            self.process.kill()  # it has not become a leader yet
-
-    def report(self) -> RankReport | None:
-        return read_report(self.report_path.read_bytes()) if self.report_path.exists() else None
-
-
 class Group:
-    """Runs one probe to its end; the first failure kills all of it at once."""
+    """One probe's ranks; the first failure kills all of them at once."""
 
-    def __init__(
-        self, context: ForkServerContext, command: RunProbe, say: Callable[[Message], None], commands: LineReader
-    ) -> None:
+    def __init__(self, context: ForkServerContext, command: RunProbe, say: Callable[[Message], None]) -> None:
         self._number = command.number
         self._spec = command.spec
         self._say = say
-        self._commands = commands
         self._context = context
         self._began_at_s = time.monotonic()
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._started_s = 0.0
-        self._silent: tuple[int, float] | None = None
+        self._silent: Member | None = None
 
-    def run(self) -> GroupEnded:
-        try:
-            self._members = [self._fork(rank) for rank in range(self._spec.job.rank_count)]
-            while running := [member for member in self._members if member.is_running]:
-                if any(member.has_failed for member in self._members):
-                    break
-                self._watch(running)
-        finally:
-            self._kill_all()
+    def start(self) -> None:
+        for rank in range(self._spec.job.process_count):
+            self._members.append(self._fork(rank))
+
+    @property
+    def running(self) -> list[Member]:
+        return [member for member in self._members if member.is_running]
+
+    @property
+    def is_over(self) -> bool:
+        has_failed = any(member.has_failed for member in self._members)
+        return has_failed or self._silent is not None or not self.running
+
+    def hear(self, ready: list[object]) -> None:
+        """Takes what its ranks said, those in `ready`, and notes who has been silent beyond the deadline."""
+        running = self.running
+        for member in running:
+            if member.beats in ready:
+                self._hear(member)
+        silent = min(running, key=lambda member: member.deadline_s, default=None)
+        if silent is not None and time.monotonic() >= silent.deadline_s:
+            self._silent = silent
+
+    def kill(self) -> None:
+        for member in self._members:
+            member.kill()
+        for member in self._members:
+            member.process.join(_EXIT_GRACE_S)
+
+    def end(self) -> None:
+        """Ends what still runs, and says how all of it ended."""
+        self.kill()
         ends = tuple(self._end(member) for member in self._members)
-        rank, silent_s = self._silent or (None, 0.0)
-        return GroupEnded(self._number, ends, self._started_s, self._elapsed_s(), rank, silent_s)
+        self._members.clear()
+        ended = GroupEnded(self._number, ends, self._started_s, self._elapsed_s())
+        if self._silent is not None:
+            ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.beat_timeout_s)
+        self._say(ended)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_at_s
 
-    def _fork(self, rank: int) -> _Member:
+    def _fork(self, rank: int) -> Member:
         receiving, sending = self._context.Pipe(duplex=False)
         report_path = Path(self._spec.scratch_path, f"rank{rank}.json")
         process = self._context.Process(
@@ -108,23 +95,9 @@ class Group:
         )
         process.start()
         sending.close()
-        return _Member(rank, process, receiving, report_path, heard_at_s=time.monotonic())
+        return Member(rank, process, receiving, report_path, self._spec.beat_timeout_s, heard_at_s=time.monotonic())
 
-    def _watch(self, running: list[_Member]) -> None:
-        """Waits for the next thing to happen, or for the deadline of the rank that has been silent longest."""
-        silent = min(running, key=lambda member: member.heard_at_s)
-        deadline_s = silent.heard_at_s + self._spec.beat_timeout_s - time.monotonic()
-        sources: list[object] = [member.process.sentinel for member in running]
-        sources += [member.beats for member in running if not member.beats.closed]
-        ready = wait_or_interrupt(sources, self._commands, max(0.0, deadline_s))
-        for member in running:
-            if member.beats in ready:
-                self._hear(member)
-        if not ready:
-            self._silent = (silent.rank, self._spec.beat_timeout_s)
-            self._kill_all()
-
-    def _hear(self, member: _Member) -> None:
+    def _hear(self, member: Member) -> None:
         try:
             beat = read_message(member.beats.recv_bytes())
         except (EOFError, OSError):  # the end, or a message that its sender was killed in
@@ -139,13 +112,7 @@ class Group:
             self._say(beat)
         member.phase = beat.phase
 
-    def _kill_all(self) -> None:
-        for member in self._members:
-            member.kill()
-        for member in self._members:
-            member.process.join(_EXIT_GRACE_S)
-
-    def _end(self, member: _Member) -> RankEnd:
+    def _end(self, member: Member) -> RankEnd:
         while not member.beats.closed and member.beats.poll():
             self._hear(member)  # what it said before it ended
         exit_code, report = member.process.exitcode, member.report()
@@ -153,17 +120,48 @@ class Group:
         return RankEnd(member.rank, exit_code, member.was_killed, member.phase, report)
 
 
+def run_together(groups: Sequence[Group], commands: LineReader) -> None:
+    """Runs groups side by side until each has said how it ended; what ends one leaves the others be.
+
+    Raises Interrupted, with nothing left running, when `commands` end.
+    """
+    going = list(groups)
+    try:
+        for group in groups:
+            group.start()
+        while going:
+            running = [member for group in going for member in group.running]  # who ends from here on is seen below
+            over = [group for group in going if group.is_over]
+            for group in over:
+                going.remove(group)
+                group.end()
+            if not over:
+                _watch(going, running, commands)
+    finally:
+        for group in groups:
+            group.kill()
+
+
+def _watch(going: list[Group], running: list[Member], commands: LineReader) -> None:
+    """Waits for the next thing to happen, or for the deadline of the rank that has been silent longest."""
+    wait_s = min(member.deadline_s for member in running) - time.monotonic()
+    sources: list[object] = [member.process.sentinel for member in running]
+    sources += [member.beats for member in running if not member.beats.closed]
+    ready = wait_or_interrupt(sources, commands, max(0.0, wait_s))
+    for group in going:
+        group.hear(ready)
+
+
 def _rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
     """The entry of a forked rank; never returns."""
-    from autofit.probing.protocol import read_command
+    from autofit.probing.protocol import read_probe
     from autofit.worker import probe
     from autofit.worker.rank import die_with_parent, run_guarded
 
     os.setsid()
     die_with_parent()
     forget_fork_server()
-    command = read_command(line)
-    assert isinstance(command, RunProbe)
+    command = read_probe(line)
     spec = command.spec
     set_environment(spec.job, rank, command.number)
     redirect_output(spec.log_path)
@@ -186,7 +184,7 @@ def set_environment(job: Job, rank: int, name: int) -> None:
         RANK=str(rank),
         LOCAL_RANK=str(rank),
         WORLD_SIZE=str(job.rank_count),
-        LOCAL_SIZE=str(job.rank_count),
+        LOCAL_SIZE=str(job.process_count),  # DeepSpeed waits in shared memory for as many
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(name),
     )

@@ -26,6 +26,9 @@ class Meter(Protocol):
 
     def peak_device_bytes(self) -> int: ...
 
+    def peak_allocated_bytes(self) -> int | None:
+        """What tensors held, without what the allocator lost between them; None where no allocator counts."""
+
     def peak_host_bytes(self) -> int: ...
 
     def alloc_retries(self) -> int: ...
@@ -79,6 +82,9 @@ class CpuMeter:
     def peak_device_bytes(self) -> int:
         return self._process.peak_bytes
 
+    def peak_allocated_bytes(self) -> None:
+        return None
+
     def peak_host_bytes(self) -> int:
         return self._process.peak_bytes
 
@@ -114,6 +120,9 @@ class CudaMeter:
 
     def peak_device_bytes(self) -> int:
         return self.base_bytes + int(self._cuda.max_memory_reserved(self._device))
+
+    def peak_allocated_bytes(self) -> int:
+        return int(self._cuda.max_memory_allocated(self._device))
 
     def peak_host_bytes(self) -> int:
         return self._process.peak_bytes

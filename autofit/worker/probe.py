@@ -99,7 +99,7 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
     config["gradient_accumulation_steps"] = accumulation
     config.pop("train_batch_size", None)
     if config.get("fp16", {}).get("enabled"):
-        config["fp16"]["initial_scale_power"] = 0  # a skipped first step would hide what the optimizer holds
+        config["fp16"]["loss_scale"] = 1  # no step is skipped for it, and weights without meaning never end a probe
     return {
         "deepspeed": config,
         "gradient_accumulation_steps": accumulation,
@@ -149,6 +149,7 @@ def _report(rank: Rank, meter: StepMeter, micro_batches_per_step: int) -> RankMe
         middle_s=mean(meter.middle_s),
         last_s=mean(meter.last_s),
         tokens_per_micro_batch=meter.tokens_per_step / micro_batches_per_step,
+        peak_allocated_bytes=rank.meter.peak_allocated_bytes(),
     )
 
 

@@ -84,19 +84,30 @@ def die_with_parent() -> None:
 def join_group(job: Job, store_path: Path | None = None) -> None:
     """The process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
 
-    Over the file `store_path`, or over the launcher's address where there is none.
+    Over the file `store_path`, or over the launcher's address where there is none. A rehearsal has nobody to meet.
     """
     import deepspeed
     import torch
 
     backend = "nccl" if job.kind is DeviceKind.CUDA else "gloo"
-    group: dict[str, Any] = {}
-    if store_path is not None:
-        store = torch.distributed.FileStore(str(store_path), job.rank_count)
-        group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
-    torch.distributed.init_process_group(backend, **group)
+    if job.is_rehearsal:
+        _join_fakes(job.rank_count)
+    else:
+        group: dict[str, Any] = {}
+        if store_path is not None:
+            store = torch.distributed.FileStore(str(store_path), job.rank_count)
+            group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
+        torch.distributed.init_process_group(backend, **group)
     deepspeed.init_distributed(backend)
     _unlink_shared_memory()
+
+
+def _join_fakes(rank_count: int) -> None:
+    """As rank 0 of `rank_count`: the collectives return at once, with this rank's own data where they gather."""
+    import torch
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=rank_count, store=FakeStore())
 
 
 def _unlink_shared_memory() -> None:

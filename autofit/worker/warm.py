@@ -13,6 +13,7 @@ PRELOAD = (
     "autofit.worker.preload",
     "autofit.worker.probe",
     "autofit.worker.survey",
+    "autofit.worker.trace",
 )
 
 

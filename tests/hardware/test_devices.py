@@ -1,6 +1,7 @@
 import pytest
 
 from autofit.domain.hardware import Link
+from autofit.hardware import sku
 from autofit.hardware.devices import link_between, notes_on, to_device
 from autofit.hardware.nvml import VendorNvml
 
@@ -79,11 +80,18 @@ def test_idle_known_gpus_need_no_notes():
     assert notes_on(devices_of(v100_cube_mesh())[0]) == ()
 
 
+def test_a_known_product_brings_its_rates():
+    devices, _ = devices_of(a100_nvswitch())
+
+    assert {device.rates for device in devices} == {sku.get("A100-SXM4-80GB").rates}
+
+
 def test_unknown_hardware_is_said_once():
     fake = FakeNvml([FakeGpu("NVIDIA T9000", f"GPU-{i}", 8192) for i in range(2)])
     devices, _ = devices_of(fake)
 
     assert [device.sku for device in devices] == [None, None]
+    assert [device.rates for device in devices] == [None, None]
     assert len(notes_on(devices)) == 1
     assert "NVIDIA T9000 is not in autofit's table" in notes_on(devices)[0]
 
@@ -104,5 +112,6 @@ def test_a_slice_is_no_known_product():
 
     assert device.is_mig
     assert device.sku is None
+    assert device.rates is None
     assert device.uuid.startswith("MIG-")
     assert device.memory_total_bytes == 143771 * 2**20

@@ -56,6 +56,8 @@ def test_machines_with_gpus(detect, fake, count, sku, link, capability):
     assert {device.compute_capability for device in hardware.devices} == {capability}
     assert hardware.nodes[0].link is link
     assert hardware.nodes[0].driver_version == fake.driver
+    assert hardware.nodes[0].network_bytes_per_s is None
+    assert (hardware.nodes[0].host.adam_parameters_per_s or 0) > 0
     assert hardware.notes == ()
     assert decode(Hardware, encode(hardware)) == hardware
 

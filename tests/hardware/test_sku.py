@@ -1,5 +1,6 @@
 import pytest
 
+from autofit.domain.hardware import Link
 from autofit.hardware import sku
 
 GIB = 2**30
@@ -27,7 +28,12 @@ MIB = 2**20
         ("NVIDIA H100 80GB HBM3", 81559, "H100-SXM5-80GB"),
         ("NVIDIA H100 PCIe", 81559, "H100-PCIe-80GB"),
         ("NVIDIA H200", 143771, "H200-SXM-141GB"),
+        ("NVIDIA H100 NVL", 95830, "H100-NVL-94GB"),
         ("NVIDIA B200", 183359, "B200"),
+        ("NVIDIA A40", 46068, "A40"),
+        ("NVIDIA L40", 46068, "L40"),
+        ("NVIDIA RTX 6000 Ada Generation", 49140, "RTX-6000-Ada"),
+        ("NVIDIA GeForce RTX 5090", 32607, "RTX-5090"),
     ],
 )
 def test_known_products_by_what_nvml_reports(name, total_mib, key):
@@ -69,7 +75,31 @@ def test_figures_are_in_their_units(entry):
     assert 15e9 < entry.memory_bytes < 300e9
     assert (entry.bf16_flop_per_s is not None) == (entry.compute_capability >= (8, 0))
     assert (entry.nvlink_bandwidth_bytes_per_s or 1e12) > entry.pcie_bandwidth_bytes_per_s
+    assert (entry.nvlink_bandwidth_bytes_per_s is None) == (entry.nvlink_device_count is None)
+    assert 50 < entry.power_w < 1500
+    assert 0.9 < entry.visible_memory_bytes / entry.memory_bytes <= 1
     assert all(entry.sources.values())
+
+
+def test_rates_are_in_one_direction():
+    rates = sku.get("A100-SXM4-80GB").rates
+
+    assert (rates.device_link_bytes_per_s, rates.host_link_bytes_per_s) == (300e9, 32e9)
+    assert (rates.bf16_flop_per_s, rates.memory_bytes_per_s, rates.power_w) == (312e12, 2039e9, 400)
+    assert sku.get("T4").rates.device_link_bytes_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("key", "count", "link"),
+    [
+        ("A100-SXM4-80GB", 8, Link.NVLINK),
+        ("A100-PCIe-80GB", 2, Link.NVLINK),
+        ("A100-PCIe-80GB", 4, Link.PCIE),
+        ("RTX-4090", 2, Link.PCIE),
+    ],
+)
+def test_how_far_nvlink_reaches(key, count, link):
+    assert sku.get(key).link(count) is link
 
 
 def test_no_name_belongs_to_two_products():

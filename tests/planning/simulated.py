@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.request import Pins, Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
-from autofit.domain.trial import Choose, GiveUp, Probe, Trial
+from autofit.domain.strategy import Dtype, Method, Rung, Strategy
+from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
+from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
+from autofit.planning import axes
+from autofit.planning.activations import wanted_micro_steps
 from autofit.planning.capability import supported_attention, supported_dtypes
-from autofit.planning.cost import knobs
 from autofit.planning.fit import HEADROOM
 from autofit.planning.ladder import build_ladder
+from autofit.planning.memory import estimate_memory
 from autofit.planning.policy import decide
 from autofit.planning.setting import Setting
 
@@ -79,7 +83,7 @@ class Run:
 
     @property
     def probe_count(self) -> int:
-        return len(self.trials)
+        return sum(not trial.is_rehearsal for trial in self.trials)
 
 
 def search(
@@ -87,14 +91,19 @@ def search(
     rungs: Ladder,
     probe: Callable[[Strategy], Outcome],
     *,
+    rehearse: Callable[[Strategy], Outcome] | None = None,
     before: tuple[Trial, ...] = (),
     limit: int = 400,
 ) -> Run:
     """`decide` in a loop against `probe`, going on from `before`; fails when it does not end within `limit` probes."""
     trials = list(before)
-    while isinstance(action := decide(rungs, trials, scene), Probe):
+    while isinstance(action := decide(rungs, trials, scene), (Probe, Rehearse)):
         assert len(trials) < limit, "the search does not end"
-        trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))
+        if isinstance(action, Probe):
+            trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))
+            continue
+        assert rehearse is not None, "nothing here can be rehearsed"
+        trials += [Trial(each, rungs.estimate(each), rehearse(each), is_rehearsal=True) for each in action.strategies]
     return Run(tuple(trials), action)
 
 
@@ -109,7 +118,10 @@ class Faults:
 
 @dataclass
 class Cluster:
-    """The truth: memory and speed of every strategy of a ladder, drawn once from a seed."""
+    """The truth: memory and speed of every strategy of a ladder, drawn once from a seed.
+
+    It differs from the estimates by factors of its own for every knob, none of them drawn as the search believes.
+    """
 
     scene: Setting
     rungs: Ladder
@@ -121,48 +133,68 @@ class Cluster:
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
         draw = self._random.uniform
-        self._activations = {checkpointed: draw(1.2, 4.5) for checkpointed in (False, True)}
+        is_traced = bool(self.scene.traces)
+        self._activations = {
+            checkpointed: draw(0.98, 1.03) if is_traced else draw(1.2, 4.5) for checkpointed in (False, True)
+        }
         self._fragmentation, self._runtime_bytes = draw(1.0, 1.08), round(draw(0.2, 1.5) * GB)
-        self._half_tokens, self._traffic_tokens = draw(0, 500), draw(0, 2500)
+        self._row_s, self._traffic_row_s = draw(0, 0.3), draw(0, 0.6)
         self._base = {step.rung: draw(0.98, 1.02) for step in self.rungs.steps}
         self._surprised = {step.rung for step in self.rungs.steps if self._random.random() < self.surprise}
         self._broken = {step.rung: self._fault(step.rung) for step in self.rungs.steps}
 
     def probe(self, strategy: Strategy) -> Outcome:
+        return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy))
+
+    def rehearse(self, strategy: Strategy) -> Outcome:
+        """Of one rank: without the communicator and without communication."""
+        speed = self.rungs.estimate(strategy).speed
+        share = speed.communication_s / speed.step_s
+        memory = estimate_memory(strategy, self.scene, is_rehearsal=True)
+        return self._outcome(strategy, self._true_bytes(strategy, memory), self.tokens_per_s(strategy) / (1 - share))
+
+    def _outcome(self, strategy: Strategy, peak_bytes: int, tokens_per_s: float) -> Outcome:
         broken = self._broken[strategy.rung]
         if broken is not None:
             return broken
-        peak_bytes = self.peak_bytes(strategy)
         if peak_bytes > self.scene.device_memory_bytes:
             return OutOfMemory(
                 self._random.randrange(self.scene.rank_count), self._random.choice(list(Phase)), Place.DEVICE,
                 "out of memory", peak_bytes - self.scene.device_memory_bytes, self.scene.device_memory_bytes,
             )  # fmt: skip
         retries = 3 if self.thrashes(strategy) else 0
-        speed = self.tokens_per_s(strategy) * random.Random(f"{self.seed} {strategy}").gauss(1, self.noise)
+        speed = tokens_per_s * random.Random(f"{self.seed} {strategy}").gauss(1, self.noise)
         return measured(speed, peak_bytes, alloc_retries=retries, micro_batch=strategy.micro_batch)
 
     def peak_bytes(self, strategy: Strategy) -> int:
-        memory = self.rungs.estimate(strategy).memory
+        return self._true_bytes(strategy, self.rungs.estimate(strategy).memory)
+
+    def _true_bytes(self, strategy: Strategy, memory: MemoryEstimate) -> int:
         states_bytes = memory.parameters_bytes + memory.gradients_bytes + memory.optimizer_bytes
         activations_bytes = memory.activations_bytes * self._activations[strategy.rung.gradient_checkpointing]
-        if strategy.rung.method is Method.LORA:
+        if strategy.rung.method is Method.LORA and not self.scene.traces:
             activations_bytes *= 0.8
         tensors_bytes = states_bytes + memory.buffers_bytes + activations_bytes
         factor = self._fragmentation * (1.33 if strategy.rung in self._surprised else 1.0)
-        return round(tensors_bytes * factor) + self._runtime_bytes
+        communicator_bytes = memory.runtime_bytes - self.scene.runtime_bytes
+        return round(tensors_bytes * factor) + self._runtime_bytes + communicator_bytes
 
     def thrashes(self, strategy: Strategy) -> bool:
         return self.peak_bytes(strategy) > 0.985 * self.scene.device_memory_bytes
 
     def tokens_per_s(self, strategy: Strategy) -> float:
-        seconds = self._base[strategy.rung]
-        for knob in knobs(strategy.rung):
-            seconds *= self._factor(knob)
-        rung = strategy.rung
-        has_traffic = rung.zero_stage == 3 or (rung.method is Method.FULL and rung.zero_stage == 2)
-        filling = self._half_tokens + (self._traffic_tokens if has_traffic else 0)
-        return 50_000 / seconds / (1 + filling / (strategy.micro_batch * self.scene.worst_tokens))
+        """The roofline's, with its rates off by up to two, its parts by up to half, and each knob's own error."""
+        rung, speed = strategy.rung, self.rungs.estimate(strategy).speed
+        compute_s = speed.compute_s * self._factor("compute", 0.5, 2.0)
+        traffic_s = speed.communication_s * self._factor(f"communication {rung.zero_stage}", 0.5, 2.0)
+        moved_s = (speed.offload_s + speed.update_s) * self._factor("offload", 0.5, 2.0)
+        own = self._base[rung]
+        own *= self._factor(f"lora {rung.method}", 0.85, 1.15) * self._factor(
+            f"gc {rung.gradient_checkpointing}", 1.0, 1.08
+        )
+        own *= self._factor(f"stage {rung.zero_stage} {rung.method}", 0.98, 1.02)
+        filling = self._row_s + (self._traffic_row_s if rung.zero_stage == 3 else 0.0)
+        return speed.tokens_per_step / ((compute_s + traffic_s + moved_s) * own * (1 + filling / strategy.micro_batch))
 
     def fits(self, strategy: Strategy) -> bool:
         is_sound = self._broken[strategy.rung] is None and not self.thrashes(strategy)
@@ -177,10 +209,9 @@ class Cluster:
         """The exhaustive best; 0 when nothing fits."""
         return max((self.tokens_per_s(strategy) for strategy in self.fitting(method)), default=0.0)
 
-    def _factor(self, knob: tuple[str, object]) -> float:
-        """Log-uniform within what is published for the knob; the same whatever was probed before."""
-        low, high = TRUE_FACTORS.get(knob, (1.0, 1.0))
-        return float(low * (high / low) ** random.Random(f"{self.seed} {knob}").random())
+    def _factor(self, name: str, low: float, high: float) -> float:
+        """Log-uniform; the same whatever was probed before."""
+        return float(low * (high / low) ** random.Random(f"{self.seed} {name}").random())
 
     def _fault(self, rung: Rung) -> Outcome | None:
         at, faults = self._random.random(), self.faults
@@ -193,18 +224,35 @@ class Cluster:
         return None
 
 
-TRUE_FACTORS: Mapping[tuple[str, object], tuple[float, float]] = {
-    ("zero_stage", 2): (0.97, 1.1),
-    ("zero_stage", 3): (1.02, 2.5),
-    ("checkpointing", True): (1.15, 1.45),
-    ("method", Method.LORA): (0.55, 0.95),
-    ("offload", (Offload.OPTIMIZER, Method.FULL)): (1.2, 4.0),
-    ("offload", (Offload.ALL, Method.FULL)): (1.6, 8.0),
-    ("offload", (Offload.OPTIMIZER, Method.LORA)): (1.0, 1.5),
-    ("offload", (Offload.ALL, Method.LORA)): (1.3, 8.0),
-    ("attention", Attention.FLASH_2): (0.85, 1.0),
-    ("attention", Attention.EAGER): (1.05, 2.5),
-}
+def traced(scene: Setting) -> Setting:
+    """The scene with a trace for every micro-step that its ladder wants."""
+    dtypes = supported_dtypes(scene.hardware)
+    dtype = scene.request.pins.dtype or dtypes[0]
+    kernel = supported_attention(scene.hardware, dtype, False)[0]
+    wanted = wanted_micro_steps(axes.rungs(scene, kernel, dtype), scene)
+    return replace(scene, traces=tuple(_trace(micro_step, scene.shape) for micro_step in wanted))
+
+
+def _trace(of: MicroStep, shape: ModelShape) -> Trace:
+    """Of equal layers that keep 34 bytes a token and hidden unit, or 2 with checkpointing."""
+    tokens, layers = of.micro_batch * of.tokens, shape.layer_count
+    layer_bytes = 34 * tokens * shape.hidden_size
+    kept_bytes = 2 * tokens * shape.hidden_size if of.gradient_checkpointing else layer_bytes
+    weights = shape.parameter_count // layers
+    trained = weights if of.lora is None else 4 * of.lora.r * shape.hidden_size
+    forward = Work(2 * weights * tokens, 2 * weights, 2 * layer_bytes, 30)
+    times = (1 if of.lora is not None else 2) + of.gradient_checkpointing
+    backward = Work(times * forward.matmul_flop, times * forward.matmul_bytes, 2 * forward.other_bytes, 60)
+    extra_bytes = layer_bytes if of.gradient_checkpointing else 0
+    moments = [Moment(Phase.FORWARD, kept_bytes * (n + 1) + extra_bytes, 0, forward) for n in range(layers)]
+    moments += [
+        Moment(Phase.BACKWARD, kept_bytes * (layers - n) + extra_bytes, trained * (n + 1), backward)
+        for n in range(layers)
+    ]
+    groups = (ParameterGroup(weights, layers, of.lora is None, 2),)
+    if of.lora is not None:
+        groups += (ParameterGroup(trained, layers, True, 2),)
+    return Trace(of, tuple(moments), groups)
 
 
 def random_scene(seed: int, *, ranks: int | None = None, method: Method | None = None) -> Setting:
@@ -218,6 +266,9 @@ def random_scene(seed: int, *, ranks: int | None = None, method: Method | None =
         ranks or draw.choice([1, 2, 4, 8]), draw.choice([16, 24, 32, 48, 80, 140]), host_gb=draw.choice([64, 256, 1000])
     )
     scene = setting(
-        machine, shape, tokens=draw.choice([128, 256, 512, 1024, 2048, 4096]), global_batch=draw.choice([8, 16, 32, 64])
+        machine,
+        shape,
+        tokens=draw.choice([128, 256, 512, 1024, 2048, 4096]),
+        global_batch=max(machine.rank_count, draw.choice([8, 16, 32, 64])),
     )
     return replace(scene, request=replace(scene.request, pins=Pins(method=method, dtype=Dtype.BF16)))

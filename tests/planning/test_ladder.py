@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -42,9 +43,9 @@ def test_capability_decides_dtype_and_kernel() -> None:
 def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
     ladder = sim.ladder(sim.setting(shape=SMALL))
     assert len(ladder.steps) == 2 * 2 * (3 + 3 + 1)
-    assert names(ladder)[:3] == ["zero1+lora", "zero2+lora", "zero1+lora+offload"]
-    costs = [step.estimates[0].cost.expected for step in ladder.steps]
-    assert costs == sorted(costs)
+    assert names(ladder)[:2] == ["zero1+lora", "zero2+lora"]
+    speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
+    assert all(one >= 0.99 * other for one, other in pairwise(speeds))
     for step in ladder.steps:
         assert all(strategy.micro_batch * strategy.gradient_accumulation * 8 == 32 for strategy in step.strategies)
 

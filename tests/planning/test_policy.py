@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
 from autofit.domain.request import Pins
 from autofit.domain.strategy import Method, Strategy
-from autofit.domain.trial import Choose, GiveUp, Trial
+from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning import fit
 from autofit.planning.policy import decide
+from autofit.planning.search import Search
 
 from . import simulated as sim
 
@@ -22,7 +24,9 @@ FULL = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL))
 LORA = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.LORA))
 
 
-def play(scene: sim.Setting, script: Mapping[str, Outcome], base_gb: float = 10, row_gb: float = 5) -> sim.Run:
+def play(
+    scene: sim.Setting, script: Mapping[str, Outcome], base_gb: float = 10, row_gb: float = 5, overhead: float = 0.1
+) -> sim.Run:
     """`script` by rung or by strategy; what it does not name is measured: a line of memory, nearly no overhead."""
     rungs = sim.ladder(scene)
 
@@ -31,11 +35,11 @@ def play(scene: sim.Setting, script: Mapping[str, Outcome], base_gb: float = 10,
         if scripted is not None:
             return scripted
         rows = strategy.micro_batch
-        cost = rungs.estimate(strategy).cost.expected * (1 + 0.3 / rows)
         peak_bytes = round((base_gb + row_gb * rows) * sim.GB)
         if peak_bytes > scene.device_memory_bytes:
             return sim.out_of_memory()
-        return sim.measured(10_000 / cost, peak_bytes, micro_batch=rows)
+        speed = rungs.estimate(strategy).speed.tokens_per_s / (1 + overhead / rows)
+        return sim.measured(speed, peak_bytes, micro_batch=rows)
 
     return sim.search(scene, rungs, probe)
 
@@ -49,28 +53,56 @@ def chosen(run: sim.Run) -> Choose:
     return run.end
 
 
-def test_two_points_and_one_confirmation_find_the_micro_batch() -> None:
-    run = play(LORA, {}, row_gb=3)
-    assert probed(run)[:3] == ["zero1+lora mb1", "zero1+lora mb2", "zero1+lora mb8"]
-    assert str(chosen(run).choice.strategy) == "zero1+lora mb8"
+def test_the_first_probe_of_a_traced_model_is_the_fastest_that_should_fit() -> None:
+    scene = sim.traced(LORA)
+    rungs = sim.ladder(scene)
+    first = decide(rungs, (), scene)
+    assert isinstance(first, Probe)
+    roomy = [s for step in rungs.steps for s in step.strategies if leaves_room(rungs, s)]
+    fastest = max(rungs.estimate(strategy).speed.tokens_per_s for strategy in roomy)
+    assert rungs.estimate(first.strategy).speed.tokens_per_s >= fastest
 
 
-def test_a_confirmation_that_fails_steps_down_between() -> None:
-    run = play(LORA, {"zero1+lora mb16": sim.out_of_memory()}, row_gb=1)
-    assert probed(run)[:4] == ["zero1+lora mb1", "zero1+lora mb2", "zero1+lora mb16", "zero1+lora mb4"]
+def leaves_room(rungs: Ladder, strategy: Strategy) -> bool:
+    return rungs.estimate(strategy).memory.high_bytes < 0.8 * rungs.device_memory_bytes
 
 
-def test_a_jump_that_gains_nothing_is_not_taken() -> None:
-    flat = {f"zero1+lora mb{rows}": sim.measured(20_000, (10 + rows) * sim.GB) for rows in (1, 2)}
-    assert "zero1+lora mb16" not in probed(play(LORA, flat, row_gb=1))
+@pytest.mark.parametrize("row_gb", [0.5, 1, 2, 3, 5, 9])
+def test_the_largest_micro_batch_that_fits_and_pays_is_found(row_gb: float) -> None:
+    run = play(LORA, {}, row_gb=row_gb, overhead=0.5)
+    fitting = [rows for rows in (1, 2, 4, 8, 16) if 10 + row_gb * rows <= 40 * (1 - fit.HEADROOM)]
+    assert chosen(run).choice.strategy.micro_batch == fitting[-1]
+
+
+def test_two_measured_micro_batches_make_the_third_known() -> None:
+    """Memory is a line over the rows: the largest that fits is asked for at once, and no larger one."""
+    rungs, trials = sim.ladder(LORA), []
+    step = next(step for step in rungs.steps if str(step.rung) == "zero1+lora")
+    for strategy in step.strategies[:2]:
+        outcome = sim.measured(1000, round((10 + 3 * strategy.micro_batch) * sim.GB))
+        trials.append(Trial(strategy, rungs.estimate(strategy), outcome))
+    search = Search.of(rungs, trials, LORA)
+    for strategy, rows in zip(step.strategies[2:4], (4, 8), strict=True):
+        assert search.memory(strategy).mean == pytest.approx((10 + 3 * rows) * sim.GB, rel=0.1)
+
+
+def test_a_jump_that_fails_steps_down() -> None:
+    run = play(LORA, {f"{rung} mb16": sim.out_of_memory() for rung in rungs_of(LORA)}, row_gb=1, overhead=0.5)
+    assert chosen(run).choice.strategy.micro_batch == 8
+
+
+def rungs_of(scene: sim.Setting) -> list[str]:
+    return [str(step.rung) for step in sim.ladder(scene).steps]
 
 
 def test_the_fastest_measured_wins_not_the_largest() -> None:
     slower = {
-        "zero1+lora mb1": sim.measured(20_000, 11 * sim.GB),
-        "zero1+lora mb2": sim.measured(15_000, 12 * sim.GB),
+        f"{rung} mb{rows}": sim.measured(20_000 / rows, 11 * sim.GB)
+        for rung in rungs_of(LORA)
+        for rows in (2, 4, 8, 16)
     }
-    assert str(chosen(play(LORA, slower)).choice.strategy) == "zero1+lora mb1"
+    quick = {f"{rung} mb1": sim.measured(20_000, 11 * sim.GB) for rung in rungs_of(LORA)}
+    assert chosen(play(LORA, slower | quick)).choice.strategy.micro_batch == 1
 
 
 def test_a_pinned_micro_batch_is_the_only_one() -> None:
@@ -114,10 +146,10 @@ def test_what_needs_no_less_than_a_failed_rung_is_not_probed() -> None:
 
 
 def test_adapters_that_do_not_fit_leave_no_room_for_all_parameters() -> None:
-    lora = {str(step.rung): sim.out_of_memory() for step in sim.ladder(TWO).steps if step.rung.method is Method.LORA}
-    run = play(TWO, lora)
-    assert isinstance(run.end, GiveUp)
-    assert all(trial.strategy.rung.method is Method.LORA for trial in run.trials)
+    rungs = sim.ladder(TWO)
+    lora = [step for step in rungs.steps if step.rung.method is Method.LORA]
+    trials = [Trial(step.strategies[0], step.estimates[0], sim.out_of_memory()) for step in lora]
+    assert isinstance(decide(rungs, trials, TWO), GiveUp)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -140,23 +172,25 @@ def test_out_of_memory_of_any_rung_alone_leads_on(index: int) -> None:
     ids=["timed-out", "unsupported", "crashed"],
 )
 def test_a_broken_rung_is_left_and_says_nothing_of_the_others(outcome: Outcome) -> None:
-    run = play(LORA, {"zero1+lora": outcome})
-    assert probed(run).count("zero1+lora mb1") == 1
-    assert str(chosen(run).choice.strategy.rung) == "zero2+lora"
+    first = play(LORA, {}).trials[0].strategy
+    run = play(LORA, {str(first.rung): outcome})
+    assert probed(run).count(str(first)) == 1
+    assert chosen(run).choice.strategy.rung != first.rung
 
 
 def test_a_crash_at_the_start_is_tried_once_more() -> None:
-    run = play(LORA, {"zero1+lora": Crashed(0, Phase.START, "port taken")})
-    assert probed(run).count("zero1+lora mb1") == 2
+    first = play(LORA, {}).trials[0].strategy
+    run = play(LORA, {str(first.rung): Crashed(0, Phase.START, "port taken")})
+    assert probed(run)[:2] == [str(first)] * 2
+    assert first.rung not in {trial.strategy.rung for trial in run.trials[2:]}
 
 
-def test_a_rung_that_recovers_from_its_start_goes_on() -> None:
-    scene, rungs = LORA, sim.ladder(LORA)
-    first = rungs.steps[0].strategies[0]
+def test_a_rung_that_recovers_from_its_start_can_be_chosen() -> None:
+    rungs, first = sim.ladder(LORA), play(LORA, {}).trials[0].strategy
     crash = Trial(first, rungs.estimate(first), Crashed(0, Phase.START, "port taken"))
-    again = Trial(first, rungs.estimate(first), sim.measured(9000, 11 * sim.GB))
-    action = decide(rungs, [crash, again], scene)
-    assert str(getattr(action, "strategy", None)) == "zero1+lora mb2"
+    again = Trial(first, rungs.estimate(first), sim.measured(10**9, 11 * sim.GB))
+    run = sim.search(LORA, rungs, lambda _: sim.out_of_memory(), before=(crash, again))
+    assert chosen(run).choice.strategy == first
 
 
 def test_when_everything_crashes_it_gives_up_early_and_quotes_the_crash() -> None:
@@ -175,7 +209,7 @@ def test_a_measurement_without_headroom_does_not_fit() -> None:
 
 
 def test_thrashing_does_not_fit() -> None:
-    thrash = {"zero1+lora mb1": sim.measured(99_000, 39 * sim.GB, alloc_retries=2)}
+    thrash = {f"zero1+lora mb{rows}": sim.measured(10**9, 30 * sim.GB, alloc_retries=2) for rows in (1, 2, 4, 8, 16)}
     assert str(chosen(play(LORA, thrash)).choice.strategy.rung) != "zero1+lora"
 
 

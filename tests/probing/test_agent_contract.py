@@ -47,6 +47,19 @@ class Bench:
         scratch, log = str(self.folder / "scratch"), str(self.folder / "probe.log")
         return ProbeSpec(job, shapes, shapes, scratch, log, beat_timeout_s, has_save=True, measure_s=0.1)
 
+    def rehearsal(
+        self, name: str, stage: int, *, memory_limit_bytes: int | None = None, beat_timeout_s: float = 60.0
+    ) -> ProbeSpec:
+        """Of rank 0 of 8."""
+        request = replace(REQUEST, global_batch=8)
+        strategy = replace(STRATEGY, rung=replace(STRATEGY.rung, zero_stage=stage))
+        config = json.dumps(deepspeed_config(strategy, request, read_model_files(str(MODEL)).shape, DeviceKind.CPU))
+        job = Job(
+            request, strategy, config, DeviceKind.CPU, 8, memory_limit_bytes=memory_limit_bytes, is_rehearsal=True
+        )
+        whole = self.spec(beat_timeout_s=beat_timeout_s)
+        return replace(whole, job=job, scratch_path=str(self.folder / name), log_path=str(self.folder / f"{name}.log"))
+
     def probe(self, spec: ProbeSpec, on_beat: Callable[[Phase], None] = lambda phase: None) -> Outcome:
         """Whatever comes out, nothing of the probe's own is left."""
         outcome = self.agent.probe(spec, on_beat)
@@ -125,6 +138,24 @@ def test_failures_are_values_and_a_probe_after_them_is_measured(bench: Bench) ->
     assert out.place is Place.DEVICE
     assert "allocate memory" in out.message
     assert isinstance(bench.probe(bench.spec()), Measured)
+
+
+def test_rehearsals_side_by_side_end_each_by_itself(bench: Bench) -> None:
+    """One runs out of memory and one misses its deadline, while the third is measured."""
+    alone = bench.agent.rehearse([bench.rehearsal("alone", 3)], lambda strategy, phase: None)[0]
+    assert isinstance(alone, Measured), alone
+    limit_bytes = (alone.base_bytes + alone.peak_device_bytes) // 2
+    specs = [
+        bench.rehearsal("small", 1, memory_limit_bytes=limit_bytes),
+        bench.rehearsal("late", 2, beat_timeout_s=0.001),
+        bench.rehearsal("fits", 3),
+    ]
+    seen: set[tuple[int, Phase]] = set()
+    outcomes = bench.agent.rehearse(specs, lambda strategy, phase: seen.add((strategy.rung.zero_stage, phase)))
+    assert [type(outcome) for outcome in outcomes] == [OutOfMemory, TimedOut, Measured], outcomes
+    assert (3, Phase.BACKWARD) in seen
+    assert not any(Path(spec.scratch_path).exists() for spec in specs)
+    assert Path(specs[-1].log_path).is_file()
 
 
 def test_a_limit_below_what_a_rank_always_holds_is_out_of_memory(bench: Bench) -> None:

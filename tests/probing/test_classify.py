@@ -59,6 +59,23 @@ def test_a_step_is_put_together_from_its_kinds_of_micro_batch(
     assert result.step_s == pytest.approx(step_s)
 
 
+def test_what_tensors_held_is_the_worst_ranks_and_unknown_where_nobody_counted() -> None:
+    counted = outcome(end(0, measured(peak_allocated_bytes=70)), end(1, measured(peak_allocated_bytes=80)))
+    assert isinstance(counted, Measured)
+    assert counted.peak_allocated_bytes == 80
+    uncounted = outcome(end(0, measured()), end(1, measured()))
+    assert isinstance(uncounted, Measured)
+    assert uncounted.peak_allocated_bytes is None
+
+
+def test_of_a_rehearsal_the_ranks_that_are_played_count_as_equally_fast() -> None:
+    ended = GroupEnded(1, (end(0, measured(middle_s=1.0)),), 0.1, 5.0)
+    result = classify(ended, STRATEGY, rank_count=64, oom_kills=0, log_path="x.log")
+    assert isinstance(result, Measured)
+    assert result.tokens_per_s == pytest.approx(50 * 64 * 4 / result.step_s)
+    assert (result.peak_device_bytes, result.peak_host_bytes) == (100, 10)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("phase", list(Phase))
 def test_out_of_memory_on_any_rank_in_any_phase(rank: int, phase: Phase) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from autofit.domain.hardware import DeviceKind
@@ -11,8 +13,10 @@ from autofit.probing.protocol import (
     ProbeSpec,
     Refused,
     RunProbe,
+    RunProbes,
     read_command,
     read_message,
+    read_probe,
     read_report,
     to_line,
 )
@@ -23,7 +27,9 @@ JOB = Job(Request("m", 64), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
 
 def test_a_command_is_one_line_and_comes_back_whole() -> None:
     shapes = (BatchShape(64, 60.5), BatchShape(32, 32.0))
-    command = RunProbe(7, ProbeSpec(JOB, shapes[:1], shapes, "s", "l\n", 1.5, True))
+    probe = RunProbe(7, ProbeSpec(JOB, shapes[:1], shapes, "s", "l\n", 1.5, True))
+    assert read_probe(to_line(probe)) == probe
+    command = RunProbes((probe, replace(probe, number=8)))
     line = to_line(command)
     assert line.count(b"\n") == 1
     assert read_command(line) == command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain import event as ev
-from autofit.domain.estimate import CostEstimate, Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
+from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.model import ModelShape
@@ -33,9 +33,10 @@ def strategy(text: str, micro_batch: int) -> Strategy:
 
 def estimate(peak_gb: float, cost: float = 1.0) -> Estimate:
     peak_bytes = int(peak_gb * GB)
-    memory = MemoryEstimate(peak_bytes, 0, 0, 0, 0, 0, int(peak_bytes * 0.9), int(peak_bytes * 1.1), HostEstimate(10 * GB))
+    low_bytes, high_bytes = int(peak_bytes * 0.9), int(peak_bytes * 1.1)
+    memory = MemoryEstimate(peak_bytes, 0, 0, 0, 0, 0, low_bytes, high_bytes, HostEstimate(10 * GB))
     speed = SpeedEstimate(65_536.0, 2.0 * cost, 0.0, 0.0, 0.0, is_absolute=False)
-    return Estimate(memory, CostEstimate(cost, cost * 0.9, cost * 1.2), speed)
+    return Estimate(memory, speed)
 
 
 def step(text: str, peaks_gb: dict[int, float], cost: float = 1.0) -> Step:

@@ -32,10 +32,11 @@ from autofit.probing.protocol import (
     Refused,
     RunProbe,
     Survey,
+    read_probe,
     to_line,
 )
 from autofit.worker import group
-from autofit.worker.group import Group, survey_in_child
+from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 
 STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
@@ -67,14 +68,15 @@ CONTEXT = SimpleNamespace(Pipe=FORK.Pipe, Process=Forked)
 class FakeRank:
     """What a rank of these tests can do."""
 
-    def __init__(self, index: int, report_path: Path, beats: Connection) -> None:
+    def __init__(self, index: int, report_path: Path, beats: Connection, number: int = NUMBER) -> None:
         self.index = index
+        self.number = number
         self._report_path = report_path
         self._beats = beats
 
     def beat(self, *phases: Phase) -> None:
         for phase in phases:
-            self._beats.send_bytes(to_line(Beat(NUMBER, self.index, phase, 0)))
+            self._beats.send_bytes(to_line(Beat(self.number, self.index, phase, 0)))
 
     def end(self, report: RankReport | None, exit_code: int) -> None:
         if report is not None:
@@ -121,10 +123,33 @@ class Bench:
             os._exit(0)
 
         self._patch.setattr(group, "_rank_main", rank_main)
-        job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, len(lives))
+        run_together([self._group(NUMBER, len(lives), beat_timeout_s)], self.commands)
+        ended = self.said.pop()
+        assert isinstance(ended, GroupEnded)
+        return ended
+
+    def rehearse(self, *lives: Life, beat_timeouts_s: tuple[float, ...]) -> dict[int, GroupEnded]:
+        """Groups of one rank each, side by side; how each ended by its place among `lives`, the first to end first."""
+
+        def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
+            os.setsid()
+            os.close(self.writing)
+            place = read_probe(line).number
+            lives[place](FakeRank(rank, Path(report_path), beats, place))
+            os._exit(0)
+
+        self._patch.setattr(group, "_rank_main", rank_main)
+        groups = [self._group(place, 64, timeout_s, True) for place, timeout_s in enumerate(beat_timeouts_s)]
+        run_together(groups, self.commands)
+        return {message.number: message for message in self.said if isinstance(message, GroupEnded)}
+
+    def _group(self, number: int, rank_count: int, beat_timeout_s: float, is_rehearsal: bool = False) -> Group:
+        job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
         shapes = (BatchShape(64, 64.0),)
-        spec = ProbeSpec(job, shapes, shapes, str(self.folder), str(self.folder / "log"), beat_timeout_s, False)
-        return Group(CONTEXT, RunProbe(NUMBER, spec), self._hear, self.commands).run()  # type: ignore[arg-type]
+        scratch = self.folder / str(number)
+        scratch.mkdir()
+        spec = ProbeSpec(job, shapes, shapes, str(scratch), str(self.folder / "log"), beat_timeout_s, False)
+        return Group(CONTEXT, RunProbe(number, spec), self._hear)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -186,13 +211,15 @@ def test_the_last_phase_of_a_rank_that_dies_is_known(bench: Bench) -> None:
 
 
 def test_the_first_failure_ends_the_others_at_once_with_all_that_they_started(bench: Bench) -> None:
+    helper = bench.folder / str(NUMBER) / "helper0"
+
     def waits_for_ever(rank: FakeRank) -> None:
         rank.start_helper()
         hangs(rank)
 
     def fails(rank: FakeRank) -> None:
         rank.beat(Phase.START)
-        while not (bench.folder / "helper0").exists():
+        while not helper.exists():
             time.sleep(0.01)
         rank.end(FAILED, 1)
 
@@ -202,8 +229,7 @@ def test_the_first_failure_ends_the_others_at_once_with_all_that_they_started(be
         (1, False, FAILED),
     ]
     assert ended.ends[0].last_phase in (Phase.START, Phase.FORWARD)
-    helper = int((bench.folder / "helper0").read_text())
-    _until(lambda: not _is_alive(helper))
+    _until(lambda: not _is_alive(int(helper.read_text())))
 
 
 def test_a_rank_that_something_else_killed_is_told_from_those_that_we_kill(bench: Bench) -> None:
@@ -276,6 +302,51 @@ def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
     with pytest.raises(Interrupted):
         bench.run(is_seen_and_hangs)
     assert not _is_alive(int(pids.read_text()))
+
+
+def test_rehearsals_end_each_by_itself(bench: Bench) -> None:
+    """One fails at once, one falls silent, and the third goes on past both."""
+
+    def has_ended(number: int) -> bool:
+        return (bench.folder / f"ended{number}").exists()
+
+    def hear(message: Message) -> None:
+        if isinstance(message, GroupEnded):
+            (bench.folder / f"ended{message.number}").touch()
+
+    def outlives(rank: FakeRank) -> None:
+        _until(lambda: has_ended(0) and has_ended(1))
+        rank.beat(Phase.BUILD)
+        rank.end(REPORT, 0)
+
+    bench.on_message = hear
+    ended = bench.rehearse(lambda rank: rank.end(FAILED, 1), hangs, outlives, beat_timeouts_s=(60.0, 0.5, 60.0))
+    assert set(ended) == {0, 1, 2}
+    assert [one.ends[0].report for _, one in sorted(ended.items())] == [FAILED, None, REPORT]
+    assert [one.ends[0].was_killed for _, one in sorted(ended.items())] == [False, True, False]
+    assert [one.silent_rank for _, one in sorted(ended.items())] == [None, 0, None]
+    assert list(ended)[-1] == 2
+    assert Beat(2, 0, Phase.BUILD, 0) in bench.said
+
+
+def test_all_rehearsals_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
+    pids: list[int] = []
+
+    def is_seen_and_hangs(rank: FakeRank) -> None:
+        (bench.folder / f"pid{rank.number}").write_text(str(os.getpid()))
+        hangs(rank)
+
+    def hear(message: Message) -> None:
+        assert isinstance(message, Beat)
+        pids.append(int((bench.folder / f"pid{message.number}").read_text()))
+        if len(pids) == 2:
+            bench.leave()
+
+    bench.on_message = hear
+    with pytest.raises(Interrupted):
+        bench.rehearse(is_seen_and_hangs, is_seen_and_hangs, beat_timeouts_s=(60.0, 60.0))
+    assert len(pids) == 2
+    assert not any(_is_alive(pid) for pid in pids)
 
 
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:

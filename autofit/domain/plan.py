@@ -1,0 +1,73 @@
+"""What is predicted of a request on a machine before anything is tried there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .estimate import Estimate
+from .hardware import Hardware
+from .model import ModelShape
+from .outcome import Measured
+from .request import Request
+from .strategy import Strategy
+
+
+class Verdict(str, Enum):
+    FITS = "fits"  # even if the estimate errs
+    PROBE = "probe"  # only a probe can tell
+    TOO_LARGE = "too_large"  # even if the estimate errs
+    UNSUPPORTED = "unsupported"  # the device, or what is installed, lacks the kernel or the dtype
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What rank 0 alone showed on the device here, and what a job of all ranks was estimated to add to it."""
+
+    measured: Measured
+    communicator_bytes: int
+    communication_s: float | None  # a step; None where times of the device here say nothing of the planned one
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One rung at its best micro-batch; `reason` is one short sentence with units.
+
+    `is_expected` tells whether its expected peak, error aside, leaves a whole training the room that it needs. Once it
+    is `rehearsed`, its estimate holds what was measured.
+    """
+
+    strategy: Strategy
+    estimate: Estimate | None
+    verdict: Verdict
+    reason: str
+    is_expected: bool = False
+    rehearsed: Rehearsed | None = None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a plan's candidates were rehearsed on; `notes` say, a sentence each, what was not and what stood in."""
+
+    device: str
+    count: int  # candidates that were measured or ran out of memory
+    is_same_kind: bool  # a GPU for a GPU, a CPU for a CPU: otherwise other kernels ran
+    is_timed: bool  # times hold on the machine that is planned for
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`would_fit` is the smallest change of each kind after which something fits.
+
+    Where something fits already, it is what lets all parameters be trained, empty when they can be.
+    """
+
+    model: ModelShape
+    hardware: Hardware
+    request: Request
+    choice: Candidate | None
+    candidates: tuple[Candidate, ...]  # best first
+    would_fit: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    rehearsal: Rehearsal | None = None

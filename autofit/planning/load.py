@@ -1,0 +1,26 @@
+"""What the tensors on one rank's device take at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autofit.domain.outcome import Phase
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bytes by what holds them; `total_bytes` leaves out the runtime."""
+
+    phase: Phase
+    parameters_bytes: int
+    gradients_bytes: int = 0
+    optimizer_bytes: int = 0
+    activations_bytes: int = 0
+    buffers_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return (
+            self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes
+            + self.activations_bytes + self.buffers_bytes
+        )  # fmt: skip

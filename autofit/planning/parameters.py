@@ -1,0 +1,120 @@
+"""The parameters of a rung's model, tensor by tensor: traced, or guessed from the shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Lora
+from autofit.domain.strategy import Method, Rung
+from autofit.domain.trace import ParameterGroup
+
+from .setting import Setting
+
+_TENSORS_PER_LAYER = 7
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor."""
+
+    groups: tuple[ParameterGroup, ...]
+
+    @cached_property
+    def whole_count(self) -> int:
+        return sum(group.element_count * group.tensor_count for group in self.groups)
+
+    @cached_property
+    def trained_count(self) -> int:
+        return sum(group.element_count * group.tensor_count for group in self._trained)
+
+    @cached_property
+    def largest_trained_count(self) -> int:
+        return max((group.element_count for group in self._trained), default=0)
+
+    @cached_property
+    def embedding_count(self) -> int:
+        """The largest tensor, when there are two of them: the input's alone, the output has its own."""
+        largest = max(self.groups, key=lambda group: (group.element_count, group.tensor_count))
+        alike = sum(group.tensor_count for group in self.groups if group.element_count == largest.element_count)
+        return largest.element_count if alike > 1 else 0
+
+    def largest_within(self, count: int) -> int:
+        """Elements of the largest trained tensor among those that fit into `count` elements; `count` if none does."""
+        fitting = [group.element_count for group in self._trained if group.element_count <= count]
+        return max(fitting, default=count)
+
+    def divided_count(self, ranks: int, *, is_trained: bool) -> int:
+        """Elements that ZeRO-3 gives each rank: every tensor is padded to a multiple of the ranks."""
+        return sum(
+            -(-group.element_count // ranks) * group.tensor_count
+            for group in self.groups
+            if group.is_trained is is_trained
+        )
+
+    def count_up_to(self, element_count: int) -> int:
+        """Elements of all tensors of at most `element_count` elements."""
+        return sum(
+            group.element_count * group.tensor_count for group in self.groups if group.element_count <= element_count
+        )
+
+    def larger_share(self, element_count: int) -> float:
+        """Of the trained elements, those in tensors of more than `element_count` elements."""
+        larger = sum(g.element_count * g.tensor_count for g in self._trained if g.element_count > element_count)
+        return larger / max(1, self.trained_count)
+
+    @cached_property
+    def _trained(self) -> tuple[ParameterGroup, ...]:
+        return tuple(group for group in self.groups if group.is_trained)
+
+
+def parameters(rung: Rung, setting: Setting) -> Parameters:
+    lora = setting.request.lora if rung.method is Method.LORA else None
+    traced = setting.traced_parameters.get(lora)
+    return _known(traced) if traced else _known(_guessed(setting.shape, lora))
+
+
+_known = lru_cache(maxsize=64)(Parameters)  # an estimate asks for the same ones at every moment
+
+
+def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
+    """Parameters of the adapters: r (inputs + outputs) for each target of each layer (Hu et al., LoRA, 2021, 4.1).
+
+    Exact for Llama-like layers. Other targets are counted as hidden × hidden: right in order of magnitude only.
+    """
+    targets = _linear_shapes(shape)
+    names = tuple(targets) if lora.target_modules == ("all-linear",) else lora.target_modules
+    square = (shape.hidden_size, shape.hidden_size)
+    sides = sum(sum(targets.get(name.rsplit(".", 1)[-1], square)) for name in names)
+    return shape.layer_count * lora.r * sides
+
+
+@lru_cache(maxsize=64)
+def _guessed(shape: ModelShape, lora: Lora | None) -> tuple[ParameterGroup, ...]:
+    """The counts are right, the tensors are those of a Llama: two embeddings and seven alike in each layer."""
+    is_trained = lora is None
+    embedding_count = shape.vocabulary_size * shape.hidden_size
+    tables = 2 if 2 * embedding_count < shape.parameter_count else 0
+    tensor_count = _TENSORS_PER_LAYER * shape.layer_count
+    each, rest = divmod(shape.parameter_count - tables * embedding_count, tensor_count)
+    groups = [
+        ParameterGroup(embedding_count, tables, is_trained, 2),
+        ParameterGroup(each, tensor_count, is_trained, 2),
+        ParameterGroup(rest, 1, is_trained, 2),
+    ]
+    if lora is not None:
+        pairs = 2 * len(lora.target_modules) * shape.layer_count
+        each, rest = divmod(lora_parameter_count(shape, lora), pairs)
+        groups += [ParameterGroup(each, pairs, True, 2), ParameterGroup(rest, 1, True, 2)]
+    return tuple(group for group in groups if group.element_count * group.tensor_count > 0)
+
+
+def _linear_shapes(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of a Llama layer's linear modules, grouped-query attention included."""
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    queries, keys = shape.head_count * shape.head_size, shape.key_value_head_count * shape.head_size
+    return {
+        "q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys), "o_proj": (queries, hidden),
+        "gate_proj": (hidden, wide), "up_proj": (hidden, wide), "down_proj": (wide, hidden),
+    }  # fmt: skip

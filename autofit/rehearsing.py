@@ -1,0 +1,159 @@
+"""A plan rehearsed: rank 0 of its best candidates, on the devices of the machine here."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
+from pathlib import Path
+
+from autofit.domain.hardware import Hardware
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported
+from autofit.domain.plan import Candidate, Plan
+from autofit.domain.strategy import Attention, Dtype, Strategy
+from autofit.domain.trial import Trial
+from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.workload import DataProfile
+from autofit.foresight import REAL_MEANS, Means, Memory, Tell, best_first, has_flash_here
+from autofit.hardware.cgroup import oom_kill_count
+from autofit.planning.capability import supported_attention
+from autofit.planning.rehearsal import how_many
+from autofit.planning.replan import is_telling, replan, rivals
+from autofit.planning.setting import Setting
+from autofit.planning.stage import Lack, Stage
+from autofit.probing.agent import Agent
+from autofit.report.run_folder import RunFolder
+from autofit.scene import Scene
+from autofit.spec import Specs
+from autofit.store.machine_kind import DeviceKey
+from autofit.store.versions import versions
+
+StartAgent = Callable[..., AbstractContextManager[Agent]]
+
+
+def rehearse(
+    plans: Sequence[Plan],
+    *,
+    tell: Tell,
+    beat_timeout_s: float = 600.0,
+    means: Means = REAL_MEANS,
+    start_agent: StartAgent = Agent,
+) -> tuple[Plan, ...]:
+    """Each plan with its best candidates measured here, the best plan first; `tell` hears how each one ended.
+
+    Nothing is left running, however it ends.
+    """
+    here = _look(means)
+    with ExitStack() as open_here, means.open_memory() as memory:
+        folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
+
+        @cache
+        def agent() -> Agent:  # takes seconds to start, and where nothing can be built here it is not needed
+            log_path = folder / "agent.log"
+            return open_here.enter_context(
+                start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count)
+            )
+
+        has_flash = Attention.FLASH_2 in supported_attention(here, Dtype.BF16, has_flash_here())
+        stages = [Stage(_setting(plan, memory), here, has_flash) for plan in plans]
+        rehearsings = [
+            _Rehearsing(plan, stage, RunFolder(folder / str(number)), agent, tell, beat_timeout_s)
+            for number, (plan, stage) in enumerate(zip(plans, stages, strict=True))
+        ]
+        return best_first(rehearsing.run() for rehearsing in rehearsings)
+
+
+def full_rows(tokens: int) -> DataProfile:
+    """As a plan takes the data to be: all rows `tokens` long but for a few, so that there is a mask."""
+    return DataProfile("full rows", "text", 2, 0, tokens, tuple(sorted({max(1, tokens - 1), tokens})))
+
+
+class _Rehearsing:
+    """Of one plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: Stage,
+        folder: RunFolder,
+        agent: Callable[[], Agent],
+        tell: Tell,
+        beat_timeout_s: float,
+    ) -> None:
+        self._plan, self._stage, self._agent, self._tell = plan, stage, agent, tell
+        self._trials: list[Trial] = []
+        scene = Scene(plan.request, plan.hardware, plan.model)
+        profile = full_rows(plan.request.sequence_length)
+        folder.create()
+        self._specs = Specs(scene, profile, folder, folder.root / "scratch", beat_timeout_s, here=stage.limited)
+
+    def run(self) -> Plan:
+        wanted = rivals(self._plan)
+        lacking = {one.strategy: lack for one in wanted if (lack := self._lacks(one)) is not None}
+        outcomes: dict[Strategy, Outcome] = {}
+        for some in self._rounds([one for one in wanted if one.strategy not in lacking]):
+            outcomes |= self._round(some)
+        return replan(self._plan, outcomes, self._stage, tuple(self._notes(lacking, outcomes)))
+
+    def _lacks(self, one: Candidate) -> Lack | None:
+        assert one.estimate is not None
+        return self._stage.lacks(one.estimate)
+
+    def _rounds(self, able: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
+        """As many side by side as there are devices here and memory around them."""
+        estimates = [one.estimate for one in able if one.estimate is not None]
+        size = how_many(estimates, self._stage.setting, self._stage.limited)
+        return (able[start : start + size] for start in range(0, len(able), size))
+
+    def _round(self, some: Sequence[Candidate]) -> dict[Strategy, Outcome]:
+        strategies = [one.strategy for one in some]
+        specs = self._specs.rehearsals([self._stage.playable(one) for one in strategies], self._trials)
+        outcomes = self._agent().rehearse(specs, lambda strategy, phase: None)
+        for one, spec, outcome in zip(some, specs, outcomes, strict=True):
+            assert one.estimate is not None
+            self._trials.append(Trial(spec.job.strategy, one.estimate, outcome, is_rehearsal=True))
+            rank = f"rank 0 of {spec.job.rank_count}, {one.strategy}"
+            self._tell(f"{rank}: {_end_text(outcome)} (in {format_seconds(outcome.total_s)})")
+        return dict(zip(strategies, outcomes, strict=True))
+
+    def _notes(self, lacking: Mapping[Strategy, Lack], outcomes: Mapping[Strategy, Outcome]) -> Iterator[str]:
+        if any(self._stage.playable(strategy) != strategy for strategy in outcomes):
+            yield "torch's own attention kernel stood in for FlashAttention-2."
+        if lacking:
+            least = min(lacking.values(), key=lambda lack: lack.needs_bytes)
+            needs, has = format_bytes(least.needs_bytes), format_bytes(least.has_bytes)
+            why = f"{needs} or more of {least.place.value} memory may be needed, {has} are free here"
+            yield f"Not rehearsed, estimated as before: {', '.join(map(str, lacking))}; {why}."
+        for strategy, outcome in outcomes.items():
+            if not is_telling(outcome, self._stage):
+                yield f"{strategy} {_end_text(outcome)}; it is estimated as before."
+
+
+def _look(means: Means) -> Hardware:
+    return means.detect(
+        ranks=None,
+        memory_limit_bytes=None,
+        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        disk_path=Path(),
+    )
+
+
+def _setting(plan: Plan, memory: Memory) -> Setting:
+    """What the plan was made in, but for the traces: its estimates are there."""
+    constants = memory.get_constants(DeviceKey.of(plan.hardware.devices[0], versions()))
+    tokens = plan.request.sequence_length
+    return Setting(plan.request, plan.hardware, plan.model, tokens, is_padded=True, known_constants=constants)
+
+
+def _end_text(outcome: Outcome) -> str:
+    match outcome:
+        case Measured():
+            return f"took {format_bytes(outcome.peak_device_bytes)}"
+        case OutOfMemory():
+            return f"ran out of {outcome.place.value} memory in {outcome.phase.value}"
+        case TimedOut():
+            return f"was silent for {format_seconds(outcome.after_s)} in {outcome.phase.value}"
+        case Unsupported() | Crashed():
+            return f"did not run here ({outcome.why.rstrip('.')})"

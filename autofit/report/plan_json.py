@@ -1,0 +1,69 @@
+"""A plan as one JSON object, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autofit.domain.codec import encode
+from autofit.domain.estimate import MemoryEstimate, SpeedEstimate
+from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.strategy import Strategy
+
+_MEMORY = (
+    "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes", "runtime_bytes",
+    "peak_bytes", "low_bytes", "high_bytes", "host_bytes",
+)  # fmt: skip
+
+
+def plans_body(plans: Sequence[Plan]) -> dict[str, Any]:
+    """The best machine's plan; `plans`, best first, stand under "machines" too when there are several."""
+    body = _plan_body(plans[0])
+    return body if len(plans) == 1 else {**body, "machines": [_plan_body(plan) for plan in plans]}
+
+
+def _plan_body(plan: Plan) -> dict[str, Any]:
+    return {
+        "model": encode(plan.model),
+        "hardware": encode(plan.hardware),
+        "request": encode(plan.request),
+        "choice": None if plan.choice is None else _candidate_body(plan.choice),
+        "candidates": [_candidate_body(candidate) for candidate in plan.candidates],
+    }
+
+
+def _candidate_body(candidate: Candidate) -> dict[str, Any]:
+    estimate, is_supported = candidate.estimate, candidate.verdict is not Verdict.UNSUPPORTED
+    return {
+        "strategy": _strategy_body(candidate.strategy),
+        "memory": _memory_body(None if estimate is None else estimate.memory),
+        "speed": _speed_body(estimate.speed if estimate is not None and is_supported else None),
+        "verdict": candidate.verdict.value,
+        "reason": candidate.reason,
+    }
+
+
+def _strategy_body(strategy: Strategy) -> dict[str, Any]:
+    rung = strategy.rung
+    return {
+        "method": rung.method.value,
+        "zero_stage": rung.zero_stage,
+        "offload": rung.offload.value,
+        "gradient_checkpointing": rung.gradient_checkpointing,
+        "attention": rung.attention.value,
+        "optimizer": rung.optimizer.value,
+        "dtype": rung.dtype.value,
+        "micro_batch": strategy.micro_batch,
+        "gradient_accumulation": strategy.gradient_accumulation,
+    }
+
+
+def _memory_body(memory: MemoryEstimate | None) -> dict[str, int | None]:
+    return {name: None if memory is None else getattr(memory, name) for name in _MEMORY}
+
+
+def _speed_body(speed: SpeedEstimate | None) -> dict[str, float | None]:
+    """Relative speeds are no seconds: null."""
+    if speed is None or not speed.is_absolute:
+        return {"step_s": None, "tokens_per_s": None}
+    return {"step_s": speed.step_s, "tokens_per_s": speed.tokens_per_s}

@@ -1,0 +1,162 @@
+"""The table of a plan: a line for each rung that may fit, the others gathered by their reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import count
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.strategy import Attention, Method
+from autofit.domain.units import format_bytes
+
+from .line import WIDTH, Line, Style, clip, wrap
+from .plan_figures import Terms, hours_text, memory_text, speed_text
+from .skipped import Skipped
+from .table import memory_bar
+
+_GAP = "  "
+_MOST_ROWS = 6  # of each method
+_BAR_COLUMNS = (4, 21)  # fewest and most
+_FLASH = "+fa2"
+_WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
+_STYLES = {Verdict.FITS: Style.GOOD, Verdict.PROBE: Style.PLAIN}
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    micro_batch: str
+    memory_bytes: int
+    memory: str
+    is_measured: bool
+    speed: str
+    hours: str
+    verdict: str
+    style: Style
+
+
+def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
+    """At most `_MOST_ROWS` rungs of each method; what all of them share of their names stands in the heading."""
+    possible = [one for one in plan.candidates if one.verdict in _WORDS]
+    shown = _shown(possible)
+    rows = [_row(plan, terms, one) for one in shown]
+    columns = _widths(rows, width)
+    lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
+    lines += [_line(plan, row, columns) for row in rows]
+    lines += [_more(len(possible) - len(shown))] if len(shown) < len(possible) else []
+    return lines + [line for group in _gathered(plan) for line in _group_lines(*group, width)]
+
+
+def device_word(plan: Plan) -> str:
+    return "rank" if plan.hardware.kind is DeviceKind.CPU else "GPU"
+
+
+def _shown(possible: list[Candidate]) -> list[Candidate]:
+    ranks = {method: count() for method in Method}
+    return [one for one in possible if next(ranks[one.strategy.rung.method]) < _MOST_ROWS]
+
+
+def _row(plan: Plan, terms: Terms, one: Candidate) -> _Row:
+    assert one.estimate is not None
+    due = terms.bill(plan, one)
+    return _Row(
+        name=str(one.strategy.rung).removesuffix(_FLASH),
+        micro_batch=f"mb{one.strategy.micro_batch}",
+        memory_bytes=one.estimate.memory.peak_bytes,
+        memory=memory_text(one),
+        is_measured=one.rehearsed is not None,
+        speed=speed_text(plan, one),
+        hours="" if due is None else f"~{hours_text(due.hours)}",
+        verdict="the pick" if one == plan.choice else _WORDS[one.verdict],
+        style=Style.GOOD if one == plan.choice else _STYLES[one.verdict],
+    )
+
+
+@dataclass(frozen=True)
+class _Widths:
+    name: int
+    micro_batch: int
+    bar: int
+    memory: int
+    speed: int
+    hours: int
+
+
+def _widths(rows: list[_Row], width: int) -> _Widths:
+    micro_batch = max((len(row.micro_batch) for row in rows), default=0)
+    memory = max((len(row.memory) for row in rows), default=0)
+    speed = max([8, *(len(row.speed) for row in rows)])
+    hours = max((len(row.hours) for row in rows), default=0)
+    verdict = max((len(row.verdict) for row in rows), default=0)
+    gaps = (5 if hours else 4) * len(_GAP) + 1
+    room = width - micro_batch - memory - speed - hours - verdict - gaps
+    fewest, most = _BAR_COLUMNS
+    name = min(max([5, *(len(row.name) for row in rows)]), room - fewest)
+    return _Widths(name, micro_batch, min(max(room - name, fewest), most), memory, speed, hours)
+
+
+def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
+    room = columns.bar + len(_GAP) + columns.memory
+    size, word = format_bytes(plan.hardware.device_memory_bytes), device_word(plan)
+    texts = (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
+    memory = next((text for text in texts if len(text) <= room), "memory")
+    speed = "tokens/s" if _is_absolute(plan) else "speed"
+    is_flash = any(one.strategy.rung.attention is Attention.FLASH_2 for one in plan.candidates if one.verdict in _WORDS)
+    label = f"ladder{', each ' + _FLASH if is_flash else ''}".ljust(columns.name + 1 + columns.micro_batch)
+    parts = [label, memory.ljust(room), speed.rjust(columns.speed)]
+    return ((_GAP.join(parts + (["time".rjust(columns.hours)] if has_hours else [])), Style.LABEL),)
+
+
+def _is_absolute(plan: Plan) -> bool:
+    return all(one.estimate is None or one.estimate.speed.is_absolute for one in plan.candidates)
+
+
+def _line(plan: Plan, row: _Row, columns: _Widths) -> Line:
+    label = f"{clip(row.name, columns.name).ljust(columns.name)} {row.micro_batch.ljust(columns.micro_batch)}{_GAP}"
+    bar = memory_bar(row.memory_bytes, plan.hardware.device_memory_bytes, columns.bar, is_predicted=not row.is_measured)
+    figures = [row.memory.rjust(columns.memory), row.speed.rjust(columns.speed)]
+    figures += [row.hours.rjust(columns.hours)] if columns.hours else []
+    return (
+        (label, Style.PLAIN),
+        (bar, Style.BAR),
+        (_GAP + _GAP.join(figures) + _GAP, Style.PLAIN),
+        (row.verdict, row.style),
+    )
+
+
+def _more(count: int) -> Line:
+    return ((f"and {count} more that may fit and {'is' if count == 1 else 'are'} slower", Style.QUIET),)
+
+
+def _gathered(plan: Plan) -> list[tuple[Skipped, str]]:
+    """What is too large by the device or by the host, and what is not supported, with the word for it."""
+    groups: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for one in plan.candidates:
+        if one.verdict not in _WORDS:
+            groups[_kind(one)].append(one)
+    return [
+        (Skipped(tuple(one.strategy.rung for one in members), tuple(_brief(one) for one in members)), word)
+        for (_, word), members in groups.items()
+    ]
+
+
+def _kind(one: Candidate) -> tuple[str, str]:
+    if one.verdict is Verdict.UNSUPPORTED:
+        return one.reason, "unsupported"
+    return one.reason.split(" by ")[0], "too large"
+
+
+def _brief(one: Candidate) -> str:
+    """The reason without what differs from rung to rung in more than its amount."""
+    return one.reason.split(":")[0] if one.verdict is Verdict.TOO_LARGE else one.reason
+
+
+def _group_lines(group: Skipped, word: str, width: int) -> list[Line]:
+    columns = 24
+    label = clip(group.names(columns), columns).ljust(columns)
+    reason = group.reason if word in group.reason or word == "unsupported" else f"{word}: {group.reason}"
+    rows = wrap(reason, width - columns - len(_GAP))
+    first: Line = ((label + _GAP + rows[0], Style.QUIET),)
+    return [first, *(((" " * (columns + len(_GAP)) + row, Style.QUIET),) for row in rows[1:])]

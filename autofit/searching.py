@@ -1,0 +1,115 @@
+"""The search in one run folder: asks the policy, runs what it says, and writes every trial down before the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, Screen, TrialEnded
+from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
+from autofit.planning.exhaustive import exhaustive_choice, next_untried
+from autofit.planning.recall import decide_with_memory, is_contradicted
+from autofit.planning.setting import Setting
+from autofit.probing.agent import Agent
+from autofit.report.run_folder import RunFolder
+from autofit.spec import Specs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a search came to; `trials` are those of its run folder."""
+
+    action: Choose | GiveUp
+    trials: tuple[Trial, ...]
+    decided_s: float
+
+
+class Searching:
+    """One search. `remembered` are the trials of earlier runs, `keep` is told of each new one."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        ladder: Ladder,
+        folder: RunFolder,
+        screen: Screen,
+        agent: Agent,
+        specs: Specs,
+        *,
+        remembered: Sequence[Trial] = (),
+        keep: Callable[[Trial], None],
+    ) -> None:
+        self._setting = setting
+        self._ladder = ladder
+        self._folder = folder
+        self._screen = screen
+        self._agent = agent
+        self._specs = specs
+        self._remembered = remembered
+        self._keep = keep
+        self._trials: list[Trial] = []
+
+    def run(self, *, is_exhaustive: bool) -> Ended:
+        """To the end of the search, and through everything else that may fit when that is asked for."""
+        began_at_s = time.monotonic()
+        self._screen.show(LadderBuilt(self._ladder))
+        self._recall()
+        while not isinstance(action := self._decide(), (Choose, GiveUp)):
+            self._do(action)
+        if is_exhaustive and isinstance(action, Choose):
+            action = self._exhaust()
+        return Ended(action, tuple(self._trials), time.monotonic() - began_at_s)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether what was remembered is not true any more."""
+        return is_contradicted(self._remembered, self._trials, self._ladder.device_memory_bytes)
+
+    def _recall(self) -> None:
+        """The trials of a search that was interrupted in this folder: of today, although the store has them, too."""
+        for trial in self._folder.read_trials():
+            self._trials.append(trial)
+            self._screen.show(TrialEnded(trial, is_remembered=True))
+        own = {(trial.strategy, trial.outcome) for trial in self._trials}
+        self._remembered = tuple(trial for trial in self._remembered if (trial.strategy, trial.outcome) not in own)
+
+    def _decide(self) -> Action:
+        return decide_with_memory(self._ladder, self._remembered, self._trials, self._setting)
+
+    def _do(self, action: Probe | Rehearse) -> None:
+        if isinstance(action, Probe):
+            self._probe(action.strategy, action.why)
+        else:
+            self._rehearse(action)
+
+    def _probe(self, strategy: Strategy, why: str) -> None:
+        self._screen.show(ProbeStarted(strategy, why))
+        spec = self._specs.probe(strategy, self._trials)
+        self._end(strategy, self._agent.probe(spec, lambda phase: self._beat(strategy, phase)))
+
+    def _rehearse(self, action: Rehearse) -> None:
+        for strategy in action.strategies:
+            self._screen.show(ProbeStarted(strategy, action.why, is_rehearsal=True))
+        specs = self._specs.rehearsals(action.strategies, self._trials)
+        outcomes = self._agent.rehearse(specs, self._beat)
+        for strategy, outcome in zip(action.strategies, outcomes, strict=True):
+            self._end(strategy, outcome, is_rehearsal=True)
+
+    def _beat(self, strategy: Strategy, phase: Phase) -> None:
+        self._screen.show(ProbeBeat(strategy, phase))
+
+    def _end(self, strategy: Strategy, outcome: Outcome, *, is_rehearsal: bool = False) -> None:
+        trial = Trial(strategy, self._ladder.estimate(strategy), outcome, is_rehearsal)
+        self._trials.append(trial)
+        self._folder.append_trial(trial)
+        self._keep(trial)
+        self._screen.show(TrialEnded(trial))
+
+    def _exhaust(self) -> Choose:
+        while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
+            self._probe(strategy, "everything that may fit is probed")
+        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting))

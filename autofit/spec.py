@@ -1,0 +1,97 @@
+"""What the agent is told of each probe: a job with its batches, its files and its deadline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.outcome import Measured
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.domain.workload import BatchShape, DataProfile
+from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.report.run_folder import RunFolder
+from autofit.running.command import device_names
+from autofit.scene import Scene
+
+HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
+TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Of the probes of one search: `scratch` is a folder, `beat_timeout_s` is the silence that ends a probe.
+
+    `here` is the machine that rehearsals run on, and the limit that they run under, where the scene's is another one.
+    """
+
+    scene: Scene
+    profile: DataProfile
+    folder: RunFolder
+    scratch: Path
+    beat_timeout_s: float
+    here: Hardware | None = None
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ProbeSpec:
+        """With all ranks, after `trials`."""
+        return self._spec(strategy, self._job(strategy), trials, len(trials) + 1)
+
+    def rehearsals(self, strategies: Sequence[Strategy], trials: Sequence[Trial]) -> tuple[ProbeSpec, ...]:
+        """Of rank 0 of each, one a device."""
+        return tuple(
+            self._spec(strategy, self._rehearsed(strategy, number), trials, len(trials) + 1 + number)
+            for number, strategy in enumerate(strategies)
+        )
+
+    def _rehearsed(self, strategy: Strategy, number: int) -> Job:
+        job, here = self._job(strategy), self.here or self.scene.hardware
+        return replace(
+            job,
+            deepspeed_config=_playable(job.deepspeed_config, here.kind),
+            kind=here.kind,
+            devices=device_names(here)[number : number + 1],
+            memory_limit_bytes=here.memory_limit_bytes,
+            is_rehearsal=True,
+        )
+
+    def _job(self, strategy: Strategy) -> Job:
+        scene = self.scene
+        config = deepspeed_config(strategy, scene.request, scene.shape, scene.hardware.kind)
+        return Job(
+            request=scene.request,
+            strategy=strategy,
+            deepspeed_config=json.dumps(config),
+            kind=scene.hardware.kind,
+            rank_count=scene.hardware.rank_count,
+            devices=device_names(scene.hardware),
+            memory_limit_bytes=scene.request.memory_limit_bytes,
+        )
+
+    def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:
+        has_saved = any(isinstance(t.outcome, Measured) and t.strategy.rung == strategy.rung for t in trials)
+        return ProbeSpec(
+            job=job,
+            worst=(*self._narrower(), worst_shape(self.profile, strategy.micro_batch)),
+            typical=typical_shapes(self.profile, strategy.micro_batch, TYPICAL_SHAPES),
+            scratch_path=str(self.scratch / f"probe{number}"),
+            log_path=str(self.folder.probe_log(strategy, number)),
+            beat_timeout_s=self.beat_timeout_s,
+            has_save=not has_saved,
+        )
+
+    def _narrower(self) -> tuple[BatchShape, ...]:
+        """On a CPU every width costs memory for its kernels, so that the widest batch alone is not the worst case."""
+        if self.scene.hardware.kind is not DeviceKind.CPU:
+            return ()
+        return widths(self.profile, PAD_TO_MULTIPLE[DeviceKind.CPU])
+
+
+def _playable(config: str, kind: DeviceKind) -> str:
+    """`config` but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is no GPU;
+    it holds what torch's holds."""
+    return config if kind is DeviceKind.CUDA else json.dumps({**json.loads(config), HOST_OPTIMIZER: False})

@@ -1,0 +1,66 @@
+"""What a trial depends on, but for its strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from autofit.domain.hardware import Hardware
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Lora, Request
+from autofit.domain.workload import DataProfile
+
+from .machine_kind import MachineKind
+from .packing import digest
+from .versions import Versions
+
+
+@dataclass(frozen=True)
+class TrialKey:
+    """Two searches with the same `digest` would measure the same.
+
+    The model's name, the machine's words for itself and the memory that was free do not count: they are kept to be
+    told. Lengths are in tokens, the mean rounded to a whole one.
+    """
+
+    shape: ModelShape
+    sequence_length: int
+    global_batch: int
+    lora: Lora
+    extra_arguments: tuple[str, ...]
+    longest_tokens: int
+    mean_tokens: int
+    has_evaluation: bool
+    machine: MachineKind
+    versions: Versions
+    machine_summary: str
+    device_memory_bytes: int
+
+    @staticmethod
+    def of(
+        request: Request, shape: ModelShape, profile: DataProfile, hardware: Hardware, versions: Versions
+    ) -> TrialKey:
+        lengths = profile.sampled_lengths_tokens
+        return TrialKey(
+            shape=shape,
+            sequence_length=request.sequence_length,
+            global_batch=request.global_batch,
+            lora=request.lora,
+            extra_arguments=request.training.extra_arguments,
+            longest_tokens=profile.longest_tokens,
+            mean_tokens=round(sum(lengths) / len(lengths)),
+            has_evaluation=profile.eval_example_count > 0,
+            machine=MachineKind.of(hardware),
+            versions=versions,
+            machine_summary=hardware.summary,
+            device_memory_bytes=hardware.device_memory_bytes,
+        )
+
+    @property
+    def digest(self) -> str:
+        nameless = replace(self.shape, name="")
+        return digest(replace(self, shape=nameless, machine_summary="", device_memory_bytes=0))
+
+    @property
+    def request_summary(self) -> str:
+        """`2,048 tokens, batch 32`."""
+        return f"{self.sequence_length:,} tokens, batch {self.global_batch}"

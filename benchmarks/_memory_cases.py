@@ -1,0 +1,128 @@
+"""Tiny models of many architectures, and the strategies whose memory is predicted and measured on them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.request import Lora, Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.hardware.model_files import read_model_files
+from autofit.planning.setting import Setting
+
+TOKENIZER = Path(__file__).resolve().parents[1] / "examples" / "tiny-llama"
+LORA_R = 8
+GB = 10**9
+
+_LLAMA: dict[str, object] = {
+    "vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3,
+}  # fmt: skip
+_WHOLE_HEADS = {name: value for name, value in _LLAMA.items() if name != "num_key_value_heads"}
+_SMALL_GPT2: dict[str, object] = {
+    "vocab_size": 2048, "n_embd": 192, "n_layer": 4, "n_head": 6, "n_positions": 512, "bos_token_id": 1,
+    "eos_token_id": 2, "pad_token_id": 3,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Architecture:
+    model_type: str
+    values: dict[str, object]
+    targets: tuple[str, ...] = ("q_proj", "v_proj")  # of LoRA
+
+
+ARCHITECTURES = {
+    "Llama": Architecture("llama", _LLAMA),
+    "Mistral": Architecture("mistral", _LLAMA | {"sliding_window": None}),
+    "Qwen2": Architecture("qwen2", _LLAMA | {"tie_word_embeddings": True}),
+    "Qwen3": Architecture("qwen3", _LLAMA | {"head_dim": 32}),
+    "Gemma": Architecture("gemma", _LLAMA | {"head_dim": 32}),
+    "Phi": Architecture("phi", _LLAMA),
+    "GPT-NeoX": Architecture("gpt_neox", _WHOLE_HEADS, ("query_key_value",)),
+    "GPT-2": Architecture("gpt2", _SMALL_GPT2, ("c_attn",)),
+    "Falcon": Architecture("falcon", _WHOLE_HEADS, ("query_key_value",)),
+    "OPT": Architecture("opt", _WHOLE_HEADS | {"ffn_dim": 512, "word_embed_proj_dim": 192}),
+    "Mixtral": Architecture("mixtral", _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    architecture: str
+    rank_count: int
+    zero_stage: int
+    method: Method = Method.FULL
+    gradient_checkpointing: bool = False
+    attention: Attention = Attention.SDPA
+    micro_batch: int = 1
+    gradient_accumulation: int = 1
+    tokens: int = 128
+    dtype: Dtype = Dtype.BF16
+    is_padded: bool = False
+
+    def __str__(self) -> str:
+        rung = str(self.strategy)
+        rows = " padded" if self.is_padded else ""
+        return f"{self.architecture} {rung} acc{self.gradient_accumulation} W{self.rank_count} s{self.tokens}{rows}"
+
+    @property
+    def strategy(self) -> Strategy:
+        rung = Rung(self.method, self.zero_stage, Offload.NONE, self.gradient_checkpointing, self.attention, self.dtype)
+        return Strategy(rung, self.micro_batch, self.gradient_accumulation)
+
+    def request(self, folder: Path) -> Request:
+        rows = self.rank_count * self.micro_batch * self.gradient_accumulation
+        lora = Lora(r=LORA_R, target_modules=ARCHITECTURES[self.architecture].targets)
+        return Request(str(folder), self.tokens, global_batch=rows, lora=lora)
+
+    def setting(self, folder: Path) -> Setting:
+        """On as many CPU ranks of one node."""
+        devices = tuple(Device(DeviceKind.CPU, i, "CPU", None, None, 64 * GB, 64 * GB) for i in range(self.rank_count))
+        hardware = Hardware((Node(Host("node", 64, 64 * GB, 64 * GB, 64 * GB), devices, Link.HOST),))
+        request, shape = self.request(folder), read_model_files(str(folder)).shape
+        return Setting(request, hardware, shape, self.tokens, self.is_padded)
+
+    def fields(self) -> dict[str, object]:
+        return {name: getattr(value, "value", value) for name, value in asdict(self).items()}
+
+
+def make_model(name: str, folder: Path) -> None:
+    """A folder with config, tokenizer and weights; in a process that may import torch."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    architecture = ARCHITECTURES[name]
+    config = AutoConfig.for_model(architecture.model_type, **architecture.values)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOKENIZER / file, folder / file)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == architecture.model_type
+
+
+def cases() -> tuple[Case, ...]:
+    """Every architecture in turn meets each stage, number of ranks and knob; none of them all at once."""
+    lora, eager = Method.LORA, Attention.EAGER
+    chosen: list[Case] = []
+    for i, name in enumerate(ARCHITECTURES):
+        ranks = [(2, 8, 64)[(i + shift) % 3] for shift in range(3)]
+        chosen += [
+            Case(name, ranks[0], 1, gradient_accumulation=1 + i % 2),
+            Case(name, ranks[1], 2, gradient_accumulation=1 + (i + 1) % 2),
+            Case(name, ranks[2], 3, gradient_accumulation=1 + i % 2),
+            Case(name, ranks[0], 2, lora, gradient_accumulation=2),
+            Case(name, ranks[1], 3, lora, gradient_checkpointing=i % 2 == 0),
+            Case(name, ranks[2], 1 + i % 3, gradient_checkpointing=True, micro_batch=2),
+            Case(name, ranks[0], 1 + (i + 1) % 3, attention=eager, micro_batch=2, is_padded=True),
+        ]
+    chosen += [
+        Case("Llama", ranks, stage, tokens=32, gradient_accumulation=accumulation)
+        for ranks in (2, 8, 64)
+        for stage in (1, 2, 3)
+        for accumulation in (1, 3)
+    ]
+    chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
+    return tuple(chosen)

@@ -1,0 +1,171 @@
+"""Predicted against measured device memory: traces and DeepSpeed's terms against the real allocator.
+
+python benchmarks/memory_error.py [--only WORD] [--case NAME] [--table] [--date 2026-11-21]
+
+Prints one JSON object, or a table with --table. The truth is the peak of torch's CPU allocator while trl's trainer and
+DeepSpeed run as rank 0 of 2, 8 or 64 on torch's fake process group (a rehearsal). Tiny models of eleven architectures;
+seven minutes on two busy cores, nothing to download.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from _machine import add_date, header
+from _memory_cases import ARCHITECTURES, Case, cases
+from _memory_truth import Forker, Truth, build_model, measure, trace_steps
+
+from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.trace import Trace
+from autofit.planning.activations import micro_step
+from autofit.planning.memory import estimate_memory
+from autofit.planning.setting import Setting
+
+
+@dataclass(frozen=True)
+class Row:
+    case: Case
+    predicted: MemoryEstimate
+    truth: Truth
+
+    @property
+    def predicted_bytes(self) -> int:
+        """Tensors alone: the allocator knows nothing of the process around them."""
+        return self.predicted.peak_bytes - self.predicted.runtime_bytes
+
+    @property
+    def error(self) -> float:
+        """Above 0 when too much was predicted."""
+        return self.predicted_bytes / self.truth.peak_bytes - 1
+
+    @property
+    def is_inside(self) -> bool:
+        runtime_bytes = self.predicted.runtime_bytes
+        return self.predicted.low_bytes <= self.truth.peak_bytes + runtime_bytes <= self.predicted.high_bytes
+
+    @property
+    def is_above(self) -> bool:
+        """More was needed than the interval allows: the one error that costs a user a crash."""
+        return self.truth.peak_bytes + self.predicted.runtime_bytes > self.predicted.high_bytes
+
+    @property
+    def measured_phase(self) -> str:
+        return max(self.truth.by_phase, key=self.truth.by_phase.__getitem__)
+
+
+class Bench:
+    """Models and traces are made once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._forker = Forker(root / "log")
+        self._traces: dict[str, tuple[Trace, ...]] = {}
+
+    def row(self, case: Case) -> Row:
+        setting = case.setting(self._folder(case.architecture))
+        traced = replace(setting, traces=self._traced(case, setting))
+        predicted = estimate_memory(case.strategy, traced, is_rehearsal=True)
+        return Row(case, predicted, self._forker.call(measure, case, setting))
+
+    def _folder(self, architecture: str) -> Path:
+        folder = self._root / architecture
+        if not folder.exists():
+            self._forker.call(build_model, architecture, str(folder))
+        return folder
+
+    def _traced(self, case: Case, setting: Setting) -> tuple[Trace, ...]:
+        step = micro_step(case.strategy.rung, case.micro_batch, setting)
+        known = self._traces.get(case.architecture, ())
+        if not any(trace.of == step for trace in known):
+            known += self._forker.call(trace_steps, setting.request.model, [step])
+            self._traces[case.architecture] = known
+        return known
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--case", action="append", help="only the case of exactly this name; may be repeated")
+    parser.add_argument("--table", action="store_true", help="lines for people instead of JSON")
+    add_date(parser)
+    options = parser.parse_args()
+    body = header("memory_error", options.date)
+    chosen = [case for case in cases() if options.only in str(case)]
+    chosen = [case for case in chosen if options.case is None or str(case) in options.case]
+    rows = []
+    for row in measured(chosen):
+        rows.append(row)
+        if options.table:
+            print(line(row), flush=True)
+    result = summary(rows)
+    print(json.dumps(result if options.table else body | result | {"cases": [entry(row) for row in rows]}, indent=2))
+
+
+def measured(chosen: Sequence[Case]) -> Iterator[Row]:
+    """Cases that cannot be run are named on stderr and left out."""
+    with tempfile.TemporaryDirectory() as root:
+        bench = Bench(Path(root))
+        for case in chosen:
+            try:
+                yield bench.row(case)
+            except RuntimeError as error:
+                print(f"{case}: {error}", file=sys.stderr, flush=True)
+
+
+def summary(rows: Sequence[Row]) -> dict[str, object]:
+    groups = {
+        **{name: [row for row in rows if row.case.architecture == name] for name in ARCHITECTURES},
+        **{f"zero{stage}": [row for row in rows if row.case.zero_stage == stage] for stage in (1, 2, 3)},
+        **{f"{count} ranks": [row for row in rows if row.case.rank_count == count] for count in (2, 8, 64)},
+        **{f"{word}": [row for row in rows if word in str(row.case)] for word in ("lora", "gc", "eager", "acc1")},
+    }
+    return {
+        "all": figures(rows),
+        "beyond_interval": [str(row.case) for row in rows if row.is_above],
+        "below_interval": [str(row.case) for row in rows if not row.is_inside and not row.is_above],
+        "groups": {name: figures(group) for name, group in groups.items() if group},
+    }
+
+
+def figures(rows: Sequence[Row]) -> dict[str, object]:
+    errors = sorted(abs(row.error) for row in rows)
+    return {
+        "case_count": len(rows),
+        "median_percent": percent(statistics.median(errors)),
+        "p95_percent": percent(errors[max(0, -(-95 * len(errors) // 100) - 1)]),
+        "lowest_percent": percent(min(row.error for row in rows)),
+        "highest_percent": percent(max(row.error for row in rows)),
+    }
+
+
+def percent(share: float) -> float:
+    return round(100 * share, 2)
+
+
+def entry(row: Row) -> dict[str, object]:
+    return {
+        **row.case.fields(),
+        "predicted_bytes": row.predicted_bytes,
+        "measured_bytes": row.truth.peak_bytes,
+        "error_percent": percent(row.error),
+        "is_inside": row.is_inside,
+        "predicted_phase": row.predicted.phase.value,
+        "measured_phase": row.measured_phase,
+    }
+
+
+def line(row: Row) -> str:
+    phases = f"{row.predicted.phase.value}/{row.measured_phase}"
+    sizes = f"{row.predicted_bytes / 1e6:8.2f} {row.truth.peak_bytes / 1e6:8.2f} MB"
+    return f"{row.case!s:58} {sizes} {100 * row.error:+6.2f} % {'in' if row.is_inside else 'OUT'} {phases}"
+
+
+if __name__ == "__main__":
+    main()

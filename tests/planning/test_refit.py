@@ -1,0 +1,63 @@
+"""Constants from trials: what they were measured with comes out again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.constants import Constants
+from autofit.domain.estimate import Estimate
+from autofit.domain.outcome import Crashed, Measured, Phase
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.constants import prior
+from autofit.planning.memory import estimate_memory
+from autofit.planning.refit import refit
+from autofit.planning.speed import estimate_speed
+
+from . import simulated as sim
+
+SCENE = sim.setting()
+STRATEGIES = [strategy for step in sim.ladder(SCENE).steps[:4] for strategy in step.strategies]
+TRUE = Constants(700_000_000, 450_000_000, 1.06, 0.5, 0.7)
+
+
+def trial(strategy: Strategy, *, is_rehearsal: bool, error: float = 1.0) -> Trial:
+    """As a device with the constants TRUE would measure it."""
+    memory = estimate_memory(strategy, SCENE, is_rehearsal=is_rehearsal)
+    tensors_bytes = memory.peak_bytes - memory.runtime_bytes
+    shared_bytes = 0 if is_rehearsal else TRUE.communicator_bytes
+    peak_bytes = round(error * TRUE.fragmentation * tensors_bytes) + TRUE.runtime_bytes + shared_bytes
+    outcome = Measured(peak_bytes, 0, 1000.0, 1.0, 1.0, 0.0, base_bytes=TRUE.runtime_bytes)
+    return Trial(strategy, Estimate(memory, speed=estimate_speed(strategy, SCENE)), outcome, is_rehearsal)
+
+
+def test_rehearsals_tell_fragmentation_and_probes_the_communicator() -> None:
+    trials = [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:3]]
+    trials += [trial(strategy, is_rehearsal=False) for strategy in STRATEGIES[3:6]]
+    fitted = refit(prior(SCENE.kind), trials, SCENE)
+    assert fitted.runtime_bytes == TRUE.runtime_bytes
+    assert fitted.fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
+    assert fitted.communicator_bytes == pytest.approx(TRUE.communicator_bytes, rel=1e-3)
+    assert fitted.fitted_from == 6
+
+
+def test_one_wrong_point_moves_nothing() -> None:
+    trials = [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:4]]
+    trials.append(trial(STRATEGIES[4], is_rehearsal=True, error=1.4))
+    assert refit(prior(SCENE.kind), trials, SCENE).fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
+
+
+def test_without_rehearsals_the_prior_fragmentation_stands() -> None:
+    trials = [trial(strategy, is_rehearsal=False) for strategy in STRATEGIES[:2]]
+    known = prior(SCENE.kind)
+    fitted = refit(known, trials, SCENE)
+    assert fitted.fragmentation == known.fragmentation
+    assert fitted.communicator_bytes > 0
+
+
+def test_failures_teach_nothing_here() -> None:
+    known = prior(SCENE.kind)
+    failed = replace(trial(STRATEGIES[0], is_rehearsal=False), outcome=Crashed(0, Phase.BUILD, "boom"))
+    assert refit(known, [failed], SCENE) == known

@@ -1,0 +1,201 @@
+"""What a plan looks like, and what programs read of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.domain.estimate import Estimate, SpeedEstimate
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
+from autofit.domain.request import Pins
+from autofit.domain.strategy import Method
+from autofit.report.line import plain
+from autofit.report.plan_comparison import comparison_lines
+from autofit.report.plan_figures import Terms
+from autofit.report.plan_json import plans_body
+from autofit.report.plan_screen import plan_lines
+
+from . import simulated as sim
+
+NEXT = "autofit train --model meta-llama/Llama-2-13b-hf --seq 2048"
+TERMS = Terms(1e9, 2.0)
+
+
+def candidate(
+    text: str, micro_batch: int, verdict: Verdict, *, gb: float = 50, step_s: float = 2.0, reason: str = "because"
+) -> Candidate:
+    memory = sim.estimate(gb).memory
+    speed = SpeedEstimate(65_536.0, step_s, 0.0, 0.0, 0.0)
+    is_expected = verdict in (Verdict.FITS, Verdict.PROBE)
+    return Candidate(sim.strategy(text, micro_batch), Estimate(memory, speed), verdict, reason, is_expected)
+
+
+CANDIDATES = (
+    candidate("zero1+lora", 4, Verdict.PROBE, gb=72, reason="needs 65.0 GB to 79.0 GB of 79.2 GB"),
+    candidate("zero2+lora+gc", 16, Verdict.FITS, gb=41, step_s=2.5),
+    candidate("zero3+gc", 4, Verdict.FITS, gb=53, step_s=7.3),
+    candidate("zero1", 1, Verdict.TOO_LARGE, gb=120, reason="too large by 31.0 GB: needs 110 GB at least of 79.2 GB"),
+    candidate("zero2", 1, Verdict.TOO_LARGE, gb=110, reason="too large by 18.0 GB: needs 97 GB at least of 79.2 GB"),
+    candidate("zero2+fa2", 1, Verdict.UNSUPPORTED, reason="FlashAttention-2 needs compute capability 8.0 or newer"),
+)
+PLAN = Plan(sim.SHAPE, sim.HARDWARE, sim.REQUEST, CANDIDATES[0], CANDIDATES)
+
+
+def text(plan: Plan, terms: Terms = TERMS) -> str:
+    shown = plain(plan_lines(plan, terms, NEXT))
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    return shown
+
+
+def test_each_rung_has_its_memory_speed_time_and_verdict() -> None:
+    rows = {line.split()[0]: line for line in text(PLAN).splitlines() if line.startswith("zero")}
+    assert rows["zero1+lora"].split()[-5:] == ["~33,000", "~8.5", "h", "the", "pick"]
+    assert "▒" in rows["zero1+lora"]
+    assert rows["zero2+lora+gc"].endswith("fits")
+    assert "~53 GB" in rows["zero3+gc"]
+
+
+def test_what_cannot_be_is_gathered_by_its_reason() -> None:
+    lines = text(PLAN).splitlines()
+    assert any(line.startswith("zero1, zero2") and "too large by 18.0–31.0 GB" in line for line in lines)
+    assert any(line.startswith("zero2+fa2") and "compute capability" in line for line in lines)
+
+
+def test_the_pick_its_reason_its_cost_and_the_next_command() -> None:
+    shown = text(PLAN)
+    assert "pick      zero1+lora mb4 · ~33,000 tokens/s · ~72 GB of 79.2 GB per GPU" in shown
+    assert "needs 65.0 GB to 79.0 GB of 79.2 GB" in " ".join(shown.split())
+    assert "cost      1.0 B tokens: ~8.5 h · price ~136" in shown
+    assert "full      --method full: zero3+gc mb4 · ~9,000 tokens/s · ~53 GB" in shown
+    assert shown.endswith(f"next      {NEXT}")
+
+
+def test_without_tokens_there_is_no_time() -> None:
+    shown = text(PLAN, Terms())
+    assert "cost" not in shown
+    assert " h " not in shown
+
+
+def test_relative_speeds_are_said_to_be_relative() -> None:
+    relative = tuple(
+        replace(one, estimate=Estimate(one.estimate.memory, replace(one.estimate.speed, is_absolute=False)))
+        for one in CANDIDATES
+        if one.estimate is not None
+    )
+    shown = text(replace(PLAN, candidates=relative, choice=relative[0]))
+    assert "1.00×" in shown
+    assert "0.80×" in shown
+    assert "tokens/s" not in shown
+    assert "this device's speed is unknown" in " ".join(shown.split())
+    body = plans_body([replace(PLAN, candidates=relative, choice=relative[0])])
+    assert body["choice"]["speed"] == {"step_s": None, "tokens_per_s": None}
+
+
+def test_nothing_fits() -> None:
+    request = replace(sim.REQUEST, pins=Pins(method=Method.FULL))
+    would_fit = ("--method lora (19.8 GB, ~310 tokens/s)", "2 more GPUs like these (22.6 GB)")
+    shown = text(Plan(sim.SHAPE, sim.HARDWARE, request, None, CANDIDATES[3:], would_fit))
+    assert "Nothing is expected to fit: Llama-2-13B, all parameters, 2,048 tokens." in " ".join(shown.split())
+    assert "closest   zero1 mb1: too large by 31.0 GB" in shown
+    assert "would fit --method lora           (19.8 GB, ~310 tokens/s)" in shown
+    assert "          2 more GPUs like these  (22.6 GB)" in shown
+    assert "next" not in shown
+
+
+def test_flash_attention_of_every_rung_stands_in_the_heading() -> None:
+    flash = tuple(replace(one, strategy=sim.strategy("zero1+lora+fa2", 4)) for one in CANDIDATES[:1])
+    shown = text(replace(PLAN, candidates=flash, choice=flash[0]))
+    assert "ladder, each +fa2" in shown
+    assert "pick      zero1+lora+fa2 mb4" in shown
+
+
+def rehearsed(*, is_timed: bool, is_same_kind: bool = True, notes: tuple[str, ...] = ()) -> Plan:
+    """The first candidate of `PLAN` was measured."""
+    seen = Rehearsed(sim.measured(71.4, 33_210.0), 600_000_000, 0.25 if is_timed else None)
+    one = replace(CANDIDATES[0], rehearsed=seen)
+    rehearsal = Rehearsal("H100 80GB HBM3", 1, is_same_kind, is_timed, notes)
+    return replace(PLAN, choice=one, candidates=(one, *CANDIDATES[1:]), rehearsal=rehearsal)
+
+
+def test_what_was_measured_is_marked_and_what_was_added_is_said() -> None:
+    lines = text(rehearsed(is_timed=True)).splitlines()
+    rows = {line.split()[0]: line for line in lines if line.startswith("zero")}
+    assert "*72.0 GB" in rows["zero1+lora"]
+    assert "*32,768" in rows["zero1+lora"]
+    assert "█" in rows["zero1+lora"]
+    assert "*" not in rows["zero2+lora+gc"]
+    shown = " ".join(" ".join(lines).split())
+    assert "why the fastest of the rehearsed that fit" in shown
+    assert "1 rung (*), rank 0 of 8 alone, on H100 80GB HBM3; from the estimates: 600 MB for the communicator," in shown
+    assert "0.25 s of communication a step (zero1+lora mb4)" in shown
+    assert "Not seen: the real network" in shown
+    assert "speeds are estimates" not in shown
+
+
+def test_times_that_do_not_carry_over_are_not_shown() -> None:
+    shown = text(rehearsed(is_timed=False))
+    assert "*72.0 GB" in shown
+    assert "~33,000" in shown
+    assert "Times here say nothing of the machine planned for" in " ".join(shown.split())
+    other = text(rehearsed(is_timed=False, is_same_kind=False))
+    assert "other kernels ran" in " ".join(other.split())
+
+
+def test_rehearsals_that_all_ran_out_of_memory_are_counted() -> None:
+    shown = text(replace(PLAN, rehearsal=Rehearsal("CPU", 4, is_same_kind=False, is_timed=False)))
+    assert "rehearsed 4 rungs (*), rank 0 of 8 alone, on CPU\n" in shown
+
+
+def test_what_was_not_rehearsed_is_said() -> None:
+    rehearsal = Rehearsal("CPU", 0, is_same_kind=False, is_timed=False, notes=("Not rehearsed: zero1 mb1; why.",))
+    shown = text(replace(PLAN, rehearsal=rehearsal))
+    assert "rehearsed nothing" in shown
+    assert "Not rehearsed: zero1 mb1; why." in shown
+    assert "*" not in shown
+
+
+def test_rehearsals_of_several_machines_are_told_apart() -> None:
+    notes = ("Not rehearsed: zero1 mb1; why.",)
+    lines = comparison_lines([rehearsed(is_timed=True), rehearsed(is_timed=False, notes=notes)], TERMS, NEXT)
+    shown = " ".join(plain(lines).split())
+    assert shown.count(f"rehearsed {sim.HARDWARE.summary.replace('NVIDIA ', '')}: 1 rung") == 2
+    assert notes[0] in shown
+    assert max(len(line) for line in plain(lines).splitlines()) <= 80
+
+
+def test_several_machines_stand_in_one_table_best_first() -> None:
+    slower = candidate("zero3+lora", 2, Verdict.FITS, gb=30, step_s=9.0)
+    nothing = replace(PLAN, choice=None)
+    shown = plain(comparison_lines([PLAN, replace(PLAN, choice=slower), nothing], TERMS, NEXT)).splitlines()
+    rows = [line for line in shown if line.startswith("8 × A100")]
+    assert [("zero1+lora mb4" in row, "nothing fits" in row) for row in rows] == [
+        (True, False),
+        (False, False),
+        (False, True),
+    ]
+    assert "~136" in rows[0]
+    assert max(len(line) for line in shown) <= 80
+
+
+def test_the_json_has_exactly_the_promised_keys() -> None:
+    body = plans_body([PLAN])
+    assert list(body) == ["model", "hardware", "request", "choice", "candidates"]
+    one = body["candidates"][0]
+    assert body["choice"] == one
+    assert set(one) == {"strategy", "memory", "speed", "verdict", "reason"}
+    assert set(one["strategy"]) == {
+        "method", "zero_stage", "offload", "gradient_checkpointing", "attention", "optimizer", "dtype", "micro_batch",
+        "gradient_accumulation",
+    }  # fmt: skip
+    assert set(one["memory"]) == {
+        "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes",
+        "runtime_bytes", "peak_bytes", "low_bytes", "high_bytes", "host_bytes",
+    }  # fmt: skip
+    assert one["speed"] == {"step_s": 2.0, "tokens_per_s": 32_768.0}
+    assert [one["verdict"] for one in body["candidates"]] == [one.verdict.value for one in CANDIDATES]
+    assert body["candidates"][-1]["speed"] == {"step_s": None, "tokens_per_s": None}
+
+
+def test_the_json_of_several_machines_is_the_best_ones_with_all_beside() -> None:
+    body = plans_body([PLAN, replace(PLAN, choice=None)])
+    assert body["choice"] is not None
+    assert [machine["choice"] is None for machine in body["machines"]] == [False, True]

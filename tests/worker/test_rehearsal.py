@@ -1,0 +1,87 @@
+"""Rehearsals for real: rank 0 of many on torch's fake process group, through build, steps, evaluation and save."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Measured, Outcome
+from autofit.domain.request import Lora, Request, Training
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.workload import BatchShape
+from autofit.hardware.model_files import read_model_files
+from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.probing.agent import Agent
+from autofit.probing.protocol import Job, ProbeSpec
+
+pytestmark = pytest.mark.slow
+
+MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
+SHAPE = read_model_files(str(MODEL)).shape
+PLAIN = Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16)
+ROWS_TOKENS = 64
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    log_path = tmp_path_factory.mktemp("agent") / "agent.log"
+    with Agent(kind=DeviceKind.CPU, log_path=log_path, oom_kill_count=lambda: None) as started:
+        yield started
+
+
+def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is_rehearsal: bool = True) -> ProbeSpec:
+    strategy = Strategy(rung, 2, accumulation)
+    training = Training(learning_rate=1e30 if rung.dtype is Dtype.FP16 else None)
+    request = Request(str(MODEL), ROWS_TOKENS, 2 * accumulation * rank_count, lora=Lora(r=8), training=training)
+    config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
+    job = Job(request, strategy, config, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
+    shapes = (BatchShape(ROWS_TOKENS, ROWS_TOKENS),)
+    name = f"{rung}-{rank_count}-{is_rehearsal}"
+    return ProbeSpec(job, shapes, shapes, str(folder / name), str(folder / f"{name}.log"), 120.0, True, measure_s=0.1)
+
+
+def rehearse(agent: Agent, *specs: ProbeSpec) -> tuple[Outcome, ...]:
+    return agent.rehearse(specs, lambda strategy, phase: None)
+
+
+def test_any_stage_and_any_number_of_ranks_is_measured(agent: Agent, tmp_path: Path) -> None:
+    """Numbers have no meaning there, so that nothing may give up over them: one of them learns its way to NaN."""
+    pairs = [
+        (
+            spec(tmp_path, replace(PLAIN, zero_stage=3), 2, accumulation=3),
+            spec(tmp_path, replace(PLAIN, zero_stage=3, method=Method.LORA, gradient_checkpointing=True), 64),
+        ),
+        (
+            spec(tmp_path, replace(PLAIN, zero_stage=2, dtype=Dtype.FP16), 8, accumulation=2),
+            spec(tmp_path, replace(PLAIN, offload=Offload.OPTIMIZER, zero_stage=2), 8),
+        ),
+    ]
+    for pair in pairs:
+        for asked, outcome in zip(pair, rehearse(agent, *pair), strict=True):
+            assert isinstance(outcome, Measured), outcome
+            job = asked.job
+            tokens = ROWS_TOKENS * 2 * job.strategy.gradient_accumulation * job.rank_count
+            assert outcome.tokens_per_s * outcome.step_s == pytest.approx(tokens)
+
+
+def test_the_peak_is_that_of_a_rank_among_real_ones(agent: Agent, tmp_path: Path) -> None:
+    """But for gloo's buffers."""
+    rung = replace(PLAIN, zero_stage=2)
+    (rehearsed,) = rehearse(agent, spec(tmp_path, rung, 2))
+    probed = agent.probe(spec(tmp_path, rung, 2, is_rehearsal=False), lambda phase: None)
+    assert isinstance(rehearsed, Measured)
+    assert isinstance(probed, Measured)
+    assert rehearsed.peak_device_bytes == pytest.approx(probed.peak_device_bytes, rel=0.03)
+
+
+def test_more_ranks_leave_less_to_hold(agent: Agent, tmp_path: Path) -> None:
+    few, many = rehearse(agent, spec(tmp_path, PLAIN, 2), spec(tmp_path, PLAIN, 64))
+    assert isinstance(few, Measured)
+    assert isinstance(many, Measured)
+    held_bytes = 12 * SHAPE.parameter_count  # fp32 weights and Adam's moments; at its step it holds more for a moment
+    assert few.peak_device_bytes - many.peak_device_bytes > held_bytes / 2 - held_bytes / 64
