@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from fake_agent import SimulatedMachine, peak_bytes
+from fake_agent import SimulatedMachine, peak_bytes, tokens_per_s
 
 from autofit import session
 from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
@@ -331,6 +331,32 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_writt
     with pytest.raises(UsageError, match="--batch-size 14 and 16"):
         stage.train(replace(REQUEST, global_batch=15))
     assert not stage.folder.root.exists()
+
+
+def test_an_exhaustive_search_probes_all_that_may_fit_and_tells_the_regret(stage: Stage, undisturbed: Stage) -> None:
+    stage.train(is_exhaustive=True)
+    usual, everything = strategies(undisturbed), strategies(stage)
+    assert everything[: len(usual)] == usual
+    assert len(everything) > len(usual)
+    fits = [s for s in everything if peak_bytes(s) <= TIGHT_BYTES]
+    choice = stage.folder.read_choice()
+    assert choice is not None
+    assert choice.measured.tokens_per_s == max(tokens_per_s(s) for s in fits)
+    assert "regret" in choice.why
+
+
+def test_what_was_remembered_is_confirmed_by_one_probe(stage: Stage) -> None:
+    stage.train()
+    first = stage.folder.read_choice()
+    stage.folder = RunFolder(stage.root / "again")
+    stage.machine.specs.clear()
+    stage.train()
+    second = stage.folder.read_choice()
+    assert first is not None
+    assert second is not None
+    assert [spec.job.strategy for spec in stage.machine.specs] == [first.strategy]
+    assert second.strategy == first.strategy
+    assert "earlier runs" in second.why
 
 
 def test_nothing_fits(stage: Stage) -> None:

@@ -22,4 +22,7 @@ if os.environ.get("DS_ACCELERATOR") == "cpu":
     # every rank has them at once.
     from deepspeed.comm.torch import build_shm_op
 
+    from autofit.worker.extensions import drop_stale_locks
+
+    drop_stale_locks()
     build_shm_op()
