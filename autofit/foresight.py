@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from autofit.domain.constants import Constants
 from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.ladder import Ladder
@@ -24,7 +22,6 @@ from autofit.domain.strategy import Attention, Rung
 from autofit.domain.trace import MicroStep, Trace
 from autofit.hardware import sku
 from autofit.hardware.hub import Hub
-from autofit.hardware.machine import detect
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.activations import wanted_micro_steps
@@ -34,11 +31,12 @@ from autofit.planning.ladder import build_ladder
 from autofit.planning.plan import make_plan
 from autofit.planning.setting import Setting
 from autofit.probing.agent import Agent
-from autofit.probing.protocol import Traced
-from autofit.store import open_store
+from autofit.scene import absolute
+from autofit.store import Store
 from autofit.store.fingerprint import trace_fingerprint
 from autofit.store.machine_kind import DeviceKey
 from autofit.store.versions import versions
+from autofit.tools import REAL_TOOLS, StartTracer, Tools
 
 TRACER_VERSION = 1
 """Rises when a trace of the same micro-step would say something else."""
@@ -46,48 +44,12 @@ TRACER_VERSION = 1
 Tell = Callable[[str], None]
 
 
-class Memory(Protocol):
-    """What is remembered across runs."""
-
-    def get_traces(self, fingerprint: str, micro_steps: Iterable[MicroStep]) -> tuple[Trace, ...]: ...
-
-    def put_traces(self, fingerprint: str, new: Iterable[Trace]) -> None: ...
-
-    def get_constants(self, device: DeviceKey) -> Constants | None: ...
-
-
-class Tracer(Protocol):
-    """A process that can trace; AutofitError when it cannot be asked."""
-
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced: ...
-
-
-StartTracer = Callable[[Path], AbstractContextManager[Tracer]]
-
-
-def start_tracer(log_path: Path) -> AbstractContextManager[Tracer]:
-    """The agent without DeepSpeed. It traces on fake tensors, so it is to see no GPU."""
-    return Agent(kind=DeviceKind.CPU, log_path=log_path, only_traces=True)
-
-
-@dataclass(frozen=True)
-class Means:
-    """What looks at the machine, remembers, and starts the tracer; a test brings its own."""
-
-    detect: Callable[..., Hardware] = detect
-    open_memory: Callable[[], AbstractContextManager[Memory]] = open_store
-    start_tracer: StartTracer = start_tracer
-
-
-REAL_MEANS = Means()
-
-
 class Tracing:
     """The traces of one request's model, from `with` to its end; the tracer starts when the first one is missing."""
 
-    def __init__(self, request: Request, memory: Memory, start: StartTracer, tell: Tell) -> None:
-        self._request, self._memory, self._start, self._tell = request, memory, start, tell
-        self._tracer: Tracer | None = None
+    def __init__(self, request: Request, store: Store, start: StartTracer, tell: Tell) -> None:
+        self._request, self._store, self._start, self._tell = request, store, start, tell
+        self._tracer: Agent | None = None
         self._is_traceable = True
         self._open = ExitStack()
 
@@ -103,12 +65,12 @@ class Tracing:
     def traces(self, micro_steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
         """Those of `micro_steps` that can be had; what cannot be traced is told once."""
         wanted, fingerprint = tuple(dict.fromkeys(micro_steps)), _fingerprint(self._request)
-        known = self._memory.get_traces(fingerprint, wanted)
+        known = self._store.get_traces(fingerprint, wanted)
         missing = tuple(step for step in wanted if step not in {trace.of for trace in known})
         if not missing or not self._is_traceable:
             return known
         new = self._traced(missing)
-        self._memory.put_traces(fingerprint, new)
+        self._store.put_traces(fingerprint, new)
         return (*known, *new)
 
     def _traced(self, missing: tuple[MicroStep, ...]) -> tuple[Trace, ...]:
@@ -123,7 +85,7 @@ class Tracing:
             self._tell(_closed_form_note(what, answer.failures[0].why))
         return answer.traces
 
-    def _started(self) -> Tracer:
+    def _started(self) -> Agent:
         if self._tracer is None:
             self._tracer = self._open.enter_context(self._start(self._folder / "agent.log"))
         return self._tracer
@@ -153,7 +115,7 @@ def foresee(
     is_padded: bool,
     mean_tokens: float | None,
     has_flash: bool,
-    memory: Memory,
+    store: Store,
     tracing: Tracing,
 ) -> Setting:
     """The setting with all that is remembered of such devices and all traces that its rungs want."""
@@ -164,12 +126,12 @@ def foresee(
         worst_tokens,
         is_padded,
         mean_tokens,
-        known_constants=memory.get_constants(DeviceKey.of(hardware.devices[0], versions())),
+        known_constants=store.get_constants(DeviceKey.of(hardware.devices[0], versions())),
     )
     return replace(setting, traces=tracing.traces(wanted_micro_steps(_rungs(setting, has_flash), setting)))
 
 
-def plan(request: Request, on: tuple[str, ...], *, tell: Tell, means: Means = REAL_MEANS) -> tuple[Plan, ...]:
+def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
     """One plan for each machine that `on` describes, best first; of the machine here when it is empty.
 
     UsageError for a machine, a model or a batch that cannot be. The data is not looked at: rows are taken to be as long
@@ -177,10 +139,10 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, means: Means = RE
     """
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
-    request = replace(request, model=_located(model.path_or_id))
-    machines = [_described(text, request) for text in on] or [_here(request, means)]
-    with means.open_memory() as memory, Tracing(request, memory, means.start_tracer, tell) as tracing:
-        plans = [_plan(request, machine, bool(on), model.shape, notes, memory, tracing) for machine in machines]
+    request = replace(request, model=absolute(model.path_or_id))
+    machines = [_described(text, request) for text in on] or [tools.look(Path(), request)]
+    with tools.open_store() as store, Tracing(request, store, tools.start_tracer, tell) as tracing:
+        plans = [_plan(request, machine, bool(on), model.shape, notes, store, tracing) for machine in machines]
     return best_first(plans)
 
 
@@ -195,7 +157,7 @@ def _plan(
     is_described: bool,
     shape: ModelShape,
     notes: tuple[str, ...],
-    memory: Memory,
+    store: Store,
     tracing: Tracing,
 ) -> Plan:
     has_flash = is_described or has_flash_here()
@@ -207,7 +169,7 @@ def _plan(
         is_padded=True,
         mean_tokens=None,
         has_flash=has_flash,
-        memory=memory,
+        store=store,
         tracing=tracing,
     )
     kernels = _kernels(setting, has_flash)
@@ -236,15 +198,6 @@ def _data_notes(request: Request) -> tuple[str, ...]:
     return (f"{request.data} is not looked at: all rows are taken to be {request.sequence_length:,} tokens long.",)
 
 
-def _here(request: Request, means: Means) -> Hardware:
-    return means.detect(
-        ranks=request.ranks,
-        memory_limit_bytes=request.memory_limit_bytes,
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        disk_path=Path(),
-    )
-
-
 def _described(text: str, request: Request) -> Hardware:
     if request.ranks is not None:
         raise UsageError(f"--ranks {request.ranks} is for the machine here; --on {text} says how many devices it has.")
@@ -252,11 +205,13 @@ def _described(text: str, request: Request) -> Hardware:
 
 
 def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
-    """With as many of each other known device; none beside CPU ranks, which only stand in."""
+    """With as many of each other known device in the same hosts; none beside CPU ranks, which only stand in."""
     if hardware.kind is DeviceKind.CPU:
         return ()
-    nodes, per_node = len(hardware.nodes), len(hardware.nodes[0].devices)
-    return tuple(parse_machine(f"{nodes}x{per_node}x{product.key}") for product in sku.known())
+    node = hardware.nodes[0]
+    described = (parse_machine(f"{len(node.devices)}x{product.key}").nodes[0] for product in sku.known())
+    others = (replace(other, host=node.host, network_bytes_per_s=node.network_bytes_per_s) for other in described)
+    return tuple(Hardware((other,) * len(hardware.nodes)) for other in others)
 
 
 def _speed(one: Plan) -> float:
@@ -283,8 +238,3 @@ def _config(model: str) -> dict[str, Any]:
     assert path is not None
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config
-
-
-def _located(model: str) -> str:
-    folder = Path(model).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else model

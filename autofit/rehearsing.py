@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported
 from autofit.domain.plan import Candidate, Plan
 from autofit.domain.strategy import Attention, Dtype, Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.domain.workload import DataProfile
-from autofit.foresight import REAL_MEANS, Means, Memory, Tell, best_first, has_flash_here
+from autofit.foresight import Tell, best_first, has_flash_here
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.capability import supported_attention
 from autofit.planning.rehearsal import how_many
@@ -27,10 +25,10 @@ from autofit.probing.agent import Agent
 from autofit.report.run_folder import RunFolder
 from autofit.scene import Scene
 from autofit.spec import Specs
+from autofit.store import Store
 from autofit.store.machine_kind import DeviceKey
 from autofit.store.versions import versions
-
-StartAgent = Callable[..., AbstractContextManager[Agent]]
+from autofit.tools import REAL_TOOLS, Tools
 
 
 def rehearse(
@@ -38,26 +36,25 @@ def rehearse(
     *,
     tell: Tell,
     beat_timeout_s: float = 600.0,
-    means: Means = REAL_MEANS,
-    start_agent: StartAgent = Agent,
+    tools: Tools = REAL_TOOLS,
 ) -> tuple[Plan, ...]:
     """Each plan with its best candidates measured here, the best plan first; `tell` hears how each one ended.
 
     Nothing is left running, however it ends.
     """
-    here = _look(means)
-    with ExitStack() as open_here, means.open_memory() as memory:
+    here = tools.look(Path())
+    with ExitStack() as open_here, tools.open_store() as store:
         folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
 
         @cache
         def agent() -> Agent:  # takes seconds to start, and where nothing can be built here it is not needed
             log_path = folder / "agent.log"
             return open_here.enter_context(
-                start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count)
+                tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count)
             )
 
         has_flash = Attention.FLASH_2 in supported_attention(here, Dtype.BF16, has_flash_here())
-        stages = [Stage(_setting(plan, memory), here, has_flash) for plan in plans]
+        stages = [Stage(_setting(plan, store), here, has_flash) for plan in plans]
         rehearsings = [
             _Rehearsing(plan, stage, RunFolder(folder / str(number)), agent, tell, beat_timeout_s)
             for number, (plan, stage) in enumerate(zip(plans, stages, strict=True))
@@ -131,18 +128,9 @@ class _Rehearsing:
                 yield f"{strategy} {_end_text(outcome)}; it is estimated as before."
 
 
-def _look(means: Means) -> Hardware:
-    return means.detect(
-        ranks=None,
-        memory_limit_bytes=None,
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        disk_path=Path(),
-    )
-
-
-def _setting(plan: Plan, memory: Memory) -> Setting:
+def _setting(plan: Plan, store: Store) -> Setting:
     """What the plan was made in, but for the traces: its estimates are there."""
-    constants = memory.get_constants(DeviceKey.of(plan.hardware.devices[0], versions()))
+    constants = store.get_constants(DeviceKey.of(plan.hardware.devices[0], versions()))
     tokens = plan.request.sequence_length
     return Setting(plan.request, plan.hardware, plan.model, tokens, is_padded=True, known_constants=constants)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
@@ -13,6 +11,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.hardware.model_files import read_model_files
+from autofit.tools import Tools
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,9 @@ class Scene:
     shape: ModelShape
 
 
-def look(request: Request, output_dir: Path, screen: Screen, detect: Callable[..., Hardware]) -> Scene:
+def look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Scene:
     """The machine and the model; UsageError when one of them cannot be what was asked for."""
-    hardware = detect(
-        ranks=request.ranks,
-        memory_limit_bytes=request.memory_limit_bytes,
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        disk_path=output_dir,
-    )
+    hardware = tools.look(output_dir, request)
     screen.show(MachineSeen(hardware))
     model = read_model_files(request.model)
     screen.show(ModelRead(model.shape))
@@ -43,14 +37,14 @@ def _located(request: Request) -> Request:
     resume = request.training.resume
     return replace(
         request,
-        model=_absolute(request.model),
-        data=request.data and _absolute(request.data),
-        eval_data=request.eval_data and _absolute(request.eval_data),
-        training=replace(request.training, resume=resume and _absolute(resume)),
+        model=absolute(request.model),
+        data=request.data and absolute(request.data),
+        eval_data=request.eval_data and absolute(request.eval_data),
+        training=replace(request.training, resume=resume and absolute(resume)),
     )
 
 
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
     """Of a path or a glob; a hub id stays as it is."""
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() or has_magic(name) else name

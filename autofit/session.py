@@ -53,7 +53,7 @@ def train(
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
     _check_checkpoint(request.training.resume)
-    scene = look(request, output_dir, screen, tools.detect)
+    scene = look(request, output_dir, screen, tools)
     ladder_of(_untried(scene))  # what cannot be asked for is said before anything is started
     if dry_run:
         screen.show(LadderBuilt(_foreseen_ladder(scene, screen, tools)))
@@ -124,7 +124,7 @@ def _foreseen(scene: Scene, profile: DataProfile | None, store: Store, tracing: 
         is_padded=profile is None or lengths[0] < profile.longest_tokens,
         mean_tokens=sum(lengths) / len(lengths),
         has_flash=has_flash_here(),
-        memory=store,
+        store=store,
         tracing=tracing,
     )
 

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from autofit.domain.event import TrainingEnded
-from autofit.domain.hardware import Hardware
-from autofit.foresight import StartTracer, start_tracer
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.request import Request
 from autofit.hardware.machine import detect
 from autofit.probing.agent import Agent
 from autofit.running.training import merge
 from autofit.running.training import train as run_training
 from autofit.store import Store, open_store
 
+StartTracer = Callable[[Path], AbstractContextManager[Agent]]
+
+
+def start_tracer(log_path: Path) -> AbstractContextManager[Agent]:
+    """The agent without DeepSpeed. It traces on fake tensors, so it is to see no GPU."""
+    return Agent(kind=DeviceKind.CPU, log_path=log_path, only_traces=True)
+
 
 @dataclass(frozen=True)
 class Tools:
     detect: Callable[..., Hardware] = detect
-    start_agent: Callable[..., Agent] = Agent
+    open_store: Callable[[], AbstractContextManager[Store]] = open_store
+    start_tracer: StartTracer = start_tracer
+    start_agent: Callable[..., AbstractContextManager[Agent]] = Agent
     run_training: Callable[..., TrainingEnded] = run_training
     merge: Callable[..., None] = merge
-    open_store: Callable[[], Store] = open_store
-    start_tracer: StartTracer = start_tracer
+
+    def look(self, disk_path: Path, request: Request | None = None) -> Hardware:
+        """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""
+        return self.detect(
+            ranks=None if request is None else request.ranks,
+            memory_limit_bytes=None if request is None else request.memory_limit_bytes,
+            visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            disk_path=disk_path,
+        )
 
 
 REAL_TOOLS = Tools()

@@ -18,7 +18,6 @@ from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Outcome, Phase, TimedOut
 from autofit.domain.trial import Trial
-from autofit.foresight import Tracer, start_tracer
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect
 from autofit.hardware.model_files import read_model_files
@@ -30,6 +29,7 @@ from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.scene import Scene
 from autofit.spec import Specs
+from autofit.tools import start_tracer
 
 MEASURE_S = 1.0
 LAST_LINES = 15
@@ -59,7 +59,7 @@ def traced(hardware: Hardware, wanted: Sequence[Configuration], root: Path) -> R
     return replace(recording, models=models)
 
 
-def _traced(model: Model, recording: Recording, wanted: Sequence[Configuration], tracer: Tracer, root: Path) -> Model:
+def _traced(model: Model, recording: Recording, wanted: Sequence[Configuration], tracer: Agent, root: Path) -> Model:
     own = [each for each in wanted if each.model == model.shape.name]
     steps = dict.fromkeys(
         micro_step(each.strategy.rung, each.micro_batch, recording.setting(each)) for each in own

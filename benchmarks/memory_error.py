@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -96,16 +97,22 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="lines for people instead of JSON")
     add_date(parser)
     options = parser.parse_args()
-    body = header("memory_error", options.date)
     chosen = [case for case in cases() if options.only in str(case)]
     chosen = [case for case in chosen if options.case is None or str(case) in options.case]
+    if not chosen:
+        parser.error("no case has that name; --table --only Llama shows how they are called")
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # DeepSpeed prints what it builds
+    body = header("memory_error", options.date)
     rows = []
     for row in measured(chosen):
         rows.append(row)
         if options.table:
-            print(line(row), flush=True)
+            print(line(row), file=answer, flush=True)
     result = summary(rows)
-    print(json.dumps(result if options.table else body | result | {"cases": [entry(row) for row in rows]}, indent=2))
+    whole = result if options.table else body | result | {"cases": [entry(row) for row in rows]}
+    print(json.dumps(whole, indent=2), file=answer)
+    answer.close()
 
 
 def measured(chosen: Sequence[Case]) -> Iterator[Row]:

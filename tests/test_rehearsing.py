@@ -19,11 +19,12 @@ from autofit.domain.plan import Plan, Verdict
 from autofit.domain.request import Pins, Request
 from autofit.domain.strategy import Attention, Method
 from autofit.domain.trace import MicroStep, Trace
-from autofit.foresight import Means
 from autofit.planning.replan import MOST_REHEARSED
+from autofit.probing.agent import Agent
 from autofit.probing.protocol import ProbeSpec
 from autofit.rehearsing import full_rows, rehearse
 from autofit.store.machine_kind import DeviceKey
+from autofit.tools import Tools
 
 MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
 REQUEST = Request(str(MODEL), 64, global_batch=64)
@@ -59,11 +60,12 @@ class Surroundings:
     agents: int = 0
 
     @property
-    def means(self) -> Means:
-        return Means(
+    def tools(self) -> Tools:
+        return Tools(
             detect=lambda **_: self.here,
-            open_memory=lambda: nullcontext(NoMemory()),
+            open_store=lambda: nullcontext(NoMemory()),  # type: ignore[arg-type,return-value]
             start_tracer=lambda log_path: self.machine.start_agent(),  # type: ignore[arg-type,return-value]
+            start_agent=self.start_agent,
         )
 
     def start_agent(self, **_: Any) -> AbstractContextManager[Any]:
@@ -71,10 +73,10 @@ class Surroundings:
         return self.machine.start_agent()
 
     def plan(self, *on: str, request: Request = REQUEST) -> tuple[Plan, ...]:
-        return foresight.plan(request, on, tell=self.told.append, means=self.means)
+        return foresight.plan(request, on, tell=self.told.append, tools=self.tools)
 
     def rehearse(self, plans: Sequence[Plan]) -> tuple[Plan, ...]:
-        return rehearse(plans, tell=self.told.append, means=self.means, start_agent=self.start_agent)
+        return rehearse(plans, tell=self.told.append, tools=self.tools)
 
     @property
     def specs(self) -> list[ProbeSpec]:
@@ -151,9 +153,7 @@ def test_what_the_memory_here_cannot_hold_is_not_begun() -> None:
 def test_a_silent_rehearsal_says_nothing() -> None:
     place = Surroundings()
     before = place.plan(ON)
-    (plan,) = rehearse(
-        before, tell=place.told.append, means=place.means, start_agent=place.start_agent, beat_timeout_s=0.1
-    )
+    (plan,) = rehearse(before, tell=place.told.append, tools=place.tools, beat_timeout_s=0.1)
     assert plan.candidates == before[0].candidates
     assert plan.rehearsal is not None
     assert any("was silent" in note and "estimated as before" in note for note in plan.rehearsal.notes)
@@ -188,7 +188,7 @@ def test_a_job_of_eight_is_rehearsed_for_real() -> None:
     place = Surroundings()
     pins = Pins(method=Method.FULL, zero_stage=2, gradient_checkpointing=False, micro_batch=1)
     (before,) = place.plan("gpus=8,memory=4GB,tflops=1", request=replace(REQUEST, pins=pins))
-    (plan,) = rehearse([before], tell=place.told.append, means=place.means)
+    (plan,) = rehearse([before], tell=place.told.append, tools=replace(place.tools, start_agent=Agent))
     assert plan.rehearsal is not None
     assert plan.choice is not None, plan.rehearsal.notes
     assert plan.choice.rehearsed is not None, plan.rehearsal.notes

@@ -21,6 +21,7 @@ from .verdict import leaves_room
 SHORTER_SHARES = (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)
 SHORTEST_TOKENS = 64
 MOST_TIMES_THE_DEVICES = 64
+_BIGGER = 1.1  # times the memory: two products of one size differ by some megabytes
 _DEVICES_OF_A_NODE = 8
 
 
@@ -141,8 +142,9 @@ def _grown(hardware: Hardware, times: int) -> Hardware:
 
 
 def _bigger_devices(here: Case, bigger: tuple[Hardware, ...]) -> Iterator[Case]:
-    """Those with more memory, the smallest first; of equal ones, the first of the table."""
-    more = [one for one in bigger if one.device_memory_bytes > here.setting.device_memory_bytes]
+    """Those with clearly more memory, the smallest first; of equal ones, the first of the table."""
+    least_bytes = _BIGGER * here.setting.device_memory_bytes
+    more = [one for one in bigger if one.device_memory_bytes >= least_bytes]
     for hardware in sorted(more, key=lambda one: one.device_memory_bytes):
         dtype = here.setting.request.pins.dtype or supported_dtypes(hardware)[0]
         kernel = (

@@ -9,9 +9,6 @@ from .parameters import parameters
 from .setting import Setting
 from .states import offload_of, persistent_count
 
-MAX_LIVE_PARAMETERS = 1_000_000_000
-"""DeepSpeed's default for what ZeRO-3 fetches ahead of its use (stage3_max_live_parameters)."""
-
 MAX_REUSE_DISTANCE = 1_000_000_000
 """DeepSpeed's default: ZeRO-3 keeps a gathered parameter that is needed again before this many elements went by
 (stage3_max_reuse_distance)."""

@@ -16,11 +16,12 @@ from .belief import Term
 UNKNOWN_RATES_STD = 2.0
 """Of the logarithm of an absolute speed: the first measurement settles it whatever it was."""
 
-ROWS_STD = 0.12
-"""What each micro-batch costs besides its rows, as a share of one row's time: kernels that do not fill the device."""
+ROWS_MEAN, ROWS_STD = 0.1, 0.08
+"""What each micro-batch costs besides what is predicted, as a share of one row's time: kernels that do not fill the
+device. A roofline leaves such things out, so it errs to one side (0.15 on two CPU ranks)."""
 
-TRAFFIC_ROWS_STD = 0.25
-"""The same where every micro-batch also moves weights or gradients."""
+TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
+"""The same, added, where every micro-batch also moves weights or gradients."""
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
@@ -87,11 +88,12 @@ def middle_bytes(memory: MemoryEstimate) -> float:
     return (memory.low_bytes + memory.high_bytes) / 2
 
 
-def log_speed(estimate: Estimate, *, is_rehearsal: bool = False) -> float:
-    """Predicted, with the communication that a rehearsal leaves out."""
-    speed = estimate.speed
-    hidden_s = speed.communication_s if is_rehearsal else 0.0
-    return math.log(speed.tokens_per_step / (speed.step_s - hidden_s))
+def log_speed(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> float:
+    """Expected before any trial, without the communication that a rehearsal leaves out."""
+    speed, has_traffic = estimate.speed, _has_traffic(strategy.rung) and not is_rehearsal
+    left_out_s = speed.communication_s if is_rehearsal else 0.0
+    overhead = (ROWS_MEAN + (TRAFFIC_ROWS_MEAN if has_traffic else 0.0)) / strategy.micro_batch
+    return math.log(speed.tokens_per_step / (speed.step_s - left_out_s)) - overhead
 
 
 def _has_traffic(rung: Rung) -> bool:

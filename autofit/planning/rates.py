@@ -10,6 +10,10 @@ CORE_BYTES_PER_S = 10e9
 """One core of a current server: 16 fused fp32 multiplications and additions a cycle at 3 GHz; 8 channels of DDR4-3200
 for 24 cores. 16-bit types count like fp32: whether a core multiplies them faster or slower is its own affair."""
 
+GLOO_BYTES_PER_S = 0.8e9
+"""Between two CPU ranks of one machine, in proportion to the figures above: many small collectives, copied several
+times. ZeRO-3 of a model of 14 M parameters halved the speed of ZeRO-1 on two cores."""
+
 UNKNOWN_GPU = Rates(100e12, 100e12, 10e12, 700e9, 16e9)
 """A GPU that no table has, in the proportions of those that it has: 140 FLOP a byte. Only ratios mean something."""
 
@@ -44,7 +48,7 @@ def _nominal(hardware: Hardware) -> Rates:
         return UNKNOWN_GPU
     cores = min(node.host.core_count / len(node.devices) for node in hardware.nodes)
     flop_per_s, bytes_per_s = cores * CORE_FLOP_PER_S, cores * CORE_BYTES_PER_S
-    return Rates(flop_per_s, None, flop_per_s, bytes_per_s, bytes_per_s)
+    return Rates(flop_per_s, None, flop_per_s, bytes_per_s, GLOO_BYTES_PER_S)
 
 
 def _slowest(every: list[Rates]) -> Rates:

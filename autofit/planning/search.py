@@ -68,7 +68,7 @@ class Search:
         """Of the logarithm of its tokens/s."""
         estimate = self.ladder.estimate(strategy)
         error = self._speed.predict(speed_terms(strategy, estimate))
-        return Normal(log_speed(estimate) + error.mean, error.std)
+        return Normal(log_speed(strategy, estimate) + error.mean, error.std)
 
     @cached_property
     def _memory(self) -> Belief:
@@ -100,7 +100,8 @@ class Search:
         for trial in self._known:
             if isinstance(trial.outcome, Measured):
                 estimate = self.ladder.estimate(trial.strategy)
-                error = math.log(trial.outcome.tokens_per_s) - log_speed(estimate, is_rehearsal=trial.is_rehearsal)
+                expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
+                error = math.log(trial.outcome.tokens_per_s) - expected
                 terms = speed_terms(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 belief = belief.seen(terms, error, SPEED_NOISE)
         return belief

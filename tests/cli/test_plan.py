@@ -74,8 +74,8 @@ def trace(step: MicroStep) -> Trace:
 @pytest.fixture
 def tracer(monkeypatch: pytest.MonkeyPatch) -> FakeTracer:
     fake = FakeTracer()
-    means = replace(foresight.REAL_MEANS, open_memory=fake.open, start_tracer=fake.start)
-    monkeypatch.setattr(foresight.plan, "__kwdefaults__", {"means": means})
+    tools = replace(foresight.REAL_TOOLS, open_store=fake.open, start_tracer=fake.start)
+    monkeypatch.setattr(foresight.plan, "__kwdefaults__", {"tools": tools})
     return fake
 
 

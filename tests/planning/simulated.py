@@ -135,7 +135,7 @@ class Cluster:
         draw = self._random.uniform
         is_traced = bool(self.scene.traces)
         self._activations = {
-            checkpointed: draw(0.98, 1.03) if is_traced else draw(1.2, 4.5) for checkpointed in (False, True)
+            checkpointed: draw(0.94, 1.06) if is_traced else draw(1.2, 4.5) for checkpointed in (False, True)
         }
         self._fragmentation, self._runtime_bytes = draw(1.0, 1.08), round(draw(0.2, 1.5) * GB)
         self._row_s, self._traffic_row_s = draw(0, 0.3), draw(0, 0.6)
