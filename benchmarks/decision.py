@@ -10,7 +10,7 @@ One small model, two CPU ranks under a memory limit, three ways to the fastest c
 
 Then the best of them and every pick are measured again with warm probes, in turns: regret is what a pick's median
 speed gives away against the best median. Prints a table and writes a JSON object. On two cores, with nothing else
-to do: 15 minutes with --quick (12 configurations), 40 without (36, LoRA among them).
+to do: 24 minutes for 36 configurations, LoRA among them; fewer with --quick (12).
 """
 
 from __future__ import annotations
