@@ -27,10 +27,10 @@ from autofit.probing.agent import Agent
 from autofit.report.html import report_html
 from autofit.report.request_diff import differences
 from autofit.report.run_folder import RunFolder
-from autofit.running.command import TrainingFiles, command_script
+from autofit.running.command import command_script
 from autofit.scene import Scene, look
 from autofit.searching import Ended, Searching
-from autofit.spec import Specs
+from autofit.spec import Specs, training_files
 from autofit.store import Store
 from autofit.store.machine_kind import DeviceKey
 from autofit.store.trial_key import TrialKey
@@ -197,16 +197,7 @@ def _decided(ended: Ended, scene: Scene, folder: RunFolder, screen: Screen) -> C
 
 
 def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
-    files = TrainingFiles(
-        request=folder.request,
-        choice=folder.choice,
-        deepspeed_config=folder.ds_config,
-        checkpoints=folder.checkpoints,
-        model=folder.model,
-        reports=folder.logs,
-        progress=folder.progress,
-        beat=folder.beat,
-    )
+    files = training_files(folder)
     resumed_from = scene.request.training.resume or folder.last_checkpoint
     screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     result = tools.run_training(scene.hardware, files, folder.training_log, screen.show)

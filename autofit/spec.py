@@ -1,4 +1,4 @@
-"""What the agent is told of each probe: a job with its batches, its files and its deadline."""
+"""What is told to those who run things: the agent's probes with their batches and deadlines, the full run's files."""
 
 from __future__ import annotations
 
@@ -16,11 +16,25 @@ from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.run_folder import RunFolder
-from autofit.running.command import device_names
+from autofit.running.command import TrainingFiles, device_names
 from autofit.scene import Scene
 
 HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
+
+
+def training_files(folder: RunFolder) -> TrainingFiles:
+    """What the full run reads and writes in its run folder."""
+    return TrainingFiles(
+        request=folder.request,
+        choice=folder.choice,
+        deepspeed_config=folder.ds_config,
+        checkpoints=folder.checkpoints,
+        model=folder.model,
+        reports=folder.logs,
+        progress=folder.progress,
+        beat=folder.beat,
+    )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from autofit.domain.trial import Choice
 from autofit.probing.classify import first_failure
 from autofit.probing.protocol import RankFailed
 from autofit.report.run_folder import RunFolder
-from autofit.running.command import TrainingFiles
 from autofit.running.result import read_reports
 from autofit.running.training import train
+from autofit.spec import training_files
 
 STEPS = 6  # two of them for warming up, as in a probe
 _UNMEASURED = Measured(0, 0, 0.0, 0.0, 0.0, 0.0)  # choice.json has to hold something; the job does not read it
@@ -42,7 +42,7 @@ def cold_job(case: Case, strategy: Strategy, folder: Path) -> ColdJob:
     run.write_ds_config(case.deepspeed_config(strategy))
     began_at_s = time.monotonic()
     try:
-        ended = train(case.hardware, _files(run), run.training_log, lambda progress: None)
+        ended = train(case.hardware, training_files(run), run.training_log, lambda progress: None)
     except TrainingFailed as error:
         return ColdJob(strategy, time.monotonic() - began_at_s, failure=_failure(run, error))
     return ColdJob(strategy, ended.total_s, ended.tokens_per_s, ended.peak_device_bytes)
@@ -56,16 +56,3 @@ def _failure(run: RunFolder, error: TrainingFailed) -> str:
     reports = read_reports(run.logs, RANKS)
     failed = {rank: report for rank, report in reports.items() if isinstance(report, RankFailed)}
     return first_failure(failed)[1].kind.value if failed else str(error).splitlines()[0]
-
-
-def _files(run: RunFolder) -> TrainingFiles:
-    return TrainingFiles(
-        request=run.request,
-        choice=run.choice,
-        deepspeed_config=run.ds_config,
-        checkpoints=run.checkpoints,
-        model=run.model,
-        reports=run.logs,
-        progress=run.progress,
-        beat=run.beat,
-    )

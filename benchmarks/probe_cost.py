@@ -41,8 +41,8 @@ from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, w
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.run_folder import RunFolder
-from autofit.running.command import TrainingFiles
 from autofit.running.training import train
+from autofit.spec import training_files
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RANKS, MICRO_BATCH, ACCUMULATION = 2, 2, 2
@@ -185,16 +185,7 @@ def cold_job(machine: Machine, strategy: Strategy, measured: Measured, folder: P
     run.write_request(REQUEST)
     run.write_choice(Choice(strategy, measured, "a benchmark"))
     run.write_ds_config(_deepspeed_config(machine, strategy))
-    files = TrainingFiles(
-        request=run.request,
-        choice=run.choice,
-        deepspeed_config=run.ds_config,
-        checkpoints=run.checkpoints,
-        model=run.model,
-        reports=run.logs,
-        progress=run.progress,
-        beat=run.beat,
-    )
+    files = training_files(run)
     ended = train(machine.hardware, files, run.training_log, lambda progress: None)
     assert ended.step_count == COLD_STEPS
     return ended
