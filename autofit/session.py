@@ -150,6 +150,7 @@ def _search(
         key = TrialKey.of(scene.request, scene.shape, profile, scene.hardware, versions())
         specs = Specs(scene, profile, folder, Path(scratch), probe_timeout_s)
         ladder = ladder_of(setting)
+        setting = _with_rehearsals(setting, ladder)
         searching = Searching(
             setting, ladder, folder, screen, agent, specs,
             remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
@@ -162,11 +163,15 @@ def _search(
 def _setting(scene: Scene, profile: DataProfile, store: Store, agent: Agent, screen: Screen) -> Setting:
     """The agent is warm already: it is the tracer, too."""
     with Tracing(scene.request, store, lambda log_path: nullcontext(agent), _teller(screen)) as tracing:
-        setting = _foreseen(scene, profile, store, tracing)
-    estimates = [step.estimates[0] for step in ladder_of(setting).steps]
+        return _foreseen(scene, profile, store, tracing)
+
+
+def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
+    """Where there are neighbours to be played and something to rehearse."""
+    estimates = [step.estimates[0] for step in ladder.steps]
     if not setting.is_divided or not estimates:
         return setting
-    return replace(setting, rehearsal_count=how_many(estimates, setting, scene.hardware))
+    return replace(setting, rehearsal_count=how_many(estimates, setting, setting.hardware))
 
 
 def _learn(ended: Ended, searching: Searching, setting: Setting, key: TrialKey, store: Store, screen: Screen) -> None:

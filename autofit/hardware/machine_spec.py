@@ -61,11 +61,6 @@ def parse_machine(text: str) -> Hardware:
     return _machine(text, _known_device(product), replace(node, link=product.link(device_count)))
 
 
-def known_names() -> tuple[str, ...]:
-    """Every name that `--on` takes for a device, the table's own first."""
-    return (*(product.key for product in sku.known()), *(alias.upper() for alias in ALIASES))
-
-
 def _split_counts(text: str) -> tuple[int, int, str]:
     match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(?:(\d+)\s*[x×*]\s*)?(.*)", text)
     assert match is not None  # everything in it may be absent

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Dtype, Offload, Rung, Strategy
 
-from .parameters import Parameters, lora_parameter_count, parameters
+from .parameters import Parameters, parameters
 from .setting import Setting
-
-__all__ = ["lora_parameter_count"]  # for those who count adapters
 
 MASTER_AND_MOMENTS_BYTES = 12
 """Per trained parameter: fp32 master weight and Adam's two fp32 moments (Rajbhandari et al., 2020, section 3.1). fp32

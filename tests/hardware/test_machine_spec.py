@@ -4,7 +4,7 @@ from autofit.domain.codec import decode, encode
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.hardware import sku
-from autofit.hardware.machine_spec import known_names, parse_machine
+from autofit.hardware.machine_spec import ALIASES, parse_machine
 
 GB, GIB = 10**9, 2**30
 
@@ -36,7 +36,7 @@ def test_known_machines(text, nodes, count, key, link):
     assert [device.index for device in hardware.nodes[-1].devices] == list(range(count // nodes))
 
 
-@pytest.mark.parametrize("name", known_names())
+@pytest.mark.parametrize("name", [*(product.key for product in sku.known()), *ALIASES])
 def test_every_known_name_is_read(name):
     assert parse_machine(f"4x{name}").rank_count == 4
     assert parse_machine(name.lower()).rank_count == 1

@@ -14,8 +14,9 @@ from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Str
 from autofit.domain.trace import Moment, ParameterGroup, Trace
 from autofit.planning.activations import closed_form_bytes, micro_step, moments, wanted_micro_steps
 from autofit.planning.memory import estimate_memory, offloaded_bytes
+from autofit.planning.parameters import lora_parameter_count
 from autofit.planning.setting import Setting
-from autofit.planning.states import lora_parameter_count, model_states
+from autofit.planning.states import model_states
 
 from . import simulated as sim
 
