@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, Screen, TrialEnded
 from autofit.domain.ladder import Ladder
@@ -14,9 +15,18 @@ from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.recall import decide_with_memory, is_contradicted
 from autofit.planning.setting import Setting
-from autofit.probing.agent import Agent
+from autofit.probing.agent import OnBeat, OnRehearsalBeat
 from autofit.report.run_folder import RunFolder
-from autofit.spec import Specs
+
+
+class Tries(Protocol):
+    """Runs what the policy asks for; `trials` are those before."""
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome: ...
+
+    def rehearse(
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+    ) -> tuple[Outcome, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,7 @@ class Searching:
         ladder: Ladder,
         folder: RunFolder,
         screen: Screen,
-        agent: Agent,
-        specs: Specs,
+        tries: Tries,
         *,
         remembered: Sequence[Trial] = (),
         keep: Callable[[Trial], None],
@@ -47,8 +56,7 @@ class Searching:
         self._ladder = ladder
         self._folder = folder
         self._screen = screen
-        self._agent = agent
-        self._specs = specs
+        self._tries = tries
         self._remembered = remembered
         self._keep = keep
         self._trials: list[Trial] = []
@@ -88,14 +96,13 @@ class Searching:
 
     def _probe(self, strategy: Strategy, why: str) -> None:
         self._screen.show(ProbeStarted(strategy, why))
-        spec = self._specs.probe(strategy, self._trials)
-        self._end(strategy, self._agent.probe(spec, lambda phase: self._beat(strategy, phase)))
+        outcome = self._tries.probe(strategy, self._trials, lambda phase: self._beat(strategy, phase))
+        self._end(strategy, outcome)
 
     def _rehearse(self, action: Rehearse) -> None:
         for strategy in action.strategies:
             self._screen.show(ProbeStarted(strategy, action.why, is_rehearsal=True))
-        specs = self._specs.rehearsals(action.strategies, self._trials)
-        outcomes = self._agent.rehearse(specs, self._beat)
+        outcomes = self._tries.rehearse(action.strategies, self._trials, self._beat)
         for strategy, outcome in zip(action.strategies, outcomes, strict=True):
             self._end(strategy, outcome, is_rehearsal=True)
 

@@ -30,7 +30,7 @@ from autofit.report.run_folder import RunFolder
 from autofit.running.command import command_script
 from autofit.scene import Scene, look
 from autofit.searching import Ended, Searching
-from autofit.spec import Specs, training_files
+from autofit.spec import AgentTries, Specs, training_files
 from autofit.store import Store
 from autofit.store.machine_kind import DeviceKey
 from autofit.store.trial_key import TrialKey
@@ -152,7 +152,7 @@ def _search(
         ladder = ladder_of(setting)
         setting = _with_rehearsals(setting, ladder)
         searching = Searching(
-            setting, ladder, folder, screen, agent, specs,
+            setting, ladder, folder, screen, AgentTries(agent, specs),
             remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
         )  # fmt: skip
         ended = searching.run(is_exhaustive=is_exhaustive)

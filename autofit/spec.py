@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.domain.outcome import Measured
+from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
-from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.planning.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
 from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.probing.agent import Agent, OnBeat, OnRehearsalBeat
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, device_names
 from autofit.scene import Scene
 
-HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
 
 
@@ -103,6 +103,22 @@ class Specs:
         if self.scene.hardware.kind is not DeviceKind.CPU:
             return ()
         return widths(self.profile, PAD_TO_MULTIPLE[DeviceKind.CPU])
+
+
+@dataclass(frozen=True)
+class AgentTries:
+    """What a search asks for, run by the agent here."""
+
+    agent: Agent
+    specs: Specs
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
+        return self.agent.probe(self.specs.probe(strategy, trials), on_beat)
+
+    def rehearse(
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+    ) -> tuple[Outcome, ...]:
+        return self.agent.rehearse(self.specs.rehearsals(strategies, trials), on_beat)
 
 
 def _playable(config: str, kind: DeviceKind) -> str:

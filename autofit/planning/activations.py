@@ -55,7 +55,7 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     depend on the tokens shrinks too, and too little for longer ones with the eager kernel.
     """
     wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
-    known = _nearest_tokens(wanted, [trace for trace in setting.traces if _is_like(trace.of, wanted)])
+    known = _nearest_tokens(wanted, [trace for trace in setting.traces if trace.moments and _is_like(trace.of, wanted)])
     if not known:
         return None
     by_rows = _through(known, wanted.micro_batch)

@@ -47,7 +47,7 @@ def pick_attention(setting: Setting, kernels: tuple[Attention, ...], dtype: Dtyp
 def check_pins(setting: Setting) -> None:
     """UsageError when the pinned knobs exclude each other."""
     pins = setting.request.pins
-    if pins.zero_stage not in (None, 1, 2, 3):
+    if pins.zero_stage not in (None, 0, 1, 2, 3):
         raise UsageError(f"--zero-stage {pins.zero_stage} is not a stage; use 1, 2 or 3")
     if pins.offload is Offload.ALL and pins.zero_stage not in (None, 3):
         raise UsageError("--offload all needs --zero-stage 3: only stage 3 can move parameters to host memory")
@@ -57,7 +57,7 @@ def combinations(setting: Setting, attention: Attention, dtype: Dtype) -> Iterat
     """Every rung that the pins allow, with the reason why it is left out, None when it is to be tried."""
     pins = setting.request.pins
     methods = (pins.method,) if pins.method else (Method.FULL, Method.LORA)
-    stages = (pins.zero_stage,) if pins.zero_stage else (1, 2, 3)
+    stages = (1, 2, 3) if pins.zero_stage is None else (pins.zero_stage,)
     checkpointing = (False, True) if pins.gradient_checkpointing is None else (pins.gradient_checkpointing,)
     offloads = (pins.offload,) if pins.offload else OFFLOAD_ORDER
     for method, offload, is_checkpointing, stage in product(methods, offloads, checkpointing, stages):

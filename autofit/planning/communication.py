@@ -57,7 +57,7 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     else:
         forward_s, backward_s, after_s = 0.0, 2 * traffic.reduce_s, traffic.reduce_s
     each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
-    times = 1 if strategy.rung.zero_stage == 1 else strategy.gradient_accumulation
+    times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
     return times * (each_s + traffic.copies_s) + after_s
 
 

@@ -12,6 +12,10 @@ from .buffers import is_overlapped
 NEVER_STEPS = 10**9
 """DeepSpeed's own progress lines: the trainer prints better ones."""
 
+OFFLOAD_KEYS = ("offload_optimizer", "offload_param")
+HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
+GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
+
 GRADIENT_CLIPPING = 1.0
 """The norm at which Hugging Face's trainer clips by default."""
 
@@ -29,7 +33,7 @@ def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, ki
         # trl brings its own optimizer; it is a torch AdamW that DeepSpeed need not know by name.
         "zero_allow_untested_optimizer": True,
         # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU.
-        "zero_force_ds_cpu_optimizer": kind is not DeviceKind.CPU,
+        HOST_OPTIMIZER: kind is not DeviceKind.CPU,
         "steps_per_print": NEVER_STEPS,
         "wall_clock_breakdown": False,
     }
@@ -43,31 +47,31 @@ def _fp16(dtype: Dtype) -> dict[str, object]:
 
 
 def _zero(strategy: Strategy, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
-    bucket = shape.hidden_size**2
+    stage = strategy.rung.zero_stage
     config: dict[str, object] = {
-        "stage": strategy.rung.zero_stage,
-        "reduce_bucket_size": bucket,
-        "allgather_bucket_size": bucket,
+        "stage": stage,
         "overlap_comm": is_overlapped(kind),
         "contiguous_gradients": True,
+        **zero_sizes(stage, shape.hidden_size),
+        **offload_sections(strategy.rung.offload, kind),
     }
-    return config | _offload(strategy.rung.offload, kind) | (_stage_3(shape) if strategy.rung.zero_stage == 3 else {})
+    return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
 
 
-def _offload(offload: Offload, kind: DeviceKind) -> dict[str, object]:
-    where = {"device": "cpu", "pin_memory": kind is DeviceKind.CUDA}
-    moved = {
-        Offload.NONE: (),
-        Offload.OPTIMIZER: ("offload_optimizer",),
-        Offload.ALL: ("offload_optimizer", "offload_param"),
-    }[offload]
-    return {part: dict(where) for part in moved}
-
-
-def _stage_3(shape: ModelShape) -> dict[str, object]:
-    """Sizes in elements, as Hugging Face's "auto" sets them from the hidden size."""
-    return {
-        "stage3_prefetch_bucket_size": int(0.9 * shape.hidden_size**2),
-        "stage3_param_persistence_threshold": 10 * shape.hidden_size,
-        "stage3_gather_16bit_weights_on_model_save": True,
+def zero_sizes(stage: int, hidden_size: int) -> dict[str, int]:
+    """In elements, as Hugging Face's "auto" sets them; none where ZeRO divides nothing."""
+    if stage == 0:
+        return {}
+    sizes = {"reduce_bucket_size": hidden_size**2, "allgather_bucket_size": hidden_size**2}
+    if stage < 3:
+        return sizes
+    return sizes | {
+        "stage3_prefetch_bucket_size": int(0.9 * hidden_size**2),
+        "stage3_param_persistence_threshold": 10 * hidden_size,
     }
+
+
+def offload_sections(offload: Offload, kind: DeviceKind) -> dict[str, object]:
+    """Of `zero_optimization`."""
+    moved = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}[offload]
+    return {key: {"device": "cpu", "pin_memory": kind is DeviceKind.CUDA} for key in OFFLOAD_KEYS[:moved]}

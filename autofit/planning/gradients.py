@@ -83,6 +83,7 @@ def _kept_nothing(*_: object) -> int:
 
 
 _KEPT: Mapping[int, Callable[[Strategy, Setting, Progress, bool], int]] = {
+    0: _kept_whole,
     1: _kept_whole,
     2: _kept_parts,
     3: _kept_nothing,
@@ -96,9 +97,9 @@ def _passing_count(strategy: Strategy, setting: Setting, progress: Progress) -> 
     is reduced.
     """
     rung, known, bucket = strategy.rung, parameters(strategy.rung, setting), bucket_elements(setting)
-    is_there = progress.before_count > 0 or rung.zero_stage == 3 or (rung.zero_stage == 1 and progress.is_adding)
+    is_there = progress.before_count > 0 or rung.zero_stage == 3 or (rung.zero_stage <= 1 and progress.is_adding)
     buckets = bucket_count(rung, setting) if is_there else 0
-    if rung.zero_stage == 1:
+    if rung.zero_stage <= 1:
         return buckets
     waiting = known.largest_within(progress.new_count - known.largest_within(progress.new_count))
     return buckets + waiting + (min(bucket, progress.before_count) if rung.zero_stage >= 3 else 0)

@@ -39,7 +39,7 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
     is_left = is_adding and moment.phase is Phase.FORWARD
     trained = parameters(strategy.rung, setting).trained_count
     own = 0 if offload_of(strategy.rung, setting) is not Offload.NONE else own_count(strategy, setting)
-    left = {1: trained, 2: own, 3: 0}[stage] if is_left else 0
+    left = {0: trained, 1: trained, 2: own, 3: 0}[stage] if is_left else 0
     bucket = bucket_elements(setting) if stage >= 3 else 0
     return Load(
         moment.phase,

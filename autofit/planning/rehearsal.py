@@ -45,7 +45,7 @@ def as_probe(trial: Trial, setting: Setting) -> Measured:
     exposed_s = _communication_s(trial.estimate, measured)
     step_s = measured.step_s + exposed_s
     # ZeRO-1 reduces gradients at the end of a step, the other stages in every micro-batch.
-    at_end_s, in_each_s = (exposed_s, 0.0) if trial.strategy.rung.zero_stage == 1 else (0.0, exposed_s)
+    at_end_s, in_each_s = (exposed_s, 0.0) if trial.strategy.rung.zero_stage <= 1 else (0.0, exposed_s)
     return replace(
         measured,
         peak_device_bytes=measured.peak_device_bytes + setting.communicator_bytes,

@@ -48,8 +48,8 @@ def offload_of(rung: Rung, setting: Setting) -> Offload:
 
 
 def part_count(rung: Rung, setting: Setting) -> int:
-    """Trained parameters of one rank's partition."""
-    known, ranks = parameters(rung, setting), setting.rank_count
+    """Trained parameters of one rank's partition; stage 0 divides nothing."""
+    known, ranks = parameters(rung, setting), setting.rank_count if rung.zero_stage else 1
     return known.divided_count(ranks, is_trained=True) if rung.zero_stage >= 3 else -(-known.trained_count // ranks)
 
 

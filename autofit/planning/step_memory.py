@@ -23,7 +23,7 @@ def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
     states = model_states(strategy, setting)
     if strategy.rung.zero_stage < 3:
         yield _initialization(strategy, setting, states)
-    if strategy.rung.zero_stage == 1 and not is_overlapped(setting.kind):
+    if strategy.rung.zero_stage <= 1 and not is_overlapped(setting.kind):
         yield _reduction(strategy, setting, states)
     if offload_of(strategy.rung, setting) is Offload.NONE:
         yield _step(strategy, setting, states)

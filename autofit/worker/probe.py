@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
+from autofit.planning.batch import PROBED_ACCUMULATION
 from autofit.probing.protocol import ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
 from autofit.worker.model import load_tokenizer, peft_config, random_model
@@ -22,7 +23,6 @@ from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
 MEMORY_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
-MAX_ACCUMULATION = 3  # a first micro-batch that makes the gradients, one that adds to them, one with the update
 MAX_MEASURED_STEPS = 12
 MIN_MEASURED_STEPS = 2
 
@@ -57,7 +57,7 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     join_group(job, Path(spec.scratch_path, "store"))  # a file of this probe: no port that another could take first
     rank.enter(Phase.BUILD)
     strategy = job.strategy
-    accumulation = min(MAX_ACCUMULATION, strategy.gradient_accumulation)
+    accumulation = min(PROBED_ACCUMULATION, strategy.gradient_accumulation)
     scratch = Path(spec.scratch_path)
     steps = memory_steps(spec, accumulation)
     overrides = _overrides(job.deepspeed_config, accumulation, steps + MAX_MEASURED_STEPS)

@@ -1,0 +1,87 @@
+"""A command line of `deepspeed`: what it asks of the launcher, which script it starts, and what is asked of autofit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(frozen=True)
+class LauncherOptions:
+    """Those of DeepSpeed's launcher that decide where the ranks run and how the script is started."""
+
+    hostfile: str = "/job/hostfile"
+    include: str = ""
+    exclude: str = ""
+    num_nodes: int = -1
+    num_gpus: int = -1
+    master_addr: str = ""
+    master_port: int = 29500
+    launcher: str = "pdsh"
+    is_module: bool = False
+    no_python: bool = False
+    no_local_rank: bool = False
+    no_ssh: bool = False
+    autotuning: str = ""  # tune or run
+
+
+class Knob(str, Enum):
+    """What of a user's configuration may be changed although it was written as a number."""
+
+    STAGE = "stage"
+    OFFLOAD = "offload"
+    MICRO_BATCH = "micro-batch"
+    BUCKETS = "buckets"
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """The `--autofit-` options."""
+
+    is_off: bool = False
+    is_dry_run: bool = False
+    memory_limit_bytes: int | None = None  # per device
+    steps: int | None = None  # measured optimizer steps of a probe; None: as many as a good figure needs
+    timeout_s: float = 600.0  # the silence that ends a probe
+    override: frozenset[Knob] = field(default_factory=frozenset)
+    output_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class LaunchLine:
+    """`option_words` are the launcher's as they were written, without autofit's own.
+
+    A line that DeepSpeed's own parser refuses has nothing but these: it is handed over for DeepSpeed to say why.
+    """
+
+    option_words: tuple[str, ...]
+    script: str = ""  # a path, or a module's name; empty in a line that is refused
+    arguments: tuple[str, ...] = ()  # the script's own
+    options: LauncherOptions = LauncherOptions()
+
+    @property
+    def is_refused(self) -> bool:
+        return not self.script
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What follows the word `deepspeed`."""
+        return self.option_words if self.is_refused else (*self.option_words, self.script, *self.arguments)
+
+
+@dataclass(frozen=True)
+class HostSlots:
+    host: str
+    slots: tuple[int, ...]  # device numbers, as CUDA_VISIBLE_DEVICES will name them
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where DeepSpeed's launcher would start ranks: in order of their ranks, `hosts[0]` first."""
+
+    hosts: tuple[HostSlots, ...]
+    is_multi_node: bool  # whether a back end (pdsh, Slurm, MPI) starts them
+
+    @property
+    def rank_count(self) -> int:
+        return sum(len(host.slots) for host in self.hosts)

@@ -1,0 +1,103 @@
+"""What may be turned in a script that somebody else wrote, and what is kept with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autofit.domain.launch import Knob
+from autofit.domain.request import Pins
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Attention, Method
+
+from .deepspeed_config import OFFLOAD_KEYS
+from .script_words import MICRO_BATCH_FLAGS, find
+
+AUTO = "auto"
+MICRO_BATCH_KEY = "train_micro_batch_size_per_gpu"
+ACCUMULATION_KEY = "gradient_accumulation_steps"
+GLOBAL_BATCH_KEY = "train_batch_size"
+ZERO_KEY = "zero_optimization"
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """`kept` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the script's own flags,
+    otherwise by the config."""
+
+    stage: bool
+    offload: bool
+    micro_batch: bool
+    has_flags: bool
+    override: frozenset[Knob]
+    kept: tuple[str, ...]
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether only a probe tells if the script makes its batches as the config says."""
+        return self.micro_batch and not self.has_flags
+
+
+def freedom(config: Config, arguments: tuple[str, ...], override: frozenset[Knob]) -> Freedom:
+    """By what the user wrote: a number is kept, "auto" and what is not there may be turned."""
+    zero = config.get(ZERO_KEY) or {}
+    stage = Knob.STAGE in override or _is_open(zero, "stage")
+    offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
+    flags = find(arguments, MICRO_BATCH_FLAGS) is not None
+    micro_batch, why_not = _micro_batch(config, override, flags)
+    kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{_unless(Knob.STAGE)}"]
+    kept += [] if offload else [f"zero_optimization.offload_* stays as written{_unless(Knob.OFFLOAD)}"]
+    kept += [] if micro_batch else [why_not]
+    return Freedom(stage, offload, micro_batch, flags, override, tuple(kept))
+
+
+def pins_of(free: Freedom, facts: ScriptFacts, attention: Attention) -> Pins:
+    """What the search is held to. `attention`: the kernel that the model is to have."""
+    return Pins(
+        method=Method.FULL,
+        zero_stage=None if free.stage else facts.zero_stage,
+        offload=None if free.offload else facts.offload,
+        gradient_checkpointing=False if facts.gradient_checkpointing is None else None,
+        attention=attention,
+        micro_batch=None if free.micro_batch else facts.micro_batch,
+        dtype=facts.dtype,
+    )
+
+
+def missing_knobs(facts: ScriptFacts) -> tuple[str, ...]:
+    """A sentence for each knob that this script does not have."""
+    if facts.gradient_checkpointing is not None:
+        return ()
+    return (f"gradient checkpointing and attention stay: {facts.model_class} is no Hugging Face model",)
+
+
+def own_batches(free: Freedom, rows: int) -> Freedom:
+    """Once it is seen that the script makes batches of `rows` rows whatever the config says."""
+    sentence = f"the micro-batch stays {rows}: the script makes its own batches"
+    return Freedom(free.stage, free.offload, False, free.has_flags, free.override, (*free.kept, sentence))
+
+
+def _micro_batch(config: Config, override: frozenset[Knob], flags: bool) -> tuple[bool, str]:
+    """Whether it may be turned, and if not, why."""
+    is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
+    if flags:
+        mixed = "it stands both on the command line and as a number in the config"
+        return is_open, f"the micro-batch stays as written: {mixed}"
+    if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
+        return False, "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
+    if is_open or Knob.MICRO_BATCH in override:
+        return True, ""
+    if _is_open(config, MICRO_BATCH_KEY):
+        return False, f"gradient accumulation stays as written, and the micro-batch with it{_unless(Knob.MICRO_BATCH)}"
+    return False, f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{_unless(Knob.MICRO_BATCH)}"
+
+
+def _is_open(section: Config, key: str) -> bool:
+    return bool(section.get(key, AUTO) == AUTO)
+
+
+def _unless(knob: Knob) -> str:
+    return f" (--autofit-override {knob.value} turns it)"

@@ -1,0 +1,83 @@
+"""What formulas need to know of a script that somebody else wrote, from what it showed of itself."""
+
+from __future__ import annotations
+
+from autofit.domain.constants import Constants
+from autofit.domain.hardware import Hardware
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Pins, Request, Training
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Attention
+from autofit.domain.trace import MicroStep, ParameterGroup, Trace
+
+from .setting import Setting
+
+_TENSORS_PER_LAYER = 7
+
+
+def script_request(
+    name: str, facts: ScriptFacts, pins: Pins, *, memory_limit_bytes: int | None, identity: tuple[str, ...]
+) -> Request:
+    """`identity` is whatever else its trials depend on, such as the text of the script."""
+    return Request(
+        model=name,
+        sequence_length=facts.tokens or 1,
+        global_batch=facts.global_batch,
+        pins=pins,
+        training=Training(extra_arguments=identity),
+        memory_limit_bytes=memory_limit_bytes,
+    )
+
+
+def script_setting(
+    request: Request, facts: ScriptFacts, shape: ModelShape, hardware: Hardware, constants: Constants | None
+) -> Setting:
+    """Parameters are known tensor by tensor; activations by the closed form, until probes correct it."""
+    return Setting(
+        request,
+        hardware,
+        shape,
+        worst_tokens=request.sequence_length,
+        traces=(_parameters_alone(facts, hardware),),
+        known_constants=constants,
+    )
+
+
+def guessed_shape(facts: ScriptFacts) -> ModelShape:
+    """Of a model without a Hugging Face config: square matrices of the size that is most common, seven to a layer.
+
+    Right in its parameter count; activations are a guess.
+    """
+    matrices = [group for group in facts.parameters if group.tensor_count > 0]
+    usual = max(matrices, key=lambda group: group.element_count * group.tensor_count, default=None)
+    hidden_size = max(1, round(usual.element_count**0.5)) if usual else 1
+    parameter_count = sum(group.element_count * group.tensor_count for group in matrices)
+    return ModelShape(
+        name=facts.model_class,
+        model_type="unknown",
+        layer_count=max(1, (usual.tensor_count if usual else 1) // _TENSORS_PER_LAYER),
+        hidden_size=hidden_size,
+        head_count=1,
+        key_value_head_count=1,
+        head_size=hidden_size,
+        intermediate_size=4 * hidden_size,
+        vocabulary_size=1,
+        parameter_count=parameter_count,
+        is_counted_exactly=True,
+    )
+
+
+def _parameters_alone(facts: ScriptFacts, hardware: Hardware) -> Trace:
+    """A trace of no moment: it matches no micro-step, and tells the parameters of all of them."""
+    nothing = MicroStep(
+        lora=None,
+        attention=facts.attention or Attention.SDPA,
+        gradient_checkpointing=False,
+        dtype=facts.dtype,
+        kind=hardware.kind,
+        micro_batch=0,
+        tokens=0,
+        is_padded=False,
+    )
+    groups: tuple[ParameterGroup, ...] = facts.parameters
+    return Trace(nothing, (), groups, facts.buffers_bytes)

@@ -1,0 +1,51 @@
+"""The words of a script's command line that name its DeepSpeed configuration and its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config", "--deepspeed")
+MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
+ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
+RESUME_FLAGS = ("--resume_from_checkpoint", "--resume-from-checkpoint", "--load_checkpoint", "--resume")
+
+
+@dataclass(frozen=True)
+class Value:
+    """`text` stands in the word at `index`, which `prefix` begins (`--flag=`, or nothing)."""
+
+    index: int
+    prefix: str
+    text: str
+
+
+def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Value | None:
+    """The last value that one of `flags` has, as argparse takes it: `--flag value` or `--flag=value`."""
+    return max(_values(arguments, flags), key=lambda value: value.index, default=None)
+
+
+def put(arguments: tuple[str, ...], flags: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """`arguments` with the last value that one of `flags` has replaced; unchanged where none has one."""
+    value = find(arguments, flags)
+    if value is None:
+        return arguments
+    return (*arguments[: value.index], value.prefix + text, *arguments[value.index + 1 :])
+
+
+def without(arguments: tuple[str, ...], flags: tuple[str, ...]) -> tuple[str, ...]:
+    """`arguments` without `flags` and their values."""
+    dropped = {value.index for value in _values(arguments, flags)}
+    dropped |= {index for index, word in enumerate(arguments) if word in flags}
+    return tuple(word for index, word in enumerate(arguments) if index not in dropped)
+
+
+def _values(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Iterator[Value]:
+    for index, word in enumerate(arguments):
+        name, equals, text = word.partition("=")
+        if name not in flags:
+            continue
+        if equals:
+            yield Value(index, f"{name}=", text)
+        elif index + 1 < len(arguments) and not arguments[index + 1].startswith("-"):
+            yield Value(index + 1, "", arguments[index + 1])

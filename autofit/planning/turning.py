@@ -1,0 +1,123 @@
+"""A strategy put into a script's own words: the copy of its config, its arguments, and what is turned within it."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.launch import Knob
+from autofit.domain.script import ScriptFacts, Turns
+from autofit.domain.strategy import Offload, Strategy
+
+from .batch import PROBED_ACCUMULATION
+from .deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections, zero_sizes
+from .freedom import (
+    ACCUMULATION_KEY,
+    AUTO,
+    GLOBAL_BATCH_KEY,
+    MICRO_BATCH_KEY,
+    ZERO_KEY,
+    Config,
+    Freedom,
+)
+from .script_words import ACCUMULATION_FLAGS, CONFIG_FLAGS, MICRO_BATCH_FLAGS, find, put
+
+MONITORS = ("tensorboard", "wandb", "csv_monitor", "comet")
+PROFILERS = ("flops_profiler", "comms_logger")
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What takes the place of the user's: `config` is JSON text, to be found at `config_path` by the arguments."""
+
+    config: str
+    arguments: tuple[str, ...]
+    turns: Turns
+
+
+def as_it_is(config: Config, arguments: tuple[str, ...], config_path: str) -> Turned:
+    """The user's own configuration for a probe: nothing is reported to a tracker, and DeepSpeed's autotuner is off."""
+    return Turned(_text(_quiet(config)), put(arguments, CONFIG_FLAGS, config_path), Turns())
+
+
+@dataclass(frozen=True)
+class Turning:
+    """Puts strategies into one script's words. Sizes are in elements."""
+
+    config: Config
+    arguments: tuple[str, ...]
+    free: Freedom
+    facts: ScriptFacts
+    hidden_size: int
+    kind: DeviceKind
+
+    def probed(self, strategy: Strategy, config_path: str) -> Turned:
+        """For a probe: no more micro-batches are accumulated than it must, and nothing is reported to a tracker."""
+        accumulation = min(strategy.gradient_accumulation, PROBED_ACCUMULATION)
+        return self._turned(_quiet(self.config), strategy, accumulation, config_path)
+
+    def trained(self, strategy: Strategy, config_path: str) -> Turned:
+        """For the full run."""
+        return self._turned(_tuned(self.config), strategy, strategy.gradient_accumulation, config_path)
+
+    def _turned(self, copy: dict[str, Any], strategy: Strategy, accumulation: int, config_path: str) -> Turned:
+        copy[ZERO_KEY] = self._zero(strategy, dict(copy.get(ZERO_KEY) or {}))
+        if strategy.rung.offload is not Offload.NONE and self.free.offload:
+            copy.setdefault(HOST_OPTIMIZER, False)  # otherwise DeepSpeed refuses the optimizer that a script brings
+        words = self._batch(copy, strategy.micro_batch, accumulation)
+        return Turned(_text(copy), put(words, CONFIG_FLAGS, config_path), turns_of(strategy, self.facts))
+
+    def _zero(self, strategy: Strategy, zero: dict[str, Any]) -> dict[str, Any]:
+        stage = strategy.rung.zero_stage
+        if self.free.stage:
+            zero["stage"] = stage
+        if self.free.offload:
+            kept = {key: value for key, value in zero.items() if key not in OFFLOAD_KEYS}
+            zero = kept | offload_sections(strategy.rung.offload, self.kind)
+        for key, elements in zero_sizes(stage, self.hidden_size).items():
+            if zero.get(key, AUTO) == AUTO or Knob.BUCKETS in self.free.override:
+                zero[key] = elements
+        if stage == 3:
+            zero.setdefault(GATHER_ON_SAVE, True)
+        return zero
+
+    def _batch(self, copy: dict[str, Any], micro_batch: int, accumulation: int) -> tuple[str, ...]:
+        """Into the script's flags, or else into the config; the global batch follows."""
+        if copy.get(GLOBAL_BATCH_KEY, AUTO) != AUTO:
+            copy[GLOBAL_BATCH_KEY] = micro_batch * accumulation * self.facts.rank_count
+        if not self.free.has_flags:
+            if AUTO not in (copy.get(MICRO_BATCH_KEY), copy.get(ACCUMULATION_KEY)):
+                copy[MICRO_BATCH_KEY], copy[ACCUMULATION_KEY] = micro_batch, accumulation
+            return self.arguments
+        words = put(self.arguments, MICRO_BATCH_FLAGS, str(micro_batch))
+        if find(words, ACCUMULATION_FLAGS) is None:
+            return (*words, ACCUMULATION_FLAGS[0], str(accumulation))
+        return put(words, ACCUMULATION_FLAGS, str(accumulation))
+
+
+def turns_of(strategy: Strategy, facts: ScriptFacts) -> Turns:
+    """Only what differs from what the script does by itself."""
+    rung = strategy.rung
+    is_same = facts.gradient_checkpointing in (None, rung.gradient_checkpointing)
+    is_same_kernel = facts.attention in (None, rung.attention)
+    return Turns(
+        gradient_checkpointing=None if is_same else rung.gradient_checkpointing,
+        attention=None if is_same_kernel else rung.attention,
+    )
+
+
+def _tuned(config: Config) -> dict[str, Any]:
+    """A copy without DeepSpeed's own autotuner."""
+    return {key: deepcopy(value) for key, value in config.items() if key != "autotuning"}
+
+
+def _quiet(config: Config) -> dict[str, Any]:
+    """A copy without monitors and profilers as well."""
+    return {key: value for key, value in _tuned(config).items() if key not in (*MONITORS, *PROFILERS)}
+
+
+def _text(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"
