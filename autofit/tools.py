@@ -10,9 +10,12 @@ from pathlib import Path
 
 from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.launch import LaunchLine, Layout
 from autofit.domain.request import Request
 from autofit.hardware.machine import detect
 from autofit.probing.agent import Agent
+from autofit.probing.cluster import Cluster
+from autofit.running.layout import resolve_layout
 from autofit.running.training import merge
 from autofit.running.training import train as run_training
 from autofit.store import Store, open_store
@@ -31,6 +34,8 @@ class Tools:
     open_store: Callable[[], AbstractContextManager[Store]] = open_store
     start_tracer: StartTracer = start_tracer
     start_agent: Callable[..., AbstractContextManager[Agent]] = Agent
+    start_cluster: Callable[..., AbstractContextManager[Cluster]] = Cluster
+    resolve_layout: Callable[[LaunchLine], Layout | None] = resolve_layout
     run_training: Callable[..., TrainingEnded] = run_training
     merge: Callable[..., None] = merge
 

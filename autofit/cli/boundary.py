@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -28,9 +29,20 @@ class Terminated(KeyboardInterrupt):
 
 
 def heed_signals() -> None:
-    """From now on SIGTERM and SIGHUP arrive as Terminated."""
+    """From now on SIGTERM and SIGHUP arrive as Terminated; what is ignored from the start (nohup) stays so."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
+def die_of(number: int) -> NoReturn:
+    """Ends this process by the signal, as one that does not heed it: whoever waits for it sees the signal itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    raise AssertionError("a signal that ends nothing")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -77,15 +89,19 @@ def _expected(error: AutofitError, words: list[str]) -> int:
 
 
 def _crashed(error: Exception, words: list[str]) -> int:
+    first = (str(error).splitlines() or [""])[0]
+    say(f"{type(error).__name__}: {first}\nThis is a bug of autofit, not of your command. {log_crash(error, words)}")
+    return _OUR_BUG
+
+
+def log_crash(error: Exception, words: list[str]) -> str:
+    """Writes it down; the sentence that says where."""
     from .crash_log import write_crash_log
 
-    first = (str(error).splitlines() or [""])[0]
     try:
-        where = f"Please send this log with a report:\n{write_crash_log(error, words, os.environ)}"
+        return f"Please send this log with a report:\n{write_crash_log(error, words, os.environ)}"
     except OSError as reason:
-        where = f"Its log could not be written ({reason.strerror})."
-    say(f"{type(error).__name__}: {first}\nThis is a bug of autofit, not of your command. {where}")
-    return _OUR_BUG
+        return f"Its log could not be written ({reason.strerror})."
 
 
 def _click_sentence(error: click.ClickException) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from autofit.domain.event import Event
 
@@ -15,18 +15,22 @@ class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
     def show(self, event: Event) -> None: ...
 
 
-def open_screen(*, is_json: bool) -> OpenScreen:
-    """The live table on a terminal, plain lines elsewhere; one JSON object where that was asked for."""
+def open_screen(*, is_json: bool = False, stream: TextIO | None = None) -> OpenScreen:
+    """The live table on a terminal, plain lines elsewhere; one JSON object where that was asked for.
+
+    On `stream`, or on the standard output.
+    """
+    stream = stream or sys.stdout
     if is_json:
         from autofit.report.json_screen import JsonScreen
 
-        return JsonScreen(sys.stdout)
-    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return JsonScreen(stream)
+    if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         from rich.console import Console
 
         from autofit.report.terminal import LiveScreen
 
-        return LiveScreen(Console(highlight=False), time.monotonic)
+        return LiveScreen(Console(file=stream, highlight=False), time.monotonic)
     from autofit.report.plain import PlainScreen
 
-    return PlainScreen(sys.stdout, time.monotonic)
+    return PlainScreen(stream, time.monotonic)

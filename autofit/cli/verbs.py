@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import cast
 
 import click
 
 from autofit import __version__
 
+_LAUNCH = "launch"
+_ASIDE = ("--help", "-h", "--version")
 _VERBS = {
     "train": "Find the fastest configuration that fits, and train with it.",
+    _LAUNCH: "What `deepspeed` starts, with the configuration that fits and runs fastest.",
     "plan": "What would fit and how fast, before anything is tried; any machine.",
     "doctor": "What this machine has, and what is missing.",
     "show": "The trials and the choice of a run.",
@@ -21,6 +25,16 @@ _VERBS = {
 class Verbs(click.Group):
     """Finds a verb by its name; the one place that decides what the first word means."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """A first word that is neither a verb nor a flag of autofit begins a command line of `deepspeed`."""
+        if args and args[0] not in (*_VERBS, *_ASIDE):
+            if not args[0].startswith("-") and not _is_script(args[0]):
+                raise click.UsageError(
+                    f"'{args[0]}' is neither a verb of autofit ({', '.join(_VERBS)}) nor a script here.", ctx
+                )
+            args = [_LAUNCH, *args]
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
 
@@ -29,18 +43,13 @@ class Verbs(click.Group):
             return None
         return cast(click.Command, import_module(f"autofit.cli.{cmd_name}").command)
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        word = args[0]
-        command = self.get_command(ctx, word)
-        if command is None and not word.startswith("-"):
-            raise click.UsageError(f"'{word}' is not a verb of autofit: there are {', '.join(_VERBS)}.", ctx)
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(_VERBS.items()))
+
+
+def _is_script(word: str) -> bool:
+    return Path(word).is_file() or Path(word, "__main__.py").is_file()
 
 
 @click.group(
@@ -49,7 +58,11 @@ class Verbs(click.Group):
     options_metavar="",
     subcommand_metavar="VERB [FLAGS]",
     epilog="autofit VERB --help tells what a verb takes.",
-    context_settings={"max_content_width": 80, "token_normalize_func": lambda word: word.replace("_", "-")},
+    context_settings={
+        "max_content_width": 80,
+        "token_normalize_func": lambda word: word.replace("_", "-"),
+        "help_option_names": ["--help", "-h"],
+    },
 )
 @click.version_option(__version__, message="autofit %(version)s")
 @click.pass_context
@@ -61,6 +74,11 @@ def autofit(context: click.Context, /) -> None:
 
     \b
         autofit train --model meta-llama/Llama-2-13b-hf --data chats.jsonl
+
+    It also stands where `deepspeed` stood, and tunes your own script and its DeepSpeed config:
+
+    \b
+        autofit --num_gpus 8 train.py --deepspeed ds_config.json
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -23,6 +23,10 @@ class NothingFits(AutofitError):
     """No rung fits; what was found is on the screen already. Exit code 1."""
 
 
+class HostFailed(AutofitError):
+    """A host of the job cannot take part; the sentence names it. Exit code 1."""
+
+
 class InternalError(AutofitError):
     """Our own bug, seen where nobody could have done better. Exit code 3."""
 

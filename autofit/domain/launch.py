@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from .script import Turns
+
 
 @dataclass(frozen=True)
 class LauncherOptions:
@@ -85,3 +87,37 @@ class Layout:
     @property
     def rank_count(self) -> int:
         return sum(len(host.slots) for host in self.hosts)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What DeepSpeed's launcher is started with: `words` follow `deepspeed`, `environment` is added to the user's."""
+
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchFlags:
+    """What Hugging Face's flags of the batch are to say."""
+
+    micro_batch: int
+    gradient_accumulation: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a search came to, whatever else stands in the line: `config_path` None keeps the user's own config."""
+
+    text: str
+    config_path: str | None = None
+    flags: BatchFlags | None = None  # None: the batch is not turned by flags
+    turns: Turns = field(default_factory=Turns)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The decision of an earlier search in a run folder; `key` tells of what."""
+
+    key: str
+    decision: Decision

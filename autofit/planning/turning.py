@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.launch import Knob
+from autofit.domain.launch import BatchFlags, Knob
 from autofit.domain.script import ScriptFacts, Turns
 from autofit.domain.strategy import Offload, Strategy
 
@@ -63,12 +63,28 @@ class Turning:
         """For the full run."""
         return self._turned(_tuned(self.config), strategy, strategy.gradient_accumulation, config_path)
 
+    def flags(self, strategy: Strategy) -> BatchFlags | None:
+        """Of the full run; None where the script's flags do not turn the batch."""
+        return BatchFlags(strategy.micro_batch, strategy.gradient_accumulation) if self.free.has_flags else None
+
+    def rows(self, strategy: Strategy) -> int | None:
+        """That its batches must turn out to have; None where they are the script's own affair.
+
+        A trainer of preferences joins the better and the worse answer of a sample in one batch.
+        """
+        facts = self.facts
+        if not self.free.micro_batch or facts.rows is None or facts.rows % facts.micro_batch:
+            return None
+        return strategy.micro_batch * (facts.rows // facts.micro_batch)
+
     def _turned(self, copy: dict[str, Any], strategy: Strategy, accumulation: int, config_path: str) -> Turned:
         copy[ZERO_KEY] = self._zero(strategy, dict(copy.get(ZERO_KEY) or {}))
         if strategy.rung.offload is not Offload.NONE and self.free.offload:
             copy.setdefault(HOST_OPTIMIZER, False)  # otherwise DeepSpeed refuses the optimizer that a script brings
-        words = self._batch(copy, strategy.micro_batch, accumulation)
-        return Turned(_text(copy), put(words, CONFIG_FLAGS, config_path), turns_of(strategy, self.facts))
+        flags = BatchFlags(strategy.micro_batch, accumulation)
+        self._put_batch(copy, flags)
+        words = worded(self.arguments, config_path, flags if self.free.has_flags else None)
+        return Turned(_text(copy), words, turns_of(strategy, self.facts))
 
     def _zero(self, strategy: Strategy, zero: dict[str, Any]) -> dict[str, Any]:
         stage = strategy.rung.zero_stage
@@ -84,18 +100,24 @@ class Turning:
             zero.setdefault(GATHER_ON_SAVE, True)
         return zero
 
-    def _batch(self, copy: dict[str, Any], micro_batch: int, accumulation: int) -> tuple[str, ...]:
-        """Into the script's flags, or else into the config; the global batch follows."""
+    def _put_batch(self, copy: dict[str, Any], flags: BatchFlags) -> None:
+        """Where the config says it in numbers, or is to."""
         if copy.get(GLOBAL_BATCH_KEY, AUTO) != AUTO:
-            copy[GLOBAL_BATCH_KEY] = micro_batch * accumulation * self.facts.rank_count
-        if not self.free.has_flags:
-            if AUTO not in (copy.get(MICRO_BATCH_KEY), copy.get(ACCUMULATION_KEY)):
-                copy[MICRO_BATCH_KEY], copy[ACCUMULATION_KEY] = micro_batch, accumulation
-            return self.arguments
-        words = put(self.arguments, MICRO_BATCH_FLAGS, str(micro_batch))
-        if find(words, ACCUMULATION_FLAGS) is None:
-            return (*words, ACCUMULATION_FLAGS[0], str(accumulation))
-        return put(words, ACCUMULATION_FLAGS, str(accumulation))
+            copy[GLOBAL_BATCH_KEY] = flags.micro_batch * flags.gradient_accumulation * self.facts.rank_count
+        if not self.free.has_flags and AUTO not in (copy.get(MICRO_BATCH_KEY), copy.get(ACCUMULATION_KEY)):
+            copy[MICRO_BATCH_KEY], copy[ACCUMULATION_KEY] = flags.micro_batch, flags.gradient_accumulation
+
+
+def worded(arguments: tuple[str, ...], config_path: str, flags: BatchFlags | None) -> tuple[str, ...]:
+    """A script's arguments with another config, and with other values of the batch's flags."""
+    words = put(arguments, CONFIG_FLAGS, config_path)
+    if flags is None:
+        return words
+    words = put(words, MICRO_BATCH_FLAGS, str(flags.micro_batch))
+    accumulation = str(flags.gradient_accumulation)
+    if find(words, ACCUMULATION_FLAGS) is None:
+        return (*words, ACCUMULATION_FLAGS[0], accumulation)
+    return put(words, ACCUMULATION_FLAGS, accumulation)
 
 
 def turns_of(strategy: Strategy, facts: ScriptFacts) -> Turns:

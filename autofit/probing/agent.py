@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -15,9 +18,11 @@ from autofit.domain.errors import InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Outcome, OutOfMemory, Phase, Place
 from autofit.domain.request import Request
+from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
+from autofit.planning.own_strategy import own_strategy
 from autofit.probing.classify import classify
 from autofit.probing.protocol import (
     ONLY_TRACES,
@@ -31,6 +36,9 @@ from autofit.probing.protocol import (
     Refused,
     RunProbe,
     RunProbes,
+    ScriptSeen,
+    ScriptSpec,
+    Spec,
     Survey,
     Surveyed,
     Traced,
@@ -43,6 +51,16 @@ from autofit.probing.shield import shielded
 _POLITE_S = 3.0  # an agent that is asked to end has this long before it is killed
 OnBeat = Callable[[Phase], None]
 OnRehearsalBeat = Callable[[Strategy, Phase], None]
+
+
+@dataclass
+class _Run:
+    """What came of one probe so far."""
+
+    on_beat: OnBeat
+    ended: GroupEnded | None = None
+    facts: ScriptFacts | None = None
+    oom_kills: int = 0
 
 
 class Agent:
@@ -131,9 +149,26 @@ class Agent:
         assert isinstance(message, Traced)
         return message
 
-    def probe(self, spec: ProbeSpec, on_beat: OnBeat) -> Outcome:
-        """Runs one probe to its end, whatever that is. The scratch folder is gone afterwards."""
-        return self._run((spec,), lambda strategy, phase: on_beat(phase))[0]
+    @property
+    def master_address(self) -> str:
+        """Where the ranks of a script's probe meet."""
+        return "127.0.0.1"
+
+    def free_port(self) -> int:
+        """For the ranks of a script's probe to meet at."""
+        with socket.socket() as probe:
+            probe.bind((self.master_address, 0))
+            return int(probe.getsockname()[1])
+
+    def probe(self, spec: Spec, on_beat: OnBeat) -> Outcome:
+        """Runs one probe to its end, whatever that is; a script's has a strategy. The scratch folder is gone then."""
+        return self._outcomes((spec,), (on_beat,))[0]
+
+    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
+        """Probes the script as it is; what it showed of itself is None where it came to no `deepspeed.initialize`."""
+        assert spec.job.strategy is None
+        (run,) = self._run((spec,), (on_beat,))
+        return _outcome(run, spec, None if run.facts is None else own_strategy(run.facts)), run.facts
 
     def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
         """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.
@@ -142,15 +177,20 @@ class Agent:
         may have been its neighbours' doing.
         """
         assert all(spec.job.is_rehearsal for spec in specs)
-        outcomes = self._run(specs, on_beat)
+        on_beats = [partial(on_beat, spec.job.strategy) for spec in specs]
+        outcomes = self._outcomes(specs, on_beats)
         if len(specs) == 1:
             return outcomes
         return tuple(
-            self._run((spec,), on_beat)[0] if _lacked_host_memory(outcome) else outcome
-            for spec, outcome in zip(specs, outcomes, strict=True)
+            self._outcomes((spec,), (heard,))[0] if _lacked_host_memory(outcome) else outcome
+            for spec, heard, outcome in zip(specs, on_beats, outcomes, strict=True)
         )
 
-    def _run(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
+    def _outcomes(self, specs: Sequence[Spec], on_beats: Sequence[OnBeat]) -> tuple[Outcome, ...]:
+        runs = self._run(specs, on_beats)
+        return tuple(_outcome(run, spec, spec.job.strategy) for run, spec in zip(runs, specs, strict=True))
+
+    def _run(self, specs: Sequence[Spec], on_beats: Sequence[OnBeat]) -> tuple[_Run, ...]:
         self.wait_ready()
         probes = tuple(self._numbered(spec) for spec in specs)
         kills_before = self._oom_kill_count() or 0
@@ -158,30 +198,32 @@ class Agent:
             Path(spec.scratch_path).mkdir(parents=True)
         try:
             self._send(RunProbes(probes))
-            ended = self._until_ended(probes, on_beat)
+            runs = {probe.number: _Run(on_beat) for probe, on_beat in zip(probes, on_beats, strict=True)}
+            self._until_ended(runs)
         finally:
             for spec in specs:
                 shutil.rmtree(spec.scratch_path, ignore_errors=True)
-            self._remove_shared_memory()
+            self._remove_shared_memory(specs)
         kills = (self._oom_kill_count() or 0) - kills_before
-        return tuple(_outcome(ended[probe.number], probe.spec, kills) for probe in probes)
+        for run in runs.values():
+            run.oom_kills = kills
+        return tuple(runs.values())
 
-    def _numbered(self, spec: ProbeSpec) -> RunProbe:
+    def _numbered(self, spec: Spec) -> RunProbe:
         self._probe_count += 1
         return RunProbe(self._process.pid * 1000 + self._probe_count, spec)
 
-    def _until_ended(self, probes: Sequence[RunProbe], on_beat: OnRehearsalBeat) -> dict[int, GroupEnded]:
-        """How each probe ended, by its number."""
-        strategies = {probe.number: probe.spec.job.strategy for probe in probes}
-        ended: dict[int, GroupEnded] = {}
-        while len(ended) < len(probes):
+    def _until_ended(self, runs: dict[int, _Run]) -> None:
+        while any(run.ended is None for run in runs.values()):
             message = self._next()
+            assert isinstance(message, (Beat, ScriptSeen, GroupEnded))
+            run = runs[message.number]
             if isinstance(message, GroupEnded):
-                ended[message.number] = message
+                run.ended = message
+            elif isinstance(message, ScriptSeen):
+                run.facts = message.facts
             else:
-                assert isinstance(message, Beat)
-                on_beat(strategies[message.number], message.phase)
-        return ended
+                run.on_beat(message.phase)
 
     def _send(self, command: Command) -> None:
         assert self._process.stdin is not None
@@ -200,15 +242,20 @@ class Agent:
             raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
         return message
 
-    def _remove_shared_memory(self) -> None:
+    def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
         """DeepSpeed's files of ranks that died before they could take them away."""
-        for path in shared_memory_files(f"{self._process.pid}[0-9][0-9][0-9]"):
-            path.unlink(missing_ok=True)
+        ports = [f"{self._process.pid}[0-9][0-9][0-9]"]
+        ports += [str(share.master_port) for spec in specs if isinstance(spec, ScriptSpec) for share in spec.shares]
+        for port in ports:
+            for path in shared_memory_files(port):
+                path.unlink(missing_ok=True)
 
 
-def _outcome(ended: GroupEnded, spec: ProbeSpec, oom_kills: int) -> Outcome:
-    job = spec.job
-    return classify(ended, job.strategy, rank_count=job.rank_count, oom_kills=oom_kills, log_path=spec.log_path)
+def _outcome(run: _Run, spec: Spec, strategy: Strategy | None) -> Outcome:
+    assert run.ended is not None
+    return classify(
+        run.ended, strategy, rank_count=spec.job.rank_count, oom_kills=run.oom_kills, log_path=spec.log_path
+    )
 
 
 def _lacked_host_memory(outcome: Outcome) -> bool:

@@ -12,19 +12,24 @@ from autofit.probing.protocol import FailureKind, GroupEnded, RankFailed, RankMe
 _CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.CRASHED)
 
 
-def classify(ended: GroupEnded, strategy: Strategy, *, rank_count: int, oom_kills: int, log_path: str) -> Outcome:
+def classify(
+    ended: GroupEnded, strategy: Strategy | None, *, rank_count: int, oom_kills: int, log_path: str
+) -> Outcome:
     """`oom_kills` is by how much the cgroup's count of killed processes grew during the probe.
+
+    `strategy` is None for a script that never came to `deepspeed.initialize`, and so cannot have been measured.
 
     Of a rehearsal there is one end: the others of `rank_count` count as equally fast, and its memory is one rank's.
     """
     measured = [end.report for end in ended.ends if isinstance(end.report, RankMeasured)]
     if len(measured) == len(ended.ends):
+        assert strategy is not None
         return _measured(measured, strategy, ended, rank_count)
     failed = {end.rank: end.report for end in ended.ends if isinstance(end.report, RankFailed)}
     if failed:
         return _failed(*first_failure(failed), log_path, ended.total_s)
     if ended.silent_rank is not None:
-        phase = ended.ends[ended.silent_rank].last_phase
+        phase = next(end.last_phase for end in ended.ends if end.rank == ended.silent_rank)
         return TimedOut(ended.silent_rank, phase, ended.silent_s, ended.total_s)
     return _died(ended, oom_kills, log_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,7 @@ from autofit.domain.codec import decode, decode_union, encode
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
+from autofit.domain.script import Script, ScriptFacts, Turns
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
@@ -47,6 +49,64 @@ class ProbeSpec:
     measure_s: float = 1.5  # how long the measured steps should take, all together
 
 
+@dataclass(frozen=True)
+class Share:
+    """One node's part of a probe of a script: its ranks follow each other. The ranks meet at the master's address."""
+
+    node_index: int
+    node_count: int
+    first_rank: int
+    rank_count: int  # on this node
+    devices: tuple[str, ...]  # what CUDA_VISIBLE_DEVICES names, as DeepSpeed's launcher sets it
+    master_address: str
+    master_port: int
+
+
+@dataclass(frozen=True)
+class ScriptJob:
+    """What every rank of a probe of the user's own script needs to know.
+
+    `strategy` is None for the script as it is.
+    """
+
+    script: Script
+    strategy: Strategy | None
+    turns: Turns
+    kind: DeviceKind
+    rank_count: int
+    memory_limit_bytes: int | None = None  # per rank
+    rows: int | None = None  # that its batches must turn out to have; None: whatever they have
+
+
+@dataclass(frozen=True)
+class ScriptSpec:
+    """A probe of the user's own script."""
+
+    job: ScriptJob
+    shares: tuple[Share, ...]  # one a node
+    scratch_path: str  # the same on every node: reports go there, and what the script would write as its output
+    log_path: str
+    beat_timeout_s: float
+    files: tuple[tuple[str, str], ...] = ()  # name and text: written into the scratch folder before the ranks start
+    measured_steps: int | None = None  # None: as many as `measure_s` takes
+    measure_s: float = 1.5
+
+
+Spec = Union[ProbeSpec, ScriptSpec]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a rank of the full run does before it becomes the user's script: `ENTRY_MODULE`'s first argument."""
+
+    turns: Turns
+    kind: DeviceKind
+    is_module: bool = False
+    memory_limit_bytes: int | None = None  # per rank
+
+
+ENTRY_MODULE = "autofit.worker.entry"  # python -m it [--local_rank=N] ENTRY SCRIPT [ARGUMENTS]
+
 ONLY_TRACES = "only-traces"  # the agent's argument: it is asked for nothing else, and imports no more than that needs
 
 
@@ -65,11 +125,13 @@ class Survey:
 class RunProbe:
     """One probe of several, and what a forked rank of it is told.
 
-    `number` is unique on this machine while the probe runs: it names the group's files in /dev/shm.
+    `number` is unique on this machine while the probe runs: it names the group's files in /dev/shm. `node_index` is
+    whose share of a script's probe is meant.
     """
 
     number: int
-    spec: ProbeSpec
+    spec: Spec
+    node_index: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +150,14 @@ class TraceModel:
     log_path: str
 
 
-Command = Union[Survey, RunProbes, TraceModel]
+@dataclass(frozen=True)
+class EndProbe:
+    """End it at once, for it has failed on another node; answered by its GroupEnded, unless that is on its way."""
+
+    number: int
+
+
+Command = Union[Survey, RunProbes, TraceModel, EndProbe]
 
 
 # --- agent to CLI -----------------------------------------------------------------------------------------------------
@@ -135,6 +204,14 @@ class Beat:
     rank: int
     phase: Phase
     step: int
+
+
+@dataclass(frozen=True)
+class ScriptSeen:
+    """Told by rank 0: once at `deepspeed.initialize`, and again with the first batch."""
+
+    number: int
+    facts: ScriptFacts
 
 
 class FailureKind(str, Enum):
@@ -212,7 +289,7 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, Surveyed, Traced, Refused, Beat, GroupEnded, AgentFailed]
+Message = Union[Ready, Surveyed, Traced, Refused, Beat, ScriptSeen, GroupEnded, AgentFailed]
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:
@@ -234,6 +311,15 @@ def read_message(line: bytes) -> Message:
 
 def read_report(text: bytes) -> RankReport:
     return _read(RankReport, text)  # type: ignore[no-any-return]
+
+
+def encode_entry(entry: Entry) -> str:
+    """One word without a character that a shell knows."""
+    return base64.urlsafe_b64encode(json.dumps(encode(entry)).encode()).decode()
+
+
+def read_entry(word: str) -> Entry:
+    return decode(Entry, json.loads(base64.urlsafe_b64decode(word)))
 
 
 def _read(union: Any, line: bytes) -> Any:

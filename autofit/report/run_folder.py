@@ -10,6 +10,7 @@ from typing import Any
 from autofit.domain.errors import UsageError
 from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import Hardware
+from autofit.domain.launch import Kept
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
@@ -39,6 +40,7 @@ class RunFolder:
         self.training_log = self.logs / "training.log"
         self._hardware = root / "hardware.json"
         self._result = root / "result.json"
+        self._kept = root / "launch.json"
         self._journal = Journal(root / "trials.jsonl")
         self._lock = root / ".lock"
         self._earlier = root / "earlier"
@@ -121,6 +123,13 @@ class RunFolder:
 
     def write_report(self, html: str) -> None:
         write_text(self.report, html)
+
+    def write_kept(self, kept: Kept) -> None:
+        """Of a line of `deepspeed`: how it is started."""
+        write_value(self._kept, kept)
+
+    def read_kept(self) -> Kept | None:
+        return read_value(self._kept, Kept)
 
     def write_result(self, result: TrainingEnded) -> None:
         write_value(self._result, result)

@@ -50,6 +50,7 @@ class Agent:
             elif isinstance(command, TraceModel):
                 self.say(trace_in_children(context, command, self._commands))
             elif isinstance(command, RunProbes):
+                # An EndProbe that comes between probes finds nothing to end: its GroupEnded is on its way.
                 run_together([Group(context, probe, self.say) for probe in command.probes], self._commands)
 
 

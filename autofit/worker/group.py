@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from autofit.domain.outcome import Phase
 from autofit.probing.protocol import (
     Beat,
+    EndProbe,
     GroupEnded,
-    Job,
     Message,
     RankEnd,
     RunProbe,
+    ScriptSeen,
+    ScriptSpec,
     Survey,
+    read_command,
     read_message,
     to_line,
 )
-from autofit.worker.lines import LineReader, wait_or_interrupt
+from autofit.worker import forked
+from autofit.worker.lines import LineReader, wait_or_command, wait_or_interrupt
 from autofit.worker.member import Member
+from autofit.worker.script_room import ScriptRoom
 
 _EXIT_GRACE_S = 10.0  # a rank that has left its report has this long to end by itself
 
 
 class Group:
-    """One probe's ranks; the first failure kills all of them at once."""
+    """One probe's ranks, of a script's those of this node; the first failure kills all of them at once."""
 
     def __init__(self, context: ForkServerContext, command: RunProbe, say: Callable[[Message], None]) -> None:
-        self._number = command.number
+        self.number = command.number
+        self._command = command
         self._spec = command.spec
+        self._room: ScriptRoom | None = None
+        if isinstance(command.spec, ScriptSpec):
+            share = command.spec.shares[command.node_index]
+            self._ranks = range(share.first_rank, share.first_rank + share.rank_count)
+            self._room = ScriptRoom(command.spec, share)
+        else:
+            self._ranks = range(command.spec.job.process_count)
         self._say = say
         self._context = context
         self._began_at_s = time.monotonic()
         self._members: list[Member] = []
         self._started_s = 0.0
         self._silent: Member | None = None
+        self._is_given_up = False
 
     def start(self) -> None:
-        for rank in range(self._spec.job.process_count):
+        if self._room is not None:
+            self._room.lay_out()
+        for rank in self._ranks:
             self._members.append(self._fork(rank))
+
+    def give_up(self) -> None:
+        """It is over, whatever its ranks do: another node's part of it has failed."""
+        self._is_given_up = True
 
     @property
     def running(self) -> list[Member]:
@@ -54,7 +69,7 @@ class Group:
     @property
     def is_over(self) -> bool:
         has_failed = any(member.has_failed for member in self._members)
-        return has_failed or self._silent is not None or not self.running
+        return has_failed or self._is_given_up or self._silent is not None or not self.running
 
     def hear(self, ready: list[object]) -> None:
         """Takes what its ranks said, those in `ready`, and notes who has been silent beyond the deadline."""
@@ -77,20 +92,27 @@ class Group:
         self.kill()
         ends = tuple(self._end(member) for member in self._members)
         self._members.clear()
-        ended = GroupEnded(self._number, ends, self._started_s, self._elapsed_s())
+        self.clear()
+        ended = GroupEnded(self.number, ends, self._started_s, self._elapsed_s())
         if self._silent is not None:
             ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.beat_timeout_s)
         self._say(ended)
+
+    def clear(self) -> None:
+        """What a script's probe leaves on this node; another probe's folder is its asker's."""
+        if self._room is not None:
+            self._room.clear()
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_at_s
 
     def _fork(self, rank: int) -> Member:
         receiving, sending = self._context.Pipe(duplex=False)
-        report_path = Path(self._spec.scratch_path, f"rank{rank}.json")
+        folder = Path(self._spec.scratch_path) if self._room is None else self._room.reports
+        report_path = folder / f"rank{rank}.json"
         process = self._context.Process(
-            target=_rank_main,
-            args=(to_line(RunProbe(self._number, self._spec)), rank, str(report_path), sending),
+            target=forked.rank_main,
+            args=(to_line(self._command), rank, str(report_path), sending),
             daemon=True,
         )
         process.start()
@@ -99,18 +121,21 @@ class Group:
 
     def _hear(self, member: Member) -> None:
         try:
-            beat = read_message(member.beats.recv_bytes())
+            said = read_message(member.beats.recv_bytes())
         except (EOFError, OSError):  # the end, or a message that its sender was killed in
             member.beats.close()
             return
-        assert isinstance(beat, Beat)
         member.heard_at_s = time.monotonic()
+        if isinstance(said, ScriptSeen):
+            self._say(said)
+            return
+        assert isinstance(said, Beat)
         if not member.has_beaten:
             member.has_beaten = True
             self._started_s = self._elapsed_s()
-        if beat.phase is not member.phase and beat.rank == 0:
-            self._say(beat)
-        member.phase = beat.phase
+        if said.phase is not member.phase and said.rank == 0:
+            self._say(said)
+        member.phase = said.phase
 
     def _end(self, member: Member) -> RankEnd:
         while not member.beats.closed and member.beats.poll():
@@ -130,6 +155,7 @@ def run_together(groups: Sequence[Group], commands: LineReader) -> None:
         for group in groups:
             group.start()
         while going:
+            _obey(going, commands)
             running = [member for group in going for member in group.running]  # who ends from here on is seen below
             over = [group for group in going if group.is_over]
             for group in over:
@@ -140,6 +166,7 @@ def run_together(groups: Sequence[Group], commands: LineReader) -> None:
     finally:
         for group in groups:
             group.kill()
+            group.clear()
 
 
 def _watch(going: list[Group], running: list[Member], commands: LineReader) -> None:
@@ -147,69 +174,24 @@ def _watch(going: list[Group], running: list[Member], commands: LineReader) -> N
     wait_s = min(member.deadline_s for member in running) - time.monotonic()
     sources: list[object] = [member.process.sentinel for member in running]
     sources += [member.beats for member in running if not member.beats.closed]
-    ready = wait_or_interrupt(sources, commands, max(0.0, wait_s))
+    ready = wait_or_command(sources, commands, max(0.0, wait_s))
     for group in going:
         group.hear(ready)
 
 
-def _rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
-    """The entry of a forked rank; never returns."""
-    from autofit.probing.protocol import read_probe
-    from autofit.worker import probe
-    from autofit.worker.rank import die_with_parent, run_guarded
-
-    os.setsid()
-    die_with_parent()
-    forget_fork_server()
-    command = read_probe(line)
-    spec = command.spec
-    set_environment(spec.job, rank, command.number)
-    redirect_output(spec.log_path)
-
-    def send(phase: Phase, step: int) -> None:
-        beats.send_bytes(to_line(Beat(command.number, rank, phase, step)))
-
-    send(Phase.START, 0)
-    code = run_guarded(spec.job, Path(report_path), send, lambda life: probe.run(spec, life))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # no destructors: engines and process groups take seconds to die politely
-
-
-def set_environment(job: Job, rank: int, name: int) -> None:
-    """As DeepSpeed's launcher would. MASTER_PORT is only a name, of files in /dev/shm: nobody listens on it."""
-    from autofit.worker.rank import set_threads
-
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(job.rank_count),
-        LOCAL_SIZE=str(job.process_count),  # DeepSpeed waits in shared memory for as many
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(name),
-    )
-    if job.devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(job.devices)
-    else:
-        set_threads(job.rank_count)
-
-
-def forget_fork_server() -> None:
-    """Locks made from here on (tqdm makes one) take their names out of /dev/shm at once, whatever ends this process."""
-    multiprocessing.set_start_method("fork", force=True)
-
-
-def redirect_output(log_path: str) -> None:
-    fd = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
+def _obey(going: list[Group], commands: LineReader) -> None:
+    """Ends the probes that are to be ended; any other command stays until these probes are over."""
+    while (line := commands.peek()) is not None and isinstance(command := read_command(line), EndProbe):
+        commands.next_line()
+        for group in going:
+            if group.number == command.number:
+                group.give_up()
 
 
 def survey_in_child(context: ForkServerContext, command: Survey, commands: LineReader) -> Message:
     """The survey in a process of its own, so that the agent stays clean of what it loads."""
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_survey_main, args=(to_line(command), sending), daemon=True)
+    process = context.Process(target=forked.survey_main, args=(to_line(command), sending), daemon=True)
     process.start()
     sending.close()
     try:
@@ -221,16 +203,3 @@ def survey_in_child(context: ForkServerContext, command: Survey, commands: LineR
         if process.is_alive():
             process.kill()
         process.join()
-
-
-def _survey_main(line: bytes, answer: Connection) -> None:
-    from autofit.probing.protocol import read_command
-    from autofit.worker import survey
-    from autofit.worker.rank import die_with_parent
-
-    die_with_parent()
-    forget_fork_server()
-    command = read_command(line)
-    assert isinstance(command, Survey)
-    redirect_output(command.log_path)
-    answer.send_bytes(to_line(survey.run(command)))

@@ -28,6 +28,11 @@ class LineReader:
         self.is_closed = not chunk
         self._buffer += chunk
 
+    def peek(self) -> bytes | None:
+        """The next line if it is there already; it stays."""
+        line, end, _ = self._buffer.partition(b"\n")
+        return line if end else None
+
     def next_line(self) -> bytes | None:
         """The next line, waiting for it; None at the end."""
         while b"\n" not in self._buffer:
@@ -47,3 +52,13 @@ def wait_or_interrupt(sources: Sequence[object], commands: LineReader, timeout_s
         commands.read_more()
         if commands.is_closed:
             raise Interrupted
+
+
+def wait_or_command(sources: Sequence[object], commands: LineReader, timeout_s: float) -> list[object]:
+    """As `wait_or_interrupt`, but it also ends, with nothing ready, when more of a command has come."""
+    ready = wait([commands, *sources], timeout_s)  # type: ignore[list-item]
+    if commands in ready:
+        commands.read_more()
+        if commands.is_closed:
+            raise Interrupted
+    return [source for source in ready if source is not commands]

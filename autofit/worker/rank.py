@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
-from autofit.probing.protocol import Job, RankReport, to_line
+from autofit.probing.protocol import Job, RankFailed, RankReport, ScriptJob, to_line
 from autofit.worker.failure import rank_failed
 from autofit.worker.memory import Meter, meter
 
@@ -26,7 +27,7 @@ Send = Callable[[Phase, int], None]
 class Rank:
     """Where this rank is and what it holds. `send` carries a beat to whoever watches."""
 
-    def __init__(self, job: Job, send: Send) -> None:
+    def __init__(self, job: Job | ScriptJob, send: Send) -> None:
         self.index = int(os.environ["RANK"])
         self.phase = Phase.START
         self.step = 0
@@ -43,7 +44,7 @@ class Rank:
         self._send(phase, self.step)
 
 
-def run_guarded(job: Job, report_path: Path, send: Send, body: Callable[[Rank], RankReport]) -> int:
+def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Callable[[Rank], RankReport]) -> int:
     """Runs `body` and leaves its report, or the report of its failure, at `report_path`; the exit code to end with."""
     rank: Rank | None = None
     try:
@@ -54,7 +55,7 @@ def run_guarded(job: Job, report_path: Path, send: Send, body: Callable[[Rank], 
         peak_bytes = rank.meter.peak_device_bytes() if rank else None
         report, code = rank_failed(error, phase, on_cpu=job.kind is DeviceKind.CPU, peak_bytes=peak_bytes), 1
         write_report(report, report_path)
-        _print_traceback()
+        print_traceback()
         return code
     write_report(report, report_path)
     return code
@@ -66,7 +67,27 @@ def write_report(report: RankReport, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def _print_traceback() -> None:
+def leave(report: RankReport, path: Path) -> NoReturn:
+    """Leaves `report` and ends this process with all below it: no destructors, not another line of a script."""
+    write_report(report, path)
+    end_process(1 if isinstance(report, RankFailed) else 0)
+
+
+def end_process(code: int) -> NoReturn:
+    """At once: engines and process groups take seconds to die politely. Workers of a data loader end with it."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a script may have closed it
+            stream.flush()
+    os._exit(code)
+
+
+def print_traceback() -> None:
+    """Of the exception that is being handled, to the log."""
     import traceback
 
     try:
@@ -99,7 +120,7 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
             group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
         torch.distributed.init_process_group(backend, **group)
     deepspeed.init_distributed(backend)
-    _unlink_shared_memory()
+    unlink_shared_memory()
 
 
 def _join_fakes(rank_count: int) -> None:
@@ -110,7 +131,7 @@ def _join_fakes(rank_count: int) -> None:
     torch.distributed.init_process_group("fake", rank=0, world_size=rank_count, store=FakeStore())
 
 
-def _unlink_shared_memory() -> None:
+def unlink_shared_memory() -> None:
     """Removes this rank's name in /dev/shm once every rank has mapped it; DeepSpeed itself would leave it for ever."""
     import torch
 

@@ -69,7 +69,7 @@ def _ask(children: list[_Child], commands: LineReader) -> list[Message]:
 
 def _main(line: bytes, answer: Connection) -> None:
     from autofit.probing.protocol import read_command
-    from autofit.worker.group import forget_fork_server, redirect_output
+    from autofit.worker.forked import forget_fork_server, redirect_output
     from autofit.worker.rank import die_with_parent, set_threads
 
     die_with_parent()

@@ -12,6 +12,7 @@ from autofit.worker.lines import LineReader, wait_or_interrupt
 PRELOAD = (
     "autofit.worker.preload",
     "autofit.worker.probe",
+    "autofit.worker.script",
     "autofit.worker.survey",
     "autofit.worker.trace",
 )

@@ -17,10 +17,12 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
+from autofit.domain.script import Script, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
+    EndProbe,
     FailureKind,
     GroupEnded,
     Job,
@@ -31,11 +33,15 @@ from autofit.probing.protocol import (
     RankTrained,
     Refused,
     RunProbe,
+    ScriptJob,
+    ScriptSeen,
+    ScriptSpec,
+    Share,
     Survey,
     read_probe,
     to_line,
 )
-from autofit.worker import group
+from autofit.worker import forked
 from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 
@@ -43,6 +49,7 @@ STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dt
 REPORT = RankTrained(10, 10, 8, 2.5, 1.5, 100.0)  # of whatever kind: the agent only passes it on
 FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
 NUMBER = 7
+SURVEY = to_line(Survey(Request("m", 64), "the.log"))
 
 
 FORK = multiprocessing.get_context("fork")
@@ -86,6 +93,9 @@ class FakeRank:
     def hang(self) -> None:
         time.sleep(600)
 
+    def show(self, facts: ScriptFacts) -> None:
+        self._beats.send_bytes(to_line(ScriptSeen(self.number, facts)))
+
     def start_helper(self) -> None:
         """A process below the rank, as a compiler would be; the folder of the report keeps its number."""
         helper = subprocess.Popen(["sleep", "600"])
@@ -122,11 +132,34 @@ class Bench:
             lives[rank](FakeRank(rank, Path(report_path), beats))
             os._exit(0)
 
-        self._patch.setattr(group, "_rank_main", rank_main)
+        self._patch.setattr(forked, "rank_main", rank_main)
         run_together([self._group(NUMBER, len(lives), beat_timeout_s)], self.commands)
         ended = self.said.pop()
         assert isinstance(ended, GroupEnded)
         return ended
+
+    def run_share(self, *lives: Life, files: tuple[tuple[str, str], ...] = ()) -> GroupEnded:
+        """The second node's part of a probe of a script, ranks 4 and on; lives are told the files by their folder."""
+
+        def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
+            os.setsid()
+            os.close(self.writing)
+            share = read_probe(line).spec.shares[read_probe(line).node_index]
+            lives[rank - share.first_rank](FakeRank(rank, Path(report_path), beats))
+            os._exit(0)
+
+        self._patch.setattr(forked, "rank_main", rank_main)
+        job = ScriptJob(Script("train.py", (), "/"), None, Turns(), DeviceKind.CPU, 4 + len(lives))
+        shares = tuple(Share(node, 2, 4 * node, len(lives), (), "10.0.0.1", 1) for node in range(2))
+        spec = ScriptSpec(job, shares, str(self.scratch), str(self.folder / "log"), 60.0, files)
+        run_together([Group(CONTEXT, RunProbe(NUMBER, spec, node_index=1), self._hear)], self.commands)  # type: ignore[arg-type]
+        ended = self.said.pop()
+        assert isinstance(ended, GroupEnded)
+        return ended
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
 
     def rehearse(self, *lives: Life, beat_timeouts_s: tuple[float, ...]) -> dict[int, GroupEnded]:
         """Groups of one rank each, side by side; how each ended by its place among `lives`, the first to end first."""
@@ -138,7 +171,7 @@ class Bench:
             lives[place](FakeRank(rank, Path(report_path), beats, place))
             os._exit(0)
 
-        self._patch.setattr(group, "_rank_main", rank_main)
+        self._patch.setattr(forked, "rank_main", rank_main)
         groups = [self._group(place, 64, timeout_s, True) for place, timeout_s in enumerate(beat_timeouts_s)]
         run_together(groups, self.commands)
         return {message.number: message for message in self.said if isinstance(message, GroupEnded)}
@@ -349,8 +382,60 @@ def test_all_rehearsals_end_with_the_one_who_asked_for_them(bench: Bench) -> Non
     assert not any(_is_alive(pid) for pid in pids)
 
 
+def test_a_share_of_a_script_has_its_own_ranks_and_the_specs_files(bench: Bench) -> None:
+    def reads(rank: FakeRank) -> None:
+        rank.beat(Phase.BUILD)
+        (bench.folder / f"read{rank.index}").write_text((bench.scratch / "ds.json").read_text())
+        rank.end(REPORT, 0)
+
+    ended = bench.run_share(reads, reads, files=(("ds.json", "{}"),))
+    assert [(end.rank, end.report) for end in ended.ends] == [(4, REPORT), (5, REPORT)]
+    assert [(bench.folder / f"read{rank}").read_text() for rank in (4, 5)] == ["{}", "{}"]
+    assert not bench.scratch.exists()
+
+
+def test_a_scratch_folder_that_nodes_share_is_cleared_by_the_last(bench: Bench) -> None:
+    others = bench.scratch / "node0/rank0.json"
+    others.parent.mkdir(parents=True)
+    others.touch()
+    bench.run_share(lambda rank: rank.end(REPORT, 0))
+    assert others.exists()
+    assert not (bench.scratch / "node1").exists()
+
+
+@pytest.mark.parametrize("name", ["../ds.json", "/ds.json", "..", "a/b"])
+def test_a_file_stays_in_the_scratch_folder(bench: Bench, name: str) -> None:
+    with pytest.raises(ValueError, match="no name of a file"):
+        bench.run_share(hangs, files=((name, "{}"),))
+    assert not bench.scratch.exists()
+
+
+def test_what_a_script_shows_is_passed_on(bench: Bench) -> None:
+    facts = ScriptFacts("M", None, (), 0, None, Dtype.BF16, 2, Offload.NONE, 1, 1, 2, None, None)
+
+    def shows(rank: FakeRank) -> None:
+        rank.show(facts)
+        rank.end(REPORT, 0)
+
+    bench.run_share(shows)
+    assert bench.said == [ScriptSeen(NUMBER, facts)]
+
+
+def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
+    def hear(message: Message) -> None:
+        if isinstance(message, Beat):  # in one piece with a command that is for later
+            os.write(bench.writing, to_line(EndProbe(NUMBER + 1)) + to_line(EndProbe(NUMBER)) + SURVEY)
+
+    bench.on_message = hear
+    ended = bench.run(hangs, hangs)
+    assert [end.was_killed for end in ended.ends] == [True, True]
+    assert ended.silent_rank is None
+    assert ended.total_s < 5
+    assert bench.commands.next_line() == SURVEY.rstrip(b"\n")
+
+
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
-    bench._patch.setattr(group, "_survey_main", main)
+    bench._patch.setattr(forked, "survey_main", main)
     command = Survey(Request("m", 64), "the.log")
     return survey_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 

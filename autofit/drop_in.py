@@ -1,0 +1,60 @@
+"""A line of `deepspeed`, tuned and handed over to DeepSpeed's own launcher."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from autofit.domain.errors import HostFailed, NothingFits
+from autofit.domain.event import Event, Note
+from autofit.domain.launch import LaunchLine, LaunchSettings, Start
+from autofit.running.handover import hand_over
+
+
+class LaunchScreen(AbstractContextManager["LaunchScreen"], Protocol):
+    """Gone when the training takes the terminal."""
+
+    def show(self, event: Event) -> None: ...
+
+
+def launch(
+    line: LaunchLine, settings: LaunchSettings, *, screen: LaunchScreen, log_crash: Callable[[Exception], str]
+) -> int:
+    """The exit code, or -n for an end by signal n. `log_crash` writes down our own bug, and says where.
+
+    NothingFits when no configuration does, HostFailed when a host cannot take part: then nothing is started.
+    """
+    with screen:
+        start = _start(line, settings, screen, log_crash)
+        if settings.is_dry_run or (line.options.autotuning == "tune" and start is not None):
+            words = line.words if start is None else start.words
+            screen.show(Note(f"not started: deepspeed {shlex.join(words)}"))
+            return 0
+    if start is None:
+        return hand_over(line.words, master_port=line.options.master_port)
+    environment = {**os.environ, **dict(start.environment)}
+    return hand_over(start.words, master_port=line.options.master_port, environment=environment)
+
+
+def _start(
+    line: LaunchLine, settings: LaunchSettings, screen: LaunchScreen, log_crash: Callable[[Exception], str]
+) -> Start | None:
+    """None where the line goes on word for word."""
+    if settings.is_off or line.is_refused:
+        return None
+    from autofit.launch_scene import NotTuned
+    from autofit.tuning import tune
+
+    try:
+        return tune(line, settings, screen=screen)
+    except NotTuned as why:
+        if str(why):
+            screen.show(Note(str(why)))
+    except (NothingFits, HostFailed):
+        raise
+    except Exception as error:  # whatever is wrong with the search, the job is not to wait for it
+        screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {error}. {log_crash(error)} THE JOB RUNS AS IT WAS WRITTEN."))
+    return None

@@ -1,0 +1,112 @@
+"""What a line of `deepspeed` is about: its config, and the hosts, the machine and the agents that it would run on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import hjson
+
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
+from autofit.hardware.cgroup import oom_kill_count
+from autofit.planning.freedom import Config
+from autofit.planning.script_words import CONFIG_FLAGS, RESUME_FLAGS, find, without
+from autofit.report.json_file import write_text
+from autofit.report.run_folder import RunFolder
+from autofit.script_spec import ScriptProber
+from autofit.store.versions import versions
+from autofit.tools import Tools
+
+
+class NotTuned(Exception):
+    """The line is DeepSpeed's launcher's alone; the message says why, and is empty where nobody needs to be told."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the ranks run, and who runs them there for a probe."""
+
+    layout: Layout
+    hardware: Hardware
+    prober: ScriptProber
+    put_file: Callable[[Path, str], None]  # onto every node, at the same path
+
+
+def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
+    """The DeepSpeed config that the script's arguments name; NotTuned where there is nothing to tune."""
+    if settings.is_off or line.is_refused:
+        raise NotTuned("")
+    if line.options.no_python:
+        raise NotTuned("--no_python starts a program that nobody can look into: it runs as it is, unsearched.")
+    named = find(line.arguments, CONFIG_FLAGS)
+    if named is None:
+        raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
+    try:
+        content = hjson.loads(Path(named.text).read_text(encoding="utf-8"))  # as DeepSpeed does: comments are allowed
+    except (OSError, ValueError) as error:
+        raise NotTuned(f"{named.text} cannot be read ({error}): the script runs as it is, unsearched.") from None
+    if not isinstance(content, dict):
+        raise NotTuned(f"{named.text} is no DeepSpeed config: the script runs as it is, unsearched.")
+    return content
+
+
+def identity(line: LaunchLine, config: Config, settings: LaunchSettings, hardware: Hardware) -> str:
+    """Equal for two lines that would be tuned alike. Where a training is resumed from does not count."""
+    parts = [
+        line.option_words, line.script, without(line.arguments, RESUME_FLAGS), config, sorted(settings.override),
+        settings.memory_limit_bytes, hardware.summary, _digest_of(line), str(versions()),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _digest_of(line: LaunchLine) -> str:
+    """Of the script's text; a module's is not looked for."""
+    path = Path(line.script)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def machine_here(tools: Tools, settings: LaunchSettings, disk_path: Path, layout: Layout | None = None) -> Hardware:
+    """As far as `layout` would use it; UsageError for devices that cannot be."""
+    environment: Mapping[str, str] = os.environ
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if layout is not None:
+        visible = ",".join(map(str, layout.hosts[0].slots))
+    if environment.get("DS_ACCELERATOR") == DeviceKind.CPU.value:
+        visible = ""
+    return tools.detect(
+        ranks=None if layout is None else layout.rank_count,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        visible_devices=visible,
+        disk_path=disk_path,
+    )
+
+
+@contextmanager
+def stage(
+    line: LaunchLine, settings: LaunchSettings, folder: RunFolder, kind: DeviceKind, tools: Tools
+) -> Iterator[Stage]:
+    """With the agents of all nodes started, until the end of the block; NotTuned where DeepSpeed refuses the line."""
+    log_path = folder.logs / "agent.log"
+    if Path(line.options.hostfile).is_file():
+        layout = _layout(line, tools)
+        if layout.is_multi_node:
+            with tools.start_cluster(line, layout, kind=kind, log_path=log_path) as cluster:
+                hardware = Hardware(cluster.nodes, settings.memory_limit_bytes)
+                yield Stage(layout, hardware, cluster, cluster.put_file)
+            return
+    with tools.start_agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count) as agent:
+        layout = _layout(line, tools)  # while the agent imports
+        yield Stage(layout, machine_here(tools, settings, folder.root, layout), agent, write_text)
+
+
+def _layout(line: LaunchLine, tools: Tools) -> Layout:
+    layout = tools.resolve_layout(line)
+    if layout is None:
+        raise NotTuned("")  # its launcher says what is wrong
+    return layout

@@ -1,0 +1,61 @@
+"""What is asked of a script before its search: the strategy that needs least, and what looks at it say together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+
+from .batch import accumulation
+from .freedom import Freedom, own_batches
+
+
+def wished_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
+    """FlashAttention-2 where it works and the kernel can be turned, else what the script has."""
+    own = facts.attention or Attention.SDPA
+    return Attention.FLASH_2 if has_flash and facts.attention and facts.dtype is not Dtype.FP32 else own
+
+
+def is_needed(facts: ScriptFacts, free: Freedom, attention: Attention) -> bool:
+    """Whether the script as it is has not shown all that the search needs."""
+    has_other_kernel = facts.attention not in (None, attention)
+    return facts.rows is None or free.is_unproven or has_other_kernel
+
+
+def leanest(facts: ScriptFacts, free: Freedom, attention: Attention) -> Strategy:
+    """Of what may be turned; offload aside, which makes a first look slow. Its micro-batch differs from the script's
+    own where both are possible, to show whether the batches follow."""
+    rung = Rung(
+        method=Method.FULL,
+        zero_stage=3 if free.stage else facts.zero_stage,
+        offload=Offload.NONE if free.offload else facts.offload,
+        gradient_checkpointing=facts.gradient_checkpointing is not None,
+        attention=attention,
+        dtype=facts.dtype,
+    )
+    micro_batch = _least(facts) if free.micro_batch else facts.micro_batch
+    return Strategy(rung, micro_batch, accumulation(facts.global_batch, facts.rank_count, micro_batch))
+
+
+def after_look(facts: ScriptFacts, free: Freedom, seen: ScriptFacts) -> tuple[ScriptFacts, Freedom]:
+    """`facts` of the script as it is, completed by what it showed as the leanest strategy."""
+    if seen.rows is None:
+        return facts, free
+    rows_per_sample = _rows_per_sample(facts if facts.rows or free.is_unproven else seen)
+    rows = facts.rows or rows_per_sample * facts.micro_batch
+    if free.is_unproven and seen.rows != rows_per_sample * seen.micro_batch:
+        free, rows = own_batches(free, seen.rows), seen.rows
+    return replace(facts, rows=rows, tokens=facts.tokens or seen.tokens), free
+
+
+def _rows_per_sample(facts: ScriptFacts) -> int:
+    """One, unless a trainer of preferences joins two answers."""
+    return max(1, (facts.rows or 0) // facts.micro_batch)
+
+
+def _least(facts: ScriptFacts) -> int:
+    share = facts.global_batch // facts.rank_count
+    if facts.micro_batch > 1 or share == 1:
+        return 1
+    return next(rows for rows in range(2, share + 1) if share % rows == 0)

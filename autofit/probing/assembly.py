@@ -1,0 +1,63 @@
+"""The roll call of a job: its nodes call one after the other, or it is said which host does not and why."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from autofit.domain.errors import HostFailed
+from autofit.domain.launch import Layout
+from autofit.probing.hearing import answer_of
+from autofit.probing.launched import Launched
+from autofit.probing.member import Member
+from autofit.probing.node_protocol import Inventory
+from autofit.probing.reception import Reception
+
+_LOOK_S = 0.2  # how often the launcher is looked at meanwhile
+
+
+def assemble(
+    reception: Reception, launched: Launched, layout: Layout, members: list[Member], *, timeout_s: float, log_path: Path
+) -> None:
+    """Adds every node to `members`, with its inventory, in the order of the hosts; HostFailed when one is missing."""
+    deadline_s = time.monotonic() + timeout_s
+    while missing := _missing(layout, members):
+        ready, _, _ = select.select(reception.sources, [], [], _LOOK_S)
+        for source in ready:
+            if (member := reception.hear(source)) is not None:
+                members.append(member)
+        if ready:
+            continue
+        _check_launch(launched, missing, log_path)
+        if time.monotonic() > deadline_s:
+            raise HostFailed(
+                f"{_listed(missing)} gave no sign within {timeout_s:.0f} s: see in {log_path} whether DeepSpeed's "
+                f"launcher gets there, and try whether {reception.address} can be reached from there."
+            )
+    hosts = [slots.host for slots in layout.hosts]
+    members.sort(key=lambda member: hosts.index(member.host))
+    for member in members:
+        member.inventory = answer_of(member, Inventory)
+
+
+def _missing(layout: Layout, members: Sequence[Member]) -> list[str]:
+    there = {member.host for member in members}
+    return [slots.host for slots in layout.hosts if slots.host not in there]
+
+
+def _check_launch(launched: Launched, missing: Sequence[str], log_path: Path) -> None:
+    """HostFailed when one of the missing will not call any more."""
+    for host in missing:
+        if (complaint := launched.complaint(host)) is not None:
+            raise HostFailed(f"host {host} cannot be reached, or autofit does not start there: {complaint}")
+    if launched.exit_code is not None:
+        raise HostFailed(
+            f"DeepSpeed's launcher ended before {_listed(missing)} had answered; the end of {log_path}:"
+            f"\n{launched.last_words()}"
+        )
+
+
+def _listed(hosts: Sequence[str]) -> str:
+    return f"host{'' if len(hosts) == 1 else 's'} {', '.join(hosts)}"

@@ -1,0 +1,166 @@
+"""The agents of all nodes of a job: started once by DeepSpeed's own back end, asked together, ended together."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from autofit.domain.hardware import DeviceKind, Node
+from autofit.domain.launch import LaunchLine, Layout
+from autofit.domain.outcome import Outcome
+from autofit.domain.script import ScriptFacts
+from autofit.planning.own_strategy import own_strategy
+from autofit.probing.agent import OnBeat
+from autofit.probing.assembly import assemble
+from autofit.probing.backend import Backend
+from autofit.probing.hearing import answer_of, next_of, wait_until_gone
+from autofit.probing.joint_probe import JointProbe
+from autofit.probing.launched import Launch
+from autofit.probing.member import Member, check_alike
+from autofit.probing.node_protocol import FileWritten, FindPort, PortFound, PutFile
+from autofit.probing.protocol import Ready, ScriptSpec
+from autofit.probing.reception import Reception
+from autofit.probing.shield import shielded
+
+NODE = Path(__file__).parents[1] / "node.py"
+_IMPORT_S = 300.0  # an agent has this long for its imports: from a shared disk they take minutes
+_END_S = 5.0  # nodes that are asked to end have this long, and their launcher as long again
+_END_OF_LOST_S = 1.0  # the launcher, when a host cannot be reached
+
+
+class Cluster:
+    """From `with` to the end of `with`. HostFailed, naming the host, for whatever keeps a host from taking part.
+
+    `connect_timeout_s` is how long a host may take until it calls.
+    """
+
+    def __init__(
+        self,
+        line: LaunchLine,
+        layout: Layout,
+        *,
+        kind: DeviceKind,
+        log_path: Path,
+        connect_timeout_s: float = 60.0,
+        launch: Launch = Backend,
+    ) -> None:
+        self._line = line
+        self._layout = layout
+        self._kind = kind
+        self._log_path = log_path
+        self._connect_timeout_s = connect_timeout_s
+        self._launch = launch
+        self._members: list[Member] = []
+        self._is_assembled = False
+        self._probe_count = 0
+
+    def __enter__(self) -> Cluster:
+        self._reception = Reception(self._layout)
+        try:
+            self._launched = self._launch(self._line, NODE, self._arguments(), self._log_path)
+        except BaseException:
+            self._reception.close()
+            raise
+        self._began_at_s = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with shielded():
+            self._close()
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Each with the devices that the job uses there."""
+        return tuple(_used(member) for member in self._all())
+
+    @property
+    def master_address(self) -> str:
+        """Where the ranks meet, as DeepSpeed's launcher would have it."""
+        inventory = self._all()[0].inventory
+        assert inventory is not None
+        return self._line.options.master_addr or inventory.master_address
+
+    def free_port(self) -> int:
+        """There."""
+        self.wait_ready()
+        first = self._members[0]
+        first.say(FindPort())
+        return answer_of(first, PortFound).port
+
+    def wait_ready(self) -> Ready:
+        """Once every agent has imported everything; `start_s` is since the launch."""
+        members = self._all()
+        while late := [member for member in members if not member.is_ready]:
+            member, message = next_of(members, late, _IMPORT_S)
+            assert isinstance(message, Ready)
+            member.is_ready = True
+        return Ready(time.monotonic() - self._began_at_s)
+
+    def put_file(self, path: Path, text: str) -> None:
+        """Onto every node, whole at every moment."""
+        self.wait_ready()
+        for member in self._members:
+            member.say(PutFile(str(path.absolute()), text))
+        for member in self._members:
+            answer_of(member, FileWritten)
+
+    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome:
+        """Runs one probe on all nodes to its end, whatever that is."""
+        return self._run(spec, on_beat).outcome(spec.job.strategy, self._layout)
+
+    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
+        """Probes the script as it is; what it showed of itself is None where it came to no `deepspeed.initialize`."""
+        run = self._run(spec, on_beat)
+        strategy = None if run.facts is None else own_strategy(run.facts)
+        return run.outcome(strategy, self._layout), run.facts
+
+    def _arguments(self) -> list[str]:
+        reception, counts = self._reception, [len(slots.slots) for slots in self._layout.hosts]
+        return [
+            *["--address", reception.address, "--port", str(reception.port), "--token", reception.token],
+            *["--slots", ",".join(map(str, counts)), "--kind", self._kind.value],
+            *["--temporary", tempfile.gettempdir(), "--timeout-s", str(self._connect_timeout_s)],
+        ]
+
+    def _all(self) -> list[Member]:
+        """In the order of their ranks, once all have called."""
+        if not self._is_assembled:
+            assemble(
+                self._reception,
+                self._launched,
+                self._layout,
+                self._members,
+                timeout_s=self._connect_timeout_s,
+                log_path=self._log_path,
+            )
+            check_alike(self._members, self._kind, tempfile.gettempdir())
+            self._is_assembled = True
+        return self._members
+
+    def _run(self, spec: ScriptSpec, on_beat: OnBeat) -> JointProbe:
+        self.wait_ready()
+        self._probe_count += 1
+        probe = JointProbe(self._members, spec, on_beat)
+        probe.run(os.getpid() * 1000 + self._probe_count)
+        return probe
+
+    def _close(self) -> None:
+        """Nodes hang up in their turn once nothing of theirs runs any more."""
+        self._reception.close()
+        reached = [member for member in self._members if not member.is_lost]
+        wait_until_gone(reached, _END_S)
+        for member in self._members:
+            member.link.close()
+        self._launched.end(_END_S if len(reached) == len(self._members) else _END_OF_LOST_S)
+
+
+def _used(member: Member) -> Node:
+    assert member.inventory is not None
+    node = member.inventory.node
+    return replace(node, devices=node.devices[: len(member.slots.slots)])

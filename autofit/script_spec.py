@@ -1,0 +1,135 @@
+"""What the agents are told of probes of a script that somebody else wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
+from autofit.domain.outcome import Outcome
+from autofit.domain.script import Script, ScriptFacts
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.freedom import Config
+from autofit.planning.turning import Turned, Turning, as_it_is
+from autofit.probing.agent import OnBeat, OnRehearsalBeat
+from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
+from autofit.report.run_folder import RunFolder
+
+CONFIG_NAME = "ds_config.json"
+
+
+class ScriptProber(Protocol):
+    """The agent here, or one on every node of the job."""
+
+    @property
+    def master_address(self) -> str:
+        """Where the ranks meet."""
+
+    def free_port(self) -> int:
+        """There."""
+
+    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]: ...
+
+    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome: ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """A line of `deepspeed` that can be tuned, and where its ranks run."""
+
+    line: LaunchLine
+    config: Config
+    layout: Layout
+    kind: DeviceKind
+    directory: str
+
+    def script(self, arguments: tuple[str, ...]) -> Script:
+        """With these arguments in place of the user's."""
+        options = self.line.options
+        return Script(
+            self.line.script, arguments, self.directory, options.is_module, has_local_rank=not options.no_local_rank
+        )
+
+
+@dataclass(frozen=True)
+class ScriptSpecs:
+    """Of the probes of one search; `scratch` is a folder of this search alone, at the same path on every node."""
+
+    program: Program
+    settings: LaunchSettings
+    prober: ScriptProber
+    folder: RunFolder
+    scratch: Path
+    turning: Turning | None = None  # None: it is not known yet what may be turned
+
+    def own(self) -> ScriptSpec:
+        """The script as it is."""
+        place = self.scratch / "own"
+        words = as_it_is(self.program.config, self.program.line.arguments, str(place / CONFIG_NAME))
+        return self._spec(None, words, place, self.folder.logs / "probe-own.log")
+
+    def lean(self, strategy: Strategy) -> ScriptSpec:
+        """As `strategy`, whatever rows turn out to be in its batches."""
+        place = self.scratch / f"lean-{strategy.rung.attention.value}"
+        return self._spec(None, self._words(strategy, place), place, self.folder.logs / "probe-lean.log")
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ScriptSpec:
+        """After `trials`."""
+        number = len(trials) + 1
+        place = self.scratch / f"probe{number}"
+        log_path = self.folder.probe_log(strategy, number)
+        return self._spec(strategy, self._words(strategy, place), place, log_path)
+
+    def _words(self, strategy: Strategy, place: Path) -> Turned:
+        assert self.turning is not None
+        return self.turning.probed(strategy, str(place / CONFIG_NAME))
+
+    def _spec(self, strategy: Strategy | None, words: Turned, place: Path, log_path: Path) -> ScriptSpec:
+        program = self.program
+        job = ScriptJob(
+            script=program.script(words.arguments),
+            strategy=strategy,
+            turns=words.turns,
+            kind=program.kind,
+            rank_count=program.layout.rank_count,
+            memory_limit_bytes=self.settings.memory_limit_bytes,
+            rows=None if strategy is None or self.turning is None else self.turning.rows(strategy),
+        )
+        return ScriptSpec(
+            job=job,
+            shares=shares(program.layout, self.prober.master_address, self.prober.free_port()),
+            scratch_path=str(place),
+            log_path=str(log_path),
+            beat_timeout_s=self.settings.timeout_s,
+            files=((CONFIG_NAME, words.config),),
+            measured_steps=self.settings.steps,
+        )
+
+
+@dataclass(frozen=True)
+class ScriptTries:
+    """What a search asks for, run with the script."""
+
+    specs: ScriptSpecs
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
+        return self.specs.prober.probe(self.specs.probe(strategy, trials), on_beat)
+
+    def rehearse(
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+    ) -> tuple[Outcome, ...]:
+        raise AssertionError("a script that somebody else wrote is not rehearsed: it needs all of its ranks")
+
+
+def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:
+    """Each node's ranks, in the order of the hosts, as DeepSpeed's launcher numbers them."""
+    first, found = 0, []
+    for index, host in enumerate(layout.hosts):
+        devices = tuple(str(slot) for slot in host.slots)
+        found.append(Share(index, len(layout.hosts), first, len(devices), devices, address, port))
+        first += len(devices)
+    return tuple(found)

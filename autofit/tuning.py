@@ -1,0 +1,248 @@
+"""The story of the drop-in: a line of `deepspeed` → the script as it is → what may be turned → the search → the same
+line with the configuration that was chosen."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autofit.domain.errors import NothingFits, UsageError
+from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.ladder import Ladder
+from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings, Start
+from autofit.domain.model import ModelShape
+from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Attention
+from autofit.domain.trial import Choice, GiveUp, Trial
+from autofit.domain.workload import DataProfile
+from autofit.foresight import has_flash_here
+from autofit.hardware.model_config import read_shape
+from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_config, stage
+from autofit.planning.capability import supported_attention
+from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
+from autofit.planning.fit import fits
+from autofit.planning.freedom import Config, freedom, missing_knobs, pins_of
+from autofit.planning.ladder import build_ladder
+from autofit.planning.own_strategy import own_strategy
+from autofit.planning.script_setting import guessed_shape, script_request, script_setting
+from autofit.planning.setting import Setting
+from autofit.planning.turning import Turning
+from autofit.report.html import report_html
+from autofit.report.run_folder import RunFolder
+from autofit.report.verdict import verdict_text
+from autofit.running.start import command_script, start_of
+from autofit.script_spec import Program, ScriptSpecs, ScriptTries
+from autofit.searching import Ended, Searching
+from autofit.store.machine_kind import DeviceKey
+from autofit.store.trial_key import TrialKey
+from autofit.store.versions import versions
+from autofit.tools import REAL_TOOLS, Tools
+
+_ENOUGH = 0.99
+"""Of the choice's speed: the user's own configuration is kept when it reaches it."""
+
+
+def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: Tools = REAL_TOOLS) -> Start:
+    """How the line is to be started. The machine is free again when it returns.
+
+    NotTuned where there is nothing to search or nothing to go by, NothingFits when no configuration does, HostFailed
+    when a host cannot take part.
+    """
+    config = read_config(line, settings)
+    root = settings.output_dir or os.path.join("autofit-runs", Path(line.script).stem)
+    folder = RunFolder(Path(root).absolute())
+    with folder.lock():
+        here = machine_here(tools, settings, folder.root)
+        key = identity(line, config, settings, here)
+        kept = folder.read_kept()
+        if kept is not None and kept.key == key:
+            decision = kept.decision
+            screen.show(Note(f"{decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew"))
+        else:
+            if folder.exists:
+                folder.archive()
+            decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
+            folder.write_kept(Kept(key, decision))
+        start = start_of(line, decision, memory_limit_bytes=settings.memory_limit_bytes, kind=here.kind)
+        folder.write_command(command_script(start, os.getcwd()))
+        return start
+
+
+def _searched(
+    line: LaunchLine,
+    config: Config,
+    settings: LaunchSettings,
+    kind: DeviceKind,
+    folder: RunFolder,
+    key: str,
+    screen: Screen,
+    tools: Tools,
+) -> Decision:
+    with (
+        stage(line, settings, folder, kind, tools) as where,
+        tempfile.TemporaryDirectory(prefix="autofit-script-") as scratch,
+    ):
+        screen.show(MachineSeen(where.hardware))
+        program = Program(line, config, where.layout, kind, os.getcwd())
+        specs = ScriptSpecs(program, settings, where.prober, folder, Path(scratch))
+        return _Tuning(specs, where, screen, tools).run(key)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The script as it is: what it showed, and how its probe ended."""
+
+    facts: ScriptFacts
+    outcome: Outcome
+
+
+class _Tuning:
+    """Of one line, while its agents run."""
+
+    def __init__(self, specs: ScriptSpecs, where: Stage, screen: Screen, tools: Tools) -> None:
+        self._specs, self._where, self._screen, self._tools = specs, where, screen, tools
+        self._folder, self._program = specs.folder, specs.program
+
+    def run(self, key: str) -> Decision:
+        own = self._look()
+        shape = _shape(own.facts)
+        self._screen.show(ModelRead(shape))
+        turning, attention = self._free(own.facts, shape)
+        for sentence in (*turning.free.kept, *missing_knobs(turning.facts)):
+            self._say(sentence)
+        setting, ladder = self._ladder(turning, shape, attention, key)
+        ended = self._search(turning, setting, ladder, own)
+        if isinstance(ended.action, GiveUp):
+            self._screen.show(GaveUp(ended.action))
+            self._folder.write_report(report_html(self._folder.record()))
+            raise NothingFits
+        self._screen.show(Chosen.after(ended.trials, ended.action.choice, ended.decided_s))
+        return self._decided(ended.action.choice, own, turning)
+
+    def _look(self) -> _Own:
+        """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
+        self._say("the script as it is, for a few steps")
+        outcome, facts = self._where.prober.look(self._specs.own(), _nobody)
+        if not isinstance(outcome, (Measured, OutOfMemory)) or facts is None:
+            raise NotTuned(
+                f"the script as it is: {verdict_text(outcome)} (log: {self._folder.logs / 'probe-own.log'}). "
+                "It runs as it is, unsearched."
+            )
+        self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
+        return _Own(facts, outcome)
+
+    def _free(self, facts: ScriptFacts, shape: ModelShape) -> tuple[Turning, Attention]:
+        """What may be turned, once a second look has shown what the first left open."""
+        program, kind = self._program, self._program.kind
+        free = freedom(program.config, program.line.arguments, self._specs.settings.override)
+        flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
+        attention = wished_attention(facts, flash is Attention.FLASH_2)
+        turning = Turning(program.config, program.line.arguments, free, facts, shape.hidden_size, kind)
+        if not is_needed(facts, free, attention):
+            return turning, attention
+        seen = self._lean(turning, attention)
+        if seen is None and attention is not facts.attention:
+            attention = facts.attention or Attention.SDPA  # the model does not have the other kernel
+            seen = self._lean(turning, attention)
+        if seen is None:
+            return turning, attention
+        facts, free = after_look(facts, free, seen)
+        return replace(turning, free=free, facts=facts), attention
+
+    def _lean(self, turning: Turning, attention: Attention) -> ScriptFacts | None:
+        """What the script shows with the least memory; None when it does not run so at all."""
+        strategy = leanest(turning.facts, turning.free, attention)
+        outcome, seen = self._where.prober.look(replace(self._specs, turning=turning).lean(strategy), _nobody)
+        self._say(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
+        return seen if isinstance(outcome, (Measured, OutOfMemory)) else None
+
+    def _ladder(self, turning: Turning, shape: ModelShape, attention: Attention, key: str) -> tuple[Setting, Ladder]:
+        facts, hardware = turning.facts, self._where.hardware
+        request = script_request(
+            Path(self._program.line.script).name,
+            facts,
+            pins_of(turning.free, facts, attention),
+            memory_limit_bytes=self._specs.settings.memory_limit_bytes,
+            identity=(key,),
+        )
+        self._folder.write_request(request)
+        self._folder.write_hardware(hardware)
+        with self._tools.open_store() as store:
+            constants = store.get_constants(DeviceKey.of(hardware.devices[0], versions()))
+        setting = script_setting(request, facts, shape, hardware, constants)
+        return setting, build_ladder(setting, (attention,), (facts.dtype,))
+
+    def _search(self, turning: Turning, setting: Setting, ladder: Ladder, own: _Own) -> Ended:
+        key = TrialKey.of(setting.request, setting.shape, _profile(setting), setting.hardware, versions())
+        if isinstance(own.outcome, Measured) and _is_on(ladder, own):
+            strategy = own_strategy(own.facts)
+            self._folder.append_trial(Trial(strategy, ladder.estimate(strategy), own.outcome))
+        with self._tools.open_store() as store:
+            searching = Searching(
+                setting, ladder, self._folder, self._screen, ScriptTries(replace(self._specs, turning=turning)),
+                remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
+            )  # fmt: skip
+            return searching.run(is_exhaustive=False)
+
+    def _decided(self, choice: Choice, own: _Own, turning: Turning) -> Decision:
+        """The user's own configuration when nothing is faster; it then starts as it was written."""
+        self._folder.write_choice(choice)
+        self._folder.write_report(report_html(self._folder.record()))
+        if _is_enough(own.outcome, choice, self._device_bytes):
+            decision = Decision("your own configuration is as fast as anything that fits")
+        else:
+            words = turning.trained(choice.strategy, str(self._folder.ds_config))
+            self._where.put_file(self._folder.ds_config, words.config)
+            text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
+            flags = turning.flags(choice.strategy)
+            decision = Decision(text, str(self._folder.ds_config), flags, words.turns)
+        self._say(decision.text)
+        return decision
+
+    @property
+    def _device_bytes(self) -> int:
+        return self._where.hardware.device_memory_bytes
+
+    def _say(self, text: str) -> None:
+        self._screen.show(Note(text))
+
+
+def _shape(facts: ScriptFacts) -> ModelShape:
+    counted = sum(group.element_count * group.tensor_count for group in facts.parameters)
+    if facts.model_config is None:
+        return guessed_shape(facts)
+    try:
+        return read_shape(facts.model_class, json.loads(facts.model_config), counted)
+    except UsageError:  # no causal language model
+        return guessed_shape(facts)
+
+
+def _profile(setting: Setting) -> DataProfile:
+    """As the trials' key wants it: the script's data is seen through its batches alone."""
+    return DataProfile("the script's own", "script", 0, 0, setting.worst_tokens, (setting.worst_tokens,))
+
+
+def _is_on(ladder: Ladder, own: _Own) -> bool:
+    strategy = own_strategy(own.facts)
+    return any(strategy in step.strategies for step in ladder.steps)
+
+
+def _is_enough(own: Outcome, choice: Choice, device_bytes: int) -> bool:
+    if not isinstance(own, Measured) or not fits(own, device_bytes):
+        return False
+    return own.tokens_per_s >= _ENOUGH * choice.measured.tokens_per_s
+
+
+def _gain(own: Outcome, choice: Choice) -> str:
+    if not isinstance(own, Measured):
+        return ", where yours runs out of memory"
+    return f", {choice.measured.tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"
+
+
+def _nobody(phase: Phase) -> None:
+    """Nobody watches a first look."""

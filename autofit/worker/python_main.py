@@ -1,0 +1,37 @@
+"""A script or a module of the user's, run within this process as `python script.py` or `python -m module` would."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+
+
+def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None:
+    """Sets `sys.argv`, `sys.path[0]` and `__main__`; raises what the script raises.
+
+    `sys.path[0]` is taken to be the working directory of whoever was started with `-m`, and is replaced.
+    """
+    sys.argv = [name, *arguments]
+    if not getattr(sys.flags, "safe_path", False):  # new in Python 3.11
+        sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.realpath(name))
+    if is_module:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    elif os.path.isdir(name) or not name.endswith(".py"):
+        runpy.run_path(name, run_name="__main__")  # a folder or an archive with a __main__.py, or a file of any name
+    else:
+        _run_file(os.path.abspath(name))
+
+
+def _run_file(path: str) -> None:
+    """Unlike runpy's, its `__main__` stays when it has ended, for what the script registered to run at exit."""
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=path, __loader__=SourceFileLoader("__main__", path), __builtins__=builtins)
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    sys.modules["__main__"] = main
+    exec(code, main.__dict__)

@@ -1,0 +1,43 @@
+"""A probe of the user's own script on one rank: it builds its own model and data, and is ended after a few steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from autofit.domain.outcome import Phase
+from autofit.probing.protocol import ScriptSpec
+from autofit.worker.engine_hook import hook_engines
+from autofit.worker.output_flags import redirected
+from autofit.worker.python_main import run_as_main
+from autofit.worker.rank import Rank
+from autofit.worker.script_probe import Leave, ScriptProbe, See
+from autofit.worker.side_effects import keep_away
+
+
+def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
+    """Raises what the script raises; otherwise leaves with a report. `see` is told what the script shows of itself."""
+    probe = ScriptProbe(spec, rank, see, leave)
+    script, scratch = spec.job.script, Path(spec.scratch_path)
+    _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
+    keep_away(scratch)
+    hook_engines(probe.before_engine, probe.after_engine, probe.guard)
+    local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
+    arguments = [*local_rank, *redirected(script.arguments, scratch)]
+    rank.enter(Phase.BUILD)
+    try:
+        run_as_main(script.name, arguments, is_module=script.is_module)
+    except SystemExit as error:
+        probe.script_ended(error.code)
+    probe.script_ended(None)
+
+
+def _enter_directory(directory: str, name: str, *, is_module: bool, refuse: Callable[[str], NoReturn]) -> None:
+    if not os.path.isdir(directory):
+        refuse(f"the script's working directory {directory} is not there on {socket.gethostname()}")
+    os.chdir(directory)
+    if not is_module and not os.path.exists(name):
+        refuse(f"the script {name} is not there on {socket.gethostname()} (in {directory})")

@@ -1,0 +1,73 @@
+"""What a script shows of itself at `deepspeed.initialize`: its model, and the engine that it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import torch
+from deepspeed.runtime.config import DeepSpeedConfig
+from torch import nn
+from transformers import PreTrainedModel
+
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Dtype, Offload
+from autofit.domain.trace import ParameterGroup
+from autofit.worker.engine_hook import EngineCall
+from autofit.worker.turning import attention_of, has_checkpointing, hugging_face_model
+
+_DTYPES = {torch.bfloat16: Dtype.BF16, torch.float16: Dtype.FP16}
+
+
+def facts_of(call: EngineCall) -> ScriptFacts:
+    """Before anything is turned, and before an engine that may not fit is made."""
+    model, config = call.model, call.config
+    inner = hugging_face_model(model)
+    return ScriptFacts(
+        model_class=type(model if inner is None else inner).__name__,
+        model_config=None if inner is None else _config_text(inner),
+        parameters=_parameter_groups(model),
+        buffers_bytes=sum(buffer.numel() * buffer.element_size() for buffer in model.buffers()),
+        optimizer=call.optimizer_name,
+        dtype=_dtype(model, config),
+        zero_stage=int(config.zero_optimization_stage),
+        offload=_offload(config),
+        micro_batch=config.train_micro_batch_size_per_gpu,
+        gradient_accumulation=config.gradient_accumulation_steps,
+        rank_count=torch.distributed.get_world_size(),
+        gradient_checkpointing=has_checkpointing(inner),
+        attention=attention_of(inner),
+    )
+
+
+def _config_text(model: PreTrainedModel) -> str:
+    """As its config.json says it, with nothing left to defaults; a config that was never saved names no class."""
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    return json.dumps(config | {"architectures": [type(model).__name__]})
+
+
+def _parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
+    counts = Counter(
+        (getattr(parameter, "ds_numel", parameter.numel()), parameter.requires_grad, parameter.element_size())
+        for parameter in model.parameters()  # under zero.Init a rank holds a part, and `ds_numel` tells the whole
+    )
+    return tuple(ParameterGroup(size, count, trained, width) for (size, trained, width), count in counts.items())
+
+
+def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
+    """What it computes in; without mixed precision that of its widest parameters."""
+    if config.bfloat16_config.enabled:
+        return Dtype.BF16
+    if config.float16_config.enabled:
+        return Dtype.FP16
+    widest = max((parameter.dtype for parameter in model.parameters()), key=lambda dtype: dtype.itemsize)
+    return _DTYPES.get(widest, Dtype.FP32)
+
+
+def _offload(config: DeepSpeedConfig) -> Offload:
+    zero = config.zero_config
+    if zero.offload_param is not None and zero.offload_param.device != "none":
+        return Offload.ALL
+    if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none":
+        return Offload.OPTIMIZER
+    return Offload.NONE

@@ -1,0 +1,170 @@
+"""What a probe sees of a script on one rank, from the first engine that it makes to the last measured step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import torch
+from deepspeed.runtime.pipe.module import PipelineModule
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase, Place
+from autofit.domain.script import ScriptFacts
+from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
+from autofit.worker.batch_sight import look_at
+from autofit.worker.engine_hook import EngineCall
+from autofit.worker.failure import rank_failed
+from autofit.worker.micro_meter import MicroMeter
+from autofit.worker.probe import MAX_MEASURED_STEPS, MEMORY_STEPS, MIN_MEASURED_STEPS, mean
+from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
+from autofit.worker.script_facts import facts_of
+from autofit.worker.step_watch import StepListener, StepWatch
+from autofit.worker.turning import turn
+
+Leave = Callable[[RankReport], NoReturn]  # ends this process without another line of the user's code
+See = Callable[[ScriptFacts], None]
+
+
+class ScriptProbe(StepListener):
+    """Ends the script as soon as everything is measured, or as soon as it is plain that nothing can be."""
+
+    def __init__(self, spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> None:
+        self._spec = spec
+        self._rank = rank
+        self._see = see
+        self._leave = leave
+        self._facts: ScriptFacts | None = None
+        self._device = torch.device("cpu")
+        self._meter = MicroMeter()
+        self._last_step: int | None = None  # known after the memory steps
+        self._has_engine = False
+
+    def refuse(self, why: str) -> NoReturn:
+        self._leave(RankFailed(FailureKind.UNSUPPORTED, self._rank.phase, Place.DEVICE, why, time.time()))
+
+    # --- the engine ---------------------------------------------------------------------------------------------------
+
+    def before_engine(self, call: EngineCall) -> None:
+        if isinstance(call.model, PipelineModule):
+            self.refuse("the script trains a pipeline (PipelineModule): its configuration cannot be tuned")
+        self._rank.enter(Phase.INITIALIZE)
+        facts = facts_of(call)
+        if not self._has_engine:  # of several engines the first is the one that is watched
+            self._facts = facts
+            self._tell()
+        try:
+            turn(call.model, self._spec.job.turns, zero_stage=facts.zero_stage)
+        except (ValueError, ImportError) as error:
+            self.refuse(str(error))
+
+    def after_engine(self, engine: Any) -> None:
+        unlink_shared_memory()
+        if self._has_engine:
+            return
+        self._has_engine = True
+        self._device = engine.device
+        StepWatch(engine, self)
+        self._meter.begin()
+
+    def _tell(self) -> None:
+        if self._rank.index == 0 and self._facts is not None:
+            self._see(self._facts)
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """A script that swallows an out-of-memory error, or tries less, must not look as if it fitted."""
+        try:
+            yield
+        except BaseException as error:
+            report = self._failure(error)
+            if report.kind is FailureKind.OUT_OF_MEMORY:
+                print_traceback()
+                self._leave(report)
+            raise
+
+    def _failure(self, error: BaseException) -> RankFailed:
+        on_cpu = self._spec.job.kind is DeviceKind.CPU
+        return rank_failed(error, self._rank.phase, on_cpu=on_cpu, peak_bytes=self._rank.meter.peak_device_bytes())
+
+    # --- its steps ----------------------------------------------------------------------------------------------------
+
+    def forward(self, batch: Any) -> None:
+        assert self._facts is not None
+        self._rank.enter(Phase.FORWARD)
+        sight = look_at(batch, self._facts.micro_batch)
+        self._meter.add_tokens(sight.real_tokens)
+        if self._facts.rows is None and sight.rows is not None:
+            self._facts = replace(self._facts, rows=sight.rows, tokens=sight.tokens)
+            self._tell()
+            self._check_rows(sight.rows)
+
+    def _check_rows(self, rows: int) -> None:
+        if self._spec.job.rows not in (None, rows):
+            self.refuse(f"the script makes its own batches of {rows} rows: its micro-batch cannot be turned")
+
+    def backward(self) -> None:
+        self._rank.enter(Phase.BACKWARD)
+
+    def update(self) -> None:
+        self._rank.enter(Phase.STEP)
+
+    def micro_step_end(self) -> None:
+        self._meter.end_micro_step()
+
+    def step_end(self, *, was_skipped: bool) -> None:
+        step_s = self._meter.end_step(is_measured=not was_skipped and self._rank.step >= MEMORY_STEPS)
+        if was_skipped:
+            return  # Adam's state has not appeared yet
+        self._rank.step += 1
+        if self._rank.step == MEMORY_STEPS:
+            self._last_step = MEMORY_STEPS + self._measured_steps(step_s)
+        if self._rank.step == self._last_step:
+            self._finish()
+
+    def _measured_steps(self, step_s: float) -> int:
+        """The same number on every rank."""
+        if self._spec.measured_steps is not None:
+            return max(1, self._spec.measured_steps)
+        slowest_s = torch.tensor([step_s], device=self._device)
+        torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
+        wanted = math.ceil(self._spec.measure_s / slowest_s.item())
+        return min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> NoReturn:
+        sums = torch.tensor([self._meter.tokens, float(self._meter.micro_batch_count)], device=self._device)
+        torch.distributed.all_reduce(sums)
+        torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
+        self._leave(self._measured(float(sums[0] / sums[1])))
+
+    def script_ended(self, code: object) -> NoReturn:
+        """`code` as SystemExit has it."""
+        meter = self._meter
+        if isinstance(code, str):
+            print(code, file=sys.stderr)  # as Python does
+        if not code and meter.last_s:
+            self._leave(self._measured(meter.tokens / meter.micro_batch_count))
+        steps = f"{self._rank.step} optimizer step{'' if self._rank.step == 1 else 's'}"
+        how = f" with exit code {code if isinstance(code, int) else 1}" if code else ""
+        self.refuse(f"the script ended by itself{how} after {steps}")
+
+    def _measured(self, tokens_per_micro_batch: float) -> RankMeasured:
+        memory, meter = self._rank.meter, self._meter
+        return RankMeasured(
+            peak_device_bytes=memory.peak_device_bytes(),
+            peak_host_bytes=memory.peak_host_bytes(),
+            base_bytes=memory.base_bytes,
+            alloc_retries=memory.alloc_retries(),
+            first_s=mean(meter.first_s),
+            middle_s=mean(meter.middle_s),
+            last_s=mean(meter.last_s),
+            tokens_per_micro_batch=tokens_per_micro_batch,
+            peak_allocated_bytes=memory.peak_allocated_bytes(),
+        )

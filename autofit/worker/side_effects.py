@@ -1,0 +1,148 @@
+"""What a probe of the user's own script must not do: write where the user keeps things, load, or tell a tracker."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import deepspeed
+import peft
+import safetensors.torch
+import torch
+import transformers
+from transformers.utils.hub import PushToHubMixin
+
+MANY_STEPS = 10**6  # a probe ends before
+
+_TRACKERS_OFF = {
+    "WANDB_MODE": "disabled",
+    "COMET_MODE": "disabled",
+    "NEPTUNE_MODE": "debug",
+    "SWANLAB_MODE": "disabled",
+    "CLEARML_OFFLINE_MODE": "1",
+}
+
+
+def keep_away(scratch: Path) -> None:
+    """Patches this process, before the script runs. What the script would write as its output goes to `scratch`."""
+    scratch = scratch.resolve()
+    _turn_trackers_off(scratch)
+    _redirect_training_arguments(scratch)
+    _save_nothing(scratch)
+    _load_nothing()
+
+
+def _turn_trackers_off(scratch: Path) -> None:
+    os.environ.update(_TRACKERS_OFF)
+    os.environ["MLFLOW_TRACKING_URI"] = scratch.joinpath("mlruns").as_uri()
+    os.environ["TRACKIO_DIR"] = str(scratch / "trackio")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(scratch / "logs")
+    accelerate.Accelerator.init_trackers = _nothing()
+    of_config = deepspeed.runtime.config.get_monitor_config
+    deepspeed.runtime.config.get_monitor_config = lambda config: of_config({})
+
+
+def _redirect_training_arguments(scratch: Path) -> None:
+    post_init = transformers.TrainingArguments.__post_init__
+    values: dict[str, Any] = {
+        "output_dir": str(scratch / "output_dir"),
+        "logging_dir": str(scratch / "logs"),
+        "save_strategy": "no",
+        "eval_on_start": False,
+        "load_best_model_at_end": False,
+        "resume_from_checkpoint": None,
+        "report_to": "none",
+        "push_to_hub": False,
+        "max_steps": MANY_STEPS,
+        "disable_tqdm": True,
+    }
+
+    @functools.wraps(post_init)
+    def redirected(self: transformers.TrainingArguments) -> None:
+        for name, value in values.items():
+            if hasattr(self, name):
+                setattr(self, name, value)
+        if self.eval_strategy != "no":  # it stays on in name: early stopping and some schedules insist
+            self.eval_strategy, self.eval_steps = "steps", MANY_STEPS
+            self.metric_for_best_model = self.metric_for_best_model or "loss"
+        post_init(self)
+
+    transformers.TrainingArguments.__post_init__ = redirected
+
+
+def _save_nothing(scratch: Path) -> None:
+    for name in ("save_model", "save_state", "_save_checkpoint", "push_to_hub", "create_model_card"):
+        setattr(transformers.Trainer, name, _nothing())
+    for name in ("save_checkpoint", "save_16bit_model", "save_fp16_model"):
+        setattr(deepspeed.DeepSpeedEngine, name, _nothing(True))
+    for name in ("save_state", "save_model"):
+        setattr(accelerate.Accelerator, name, _nothing())
+    PushToHubMixin.push_to_hub = _nothing()
+    for owner, name, path_name in (
+        (torch, "save", "f"),
+        (safetensors.torch, "save_file", "filename"),
+        (transformers.PreTrainedModel, "save_pretrained", "save_directory"),
+        (transformers.PreTrainedTokenizerBase, "save_pretrained", "save_directory"),
+        (transformers.PreTrainedConfig, "save_pretrained", "save_directory"),
+        (transformers.GenerationConfig, "save_pretrained", "save_directory"),
+        (transformers.ProcessorMixin, "save_pretrained", "save_directory"),
+        (peft.PeftModel, "save_pretrained", "save_directory"),
+    ):
+        setattr(owner, name, _only_within([scratch], getattr(owner, name), path_name))
+    temporary = _temporary_folders()
+    temporary.append(scratch)
+    shutil.rmtree = _only_within(temporary, shutil.rmtree, "path")
+
+
+def _load_nothing() -> None:
+    deepspeed.DeepSpeedEngine.load_checkpoint = _nothing((None, None))
+    accelerate.Accelerator.load_state = _nothing()
+    train = transformers.Trainer.train
+
+    @functools.wraps(train)
+    def from_the_start(
+        self: transformers.Trainer, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        return train(self, None, *args, **kwargs)
+
+    transformers.Trainer.train = from_the_start
+
+
+def _temporary_folders() -> list[Path]:
+    """Those that the script makes from here on, which it may remove again; the list grows."""
+    made: list[Path] = []
+    mkdtemp = tempfile.mkdtemp
+
+    @functools.wraps(mkdtemp)
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        path = mkdtemp(*args, **kwargs)
+        made.append(Path(os.fsdecode(path)).resolve())
+        return path
+
+    tempfile.mkdtemp = noted
+    return made
+
+
+def _nothing(result: Any = None) -> Callable[..., Any]:
+    return lambda *args, **kwargs: result
+
+
+def _only_within(folders: list[Path], write: Callable[..., Any], path_name: str) -> Callable[..., Any]:
+    """`write`, but for paths outside of `folders`, where it does nothing. A file that is open already is written."""
+    signature = inspect.signature(write)
+
+    @functools.wraps(write)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        path = signature.bind(*args, **kwargs).arguments[path_name]
+        if isinstance(path, (str, os.PathLike)) and not any(map(Path(path).resolve().is_relative_to, folders)):
+            return None
+        return write(*args, **kwargs)
+
+    return guarded

@@ -1,0 +1,112 @@
+"""A script of somebody else on a simulated machine: what its probes say follows from its config and its flags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, Unsupported
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Attention, Dtype, Offload
+from autofit.domain.trace import ParameterGroup
+from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
+from autofit.probing.protocol import ScriptSpec
+
+BASE_BYTES = 350_000_000
+STATES_BYTES = 240_000_000
+ROW_BYTES = 50_000_000
+
+
+@dataclass
+class FakeScript:
+    """`own_rows`: its batches have as many rows whatever it is told; `is_hugging_face`: the model has our knobs;
+    `fails_with`: what becomes of every probe."""
+
+    capacity_bytes: int = 10**12
+    own_rows: int | None = None
+    is_hugging_face: bool = True
+    fails_with: Outcome | None = None
+    on_ask: Callable[[ScriptSpec], None] = lambda spec: None
+    specs: list[ScriptSpec] = field(default_factory=list)
+    running_count: int = 0
+
+    def start_agent(self, **_: Any) -> FakeScriptAgent:
+        return FakeScriptAgent(self)
+
+    def facts(self, spec: ScriptSpec) -> ScriptFacts:
+        config = json.loads(dict(spec.files)["ds_config.json"])
+        ranks = spec.job.rank_count
+        words = spec.job.script.arguments
+        micro, accumulation = find(words, MICRO_BATCH_FLAGS), find(words, ACCUMULATION_FLAGS)
+        whole = config.get("train_batch_size")
+        if micro is not None:
+            micro_batch, steps = int(micro.text), int(accumulation.text) if accumulation else 1
+        else:
+            steps = config.get("gradient_accumulation_steps", 1)
+            micro_batch = config.get("train_micro_batch_size_per_gpu") or whole // ranks // steps
+        return ScriptFacts(
+            model_class="FakeForCausalLM",
+            model_config=None,
+            parameters=(ParameterGroup(1_000_000, 10, True, 2),),
+            buffers_bytes=0,
+            optimizer="AdamW",
+            dtype=Dtype.BF16,
+            zero_stage=config.get("zero_optimization", {}).get("stage", 0),
+            offload=Offload.NONE,
+            micro_batch=micro_batch,
+            gradient_accumulation=steps,
+            rank_count=ranks,
+            gradient_checkpointing=False if self.is_hugging_face else None,
+            attention=Attention.SDPA if self.is_hugging_face else None,
+            rows=self.own_rows or micro_batch,
+            tokens=64,
+        )
+
+    def outcome(self, spec: ScriptSpec) -> Outcome:
+        facts = self.facts(spec)
+        assert facts.rows is not None
+        if spec.job.rows not in (None, facts.rows):
+            return Unsupported(f"the script makes its own batches of {facts.rows} rows")
+        is_checkpointing = bool(spec.job.turns.gradient_checkpointing)
+        row_bytes = ROW_BYTES * (0.4 if is_checkpointing else 1)
+        held = round(BASE_BYTES + STATES_BYTES / max(1, facts.zero_stage) + row_bytes * facts.rows)
+        limit = min(self.capacity_bytes, spec.job.memory_limit_bytes or self.capacity_bytes)
+        if held > limit:
+            return OutOfMemory(0, Phase.BACKWARD, Place.DEVICE, "can't allocate memory", held - limit, limit)
+        factor = {0: 1.0, 1: 1.0, 2: 0.97, 3: 0.6}[facts.zero_stage] * (0.75 if is_checkpointing else 1.0)
+        speed = 1000 * factor * facts.rows / (facts.rows + 1)
+        return Measured(held, held, speed, 1000 / speed, 1 / speed, update_s=0.0, base_bytes=BASE_BYTES)
+
+
+class FakeScriptAgent:
+    def __init__(self, script: FakeScript) -> None:
+        self._script = script
+
+    def __enter__(self) -> FakeScriptAgent:
+        self._script.running_count += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._script.running_count -= 1
+
+    master_address = "127.0.0.1"
+
+    def free_port(self) -> int:
+        return 29_501
+
+    def look(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> tuple[Outcome, ScriptFacts | None]:
+        assert spec.job.strategy is None
+        outcome = self.probe(spec, on_beat)
+        return outcome, None if isinstance(outcome, Crashed) else self._script.facts(spec)
+
+    def probe(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> Outcome:
+        self._script.specs.append(spec)
+        self._script.on_ask(spec)
+        Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
+        return self._script.fails_with or self._script.outcome(spec)

@@ -1,0 +1,249 @@
+"""The drop-in's story on a simulated machine: a line of `deepspeed` in, the line that is started out; no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_script import FakeScript
+
+from autofit.domain.errors import NothingFits
+from autofit.domain.event import Chosen, Event, GaveUp, Note
+from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.launch import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout
+from autofit.domain.outcome import Crashed, Phase, TimedOut, Unsupported
+from autofit.launch_scene import NotTuned
+from autofit.probing.protocol import read_entry
+from autofit.report.run_folder import RunFolder
+from autofit.store import Store
+from autofit.tools import Tools
+from autofit.tuning import tune
+
+GB = 10**9
+PLAIN = {"train_batch_size": 32, "bf16": {"enabled": True}}
+HF = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "train_batch_size": "auto"}
+HF_WORDS = ("--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "1")
+
+
+class Tale:
+    """One folder with a script and a config, and what `tune` is given there."""
+
+    def __init__(self, folder: Path, script: FakeScript, config: dict[str, Any] = PLAIN) -> None:
+        self.script, self.config_path = script, folder / "ds.json"
+        self.config_path.write_text(json.dumps(config))
+        (folder / "train.py").write_text("print('a script')\n")
+        self.run_folder = RunFolder(folder / "autofit-runs/train")
+        self.events: list[Event] = []
+        self.layout: Layout | None = Layout((HostSlots("localhost", (0, 1)),), is_multi_node=False)
+        self.tools = Tools(
+            detect=self.detect,
+            open_store=lambda: Store(folder / "store.sqlite"),
+            start_agent=script.start_agent,  # type: ignore[arg-type]
+            resolve_layout=lambda line: self.layout,
+        )
+
+    def detect(self, **_: Any) -> Hardware:
+        ranks = tuple(Device(DeviceKind.CPU, n, "CPU", None, None, 8 * GB, 8 * GB) for n in range(2))
+        return Hardware((Node(Host("here", 8, 64 * GB, 64 * GB, 64 * GB), ranks, Link.HOST),), self.limit_bytes)
+
+    limit_bytes: int | None = None
+
+    def line(self, *more: str) -> LaunchLine:
+        return LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed_config", str(self.config_path), *more))
+
+    def tune(self, line: LaunchLine | None = None, **settings: Any) -> tuple[str, ...]:
+        self.limit_bytes = settings.get("memory_limit_bytes")
+        try:
+            return tune(line or self.line(), LaunchSettings(**settings), screen=self, tools=self.tools).words
+        finally:
+            assert self.script.running_count == 0, "the machine is free again"
+
+    def show(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def notes(self) -> str:
+        return "\n".join(event.text for event in self.events if isinstance(event, Note))
+
+    def shown(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    return tmp_path
+
+
+def test_a_config_that_does_not_fit_is_replaced_by_the_fastest_that_does(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    words = tale.tune()
+    config = json.loads(tale.run_folder.ds_config.read_text())
+    assert "as it is: zero0 mb16, out of memory" in tale.notes
+    assert config["train_batch_size"] == 32
+    assert config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 2 == 32
+    assert str(tale.run_folder.ds_config) in words
+    assert len(tale.shown(Chosen)) == 1
+    chosen = tale.shown(Chosen)[0].choice
+    assert config["zero_optimization"]["stage"] == chosen.strategy.rung.zero_stage
+    assert chosen.strategy.rung.method.value == "full", "LoRA is never forced on a script"
+
+
+def test_the_gain_over_the_users_own_is_told(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(), {"train_batch_size": 32, "gradient_accumulation_steps": 16})
+    tale.tune(override=frozenset({Knob.MICRO_BATCH}))
+    assert "times as fast as yours" in tale.notes
+
+
+def test_nothing_is_changed_where_nothing_is_faster(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    line = tale.line()
+    assert tale.tune(line) == line.words
+    assert "your own configuration is as fast as anything that fits" in tale.notes
+
+
+def test_a_probe_sees_the_users_words_but_for_the_config(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    tale.tune(tale.line("--lr", "1e-4"))
+    for spec in tale.script.specs:
+        words = spec.job.script.arguments
+        assert words[0] == "--deepspeed_config"
+        assert words[1].startswith(spec.scratch_path)
+        assert words[2:] == ("--lr", "1e-4")
+        assert spec.job.script.directory == str(tmp_path)
+    assert json.loads(tale.config_path.read_text()) == PLAIN, "the user's own file is not touched"
+
+
+def test_hugging_face_flags_carry_the_batch(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000), HF)
+    words = tale.tune(tale.line(*HF_WORDS))
+    micro = int(words[words.index("--per_device_train_batch_size") + 1])
+    accumulation = int(words[words.index("--gradient_accumulation_steps") + 1])
+    assert micro * accumulation == 16
+    assert micro < 16
+
+
+def test_a_script_that_makes_its_own_batches_keeps_them(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=1_200_000_000, own_rows=16))
+    tale.tune()
+    assert "the micro-batch stays 16: the script makes its own batches" in tale.notes
+    config = json.loads(tale.run_folder.ds_config.read_text())
+    assert config["train_micro_batch_size_per_gpu"] == 16
+
+
+def test_checkpointing_is_turned_within_the_process(tmp_path: Path) -> None:
+    config = {"train_micro_batch_size_per_gpu": 16, "zero_optimization": {"stage": 2}}
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000), config)
+    words = tale.tune()
+    entry = read_entry(words[words.index("autofit.worker.entry") + 1])
+    assert entry.turns.gradient_checkpointing is True
+    assert "zero_optimization.stage stays 2 as written" in tale.notes
+    assert "the micro-batch stays 16 as written" in tale.notes
+
+
+def test_a_model_without_knobs_is_told_of_once(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000, is_hugging_face=False))
+    tale.tune()
+    assert tale.notes.count("is no Hugging Face model") == 1
+
+
+def test_the_memory_limit_holds_for_the_training_too(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    words = tale.tune(memory_limit_bytes=900_000_000)
+    entry = read_entry(words[words.index("autofit.worker.entry") + 1])
+    assert entry.memory_limit_bytes == 900_000_000
+
+
+def test_the_same_line_again_starts_at_once(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    first, probes = tale.tune(), len(tale.script.specs)
+    assert tale.tune() == first
+    resumed = tale.tune(tale.line("--resume_from_checkpoint", "out/5"))
+    assert resumed == (*first, "--resume_from_checkpoint", "out/5"), "a resumed training keeps its choice"
+    assert len(tale.script.specs) == probes
+
+
+def test_another_config_is_searched_anew_from_what_is_remembered(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    tale.tune()
+    probes = len(tale.script.specs)
+    tale.config_path.write_text(json.dumps({**PLAIN, "gradient_clipping": 1.0}))
+    tale.tune()
+    assert len(tale.script.specs) > probes
+    assert (tale.run_folder.root / "earlier/1/choice.json").is_file()
+
+
+def test_nothing_fits_says_so_and_starts_nothing(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=360_000_000))
+    with pytest.raises(NothingFits):
+        tale.tune()
+    assert len(tale.shown(GaveUp)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (Crashed(0, Phase.BUILD, "ModuleNotFoundError: no module named x"), "crashed"),
+        (TimedOut(0, Phase.BUILD, 600.0), "no sign of life"),
+        (Unsupported("the script ended by itself after 1 optimizer step"), "ended by itself"),
+    ],
+)
+def test_a_script_that_comes_to_no_step_is_told_apart_from_one_that_does_not_fit(
+    tmp_path: Path, outcome: Any, said: str
+) -> None:
+    tale = Tale(tmp_path, FakeScript(fails_with=outcome))
+    with pytest.raises(NotTuned, match=said):
+        tale.tune()
+
+
+@pytest.mark.parametrize(
+    ("line", "settings"),
+    [
+        (LaunchLine((), "train.py", ()), LaunchSettings()),
+        (LaunchLine((), "train.py", ("--deepspeed",)), LaunchSettings()),
+        (LaunchLine((), "train.py", ("--deepspeed", "missing.json")), LaunchSettings()),
+        (LaunchLine((), "train.sh", ("--deepspeed", "ds.json"), LauncherOptions(no_python=True)), LaunchSettings()),
+    ],
+)
+def test_where_there_is_nothing_to_tune_nothing_is_started(
+    tmp_path: Path, line: LaunchLine, settings: LaunchSettings
+) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    with pytest.raises(NotTuned, match="unsearched"):
+        tune(line, settings, screen=tale, tools=tale.tools)
+    assert tale.script.specs == []
+    assert not (tmp_path / "autofit-runs").exists()
+
+
+def test_a_line_that_deepspeed_refuses_is_deepspeeds(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    tale.layout = None
+    with pytest.raises(NotTuned):
+        tale.tune()
+
+
+def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
+    script = FakeScript(capacity_bytes=900_000_000)
+    tale = Tale(tmp_path, script)
+
+    def interrupt(spec: Any) -> None:
+        if len(script.specs) == 4:
+            raise KeyboardInterrupt
+
+    script.on_ask = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        tale.tune()
+    strategies = [spec.job.strategy for spec in script.specs[2:3]]
+    script.on_ask = lambda spec: None
+    script.specs.clear()
+    tale.tune()
+    assert all(spec.job.strategy not in strategies for spec in script.specs), "what was tried is remembered"
+
+
+def test_comments_in_a_config_are_deepspeeds_way(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    tale.config_path.write_text('{\n  # mine\n  "train_batch_size": 32,\n  "bf16": {"enabled": true}\n}\n')
+    assert tale.tune() == tale.line().words
