@@ -11,12 +11,14 @@ import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from _machine import add_date, header
 
@@ -44,6 +46,11 @@ for _ in range(20):
 _JOBS = {"trivial": _TRIVIAL, "training": _TRAINING}
 
 
+class Cost(NamedTuple):
+    wall_s: float
+    cpu_s: float  # user and system, of the command and of everything under it
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="rounds that count; one more warms the page cache")
@@ -54,25 +61,33 @@ def main() -> None:
 
 
 def measure(script: str, repeats: int) -> dict[str, object]:
-    """`longer` is the median of ours ÷ the median of theirs; `pairs` the same for each round. Seconds of wall clock."""
+    """`longer` is the median of ours ÷ the median of theirs; `pairs` the same of the wall clock for each round."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "job.py").write_text(script)
         rounds = [_round(Path(folder), number) for number in range(repeats + 1)][1:]
-    medians = {name: statistics.median(each[name] for each in rounds) for name in _PROGRAMS}
+    medians = {name: _median([each[name] for each in rounds]) for name in _PROGRAMS}
     return {
-        "median_s": {name: round(median_s, 3) for name, median_s in medians.items()},
-        "longer": round(medians[_OURS] / medians[_THEIRS], 4),
-        "pairs": [round(each[_OURS] / each[_THEIRS], 4) for each in rounds],
+        "median": {name: cost._asdict() for name, cost in medians.items()},
+        "longer": _ratio(medians[_OURS], medians[_THEIRS])._asdict(),
+        "pairs": [_ratio(each[_OURS], each[_THEIRS]).wall_s for each in rounds],
     }
 
 
-def _round(folder: Path, number: int) -> dict[str, float]:
-    """Seconds by program; who goes first changes from round to round."""
+def _median(costs: list[Cost]) -> Cost:
+    return Cost(*(round(statistics.median(part), 3) for part in zip(*costs, strict=True)))
+
+
+def _ratio(one: Cost, other: Cost) -> Cost:
+    return Cost(*(round(mine / its, 4) for mine, its in zip(one, other, strict=True)))
+
+
+def _round(folder: Path, number: int) -> dict[str, Cost]:
+    """By program; who goes first changes from round to round."""
     names = list(_PROGRAMS) if number % 2 else list(reversed(_PROGRAMS))
-    return {name: _seconds_of(_PROGRAMS[name], folder) for name in names}
+    return {name: _cost_of(_PROGRAMS[name], folder) for name in names}
 
 
-def _seconds_of(program: list[str], folder: Path) -> float:
+def _cost_of(program: list[str], folder: Path) -> Cost:
     """One job to its end, its output thrown away."""
     environment = os.environ | {
         "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
@@ -81,12 +96,18 @@ def _seconds_of(program: list[str], folder: Path) -> float:
         "OMP_NUM_THREADS": "1",
     }
     command = [*program, "--master_port", str(random.randint(20000, 60000)), "job.py"]
-    began_at_s = time.perf_counter()
+    began_at_s, before_s = time.perf_counter(), _children_s()
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    total_s = time.perf_counter() - began_at_s
+    cost = Cost(time.perf_counter() - began_at_s, _children_s() - before_s)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
-    return total_s
+    return cost
+
+
+def _children_s() -> float:
+    """CPU time of the processes below this one that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

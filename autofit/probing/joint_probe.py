@@ -38,7 +38,7 @@ class JointProbe:
         self.facts: ScriptFacts | None = None
 
     def run(self, number: int) -> None:
-        """To its end. When one node's share fails, the others' ranks wait in a collective for ever: end them at once."""
+        """To its end. The others' ranks wait in a collective for ever when one node's share fails: end them at once."""
         for index, member in enumerate(self._members):
             member.say(RunProbes((RunProbe(number, self._spec, index),)))
         while late := [member for member in self._members if member.host not in self._ended]:

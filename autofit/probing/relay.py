@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 from pathlib import Path
 
 from autofit.hardware.cgroup import oom_kill_count
@@ -27,7 +28,7 @@ class Relay:
         self._agent = agent
         self._lines = Lines()
         self._abroad: Abroad | None = None
-        self._scratch = Path()
+        self._scratch: Path | None = None  # of the probe that is running
         self._kills_before = 0
         self._is_ready = False
 
@@ -48,6 +49,8 @@ class Relay:
     def end(self) -> int:
         """The agent's exit code; nothing of a probe is left. An agent that still imports has nothing to put away."""
         exit_code = self._agent.end() if self._is_ready else self._agent.end(patience_s=0.0)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)  # an agent that was killed leaves it
         self._clear()
         return exit_code
 
@@ -69,7 +72,7 @@ class Relay:
 
     def _start(self, command: RunProbes) -> None:
         (probe,) = command.probes
-        self._scratch = Path(probe.spec.scratch_path)
+        scratch = self._scratch = Path(probe.spec.scratch_path)
         self._kills_before = oom_kill_count() or 0
         if not self._link.is_within_host:
             self._abroad = Abroad(probe)
@@ -77,7 +80,7 @@ class Relay:
             try:
                 self._abroad.prepare()
             except OSError as error:
-                self._link.say(Refused(explain(error, self._scratch)))
+                self._link.say(Refused(explain(error, scratch)))
                 return
         self._agent.send(RunProbes((probe,)))
 
@@ -91,13 +94,18 @@ class Relay:
 
     def _relay(self, message: Message) -> None:
         if isinstance(message, GroupEnded):
-            if _left_nothing(message) and disk_free_bytes(self._scratch) < _FULL_BYTES:
-                self._link.say(Refused(no_space(self._scratch)))
-            kills = (oom_kill_count() or 0) - self._kills_before
-            self._link.say(ProbeEnded(message, kills, self._clear()))
+            self._end_probe(message)
         else:
             self._is_ready = self._is_ready or isinstance(message, Ready)
             self._link.say(message)
+
+    def _end_probe(self, ended: GroupEnded) -> None:
+        assert self._scratch is not None
+        if _left_nothing(ended) and disk_free_bytes(self._scratch) < _FULL_BYTES:
+            self._link.say(Refused(no_space(self._scratch)))
+        self._scratch = None
+        kills = (oom_kill_count() or 0) - self._kills_before
+        self._link.say(ProbeEnded(ended, kills, self._clear()))
 
 
 def _left_nothing(ended: GroupEnded) -> bool:

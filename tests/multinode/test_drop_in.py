@@ -1,0 +1,79 @@
+"""The whole of `autofit` in place of `deepspeed` on two hosts: search, training, and what happens to both on an end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .rig import Rig, until
+
+pytestmark = [pytest.mark.multinode, pytest.mark.slow]
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIG = {
+    "train_batch_size": 16,
+    "bf16": {"enabled": True},
+    "optimizer": {"type": "AdamW", "params": {"lr": 5e-4, "torch_adam": True}},
+    "zero_optimization": {"stage": 3},
+}
+
+
+def line(rig: Rig, folder: Path, *own: str, steps: int = 3) -> list[str]:
+    config = folder / "ds.json"
+    config.write_text(json.dumps(CONFIG))
+    script = [str(EXAMPLES / "deepspeed/plain_loop.py"), "--deepspeed_config", str(config), "--max_length", "64"]
+    script += ["--steps", str(steps), "--output_dir", str(folder / "out")]
+    return ["autofit", "--hostfile", str(rig.hostfile), *own, *script]
+
+
+def await_line(process: subprocess.Popen[str], part: str) -> str:
+    assert process.stdout is not None
+    heard = []
+    for said in process.stdout:
+        heard.append(said)
+        if part in said:
+            return said
+    raise AssertionError(f"ended without {part!r}: {''.join(heard)}")
+
+
+def test_a_search_and_a_training_over_both_hosts(rig: Rig, tmp_path: Path) -> None:
+    done = rig.run(line(rig, tmp_path, "--autofit-memory-limit", "800MB"), timeout_s=240.0, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "2 CPU ranks" in said
+    assert "zero_optimization.stage stays 3 as written" in said
+    assert "choice" in said
+    assert f"{rig.hosts[0].address}: step 3 loss" in said
+    folder = tmp_path / "autofit-runs/plain_loop"
+    config = json.loads((folder / "ds_config.json").read_text())
+    assert config["zero_optimization"]["stage"] == 3
+    assert config["train_micro_batch_size_per_gpu"] * config["gradient_accumulation_steps"] * 2 == 16
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_host_that_is_cut_off_in_a_probe_is_named_in_seconds(rig: Rig, tmp_path: Path) -> None:
+    process = rig.start(line(rig, tmp_path), cwd=tmp_path)
+    await_line(process, "as it is, for a few steps")
+    until(lambda: list(rig.hosts[1].processes()) != [], timeout_s=60.0, what="ranks on the other host")
+    with rig.cut(1):
+        cut_at_s = time.monotonic()
+        out, _ = process.communicate(timeout=60.0)
+        took_s = time.monotonic() - cut_at_s
+    assert process.returncode == 1, out
+    assert rig.hosts[1].address in out.splitlines()[-1]
+    assert took_s < 15
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_ranks_on_both_hosts(rig: Rig, tmp_path: Path, number: signal.Signals) -> None:
+    process = rig.start(line(rig, tmp_path, "--autofit-off", steps=10_000), cwd=tmp_path)
+    await_line(process, "step 1 loss")
+    assert all(host.processes() for host in rig.hosts)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60.0)
+    assert process.returncode == -number, out
+    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=15.0, what="both hosts to be free")
