@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +9,7 @@ from typing import Protocol
 
 from autofit.domain.errors import HostFailed, NothingFits
 from autofit.domain.event import Event, Note
-from autofit.domain.launch import LaunchLine, LaunchSettings, Start
+from autofit.domain.launch import LaunchLine, LaunchSettings
 from autofit.running.handover import hand_over
 
 
@@ -28,28 +27,26 @@ def launch(
     NothingFits when no configuration does, HostFailed when a host cannot take part: then nothing is started.
     """
     with screen:
-        start = _start(line, settings, screen, log_crash)
-        if settings.is_dry_run or (line.options.autotuning == "tune" and start is not None):
-            words = line.words if start is None else start.words
-            screen.show(Note(f"not started: deepspeed {shlex.join(words)}"))
+        words = _words(line, settings, screen, log_crash)
+        if settings.is_dry_run or (line.options.autotuning == "tune" and words):
+            screen.show(Note(f"not started: deepspeed {shlex.join(words or line.words)}"))
             return 0
-    if start is None:
-        return hand_over(line.words, master_port=line.options.master_port)
-    environment = {**os.environ, **dict(start.environment)}
-    return hand_over(start.words, master_port=line.options.master_port, environment=environment)
+    return hand_over(words or line.words, master_port=line.options.master_port)
 
 
-def _start(
+def _words(
     line: LaunchLine, settings: LaunchSettings, screen: LaunchScreen, log_crash: Callable[[Exception], str]
-) -> Start | None:
-    """None where the line goes on word for word."""
+) -> tuple[str, ...]:
+    """Empty where the line goes on word for word."""
     if settings.is_off or line.is_refused:
-        return None
+        return ()
     from autofit.launch_scene import NotTuned
     from autofit.tuning import tune
 
+    if line.options.autotuning:
+        screen.show(Note("--autotuning: autofit's search takes the place of DeepSpeed's"))
     try:
-        return tune(line, settings, screen=screen)
+        return tune(line.without_autotuning, settings, screen=screen)
     except NotTuned as why:
         if str(why):
             screen.show(Note(str(why)))
@@ -57,4 +54,4 @@ def _start(
         raise
     except Exception as error:  # whatever is wrong with the search, the job is not to wait for it
         screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {error}. {log_crash(error)} THE JOB RUNS AS IT WAS WRITTEN."))
-    return None
+    return ()

@@ -13,7 +13,7 @@ from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
-from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings, Start
+from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase
 from autofit.domain.script import ScriptFacts
@@ -35,7 +35,7 @@ from autofit.planning.turning import Turning
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
 from autofit.report.verdict import verdict_text
-from autofit.running.start import command_script, start_of
+from autofit.running.start import command_script, starting_words
 from autofit.script_spec import Program, ScriptSpecs, ScriptTries
 from autofit.searching import Ended, Searching
 from autofit.store.machine_kind import DeviceKey
@@ -47,8 +47,8 @@ _ENOUGH = 0.99
 """Of the choice's speed: the user's own configuration is kept when it reaches it."""
 
 
-def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: Tools = REAL_TOOLS) -> Start:
-    """How the line is to be started. The machine is free again when it returns.
+def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: Tools = REAL_TOOLS) -> tuple[str, ...]:
+    """What follows `deepspeed` when the line is started. The machine is free again when it returns.
 
     NotTuned where there is nothing to search or nothing to go by, NothingFits when no configuration does, HostFailed
     when a host cannot take part.
@@ -68,9 +68,9 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
                 folder.archive()
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
-        start = start_of(line, decision, memory_limit_bytes=settings.memory_limit_bytes, kind=here.kind)
-        folder.write_command(command_script(start, os.getcwd()))
-        return start
+        words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes, kind=here.kind)
+        folder.write_command(command_script(words, os.getcwd()))
+        return words
 
 
 def _searched(
@@ -193,7 +193,8 @@ class _Tuning:
         """The user's own configuration when nothing is faster; it then starts as it was written."""
         self._folder.write_choice(choice)
         self._folder.write_report(report_html(self._folder.record()))
-        if _is_enough(own.outcome, choice, self._device_bytes):
+        has_autotuning = "autotuning" in self._program.config  # with which DeepSpeed ends the training early
+        if _is_enough(own.outcome, choice, self._device_bytes) and not has_autotuning:
             decision = Decision("your own configuration is as fast as anything that fits")
         else:
             words = turning.trained(choice.strategy, str(self._folder.ds_config))

@@ -56,7 +56,7 @@ class Tale:
     def tune(self, line: LaunchLine | None = None, **settings: Any) -> tuple[str, ...]:
         self.limit_bytes = settings.get("memory_limit_bytes")
         try:
-            return tune(line or self.line(), LaunchSettings(**settings), screen=self, tools=self.tools).words
+            return tune(line or self.line(), LaunchSettings(**settings), screen=self, tools=self.tools)
         finally:
             assert self.script.running_count == 0, "the machine is free again"
 
@@ -247,3 +247,11 @@ def test_comments_in_a_config_are_deepspeeds_way(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript())
     tale.config_path.write_text('{\n  # mine\n  "train_batch_size": 32,\n  "bf16": {"enabled": true}\n}\n')
     assert tale.tune() == tale.line().words
+
+
+def test_deepspeeds_own_tuner_is_off_in_what_is_started(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(), {**PLAIN, "autotuning": {"enabled": True}})
+    words = tale.tune()
+    assert str(tale.run_folder.ds_config) in words
+    assert "autotuning" not in json.loads(tale.run_folder.ds_config.read_text())
+    assert all("autotuning" not in json.loads(dict(spec.files)["ds_config.json"]) for spec in tale.script.specs)

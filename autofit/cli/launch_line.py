@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 
 from autofit.domain.launch import LauncherOptions, LaunchLine, LaunchSettings
 
@@ -62,7 +63,16 @@ def _line(words: list[str]) -> LaunchLine:
     option_words = words[:at]
     if len(words) - at - 1 > len(found.user_args):
         option_words += ["--"]  # argparse takes one away behind the script; before it, it means the same
-    return LaunchLine(tuple(option_words), found.user_script, tuple(found.user_args), _options(found))
+    line = LaunchLine(tuple(option_words), found.user_script, tuple(found.user_args), _options(found))
+    return replace(line, tuned_option_words=_without_autotuning(line)) if found.autotuning else line
+
+
+def _without_autotuning(line: LaunchLine) -> tuple[str, ...]:
+    """The option words of the line that differs in that alone: one word or two are missing."""
+    words, wanted = line.option_words, (line.script, line.arguments, replace(line.options, autotuning=""))
+    shorter = (words[:at] + words[at + size :] for size in (1, 2) for at in range(len(words)))
+    lines = (_line([*rest, line.script, *line.arguments]) for rest in shorter)
+    return next(line.option_words for line in lines if (line.script, line.arguments, line.options) == wanted)
 
 
 def _script_index(words: list[str], found: Namespace) -> int:

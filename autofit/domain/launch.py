@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from .script import Turns
@@ -60,6 +60,14 @@ class LaunchLine:
     script: str = ""  # a path, or a module's name; empty in a line that is refused
     arguments: tuple[str, ...] = ()  # the script's own
     options: LauncherOptions = LauncherOptions()
+    tuned_option_words: tuple[str, ...] | None = None  # without --autotuning, where it was there
+
+    @property
+    def without_autotuning(self) -> LaunchLine:
+        if self.tuned_option_words is None:
+            return self
+        options = replace(self.options, autotuning="")
+        return replace(self, option_words=self.tuned_option_words, options=options, tuned_option_words=None)
 
     @property
     def is_refused(self) -> bool:
@@ -87,14 +95,6 @@ class Layout:
     @property
     def rank_count(self) -> int:
         return sum(len(host.slots) for host in self.hosts)
-
-
-@dataclass(frozen=True)
-class Start:
-    """What DeepSpeed's launcher is started with: `words` follow `deepspeed`, `environment` is added to the user's."""
-
-    words: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

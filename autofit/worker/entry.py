@@ -62,8 +62,11 @@ def _hook(entry: Entry) -> None:
 
 def _capped(kind: DeviceKind, limit_bytes: int) -> Callable[[], None]:
     """Caps this rank's memory; what it returns is to be called at each optimizer step, as a probe does."""
+    from autofit.worker.memory import give_back_at_once, meter
+
+    if kind is DeviceKind.CPU:
+        give_back_at_once()
     import autofit.worker.preload  # noqa: F401  (before the rank's memory is first looked at, as in a probe)
-    from autofit.worker.memory import meter
 
     capped = meter(kind.value)
     capped.cap(limit_bytes)

@@ -5,6 +5,7 @@ On a CPU the rank's own anonymous memory stands for the device's memory.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 from pathlib import Path
@@ -12,6 +13,17 @@ from typing import Protocol
 
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
 _SLACK_BYTES = 8 * 2**20
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+
+
+def give_back_at_once() -> None:
+    """What the agents' environment asks of glibc's malloc (`CPU_ALLOCATOR`), for a process that DeepSpeed's launcher
+    has started: it passes no such variables on to other nodes. Before the first thread."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 2**20), (_M_TRIM_THRESHOLD, 2**20)):
+        libc.mallopt(parameter, value)
 
 
 class Meter(Protocol):

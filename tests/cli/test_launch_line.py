@@ -152,3 +152,15 @@ def test_a_wrong_option_of_ours(line: str, told: str) -> None:
 def test_help_that_stands_before_the_script(line: str) -> None:
     with pytest.raises(HelpAsked):
         parse(line)
+
+
+@pytest.mark.parametrize(
+    "words", [["--autotuning", "run"], ["--autotuning=run"], ["--autot", "tune"], ["--num_gpus", "2", "--auto", "run"]]
+)
+def test_autotuning_can_be_taken_away(words: list[str]) -> None:
+    line, _ = parse_launch([*words, "train.py", "--autotuning", "x"])
+    assert line.option_words == tuple(words)
+    tuned = line.without_autotuning
+    assert tuned.option_words == tuple(words[: words.index("2") + 1] if "2" in words else [])
+    assert tuned.options.autotuning == ""
+    assert tuned.arguments == ("--autotuning", "x")

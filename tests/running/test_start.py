@@ -4,52 +4,49 @@ import shlex
 from dataclasses import replace
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.launch import BatchFlags, Decision, LauncherOptions, LaunchLine, Start
+from autofit.domain.launch import BatchFlags, Decision, LauncherOptions, LaunchLine
 from autofit.domain.script import Turns
-from autofit.running.start import command_script, start_of
+from autofit.running.start import command_script, starting_words
 
 LINE = LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed", "ds.json"))
 OWN = Decision("as it is")
 TURNED = Decision("zero2", "/run/ds.json")
 
 
-def start(line: LaunchLine, decision: Decision, limit_bytes: int | None, kind: DeviceKind = DeviceKind.CUDA) -> Start:
-    return start_of(line, decision, memory_limit_bytes=limit_bytes, kind=kind)
+def words_of(
+    line: LaunchLine, decision: Decision, limit_bytes: int | None, kind: DeviceKind = DeviceKind.CUDA
+) -> tuple[str, ...]:
+    return starting_words(line, decision, memory_limit_bytes=limit_bytes, kind=kind)
 
 
 def test_a_changed_config_alone_starts_the_script_itself() -> None:
-    started = start(LINE, TURNED, None)
-    assert started.words == ("--num_gpus", "2", "train.py", "--deepspeed", "/run/ds.json")
-    assert started.environment == ()
+    words = words_of(LINE, TURNED, None)
+    assert words == ("--num_gpus", "2", "train.py", "--deepspeed", "/run/ds.json")
 
 
 def test_the_batch_goes_into_the_flags_that_are_there_today() -> None:
     line = replace(LINE, arguments=(*LINE.arguments, "--per_device_train_batch_size", "8", "--resume", "x"))
-    words = start(line, replace(TURNED, flags=BatchFlags(2, 4)), None).words
+    words = words_of(line, replace(TURNED, flags=BatchFlags(2, 4)), None)
     assert words[5:] == ("--per_device_train_batch_size", "2", "--resume", "x", "--gradient_accumulation_steps", "4")
 
 
 def test_what_is_turned_within_goes_through_the_entry() -> None:
-    words = start(LINE, replace(TURNED, turns=Turns(gradient_checkpointing=True)), None).words
+    words = words_of(LINE, replace(TURNED, turns=Turns(gradient_checkpointing=True)), None)
     assert words[2:4] == ("--module", "autofit.worker.entry")
     assert words[5:] == ("train.py", "--deepspeed", "/run/ds.json")
 
 
 def test_a_module_says_so_once() -> None:
     line = LaunchLine(("--module",), "pkg.train", (), LauncherOptions(is_module=True))
-    assert start(line, OWN, 10**9).words.count("--module") == 1
+    assert words_of(line, OWN, 10**9).count("--module") == 1
 
 
 def test_the_users_own_is_started_word_for_word() -> None:
-    assert start(LINE, OWN, None, DeviceKind.CPU).words == LINE.words
-
-
-def test_a_limited_cpu_gives_memory_back_as_its_probe_did() -> None:
-    assert dict(start(LINE, OWN, 10**9, DeviceKind.CPU).environment)["MALLOC_ARENA_MAX"] == "1"
+    assert words_of(LINE, OWN, None) == LINE.words
 
 
 def test_the_script_of_the_run_folder_survives_spaces() -> None:
     line = LaunchLine((), "my train.py", ("--x", "a b"))
-    text = command_script(start(line, OWN, None), "/some where")
+    text = command_script(words_of(line, OWN, None), "/some where")
     assert shlex.split(text.splitlines()[-1]) == ["exec", "deepspeed", "my train.py", "--x", "a b"]
     assert "cd '/some where'" in text
