@@ -17,7 +17,7 @@ from pathlib import Path
 from _case import MODEL, RANKS, Case, strategy
 
 from autofit.domain.strategy import Method, Strategy
-from autofit.probing.agent import shared_memory_files
+from autofit.probing.shared_memory import shared_memory_files
 
 _SCRIPT = Path(__file__).with_name("_autotuned_train.py")
 _DEEPSPEED = Path(sys.executable).parent / "deepspeed"

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from autofit.domain.errors import InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
@@ -24,6 +19,8 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
 from autofit.planning.own_strategy import own_strategy
 from autofit.probing.classify import classify
+from autofit.probing.port import free_port
+from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
@@ -44,11 +41,10 @@ from autofit.probing.protocol import (
     Traced,
     TraceModel,
     read_message,
-    to_line,
 )
-from autofit.probing.shield import shielded
+from autofit.probing.shared_memory import remove_shared_memory
+from autofit.probing.shielded_exit import ShieldedExit
 
-_POLITE_S = 3.0  # an agent that is asked to end has this long before it is killed
 OnBeat = Callable[[Phase], None]
 OnRehearsalBeat = Callable[[Strategy, Phase], None]
 
@@ -63,7 +59,7 @@ class _Run:
     oom_kills: int = 0
 
 
-class Agent:
+class Agent(ShieldedExit):
     """One agent process and the fork server under it, from `with` to the end of `with`."""
 
     def __init__(
@@ -83,40 +79,13 @@ class Agent:
         self._ready: Ready | None = None
 
     def __enter__(self) -> Agent:
-        receiving, sending = os.pipe()
         with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "autofit.worker.agent", str(sending), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                pass_fds=[sending],
-                env=worker_environment(self._kind),
-                start_new_session=True,  # Ctrl-C is for the CLI, which then ends the agent in good order
-            )
-        os.close(sending)
-        self._messages = os.fdopen(receiving, "rb")
+            self._process = AgentProcess(self._kind, log, self._arguments)
+        self._messages = os.fdopen(self._process.messages, "rb", closefd=False)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with shielded():
-            self._close()
-
     def _close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_POLITE_S)
-        except subprocess.TimeoutExpired:
-            pass  # it is in the middle of an import; nothing of its is worth waiting for
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)  # the fork server, its helpers, a compiler
-        except ProcessLookupError:
-            pass  # all of them ended by themselves
-        self._process.wait()
-        self._messages.close()
+        self._process.end()
         self._remove_shared_memory()
 
     def wait_ready(self) -> Ready:
@@ -156,9 +125,7 @@ class Agent:
 
     def free_port(self) -> int:
         """For the ranks of a script's probe to meet at."""
-        with socket.socket() as probe:
-            probe.bind((self.master_address, 0))
-            return int(probe.getsockname()[1])
+        return free_port(self.master_address)
 
     def probe(self, spec: Spec, on_beat: OnBeat) -> Outcome:
         """Runs one probe to its end, whatever that is; a script's has a strategy. The scratch folder is gone then."""
@@ -226,10 +193,8 @@ class Agent:
                 run.on_beat(message.phase)
 
     def _send(self, command: Command) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(to_line(command))
-            self._process.stdin.flush()
+            self._process.send(command)
         except BrokenPipeError:
             raise InternalError(f"the agent has ended; see {self._log_path}") from None
 
@@ -247,8 +212,7 @@ class Agent:
         ports = [f"{self._process.pid}[0-9][0-9][0-9]"]
         ports += [str(share.master_port) for spec in specs if isinstance(spec, ScriptSpec) for share in spec.shares]
         for port in ports:
-            for path in shared_memory_files(port):
-                path.unlink(missing_ok=True)
+            remove_shared_memory(port)
 
 
 def _outcome(run: _Run, spec: Spec, strategy: Strategy | None) -> Outcome:
@@ -260,29 +224,3 @@ def _outcome(run: _Run, spec: Spec, strategy: Strategy | None) -> Outcome:
 
 def _lacked_host_memory(outcome: Outcome) -> bool:
     return isinstance(outcome, OutOfMemory) and outcome.place is Place.HOST
-
-
-def shared_memory_files(port: str) -> Iterator[Path]:
-    """DeepSpeed's files in /dev/shm of this user's groups on `port` (a glob pattern)."""
-    return Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_{os.getuid()}_127.0.0.1_{port}_*")
-
-
-# On a CPU the rank's heap is the device. One arena, and every block of a megabyte or more given back at once: otherwise
-# glibc keeps what is broken up, and a training of 24 steps grew 45 MB beyond its probe (13 MB with these).
-CPU_ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(2**20),
-}
-
-
-def worker_environment(kind: DeviceKind) -> dict[str, str]:
-    """For the agent and the launcher: the device is decided, and the tools beside this Python are found."""
-    environment = dict(os.environ)
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    environment["DS_ACCELERATOR"] = kind.value
-    environment["PYTHONUNBUFFERED"] = "1"
-    if kind is DeviceKind.CPU:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-        environment.update(CPU_ALLOCATOR)
-    return environment

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from autofit.domain.launch import LaunchLine
+from autofit.probing.child import Child
 
 # What describes the user's script, or is done once for each rank of it; with the number of words that follow.
 _OF_THE_SCRIPT = {
@@ -37,18 +37,13 @@ class Backend:
         self._log_begins_at = log_path.stat().st_size if log_path.exists() else 0
         place = [*place_words(line.option_words), "--no_local_rank"]
         with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "deepspeed.launcher.runner", *place, str(program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            command = [sys.executable, "-m", "deepspeed.launcher.runner", *place, str(program), *arguments]
+            self._child = Child(command, log)
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs."""
-        return self._process.poll()
+        return self._child.exit_code
 
     def complaint(self, host: str) -> str | None:
         """The last words of pdsh about a host that it has given up; None as long as it has not."""
@@ -61,18 +56,15 @@ class Backend:
 
     def end(self, patience_s: float) -> None:
         """Lets it end by itself for so long, then kills what is left of it here."""
-        try:
-            self._process.wait(patience_s)
-        except subprocess.TimeoutExpired:
+        if not self._child.has_ended(patience_s):
             self._kill()  # a host that cannot be reached keeps its ssh waiting
 
     def _kill(self) -> None:
         """pdsh starts each ssh in a session of its own: they are found as its children."""
-        for child in psutil.Process(self._process.pid).children(recursive=True):
+        for child in psutil.Process(self._child.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        self._process.kill()
-        self._process.wait()
+        self._child.kill()
 
     def _log(self) -> str:
         with self._log_path.open("rb") as log:

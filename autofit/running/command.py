@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.probing.agent import CPU_ALLOCATOR
+from autofit.probing.environment import CPU_ALLOCATOR
 
 
 @dataclass(frozen=True)

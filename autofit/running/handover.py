@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from tempfile import TemporaryFile
 
 from autofit.running.python import module_command
 from autofit.running.shared_memory import SharedMemory
 
 GRACE_S = 30.0  # as long as DeepSpeed's launcher leaves the ranks that it ends
 _POLITE_S = 5.0  # what outlives the launcher has this long
-_REPEAT_S = 1.0  # a signal that comes twice within this time is one: `timeout` and a closed terminal send two
-_LOOK_S = 0.05
 _SIGNALLED = 128
 _HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LAUNCHER = "autofit.worker.launcher"
@@ -34,15 +33,16 @@ def hand_over(
     has neither other threads nor children: from here on every process below it belongs to the job.
     """
     shared_memory = SharedMemory(master_port)
-    with _held_signals() as (heeded, mask):
+    with TemporaryFile() as told, _held_signals() as (heeded, mask):
 
         def restore_mask() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
+        program = command or [*module_command(_LAUNCHER), str(told.fileno())]
         process = subprocess.Popen(
-            [*(command or module_command(_LAUNCHER)), *words], env=environment, preexec_fn=restore_mask
+            [*program, *words], env=environment, pass_fds=[told.fileno()], preexec_fn=restore_mask
         )
-        process.returncode, signalled = _see_out(process.pid, heeded, grace_s)
+        process.returncode, signalled = _see_out(process.pid, told.fileno(), heeded, grace_s)
     shared_memory.clean()
     return _exit_code(process.returncode, signalled)
 
@@ -61,35 +61,55 @@ def _held_signals() -> Iterator[tuple[set[signal.Signals], set[signal.Signals]]]
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _see_out(pid: int, heeded: set[signal.Signals], grace_s: float) -> tuple[int, int | None]:
-    """The launcher's end, and that of everything below us: its exit code, and the signal that we were sent."""
-    from autofit.running.passing_on import pass_on  # imported while the launcher is starting
-    from autofit.running.process_tree import adopt_orphans, end_all, reap
+def _see_out(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -> tuple[int, int | None]:
+    """The launcher's end, and that of everything that it has started: its exit code, and the signal that we were sent.
+
+    `told` is the file in which it says what it has started on other nodes.
+    """
+    from autofit.running.process_tree import adopt_orphans, end_all  # imported while the launcher is starting
 
     adopt_orphans()
-    signalled = None
+    code, heard = _end_or_signal(pid, heeded)
+    if heard is not None:
+        return _pass_on(heard, pid, told, heeded, grace_s), heard.si_signo
+    if code != 0:
+        _end_on_nodes(told, signal.SIGTERM, _POLITE_S, heeded)
+    end_all(_POLITE_S)
+    return code, None
+
+
+def _end_or_signal(pid: int, heeded: set[signal.Signals]) -> tuple[int, signal.struct_siginfo | None]:
+    """The launcher's exit code, unless a signal for us comes first."""
+    from autofit.running.process_tree import reap
+
     while pid not in (ended := reap()):
         heard = signal.sigwaitinfo(heeded | {signal.SIGCHLD})
         if heard.si_signo != signal.SIGCHLD:
-            signalled = heard.si_signo
-            pass_on(heard, pid)
-            ended = _wait_for_all(heeded, grace_s)
-            break
-    ended |= end_all(_POLITE_S if signalled is None else 0.0)
-    return ended.get(pid, -signal.SIGKILL), signalled
+            return 0, heard
+    return ended[pid], None
 
 
-def _wait_for_all(heeded: set[signal.Signals], grace_s: float) -> dict[int, int]:
-    """Until nothing is left, the grace is over, or a second signal cuts it short; the exit codes by process id."""
-    from autofit.running.process_tree import living, reap
+def _pass_on(heard: signal.struct_siginfo, pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -> int:
+    """Until nothing is left; the launcher's exit code."""
+    from autofit.running.passing_on import pass_on
+    from autofit.running.patience import Patience
+    from autofit.running.process_tree import end_all, living
 
-    began_s, ended = time.monotonic(), reap()
-    while living() and time.monotonic() - began_s < grace_s:
-        heard = signal.sigtimedwait(heeded, _LOOK_S)
-        ended |= reap()
-        if heard is not None and time.monotonic() - began_s > _REPEAT_S:
-            break
-    return ended
+    patience = Patience(heeded, grace_s)
+    pass_on(heard, pid)
+    patience.wait_until(lambda: pid in patience.ended)  # now it starts nothing any more
+    _end_on_nodes(told, heard.si_signo, grace_s, heeded)
+    patience.wait_until(lambda: not living())
+    return (end_all(0.0) | patience.ended).get(pid, -signal.SIGKILL)
+
+
+def _end_on_nodes(told: int, number: int, grace_s: float, heeded: set[signal.Signals]) -> None:
+    """Where the launcher has come to call pdsh."""
+    if os.fstat(told).st_size == 0:
+        return
+    from autofit.running.node_ranks import NodeRanks
+
+    NodeRanks.told_in(told).end(number, grace_s, heeded)
 
 
 def _exit_code(code: int, signalled: int | None) -> int:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from autofit.domain.codec import decode
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.units import format_seconds
-from autofit.probing.agent import shared_memory_files, worker_environment
-from autofit.probing.shield import shielded
+from autofit.probing.child import Child
+from autofit.probing.environment import worker_environment
+from autofit.probing.port import free_port
+from autofit.probing.shared_memory import remove_shared_memory
+from autofit.probing.shielded_exit import ShieldedExit
 from autofit.running.command import TrainingFiles, launcher_arguments, training_arguments
 
 _LOOK_S = 0.2  # how often the progress file is read
@@ -29,7 +29,7 @@ DEEPSPEED = Path(sys.executable).parent / "deepspeed"
 STALL_S = 1800.0  # gloo and NCCL give up a collective after as long; a save of a large model takes minutes
 
 
-class Launcher:
+class Launcher(ShieldedExit):
     """One training from `with` to the end of `with`: whatever ends the block ends every rank too."""
 
     def __init__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, *, program: Path = DEEPSPEED) -> None:
@@ -37,7 +37,7 @@ class Launcher:
         self._hardware = hardware
         self._files = files
         self._log_path = log_path
-        self._port = _free_port()
+        self._port = free_port()
 
     def __enter__(self) -> Launcher:
         command = [
@@ -48,39 +48,20 @@ class Launcher:
         ]
         self._files.beat.touch()
         with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=worker_environment(self._hardware.kind),
-                start_new_session=True,  # one group for launcher and ranks, and Ctrl-C reaches it through us alone
-            )
+            self._child = Child(command, log, environment=worker_environment(self._hardware.kind))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with shielded():
-            self._close()
-
     def _close(self) -> None:
-        if self._process.poll() is None:
-            self._signal(signal.SIGINT)  # the one signal that DeepSpeed's launcher passes on to a whole group
-            try:
-                self._process.wait(_POLITE_S)
-            except subprocess.TimeoutExpired:
-                pass  # killed below
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-        for path in shared_memory_files(str(self._port)):
-            path.unlink(missing_ok=True)
+        if self._child.exit_code is None:
+            self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
+        self._child.end(_POLITE_S)
+        remove_shared_memory(str(self._port))
 
     def watch(self) -> Iterator[TrainingProgress]:
         """Progress as it is written, until the launcher has ended; TrainingFailed when no rank moves any more."""
         position = 0
         while True:
-            has_ended = self._has_ended()
+            has_ended = self._child.has_ended(_LOOK_S)
             if not has_ended and self._silent_s() > STALL_S:
                 raise TrainingFailed(
                     f"no rank has moved for {format_seconds(STALL_S)}, the training was ended; its log is "
@@ -95,25 +76,13 @@ class Launcher:
     @property
     def exit_code(self) -> int:
         """The launcher's, once `watch` is through."""
-        assert self._process.returncode is not None
-        return self._process.returncode
+        exit_code = self._child.exit_code
+        assert exit_code is not None
+        return exit_code
 
     def _silent_s(self) -> float:
         """Since a rank last touched the beat."""
         return time.time() - self._files.beat.stat().st_mtime
-
-    def _has_ended(self) -> bool:
-        try:
-            self._process.wait(_LOOK_S)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass  # all of them have ended by themselves
 
 
 def _new_lines(path: Path, position: int) -> tuple[list[bytes], int]:
@@ -124,9 +93,3 @@ def _new_lines(path: Path, position: int) -> tuple[list[bytes], int]:
         stream.seek(position)
         whole, _, _ = stream.read().rpartition(b"\n")
     return (whole.split(b"\n"), position + len(whole) + 1) if whole else ([], position)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

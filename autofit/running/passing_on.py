@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import psutil
 
@@ -22,14 +21,9 @@ def pass_on(heard: signal.struct_siginfo, launcher_pid: int) -> None:
 
 
 def _addressees(launcher_pid: int) -> list[psutil.Process]:
-    """The launcher, and the ranks or the back end below it.
-
-    A launcher that heeds SIGTERM itself (pdsh) ends the ranks of all nodes, and hears it alone.
-    """
+    """The launcher, which dies of it, and the ranks or the back end below it."""
     try:
         launcher = psutil.Process(launcher_pid)
-        if _heeds_termination(launcher_pid):
-            return [launcher]
         return [launcher, *(each for child in launcher.children() for each in _below(child))]
     except psutil.NoSuchProcess:
         return []  # it has ended this very moment; what it leaves behind is ended after it
@@ -38,9 +32,12 @@ def _addressees(launcher_pid: int) -> list[psutil.Process]:
 def _below(child: psutil.Process) -> list[psutil.Process]:
     """Everything under launch.py, but not itself: it would pass SIGTERM on to one rank after the other, with 30 s for
     each, as their second signal. It sees them end. Of mpirun and srun themselves: they pass it on to their nodes.
+    pdsh passes nothing on (see node_ranks).
     """
+    if child.name().startswith("pdsh"):  # Debian calls it pdsh.bin
+        return []
     if "deepspeed.launcher.launch" in child.cmdline():
-        return child.children(recursive=True)
+        return child.children(recursive=True) or [child]
     return [child]
 
 
@@ -49,13 +46,3 @@ def _is_in_our_group(process: psutil.Process) -> bool:
         return os.getpgid(process.pid) == os.getpgrp()
     except ProcessLookupError:
         return True  # it has ended
-
-
-def _heeds_termination(pid: int) -> bool:
-    """Whether the process has a handler of its own for SIGTERM (Linux tells)."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
-    return bool(caught >> (signal.SIGTERM - 1) & 1)

@@ -12,7 +12,7 @@ from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.strategy import Dtype
-from autofit.probing.agent import worker_environment
+from autofit.probing.environment import worker_environment
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
 from autofit.running.result import read_reports, training_ended

@@ -29,14 +29,12 @@ from autofit.probing.protocol import (
 
 def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> NoReturn:
     """The entry of a rank. `beats` carries what it says while it lives, and its report is left at its end."""
-    from autofit.worker.rank import Rank, die_with_parent, end_process, leave, run_guarded
+    from autofit.worker.rank import Rank, end_process, leave, run_guarded
 
     os.setsid()
-    die_with_parent()
-    forget_fork_server()
     command = read_probe(line)
     spec, path = command.spec, Path(report_path)
-    redirect_output(spec.log_path)
+    settle(spec.log_path)
 
     def send(phase: Phase, step: int) -> None:
         beats.send_bytes(to_line(Beat(command.number, rank, phase, step)))
@@ -64,14 +62,20 @@ def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> No
 
 def survey_main(line: bytes, answer: Connection) -> None:
     from autofit.worker import survey
+
+    command = read_command(line)
+    assert isinstance(command, Survey)
+    settle(command.log_path)
+    answer.send_bytes(to_line(survey.run(command)))
+
+
+def settle(log_path: str) -> None:
+    """The first thing that any of them does: it dies with the fork server, and says to the log what it says."""
     from autofit.worker.rank import die_with_parent
 
     die_with_parent()
     forget_fork_server()
-    command = read_command(line)
-    assert isinstance(command, Survey)
-    redirect_output(command.log_path)
-    answer.send_bytes(to_line(survey.run(command)))
+    redirect_output(log_path)
 
 
 def forget_fork_server() -> None:
@@ -99,32 +103,31 @@ def redirect_output(log_path: str) -> None:
 
 
 def set_environment(job: Job, rank: int, name: int) -> None:
-    """As DeepSpeed's launcher would. MASTER_PORT is only a name, of files in /dev/shm: nobody listens on it."""
+    """Of a rank of autofit's own training. MASTER_PORT is only a name, of files in /dev/shm: nobody listens on it."""
     from autofit.worker.rank import set_threads
 
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE=str(job.rank_count),
-        LOCAL_SIZE=str(job.process_count),  # DeepSpeed waits in shared memory for as many
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(name),
-    )
-    if job.devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(job.devices)
-    else:
+    here = Share(0, 1, 0, job.process_count, job.devices, "127.0.0.1", name)
+    take_place(here, rank, job.rank_count)
+    if not job.devices:
         set_threads(job.rank_count)
 
 
 def set_script_environment(job: ScriptJob, share: Share, rank: int) -> None:
-    """As DeepSpeed's launcher does on the node of `share`; the script meets the others at the master's address."""
+    """Of a rank of a user's script, which meets the others at the master's address."""
     from autofit.worker.rank import set_threads
 
+    take_place(share, rank, job.rank_count)
+    if job.kind is DeviceKind.CPU and "OMP_NUM_THREADS" not in os.environ:
+        set_threads(share.rank_count)
+
+
+def take_place(share: Share, rank: int, rank_count: int) -> None:
+    """In the environment, as DeepSpeed's launcher does on the node of `share`."""
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank - share.first_rank),
-        WORLD_SIZE=str(job.rank_count),
-        LOCAL_SIZE=str(share.rank_count),
+        WORLD_SIZE=str(rank_count),
+        LOCAL_SIZE=str(share.rank_count),  # DeepSpeed waits in shared memory for as many
         CROSS_RANK=str(share.node_index),
         CROSS_SIZE=str(share.node_count),
         MASTER_ADDR=share.master_address,
@@ -132,5 +135,3 @@ def set_script_environment(job: ScriptJob, share: Share, rank: int) -> None:
     )
     if share.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(share.devices)
-    if job.kind is DeviceKind.CPU and "OMP_NUM_THREADS" not in os.environ:
-        set_threads(share.rank_count)

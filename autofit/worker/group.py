@@ -23,6 +23,7 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.worker import forked
+from autofit.worker.forking import fork
 from autofit.worker.lines import LineReader, wait_or_command, wait_or_interrupt
 from autofit.worker.member import Member
 from autofit.worker.script_room import ScriptRoom
@@ -107,17 +108,11 @@ class Group:
         return time.monotonic() - self._began_at_s
 
     def _fork(self, rank: int) -> Member:
-        receiving, sending = self._context.Pipe(duplex=False)
         folder = Path(self._spec.scratch_path) if self._room is None else self._room.reports
         report_path = folder / f"rank{rank}.json"
-        process = self._context.Process(
-            target=forked.rank_main,
-            args=(to_line(self._command), rank, str(report_path), sending),
-            daemon=True,
-        )
-        process.start()
-        sending.close()
-        return Member(rank, process, receiving, report_path, self._spec.beat_timeout_s, heard_at_s=time.monotonic())
+        line = to_line(self._command)
+        process, beats = fork(self._context, forked.rank_main, line, rank, str(report_path))
+        return Member(rank, process, beats, report_path, self._spec.beat_timeout_s, heard_at_s=time.monotonic())
 
     def _hear(self, member: Member) -> None:
         try:
@@ -190,13 +185,10 @@ def _obey(going: list[Group], commands: LineReader) -> None:
 
 def survey_in_child(context: ForkServerContext, command: Survey, commands: LineReader) -> Message:
     """The survey in a process of its own, so that the agent stays clean of what it loads."""
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=forked.survey_main, args=(to_line(command), sending), daemon=True)
-    process.start()
-    sending.close()
+    process, answer = fork(context, forked.survey_main, to_line(command))
     try:
-        wait_or_interrupt([receiving], commands)
-        return read_message(receiving.recv_bytes())
+        wait_or_interrupt([answer], commands)
+        return read_message(answer.recv_bytes())
     except EOFError:
         raise RuntimeError(f"the survey of the data ended without an answer; see {command.log_path}") from None
     finally:

@@ -1,13 +1,21 @@
-"""DeepSpeed's launcher, in this process, as `deepspeed` runs it; one that was killed is not reported as a success."""
+"""DeepSpeed's launcher, in this process, as `deepspeed` runs it; one that was killed is not reported as a success.
+
+With pdsh it leaves the ranks on the nodes to whoever started it, and tells them in a file how it has called pdsh.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from types import FrameType, SimpleNamespace
+import uuid
+from types import SimpleNamespace
 from typing import Any
+
+from autofit.domain.codec import encode
+from autofit.domain.pdsh_call import PdshCall
 
 _SIGNALLED = 128
 
@@ -16,9 +24,16 @@ class _Child(subprocess.Popen):
     """What the launcher starts: its launch.py, or the back end of several nodes."""
 
     last: _Child | None = None
+    tell_to: int  # the file's descriptor
 
-    def __init__(self, command: list[str], **settings: Any) -> None:
-        super().__init__(_with_first_pid(command), **settings)
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        command = _with_first_pid(command)
+        call = PdshCall.of(command, env, f"autofit={uuid.uuid4().hex}")
+        if call is None:
+            super().__init__(command, env=env)
+        else:
+            os.write(_Child.tell_to, json.dumps(encode(call)).encode())
+            super().__init__(call.words, env=env, start_new_session=True)  # out of reach of the terminal's Ctrl-C
         _Child.last = self
 
 
@@ -29,23 +44,23 @@ def _with_first_pid(command: list[str]) -> list[str]:
     return command if found is None else [*command[: found + 1], str(os.getppid()), *command[found + 2 :]]
 
 
-def _hang_up(number: int, frame: FrameType | None) -> None:
-    """With pdsh SIGTERM ends the ranks on all nodes, and SIGHUP would not."""
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    if callable(on_terminate):
-        on_terminate(signal.SIGTERM, frame)
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+def _die_of(number: int, _: Any) -> None:
+    """In place of DeepSpeed's handlers with pdsh, which end whatever it has started on the nodes, other jobs too."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def main() -> None:
-    """Leaves with the code of `deepspeed`, and with 128 + n where it would take an end by signal n for a success."""
+    """Leaves with the code of `deepspeed`, and with 128 + n where it would take an end by signal n for a success.
+
+    The first argument is the descriptor of the file to tell to, the others are those of `deepspeed`.
+    """
+    _Child.tell_to = int(sys.argv.pop(1))
     sys.argv[0] = "deepspeed"
     from deepspeed.launcher import runner
 
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _hang_up)
     runner.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": _Child})
+    runner.signal = SimpleNamespace(**vars(signal) | {"signal": _die_of})
     runner.main()
     if _Child.last is not None and _Child.last.returncode < 0:
         sys.exit(_SIGNALLED - _Child.last.returncode)

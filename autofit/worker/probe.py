@@ -18,13 +18,10 @@ from autofit.domain.workload import BatchShape
 from autofit.planning.batch import PROBED_ACCUMULATION
 from autofit.probing.protocol import ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
+from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, rank_measured, steps_in
 from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
-
-MEMORY_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
-MAX_MEASURED_STEPS = 12
-MIN_MEASURED_STEPS = 2
 
 
 class _Pace(TrainerCallback):
@@ -43,10 +40,8 @@ class _Pace(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
         self._rank.step = state.global_step
         if state.global_step == self._memory_steps:
-            slowest_s = torch.tensor([time.perf_counter() - self._began_at_s], device=args.device)
-            torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
-            wanted = math.ceil(self._measure_s / slowest_s.item())
-            self._last_step = self._memory_steps + min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+            step_s = time.perf_counter() - self._began_at_s
+            self._last_step = self._memory_steps + steps_in(self._measure_s, step_s, args.device)
         if state.global_step >= self._last_step:
             control.should_training_stop = True
 
@@ -86,7 +81,7 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     if spec.has_save:
         trainer.save_model(str(scratch / "model"))
     torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
-    return _report(rank, meter, job.rank_count * accumulation)
+    return rank_measured(rank.meter, meter, meter.tokens_per_step / (job.rank_count * accumulation))
 
 
 def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
@@ -137,21 +132,3 @@ def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
         return [shape.padded_tokens]
     rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
     return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)
-
-
-def _report(rank: Rank, meter: StepMeter, micro_batches_per_step: int) -> RankMeasured:
-    return RankMeasured(
-        peak_device_bytes=rank.meter.peak_device_bytes(),
-        peak_host_bytes=rank.meter.peak_host_bytes(),
-        base_bytes=rank.meter.base_bytes,
-        alloc_retries=rank.meter.alloc_retries(),
-        first_s=mean(meter.first_s),
-        middle_s=mean(meter.middle_s),
-        last_s=mean(meter.last_s),
-        tokens_per_micro_batch=meter.tokens_per_step / micro_batches_per_step,
-        peak_allocated_bytes=rank.meter.peak_allocated_bytes(),
-    )
-
-
-def mean(durations_s: list[float]) -> float | None:
-    return sum(durations_s) / len(durations_s) if durations_s else None

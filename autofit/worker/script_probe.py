@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +19,8 @@ from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, Rank
 from autofit.worker.batch_sight import look_at
 from autofit.worker.engine_hook import EngineCall
 from autofit.worker.failure import rank_failed
+from autofit.worker.measuring import MEMORY_STEPS, rank_measured, steps_in
 from autofit.worker.micro_meter import MicroMeter
-from autofit.worker.probe import MAX_MEASURED_STEPS, MEMORY_STEPS, MIN_MEASURED_STEPS, mean
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
 from autofit.worker.script_facts import facts_of
 from autofit.worker.step_watch import StepListener, StepWatch
@@ -128,13 +127,9 @@ class ScriptProbe(StepListener):
             self._finish()
 
     def _measured_steps(self, step_s: float) -> int:
-        """The same number on every rank."""
         if self._spec.measured_steps is not None:
             return max(1, self._spec.measured_steps)
-        slowest_s = torch.tensor([step_s], device=self._device)
-        torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
-        wanted = math.ceil(self._spec.measure_s / slowest_s.item())
-        return min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+        return steps_in(self._spec.measure_s, step_s, self._device)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -156,15 +151,4 @@ class ScriptProbe(StepListener):
         self.refuse(f"the script ended by itself{how} after {steps}")
 
     def _measured(self, tokens_per_micro_batch: float) -> RankMeasured:
-        memory, meter = self._rank.meter, self._meter
-        return RankMeasured(
-            peak_device_bytes=memory.peak_device_bytes(),
-            peak_host_bytes=memory.peak_host_bytes(),
-            base_bytes=memory.base_bytes,
-            alloc_retries=memory.alloc_retries(),
-            first_s=mean(meter.first_s),
-            middle_s=mean(meter.middle_s),
-            last_s=mean(meter.last_s),
-            tokens_per_micro_batch=tokens_per_micro_batch,
-            peak_allocated_bytes=memory.peak_allocated_bytes(),
-        )
+        return rank_measured(self._rank.meter, self._meter, tokens_per_micro_batch)

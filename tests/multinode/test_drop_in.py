@@ -45,7 +45,7 @@ def test_a_search_and_a_training_over_both_hosts(rig: Rig, tmp_path: Path) -> No
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "2 CPU ranks" in said
-    assert "zero_optimization.stage stays 3 as written" in said
+    assert "zero_optimization.stage stays 3 as written" in said, said
     assert "choice" in said
     assert f"{rig.hosts[0].address}: step 3 loss" in said
     folder = tmp_path / "autofit-runs/plain_loop"

@@ -16,6 +16,7 @@ from autofit.domain.codec import encode
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingProgress
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
 from autofit.running import launcher, training
 from autofit.running.command import TrainingFiles
@@ -187,7 +188,7 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
         close(started)
         shields.append("all put away")
 
-    monkeypatch.setattr(launcher, "shielded", recorded)
+    monkeypatch.setattr(shielded_exit, "shielded", recorded)
     monkeypatch.setattr(Launcher, "_close", closing)
     with pytest.raises(KeyboardInterrupt):
         bench.watch(interrupt)

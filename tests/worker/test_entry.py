@@ -12,8 +12,9 @@ import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.script import Turns
-from autofit.probing.agent import shared_memory_files, worker_environment
+from autofit.probing.environment import worker_environment
 from autofit.probing.protocol import ENTRY_MODULE, Entry, encode_entry
+from autofit.probing.shared_memory import shared_memory_files
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 SEES = """

@@ -18,8 +18,9 @@ from autofit.domain.script import Script, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.hardware.model_config import read_shape
-from autofit.probing.agent import Agent, shared_memory_files
+from autofit.probing.agent import Agent
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
+from autofit.probing.shared_memory import shared_memory_files
 
 SCRIPTS = Path(__file__).parent / "scripts"
 EXAMPLES = Path(__file__).parents[2] / "examples"

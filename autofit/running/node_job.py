@@ -1,0 +1,104 @@
+"""A job's processes on the node on which this runs, found and ended.
+
+Sent to the node as text, to the Python that runs DeepSpeed's launch.py there: autofit need not be installed on it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+
+DONE = "autofit has left no rank on node"  # and its number, on a line
+_MODULE = "deepspeed.launcher.launch"
+_LOOK_S = 0.1
+_GONE_S = 60.0  # a killed rank may take as long to give its device's memory back; then nobody can do more
+
+
+@dataclass(frozen=True)
+class NodeJob:
+    """The mark stands in the command line of its launch.py; the others are what that gives to its ranks."""
+
+    mark: str
+    master_addr: str
+    master_port: str
+
+    def launchers(self) -> list[psutil.Process]:
+        return [process for process in _own_processes() if _words(process)[1:3] == ["-X", self.mark]]
+
+    def ranks(self) -> list[psutil.Process]:
+        """What runs below launch.py; what has lost its launch.py is known by its environment."""
+        below = [rank for launch in self.launchers() for rank in launch.children(recursive=True)]
+        return below + [process for process in _own_processes() if self._is_orphan(process)]
+
+    def _is_orphan(self, process: psutil.Process) -> bool:
+        try:
+            own = process.environ()
+            is_rank = own.get("MASTER_PORT") == self.master_port and own.get("MASTER_ADDR") == self.master_addr
+            if not is_rank or "CROSS_RANK" not in own:
+                return False
+            return not any(_MODULE in _words(parent) for parent in process.parents())
+        except psutil.Error:
+            return False  # it has ended
+
+    def end(self, number: int, grace_s: float) -> bool:
+        """The signal for every rank, SIGKILL for everyone after the grace; whether nothing is left.
+
+        launch.py sees its ranks end: a signal of its own would reach them a second time, one after the other.
+        """
+        _send(self.ranks() or self.launchers(), number)
+        if self._is_gone_in(grace_s):
+            return True
+        return self._is_gone_in(_GONE_S, lambda: _send(self._all(), signal.SIGKILL))
+
+    def _is_gone_in(self, time_s: float, push: Callable[[], None] = lambda: None) -> bool:
+        deadline_s = time.monotonic() + time_s
+        while self._all():
+            if time.monotonic() >= deadline_s:
+                return False
+            push()
+            time.sleep(_LOOK_S)
+        return True
+
+    def _all(self) -> list[psutil.Process]:
+        return [*self.launchers(), *self.ranks()]
+
+
+def _own_processes() -> list[psutil.Process]:
+    """Of this user, but for this one."""
+    return [each for each in psutil.process_iter(["uids"]) if _user(each) == os.getuid() and each.pid != os.getpid()]
+
+
+def _user(process: psutil.Process) -> int | None:
+    uids = process.info["uids"]
+    return uids.real if uids is not None else None
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """Its command line, empty once it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _send(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            pass  # it has ended by itself
+
+
+def main(mark: str, master_addr: str, master_port: str, number: str, grace_s: str, node: str) -> None:
+    if NodeJob(mark, master_addr, master_port).end(int(number), float(grace_s)):
+        print(DONE, node)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
