@@ -50,7 +50,8 @@ def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
     try:
         content = hjson.loads(Path(named.text).read_text(encoding="utf-8"))  # as DeepSpeed does: comments are allowed
     except (OSError, ValueError) as error:
-        raise NotTuned(f"{named.text} cannot be read ({error}): the script runs as it is, unsearched.") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NotTuned(f"{named.text} cannot be read ({why}): the script runs as it is, unsearched.") from None
     if not isinstance(content, dict):
         raise NotTuned(f"{named.text} is no DeepSpeed config: the script runs as it is, unsearched.")
     return content

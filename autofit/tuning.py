@@ -15,7 +15,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
 from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings
 from autofit.domain.model import ModelShape
-from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase
+from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Unsupported
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Attention
 from autofit.domain.trial import Choice, GiveUp, Trial
@@ -118,7 +118,7 @@ class _Tuning:
         setting, ladder = self._ladder(turning, shape, attention, key)
         ended = self._search(turning, setting, ladder, own)
         if isinstance(ended.action, GiveUp):
-            self._screen.show(GaveUp(ended.action))
+            self._screen.show(GaveUp(replace(ended.action, would_fit=())))  # what is known is for `autofit train`
             self._folder.write_report(report_html(self._folder.record()))
             raise NothingFits
         self._screen.show(Chosen.after(ended.trials, ended.action.choice, ended.decided_s))
@@ -128,11 +128,13 @@ class _Tuning:
         """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
         self._say("the script as it is, for a few steps")
         outcome, facts = self._where.prober.look(self._specs.own(), _nobody)
+        log = f"(log: {self._folder.logs / 'probe-own.log'})"
+        if isinstance(outcome, OutOfMemory) and facts is None:
+            self._say(f"it runs out of memory before deepspeed.initialize, where no configuration can help {log}")
+            raise NothingFits
         if not isinstance(outcome, (Measured, OutOfMemory)) or facts is None:
-            raise NotTuned(
-                f"the script as it is: {verdict_text(outcome)} (log: {self._folder.logs / 'probe-own.log'}). "
-                "It runs as it is, unsearched."
-            )
+            why = outcome.why if isinstance(outcome, Unsupported) else verdict_text(outcome)
+            raise NotTuned(f"{why} {log}: it runs as it is, unsearched.")
         self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return _Own(facts, outcome)
 

@@ -30,6 +30,7 @@ class FakeScript:
     own_rows: int | None = None
     is_hugging_face: bool = True
     fails_with: Outcome | None = None
+    has_facts: bool = True  # it comes to `deepspeed.initialize`
     on_ask: Callable[[ScriptSpec], None] = lambda spec: None
     specs: list[ScriptSpec] = field(default_factory=list)
     running_count: int = 0
@@ -103,7 +104,8 @@ class FakeScriptAgent:
     def look(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> tuple[Outcome, ScriptFacts | None]:
         assert spec.job.strategy is None
         outcome = self.probe(spec, on_beat)
-        return outcome, None if isinstance(outcome, Crashed) else self._script.facts(spec)
+        has_facts = self._script.has_facts and not isinstance(outcome, Crashed)
+        return outcome, self._script.facts(spec) if has_facts else None
 
     def probe(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> Outcome:
         self._script.specs.append(spec)

@@ -13,7 +13,7 @@ from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, Event, GaveUp, Note
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.launch import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout
-from autofit.domain.outcome import Crashed, Phase, TimedOut, Unsupported
+from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.launch_scene import NotTuned
 from autofit.probing.protocol import read_entry
 from autofit.report.run_folder import RunFolder
@@ -255,3 +255,12 @@ def test_deepspeeds_own_tuner_is_off_in_what_is_started(tmp_path: Path) -> None:
     assert str(tale.run_folder.ds_config) in words
     assert "autotuning" not in json.loads(tale.run_folder.ds_config.read_text())
     assert all("autotuning" not in json.loads(dict(spec.files)["ds_config.json"]) for spec in tale.script.specs)
+
+
+def test_a_model_that_cannot_even_be_built_is_not_searched(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(fails_with=OutOfMemory(0, Phase.BUILD, Place.DEVICE, "can't allocate memory")))
+    tale.script.has_facts = False
+    with pytest.raises(NothingFits):
+        tale.tune()
+    assert "before deepspeed.initialize" in tale.notes
+    assert len(tale.script.specs) == 1

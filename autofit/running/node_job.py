@@ -22,27 +22,30 @@ _GONE_S = 60.0  # a killed rank may take as long to give its device's memory bac
 
 @dataclass(frozen=True)
 class NodeJob:
-    """The mark stands in the command line of its launch.py; the others are what that gives to its ranks."""
+    """The mark stands in the command line of its launch.py, and the node's number too; the ranks get the others."""
 
     mark: str
     master_addr: str
     master_port: str
+    node: str
 
     def launchers(self) -> list[psutil.Process]:
-        return [process for process in _own_processes() if _words(process)[1:3] == ["-X", self.mark]]
+        return [process for process in _own_processes() if self._is_launcher(_words(process))]
 
     def ranks(self) -> list[psutil.Process]:
         """What runs below launch.py; what has lost its launch.py is known by its environment."""
         below = [rank for launch in self.launchers() for rank in launch.children(recursive=True)]
         return below + [process for process in _own_processes() if self._is_orphan(process)]
 
+    def _is_launcher(self, words: list[str]) -> bool:
+        return words[1:3] == ["-X", self.mark] and f"--node_rank={self.node}" in words
+
     def _is_orphan(self, process: psutil.Process) -> bool:
         try:
             own = process.environ()
-            is_rank = own.get("MASTER_PORT") == self.master_port and own.get("MASTER_ADDR") == self.master_addr
-            if not is_rank or "CROSS_RANK" not in own:
-                return False
-            return not any(_MODULE in _words(parent) for parent in process.parents())
+            seen = (own.get("MASTER_ADDR"), own.get("MASTER_PORT"), own.get("CROSS_RANK"))
+            is_rank = seen == (self.master_addr, self.master_port, self.node)
+            return is_rank and not any(_MODULE in _words(parent) for parent in process.parents())
         except psutil.Error:
             return False  # it has ended
 
@@ -95,8 +98,8 @@ def _send(processes: list[psutil.Process], number: int) -> None:
             pass  # it has ended by itself
 
 
-def main(mark: str, master_addr: str, master_port: str, number: str, grace_s: str, node: str) -> None:
-    if NodeJob(mark, master_addr, master_port).end(int(number), float(grace_s)):
+def main(mark: str, master_addr: str, master_port: str, node: str, number: str, grace_s: str) -> None:
+    if NodeJob(mark, master_addr, master_port, node).end(int(number), float(grace_s)):
         print(DONE, node)
 
 

@@ -20,6 +20,7 @@ from autofit.running import node_job
 from autofit.running.patience import Patience
 from autofit.running.process_tree import end_all, living
 
+_NODE = "%n"  # pdsh puts the host's number there
 _CONNECT_S = 5
 _REACH_S = 10.0  # to come to every node, and for Python to start there
 _POLITE_S = 5.0  # pdsh ends by itself once every launch.py has ended
@@ -50,10 +51,10 @@ class NodeRanks:
 
     def _end_on_hosts(self, number: int, grace_s: float, patience: Patience) -> list[str]:
         """The hosts that have not said in time that nothing is left on them."""
-        job = (self.call.mark, self.call.value("--master_addr"), self.call.value("--master_port"))
+        job = (self.call.mark, self.call.value("--master_addr"), self.call.value("--master_port"), _NODE)
         with TemporaryFile() as output:
             process = subprocess.Popen(
-                self.call.on_nodes("-c", _SOURCE, *job, str(int(number)), str(grace_s), "%n", connect_s=_CONNECT_S),
+                self.call.on_nodes("-c", _SOURCE, *job, str(int(number)), str(grace_s), connect_s=_CONNECT_S),
                 env=dict(self.call.variables),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
