@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +75,8 @@ class ScriptSpecs:
     def lean(self, strategy: Strategy) -> ScriptSpec:
         """As `strategy`, whatever rows turn out to be in its batches."""
         place = self.scratch / f"lean-{strategy.rung.attention.value}"
-        return self._spec(None, self._words(strategy, place), place, self.folder.logs / "probe-lean.log")
+        spec = self._spec(strategy, self._words(strategy, place), place, self.folder.logs / "probe-lean.log")
+        return replace(spec, job=replace(spec.job, rows=None))
 
     def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ScriptSpec:
         """After `trials`."""

@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
@@ -17,7 +18,7 @@ from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Unsupported
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention
+from autofit.domain.strategy import Attention, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
 from autofit.foresight import has_flash_here
@@ -101,6 +102,15 @@ class _Own:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What the looks at the script came to; `tried` are the strategies that were seen on the way."""
+
+    turning: Turning
+    attention: Attention
+    tried: tuple[tuple[Strategy, Outcome], ...]
+
+
 class _Tuning:
     """Of one line, while its agents run."""
 
@@ -112,17 +122,15 @@ class _Tuning:
         own = self._look()
         shape = _shape(own.facts)
         self._screen.show(ModelRead(shape))
-        turning, attention = self._free(own.facts, shape)
-        for sentence in (*turning.free.kept, *missing_knobs(turning.facts)):
+        known = self._know(own, shape)
+        for sentence in (*known.turning.free.kept, *missing_knobs(own.facts)):
             self._say(sentence)
-        setting, ladder = self._ladder(turning, shape, attention, key)
-        ended = self._search(turning, setting, ladder, own)
+        setting, ladder = self._ladder(known, shape, key)
+        ended = self._search(known, setting, ladder)
         if isinstance(ended.action, GiveUp):
-            self._screen.show(GaveUp(replace(ended.action, would_fit=())))  # what is known is for `autofit train`
-            self._folder.write_report(report_html(self._folder.record()))
-            raise NothingFits
+            self._give_up(ended.action, ended.trials)
         self._screen.show(Chosen.after(ended.trials, ended.action.choice, ended.decided_s))
-        return self._decided(ended.action.choice, own, turning)
+        return self._decided(ended.action.choice, own, known.turning)
 
     def _look(self) -> _Own:
         """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
@@ -138,37 +146,42 @@ class _Tuning:
         self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return _Own(facts, outcome)
 
-    def _free(self, facts: ScriptFacts, shape: ModelShape) -> tuple[Turning, Attention]:
+    def _know(self, own: _Own, shape: ModelShape) -> _Known:
         """What may be turned, once a second look has shown what the first left open."""
-        program, kind = self._program, self._program.kind
+        program, facts = self._program, own.facts
         free = freedom(program.config, program.line.arguments, self._specs.settings.override)
         flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
         attention = wished_attention(facts, flash is Attention.FLASH_2)
-        turning = Turning(program.config, program.line.arguments, free, facts, shape.hidden_size, kind)
+        turning = Turning(program.config, program.line.arguments, free, facts, shape.hidden_size, program.kind)
+        tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
+        known = _Known(turning, attention, tried)
         if not is_needed(facts, free, attention):
-            return turning, attention
-        seen = self._lean(turning, attention)
-        if seen is None and attention is not facts.attention:
-            attention = facts.attention or Attention.SDPA  # the model does not have the other kernel
-            seen = self._lean(turning, attention)
-        if seen is None:
-            return turning, attention
-        facts, free = after_look(facts, free, seen)
-        return replace(turning, free=free, facts=facts), attention
+            return known
+        lean = self._lean(known)
+        if lean is None and attention is not facts.attention:  # the model does not have the other kernel
+            known = replace(known, attention=facts.attention or Attention.SDPA)
+            lean = self._lean(known)
+        return lean or known
 
-    def _lean(self, turning: Turning, attention: Attention) -> ScriptFacts | None:
+    def _lean(self, known: _Known) -> _Known | None:
         """What the script shows with the least memory; None when it does not run so at all."""
-        strategy = leanest(turning.facts, turning.free, attention)
+        turning = known.turning
+        strategy = leanest(turning.facts, turning.free, known.attention)
         outcome, seen = self._where.prober.look(replace(self._specs, turning=turning).lean(strategy), _nobody)
         self._say(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
-        return seen if isinstance(outcome, (Measured, OutOfMemory)) else None
+        if seen is None or not isinstance(outcome, (Measured, OutOfMemory)):
+            return None
+        facts, free = after_look(turning.facts, turning.free, seen)
+        is_so = free.micro_batch == turning.free.micro_batch  # otherwise its batches were not those of the strategy
+        tried = (*known.tried, (strategy, outcome)) if is_so else known.tried
+        return _Known(replace(turning, free=free, facts=facts), known.attention, tried)
 
-    def _ladder(self, turning: Turning, shape: ModelShape, attention: Attention, key: str) -> tuple[Setting, Ladder]:
-        facts, hardware = turning.facts, self._where.hardware
+    def _ladder(self, known: _Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
+        facts, hardware = known.turning.facts, self._where.hardware
         request = script_request(
             Path(self._program.line.script).name,
             facts,
-            pins_of(turning.free, facts, attention),
+            pins_of(known.turning.free, facts, known.attention),
             memory_limit_bytes=self._specs.settings.memory_limit_bytes,
             identity=(key,),
         )
@@ -177,19 +190,29 @@ class _Tuning:
         with self._tools.open_store() as store:
             constants = store.get_constants(DeviceKey.of(hardware.devices[0], versions()))
         setting = script_setting(request, facts, shape, hardware, constants)
-        return setting, build_ladder(setting, (attention,), (facts.dtype,))
+        return setting, build_ladder(setting, (known.attention,), (facts.dtype,))
 
-    def _search(self, turning: Turning, setting: Setting, ladder: Ladder, own: _Own) -> Ended:
+    def _search(self, known: _Known, setting: Setting, ladder: Ladder) -> Ended:
         key = TrialKey.of(setting.request, setting.shape, _profile(setting), setting.hardware, versions())
-        if isinstance(own.outcome, Measured) and _is_on(ladder, own):
-            strategy = own_strategy(own.facts)
-            self._folder.append_trial(Trial(strategy, ladder.estimate(strategy), own.outcome))
+        on_ladder = {strategy for step in ladder.steps for strategy in step.strategies}
+        for strategy, outcome in known.tried:
+            if strategy in on_ladder:
+                self._folder.append_trial(Trial(strategy, ladder.estimate(strategy), outcome))
+        tries = ScriptTries(replace(self._specs, turning=known.turning))
         with self._tools.open_store() as store:
             searching = Searching(
-                setting, ladder, self._folder, self._screen, ScriptTries(replace(self._specs, turning=turning)),
+                setting, ladder, self._folder, self._screen, tries,
                 remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
             )  # fmt: skip
             return searching.run(is_exhaustive=False)
+
+    def _give_up(self, action: GiveUp, trials: tuple[Trial, ...]) -> NoReturn:
+        """NothingFits, but where something else than memory kept the probes from their end."""
+        self._folder.write_report(report_html(self._folder.record()))
+        if not all(isinstance(trial.outcome, (Measured, OutOfMemory)) for trial in trials):
+            raise NotTuned(f"{action.why.rstrip('.')}: it runs as it is.")
+        self._screen.show(GaveUp(replace(action, would_fit=())))  # what would help is known for `autofit train`
+        raise NothingFits
 
     def _decided(self, choice: Choice, own: _Own, turning: Turning) -> Decision:
         """The user's own configuration when nothing is faster; it then starts as it was written."""
@@ -228,11 +251,6 @@ def _shape(facts: ScriptFacts) -> ModelShape:
 def _profile(setting: Setting) -> DataProfile:
     """As the trials' key wants it: the script's data is seen through its batches alone."""
     return DataProfile("the script's own", "script", 0, 0, setting.worst_tokens, (setting.worst_tokens,))
-
-
-def _is_on(ladder: Ladder, own: _Own) -> bool:
-    strategy = own_strategy(own.facts)
-    return any(strategy in step.strategies for step in ladder.steps)
 
 
 def _is_enough(own: Outcome, choice: Choice, device_bytes: int) -> bool:

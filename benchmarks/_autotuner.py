@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,8 @@ from pathlib import Path
 from _case import MODEL, RANKS, Case, strategy
 
 from autofit.domain.strategy import Method, Strategy
-from autofit.probing.shared_memory import shared_memory_files
+from autofit.probing.port import free_port
+from autofit.probing.shared_memory import remove_shared_memory
 
 _SCRIPT = Path(__file__).with_name("_autotuned_train.py")
 _DEEPSPEED = Path(sys.executable).parent / "deepspeed"
@@ -41,12 +41,11 @@ def tune(case: Case, folder: Path, deadline_s: float) -> Tuned:
     """Ends its whole process tree after `deadline_s`."""
     folder.mkdir()
     (folder / "ds_config.json").write_text(json.dumps(_config(case)))
-    port, began_at_s = _free_port(), time.monotonic()
+    port, began_at_s = free_port(), time.monotonic()
     is_cut_off = _run(_command(case, port), folder, deadline_s)
     tuned = _tuned(case, folder / "autotuning_results", time.monotonic() - began_at_s, is_cut_off)
     for number in range(tuned.experiment_count):  # each experiment takes the next port, and leaves its files
-        for path in shared_memory_files(str(port + number)):
-            path.unlink(missing_ok=True)
+        remove_shared_memory(str(port + number))
     return tuned
 
 
@@ -102,12 +101,6 @@ def _environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(bin_folder), str(_DEEPSPEED.parent), os.environ.get("PATH", os.defpath)])
     own = {"DS_ACCELERATOR": "cpu", "LOCAL_SIZE": str(RANKS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return os.environ | own | {"PATH": path}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

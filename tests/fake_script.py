@@ -102,7 +102,6 @@ class FakeScriptAgent:
         return 29_501
 
     def look(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> tuple[Outcome, ScriptFacts | None]:
-        assert spec.job.strategy is None
         outcome = self.probe(spec, on_beat)
         has_facts = self._script.has_facts and not isinstance(outcome, Crashed)
         return outcome, self._script.facts(spec) if has_facts else None

@@ -264,3 +264,17 @@ def test_a_model_that_cannot_even_be_built_is_not_searched(tmp_path: Path) -> No
         tale.tune()
     assert "before deepspeed.initialize" in tale.notes
     assert len(tale.script.specs) == 1
+
+
+def test_a_script_that_is_too_short_for_a_probe_runs_as_it_is(tmp_path: Path) -> None:
+    script = FakeScript(capacity_bytes=900_000_000)
+    tale = Tale(tmp_path, script)
+
+    def too_short(spec: Any) -> None:
+        script.fails_with = (
+            Unsupported("the script ended by itself after 2 optimizer steps") if script.specs[1:] else None
+        )
+
+    script.on_ask = too_short
+    with pytest.raises(NotTuned, match="ended by itself"):
+        tale.tune()

@@ -84,7 +84,8 @@ def _cpu_node(host: Host, name: str, ranks: int) -> Node:
 def _cpu_note(node: Node, reading: Reading) -> str:
     count = len(node.devices)
     why = f"None of the {len(reading.gpus)} GPUs here can be used" if reading.gpus else "No NVIDIA GPU was found"
-    return f"{why}: {count} CPU rank{'s stand' if count > 1 else ' stands'} in, which is for trying things out, not for speed."
+    stand = "s stand" if count > 1 else " stands"
+    return f"{why}: {count} CPU rank{stand} in, which is for trying things out, not for speed."
 
 
 def _crowding_notes(node: Node) -> tuple[str, ...]:

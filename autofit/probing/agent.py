@@ -132,10 +132,11 @@ class Agent(ShieldedExit):
         return self._outcomes((spec,), (on_beat,))[0]
 
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
-        """Probes the script as it is; what it showed of itself is None where it came to no `deepspeed.initialize`."""
-        assert spec.job.strategy is None
+        """Probes the script, without a strategy as it is; what it showed of itself is None where it came to no
+        `deepspeed.initialize`."""
         (run,) = self._run((spec,), (on_beat,))
-        return _outcome(run, spec, None if run.facts is None else own_strategy(run.facts)), run.facts
+        own = None if run.facts is None else own_strategy(run.facts)
+        return _outcome(run, spec, spec.job.strategy or own), run.facts
 
     def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
         """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.

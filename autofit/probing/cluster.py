@@ -7,7 +7,6 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from autofit.domain.hardware import DeviceKind, Node
 from autofit.domain.launch import LaunchLine, Layout
@@ -24,7 +23,7 @@ from autofit.probing.member import Member, check_alike
 from autofit.probing.node_protocol import FileWritten, FindPort, PortFound, PutFile
 from autofit.probing.protocol import Ready, ScriptSpec
 from autofit.probing.reception import Reception
-from autofit.probing.shield import shielded
+from autofit.probing.shielded_exit import ShieldedExit
 
 NODE = Path(__file__).parents[1] / "node.py"
 _IMPORT_S = 300.0  # an agent has this long for its imports: from a shared disk they take minutes
@@ -32,7 +31,7 @@ _END_S = 5.0  # nodes that are asked to end have this long, and their launcher a
 _END_OF_LOST_S = 1.0  # the launcher, when a host cannot be reached
 
 
-class Cluster:
+class Cluster(ShieldedExit):
     """From `with` to the end of `with`. HostFailed, naming the host, for whatever keeps a host from taking part.
 
     `connect_timeout_s` is how long a host may take until it calls.
@@ -67,12 +66,6 @@ class Cluster:
             raise
         self._began_at_s = time.monotonic()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with shielded():
-            self._close()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -115,7 +108,7 @@ class Cluster:
         return self._run(spec, on_beat).outcome(spec.job.strategy, self._layout)
 
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
-        """Probes the script as it is; what it showed of itself is None where it came to no `deepspeed.initialize`."""
+        """Probes the script, without a strategy as it is; as `Agent.look`."""
         run = self._run(spec, on_beat)
         strategy = None if run.facts is None else own_strategy(run.facts)
         return run.outcome(strategy, self._layout), run.facts

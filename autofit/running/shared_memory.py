@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from autofit.probing.shared_memory import shared_memory_files
 
 
 class SharedMemory:
     """Those of one job, which ranks that are killed leave behind. What was there before it is another job's."""
 
-    def __init__(self, master_port: int, *, folder: Path = Path("/dev/shm")) -> None:
-        self._folder = folder
-        self._pattern = f"deepspeed_allreduce_buffer_{os.getuid()}_*_{master_port}_*"
+    def __init__(self, master_port: int) -> None:
+        self._port = str(master_port)
         self._before = self._files()
 
     def _files(self) -> set[Path]:
-        return set(self._folder.glob(self._pattern))
+        return set(shared_memory_files(self._port, "*"))
 
     def clean(self) -> None:
         for path in self._files() - self._before:

@@ -24,6 +24,7 @@ from autofit.probing.protocol import (
 )
 from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
+from autofit.worker.python_main import leave_directory
 from autofit.worker.rank import die_with_parent
 from autofit.worker.tracers import PRELOAD as TRACE_PRELOAD
 from autofit.worker.tracers import trace_in_children
@@ -56,6 +57,7 @@ class Agent:
 
 def main() -> None:
     die_with_parent()
+    leave_directory()
     agent = Agent(int(sys.argv[1]), only_traces=ONLY_TRACES in sys.argv[2:])
     try:
         agent.run()

@@ -22,6 +22,7 @@ ExceptHook = Callable[[type[BaseException], BaseException, TracebackType | None]
 
 
 def main() -> None:
+    python_main.leave_directory()
     words = sys.argv[1:]
     local_rank = [words.pop(0)] if words[0].startswith("--local_rank") else []
     entry, name, arguments = read_entry(words[0]), words[1], words[2:]

@@ -2,8 +2,10 @@
 
 import os
 
+from autofit.worker.python_main import leave_directory
 from autofit.worker.rank import die_with_parent
 
+leave_directory()
 die_with_parent()  # before anything slow: a fork server in the middle of an import would outlive its agent
 
 import datasets  # noqa: E402

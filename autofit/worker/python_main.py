@@ -11,14 +11,17 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 
 
-def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None:
-    """Sets `sys.argv`, `sys.path[0]` and `__main__`; raises what the script raises.
+def leave_directory() -> None:
+    """Takes away what `python -m` or `-c` has put first: a user's `datasets.py` must not stand for the library."""
+    if sys.path[:1] in ([""], [os.getcwd()]):
+        del sys.path[0]
 
-    `sys.path[0]` is taken to be the working directory of whoever was started with `-m`, and is replaced.
-    """
+
+def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None:
+    """Sets `sys.argv`, `sys.path[0]` and `__main__`; raises what the script raises. After `leave_directory`."""
     sys.argv = [name, *arguments]
     if not getattr(sys.flags, "safe_path", False):  # new in Python 3.11
-        sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.realpath(name))
+        sys.path.insert(0, os.getcwd() if is_module else os.path.dirname(os.path.realpath(name)))
     if is_module:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
     elif os.path.isdir(name) or not name.endswith(".py"):

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from autofit.probing.protocol import ScriptSpec, Share
+from autofit.probing.shared_memory import remove_shared_memory
 
 
 class ScriptRoom:
@@ -34,6 +35,4 @@ class ScriptRoom:
         shutil.rmtree(self.reports, ignore_errors=True)
         if not any(self._scratch.glob("node[0-9]*")):
             shutil.rmtree(self._scratch, ignore_errors=True)
-        name = f"deepspeed_allreduce_buffer_{os.getuid()}_{self._share.master_address}_{self._share.master_port}_*"
-        for path in Path("/dev/shm").glob(name):
-            path.unlink(missing_ok=True)
+        remove_shared_memory(str(self._share.master_port), self._share.master_address)

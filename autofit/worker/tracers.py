@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext
 
 from autofit.domain.trace import MicroStep, Trace
 from autofit.probing.protocol import Message, Refused, Traced, TraceFailure, TraceModel, read_message, to_line
+from autofit.worker.forking import fork
 from autofit.worker.lines import LineReader, wait_or_interrupt
 
 PRELOAD = ("autofit.worker.trace_preload",)
@@ -37,10 +38,7 @@ class _Child:
 
     def __init__(self, context: ForkServerContext, command: TraceModel) -> None:
         self.command = command
-        self.answer, sending = context.Pipe(duplex=False)
-        self.process = context.Process(target=_main, args=(to_line(command), sending), daemon=True)
-        self.process.start()
-        sending.close()
+        self.process, self.answer = fork(context, _main, to_line(command))
 
     def hear(self) -> Message:
         try:
@@ -69,14 +67,12 @@ def _ask(children: list[_Child], commands: LineReader) -> list[Message]:
 
 def _main(line: bytes, answer: Connection) -> None:
     from autofit.probing.protocol import read_command
-    from autofit.worker.forked import forget_fork_server, redirect_output
-    from autofit.worker.rank import die_with_parent, set_threads
+    from autofit.worker.forked import settle
+    from autofit.worker.rank import set_threads
 
-    die_with_parent()
-    forget_fork_server()
     command = read_command(line)
     assert isinstance(command, TraceModel)
-    redirect_output(command.log_path)
+    settle(command.log_path)
     set_threads(len(os.sched_getaffinity(0)))
     answer.send_bytes(to_line(run(command)))
 

@@ -24,7 +24,8 @@ def set_log_level_from_string(level): pass
 def write_light_deepspeed(folder: Path) -> None:
     """A package `deepspeed` in `folder`, to be put on PYTHONPATH."""
     spec = find_spec("deepspeed")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     real, light = Path(spec.origin).parent, folder / "deepspeed"
     light.mkdir()
     for name in ("launcher", "constants.py"):

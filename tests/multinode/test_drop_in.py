@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -66,14 +65,3 @@ def test_a_host_that_is_cut_off_in_a_probe_is_named_in_seconds(rig: Rig, tmp_pat
     assert process.returncode == 1, out
     assert rig.hosts[1].address in out.splitlines()[-1]
     assert took_s < 15
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_ranks_on_both_hosts(rig: Rig, tmp_path: Path, number: signal.Signals) -> None:
-    process = rig.start(line(rig, tmp_path, "--autofit-off", steps=10_000), cwd=tmp_path)
-    await_line(process, "step 1 loss")
-    assert all(host.processes() for host in rig.hosts)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60.0)
-    assert process.returncode == -number, out
-    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=15.0, what="both hosts to be free")

@@ -74,11 +74,17 @@ class Job:
 def job(rig: Rig, folder: Path, way: str = "heed", grace_s: float = 20.0) -> Iterator[Job]:
     """With a rank on each host that has come up."""
     write_light_deepspeed(folder)
+    program = ["env", f"PYTHONPATH={folder}", sys.executable, "-c", COMMAND, str(PORT), str(grace_s)]
+    with started_by(program, rig, folder, way) as started:
+        yield started
+
+
+@contextmanager
+def started_by(program: list[str], rig: Rig, folder: Path, way: str = "heed") -> Iterator[Job]:
     (folder / "train.py").write_text(SCRIPT)
     words = ["--hostfile", str(rig.hostfile), "--no_ssh_check", "--master_addr", rig.hosts[0].address]
     words += ["--master_port", str(PORT), "train.py", way]
-    command = [sys.executable, "-c", COMMAND, str(PORT), str(grace_s), *words]
-    process = rig.start(["env", f"PYTHONPATH={folder}", *command], cwd=folder)
+    process = rig.start([*program, *words], cwd=folder)
     try:
         until(lambda: all((folder / f"up{n}").exists() for n in range(2)), timeout_s=DEADLINE_S, what="both ranks")
         yield Job(rig, process)
@@ -108,6 +114,15 @@ def others_job(host: Host, folder: Path, master_addr: str) -> Iterator[subproces
 
 def times_heard(out: str, number: signal.Signals) -> list[int]:
     return [out.count(f"rank {rank} heard {number.name}") for rank in range(2)]
+
+
+def test_the_whole_of_deepspeed(rig: Rig, tmp_path: Path) -> None:
+    """The other tests have its launcher alone, which starts in a third of the time."""
+    with started_by(["autofit", "--autofit-off"], rig, tmp_path) as started:
+        started.process.send_signal(signal.SIGTERM)
+        code, out = started.end()
+        assert code == -signal.SIGTERM, out
+        assert times_heard(out, signal.SIGTERM) == [1, 1], out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -152,23 +152,20 @@ def test_what_is_ignored_from_the_start_stays_ignored(tmp_path: Path, number: si
         assert job.heard() == []
 
 
-def test_a_launcher_of_many_nodes_ends_them_itself(tmp_path: Path) -> None:
-    (tmp_path / "launcher.py").write_text("""
+def test_a_launch_that_has_no_rank_yet_hears_the_signal_itself(tmp_path: Path) -> None:
+    (tmp_path / "launch.py").write_text(
+        """
 from tell import *
-def kill_on_the_nodes(number, frame):
-    tell("kill command")
-    backend.kill()
-    sys.exit(1)
-signal.signal(signal.SIGTERM, kill_on_the_nodes)
-backend = subprocess.Popen([sys.executable, "rank.py", "0", "heed"])
+tell_signals("launch", lambda number: os._exit(1))
 tell(f"pid {os.getpid()}")
-backend.wait()
-""")
+time.sleep(600)
+"""
+    )
     with Job(tmp_path) as job:
         job.wait_started(2)
         job.process.send_signal(signal.SIGTERM)
-        assert job.ended() == 1
-        assert job.heard() == ["kill command"]
+        assert job.ended() == -signal.SIGTERM
+        assert job.heard() == ["launch SIGTERM"]
 
 
 def test_a_back_end_passes_the_signal_on_itself(tmp_path: Path) -> None:
