@@ -1,4 +1,4 @@
-"""The scripts of examples/deepspeed, unmodified, under a memory limit that their own configuration does not fit into."""
+"""The scripts of examples/deepspeed, unmodified, under a memory limit in which their own configuration runs out."""
 
 from __future__ import annotations
 

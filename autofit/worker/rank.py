@@ -77,6 +77,7 @@ def end_process(code: int) -> NoReturn:
     """At once: engines and process groups take seconds to die politely. Workers of a data loader end with it."""
     import psutil
 
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise here that a worker was killed
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
