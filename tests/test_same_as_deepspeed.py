@@ -287,11 +287,10 @@ def test_a_killed_launch_is_no_success(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_with_pdsh_the_ranks_of_all_nodes_are_ended(number: signal.Signals, tmp_path: Path) -> None:
-    """By DeepSpeed's own kill command, which SIGHUP would not have started; `deepspeed` ends with 1 after SIGTERM."""
+    """`deepspeed` ends with 1 after SIGTERM and leaves its ranks after SIGHUP; here it is as on one node."""
     with Live(AUTOFIT, tmp_path, f"{PDSH_HERE} see.py wait") as job:
         job.process.send_signal(number)
-        assert job.ended() == 1
-        assert "deepspeed.launcher" in (tmp_path / "killed").read_text()
+        assert job.ended() == -number
         assert job.are_ranks_gone()
 
 

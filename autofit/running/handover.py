@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from tempfile import TemporaryFile
 
 from autofit.running.python import module_command
@@ -17,6 +18,7 @@ _POLITE_S = 5.0  # what outlives the launcher has this long
 _SIGNALLED = 128
 _HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LAUNCHER = "autofit.worker.launcher"
+_NEEDED_LATER = ("autofit.running.passing_on", "autofit.running.node_ranks")  # after days, when they may have changed
 
 
 def hand_over(
@@ -68,6 +70,8 @@ def _see_out(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -
     """
     from autofit.running.process_tree import adopt_orphans, end_all  # imported while the launcher is starting
 
+    for name in _NEEDED_LATER:
+        import_module(name)
     adopt_orphans()
     code, heard = _end_or_signal(pid, heeded)
     if heard is not None:
