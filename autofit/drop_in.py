@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from autofit.domain.errors import HostFailed, NothingFits
+from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits
 from autofit.domain.event import Event, Note
 from autofit.domain.launch import LaunchLine, LaunchSettings
 from autofit.running.handover import hand_over
@@ -53,5 +53,7 @@ def _words(
     except (NothingFits, HostFailed):
         raise
     except Exception as error:  # whatever is wrong with the search, the job is not to wait for it
-        screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {error}. {log_crash(error)} THE JOB RUNS AS IT WAS WRITTEN."))
+        is_bug = not isinstance(error, AutofitError) or error.exit_code == InternalError.exit_code
+        log = f" {log_crash(error)}" if is_bug else ""
+        screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {str(error).rstrip('.')}.{log} THE JOB RUNS AS IT WAS WRITTEN."))
     return ()

@@ -16,7 +16,7 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.freedom import Config
-from autofit.planning.script_words import CONFIG_FLAGS, RESUME_FLAGS, find, without
+from autofit.planning.script_words import CONFIG_FLAGS, INDIFFERENT_FLAGS, find, without
 from autofit.report.json_file import write_text
 from autofit.report.run_folder import RunFolder
 from autofit.script_spec import ScriptProber
@@ -44,6 +44,8 @@ def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
         raise NotTuned("")
     if line.options.no_python:
         raise NotTuned("--no_python starts a program that nobody can look into: it runs as it is, unsearched.")
+    if line.options.no_ssh:
+        raise NotTuned("--no_ssh starts each node by hand, so nobody can search on all: it runs as it is, unsearched.")
     named = find(line.arguments, CONFIG_FLAGS)
     if named is None:
         raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
@@ -58,9 +60,9 @@ def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
 
 
 def identity(line: LaunchLine, config: Config, settings: LaunchSettings, hardware: Hardware) -> str:
-    """Equal for two lines that would be tuned alike. Where a training is resumed from does not count."""
+    """Equal for two lines that would be tuned alike: the output folder or the learning rate does not count."""
     parts = [
-        line.option_words, line.script, without(line.arguments, RESUME_FLAGS), config, sorted(settings.override),
+        line.option_words, line.script, without(line.arguments, INDIFFERENT_FLAGS), config, sorted(settings.override),
         settings.memory_limit_bytes, hardware.summary, _digest_of(line), str(versions()),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

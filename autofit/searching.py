@@ -39,7 +39,8 @@ class Ended:
 
 
 class Searching:
-    """One search. `remembered` are the trials of earlier runs, `keep` is told of each new one."""
+    """One search. `remembered` are the trials of earlier runs, `tried` is what was seen in this one before the search;
+    `keep` is told of each new trial."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Searching:
         tries: Tries,
         *,
         remembered: Sequence[Trial] = (),
+        tried: Sequence[tuple[Strategy, Outcome]] = (),
         keep: Callable[[Trial], None],
     ) -> None:
         self._setting = setting
@@ -58,6 +60,7 @@ class Searching:
         self._screen = screen
         self._tries = tries
         self._remembered = remembered
+        self._tried = tried
         self._keep = keep
         self._trials: list[Trial] = []
 
@@ -66,6 +69,8 @@ class Searching:
         began_at_s = time.monotonic()
         self._screen.show(LadderBuilt(self._ladder))
         self._recall()
+        for strategy, outcome in self._tried:
+            self._end(strategy, outcome)
         while not isinstance(action := self._decide(), (Choose, GiveUp)):
             self._do(action)
         if is_exhaustive and isinstance(action, Choose):

@@ -3,40 +3,32 @@ line with the configuration that was chosen."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from autofit.domain.errors import NothingFits, UsageError
+from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
 from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings
 from autofit.domain.model import ModelShape
-from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Unsupported
-from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Strategy
+from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
-from autofit.foresight import has_flash_here
-from autofit.hardware.model_config import read_shape
 from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_config, stage
-from autofit.planning.capability import supported_attention
-from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
 from autofit.planning.fit import fits
-from autofit.planning.freedom import Config, freedom, missing_knobs, pins_of
+from autofit.planning.freedom import Config, missing_knobs, pins_of
 from autofit.planning.ladder import build_ladder
-from autofit.planning.own_strategy import own_strategy
-from autofit.planning.script_setting import guessed_shape, script_request, script_setting
+from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
 from autofit.planning.turning import Turning
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
-from autofit.report.verdict import verdict_text
 from autofit.running.start import command_script, starting_words
+from autofit.script_looks import Known, Looks, Own
 from autofit.script_spec import Program, ScriptSpecs, ScriptTries
 from autofit.searching import Ended, Searching
 from autofit.store.machine_kind import DeviceKey
@@ -94,23 +86,6 @@ def _searched(
         return _Tuning(specs, where, screen, tools).run(key)
 
 
-@dataclass(frozen=True)
-class _Own:
-    """The script as it is: what it showed, and how its probe ended."""
-
-    facts: ScriptFacts
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What the looks at the script came to; `tried` are the strategies that were seen on the way."""
-
-    turning: Turning
-    attention: Attention
-    tried: tuple[tuple[Strategy, Outcome], ...]
-
-
 class _Tuning:
     """Of one line, while its agents run."""
 
@@ -119,64 +94,20 @@ class _Tuning:
         self._folder, self._program = specs.folder, specs.program
 
     def run(self, key: str) -> Decision:
-        own = self._look()
-        shape = _shape(own.facts)
-        self._screen.show(ModelRead(shape))
-        known = self._know(own, shape)
+        looks = Looks(self._specs, self._where, self._screen)
+        own = looks.own()
+        self._screen.show(ModelRead(own.shape))
+        known = looks.known(own)
         for sentence in (*known.turning.free.kept, *missing_knobs(own.facts)):
             self._say(sentence)
-        setting, ladder = self._ladder(known, shape, key)
+        setting, ladder = self._ladder(known, own.shape, key)
         ended = self._search(known, setting, ladder)
         if isinstance(ended.action, GiveUp):
             self._give_up(ended.action, ended.trials)
         self._screen.show(Chosen.after(ended.trials, ended.action.choice, ended.decided_s))
         return self._decided(ended.action.choice, own, known.turning)
 
-    def _look(self) -> _Own:
-        """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
-        self._say("the script as it is, for a few steps")
-        outcome, facts = self._where.prober.look(self._specs.own(), _nobody)
-        log = f"(log: {self._folder.logs / 'probe-own.log'})"
-        if isinstance(outcome, OutOfMemory) and facts is None:
-            self._say(f"it runs out of memory before deepspeed.initialize, where no configuration can help {log}")
-            raise NothingFits
-        if not isinstance(outcome, (Measured, OutOfMemory)) or facts is None:
-            why = outcome.why if isinstance(outcome, Unsupported) else verdict_text(outcome)
-            raise NotTuned(f"{why} {log}: it runs as it is, unsearched.")
-        self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
-        return _Own(facts, outcome)
-
-    def _know(self, own: _Own, shape: ModelShape) -> _Known:
-        """What may be turned, once a second look has shown what the first left open."""
-        program, facts = self._program, own.facts
-        free = freedom(program.config, program.line.arguments, self._specs.settings.override)
-        flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
-        attention = wished_attention(facts, flash is Attention.FLASH_2)
-        turning = Turning(program.config, program.line.arguments, free, facts, shape.hidden_size, program.kind)
-        tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
-        known = _Known(turning, attention, tried)
-        if not is_needed(facts, free, attention):
-            return known
-        lean = self._lean(known)
-        if lean is None and attention is not facts.attention:  # the model does not have the other kernel
-            known = replace(known, attention=facts.attention or Attention.SDPA)
-            lean = self._lean(known)
-        return lean or known
-
-    def _lean(self, known: _Known) -> _Known | None:
-        """What the script shows with the least memory; None when it does not run so at all."""
-        turning = known.turning
-        strategy = leanest(turning.facts, turning.free, known.attention)
-        outcome, seen = self._where.prober.look(replace(self._specs, turning=turning).lean(strategy), _nobody)
-        self._say(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
-        if seen is None or not isinstance(outcome, (Measured, OutOfMemory)):
-            return None
-        facts, free = after_look(turning.facts, turning.free, seen)
-        is_so = free.micro_batch == turning.free.micro_batch  # otherwise its batches were not those of the strategy
-        tried = (*known.tried, (strategy, outcome)) if is_so else known.tried
-        return _Known(replace(turning, free=free, facts=facts), known.attention, tried)
-
-    def _ladder(self, known: _Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
+    def _ladder(self, known: Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
         facts, hardware = known.turning.facts, self._where.hardware
         request = script_request(
             Path(self._program.line.script).name,
@@ -192,17 +123,15 @@ class _Tuning:
         setting = script_setting(request, facts, shape, hardware, constants)
         return setting, build_ladder(setting, (known.attention,), (facts.dtype,))
 
-    def _search(self, known: _Known, setting: Setting, ladder: Ladder) -> Ended:
+    def _search(self, known: Known, setting: Setting, ladder: Ladder) -> Ended:
         key = TrialKey.of(setting.request, setting.shape, _profile(setting), setting.hardware, versions())
         on_ladder = {strategy for step in ladder.steps for strategy in step.strategies}
-        for strategy, outcome in known.tried:
-            if strategy in on_ladder:
-                self._folder.append_trial(Trial(strategy, ladder.estimate(strategy), outcome))
         tries = ScriptTries(replace(self._specs, turning=known.turning))
         with self._tools.open_store() as store:
             searching = Searching(
                 setting, ladder, self._folder, self._screen, tries,
-                remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
+                remembered=store.recall(key), tried=[one for one in known.tried if one[0] in on_ladder],
+                keep=lambda trial: store.remember(trial, key),
             )  # fmt: skip
             return searching.run(is_exhaustive=False)
 
@@ -214,7 +143,7 @@ class _Tuning:
         self._screen.show(GaveUp(replace(action, would_fit=())))  # what would help is known for `autofit train`
         raise NothingFits
 
-    def _decided(self, choice: Choice, own: _Own, turning: Turning) -> Decision:
+    def _decided(self, choice: Choice, own: Own, turning: Turning) -> Decision:
         """The user's own configuration when nothing is faster; it then starts as it was written."""
         self._folder.write_choice(choice)
         self._folder.write_report(report_html(self._folder.record()))
@@ -238,16 +167,6 @@ class _Tuning:
         self._screen.show(Note(text))
 
 
-def _shape(facts: ScriptFacts) -> ModelShape:
-    counted = sum(group.element_count * group.tensor_count for group in facts.parameters)
-    if facts.model_config is None:
-        return guessed_shape(facts)
-    try:
-        return read_shape(facts.model_class, json.loads(facts.model_config), counted)
-    except UsageError:  # no causal language model
-        return guessed_shape(facts)
-
-
 def _profile(setting: Setting) -> DataProfile:
     """As the trials' key wants it: the script's data is seen through its batches alone."""
     return DataProfile("the script's own", "script", 0, 0, setting.worst_tokens, (setting.worst_tokens,))
@@ -263,7 +182,3 @@ def _gain(own: Outcome, choice: Choice) -> str:
     if not isinstance(own, Measured):
         return ", where yours runs out of memory"
     return f", {choice.measured.tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"
-
-
-def _nobody(phase: Phase) -> None:
-    """Nobody watches a first look."""

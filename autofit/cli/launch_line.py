@@ -21,7 +21,8 @@ def parse_launch(words: list[str]) -> tuple[LaunchLine, LaunchSettings]:
     settings = read_settings(own)
     if settings is None:
         raise HelpAsked
-    return _line(theirs), settings
+    line = _line(theirs)
+    return replace(line, tuned_option_words=_without_autotuning(line)), settings
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -63,16 +64,19 @@ def _line(words: list[str]) -> LaunchLine:
     option_words = words[:at]
     if len(words) - at - 1 > len(found.user_args):
         option_words += ["--"]  # argparse takes one away behind the script; before it, it means the same
-    line = LaunchLine(tuple(option_words), found.user_script, tuple(found.user_args), _options(found))
-    return replace(line, tuned_option_words=_without_autotuning(line)) if found.autotuning else line
+    return LaunchLine(tuple(option_words), found.user_script, tuple(found.user_args), _options(found))
 
 
-def _without_autotuning(line: LaunchLine) -> tuple[str, ...]:
-    """The option words of the line that differs in that alone: one word or two are missing."""
+def _without_autotuning(line: LaunchLine) -> tuple[str, ...] | None:
+    """The option words of the line that differs in that alone: one word or two are missing. None where it is not there,
+    or twice."""
+    if not line.options.autotuning:
+        return None
     words, wanted = line.option_words, (line.script, line.arguments, replace(line.options, autotuning=""))
     shorter = (words[:at] + words[at + size :] for size in (1, 2) for at in range(len(words)))
     lines = (_line([*rest, line.script, *line.arguments]) for rest in shorter)
-    return next(line.option_words for line in lines if (line.script, line.arguments, line.options) == wanted)
+    like = (line.option_words for line in lines if (line.script, line.arguments, line.options) == wanted)
+    return next(like, None)
 
 
 def _script_index(words: list[str], found: Namespace) -> int:

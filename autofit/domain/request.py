@@ -31,7 +31,7 @@ class Pins:
 class Training:
     """The part of the request that says how long and how: it does not decide what fits."""
 
-    epochs: float = 3.0
+    epochs: float = 3.0  # 0 where a script decides by itself
     max_steps: int | None = None
     learning_rate: float | None = None  # None: 2e-5 for full fine-tuning, 2e-4 for LoRA
     save_steps: int = 500

@@ -24,7 +24,7 @@ def script_request(
         sequence_length=facts.tokens or 1,
         global_batch=facts.global_batch,
         pins=pins,
-        training=Training(extra_arguments=identity),
+        training=Training(epochs=0.0, extra_arguments=identity),
         memory_limit_bytes=memory_limit_bytes,
     )
 

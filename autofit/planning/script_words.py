@@ -8,7 +8,16 @@ from dataclasses import dataclass
 CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config", "--deepspeed")
 MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
 ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
-RESUME_FLAGS = ("--resume_from_checkpoint", "--resume-from-checkpoint", "--load_checkpoint", "--resume")
+INDIFFERENT_FLAGS = tuple(
+    f"--{spelling}"
+    for name in (
+        "output_dir", "save_dir", "logging_dir", "checkpoint_dir", "run_name", "resume_from_checkpoint", "resume",
+        "load_checkpoint", "seed", "learning_rate", "lr", "weight_decay", "warmup_steps", "warmup_ratio",
+        "num_train_epochs", "epochs", "max_steps", "steps", "logging_steps", "save_steps", "report_to",
+    )
+    for spelling in dict.fromkeys((name, name.replace("_", "-")))
+)  # fmt: skip
+"""What neither fits nor speeds up anything: where it goes to, how long it trains, how fast it learns."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def request_text(request: Request, profile: DataProfile | None) -> str:
     """`8,412 conversations · 2,048 tokens · global batch 32 · 3 epochs`."""
     parts = [_examples(profile)] if profile is not None else []
     parts += [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}"]
-    return " · ".join([*parts, length_text(request.training)])
+    return " · ".join([*parts, *([length_text(request.training)] if request.training.epochs else [])])
 
 
 def _examples(profile: DataProfile) -> str:

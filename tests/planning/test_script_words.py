@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from autofit.planning.script_words import CONFIG_FLAGS, RESUME_FLAGS, find, put, without
+from autofit.planning.script_words import CONFIG_FLAGS, INDIFFERENT_FLAGS, find, put, without
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_the_config_is_replaced_where_it_stood() -> None:
 
 def test_flags_are_taken_out_with_their_values() -> None:
     words = ("--x", "1", "--resume_from_checkpoint", "out/5", "--resume", "--y")
-    assert without(words, RESUME_FLAGS) == ("--x", "1", "--y")
+    assert without(words, INDIFFERENT_FLAGS) == ("--x", "1", "--y")
