@@ -85,7 +85,7 @@ def _micro_batch(config: Config, override: frozenset[Knob], flags: bool) -> tupl
     is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
     if flags:
         mixed = "it stands both on the command line and as a number in the config"
-        return is_open, f"the micro-batch stays as written: {mixed}"
+        return is_open or Knob.MICRO_BATCH in override, f"the micro-batch stays: {mixed}{_unless(Knob.MICRO_BATCH)}"
     if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
         return False, "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
     if is_open or Knob.MICRO_BATCH in override:

@@ -101,11 +101,13 @@ class Turning:
         return zero
 
     def _put_batch(self, copy: dict[str, Any], flags: BatchFlags) -> None:
-        """Where the config says it in numbers, or is to."""
-        if copy.get(GLOBAL_BATCH_KEY, AUTO) != AUTO:
-            copy[GLOBAL_BATCH_KEY] = flags.micro_batch * flags.gradient_accumulation * self.facts.rank_count
-        if not self.free.has_flags and AUTO not in (copy.get(MICRO_BATCH_KEY), copy.get(ACCUMULATION_KEY)):
-            copy[MICRO_BATCH_KEY], copy[ACCUMULATION_KEY] = flags.micro_batch, flags.gradient_accumulation
+        """Wherever the config says it in numbers, and where nothing else says it."""
+        sizes = {MICRO_BATCH_KEY: flags.micro_batch, ACCUMULATION_KEY: flags.gradient_accumulation}
+        is_plain = not self.free.has_flags and AUTO not in (copy.get(key) for key in sizes)
+        global_batch = flags.micro_batch * flags.gradient_accumulation * self.facts.rank_count
+        for key, rows in {**sizes, GLOBAL_BATCH_KEY: global_batch}.items():
+            if copy.get(key, AUTO) != AUTO or (is_plain and key in sizes):
+                copy[key] = rows
 
 
 def worded(arguments: tuple[str, ...], config_path: str, flags: BatchFlags | None) -> tuple[str, ...]:

@@ -187,3 +187,15 @@ def test_the_first_look_is_completed_by_a_lean_one() -> None:
 def test_flags_need_no_second_look() -> None:
     assert not is_needed(FACTS, freedom(HF, HF_WORDS, NOTHING), Attention.SDPA)
     assert is_needed(FACTS, freedom(HF, HF_WORDS, NOTHING), Attention.FLASH_2)
+
+
+def test_flags_and_numbers_of_the_config_stay_alike() -> None:
+    config = {**HF, "gradient_accumulation_steps": 2}
+    kept = turning(config, HF_WORDS)
+    assert "command line" in kept.free.kept[-1]
+    own = Strategy(STRATEGY.rung, 8, 2)
+    assert json.loads(kept.trained(own, "x").config)["gradient_accumulation_steps"] == 2
+    free = turning(config, HF_WORDS, frozenset({Knob.MICRO_BATCH})).probed(STRATEGY, "x")
+    assert json.loads(free.config)["gradient_accumulation_steps"] == 3
+    assert "--gradient_accumulation_steps=3" in free.arguments
+    assert json.loads(free.config)["train_micro_batch_size_per_gpu"] == "auto"
