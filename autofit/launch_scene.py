@@ -99,7 +99,7 @@ def stage(
     if Path(line.options.hostfile).is_file():
         layout = _layout(line, tools)
         if layout.is_multi_node:
-            with tools.start_cluster(line, layout, kind=kind, log_path=log_path) as cluster:
+            with tools.start_cluster(line, layout, log_path=log_path) as cluster:
                 hardware = Hardware(cluster.nodes, settings.memory_limit_bytes)
                 yield Stage(layout, hardware, cluster, cluster.put_file)
             return

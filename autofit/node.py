@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -63,11 +64,14 @@ def _serve(link: Link, options: argparse.Namespace) -> None:
     counts = [int(count) for count in options.slots.split(",")]
     index = _node_index(counts)
     link.say(Hello(options.token, index, time.time()))
-    kind = DeviceKind(options.kind)
-    agent = AgentProcess(kind, sys.stderr.buffer)
+    inventory = _inventory(counts[index], Path(options.temporary), link.own_address)
+    link.say(inventory)
+    if isinstance(inventory, Refused):
+        while True:
+            link.receive()  # until the CLI hangs up
+    agent = AgentProcess(inventory.node.devices[0].kind, sys.stderr.buffer)
     relay = Relay(link, agent)
     try:
-        link.say(_inventory(kind, counts[index], Path(options.temporary), link.own_address))
         relay.run()
     except BrokenPipeError:
         pass  # the agent's: told below
@@ -76,16 +80,14 @@ def _serve(link: Link, options: argparse.Namespace) -> None:
     link.say(AgentFailed(f"its agent ended with exit code {exit_code}"))
 
 
-def _inventory(kind: DeviceKind, rank_count: int, temporary: Path, own_address: str) -> Inventory | Refused:
-    is_cpu = kind is DeviceKind.CPU
+def _inventory(rank_count: int, temporary: Path, own_address: str) -> Inventory | Refused:
+    is_told_cpu = os.environ.get("DS_ACCELERATOR") == DeviceKind.CPU.value
+    look = partial(detect, memory_limit_bytes=None, disk_path=temporary)
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        here = detect(
-            ranks=rank_count if is_cpu else None,
-            memory_limit_bytes=None,
-            visible_devices="" if is_cpu else os.environ.get("CUDA_VISIBLE_DEVICES"),
-            disk_path=temporary,
-        )
+        here = look(ranks=None, visible_devices="" if is_told_cpu else os.environ.get("CUDA_VISIBLE_DEVICES"))
+        if here.kind is DeviceKind.CPU:
+            here = look(ranks=rank_count, visible_devices="")
     except OSError as error:
         return Refused(explain(error, temporary))
     except AutofitError as error:
@@ -112,7 +114,7 @@ def _number(names: tuple[str, ...]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="autofit node", allow_abbrev=False)
-    for name in ("--address", "--token", "--slots", "--kind", "--temporary"):
+    for name in ("--address", "--token", "--slots", "--temporary"):
         parser.add_argument(name, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--timeout-s", type=float, required=True)

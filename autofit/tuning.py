@@ -61,7 +61,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
                 folder.archive()
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
-        words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes, kind=here.kind)
+        words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)
         folder.write_command(command_script(words, os.getcwd()))
         return words
 
@@ -81,7 +81,7 @@ def _searched(
         tempfile.TemporaryDirectory(prefix="autofit-script-") as scratch,
     ):
         screen.show(MachineSeen(where.hardware))
-        program = Program(line, config, where.layout, kind, os.getcwd())
+        program = Program(line, config, where.layout, where.hardware.kind, os.getcwd())
         specs = ScriptSpecs(program, settings, where.prober, folder, Path(scratch))
         return _Tuning(specs, where, screen, tools).run(key)
 
@@ -149,13 +149,13 @@ class _Tuning:
         self._folder.write_report(report_html(self._folder.record()))
         has_autotuning = "autotuning" in self._program.config  # with which DeepSpeed ends the training early
         if _is_enough(own.outcome, choice, self._device_bytes) and not has_autotuning:
-            decision = Decision("your own configuration is as fast as anything that fits")
+            decision = Decision("your own configuration is as fast as anything that fits", self._program.kind)
         else:
             words = turning.trained(choice.strategy, str(self._folder.ds_config))
             self._where.put_file(self._folder.ds_config, words.config)
             text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
             flags = turning.flags(choice.strategy)
-            decision = Decision(text, str(self._folder.ds_config), flags, words.turns)
+            decision = Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns)
         self._say(decision.text)
         return decision
 

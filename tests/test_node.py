@@ -62,7 +62,7 @@ def start(listener: socket.socket, folder: Path, backend: str, rank: int, local_
     names = BACKENDS[backend]
     clean = {key: value for key, value in os.environ.items() if not any(key in pair for pair in BACKENDS.values())}
     port = str(listener.getsockname()[1])
-    words = ["--address", "127.0.0.1", "--port", port, "--token", "t", "--slots", "1,2", "--kind", "cpu"]
+    words = ["--address", "127.0.0.1", "--port", port, "--token", "t", "--slots", "1,2"]
     return subprocess.Popen(
         [sys.executable, str(NODE), *words, "--temporary", str(folder / "tmp"), "--timeout-s", "5"],
         env={**clean, names[0]: str(rank), names[1]: str(local_rank), "DS_ACCELERATOR": "cpu"},

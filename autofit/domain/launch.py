@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from .hardware import DeviceKind
 from .script import Turns
 
 
@@ -110,6 +111,7 @@ class Decision:
     """What a search came to, whatever else stands in the line: `config_path` None keeps the user's own config."""
 
     text: str
+    kind: DeviceKind  # of the nodes
     config_path: str | None = None
     flags: BatchFlags | None = None  # None: the batch is not turned by flags
     turns: Turns = field(default_factory=Turns)

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from autofit.domain.hardware import DeviceKind, Node
+from autofit.domain.hardware import Node
 from autofit.domain.launch import LaunchLine, Layout
 from autofit.domain.outcome import Outcome
 from autofit.domain.script import ScriptFacts
@@ -42,14 +42,12 @@ class Cluster(ShieldedExit):
         line: LaunchLine,
         layout: Layout,
         *,
-        kind: DeviceKind,
         log_path: Path,
         connect_timeout_s: float = 60.0,
         launch: Launch = Backend,
     ) -> None:
         self._line = line
         self._layout = layout
-        self._kind = kind
         self._log_path = log_path
         self._connect_timeout_s = connect_timeout_s
         self._launch = launch
@@ -110,15 +108,15 @@ class Cluster(ShieldedExit):
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
         """Probes the script, without a strategy as it is; as `Agent.look`."""
         run = self._run(spec, on_beat)
-        strategy = None if run.facts is None else own_strategy(run.facts)
-        return run.outcome(strategy, self._layout), run.facts
+        own = None if run.facts is None else own_strategy(run.facts)
+        return run.outcome(spec.job.strategy or own, self._layout), run.facts
 
     def _arguments(self) -> list[str]:
         reception, counts = self._reception, [len(slots.slots) for slots in self._layout.hosts]
         return [
             *["--address", reception.address, "--port", str(reception.port), "--token", reception.token],
-            *["--slots", ",".join(map(str, counts)), "--kind", self._kind.value],
-            *["--temporary", tempfile.gettempdir(), "--timeout-s", str(self._connect_timeout_s)],
+            *["--slots", ",".join(map(str, counts)), "--temporary", tempfile.gettempdir()],
+            *["--timeout-s", str(self._connect_timeout_s)],
         ]
 
     def _all(self) -> list[Member]:
@@ -132,7 +130,7 @@ class Cluster(ShieldedExit):
                 timeout_s=self._connect_timeout_s,
                 log_path=self._log_path,
             )
-            check_alike(self._members, self._kind, tempfile.gettempdir())
+            check_alike(self._members, tempfile.gettempdir())
             self._is_assembled = True
         return self._members
 

@@ -85,9 +85,9 @@ class Member:
         )
 
 
-def check_alike(members: Sequence[Member], kind: DeviceKind, temporary: str) -> None:
+def check_alike(members: Sequence[Member], temporary: str) -> None:
     """HostFailed for the first host that cannot take part beside the others."""
-    first = _versions(members[0])
+    first, kind = _versions(members[0]), _kind(members[0])
     for member in members:
         for package in _ALIKE:
             if _versions(member)[package] != first[package]:
@@ -114,6 +114,11 @@ def _check_devices(member: Member, kind: DeviceKind) -> None:
             f"host {member.host} has {len(found)} {kind.value} device{'' if len(found) == 1 else 's'} to use and the "
             f"job asks for {wanted} there: correct its slots in the hostfile, or look why it lacks some."
         )
+
+
+def _kind(member: Member) -> DeviceKind:
+    assert member.inventory is not None
+    return member.inventory.node.devices[0].kind
 
 
 def _versions(member: Member) -> dict[str, str | None]:

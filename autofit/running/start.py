@@ -5,15 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import Decision, LaunchLine
 from autofit.planning.turning import worded
 from autofit.probing.protocol import ENTRY_MODULE, Entry, encode_entry
 
 
-def starting_words(
-    line: LaunchLine, decision: Decision, *, memory_limit_bytes: int | None, kind: DeviceKind
-) -> tuple[str, ...]:
+def starting_words(line: LaunchLine, decision: Decision, *, memory_limit_bytes: int | None) -> tuple[str, ...]:
     """What follows `deepspeed`: the user's words but for the config and the batch's flags; under the entry where more
     is turned, or memory is limited."""
     arguments = line.arguments
@@ -21,7 +18,7 @@ def starting_words(
         arguments = worded(arguments, decision.config_path, decision.flags)
     if decision.turns.is_nothing and memory_limit_bytes is None:
         return (*line.option_words, line.script, *arguments)
-    entry = encode_entry(Entry(decision.turns, kind, line.options.is_module, memory_limit_bytes))
+    entry = encode_entry(Entry(decision.turns, decision.kind, line.options.is_module, memory_limit_bytes))
     module = () if line.options.is_module else ("--module",)
     return (*line.option_words, *module, ENTRY_MODULE, entry, line.script, *arguments)
 

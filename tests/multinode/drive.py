@@ -34,7 +34,7 @@ def main() -> None:
     layout = Layout(tuple(HostSlots(address, (0,)) for address in options.hosts), is_multi_node=True)
     log_path = Path("agent.log")
     try:
-        with Cluster(line, layout, kind=DeviceKind.CPU, log_path=log_path, connect_timeout_s=40.0) as cluster:
+        with Cluster(line, layout, log_path=log_path, connect_timeout_s=40.0) as cluster:
             say("nodes", [len(node.devices) for node in cluster.nodes])
             say("ready", cluster.wait_ready().start_s)
             if options.put is not None:

@@ -152,7 +152,6 @@ def cluster(launch: FakeLaunch, folder: Path, *, layout: Layout = LAYOUT, connec
     return Cluster(
         LaunchLine((), "train.py", ()),
         layout,
-        kind=DeviceKind.CPU,
         log_path=log_path,
         connect_timeout_s=connect_timeout_s,
         launch=launch,

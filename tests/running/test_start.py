@@ -9,14 +9,12 @@ from autofit.domain.script import Turns
 from autofit.running.start import command_script, starting_words
 
 LINE = LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed", "ds.json"))
-OWN = Decision("as it is")
-TURNED = Decision("zero2", "/run/ds.json")
+OWN = Decision("as it is", DeviceKind.CUDA)
+TURNED = Decision("zero2", DeviceKind.CUDA, "/run/ds.json")
 
 
-def words_of(
-    line: LaunchLine, decision: Decision, limit_bytes: int | None, kind: DeviceKind = DeviceKind.CUDA
-) -> tuple[str, ...]:
-    return starting_words(line, decision, memory_limit_bytes=limit_bytes, kind=kind)
+def words_of(line: LaunchLine, decision: Decision, limit_bytes: int | None) -> tuple[str, ...]:
+    return starting_words(line, decision, memory_limit_bytes=limit_bytes)
 
 
 def test_a_changed_config_alone_starts_the_script_itself() -> None:
