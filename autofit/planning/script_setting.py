@@ -21,6 +21,7 @@ def script_request(
     """`identity` is whatever else its trials depend on, such as the text of the script."""
     return Request(
         model=name,
+        data="the script's own",
         sequence_length=facts.tokens or 1,
         global_batch=facts.global_batch,
         pins=pins,

@@ -34,7 +34,7 @@ class NodeJob:
 
     def ranks(self) -> list[psutil.Process]:
         """What runs below launch.py; what has lost its launch.py is known by its environment."""
-        below = [rank for launch in self.launchers() for rank in launch.children(recursive=True)]
+        below = [rank for launch in self.launchers() for rank in _below(launch)]
         return below + [process for process in _own_processes() if self._is_orphan(process)]
 
     def _is_launcher(self, words: list[str]) -> bool:
@@ -80,6 +80,14 @@ def _own_processes() -> list[psutil.Process]:
 def _user(process: psutil.Process) -> int | None:
     uids = process.info["uids"]
     return uids.real if uids is not None else None
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    """Nothing once it has ended: then its ranks are known by their environment."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _words(process: psutil.Process) -> list[str]:
