@@ -63,14 +63,15 @@ def identity(line: LaunchLine, config: Config, settings: LaunchSettings, hardwar
     """Equal for two lines that would be tuned alike: the output folder or the learning rate does not count."""
     parts = [
         line.option_words, line.script, without(line.arguments, INDIFFERENT_FLAGS), config, sorted(settings.override),
-        settings.memory_limit_bytes, hardware.summary, _digest_of(line), str(versions()),
+        settings.memory_limit_bytes, hardware.summary, str(versions()),
+        _digest(line.script), _digest(line.options.hostfile),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _digest_of(line: LaunchLine) -> str:
-    """Of the script's text; a module's is not looked for."""
-    path = Path(line.script)
+def _digest(name: str) -> str:
+    """Of a file's content; empty where there is none, as for a module."""
+    path = Path(name)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 

@@ -53,7 +53,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
         here = machine_here(tools, settings, folder.root)
         key = identity(line, config, settings, here)
         kept = folder.read_kept()
-        if kept is not None and kept.key == key:
+        if kept is not None and kept.key == key and (folder.ds_config.is_file() or kept.decision.config_path is None):
             decision = kept.decision
             screen.show(Note(f"{decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew"))
         else:

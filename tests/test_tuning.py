@@ -166,6 +166,23 @@ def test_the_same_line_again_starts_at_once(tmp_path: Path) -> None:
     assert len(tale.script.specs) == probes
 
 
+def test_a_choice_whose_config_is_gone_is_searched_for_again(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    first = tale.tune()
+    tale.run_folder.ds_config.unlink()
+    assert tale.tune() == first
+    assert tale.run_folder.ds_config.is_file()
+
+
+def test_what_decides_nothing_is_no_other_line(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    tale.tune(tale.line("--output_dir", "a", "--learning_rate", "1e-4"))
+    probes = len(tale.script.specs)
+    words = tale.tune(tale.line("--output_dir", "b", "--learning_rate", "2e-4"))
+    assert words[-4:] == ("--output_dir", "b", "--learning_rate", "2e-4")
+    assert len(tale.script.specs) == probes
+
+
 def test_another_config_is_searched_anew_from_what_is_remembered(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
     tale.tune()
