@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import statistics
 import subprocess
@@ -21,6 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _machine import add_date, header
+
+from autofit.probing.port import free_port
+from autofit.probing.shared_memory import remove_shared_memory
 
 _BIN = Path(sys.executable).parent
 _PROGRAMS = {
@@ -95,10 +97,12 @@ def _cost_of(program: list[str], folder: Path) -> Cost:
         "LOCAL_SIZE": str(_RANKS),
         "OMP_NUM_THREADS": "1",
     }
-    command = [*program, "--master_port", str(random.randint(20000, 60000)), "job.py"]
+    port = str(free_port())
+    command = [*program, "--master_port", port, "job.py"]
     began_at_s, before_s = time.perf_counter(), _children_s()
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     cost = Cost(time.perf_counter() - began_at_s, _children_s() - before_s)
+    remove_shared_memory(port)  # which plain DeepSpeed leaves behind
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}")
     return cost

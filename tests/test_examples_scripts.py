@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from autofit.probing.port import free_port
+from autofit.probing.shared_memory import remove_shared_memory
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples/deepspeed"
@@ -69,29 +71,26 @@ def test_a_script_trains_to_its_end_with_plain_deepspeed(example: Example, tmp_p
 
 
 def deepspeed(example: Example, output: Path, directory: Path) -> subprocess.CompletedProcess[str]:
-    binaries = Path(sys.executable).parent
-    words = ["--num_gpus", "2", "--master_port", str(free_port()), str(SCRIPTS / example.script)]
-    return subprocess.run(
-        [binaries / "deepspeed", *words, *example.arguments.split(), "--output_dir", str(output)],
-        cwd=directory,
-        env=os.environ
-        | {
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-            "DS_ACCELERATOR": "cpu",
-            "OMP_NUM_THREADS": "1",
-            "HF_DATASETS_CACHE": str(directory / "datasets"),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-    )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    binaries, port = Path(sys.executable).parent, free_port()
+    words = ["--num_gpus", "2", "--master_port", str(port), str(SCRIPTS / example.script)]
+    try:
+        return subprocess.run(
+            [binaries / "deepspeed", *words, *example.arguments.split(), "--output_dir", str(output)],
+            cwd=directory,
+            env=os.environ
+            | {
+                "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+                "DS_ACCELERATOR": "cpu",
+                "OMP_NUM_THREADS": "1",
+                "HF_DATASETS_CACHE": str(directory / "datasets"),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+        )
+    finally:
+        remove_shared_memory(str(port))  # which plain DeepSpeed leaves behind
 
 
 def test_no_script_knows_of_autofit() -> None:
