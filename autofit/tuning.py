@@ -149,7 +149,7 @@ class _Tuning:
         self._folder.write_report(report_html(self._folder.record()))
         has_autotuning = "autotuning" in self._program.config  # with which DeepSpeed ends the training early
         if _is_enough(own.outcome, choice, self._device_bytes) and not has_autotuning:
-            decision = Decision("your own configuration is as fast as anything that fits", self._program.kind)
+            decision = Decision("your own configuration stays: nothing that fits is faster", self._program.kind)
         else:
             words = turning.trained(choice.strategy, str(self._folder.ds_config))
             self._where.put_file(self._folder.ds_config, words.config)

@@ -102,7 +102,7 @@ def test_nothing_is_changed_where_nothing_is_faster(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript())
     line = tale.line()
     assert tale.tune(line) == line.words
-    assert "your own configuration is as fast as anything that fits" in tale.notes
+    assert "your own configuration stays: nothing that fits is faster" in tale.notes
 
 
 def test_a_probe_sees_the_users_words_but_for_the_config(tmp_path: Path) -> None:
