@@ -22,6 +22,7 @@ from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_c
 from autofit.planning.fit import fits
 from autofit.planning.freedom import Config, missing_knobs, pins_of
 from autofit.planning.ladder import build_ladder
+from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
 from autofit.planning.turning import Turning
@@ -38,6 +39,8 @@ from autofit.tools import REAL_TOOLS, Tools
 
 _ENOUGH = 0.99
 """Of the choice's speed: the user's own configuration is kept when it reaches it."""
+
+_STAYS = "your own configuration stays: nothing that fits is faster"
 
 
 def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: Tools = REAL_TOOLS) -> tuple[str, ...]:
@@ -104,8 +107,9 @@ class _Tuning:
         ended = self._search(known, setting, ladder)
         if isinstance(ended.action, GiveUp):
             self._give_up(ended.action, ended.trials)
-        self._screen.show(Chosen.after(ended.trials, ended.action.choice, ended.decided_s))
-        return self._decided(ended.action.choice, own, known.turning)
+        choice = self._or_own(ended.action.choice, own)
+        self._screen.show(Chosen.after(ended.trials, choice, ended.decided_s))
+        return self._decided(choice, own, known.turning)
 
     def _ladder(self, known: Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
         facts, hardware = known.turning.facts, self._where.hardware
@@ -143,21 +147,28 @@ class _Tuning:
         self._screen.show(GaveUp(replace(action, would_fit=())))  # what would help is known for `autofit train`
         raise NothingFits
 
+    def _or_own(self, choice: Choice, own: Own) -> Choice:
+        """The user's own configuration where nothing that fits is faster."""
+        if "autotuning" in self._program.config:  # with it DeepSpeed ends the training early
+            return choice
+        if not isinstance(own.outcome, Measured) or not fits(own.outcome, self._device_bytes):
+            return choice
+        if own.outcome.tokens_per_s < _ENOUGH * choice.measured.tokens_per_s:
+            return choice
+        return Choice(own_strategy(own.facts), own.outcome, _STAYS, choice.unprobed)
+
     def _decided(self, choice: Choice, own: Own, turning: Turning) -> Decision:
-        """The user's own configuration when nothing is faster; it then starts as it was written."""
+        """The user's own configuration starts as it was written."""
         self._folder.write_choice(choice)
         self._folder.write_report(report_html(self._folder.record()))
-        has_autotuning = "autotuning" in self._program.config  # with which DeepSpeed ends the training early
-        if _is_enough(own.outcome, choice, self._device_bytes) and not has_autotuning:
-            decision = Decision("your own configuration stays: nothing that fits is faster", self._program.kind)
-        else:
-            words = turning.trained(choice.strategy, str(self._folder.ds_config))
-            self._where.put_file(self._folder.ds_config, words.config)
-            text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
-            flags = turning.flags(choice.strategy)
-            decision = Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns)
-        self._say(decision.text)
-        return decision
+        if choice.why == _STAYS:
+            return Decision(_STAYS, self._program.kind)
+        words = turning.trained(choice.strategy, str(self._folder.ds_config))
+        self._where.put_file(self._folder.ds_config, words.config)
+        text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
+        self._say(text)
+        flags = turning.flags(choice.strategy)
+        return Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns)
 
     @property
     def _device_bytes(self) -> int:
@@ -170,12 +181,6 @@ class _Tuning:
 def _profile(setting: Setting) -> DataProfile:
     """As the trials' key wants it: the script's data is seen through its batches alone."""
     return DataProfile("the script's own", "script", 0, 0, setting.worst_tokens, (setting.worst_tokens,))
-
-
-def _is_enough(own: Outcome, choice: Choice, device_bytes: int) -> bool:
-    if not isinstance(own, Measured) or not fits(own, device_bytes):
-        return False
-    return own.tokens_per_s >= _ENOUGH * choice.measured.tokens_per_s
 
 
 def _gain(own: Outcome, choice: Choice) -> str:
