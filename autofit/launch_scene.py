@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from autofit.planning.script_words import CONFIG_FLAGS, INDIFFERENT_FLAGS, find,
 from autofit.report.json_file import write_text
 from autofit.report.run_folder import RunFolder
 from autofit.script_spec import ScriptProber
+from autofit.store.packing import digest
 from autofit.store.versions import versions
 from autofit.tools import Tools
 
@@ -63,10 +63,10 @@ def identity(line: LaunchLine, config: Config, settings: LaunchSettings, hardwar
     """Equal for two lines that would be tuned alike: the output folder or the learning rate does not count."""
     parts = [
         line.option_words, line.script, without(line.arguments, INDIFFERENT_FLAGS), config, sorted(settings.override),
-        settings.memory_limit_bytes, hardware.summary, str(versions()),
+        settings.memory_limit_bytes, hardware.summary, versions(),
         _digest(line.script), _digest(line.options.hostfile),
     ]  # fmt: skip
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return digest(parts)
 
 
 def _digest(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autofit.domain.launch import Knob
@@ -71,13 +71,15 @@ def missing_knobs(facts: ScriptFacts) -> tuple[str, ...]:
     """A sentence for each knob that this script does not have."""
     if facts.gradient_checkpointing is not None:
         return ()
+    if facts.model_config is not None:
+        return (f"gradient checkpointing stays off: {facts.model_class} does not support it",)
     return (f"gradient checkpointing and attention stay: {facts.model_class} is no Hugging Face model",)
 
 
 def own_batches(free: Freedom, rows: int) -> Freedom:
     """Once it is seen that the script makes batches of `rows` rows whatever the config says."""
     sentence = f"the micro-batch stays {rows}: the script makes its own batches"
-    return Freedom(free.stage, free.offload, False, free.has_flags, free.override, (*free.kept, sentence))
+    return replace(free, micro_batch=False, kept=(*free.kept, sentence))
 
 
 def _micro_batch(config: Config, override: frozenset[Knob], flags: bool) -> tuple[bool, str]:

@@ -103,7 +103,9 @@ class Turning:
     def _put_batch(self, copy: dict[str, Any], flags: BatchFlags) -> None:
         """Wherever the config says it in numbers, and where nothing else says it."""
         sizes = {MICRO_BATCH_KEY: flags.micro_batch, ACCUMULATION_KEY: flags.gradient_accumulation}
-        is_plain = not self.free.has_flags and AUTO not in (copy.get(key) for key in sizes)
+        is_plain = not self.free.has_flags
+        if is_plain and AUTO in (copy.get(key) for key in sizes):
+            return  # the script fills it in, with what it has of its own
         global_batch = flags.micro_batch * flags.gradient_accumulation * self.facts.rank_count
         for key, rows in {**sizes, GLOBAL_BATCH_KEY: global_batch}.items():
             if copy.get(key, AUTO) != AUTO or (is_plain and key in sizes):

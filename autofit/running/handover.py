@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from tempfile import TemporaryFile
@@ -25,14 +25,13 @@ def hand_over(
     words: Sequence[str],
     *,
     master_port: int,
-    environment: Mapping[str, str] | None = None,
     command: Sequence[str] = (),
     grace_s: float = GRACE_S,
 ) -> int:
     """Runs `deepspeed` with `words` to its end: its exit code, or -n for signal n, of which the caller should die.
 
-    `environment` stands for this process's, `command` for DeepSpeed's launcher. For the main thread of a process that
-    has neither other threads nor children: from here on every process below it belongs to the job.
+    `command` stands for DeepSpeed's launcher. For the main thread of a process that has neither other threads nor
+    children: from here on every process below it belongs to the job.
     """
     shared_memory = SharedMemory(master_port)
     with TemporaryFile() as told, _held_signals() as (heeded, mask):
@@ -41,9 +40,7 @@ def hand_over(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
         program = command or [*module_command(_LAUNCHER), str(told.fileno())]
-        process = subprocess.Popen(
-            [*program, *words], env=environment, pass_fds=[told.fileno()], preexec_fn=restore_mask
-        )
+        process = subprocess.Popen([*program, *words], pass_fds=[told.fileno()], preexec_fn=restore_mask)
         process.returncode, signalled = _see_out(process.pid, told.fileno(), heeded, grace_s)
     shared_memory.clean()
     return _exit_code(process.returncode, signalled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,9 +155,7 @@ def test_as_it_is_changes_nothing_that_a_step_depends_on() -> None:
 
 
 def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
-    from dataclasses import replace
-
-    facts = replace(FACTS, gradient_checkpointing=None, attention=None, model_class="Net")
+    facts = replace(FACTS, gradient_checkpointing=None, attention=None, model_class="Net", model_config=None)
     pins = pins_of(freedom(PLAIN, (), NOTHING), facts, wished_attention(facts, has_flash=True))
     assert pins.gradient_checkpointing is False
     assert pins.attention is Attention.SDPA
@@ -168,8 +167,6 @@ def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
 
 
 def test_the_first_look_is_completed_by_a_lean_one() -> None:
-    from dataclasses import replace
-
     free = freedom(PLAIN, (), NOTHING)
     assert is_needed(FACTS, free, Attention.SDPA), "it is not known whether the batches follow the config"
     lean = leanest(FACTS, free, Attention.SDPA)
@@ -199,3 +196,21 @@ def test_flags_and_numbers_of_the_config_stay_alike() -> None:
     assert json.loads(free.config)["gradient_accumulation_steps"] == 3
     assert "--gradient_accumulation_steps=3" in free.arguments
     assert json.loads(free.config)["train_micro_batch_size_per_gpu"] == "auto"
+
+
+def test_what_a_script_fills_in_by_itself_is_left_to_it() -> None:
+    """A probe could not accumulate less there without contradicting the number."""
+    config = {**HF, "train_batch_size": 320}
+    plain = turning(config, ("--deepspeed", "ds.json"))
+    probed = json.loads(plain.probed(Strategy(STRATEGY.rung, 8, 20), "x").config)
+    assert {key: probed[key] for key in HF if "batch" in key or "accumulation" in key} == {
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": 320,
+    }
+
+
+def test_a_hugging_face_model_without_checkpointing_is_called_what_it_is() -> None:
+    facts = replace(FACTS, gradient_checkpointing=None)
+    assert "does not support it" in missing_knobs(facts)[0]
+    assert "no Hugging Face model" in missing_knobs(replace(facts, model_config=None))[0]
