@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Constants:
     """Priors, or what was fitted from `fitted_from` trials.
 
-    Memory: a device holds `runtime_bytes` before the model is built, `communicator_bytes` more with several ranks, and
-    `fragmentation` times the bytes of its tensors. Speed: matrix products reach `matmul_efficiency` of the peak FLOP/s,
-    everything else `bandwidth_efficiency` of the memory's bandwidth.
+    Memory: a device holds `runtime_bytes` beside the tensors (context, kernels), `communicator_bytes` more with several
+    ranks, and `fragmentation` times the bytes of its tensors. Speed: matrix products reach `matmul_efficiency` of the
+    peak FLOP/s, everything else `bandwidth_efficiency` of the memory's bandwidth.
     """
 
     runtime_bytes: int

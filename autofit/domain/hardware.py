@@ -42,13 +42,21 @@ class Device:
     index: int  # NVML index of the physical GPU, or the rank's number on a CPU
     name: str  # as the vendor spells it
     sku: str | None  # a key of hardware/sku.json, None when unknown: never guessed
-    uuid: str | None  # what CUDA_VISIBLE_DEVICES may name (GPU-... or MIG-...)
+    uuid: str | None  # GPU-... or MIG-...
     memory_total_bytes: int
     memory_free_bytes: int  # now, with what other processes hold taken off
     compute_capability: tuple[int, int] | None = None
     other_process_count: int = 0
     is_mig: bool = False
     rates: Rates | None = None  # None when unknown: never guessed
+
+    @property
+    def visible_name(self) -> str:
+        """In CUDA_VISIBLE_DEVICES, where CUDA_DEVICE_ORDER is PCI_BUS_ID.
+
+        An index, which every library can read; only a MIG slice has none of its own.
+        """
+        return self.uuid if self.is_mig and self.uuid is not None else str(self.index)
 
 
 @dataclass(frozen=True)

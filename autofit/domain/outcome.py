@@ -35,7 +35,7 @@ class Measured:
     step_s: float  # one optimizer step of the global batch
     micro_step_s: float  # one micro-batch, forward and backward
     update_s: float  # what the optimizer step adds to the last micro-batch
-    base_bytes: int = 0  # device memory taken before the model was built (the runtime)
+    base_bytes: int = 0  # of it what lay beside the tensors: the runtime; on a CPU, before the model was built
     alloc_retries: int = 0  # the CUDA allocator's; a rung that thrashes does not fit
     start_s: float = 0.0  # until every rank was running
     total_s: float = 0.0  # the whole probe

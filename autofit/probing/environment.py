@@ -18,11 +18,16 @@ CPU_ALLOCATOR = {
 
 
 def worker_environment(kind: DeviceKind) -> dict[str, str]:
-    """For the agent and the launcher: the device is decided, and the tools beside this Python are found."""
+    """For the agent and the launcher: the kind of device is decided, and the tools beside this Python are found.
+
+    Each rank is told its GPUs by itself. None are named here: at the name of a MIG slice torch counts GPUs with a call
+    of CUDA's, after which the agent's forks could not use them any more.
+    """
     environment = dict(os.environ)
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     environment["DS_ACCELERATOR"] = kind.value
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
     if kind is DeviceKind.CPU:
         environment["CUDA_VISIBLE_DEVICES"] = ""
         environment.update(CPU_ALLOCATOR)

@@ -27,7 +27,7 @@ class Job:
     deepspeed_config: str  # JSON text
     kind: DeviceKind
     rank_count: int
-    devices: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES must name, empty on a CPU
+    devices: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES must name, by the PCI bus; empty on a CPU
     memory_limit_bytes: int | None = None  # per rank
     is_rehearsal: bool = False  # rank 0 alone, its neighbours played by torch's fake process group
 

@@ -47,9 +47,7 @@ def training_arguments(hardware: Hardware, files: TrainingFiles) -> list[str]:
 
 def device_names(hardware: Hardware) -> tuple[str, ...]:
     """The GPUs as CUDA_VISIBLE_DEVICES names them; empty on a CPU."""
-    if hardware.kind is DeviceKind.CPU:
-        return ()
-    return tuple(device.uuid or str(device.index) for device in hardware.devices)
+    return tuple(device.visible_name for device in hardware.devices if device.kind is DeviceKind.CUDA)
 
 
 def command_script(hardware: Hardware, tools_path: Path) -> str:

@@ -104,11 +104,13 @@ def redirect_output(log_path: str) -> None:
 
 def set_environment(job: Job, rank: int, name: int) -> None:
     """Of a rank of autofit's own training. MASTER_PORT is only a name, of files in /dev/shm: nobody listens on it."""
+    from autofit.worker.device import show_devices
     from autofit.worker.rank import set_threads
 
-    here = Share(0, 1, 0, job.process_count, job.devices, "127.0.0.1", name)
-    take_place(here, rank, job.rank_count)
-    if not job.devices:
+    take_place(Share(0, 1, 0, job.process_count, (), "127.0.0.1", name), rank, job.rank_count)
+    if job.devices:
+        show_devices(job.devices)
+    else:
         set_threads(job.rank_count)
 
 

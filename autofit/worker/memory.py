@@ -11,6 +11,8 @@ import resource
 from pathlib import Path
 from typing import Protocol
 
+from autofit.worker.device import DriverMemory, own_device_name, tell_deepspeed
+
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
 _SLACK_BYTES = 8 * 2**20
 
@@ -29,7 +31,7 @@ def give_back_at_once() -> None:
 class Meter(Protocol):
     """Bytes of one rank. `cap` limits it for real: beyond it an allocation fails as on a full device."""
 
-    base_bytes: int  # held before the model is built
+    base_bytes: int  # held beside the tensors: the runtime, on a CPU before the model is built
 
     def cap(self, limit_bytes: int) -> None: ...
 
@@ -105,39 +107,69 @@ class CpuMeter:
 
 
 class CudaMeter:
-    """The allocator's reserved memory plus what the context took before it.
+    """What the allocator reserved at most, and beside it what the driver says is taken since before this process.
 
-    Reserved rather than allocated: what the allocator holds is what other processes cannot have.
+    Reserved rather than allocated: what the allocator holds is what other processes cannot have. Beside it lie the
+    context, the communicator's buffers, and kernels that are loaded when they are first needed: looked at at each mark,
+    and the most of it is kept. What another process takes of the device meanwhile is counted with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, driver: DriverMemory | None = None) -> None:
         import torch
 
         self._cuda = torch.cuda
         self._device = int(os.environ.get("LOCAL_RANK", "0"))
-        used_before_bytes = torch.cuda.device_memory_used(self._device)  # through NVML: makes no context
+        self._driver = driver or DriverMemory(own_device_name())
+        self._used_before_bytes = self._driver.used_bytes()
+        self._limit_bytes: int | None = None
         torch.cuda.set_device(self._device)
         torch.zeros(1, device="cuda")
         torch.cuda.synchronize()
-        self.base_bytes = max(0, torch.cuda.device_memory_used(self._device) - used_before_bytes)
-        self._total_bytes = torch.cuda.mem_get_info(self._device)[1]
+        self.base_bytes = 0
+        self._look()
         self._process = _ProcessMemory()
 
     def cap(self, limit_bytes: int) -> None:
-        allowed_bytes = max(0, limit_bytes - self.base_bytes)
-        self._cuda.set_per_process_memory_fraction(min(1.0, allowed_bytes / self._total_bytes), self._device)
+        self._limit_bytes = limit_bytes
+        self._set_limit()
 
     def mark(self) -> None:
+        self._look()
+        self._set_limit()
         self._process.mark()
 
+    def _look(self) -> None:
+        taken_bytes = self._driver.used_bytes() - self._used_before_bytes
+        beside_bytes = taken_bytes - int(self._cuda.memory_reserved(self._device))
+        self.base_bytes = max(self.base_bytes, beside_bytes)
+
+    def _set_limit(self) -> None:
+        """As on a card of that size, the allocator has what is left beside the runtime."""
+        if self._limit_bytes is None:
+            return
+        allowed_bytes = max(0, self._limit_bytes - self.base_bytes)
+        total_bytes = self._cuda.mem_get_info(self._device)[1]
+        self._cuda.set_per_process_memory_fraction(min(1.0, allowed_bytes / total_bytes), self._device)
+
+    def available_bytes(self) -> int:
+        """Free on the device, and under the cap: what a card of the cap's size would have free."""
+        free_bytes = int(self._cuda.mem_get_info(self._device)[0])
+        if self._limit_bytes is None:
+            return free_bytes
+        reserved_bytes = int(self._cuda.memory_reserved(self._device))
+        return max(0, min(free_bytes, self._limit_bytes - self.base_bytes - reserved_bytes))
+
     def peak_device_bytes(self) -> int:
+        self._look()
         return self.base_bytes + int(self._cuda.max_memory_reserved(self._device))
 
     def peak_allocated_bytes(self) -> int:
         return int(self._cuda.max_memory_allocated(self._device))
 
     def peak_host_bytes(self) -> int:
-        return self._process.peak_bytes
+        """Pinned memory is shared memory to the kernel, which the process's own figure leaves out. The two peaks may
+        not have come together: at worst their sum is too high by the smaller."""
+        return self._process.peak_bytes + int(self._cuda.host_memory_stats().get("allocated_bytes.peak", 0))
 
     def alloc_retries(self) -> int:
         return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))
@@ -145,7 +177,11 @@ class CudaMeter:
 
 def meter(kind: str) -> Meter:
     """The meter of `cuda` or `cpu`; made before anything else of a rank, so that its base is the runtime's alone."""
-    return CudaMeter() if kind == "cuda" else CpuMeter()
+    if kind != "cuda":
+        return CpuMeter()
+    made = CudaMeter()
+    tell_deepspeed(made.available_bytes)
+    return made
 
 
 def _status() -> dict[str, int]:

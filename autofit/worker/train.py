@@ -19,13 +19,14 @@ from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
+from autofit.worker.device import show_devices
 
 
 def main() -> None:
     options = _options()
     _follow_supervisor(options.supervisor)
     if options.devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = options.devices  # names MIG slices and UUIDs, which the launcher cannot
+        show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
     import autofit.worker.preload  # noqa: F401  (before the rank's memory is first looked at, as in a probe)
     from autofit.worker.rank import run_guarded, set_threads
 
@@ -46,7 +47,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--choice", type=Path, required=True, help="choice.json of the run folder")
     parser.add_argument("--deepspeed_config", type=Path, required=True)
     parser.add_argument("--device-kind", choices=[kind.value for kind in DeviceKind], required=True)
-    parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them")
+    parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them, by the PCI bus")
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--model-out", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")

@@ -28,8 +28,9 @@ def trial(strategy: Strategy, *, is_rehearsal: bool, error: float = 1.0) -> Tria
     memory = estimate_memory(strategy, SCENE, is_rehearsal=is_rehearsal)
     tensors_bytes = memory.peak_bytes - memory.runtime_bytes
     shared_bytes = 0 if is_rehearsal else TRUE.communicator_bytes
-    peak_bytes = round(error * TRUE.fragmentation * tensors_bytes) + TRUE.runtime_bytes + shared_bytes
-    outcome = Measured(peak_bytes, 0, 1000.0, 1.0, 1.0, 0.0, base_bytes=TRUE.runtime_bytes)
+    beside_bytes = TRUE.runtime_bytes + shared_bytes
+    peak_bytes = round(error * TRUE.fragmentation * tensors_bytes) + beside_bytes
+    outcome = Measured(peak_bytes, 0, 1000.0, 1.0, 1.0, 0.0, base_bytes=beside_bytes)
     return Trial(strategy, Estimate(memory, speed=estimate_speed(strategy, SCENE)), outcome, is_rehearsal)
 
 
@@ -49,12 +50,19 @@ def test_one_wrong_point_moves_nothing() -> None:
     assert refit(prior(SCENE.kind), trials, SCENE).fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
 
 
-def test_without_rehearsals_the_prior_fragmentation_stands() -> None:
+def test_without_rehearsals_the_runtime_stands_and_the_communicator_is_what_lies_beside_it() -> None:
     trials = [trial(strategy, is_rehearsal=False) for strategy in STRATEGIES[:2]]
     known = prior(SCENE.kind)
     fitted = refit(known, trials, SCENE)
-    assert fitted.fragmentation == known.fragmentation
-    assert fitted.communicator_bytes > 0
+    assert fitted.runtime_bytes == known.runtime_bytes
+    assert fitted.runtime_bytes + fitted.communicator_bytes == TRUE.runtime_bytes + TRUE.communicator_bytes
+    assert fitted.fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
+
+
+def test_rehearsals_alone_leave_the_communicator_as_it_was() -> None:
+    known = prior(SCENE.kind)
+    fitted = refit(known, [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:3]], SCENE)
+    assert fitted.communicator_bytes == known.communicator_bytes
 
 
 def test_failures_teach_nothing_here() -> None:

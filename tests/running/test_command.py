@@ -25,17 +25,20 @@ FILES = TrainingFiles(
 
 
 def hardware(kind: DeviceKind, *uuids: str | None) -> Hardware:
-    ranks = tuple(Device(kind, n + 4, "a device", None, uuid, GB, GB) for n, uuid in enumerate(uuids))
+    ranks = tuple(
+        Device(kind, n + 4, "a device", None, uuid, GB, GB, is_mig=bool(uuid and uuid.startswith("MIG-")))
+        for n, uuid in enumerate(uuids)
+    )
     return Hardware((Node(Host("here", 8, GB, GB, GB), ranks, Link.UNKNOWN),))
 
 
-GPUS = hardware(DeviceKind.CUDA, "GPU-aa", "MIG-bb")
+GPUS = hardware(DeviceKind.CUDA, "GPU-aa", "GPU-bb")
 CPUS = hardware(DeviceKind.CPU, None, None, None)
 
 
-def test_gpus_are_named_by_uuid_and_by_index_where_they_have_none() -> None:
-    assert device_names(GPUS) == ("GPU-aa", "MIG-bb")
-    assert device_names(hardware(DeviceKind.CUDA, None, None)) == ("4", "5")
+def test_gpus_are_named_by_index_and_mig_slices_by_uuid() -> None:
+    assert device_names(GPUS) == ("4", "5")
+    assert device_names(hardware(DeviceKind.CUDA, "MIG-bb")) == ("MIG-bb",)
     assert device_names(CPUS) == ()
 
 
@@ -48,7 +51,7 @@ def test_the_launcher_is_kept_to_this_machine_and_the_ranks_find_their_devices()
     assert arguments[-2:] == ["--module", "autofit.worker.train"]
     assert "--master_port" not in launcher_arguments(GPUS, master_port=None)
     given = training_arguments(GPUS, FILES)
-    assert given[given.index("--devices") + 1] == "GPU-aa,MIG-bb"
+    assert given[given.index("--devices") + 1] == "4,5"
     assert "--devices" not in training_arguments(CPUS, FILES)
 
 
