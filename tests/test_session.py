@@ -498,8 +498,8 @@ def test_cpu_probes_see_every_width_and_gpu_probes_the_widest(stage: Stage) -> N
         other.hardware = devices(kind=kind)
         other.train(replace(REQUEST, sequence_length=128))
         widths[kind] = {tuple(shape.padded_tokens for shape in spec.worst) for spec in other.machine.specs}
-        alone = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("GPU-0",), ("GPU-1",)}}[kind]
-        together = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("GPU-0", "GPU-1")}}[kind]
+        alone = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("0",), ("1",)}}[kind]
+        together = {DeviceKind.CPU: {()}, DeviceKind.CUDA: {("0", "1")}}[kind]
         rehearsals = other.machine.specs[:REHEARSALS]
         assert {spec.job.devices for spec in rehearsals if spec.job.is_rehearsal} == alone
         assert {spec.job.devices for spec in other.machine.specs if not spec.job.is_rehearsal} == together
