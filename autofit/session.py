@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from autofit.planning.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.planning.speed import refit_speed
 from autofit.probing.agent import Agent
+from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
 from autofit.report.request_diff import differences
 from autofit.report.run_folder import RunFolder
@@ -194,7 +194,8 @@ def _decided(ended: Ended, scene: Scene, folder: RunFolder, screen: Screen) -> C
         raise NothingFits
     choice = ended.action.choice
     folder.write_ds_config(deepspeed_config(choice.strategy, scene.request, scene.shape, scene.hardware.kind))
-    folder.write_command(command_script(scene.hardware, Path(sys.executable).parent))
+    launcher = module_command(DEEPSPEED_MODULE)
+    folder.write_command(command_script(scene.hardware, launcher, package_folders=package_folders()))
     folder.write_choice(choice)
     folder.write_report(report_html(folder.record()))
     screen.show(Chosen.after(ended.trials, choice, ended.decided_s))

@@ -26,6 +26,7 @@ from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
 from autofit.planning.turning import Turning
+from autofit.probing.python import DEEPSPEED_MODULE, module_command
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
 from autofit.running.start import command_script, starting_words
@@ -65,7 +66,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
         words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)
-        folder.write_command(command_script(words, os.getcwd()))
+        folder.write_command(command_script(module_command(DEEPSPEED_MODULE), words, os.getcwd()))
         return words
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import psutil
 
 from autofit.domain.launch import LaunchLine
 from autofit.probing.child import Child
+from autofit.probing.python import DEEPSPEED_MODULE, module_command
 
 # What describes the user's script, or is done once for each rank of it; with the number of words that follow.
 _OF_THE_SCRIPT = {
@@ -37,7 +37,7 @@ class Backend:
         self._log_begins_at = log_path.stat().st_size if log_path.exists() else 0
         place = [*place_words(line.option_words), "--no_local_rank"]
         with log_path.open("ab") as log:
-            command = [sys.executable, "-m", "deepspeed.launcher.runner", *place, str(program), *arguments]
+            command = [*module_command(DEEPSPEED_MODULE), *place, str(program), *arguments]
             self._child = Child(command, log)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class TrainingFiles:
 
 
 def launcher_arguments(hardware: Hardware, *, master_port: int | None) -> list[str]:
-    """What follows the word `deepspeed` up to the training module.
+    """What DeepSpeed's launcher is given, up to the training module.
 
     The hostfile is named so that one that lies at DeepSpeed's default place does not widen a local run.
     """
@@ -50,10 +51,11 @@ def device_names(hardware: Hardware) -> tuple[str, ...]:
     return tuple(device.visible_name for device in hardware.devices if device.kind is DeviceKind.CUDA)
 
 
-def command_script(hardware: Hardware, tools_path: Path) -> str:
+def command_script(hardware: Hardware, launcher: Sequence[str], *, package_folders: str = "") -> str:
     """A shell script for the run folder that trains again without autofit's search.
 
-    `tools_path` is the folder of the `deepspeed` that ran the training.
+    `launcher` is the command of DeepSpeed's launcher: a Python, with the programs of its environment beside it, and
+    its module. `package_folders` is that Python's PYTHONPATH.
     """
     files = TrainingFiles(
         request=Path("request.json"),
@@ -65,10 +67,11 @@ def command_script(hardware: Hardware, tools_path: Path) -> str:
         progress=Path("$out/progress.jsonl"),
         beat=Path("$out/beat"),
     )
-    words = ["deepspeed", *launcher_arguments(hardware, master_port=None), *training_arguments(hardware, files)]
-    command = " ".join(f'"{word}"' if "$out" in word else shlex.quote(word) for word in words)
+    words = [*launcher_arguments(hardware, master_port=None), *training_arguments(hardware, files)]
     variables = {"DS_ACCELERATOR": hardware.kind.value} | (CPU_ALLOCATOR if hardware.kind is DeviceKind.CPU else {})
-    exports = " ".join(f"{name}={value}" for name, value in variables.items())
+    if package_folders:
+        variables["PYTHONPATH"] = package_folders
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"""#!/bin/sh
 # Trains with the configuration that autofit chose: plain DeepSpeed, no search.
 # Writes into the folder named by the first argument (default: rerun, beside this script).
@@ -76,7 +79,14 @@ set -eu
 cd "$(dirname "$0")"
 out=${{1:-rerun}}
 mkdir -p "$out"
-export PATH={shlex.quote(str(tools_path))}:"$PATH"
+export PATH={shlex.quote(str(Path(launcher[0]).parent))}:"$PATH"
 export {exports}
-exec {command.replace(" --", " " + chr(92) + chr(10) + "  --")}
+exec {shlex.join(launcher)}{"".join(_script_words(words))}
 """
+
+
+def _script_words(words: Iterable[str]) -> Iterable[str]:
+    """Quoted for a shell, each option on a line of its own."""
+    for word in words:
+        yield " \\\n  " if word.startswith("--") else " "
+        yield f'"{word}"' if "$out" in word else shlex.quote(word)

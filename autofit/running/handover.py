@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from tempfile import TemporaryFile
 
-from autofit.running.python import module_command
+from autofit.probing.python import module_command
 from autofit.running.shared_memory import SharedMemory
 
 GRACE_S = 30.0  # as long as DeepSpeed's launcher leaves the ranks that it ends

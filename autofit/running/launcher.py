@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autofit.domain.codec import decode
@@ -18,6 +17,7 @@ from autofit.domain.units import format_seconds
 from autofit.probing.child import Child
 from autofit.probing.environment import worker_environment
 from autofit.probing.port import free_port
+from autofit.probing.python import DEEPSPEED_MODULE, SAFE_PATH, module_command
 from autofit.probing.shared_memory import remove_shared_memory
 from autofit.probing.shielded_exit import ShieldedExit
 from autofit.running.command import TrainingFiles, launcher_arguments, training_arguments
@@ -25,15 +25,19 @@ from autofit.running.command import TrainingFiles, launcher_arguments, training_
 _LOOK_S = 0.2  # how often the progress file is read
 _POLITE_S = 5.0  # ranks that are asked to end have this long before they are killed
 
-DEEPSPEED = Path(sys.executable).parent / "deepspeed"
 STALL_S = 1800.0  # gloo and NCCL give up a collective after as long; a save of a large model takes minutes
 
 
 class Launcher(ShieldedExit):
-    """One training from `with` to the end of `with`: whatever ends the block ends every rank too."""
+    """One training from `with` to the end of `with`: whatever ends the block ends every rank too.
 
-    def __init__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, *, program: Path = DEEPSPEED) -> None:
-        self._program = program
+    `program` stands for DeepSpeed's launcher.
+    """
+
+    def __init__(
+        self, hardware: Hardware, files: TrainingFiles, log_path: Path, *, program: Sequence[str] = ()
+    ) -> None:
+        self._program = program or module_command(DEEPSPEED_MODULE)
         self._hardware = hardware
         self._files = files
         self._log_path = log_path
@@ -41,14 +45,14 @@ class Launcher(ShieldedExit):
 
     def __enter__(self) -> Launcher:
         command = [
-            str(self._program),
+            *self._program,
             *launcher_arguments(self._hardware, master_port=self._port),
             *training_arguments(self._hardware, self._files),
             *["--supervisor", str(os.getpid())],
         ]
         self._files.beat.touch()
         with self._log_path.open("ab") as log:
-            self._child = Child(command, log, environment=worker_environment(self._hardware.kind))
+            self._child = Child(command, log, environment=worker_environment(self._hardware.kind) | SAFE_PATH)
         return self
 
     def _close(self) -> None:

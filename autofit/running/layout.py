@@ -7,7 +7,7 @@ import subprocess
 
 from autofit.domain.codec import decode
 from autofit.domain.launch import LaunchLine, Layout
-from autofit.running.python import module_command
+from autofit.probing.python import module_command
 
 
 def resolve_layout(line: LaunchLine) -> Layout | None:

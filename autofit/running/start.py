@@ -23,11 +23,14 @@ def starting_words(line: LaunchLine, decision: Decision, *, memory_limit_bytes: 
     return (*line.option_words, *module, ENTRY_MODULE, entry, line.script, *arguments)
 
 
-def command_script(words: Sequence[str], directory: str) -> str:
-    """A shell script for the run folder that starts the same again, without a search."""
+def command_script(launcher: Sequence[str], words: Sequence[str], directory: str) -> str:
+    """A shell script for the run folder that starts the same again, without a search.
+
+    `launcher` is the command of DeepSpeed's launcher: the name `deepspeed` may have become autofit's own.
+    """
     return f"""#!/bin/sh
 # Starts the script with the configuration that autofit chose: plain DeepSpeed, no search.
 set -eu
 cd {shlex.quote(directory)}
-exec deepspeed {shlex.join(words)}
+exec {shlex.join([*launcher, *words])}
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from autofit.domain.event import TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.strategy import Dtype
 from autofit.probing.environment import worker_environment
+from autofit.probing.python import module_command
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
 from autofit.running.result import read_reports, training_ended
@@ -40,7 +40,7 @@ def train(
 
 def merge(hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path) -> None:
     """Base model and adapter as one; TrainingFailed names the log, and the adapter stays as it is."""
-    command = [sys.executable, "-m", "autofit.worker.merge", "--base", base, "--adapter", str(adapter)]
+    command = [*module_command("autofit.worker.merge"), "--base", base, "--adapter", str(adapter)]
     command += ["--out", str(out), "--dtype", dtype.value]
     with log_path.open("ab") as log:
         ended = subprocess.run(command, stdout=log, stderr=log, env=worker_environment(hardware.kind), check=False)

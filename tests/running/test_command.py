@@ -34,6 +34,7 @@ def hardware(kind: DeviceKind, *uuids: str | None) -> Hardware:
 
 GPUS = hardware(DeviceKind.CUDA, "GPU-aa", "GPU-bb")
 CPUS = hardware(DeviceKind.CPU, None, None, None)
+MODULE = ["-P", "-m", "deepspeed.launcher.runner"]
 
 
 def test_gpus_are_named_by_index_and_mig_slices_by_uuid() -> None:
@@ -57,15 +58,15 @@ def test_the_launcher_is_kept_to_this_machine_and_the_ranks_find_their_devices()
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """With `command.sh`, and a `deepspeed` in a folder of tools that only says what it was given."""
+    """With `command.sh`, and a Python in a folder of tools that only says what it was given; no `deepspeed` there."""
     tools, folder = tmp_path / "my tools", tmp_path / "a run's folder"
     tools.mkdir()
     folder.mkdir()
-    stub = tools / "deepspeed"
-    stub.write_text('#!/bin/sh\necho "in $PWD on $DS_ACCELERATOR"\nprintf "%s\\n" "$@"\n')
+    stub = tools / "python"
+    stub.write_text('#!/bin/sh\necho "in $PWD on $DS_ACCELERATOR with $PYTHONPATH"\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
     script = folder / "command.sh"
-    script.write_text(command_script(GPUS, tools))
+    script.write_text(command_script(GPUS, [str(stub), *MODULE], package_folders="/some where:/else"))
     script.chmod(0o755)
     return folder
 
@@ -82,8 +83,10 @@ def rerun(folder: Path, *words: str) -> list[str]:
 def test_the_script_starts_the_same_training_into_another_folder(
     run_folder: Path, words: tuple[str, ...], out: str
 ) -> None:
-    first, *arguments = rerun(run_folder, *words)
-    assert first == f"in {run_folder} on cuda"
+    first, *given = rerun(run_folder, *words)
+    assert first == f"in {run_folder} on cuda with /some where:/else"
+    assert given[: len(MODULE)] == MODULE
+    arguments = given[len(MODULE) :]
     inside = {name: Path(out, name) for name in ("checkpoints", "model", "beat")}
     files = replace(
         FILES,
@@ -100,14 +103,15 @@ def test_the_script_starts_the_same_training_into_another_folder(
 
 @pytest.mark.parametrize("machine", [GPUS, CPUS], ids=["gpu", "cpu"])
 def test_the_script_is_valid_for_any_shell(machine: Hardware, tmp_path: Path) -> None:
-    script = command_script(machine, tmp_path / 'odd "$(name)" of tools')
+    script = command_script(machine, [str(tmp_path / 'odd --"$(name)" of tools/python'), *MODULE])
     checked = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert f"DS_ACCELERATOR={machine.kind.value}" in script
-    assert not [line for line in script.splitlines() if len(line) > 120]
+    assert "PYTHONPATH" not in script
+    assert not [line for line in script.splitlines() if line.startswith("  ") and len(line) > 120]
 
 
 def test_the_script_fails_as_the_training_fails(run_folder: Path) -> None:
-    (run_folder.parent / "my tools/deepspeed").write_text("#!/bin/sh\nexit 7\n")
+    (run_folder.parent / "my tools/python").write_text("#!/bin/sh\nexit 7\n")
     ended = subprocess.run([run_folder / "command.sh"], check=False)
     assert ended.returncode == 7

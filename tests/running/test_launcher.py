@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from autofit.domain.event import TrainingProgress
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
+from autofit.probing.python import module_command
 from autofit.running import launcher, training
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
@@ -57,7 +59,7 @@ class Bench:
         self.program.chmod(0o755)
 
     def launcher(self) -> Launcher:
-        return Launcher(CPUS, self.files, self.log_path, program=self.program)
+        return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)])
 
     def watch(self, on_progress: Callable[[TrainingProgress], None]) -> int:
         with self.launcher() as started:
@@ -127,6 +129,21 @@ def test_progress_is_told_once_and_in_order_to_the_end(bench: Bench) -> None:
     assert bench.watch(told.append) == 3
     assert told == [progress(0), progress(1), progress(2)]
     assert bench.log_path.read_text() == "said\ncomplained\n"
+
+
+def test_the_launcher_is_a_module_of_this_python(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install --user` and `--target` leave no `deepspeed` beside it; and a user's file may be called random.py."""
+    python = bench.root / "my tools" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho "safe $PYTHONSAFEPATH"\nexit 3\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with Launcher(CPUS, bench.files, bench.log_path) as started:
+        assert list(started.watch()) == []
+    assert started.exit_code == 3
+    told = bench.log_path.read_text().splitlines()
+    assert told[: told.index("--hostfile")] == [*module_command("deepspeed.launcher.runner")[1:]]
+    assert told[-1] == "safe 1"
 
 
 def test_a_second_start_adds_to_the_log(bench: Bench) -> None:
@@ -228,7 +245,7 @@ def test_files_of_the_groups_port_are_taken_out_of_shared_memory(bench: Bench) -
 
 
 def test_the_whole_training_reads_the_reports_of_its_own_start(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "Launcher", partial(Launcher, program=bench.program))
+    monkeypatch.setattr(training, "Launcher", partial(Launcher, program=[str(bench.program)]))
     for rank in range(3):
         (bench.files.reports / f"rank{rank}.json").write_bytes(to_line(TRAINED))  # of an earlier start
     bench.files.progress.write_text("an earlier start's\n")

@@ -45,6 +45,7 @@ def test_the_users_own_is_started_word_for_word() -> None:
 
 def test_the_script_of_the_run_folder_survives_spaces() -> None:
     line = LaunchLine((), "my train.py", ("--x", "a b"))
-    text = command_script(words_of(line, OWN, None), "/some where")
-    assert shlex.split(text.splitlines()[-1]) == ["exec", "deepspeed", "my train.py", "--x", "a b"]
+    launcher = ["/my tools/python", "-m", "deepspeed.launcher.runner"]
+    text = command_script(launcher, words_of(line, OWN, None), "/some where")
+    assert shlex.split(text.splitlines()[-1]) == ["exec", *launcher, "my train.py", "--x", "a b"]
     assert "cd '/some where'" in text
