@@ -40,6 +40,12 @@ def _words(
     """Empty where the line goes on word for word."""
     if settings.is_off or line.is_refused:
         return ()
+    from autofit.hardware.requirements import find_shortfall
+
+    if shortfall := find_shortfall():  # before the first import that something of it is missing for
+        text = f"a search needs {shortfall.wants} ({shortfall.how_to_get}): the script runs as it is, unsearched."
+        screen.show(Note(text))
+        return ()
     from autofit.launch_scene import NotTuned
     from autofit.tuning import tune
 

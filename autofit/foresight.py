@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +23,7 @@ from autofit.hardware import sku
 from autofit.hardware.hub import Hub
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.model_files import read_model_files
+from autofit.hardware.requirements import FLASH_ATTENTION
 from autofit.planning.activations import wanted_micro_steps
 from autofit.planning.axes import pick_attention, pick_dtype, rungs
 from autofit.planning.capability import supported_attention, supported_dtypes
@@ -96,8 +96,8 @@ def _closed_form_note(what: str, why: str) -> str:
 
 
 def has_flash_here() -> bool:
-    """Whether the package of FlashAttention-2 is installed."""
-    return find_spec("flash_attn") is not None
+    """Whether the package of FlashAttention-2 is installed, as new as transformers wants it."""
+    return FLASH_ATTENTION.is_met
 
 
 def ladder_of(setting: Setting) -> Ladder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +14,7 @@ from autofit.domain.errors import AutofitError, HostFailed, InternalError, Nothi
 from autofit.domain.event import Event, Note
 from autofit.domain.launch import LauncherOptions, LaunchLine, LaunchSettings
 from autofit.launch_scene import NotTuned
+from tests.fake_packages import write_packages
 
 LINE = LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed", "ds.json"))
 TUNED = ("--num_gpus", "2", "train.py", "--deepspeed", "/run/ds.json")
@@ -84,6 +87,19 @@ def test_where_there_is_nothing_to_tune_one_line_says_so(bench: Bench) -> None:
     assert bench.launch() == 7
     assert bench.handed_over == [LINE.words]
     assert bench.notes == ["no DeepSpeed config is named: it runs as it is"]
+
+
+def test_where_a_package_is_too_old_to_probe_with_the_script_runs_as_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    write_packages(tmp_path, transformers="4.57.0")
+    assert bench.launch() == 7
+    assert (bench.handed_over, bench.asked) == ([LINE.words], [])
+    assert len(bench.notes) == 1
+    needs = "a search needs transformers 5.23 or newer (4.57.0 is installed)"
+    assert bench.notes[0].startswith(f"{needs} ({sys.executable} -m pip install 'transformers>=5.23')")
+    assert bench.notes[0].endswith(": the script runs as it is, unsearched.")
 
 
 @pytest.mark.parametrize("error", [NothingFits(), HostFailed("10.0.0.2 cannot be reached")])

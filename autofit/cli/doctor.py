@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "is_json", is_flag=True, help="One JSON object.")
 def command(is_json: bool) -> None:
-    """What this machine has, what is missing and how to get it, which attention kernels work.
+    """What this machine has, what is missing or too old and how to get it, which attention kernels work.
 
-    Exit code 1 when something is missing that training cannot do without.
+    Exit code 1 when something is missing or too old that training cannot do without.
     """
     import sys
     from pathlib import Path
@@ -37,7 +37,7 @@ def command(is_json: bool) -> None:
         )
     else:
         click.echo(_text(hardware, findings, verdicts))
-    if any(not finding.is_present and not finding.is_optional for finding in findings):
+    if any(not finding.is_usable and not finding.is_optional for finding in findings):
         raise click.exceptions.Exit(1)
 
 
@@ -50,9 +50,9 @@ def _text(hardware: Hardware, findings: tuple[Finding, ...], verdicts: dict[str,
     around = f"{host.core_count} cores · {format_bytes(host.disk_free_bytes)} of disk free here"
     lines = labelled("machine", machine_text(hardware)) + labelled("", around)
     lines += [line for note in hardware.notes for line in labelled("", note)]
-    present = [finding for finding in findings if finding.is_present]
+    present = [finding for finding in findings if finding.is_usable]
     lines += [(), *labelled("found", ", ".join(f"{one.name} {one.version or ''}".strip() for one in present))]
-    missing = [finding for finding in findings if not finding.is_present]
+    missing = [finding for finding in findings if not finding.is_usable]
     lines += [line for finding in missing for line in labelled(*_missing(finding))]
     labels = ["kernels", *[""] * len(verdicts)]
     kernels = zip(labels, verdicts.items(), strict=False)
@@ -61,8 +61,10 @@ def _text(hardware: Hardware, findings: tuple[Finding, ...], verdicts: dict[str,
 
 
 def _missing(finding: Finding) -> tuple[str, str]:
-    label = "optional" if finding.is_optional else "missing"
-    return label, f"{finding.name}, for {finding.needed_for}: {finding.how_to_get}"
+    label = "optional" if finding.is_optional else "too old" if finding.is_too_old else "missing"
+    what = f"{finding.name} {finding.least} or newer, " if finding.least else f"{finding.name}, "
+    here = f"{finding.version} is here, " if finding.is_too_old else ""
+    return label, f"{what}{here}for {finding.needed_for}: {finding.how_to_get}"
 
 
 def _kernel(name: str, why_not: str | None) -> str:

@@ -51,6 +51,9 @@ def command(context: click.Context, /, **flags: Any) -> None:
 
     With --json and several machines: the plan of the best one, and all of them, best first, under "machines".
     """
+    from autofit.hardware.requirements import check_requirements
+
+    check_requirements()  # the tracer needs what a training needs
     from autofit import foresight
     from autofit.rehearsing import rehearse
     from autofit.report.json_screen import write_json

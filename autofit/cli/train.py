@@ -31,6 +31,9 @@ def command(context: click.Context, /, **flags: Any) -> None:
 
     The same command again goes on where an interrupted one stopped.
     """
+    from autofit.hardware.requirements import check_requirements
+
+    check_requirements()  # before the first import that something of it is missing for
     from autofit import session
     from autofit.domain.event import Note
 

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from .nvml import Nvml, Reading, VendorNvml
+from .requirements import FLASH_ATTENTION, REQUIRED, Requirement, installed_version
 
 RunProgram = Callable[[tuple[str, ...]], str]
 
@@ -27,6 +27,12 @@ class Finding:
     needed_for: str
     how_to_get: str  # a command
     is_optional: bool = False
+    least: str | None = None  # the oldest version that will do; None where any will
+    is_too_old: bool = False
+
+    @property
+    def is_usable(self) -> bool:
+        return self.is_present and not self.is_too_old
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,7 @@ class _Tool:
     version_argument: str = "--version"
 
 
-_PACKAGES = (
-    _Tool("torch", "training", "pip install torch"),
-    _Tool("deepspeed", "training on several devices, ZeRO, offload", "pip install deepspeed"),
-    _Tool("transformers", "models and tokenizers", "pip install transformers"),
-    _Tool("trl", "the trainer", "pip install trl"),
-    _Tool("peft", "LoRA", "pip install peft"),
-    _Tool("accelerate", "the trainer", "pip install accelerate"),
-    _Tool("datasets", "reading the data", "pip install datasets"),
-    _Tool("flash-attn", "flash_attention_2", "pip install flash-attn --no-build-isolation", is_optional=True),
-    _Tool("bitsandbytes", "quantised base models", "pip install bitsandbytes", is_optional=True),
-)
+_BITSANDBYTES = _Tool("bitsandbytes", "quantised base models", "pip install bitsandbytes", is_optional=True)
 _PROGRAMS = (
     _Tool("g++", "the operators that DeepSpeed compiles at first use", "apt-get install g++"),
     _Tool("ninja", "the operators that DeepSpeed compiles at first use", "pip install ninja"),
@@ -75,17 +71,31 @@ def inspect_toolchain(
     programs = (*_PROGRAMS, _NVCC) if reading.gpus else _PROGRAMS
     return (
         Finding("python", platform.python_version(), True, "everything", "apt-get install python3"),
-        *(_inspect_package(tool) for tool in _PACKAGES),
+        *(_inspect_requirement(requirement) for requirement in REQUIRED),
+        _inspect_requirement(FLASH_ATTENTION, is_optional=True),
+        _inspect_package(_BITSANDBYTES),
         *(_inspect_program(tool, folders, run) for tool in programs),
         _inspect_driver(reading),
     )
 
 
+def _inspect_requirement(requirement: Requirement, *, is_optional: bool = False) -> Finding:
+    found = requirement.found
+    return Finding(
+        requirement.package,
+        found,
+        is_present=found is not None,
+        needed_for=requirement.needed_for,
+        how_to_get=requirement.how_to_get,
+        is_optional=is_optional,
+        least=requirement.least,
+        is_too_old=found is not None and not requirement.is_met,
+    )
+
+
 def _inspect_package(tool: _Tool) -> Finding:
-    try:
-        return _finding(tool, is_present=True, version=metadata.version(tool.name))
-    except metadata.PackageNotFoundError:
-        return _finding(tool, is_present=False)
+    version = installed_version(tool.name)
+    return _finding(tool, is_present=version is not None, version=version)
 
 
 def _inspect_program(tool: _Tool, folders: tuple[Path, ...], run: RunProgram) -> Finding:

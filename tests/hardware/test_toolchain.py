@@ -44,7 +44,7 @@ def test_a_missing_package(monkeypatch):
 
     assert not peft.is_present
     assert peft.version is None
-    assert peft.how_to_get == "pip install peft"
+    assert peft.how_to_get == f"{sys.executable} -m pip install 'peft>=0.21.2'"
     assert not peft.is_optional
 
 

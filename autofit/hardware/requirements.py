@@ -1,0 +1,115 @@
+"""What must be installed for a training, each package with the least version that the tests ran with.
+
+Nothing is imported to look: the packages' own metadata tells their versions.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from autofit.domain.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Requirement:
+    package: str  # as pip knows it
+    least: str
+    needed_for: str
+    pip_options: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> str | None:
+        return installed_version(self.package)
+
+    @property
+    def is_met(self) -> bool:
+        found = self.found
+        return found is not None and _release(found) >= _release(self.least)
+
+    @property
+    def how_to_get(self) -> str:
+        """The command that mends it."""
+        return pip_command([self])
+
+
+REQUIRED = (
+    Requirement("torch", "2.11", "training"),
+    Requirement("deepspeed", "0.19.8", "training on several devices, ZeRO, offload"),
+    # Its checkpointing API is new; before it layer hooks also fire in the recomputation, and traces are wrong.
+    Requirement("transformers", "5.23", "models and tokenizers"),
+    Requirement("trl", "1.16", "the trainer"),
+    Requirement("peft", "0.21.2", "LoRA"),
+    Requirement("accelerate", "1.15", "the trainer"),
+    Requirement("datasets", "5.2", "reading the data"),
+    Requirement("huggingface-hub", "1.31", "models of the hub"),  # what transformers 5.23 and datasets 5.2 ask for
+    Requirement("nvidia-ml-py", "12", "looking at the GPUs"),
+    Requirement("psutil", "5.9", "the end of processes"),
+    Requirement("click", "8.1", "the command line"),
+    Requirement("rich", "13", "the screen"),
+    Requirement("pyyaml", "6", "recipes"),
+    Requirement("hjson", "3.1", "DeepSpeed's configs"),
+)
+
+# FlashAttention-4 installs a module of the same name: the package is asked for. The least is that of transformers
+# 5.23, `is_flash_attn_2_available` in utils/import_utils.py.
+FLASH_ATTENTION = Requirement("flash-attn", "2.3.3", "flash_attention_2", ("--no-build-isolation",))
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """What is missing or too old; at least one."""
+
+    unmet: tuple[Requirement, ...]
+
+    @property
+    def wants(self) -> str:
+        """`transformers 5.23 or newer (5.17.0 is installed) and trl 1.16 or newer (not installed)`."""
+        *others, last = [_want(requirement) for requirement in self.unmet]
+        return f"{', '.join(others)} and {last}" if others else last
+
+    @property
+    def how_to_get(self) -> str:
+        return pip_command(self.unmet)
+
+
+def find_shortfall(required: Sequence[Requirement] = REQUIRED) -> Shortfall | None:
+    """None where all of `required` is there."""
+    unmet = tuple(requirement for requirement in required if not requirement.is_met)
+    return Shortfall(unmet) if unmet else None
+
+
+def check_requirements() -> None:
+    """UsageError with the command that mends it where something is missing or too old."""
+    if shortfall := find_shortfall():
+        raise UsageError(f"training needs {shortfall.wants}: {shortfall.how_to_get}")
+
+
+def installed_version(package: str) -> str | None:
+    """None where there is none, nor where a broken removal has left a folder of metadata without a version."""
+    try:
+        return metadata.version(package) or None
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def pip_command(requirements: Sequence[Requirement]) -> str:
+    """Installs all of them for the Python that runs."""
+    options = {option: None for requirement in requirements for option in requirement.pip_options}
+    wanted = (f"{requirement.package}>={requirement.least}" for requirement in requirements)
+    return shlex.join([sys.executable, "-m", "pip", "install", *options, *wanted])
+
+
+def _want(requirement: Requirement) -> str:
+    found = requirement.found
+    return f"{requirement.package} {requirement.least} or newer ({f'{found} is' if found else 'not'} installed)"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Its numbers. A preview counts as its release: NVIDIA's containers have a torch 2.11.0a0."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()
