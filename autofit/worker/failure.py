@@ -1,4 +1,4 @@
-"""What an exception of torch, DeepSpeed or the allocators means: translated once, here."""
+"""What an exception of torch, DeepSpeed or the allocators means: the report of a rank that raised it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,13 @@ import time
 
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
+from autofit.worker.out_of_memory import lacking_place
 
 _CPU_ALLOCATOR = re.compile(r"you tried to allocate (\d+) bytes")
 _CUDA_ALLOCATOR = re.compile(r"Tried to allocate ([\d.]+) ([KMG]iB)")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_MESSAGE_LENGTH = 600
 
-# Words of allocators that raise a plain RuntimeError or OSError. The last is a thread's stack that found no memory.
-# and the one before it oneDNN's, which has no room for a kernel that it compiles.
-_HOST_WORDS = (
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "bad_alloc",
-    "Unable to allocate",
-    "could not create a primitive",
-    "start new thread",
-)
-_PINNED_WORDS = ("cudaHostAlloc", "pin_memory", "pinned")
-_DEVICE_WORDS = (
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "Failed to CUDA malloc",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 _UNSUPPORTED_WORDS = (
     "not supported",
     "does not support",
@@ -36,45 +21,46 @@ _UNSUPPORTED_WORDS = (
     "FlashAttention only support",
     "flash_attn seems to be not installed",
     "Target modules",
+    "out of resource: ",  # Triton: a kernel wants more of a multiprocessor than this device has
+    "too many resources requested for launch",
+    "no kernel image is available",
+    "device kernel image is invalid",
 )
 
 
-def rank_failed(error: BaseException, phase: Phase, *, on_cpu: bool, peak_bytes: int | None) -> RankFailed:
-    """The report of a rank that raised `error` during `phase`."""
-    message = " ".join(f"{type(error).__name__}: {error}".split())[:600]
-    kind, place = _classify(error, message, on_cpu=on_cpu)
+def rank_failed(
+    error: BaseException, phase: Phase, *, on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
+) -> RankFailed:
+    """The report of a rank that raised `error` during `phase`.
+
+    `free_device_bytes` is what the driver had left then; it decides where the words alone do not.
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    lacking = lacking_place(error, text, on_cpu=on_cpu, free_device_bytes=free_device_bytes)
+    message = text[:_MESSAGE_LENGTH]
     return RankFailed(
-        kind=kind,
+        kind=_other_kind(error, message) if lacking is None else FailureKind.OUT_OF_MEMORY,
         phase=phase,
-        place=place,
+        place=lacking or Place.DEVICE,
         message=message,
         at_s=time.time(),
-        requested_bytes=_requested_bytes(message),
+        requested_bytes=_requested_bytes(text),
         peak_bytes=peak_bytes,
     )
 
 
-def _classify(error: BaseException, message: str, *, on_cpu: bool) -> tuple[FailureKind, Place]:
-    host = Place.DEVICE if on_cpu else Place.HOST  # on a CPU the host's memory is the device
-    if type(error).__name__ == "OutOfMemoryError":
-        return FailureKind.OUT_OF_MEMORY, Place.DEVICE
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == 12):
-        return FailureKind.OUT_OF_MEMORY, host
-    if any(word in message for word in _DEVICE_WORDS):
-        is_pinned = any(word in message for word in _PINNED_WORDS)
-        return FailureKind.OUT_OF_MEMORY, host if is_pinned else Place.DEVICE
-    if isinstance(error, (RuntimeError, OSError)) and any(word in message for word in _HOST_WORDS):
-        return FailureKind.OUT_OF_MEMORY, host
+def _other_kind(error: BaseException, message: str) -> FailureKind:
+    """Of an error that is not about memory."""
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or any(
         word in message for word in _UNSUPPORTED_WORDS
     ):
-        return FailureKind.UNSUPPORTED, Place.DEVICE
-    return FailureKind.CRASHED, Place.DEVICE
+        return FailureKind.UNSUPPORTED
+    return FailureKind.CRASHED
 
 
-def _requested_bytes(message: str) -> int | None:
-    if match := _CPU_ALLOCATOR.search(message):
+def _requested_bytes(text: str) -> int | None:
+    if match := _CPU_ALLOCATOR.search(text):
         return int(match.group(1))
-    if match := _CUDA_ALLOCATOR.search(message):
+    if match := _CUDA_ALLOCATOR.search(text):
         return int(float(match.group(1)) * _UNITS[match.group(2)])
     return None

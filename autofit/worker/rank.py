@@ -16,6 +16,7 @@ from autofit.domain.outcome import Phase
 from autofit.probing.protocol import Job, RankFailed, RankReport, ScriptJob, to_line
 from autofit.worker.failure import rank_failed
 from autofit.worker.memory import Meter, meter
+from autofit.worker.out_of_memory import free_device_bytes
 
 _PR_SET_PDEATHSIG = 1
 # Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it.
@@ -53,7 +54,9 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
     except BaseException as error:  # whatever it is, the report must be left
         phase = rank.phase if rank else Phase.START
         peak_bytes = rank.meter.peak_device_bytes() if rank else None
-        report, code = rank_failed(error, phase, on_cpu=job.kind is DeviceKind.CPU, peak_bytes=peak_bytes), 1
+        on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
+        report = rank_failed(error, phase, on_cpu=on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
+        code = 1
         write_report(report, report_path)
         print_traceback()
         return code

@@ -21,6 +21,7 @@ from autofit.worker.engine_hook import EngineCall
 from autofit.worker.failure import rank_failed
 from autofit.worker.measuring import MEMORY_STEPS, rank_measured, steps_in
 from autofit.worker.micro_meter import MicroMeter
+from autofit.worker.out_of_memory import free_device_bytes
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
 from autofit.worker.script_facts import facts_of
 from autofit.worker.step_watch import StepListener, StepWatch
@@ -88,8 +89,13 @@ class ScriptProbe(StepListener):
             raise
 
     def _failure(self, error: BaseException) -> RankFailed:
-        on_cpu = self._spec.job.kind is DeviceKind.CPU
-        return rank_failed(error, self._rank.phase, on_cpu=on_cpu, peak_bytes=self._rank.meter.peak_device_bytes())
+        return rank_failed(
+            error,
+            self._rank.phase,
+            on_cpu=self._spec.job.kind is DeviceKind.CPU,
+            peak_bytes=self._rank.meter.peak_device_bytes(),
+            free_device_bytes=free_device_bytes(),
+        )
 
     # --- its steps ----------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,13 @@ def test_a_signal_is_named_and_the_rank_that_the_agent_killed_is_not_blamed() ->
     assert "SIGSEGV" in result.why
 
 
+def test_a_page_of_shared_memory_that_was_not_there_is_no_lack_of_memory() -> None:
+    """SIGBUS: /dev/shm is full, which no smaller configuration mends; what else was killed meanwhile does not count."""
+    result = outcome(end(0, exit_code=-7), oom_kills=1)
+    assert isinstance(result, Crashed)
+    assert "SIGBUS" in result.why
+
+
 def test_silence_is_a_time_out_and_not_a_lack_of_memory() -> None:
     killed = [end(rank, exit_code=-9, was_killed=True) for rank in (0, 1)]
     assert outcome(*killed, silent=(1, 60.0)) == TimedOut(1, Phase.FORWARD, 60.0, 5.0)
