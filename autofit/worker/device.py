@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -32,15 +33,15 @@ class DriverMemory:
         """`name` as CUDA_VISIBLE_DEVICES has it; `vendor` is the module `pynvml` or what answers to its names."""
         self._vendor = vendor or _import_vendor()
         self._vendor.nvmlInit()
-        is_index = name.isdecimal()
-        self._handle = (
-            self._vendor.nvmlDeviceGetHandleByIndex(int(name))
-            if is_index
-            else self._vendor.nvmlDeviceGetHandleByUUID(name)
-        )
+        by_index, by_uuid = self._vendor.nvmlDeviceGetHandleByIndex, self._vendor.nvmlDeviceGetHandleByUUID
+        self._handle = by_index(int(name)) if name.isdecimal() else by_uuid(name)
+        self._used_bytes = 0
 
     def used_bytes(self) -> int:
-        return int(self._vendor.nvmlDeviceGetMemoryInfo(self._handle).used)
+        """What it was before where the driver does not answer any more: a rank whose GPU is lost has yet to say so."""
+        with suppress(self._vendor.NVMLError):
+            self._used_bytes = int(self._vendor.nvmlDeviceGetMemoryInfo(self._handle).used)
+        return self._used_bytes
 
 
 def _import_vendor() -> Any:

@@ -81,6 +81,8 @@ class FakeNvml:
         return handle.uuid
 
     def nvmlDeviceGetMemoryInfo(self, handle: FakeGpu) -> SimpleNamespace:
+        if handle.is_lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         total, used = handle.total_mib * MIB, handle.used_mib * MIB
         return SimpleNamespace(total=total, used=used, free=total - used)
 

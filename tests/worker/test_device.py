@@ -49,6 +49,15 @@ def test_the_driver_is_asked_about_whole_gpus_by_index_and_about_slices_by_uuid(
     assert DriverMemory(SLICE, slices).used_bytes() == 777 * MIB
 
 
+def test_a_gpu_that_is_lost_leaves_what_was_known_of_it() -> None:
+    gpus = a100_nvswitch()
+    driver = DriverMemory("2", gpus)
+    gpus.gpus[2].used_mib = 900
+    assert driver.used_bytes() == 900 * MIB
+    gpus.gpus[2].is_lost = True
+    assert driver.used_bytes() == 900 * MIB
+
+
 def test_the_agent_is_shown_no_slice_whatever_its_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's count of GPUs is -1 at a MIG name, and then asks CUDA, which no fork survives."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", SLICE)
