@@ -114,9 +114,11 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
     import deepspeed
     import torch
 
+    from autofit.worker import fake_group
+
     backend = "nccl" if job.kind is DeviceKind.CUDA else "gloo"
     if job.is_rehearsal:
-        _join_fakes(job.rank_count)
+        fake_group.join(job.rank_count)
     else:
         group: dict[str, Any] = {}
         if store_path is not None:
@@ -125,14 +127,6 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
         torch.distributed.init_process_group(backend, **group)
     deepspeed.init_distributed(backend)
     unlink_shared_memory()
-
-
-def _join_fakes(rank_count: int) -> None:
-    """As rank 0 of `rank_count`: the collectives return at once, with this rank's own data where they gather."""
-    import torch
-    from torch.testing._internal.distributed.fake_pg import FakeStore
-
-    torch.distributed.init_process_group("fake", rank=0, world_size=rank_count, store=FakeStore())
 
 
 def unlink_shared_memory() -> None:
