@@ -38,7 +38,7 @@ from autofit.store.machine_kind import DeviceKey
 from autofit.store.versions import versions
 from autofit.tools import REAL_TOOLS, StartTracer, Tools
 
-TRACER_VERSION = 1
+TRACER_VERSION = 2
 """Rises when a trace of the same micro-step would say something else."""
 
 Tell = Callable[[str], None]

@@ -22,6 +22,12 @@ class Step:
     def estimate(self, strategy: Strategy) -> Estimate:
         return self.estimates[self.strategies.index(strategy)]
 
+    @property
+    def leanest(self) -> Strategy:
+        """With the least lower bound of device memory: the smallest micro-batch, unless a larger one ends accumulation
+        or has a mask, with which another attention kernel runs."""
+        return min(self.strategies, key=lambda strategy: self.estimate(strategy).memory.low_bytes)
+
 
 @dataclass(frozen=True)
 class LeftOut:

@@ -11,6 +11,7 @@ from .model import ModelShape
 from .outcome import Measured
 from .request import Request
 from .strategy import Strategy
+from .trace import SdpaKernel
 
 
 class Verdict(str, Enum):
@@ -60,7 +61,8 @@ class Rehearsal:
 class Plan:
     """`would_fit` is the smallest change of each kind after which something fits.
 
-    Where something fits already, it is what lets all parameters be trained, empty when they can be.
+    Where something fits already, it is what lets all parameters be trained, empty when they can be. `sdpa_kernels` are
+    those that torch's own attention was traced with, empty where another kind of attention is taken.
     """
 
     model: ModelShape
@@ -71,3 +73,4 @@ class Plan:
     would_fit: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rehearsal: Rehearsal | None = None
+    sdpa_kernels: tuple[SdpaKernel, ...] = ()

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from .hardware import DeviceKind
 from .outcome import Phase
 from .request import Lora
 from .strategy import Attention, Dtype
+
+
+class SdpaKernel(str, Enum):
+    """What torch's scaled_dot_product_attention can run."""
+
+    CUDNN = "cuDNN"
+    FLASH = "flash"
+    EFFICIENT = "memory-efficient"
+    MATH = "math"  # one operation after the other: it keeps all scores, in fp32
 
 
 @dataclass(frozen=True, order=True)
@@ -22,6 +32,7 @@ class MicroStep:
     micro_batch: int
     tokens: int  # width of every row, padding included
     is_padded: bool  # some row is shorter, so there really is an attention mask
+    capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class Trace:
     moments: tuple[Moment, ...]
     parameters: tuple[ParameterGroup, ...]
     buffers_bytes: int = 0  # tensors of the model that are no parameters, such as rotary tables
+    sdpa_kernels: tuple[SdpaKernel, ...] = ()  # those that ran, where torch chose among several
 
     @property
     def parameter_count(self) -> int:

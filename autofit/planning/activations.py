@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Attention, Dtype, Method, Rung, Strategy
@@ -13,6 +14,7 @@ from autofit.domain.trace import MicroStep, Moment, Trace, Work
 
 from .batch import micro_batches
 from .parameters import parameters
+from .sdpa import with_same_rules
 from .setting import Setting
 from .workload import PAD_TO_MULTIPLE
 
@@ -44,7 +46,12 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         micro_batch=micro_batch,
         tokens=tokens,
         is_padded=tokens > setting.worst_tokens or (setting.is_padded and micro_batch > 1),
+        capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
     )
+
+
+def _is_chosen_by_torch(rung: Rung, setting: Setting) -> bool:
+    return rung.attention is Attention.SDPA and setting.kind is DeviceKind.CUDA
 
 
 def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
@@ -52,10 +59,13 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     moment; None where nothing like it was traced.
 
     Another number of tokens than the traced one is scaled in proportion: too much for shorter rows, for what does not
-    depend on the tokens shrinks too, and too little for longer ones with the eager kernel.
+    depend on the tokens shrinks too, and too little for longer ones with the eager kernel. Where nothing was traced for
+    the kernels of this GPU (advice on other machines), another GPU's serve.
     """
     wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
-    known = _nearest_tokens(wanted, [trace for trace in setting.traces if trace.moments and _is_like(trace.of, wanted)])
+    alike = [trace for trace in setting.traces if trace.moments and _is_like(trace.of, wanted)]
+    own = [trace for trace in alike if trace.of.capability == wanted.capability]
+    known = _nearest_tokens(wanted, own or alike)
     if not known:
         return None
     by_rows = _through(known, wanted.micro_batch)
@@ -89,7 +99,8 @@ def closed_form_bytes(strategy: Strategy, setting: Setting) -> int:
 
 
 def _is_like(traced: MicroStep, wanted: MicroStep) -> bool:
-    return replace(traced, micro_batch=wanted.micro_batch, tokens=wanted.tokens) == wanted
+    same = replace(wanted, micro_batch=traced.micro_batch, tokens=traced.tokens, capability=traced.capability)
+    return same == traced
 
 
 def _nearest_tokens(wanted: MicroStep, alike: list[Trace]) -> list[Trace]:

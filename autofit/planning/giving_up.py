@@ -59,7 +59,7 @@ def _seen_bytes(trial: Trial, device_bytes: int) -> int:
 
 def _predicted_misses(search: Search) -> list[Miss]:
     return [
-        Miss(make_step(out.rung, search.setting).strategies[0], search.device_bytes + out.short_bytes)
+        Miss(make_step(out.rung, search.setting).leanest, search.device_bytes + out.short_bytes)
         for out in search.ladder.left_out
         if out.short_bytes is not None
     ]

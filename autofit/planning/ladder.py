@@ -55,7 +55,7 @@ def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
 
 def _left_out(step: Step, setting: Setting) -> LeftOut | None:
     """Only what cannot fit even if every uncertain byte is absent."""
-    short_bytes = step.estimates[0].memory.low_bytes - setting.device_memory_bytes
+    short_bytes = step.estimate(step.leanest).memory.low_bytes - setting.device_memory_bytes
     if short_bytes > 0:
         return LeftOut(step.rung, f"too large by {format_bytes(short_bytes)} (predicted)", short_bytes=short_bytes)
     host_short_bytes = offloaded_bytes(step.strategies[0], setting) - setting.host_available_bytes

@@ -48,14 +48,24 @@ def make_plan(
 
 def _plan(setting: Setting, candidates: tuple[Candidate, ...], advice: tuple[str, ...], notes: tuple[str, ...]) -> Plan:
     choice = next((candidate for candidate in candidates if candidate.is_expected), None)
-    return Plan(setting.shape, setting.hardware, setting.request, choice, candidates, advice, notes)
+    kernels = {kernel for trace in setting.traces for kernel in trace.sdpa_kernels}
+    return Plan(
+        setting.shape,
+        setting.hardware,
+        setting.request,
+        choice,
+        candidates,
+        advice,
+        notes,
+        sdpa_kernels=tuple(sorted(kernels)),
+    )
 
 
 def _best(step: Step, setting: Setting) -> Candidate:
-    """The fastest micro-batch that is expected to fit, else the smallest."""
+    """The fastest micro-batch that is expected to fit, else the leanest."""
     judged = [judge(strategy, one, setting) for strategy, one in zip(step.strategies, step.estimates, strict=True)]
     expected = [candidate for candidate in judged if candidate.is_expected]
-    return max(expected, key=_speed) if expected else judged[0]
+    return max(expected, key=_speed) if expected else judge(step.leanest, step.estimate(step.leanest), setting)
 
 
 def place(candidate: Candidate) -> tuple[bool, int, float]:

@@ -38,6 +38,13 @@ class Setting:
         return self.hardware.kind
 
     @cached_property
+    def capability(self) -> tuple[int, int] | None:
+        """The least compute capability of its GPUs; None for CPU ranks, and where one is unknown."""
+        found = [device.compute_capability for device in self.hardware.devices]
+        known = [capability for capability in found if capability is not None]
+        return min(known) if len(known) == len(found) else None
+
+    @cached_property
     def traced_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
         """By what LoRA adds; only of what was traced."""
         return {trace.of.lora: trace.parameters for trace in self.traces}

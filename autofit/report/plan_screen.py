@@ -5,6 +5,7 @@ from __future__ import annotations
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.strategy import Method, Strategy
 from autofit.domain.units import format_bytes
+from autofit.planning.sdpa import ASSUMED
 
 from .header import machine_text, model_text
 from .line import WIDTH, Line, Style, labelled, wrap
@@ -32,7 +33,19 @@ def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
     lines += _quiet(plan.hardware.notes, width)
     lines += labelled("model", model_text(plan.model), width=width)
     lines += labelled("request", request_text(plan), width=width)
-    return lines + _quiet(plan.notes, width)
+    return lines + _quiet(plan.notes, width) + _quiet(sdpa_notes(plan), width)
+
+
+def sdpa_notes(plan: Plan) -> tuple[str, ...]:
+    """`sdpa is predicted with torch's flash and memory-efficient kernels.`"""
+    if not plan.sdpa_kernels:
+        return ()
+    names = " and ".join(kernel.value for kernel in plan.sdpa_kernels)
+    text = f"sdpa is predicted with torch's {names} kernel{'s' if len(plan.sdpa_kernels) > 1 else ''}"
+    if all(device.compute_capability is not None for device in plan.hardware.devices):
+        return (f"{text}.",)
+    assumed = ".".join(map(str, ASSUMED))
+    return (f"{text}, as on compute capability {assumed}: that of the GPUs is unknown.",)
 
 
 def request_text(plan: Plan) -> str:

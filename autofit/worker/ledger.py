@@ -25,9 +25,11 @@ _PRODUCTS = {  # where the first factor stands among the arguments
     _aten.mm: 0, _aten.bmm: 0, _aten._grouped_mm: 0, _aten.addmm: 1, _aten.addmm_: 1, _aten.baddbmm: 1,
 }  # fmt: skip
 _ATTENTION = {  # where the query stands, and how many products of the size of its scores there are
+    _aten._scaled_dot_product_cudnn_attention: (0, 2),
     _aten._scaled_dot_product_flash_attention: (0, 2),
     _aten._scaled_dot_product_efficient_attention: (0, 2),
     _aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
+    _aten._scaled_dot_product_cudnn_attention_backward: (1, 5),
     _aten._scaled_dot_product_flash_attention_backward: (1, 5),
     _aten._scaled_dot_product_efficient_attention_backward: (1, 5),
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),

@@ -39,11 +39,11 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
     (up to 3 % with GPT-2's Conv1D, which has none in fp32, and up to 7 % with experts).
     """
     depth = _depth(config, step, at_full_depth)
-    with kernels_of(step):
+    with kernels_of(step) as taken:
         model = prepare(meta_model(shorten(config, depth.traced), step), step)
         groups, buffers_bytes = _groups(model, depth), _buffers_bytes(model, depth)
         sections = _run(model, step)
-    return Trace(step, _moments(deepen(sections, depth)), groups, buffers_bytes)
+    return Trace(step, _moments(deepen(sections, depth)), groups, buffers_bytes, tuple(sorted(taken)))
 
 
 def _depth(config: PretrainedConfig, step: MicroStep, at_full_depth: bool) -> Depth:

@@ -16,7 +16,7 @@ from trl.trainer.utils import add_fused_lm_head
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Attention, Dtype
 from autofit.domain.trace import MicroStep
-from autofit.worker.trace_kernels import attention_name
+from autofit.worker.trace_attention import attention_name
 
 TORCH_DTYPES = {Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16, Dtype.FP32: torch.float32}
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss

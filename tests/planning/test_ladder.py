@@ -87,6 +87,21 @@ def test_what_cannot_fit_is_left_out_with_what_is_missing() -> None:
     assert "zero3+offload" in names(ladder)
 
 
+def test_a_rung_stays_whose_larger_micro_batch_alone_may_fit() -> None:
+    """Before Ampere one whole row keeps all its scores, and two padded ones do not."""
+    scene = sim.traced(sim.setting(V100, SMALL))
+    huge = tuple(
+        replace(trace, moments=tuple(replace(moment, activations_bytes=99 * sim.GB) for moment in trace.moments))
+        if trace.of.micro_batch == 1
+        else trace
+        for trace in scene.traces
+    )
+    ladder = sim.ladder(replace(scene, traces=huge))
+    assert names(ladder) == names(sim.ladder(scene))
+    assert {step.leanest.micro_batch for step in ladder.steps} == {2}
+    assert {step.leanest.micro_batch for step in sim.ladder(scene).steps} == {1}
+
+
 def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
     ladder = sim.ladder(sim.setting(sim.hardware(8, 24, host_gb=64)))
     short = [out for out in ladder.left_out if out.host_short_bytes is not None]

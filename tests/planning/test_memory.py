@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.hardware import DeviceKind
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
@@ -52,6 +52,40 @@ def traced(rung: Rung, *, rows: tuple[int, ...] = (1,), row_bytes: int = 20 * si
         )
 
     return replace(scene, traces=tuple(trace(micro_batch) for micro_batch in rows))
+
+
+@pytest.mark.parametrize(
+    ("machine", "attention", "expected"),
+    [
+        (sim.hardware(capability=(9, 0)), Attention.SDPA, (9, 0)),
+        (sim.hardware(capability=(8, 9)), Attention.SDPA, (8, 6)),
+        (sim.hardware(capability=None), Attention.SDPA, None),
+        (sim.hardware(capability=(9, 0)), Attention.FLASH_2, None),
+        (sim.hardware(2, kind=DeviceKind.CPU), Attention.SDPA, None),
+    ],
+)
+def test_what_is_traced_depends_on_the_gpu_only_where_torch_chooses_by_it(
+    machine: Hardware, attention: Attention, expected: tuple[int, int] | None
+) -> None:
+    rung = replace(PLAIN, attention=attention)
+    assert micro_step(rung, 1, replace(SCENE, hardware=machine)).capability == expected
+
+
+def test_another_gpus_trace_serves_where_there_is_none_of_its_own() -> None:
+    rung = replace(PLAIN, attention=Attention.SDPA)
+    a100, h100 = (replace(SCENE, hardware=sim.hardware(capability=one)) for one in ((8, 0), (9, 0)))
+    traces = [
+        Trace(micro_step(rung, 1, scene), (Moment(Phase.BACKWARD, size, TRAINED),), GROUPS)
+        for scene, size in ((a100, 1), (h100, 2))
+    ]
+
+    def seen_bytes(*known: Trace) -> int:
+        found = moments(one_row(rung), replace(h100, traces=known))
+        assert found is not None
+        return found[0].activations_bytes
+
+    assert seen_bytes(traces[0]) == 1
+    assert seen_bytes(*traces) == 2
 
 
 def tensors_bytes(memory: MemoryEstimate) -> int:

@@ -13,6 +13,7 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.plan import Plan, Verdict
 from autofit.domain.request import Pins
 from autofit.domain.strategy import Attention, Dtype, Method
+from autofit.domain.trace import SdpaKernel
 from autofit.planning.bill import bill
 from autofit.planning.capability import supported_attention, supported_dtypes
 from autofit.planning.plan import make_plan
@@ -88,6 +89,14 @@ def test_a_v100_is_planned_in_fp16_without_flash_attention() -> None:
     assert {(rung.dtype, rung.attention) for rung in able} == {(Dtype.FP16, Attention.SDPA)}
     assert {one.strategy.rung.attention for one in lacking} == {Attention.FLASH_2}
     assert "has 7.0" in lacking[0].reason
+
+
+def test_a_plan_names_the_kernels_that_torchs_attention_was_traced_with() -> None:
+    scene = sim.traced(sim.setting(V100))
+    kernels = (SdpaKernel.MATH, SdpaKernel.EFFICIENT)
+    traces = tuple(replace(one, sdpa_kernels=(kernels[one.of.micro_batch > 1],)) for one in scene.traces)
+    assert plan(replace(scene, traces=traces)).sdpa_kernels == kernels
+    assert plan(scene).sdpa_kernels == ()
 
 
 @pytest.mark.parametrize("pins", [Pins(dtype=Dtype.BF16), Pins(attention=Attention.FLASH_2)])

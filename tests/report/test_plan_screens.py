@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autofit.domain.estimate import Estimate, SpeedEstimate
+from autofit.domain.hardware import Hardware
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.request import Pins
 from autofit.domain.strategy import Method
+from autofit.domain.trace import SdpaKernel
 from autofit.report.line import plain
 from autofit.report.plan_comparison import comparison_lines
 from autofit.report.plan_figures import Terms
@@ -67,6 +69,18 @@ def test_the_pick_its_reason_its_cost_and_the_next_command() -> None:
     assert "cost      1.0 B tokens: ~8.5 h · price ~136" in shown
     assert "full      --method full: zero3+gc mb4 · ~9,000 tokens/s · ~53 GB" in shown
     assert shown.endswith(f"next      {NEXT}")
+
+
+def test_the_kernel_of_torchs_attention_is_named() -> None:
+    kernels = (SdpaKernel.FLASH, SdpaKernel.EFFICIENT)
+    named = replace(PLAN, sdpa_kernels=kernels)
+    assert "sdpa is predicted with torch's flash and memory-efficient kernels." in text(named)
+    assert plans_body([named])["sdpa_kernels"] == ["flash", "memory-efficient"]
+    assert "sdpa" not in text(PLAN)
+    node = PLAN.hardware.nodes[0]
+    unknown = replace(node, devices=tuple(replace(device, compute_capability=None) for device in node.devices))
+    shown = text(replace(PLAN, sdpa_kernels=kernels[:1], hardware=Hardware((unknown,))))
+    assert "torch's flash kernel, as on compute capability 8.0: that of the GPUs is unknown." in " ".join(shown.split())
 
 
 def test_without_tokens_there_is_no_time() -> None:
@@ -178,7 +192,7 @@ def test_several_machines_stand_in_one_table_best_first() -> None:
 
 def test_the_json_has_exactly_the_promised_keys() -> None:
     body = plans_body([PLAN])
-    assert list(body) == ["model", "hardware", "request", "choice", "candidates"]
+    assert list(body) == ["model", "hardware", "request", "sdpa_kernels", "choice", "candidates"]
     one = body["candidates"][0]
     assert body["choice"] == one
     assert set(one) == {"strategy", "memory", "speed", "verdict", "reason"}

@@ -35,7 +35,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Attention, Dtype
-from autofit.domain.trace import MicroStep, Moment, Trace
+from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker import tracers
 from autofit.worker.trace import micro_step_loss, trace
@@ -271,6 +271,49 @@ def test_an_attention_mask_costs_something_only_where_there_is_padding() -> None
     assert peak_bytes(padded.moments) - peak_bytes(plain.moments) > LAYERS * mask_bytes
     flash = [trace(CONFIGS["llama"], replace(CUDA, attention=Attention.FLASH_2, is_padded=flag)) for flag in (0, 1)]
     assert peak_bytes(flash[0].moments) == peak_bytes(flash[1].moments) <= peak_bytes(plain.moments)
+
+
+A100, H100 = replace(CUDA, capability=(8, 0)), replace(CUDA, capability=(9, 0))
+V100 = replace(CUDA, capability=(7, 0), dtype=Dtype.FP16)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (A100, SdpaKernel.FLASH),
+        (replace(A100, is_padded=True), SdpaKernel.EFFICIENT),
+        (H100, SdpaKernel.CUDNN),
+        (replace(H100, is_padded=True, gradient_checkpointing=True, lora=lora("llama")), SdpaKernel.CUDNN),
+        (V100, SdpaKernel.MATH),
+        (replace(V100, is_padded=True), SdpaKernel.EFFICIENT),
+    ],
+)
+def test_a_trace_says_which_kernel_torchs_attention_ran(step: MicroStep, expected: SdpaKernel) -> None:
+    assert trace(CONFIGS["llama"], step).sdpa_kernels == (expected,)
+
+
+def test_other_attention_names_no_kernel() -> None:
+    others = [PLAIN, replace(CUDA, attention=Attention.EAGER), replace(CUDA, attention=Attention.FLASH_2)]
+    assert [trace(CONFIGS["llama"], step).sdpa_kernels for step in others] == [()] * 3
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_cudnns_kernel_keeps_and_computes_what_the_others_do(is_padded: bool) -> None:
+    """Its own sums of the softmax are one fp32 number a row; those of the memory-efficient kernel come in 32s."""
+    cudnn, other = (trace(CONFIGS["llama"], replace(step, is_padded=is_padded)) for step in (H100, A100))
+    assert peak_bytes(cudnn.moments) == pytest.approx(peak_bytes(other.moments), rel=1e-3)
+    assert [moment.work.matmul_flop for moment in cudnn.moments] == [
+        moment.work.matmul_flop for moment in other.moments
+    ]
+
+
+def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
+    """No fused kernel takes them there. A larger micro-batch with padding takes less than one row alone."""
+    scores_bytes = PLAIN.micro_batch * 4 * PLAIN.tokens**2 * 4  # of 4 heads, in fp32
+    whole, padded = (trace(CONFIGS["llama"], replace(V100, is_padded=padded)) for padded in (False, True))
+    assert peak_bytes(whole.moments) - peak_bytes(padded.moments) > LAYERS * scores_bytes
+    ungrouped = trace(CONFIGS["phi"], V100)
+    assert ungrouped.sdpa_kernels == (SdpaKernel.EFFICIENT,)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "falcon"])
