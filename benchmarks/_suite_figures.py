@@ -90,7 +90,7 @@ def as_recorded(recording: Recording) -> tuple[Compared, ...]:
 
 def fitted(recording: Recording) -> Constants:
     """The median of what each measured row alone would teach: the rows' settings differ, a refit has one."""
-    start = prior(recording.hardware.kind)
+    start = prior(recording.hardware.devices[0])
     pairs = [(row.trial, recording.setting(row.configuration)) for row in recording.measured]
     if not pairs:
         return start

@@ -76,7 +76,7 @@ class Suite:
                 "after_fitting_to_the_same_rows": figures(compare(self.recording, constants)),
                 "wrong_verdicts": wrong_verdicts(self.recording.rows),
             },
-            "constants": {"prior": encode(prior(self.recording.hardware.kind)), "fitted": encode(constants)},
+            "constants": {"prior": encode(prior(self.recording.hardware.devices[0])), "fitted": encode(constants)},
             "decision": self.decision and {**encode(self.decision), "regret": round(self.decision.regret, 4)},
             "left_out": self.left_out,
             "recording": write_body(self.recording),

@@ -7,6 +7,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
 
 from .activations import HIGH_FACTOR, closed_moments, moments
+from .constants import context
 from .host_memory import host_estimate
 from .load import Load
 from .micro_memory import loads_within
@@ -16,7 +17,12 @@ from .step_memory import loads_outside
 
 RUNTIME_SPREAD = 0.15
 """Of what a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510 MB on CPU ranks
-where 500 were expected, and up to 60 MB more with many widths of rows."""
+where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a range of its
+own."""
+
+LATE_KERNELS_BYTES = 150_000_000
+"""What a GPU's kernels take at most that are loaded when they are first needed. Not measured yet: benchmarks/gpu_check.py
+prints it as "driver memory"."""
 
 TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 """Of the tensors' bytes, from benchmarks/memory_error.py: real peaks lay between these times the prediction."""
@@ -76,21 +82,24 @@ def _runtime_bytes(setting: Setting, peak: Load, is_alone: bool) -> int:
 def _low_bytes(setting: Setting, loads: list[Load], *, is_traced: bool) -> int:
     """Without a trace only what lasts is certain; nothing is lost between tensors."""
     if is_traced:
-        return _least_runtime_bytes(setting) + round(TRACED_LOW * max(load.total_bytes for load in loads))
+        return _runtime_range(setting)[0] + round(TRACED_LOW * max(load.total_bytes for load in loads))
     certain = [load.total_bytes - load.activations_bytes for load in loads]
-    return _least_runtime_bytes(setting) + round(TRACED_LOW * max(certain))
+    return _runtime_range(setting)[0] + round(TRACED_LOW * max(certain))
 
 
-def _least_runtime_bytes(setting: Setting) -> int:
-    return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes)
+def _runtime_range(setting: Setting) -> tuple[int, int]:
+    """The least and the most (bytes)."""
+    if setting.kind is DeviceKind.CUDA and setting.known_constants is None:
+        known = context(setting.device)
+        return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES
+    return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes), round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
 
 
 def _high_bytes(setting: Setting, loads: list[Load], is_alone: bool, *, is_traced: bool) -> int:
     factor = 1.0 if is_traced else HIGH_FACTOR
     tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
     worst_bytes = TRACED_HIGH * (tensors_bytes + _buffers_bytes(setting)) * _worst_fragmentation(setting)
-    runtime_bytes = round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
-    return round(worst_bytes) + runtime_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
+    return round(worst_bytes) + _runtime_range(setting)[1] + (0 if is_alone else _worst_communicator_bytes(setting))
 
 
 def _worst_fragmentation(setting: Setting) -> float:

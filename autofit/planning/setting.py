@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.constants import Constants
-from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ParameterGroup, Trace
@@ -37,6 +37,11 @@ class Setting:
     def kind(self) -> DeviceKind:
         return self.hardware.kind
 
+    @property
+    def device(self) -> Device:
+        """The first: the constants are those of its kind."""
+        return self.hardware.devices[0]
+
     @cached_property
     def capability(self) -> tuple[int, int] | None:
         """The least compute capability of its GPUs; None for CPU ranks, and where one is unknown."""
@@ -51,7 +56,7 @@ class Setting:
 
     @property
     def constants(self) -> Constants:
-        return self.known_constants or prior(self.kind)
+        return self.known_constants or prior(self.device)
 
     @property
     def runtime_bytes(self) -> int:

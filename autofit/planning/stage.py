@@ -56,7 +56,7 @@ class Stage:
     def planned_bytes(self) -> int:
         """A device of the machine planned for; where it is of another kind, with the runtime of the kind here."""
         setting = self.setting
-        runtime_bytes = setting.runtime_bytes if self.is_same_kind else prior(self.here.kind).runtime_bytes
+        runtime_bytes = setting.runtime_bytes if self.is_same_kind else prior(self.here.devices[0]).runtime_bytes
         return setting.device_memory_bytes - setting.runtime_bytes + runtime_bytes
 
     @property

@@ -13,7 +13,8 @@ from autofit.domain.request import Lora
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import Moment, ParameterGroup, Trace
 from autofit.planning.activations import closed_form_bytes, micro_step, moments, wanted_micro_steps
-from autofit.planning.memory import estimate_memory, offloaded_bytes
+from autofit.planning.constants import context
+from autofit.planning.memory import LATE_KERNELS_BYTES, estimate_memory, offloaded_bytes
 from autofit.planning.parameters import lora_parameter_count
 from autofit.planning.setting import Setting
 from autofit.planning.states import model_states
@@ -86,6 +87,29 @@ def test_another_gpus_trace_serves_where_there_is_none_of_its_own() -> None:
 
     assert seen_bytes(traces[0]) == 1
     assert seen_bytes(*traces) == 2
+
+
+@pytest.mark.parametrize(
+    ("capability", "least", "expected", "most"),
+    [((8, 0), 110, 300, 450), ((9, 0), 450, 525, 600), ((10, 0), 450, 525, 600), (None, 50, 400, 600)],
+)
+def test_a_context_is_taken_to_be_what_was_reported_of_such_gpus(
+    capability: tuple[int, int] | None, least: int, expected: int, most: int
+) -> None:
+    """Before anything was fitted; then it is known better."""
+    unknown = replace(SCENE, hardware=sim.hardware(1, capability=capability), traces=())
+    nothing = replace(unknown, known_constants=replace(unknown.constants, runtime_bytes=0))
+    strategy = one_row(PLAIN)
+    seen, without = estimate_memory(strategy, unknown), estimate_memory(strategy, nothing)
+    assert seen.peak_bytes - without.peak_bytes == expected * MILLION
+    assert seen.low_bytes - without.low_bytes == least * MILLION
+    assert seen.high_bytes - without.high_bytes == most * MILLION + LATE_KERNELS_BYTES
+
+
+def test_a_slice_of_a_gpu_has_a_smaller_context() -> None:
+    whole = sim.hardware(1, capability=(9, 0)).devices[0]
+    assert context(replace(whole, is_mig=True)).least_bytes < context(whole).least_bytes
+    assert context(whole).most_bytes <= context(replace(whole, is_mig=True)).most_bytes
 
 
 def tensors_bytes(memory: MemoryEstimate) -> int:

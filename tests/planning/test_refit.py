@@ -37,7 +37,7 @@ def trial(strategy: Strategy, *, is_rehearsal: bool, error: float = 1.0) -> Tria
 def test_rehearsals_tell_fragmentation_and_probes_the_communicator() -> None:
     trials = [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:3]]
     trials += [trial(strategy, is_rehearsal=False) for strategy in STRATEGIES[3:6]]
-    fitted = refit(prior(SCENE.kind), trials, SCENE)
+    fitted = refit(prior(SCENE.device), trials, SCENE)
     assert fitted.runtime_bytes == TRUE.runtime_bytes
     assert fitted.fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
     assert fitted.communicator_bytes == pytest.approx(TRUE.communicator_bytes, rel=1e-3)
@@ -47,12 +47,12 @@ def test_rehearsals_tell_fragmentation_and_probes_the_communicator() -> None:
 def test_one_wrong_point_moves_nothing() -> None:
     trials = [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:4]]
     trials.append(trial(STRATEGIES[4], is_rehearsal=True, error=1.4))
-    assert refit(prior(SCENE.kind), trials, SCENE).fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
+    assert refit(prior(SCENE.device), trials, SCENE).fragmentation == pytest.approx(TRUE.fragmentation, rel=1e-6)
 
 
 def test_without_rehearsals_the_runtime_stands_and_the_communicator_is_what_lies_beside_it() -> None:
     trials = [trial(strategy, is_rehearsal=False) for strategy in STRATEGIES[:2]]
-    known = prior(SCENE.kind)
+    known = prior(SCENE.device)
     fitted = refit(known, trials, SCENE)
     assert fitted.runtime_bytes == known.runtime_bytes
     assert fitted.runtime_bytes + fitted.communicator_bytes == TRUE.runtime_bytes + TRUE.communicator_bytes
@@ -60,12 +60,12 @@ def test_without_rehearsals_the_runtime_stands_and_the_communicator_is_what_lies
 
 
 def test_rehearsals_alone_leave_the_communicator_as_it_was() -> None:
-    known = prior(SCENE.kind)
+    known = prior(SCENE.device)
     fitted = refit(known, [trial(strategy, is_rehearsal=True) for strategy in STRATEGIES[:3]], SCENE)
     assert fitted.communicator_bytes == known.communicator_bytes
 
 
 def test_failures_teach_nothing_here() -> None:
-    known = prior(SCENE.kind)
+    known = prior(SCENE.device)
     failed = replace(trial(STRATEGIES[0], is_rehearsal=False), outcome=Crashed(0, Phase.BUILD, "boom"))
     assert refit(known, [failed], SCENE) == known

@@ -42,7 +42,7 @@ def test_a_larger_device_here_is_held_to_the_planned_ones_memory() -> None:
 
 def test_a_cpu_may_take_the_whole_host_for_one_rank_and_has_its_own_runtime() -> None:
     here = stage(cpu(100))
-    gained_bytes = prior(DeviceKind.CPU).runtime_bytes - prior(DeviceKind.CUDA).runtime_bytes
+    gained_bytes = prior(cpu(100).devices[0]).runtime_bytes - prior(sim.hardware().devices[0]).runtime_bytes
     assert here.limited.memory_limit_bytes == 80 * GB + gained_bytes
     assert here.is_limited
 
