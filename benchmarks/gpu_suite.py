@@ -1,5 +1,7 @@
 """Predicted against measured on one GPU: memory, speed, verdicts, and one search; nothing to download.
 
+Run gpu_check.py first.
+
 python benchmarks/gpu_suite.py [--budget-s 540] [--out FILE | --record] [--only WORD] [--device auto|cuda|cpu]
 
 Prints a table as it goes, then a summary; --out writes one JSON file after every configuration, so that a run that is

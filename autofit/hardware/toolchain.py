@@ -11,12 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autofit.domain.units import format_bytes
+
 from .nvml import Nvml, Reading, VendorNvml
 from .requirements import FLASH_ATTENTION, REQUIRED, Requirement, installed_version
 
 RunProgram = Callable[[tuple[str, ...]], str]
 
 _VERSION_TIMEOUT_S = 10.0
+_SHARED_MEMORY = "/dev/shm"
+_LEAST_SHARED_BYTES = 10**9
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def run_program(command: tuple[str, ...]) -> str:
 def inspect_toolchain(
     nvml: Nvml | None = None, *, cuda_home: str | None = None, run: RunProgram = run_program
 ) -> tuple[Finding, ...]:
-    """Python, its packages, the programs and the driver, in the order in which one would install them.
+    """Python, its packages, the programs, shared memory and the driver, in the order in which one would install them.
 
     `cuda_home` is the value of CUDA_HOME; `nvcc` is looked for only where there are GPUs.
     """
@@ -75,6 +79,7 @@ def inspect_toolchain(
         _inspect_requirement(FLASH_ATTENTION, is_optional=True),
         _inspect_package(_BITSANDBYTES),
         *(_inspect_program(tool, folders, run) for tool in programs),
+        _inspect_shared_memory(),
         _inspect_driver(reading),
     )
 
@@ -114,6 +119,19 @@ def _inspect_program(tool: _Tool, folders: tuple[Path, ...], run: RunProgram) ->
 
 def _finding(tool: _Tool, *, is_present: bool, version: str | None = None) -> Finding:
     return Finding(tool.name, version, is_present, tool.needed_for, tool.how_to_get, tool.is_optional)
+
+
+def _inspect_shared_memory() -> Finding:
+    """Docker makes it 64 MB unless it is told another size."""
+    free_bytes = shutil.disk_usage(_SHARED_MEMORY).free
+    return Finding(
+        _SHARED_MEMORY,
+        f"{format_bytes(free_bytes)} free",
+        is_present=free_bytes >= _LEAST_SHARED_BYTES,
+        needed_for=f"NCCL and data loaders, has only {format_bytes(free_bytes)} free",
+        how_to_get="docker run --shm-size=8g",
+        is_optional=True,
+    )
 
 
 def _inspect_driver(reading: Reading) -> Finding:

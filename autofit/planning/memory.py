@@ -21,8 +21,8 @@ where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's,
 own."""
 
 LATE_KERNELS_BYTES = 150_000_000
-"""What a GPU's kernels take at most that are loaded when they are first needed. Not measured yet: benchmarks/gpu_check.py
-prints it as "driver memory"."""
+"""What kernels of a GPU take at most that are loaded when they are first needed. Not measured yet:
+benchmarks/gpu_check.py prints it under "driver memory"."""
 
 TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 """Of the tensors' bytes, from benchmarks/memory_error.py: real peaks lay between these times the prediction."""

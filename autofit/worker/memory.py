@@ -169,7 +169,7 @@ class CudaMeter:
     def peak_host_bytes(self) -> int:
         """Pinned memory is shared memory to the kernel, which the process's own figure leaves out. The two peaks may
         not have come together: at worst their sum is too high by the smaller."""
-        return self._process.peak_bytes + int(self._cuda.host_memory_stats().get("allocated_bytes.peak", 0))
+        return self._process.peak_bytes + int(self._cuda.host_memory_stats()["allocated_bytes.peak"])
 
     def alloc_retries(self) -> int:
         return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))

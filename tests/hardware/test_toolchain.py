@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -46,6 +47,16 @@ def test_a_missing_package(monkeypatch):
     assert peft.version is None
     assert peft.how_to_get == f"{sys.executable} -m pip install 'peft>=0.21.2'"
     assert not peft.is_optional
+
+
+@pytest.mark.parametrize(("free_bytes", "is_enough"), [(64 * 2**20, False), (8 * 2**30, True)])
+def test_shared_memory_as_small_as_docker_makes_it_is_told(monkeypatch, free_bytes, is_enough):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=free_bytes))
+
+    found = inspect(run=lambda _command: "1.2")["/dev/shm"]
+
+    assert found.is_present is is_enough
+    assert is_enough or "67.1 MB free" in found.needed_for
 
 
 def test_versions_are_read_from_what_programs_print(monkeypatch):
