@@ -42,7 +42,7 @@ def _words(
         return ()
     from autofit.hardware.requirements import find_shortfall
 
-    if shortfall := find_shortfall():  # before the first import that something of it is missing for
+    if shortfall := find_shortfall():  # before anything of it is imported
         text = f"a search needs {shortfall.wants} ({shortfall.how_to_get}): the script runs as it is, unsearched."
         screen.show(Note(text))
         return ()

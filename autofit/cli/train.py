@@ -33,7 +33,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
     """
     from autofit.hardware.requirements import check_requirements
 
-    check_requirements()  # before the first import that something of it is missing for
+    check_requirements()  # before anything of it is imported
     from autofit import session
     from autofit.domain.event import Note
 

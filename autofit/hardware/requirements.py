@@ -77,9 +77,9 @@ class Shortfall:
         return pip_command(self.unmet)
 
 
-def find_shortfall(required: Sequence[Requirement] = REQUIRED) -> Shortfall | None:
-    """None where all of `required` is there."""
-    unmet = tuple(requirement for requirement in required if not requirement.is_met)
+def find_shortfall() -> Shortfall | None:
+    """None where all of REQUIRED is there."""
+    unmet = tuple(requirement for requirement in REQUIRED if not requirement.is_met)
     return Shortfall(unmet) if unmet else None
 
 
