@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from .batch import micro_batches
 from .parameters import parameters
 from .sdpa import with_same_rules
 from .setting import Setting
-from .workload import PAD_TO_MULTIPLE
+from .workload import PAD_TO_MULTIPLE, padded_tokens
 
 HIGH_FACTOR = 5.0
 """The closed form was 19 to 79 % below real allocators' peaks of current models: 1 / (1 - 0.79), rounded up."""
@@ -35,8 +34,7 @@ def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroSt
 
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
     """The worst micro-batch of a rung, as wide as the longest row is padded."""
-    multiple = PAD_TO_MULTIPLE[setting.kind]
-    tokens = math.ceil(setting.worst_tokens / multiple) * multiple
+    tokens = padded_tokens(setting.worst_tokens, PAD_TO_MULTIPLE[setting.kind])
     return MicroStep(
         lora=setting.request.lora if rung.method is Method.LORA else None,
         attention=rung.attention,

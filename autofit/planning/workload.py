@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.workload import BatchShape, DataProfile
@@ -17,6 +19,11 @@ PAD_TO_MULTIPLE = {DeviceKind.CUDA: 8, DeviceKind.CPU: 32}
 _GOLDEN_STEP = (math.sqrt(5) - 1) / 2
 
 
+def padded_tokens(tokens: int, multiple: int) -> int:
+    """How wide a batch is whose longest row has `tokens`."""
+    return math.ceil(tokens / multiple) * multiple
+
+
 def worst_shape(profile: DataProfile, micro_batch: int) -> BatchShape:
     """As wide as the longest row. The other rows are one token shorter: a padded batch really has an attention mask."""
     longest = profile.longest_tokens
@@ -27,7 +34,7 @@ def worst_shape(profile: DataProfile, micro_batch: int) -> BatchShape:
 
 def widths(profile: DataProfile, multiple: int) -> tuple[BatchShape, ...]:
     """One full micro-batch for each width that padding to `multiple` tokens can give, but for the widest."""
-    padded = sorted({math.ceil(length / multiple) * multiple for length in profile.sampled_lengths_tokens})
+    padded = sorted({padded_tokens(length, multiple) for length in profile.sampled_lengths_tokens})
     return tuple(BatchShape(width, float(width)) for width in padded[:-1])
 
 
@@ -39,6 +46,34 @@ def typical_shapes(profile: DataProfile, micro_batch: int, count: int) -> tuple[
     with replacement; a sample's tail is shorter than the data's.
     """
     return tuple(_shape(profile, micro_batch, (0.5 + step * _GOLDEN_STEP) % 1.0) for step in range(count))
+
+
+@dataclass(frozen=True)
+class ProbedStep:
+    """One optimizer step of a probe: the micro-batches of all ranks, dealt out in turn."""
+
+    shapes: tuple[BatchShape, ...]
+    is_measured: bool
+
+
+def warmed(
+    steps: Iterable[tuple[BatchShape, ...]], rank_count: int, seen: Sequence[BatchShape], multiple: int
+) -> Iterator[ProbedStep]:
+    """`steps` to be measured; one in which some rank meets a new width comes twice, and counts the second time.
+
+    Every rank has met the widths of `seen`; rows are padded to `multiple` tokens. A GPU pays for a new width what it
+    pays once in a training: cuDNN, whose attention torch prefers on Hopper, builds its plans (23 to 37 ms each).
+    """
+    met = [{padded_tokens(shape.padded_tokens, multiple) for shape in seen} for _ in range(rank_count)]
+    for shapes in steps:
+        is_new = False
+        for number, shape in enumerate(shapes):
+            width, known = padded_tokens(shape.padded_tokens, multiple), met[number % rank_count]
+            is_new |= width not in known
+            known.add(width)
+        if is_new:
+            yield ProbedStep(shapes, is_measured=False)
+        yield ProbedStep(shapes, is_measured=True)
 
 
 def _shape(profile: DataProfile, micro_batch: int, u: float) -> BatchShape:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl
 from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
 from autofit.planning.batch import PROBED_ACCUMULATION
+from autofit.planning.workload import PAD_TO_MULTIPLE, ProbedStep, warmed
 from autofit.probing.protocol import ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
 from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, rank_measured, steps_in
@@ -23,15 +24,18 @@ from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
 
+_UNREAD = BatchShape(1, 1.0)
+
 
 class _Pace(TrainerCallback):
-    """Decides after the worst-case steps how many more are measured: the same number on every rank."""
+    """Decides after the worst-case steps how many of `measured`, steps by their numbers, are: as many on every rank."""
 
-    def __init__(self, rank: Rank, memory_steps: int, measure_s: float) -> None:
+    def __init__(self, rank: Rank, memory_steps: int, measured: list[int], measure_s: float) -> None:
         self._rank = rank
         self._memory_steps = memory_steps
+        self._measured = measured
         self._measure_s = measure_s
-        self._last_step = memory_steps + MAX_MEASURED_STEPS
+        self._last_step = measured[-1]
         self._began_at_s = 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -41,7 +45,7 @@ class _Pace(TrainerCallback):
         self._rank.step = state.global_step
         if state.global_step == self._memory_steps:
             step_s = time.perf_counter() - self._began_at_s
-            self._last_step = self._memory_steps + steps_in(self._measure_s, step_s, args.device)
+            self._last_step = self._measured[steps_in(self._measure_s, step_s, args.device) - 1]
         if state.global_step >= self._last_step:
             control.should_training_stop = True
 
@@ -54,22 +58,26 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     strategy = job.strategy
     accumulation = min(PROBED_ACCUMULATION, strategy.gradient_accumulation)
     scratch = Path(spec.scratch_path)
-    steps = memory_steps(spec, accumulation)
-    overrides = _overrides(job.deepspeed_config, accumulation, steps + MAX_MEASURED_STEPS)
+    steps = schedule(spec, accumulation)
+    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
+    overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
     arguments = sft_config(job, output_path=str(scratch), overrides=overrides)
     tokenizer = load_tokenizer(job.request.model)
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings
-    meter = StepMeter(warm_up_steps=steps)
+    meter = StepMeter(measured=frozenset(measured))
     arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
+    shapes = [shape for step in steps for shape in step.shapes]
+    if not arguments.packing:  # which would join short rows
+        shapes = _read_by(rank.index, job.rank_count, shapes)
     trainer = PhasedTrainer(
         model=model,
         args=arguments,
-        train_dataset=_rows(spec, accumulation, vocabulary_size),
+        train_dataset=_dataset(shapes, strategy.micro_batch, vocabulary_size),
         eval_dataset=_dataset([spec.worst[-1]] * job.rank_count, strategy.micro_batch, vocabulary_size),
         processing_class=tokenizer,
         peft_config=peft_config(job),
-        callbacks=[_Pace(rank, steps, spec.measure_s), meter],
+        callbacks=[_Pace(rank, memory_steps(spec, accumulation), measured, spec.measure_s), meter],
     )
     trainer.phase_hook = rank.enter
     trainer.add_callback(EngineWatch(trainer))
@@ -110,13 +118,25 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
     }
 
 
-def _rows(spec: ProbeSpec, accumulation: int, vocabulary_size: int) -> Dataset:
+def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
+    """The worst shapes, then the typical ones, which are measured, each once its ranks have met its widths."""
     ranks = spec.job.rank_count
-    micro_steps = memory_steps(spec, accumulation) * accumulation
-    worst = [spec.worst[min(step, len(spec.worst) - 1)] for step in range(micro_steps)]
-    typical = itertools.islice(itertools.cycle(spec.typical), MAX_MEASURED_STEPS * accumulation * ranks)
-    shapes = [shape for shape in worst for _ in range(ranks)] + list(typical)
-    return _dataset(shapes, spec.job.strategy.micro_batch, vocabulary_size)
+    last = len(spec.worst) - 1
+    memory = [
+        tuple(spec.worst[min(step * accumulation + place, last)] for place in range(accumulation) for _ in range(ranks))
+        for step in range(memory_steps(spec, accumulation))
+    ]
+    typical = itertools.cycle(spec.typical)
+    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(MAX_MEASURED_STEPS))
+    return (
+        *(ProbedStep(shapes, is_measured=False) for shapes in memory),
+        *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),
+    )
+
+
+def _read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:
+    """With next to nothing in the places of the other ranks' batches: thousands of long rows take seconds to make."""
+    return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
 
 
 def _dataset(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:

@@ -52,10 +52,12 @@ class EngineWatch(TrainerCallback):
 class StepMeter(TrainerCallback):
     """Durations of micro-batches and optimizer steps, and tokens per second between log lines.
 
-    An interval in which something was saved or evaluated is left out; so are the first `warm_up_steps`.
+    An interval in which something was saved or evaluated is left out; so are the first `warm_up_steps`. Where some
+    steps alone are to be measured, `measured` has their numbers, from 1.
     """
 
     warm_up_steps: int = 2
+    measured: frozenset[int] | None = None
     first_s: list[float] = field(default_factory=list)  # of several: makes the gradients
     middle_s: list[float] = field(default_factory=list)  # adds to them
     last_s: list[float] = field(default_factory=list)  # ends in the optimizer's step
@@ -80,11 +82,11 @@ class StepMeter(TrainerCallback):
         self._mark()
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self._take(self.first_s if self._is_first else self.middle_s, state.global_step)
+        self._take(self.first_s if self._is_first else self.middle_s, state.global_step + 1)
         self._is_first = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        self._take(self.last_s, state.global_step - 1)
+        self._take(self.last_s, state.global_step)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
@@ -94,7 +96,7 @@ class StepMeter(TrainerCallback):
         now_s, tokens = time.perf_counter(), float(logs["num_tokens"])
         self.last_loss = float(logs["loss"])
         self.first_loss = self.last_loss if self.first_loss is None else self.first_loss
-        if self._logged_at_s is not None and state.global_step > self._measured_from_step:
+        if self._logged_at_s is not None and self._is_measured(state.global_step):
             self.last_tokens_per_s = (tokens - self._logged_tokens) / (now_s - self._logged_at_s)
             self.tokens += tokens - self._logged_tokens
             self.token_steps += 1
@@ -121,8 +123,11 @@ class StepMeter(TrainerCallback):
             torch.cuda.synchronize()
         self._marked_at_s = time.perf_counter()
 
-    def _take(self, durations_s: list[float], finished_steps: int) -> None:
+    def _is_measured(self, step: int) -> bool:
+        return step > self._measured_from_step if self.measured is None else step in self.measured
+
+    def _take(self, durations_s: list[float], step: int) -> None:
         marked_at_s = self._marked_at_s
         self._mark()
-        if finished_steps >= self._measured_from_step:
+        if self._is_measured(step):
             durations_s.append(self._marked_at_s - marked_at_s)
