@@ -107,6 +107,7 @@ class TrainingEnded:
     peak_device_bytes: int
     peak_host_bytes: int
     total_s: float
+    eval_loss: float | None = None  # of the model that was saved, by tokens; None without evaluation data
 
 
 @dataclass(frozen=True)

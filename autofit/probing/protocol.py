@@ -245,6 +245,7 @@ class RankTrained:
     first_loss: float | None
     last_loss: float | None
     tokens_per_s: float | None
+    eval_loss: float | None = None  # of the model that is saved; None without evaluation data
 
 
 @dataclass(frozen=True)

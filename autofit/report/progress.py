@@ -92,6 +92,8 @@ def ended_text(result: TrainingEnded) -> str:
     parts = [f"{result.step_count:,} steps in {format_seconds(result.total_s)}"]
     if result.first_loss is not None and result.last_loss is not None:
         parts.append(f"loss {result.first_loss:.3f} → {result.last_loss:.3f}")
+    if result.eval_loss is not None:
+        parts.append(f"eval loss {result.eval_loss:.3f}")
     if result.tokens_per_s is not None:
         parts.append(f"{result.tokens_per_s:,.0f} tok/s")
     return " · ".join([*parts, format_bytes(result.peak_device_bytes)])

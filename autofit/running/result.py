@@ -36,6 +36,7 @@ def training_ended(
         peak_device_bytes=max(report.peak_device_bytes for report in trained),
         peak_host_bytes=sum(report.peak_host_bytes for report in trained),
         total_s=total_s,
+        eval_loss=first.eval_loss,
     )
 
 

@@ -40,7 +40,12 @@ _OURS = {
     "resume_from_checkpoint": "--resume",
     "fsdp": "--zero-stage",
     "model_init_kwargs": "--attention and --dtype",
-    "train_sampling_strategy": "nothing: autofit's probes need to know the order",
+}
+# Arguments that nothing takes the place of, with the reason.
+_FIXED = {
+    "train_sampling_strategy": "the probes need to know the order of the rows",
+    "accelerator_config": "it would divide the global batch in another way than was chosen",
+    "average_tokens_across_devices": "what a step learns would hang on the number of devices",
 }
 _LEARNING_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
 
@@ -63,6 +68,8 @@ def extra_arguments(words: tuple[str, ...]) -> dict[str, Any]:
     for name in vars(known):
         if name in _OURS:
             raise UsageError(f"training argument --{name} is autofit's to set; use {_OURS[name]} instead")
+        if name in _FIXED:
+            raise UsageError(f"training argument --{name} is autofit's to set: {_FIXED[name]}")
     return vars(known)
 
 

@@ -82,6 +82,11 @@ def _profile(request: Request) -> DataProfile:
     sample = _sample(data.train)
     lengths = sorted(_lengths(request, extra, sample, tokenizer))
     eval_lengths = _lengths(request, extra, _sample(data.evaluation), tokenizer) if data.evaluation is not None else []
+    if data.evaluation is not None and not eval_lengths:
+        raise UsageError(
+            f"{request.eval_data or data.source}: the evaluation data has nothing to score within "
+            f"{request.sequence_length} tokens; give other data or a larger --seq"
+        )
     if not lengths:
         raise UsageError(f"{data.source}: not one example is left after tokenizing to {request.sequence_length} tokens")
     return DataProfile(

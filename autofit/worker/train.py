@@ -118,6 +118,7 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
         trainer.add_callback(_progress(options.progress, meter, rank))
     rank.enter(Phase.INITIALIZE)
     trainer.train(resume_from_checkpoint=_checkpoint(request, options.checkpoints))
+    eval_loss = _final_evaluation(trainer)
     rank.enter(Phase.SAVE)
     trainer.save_model(str(options.model_out))
     if rank.index == 0:
@@ -130,7 +131,18 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
         first_loss=meter.first_loss,
         last_loss=meter.last_loss,
         tokens_per_s=meter.tokens_per_s,
+        eval_loss=eval_loss,
     )
+
+
+def _final_evaluation(trainer: Any) -> float | None:
+    """The loss of the model that is saved, evaluated now unless its last step was; None without evaluation data."""
+    if trainer.eval_dataset is None:
+        return None
+    last = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
+    if last is not None and last["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        return float(last["eval_loss"])
+    return float(trainer.evaluate()["eval_loss"])
 
 
 def _schedule(request: Request) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def test_only_what_was_written_is_set() -> None:
         (("--per_device_train_batch_size", "4"), "use --micro-batch instead"),
         (("--deepspeed", "ds.json"), "use --zero-stage and --offload instead"),
         (("--output_dir", "x"), "use --output-dir instead"),
+        (("--train_sampling_strategy", "sequential"), "order of the rows"),
+        (("--average_tokens_across_devices", "false"), "number of devices"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:

@@ -86,6 +86,15 @@ def test_the_longest_row_may_be_one_of_the_evaluation() -> None:
     assert seen.longest_tokens > seen.sampled_lengths_tokens[-1]
 
 
+def test_evaluation_data_without_a_token_to_score_is_refused() -> None:
+    """Its prompts alone are longer than the sequence."""
+    pair = {"prompt": "Ravi: I forgot a plant.\n\nSummary:\n", "completion": "Ravi forgot a plant."}
+    long = write("e.jsonl", {**pair, "prompt": pair["prompt"] * 20})
+    assert "e.jsonl: the evaluation data has nothing to score within 64 tokens" in refusal(
+        replace(request(write("d.jsonl", pair)), eval_data=long)
+    )
+
+
 def test_evaluation_data_of_another_form_is_refused_by_both_names() -> None:
     write("pairs.jsonl", {"prompt": "a", "completion": "b"})
     asked = replace(request(texts("d.jsonl", 5)), eval_data="pairs.jsonl")
