@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
@@ -79,7 +80,7 @@ class Specs:
         return Job(
             request=scene.request,
             strategy=strategy,
-            deepspeed_config=json.dumps(config),
+            deepspeed_config=to_json(config),
             kind=scene.hardware.kind,
             rank_count=scene.hardware.rank_count,
             devices=device_names(scene.hardware),
@@ -124,4 +125,4 @@ class AgentTries:
 def _playable(config: str, kind: DeviceKind) -> str:
     """`config` but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is no GPU;
     it holds what torch's holds."""
-    return config if kind is DeviceKind.CUDA else json.dumps({**json.loads(config), HOST_OPTIMIZER: False})
+    return config if kind is DeviceKind.CUDA else to_json({**json.loads(config), HOST_OPTIMIZER: False})

@@ -87,13 +87,12 @@ def export(file: Path | None) -> None:
 
     Each with all that it depends on, to FILE or to the screen.
     """
-    import json
 
-    from autofit.domain.codec import encode
+    from autofit.domain.codec import encode, to_json
     from autofit.report.json_file import with_schema, write_text
 
     with _open() as store:
-        lines = [json.dumps(with_schema(encode(trial))) + "\n" for trial in store.remembered()]
+        lines = [to_json(with_schema(encode(trial))) + "\n" for trial in store.remembered()]
     if file is None:
         click.echo("".join(lines), nl=False)
         return

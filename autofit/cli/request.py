@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Lora, Pins, Request, Training
+from autofit.domain.request import Lora, OnDivergence, Pins, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload
 
 DEFAULT_GLOBAL_BATCH = 32
@@ -94,6 +94,7 @@ def _training(flags: Mapping[str, Any], extra_arguments: tuple[str, ...]) -> Tra
         seed=flags["seed"],
         report_to=tuple(name for names in flags["report_to"] for name in names),
         merge=flags["merge"],
+        on_divergence=OnDivergence(flags["on_divergence"]),
         resume=None if flags["resume"] in (None, "", "true", "True") else flags["resume"],
         extra_arguments=extra_arguments,
     )

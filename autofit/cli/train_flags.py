@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from autofit.domain.request import OnDivergence
+
 from .flag import F, flag
 from .recipe import heed_recipe
 from .value import Amount, Count, Names, Size, Switch, Tokens
@@ -76,6 +78,9 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
          flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
     flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
+    flag("on_divergence", "--on-divergence", section=_RUN, metavar="stop|warn", default="stop",
+         type=click.Choice([action.value for action in OnDivergence]),
+         help="When loss or gradients are not finite or explode for some steps: stop, or go on and say so; stop."),
     flag("report_to", "--report-to", section=_RUN, metavar="NAMES", type=Names(), multiple=True,
          help="tensorboard, wandb, ...; none unless told."),
     flag("merge", "--merge", section=_RUN, is_flag=True, help="Write the model with LoRA merged into it, too."),
@@ -102,7 +107,7 @@ _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
 
 TRAIN_ONLY = frozenset((
     "data", "eval_data", "eval_fraction", "probe_timeout", "epochs", "max_steps", "learning_rate", "save_steps",
-    "resume", "seed", "report_to", "merge", "dry_run", "exhaustive", "output_dir",
+    "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive", "output_dir",
 ))  # fmt: skip
 """By parameter name: what a plan takes in silence, so that a training's command line and recipe are a plan's too."""
 

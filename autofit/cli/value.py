@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +39,7 @@ class Tokens(_Kind):
 
     name = "N"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip().lower()
         factor = _FACTORS.get(text[-1:], 1.0)
         try:
@@ -57,9 +58,15 @@ class Count(click.IntRange):
 
 
 class Amount(click.FloatRange):
-    """A number within bounds."""
+    """A finite number within bounds."""
 
     name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{value}' is not a finite number.", param, ctx)
+        return number
 
 
 class Switch(_Kind):

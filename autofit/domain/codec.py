@@ -5,6 +5,8 @@ A dataclass that stands in a union is written with its class name under "type"; 
 
 from __future__ import annotations
 
+import json
+import math
 import types
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,7 +17,10 @@ T = TypeVar("T")
 
 
 def encode(value: object) -> Any:
-    """`value` as dicts, lists, strings, numbers, booleans and None."""
+    """`value` as dicts, lists, strings, numbers, booleans and None, which also stands for a number that is not finite:
+    JSON has no word for one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
@@ -28,6 +33,11 @@ def encode(value: object) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"cannot encode {type(value).__name__}")
+
+
+def to_json(value: object, **layout: Any) -> str:
+    """`value` as JSON that any reader takes; `layout` is json.dumps's."""
+    return json.dumps(encode(value), allow_nan=False, **layout)
 
 
 def decode(kind: type[T], value: Any) -> T:

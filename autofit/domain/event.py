@@ -92,6 +92,8 @@ class TrainingProgress:
     left_s: float | None
     saved_step: int | None = None
     eval_loss: float | None = None
+    skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
+    trouble: str | None = None  # what is wrong now, and since when
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class TrainingEnded:
     peak_host_bytes: int
     total_s: float
     eval_loss: float | None = None  # of the model that was saved, by tokens; None without evaluation data
+    skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
+    trouble: str | None = None  # what was wrong at its end, and since when
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from .strategy import Attention, Dtype, Method, Offload
 
@@ -27,6 +28,13 @@ class Pins:
     dtype: Dtype | None = None
 
 
+class OnDivergence(str, Enum):
+    """What is done when loss or gradients are no longer finite, or explode."""
+
+    STOP = "stop"
+    WARN = "warn"
+
+
 @dataclass(frozen=True)
 class Training:
     """The part of the request that says how long and how: it does not decide what fits."""
@@ -40,6 +48,7 @@ class Training:
     merge: bool = False
     resume: str | None = None  # a checkpoint folder to start from; None: the last one in the run folder
     extra_arguments: tuple[str, ...] = ()  # Hugging Face training arguments after `--`
+    on_divergence: OnDivergence = OnDivergence.STOP
 
 
 @dataclass(frozen=True)

@@ -146,4 +146,4 @@ def _quiet(config: Config) -> dict[str, Any]:
 
 
 def _text(config: dict[str, Any]) -> str:
-    return json.dumps(config, indent=2) + "\n"
+    return json.dumps(config, indent=2, allow_nan=False) + "\n"

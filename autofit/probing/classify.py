@@ -9,7 +9,7 @@ from autofit.domain.strategy import Strategy
 from autofit.probing.protocol import FailureKind, GroupEnded, RankFailed, RankMeasured
 
 # Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
-_CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.CRASHED)
+_CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, FailureKind.DIVERGED, FailureKind.CRASHED)
 
 
 def classify(

@@ -6,7 +6,7 @@ import json
 import socket
 from typing import Any
 
-from autofit.domain.codec import decode_union, encode
+from autofit.domain.codec import decode_union, to_json
 
 # Without a word from the application: an idle link is asked after 2 s, what was sent must arrive within 5 s.
 _IDLE_S, _INTERVAL_S, _PROBES = 2, 1, 3
@@ -52,7 +52,7 @@ class Link:
 
     def say(self, value: object) -> None:
         """LinkLost when the other side has gone."""
-        line = json.dumps(encode(value), separators=(",", ":")).encode() + b"\n"
+        line = to_json(value, separators=(",", ":")).encode() + b"\n"
         try:
             self._connection.sendall(line)
         except OSError as error:

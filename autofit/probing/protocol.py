@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
-from autofit.domain.codec import decode, decode_union, encode
+from autofit.domain.codec import decode, decode_union, to_json
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
@@ -217,6 +217,7 @@ class ScriptSeen:
 class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
+    DIVERGED = "diverged"  # a full run's: what it learns is no model
     CRASHED = "crashed"
 
 
@@ -246,6 +247,8 @@ class RankTrained:
     last_loss: float | None
     tokens_per_s: float | None
     eval_loss: float | None = None  # of the model that is saved; None without evaluation data
+    skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
+    trouble: str | None = None  # what was wrong at its end, and since when
 
 
 @dataclass(frozen=True)
@@ -295,7 +298,7 @@ Message = Union[Ready, Surveyed, Traced, Refused, Beat, ScriptSeen, GroupEnded, 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:
     """One JSON line."""
-    return json.dumps(encode(value), separators=(",", ":")).encode() + b"\n"
+    return to_json(value, separators=(",", ":")).encode() + b"\n"
 
 
 def read_command(line: bytes) -> Command:
@@ -316,7 +319,7 @@ def read_report(text: bytes) -> RankReport:
 
 def encode_entry(entry: Entry) -> str:
     """One word without a character that a shell knows."""
-    return base64.urlsafe_b64encode(json.dumps(encode(entry)).encode()).decode()
+    return base64.urlsafe_b64encode(to_json(entry).encode()).decode()
 
 
 def read_entry(word: str) -> Entry:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import IO
 
-from autofit.domain.codec import encode
+from autofit.domain.codec import encode, to_json
 from autofit.domain.trial import Trial
 
 from .json_file import parse_value, with_schema
@@ -22,7 +21,7 @@ class Journal:
     def append(self, trial: Trial) -> None:
         """Safe on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(with_schema(encode(trial)), ensure_ascii=False)
+        line = to_json(with_schema(encode(trial)), ensure_ascii=False)
         with self.path.open("a+b") as stream:
             _drop_cut_line(stream)
             stream.write(line.encode() + b"\n")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autofit.domain.codec import decode, encode
+from autofit.domain.codec import decode, encode, to_json
 from autofit.domain.errors import UsageError
 
 SCHEMA = 1
@@ -40,7 +40,7 @@ def write_value(path: Path, value: object) -> None:
 
 
 def write_body(path: Path, body: dict[str, Any]) -> None:
-    write_text(path, json.dumps(with_schema(body), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, to_json(with_schema(body), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_value(path: Path, kind: type[T]) -> T | None:

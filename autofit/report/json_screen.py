@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from types import TracebackType
 from typing import TextIO
 
 from autofit.domain import event as ev
-from autofit.domain.codec import encode
+from autofit.domain.codec import encode, to_json
 
 from .json_file import with_schema
 from .view import View, fold
@@ -35,7 +34,7 @@ class JsonScreen:
 
 def write_json(stream: TextIO, body: dict[str, object]) -> None:
     """`body` and the schema as one object."""
-    stream.write(json.dumps(with_schema(body), indent=2) + "\n")
+    stream.write(to_json(with_schema(body), indent=2) + "\n")
     stream.flush()
 
 

@@ -60,6 +60,9 @@ def _loss_and_speed(progress: TrainingProgress) -> list[str]:
 
 def _below(progress: TrainingProgress) -> list[str]:
     parts = []
+    if progress.trouble is not None:
+        parts.append(progress.trouble)
+    parts += skipped_parts(progress.skipped_steps)
     if progress.peak_device_bytes is not None:
         parts.append(f"{format_bytes(progress.peak_device_bytes)} peak")
     if progress.eval_loss is not None:
@@ -69,6 +72,10 @@ def _below(progress: TrainingProgress) -> list[str]:
     if progress.left_s is not None:
         parts.append(f"{format_seconds(progress.left_s)} left")
     return parts
+
+
+def skipped_parts(count: int) -> list[str]:
+    return [f"{count:,} step{'s' if count > 1 else ''} skipped"] if count else []
 
 
 def _bar(share: float, columns: int) -> str:
@@ -94,6 +101,8 @@ def ended_text(result: TrainingEnded) -> str:
         parts.append(f"loss {result.first_loss:.3f} → {result.last_loss:.3f}")
     if result.eval_loss is not None:
         parts.append(f"eval loss {result.eval_loss:.3f}")
+    parts += [] if result.trouble is None else [result.trouble]
+    parts += skipped_parts(result.skipped_steps)
     if result.tokens_per_s is not None:
         parts.append(f"{result.tokens_per_s:,.0f} tok/s")
     return " · ".join([*parts, format_bytes(result.peak_device_bytes)])

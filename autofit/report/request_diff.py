@@ -36,7 +36,8 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-_IGNORED = {"training.resume"}  # says where to go on, not what to train
+# Where to go on, and whether to: not what to train.
+_IGNORED = {"training.resume", "training.on_divergence"}
 
 
 def differences(old: Request, new: Request) -> tuple[str, ...]:

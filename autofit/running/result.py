@@ -37,6 +37,8 @@ def training_ended(
         peak_host_bytes=sum(report.peak_host_bytes for report in trained),
         total_s=total_s,
         eval_loss=first.eval_loss,
+        skipped_steps=first.skipped_steps,
+        trouble=first.trouble,
     )
 
 
@@ -45,6 +47,8 @@ def _why(reports: dict[int, RankReport], exit_code: int, log_path: Path) -> str:
     if not failed:
         return f"the training ended with exit code {exit_code} and left no report; its log is {log_path}"
     rank, report = first_failure(failed)
+    if report.kind is FailureKind.DIVERGED:
+        return f"{report.message}\nits log is {log_path}"
     what, then = report.message, "the same command goes on from the last checkpoint"
     if report.kind is FailureKind.OUT_OF_MEMORY:
         asked = f" (asked for {format_bytes(report.requested_bytes)})" if report.requested_bytes else ""

@@ -7,7 +7,7 @@ import json
 import zlib
 from typing import TypeVar
 
-from autofit.domain.codec import decode, encode
+from autofit.domain.codec import decode, to_json
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def unpack(kind: type[T], packed: bytes) -> T:
 
 def canonical(value: object) -> str:
     """JSON that is equal where the values are."""
-    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"))
+    return to_json(value, sort_keys=True, separators=(",", ":"))
 
 
 def digest(*values: object) -> str:

@@ -28,6 +28,14 @@ _UNSUPPORTED_WORDS = (
 )
 
 
+class KnownFailure(Exception):
+    """One that our own code raises: its message is a whole sentence for the user."""
+
+    def __init__(self, kind: FailureKind, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
 def rank_failed(
     error: BaseException, phase: Phase, *, on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
 ) -> RankFailed:
@@ -35,6 +43,8 @@ def rank_failed(
 
     `free_device_bytes` is what the driver had left then; it decides where the words alone do not.
     """
+    if isinstance(error, KnownFailure):
+        return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
     text = " ".join(f"{type(error).__name__}: {error}".split())
     lacking = lacking_place(error, text, on_cpu=on_cpu, free_device_bytes=free_device_bytes)
     message = text[:_MESSAGE_LENGTH]

@@ -5,7 +5,6 @@ With pdsh it leaves the ranks on the nodes to whoever started it, and tells them
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import uuid
 from types import SimpleNamespace
 from typing import Any
 
-from autofit.domain.codec import encode
+from autofit.domain.codec import to_json
 from autofit.domain.pdsh_call import PdshCall
 
 _SIGNALLED = 128
@@ -32,7 +31,7 @@ class _Child(subprocess.Popen):
         if call is None:
             super().__init__(command, env=env)
         else:
-            os.write(_Child.tell_to, json.dumps(encode(call)).encode())
+            os.write(_Child.tell_to, to_json(call).encode())
             super().__init__(call.words, env=env, start_new_session=True)  # out of reach of the terminal's Ctrl-C
         _Child.last = self
 

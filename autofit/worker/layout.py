@@ -5,13 +5,12 @@ Prints one JSON line, the Layout, behind whatever DeepSpeed says; ends with anot
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-from autofit.domain.codec import encode
+from autofit.domain.codec import to_json
 from autofit.domain.launch import HostSlots, Layout
 
 
@@ -59,4 +58,4 @@ def layout_of(words: list[str]) -> Layout:
 
 
 if __name__ == "__main__":
-    print(json.dumps(encode(layout_of(sys.argv[1:]))), flush=True)
+    print(to_json(layout_of(sys.argv[1:])), flush=True)

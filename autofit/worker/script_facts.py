@@ -43,7 +43,7 @@ def facts_of(call: EngineCall) -> ScriptFacts:
 def _config_text(model: PreTrainedModel) -> str:
     """As its config.json says it, with nothing left to defaults; a config that was never saved names no class."""
     config = json.loads(model.config.to_json_string(use_diff=False))
-    return json.dumps(config | {"architectures": [type(model).__name__]})
+    return json.dumps(config | {"architectures": [type(model).__name__]}, allow_nan=False)
 
 
 def _parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:

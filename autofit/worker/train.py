@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.codec import decode, encode
+from autofit.domain.codec import decode, to_json
 from autofit.domain.event import TrainingProgress
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
+from autofit.worker.checkpoints import last_whole
 from autofit.worker.device import show_devices
 
 
@@ -91,6 +92,7 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     import torch
 
     from autofit.worker.arguments import sft_config
+    from autofit.worker.divergence_watch import DivergenceWatch
     from autofit.worker.model import peft_config, pretrained_model
     from autofit.worker.rank import join_group
     from autofit.worker.survey import tokenizer_for, training_data
@@ -114,11 +116,14 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     )
     trainer.phase_hook = rank.enter
     trainer.add_callback(EngineWatch(trainer))
+    watch = DivergenceWatch(trainer, request.training.on_divergence)
+    trainer.add_callback(watch)
     if rank.index == 0:
-        trainer.add_callback(_progress(options.progress, meter, rank))
+        trainer.add_callback(_progress(options.progress, meter, rank, watch))
     rank.enter(Phase.INITIALIZE)
     trainer.train(resume_from_checkpoint=_checkpoint(request, options.checkpoints))
     eval_loss = _final_evaluation(trainer)
+    watch.check_end(meter.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
     trainer.save_model(str(options.model_out))
     if rank.index == 0:
@@ -132,6 +137,8 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
         last_loss=meter.last_loss,
         tokens_per_s=meter.tokens_per_s,
         eval_loss=eval_loss,
+        skipped_steps=watch.skipped_steps,
+        trouble=None if watch.trouble is None else str(watch.trouble),
     )
 
 
@@ -167,11 +174,11 @@ def _checkpoint(request: Request, folder: Path) -> str | None:
     """The checkpoint that the user named, otherwise the last whole one of this run: its state is written last."""
     if request.training.resume is not None:
         return request.training.resume
-    whole = [state.parent for state in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    last = last_whole(folder)
+    return None if last is None else str(last)
 
 
-def _progress(path: Path, meter: Any, rank: Any) -> Any:
+def _progress(path: Path, meter: Any, rank: Any, watch: Any) -> Any:
     """A callback that writes one TrainingProgress a line."""
     from transformers import TrainerCallback
 
@@ -205,9 +212,11 @@ def _progress(path: Path, meter: Any, rank: Any) -> Any:
                 tokens_per_s=meter.last_tokens_per_s,
                 peak_device_bytes=rank.meter.peak_device_bytes(),
                 left_s=None if pace_s is None else pace_s * (state.max_steps - state.global_step),
+                skipped_steps=watch.skipped_steps,
+                trouble=None if watch.trouble is None else str(watch.trouble),
                 **values,
             )
-            self._file.write(json.dumps(encode(progress)) + "\n")
+            self._file.write(to_json(progress) + "\n")
 
     return Progress()
 

@@ -10,7 +10,7 @@ import pytest
 
 from autofit.cli import train as train_verb
 from autofit.cli.main import main
-from autofit.domain.request import Lora, Pins, Request, Training
+from autofit.domain.request import Lora, OnDivergence, Pins, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload
 from autofit.report.request_diff import FLAGS
 
@@ -43,8 +43,8 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --seq 512 --batch-size 16 --method lora --lora-r 8 "
         "--lora-alpha 16 --lora-target-modules q_proj,o_proj --zero-stage 3 --offload all --gradient-checkpointing on "
         "--attention sdpa --micro-batch 2 --dtype fp16 --epochs 1.5 --max-steps 7 --learning-rate 1e-3 --save-steps 9 "
-        "--resume runs/c --seed 1 --report-to tensorboard,wandb --merge --memory-limit 1GB --ranks 4 "
-        "--output-dir out_dir --dry-run --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
+        "--resume runs/c --seed 1 --on-divergence warn --report-to tensorboard,wandb --merge --memory-limit 1GB "
+        "--ranks 4 --output-dir out_dir --dry-run --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
     )
     assert asked(calls, *words.split()) == Request(
         model="m",
@@ -56,7 +56,16 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         lora=Lora(8, 16, ("q_proj", "o_proj")),
         pins=Pins(Method.LORA, 3, Offload.ALL, True, Attention.SDPA, 2, Dtype.FP16),
         training=Training(
-            1.5, 7, 1e-3, 9, 1, ("tensorboard", "wandb"), True, "runs/c", ("--warmup_ratio", "0.1", "--bf16")
+            1.5,
+            7,
+            1e-3,
+            9,
+            1,
+            ("tensorboard", "wandb"),
+            True,
+            "runs/c",
+            ("--warmup_ratio", "0.1", "--bf16"),
+            OnDivergence.WARN,
         ),
         memory_limit_bytes=10**9,
         ranks=4,
@@ -131,6 +140,9 @@ REFUSED = [
     ("--max-steps 0", "--max-steps 0"),
     ("--eval-fraction 1", "--eval-fraction"),
     ("--zero-stage 4", "--zero-stage"),
+    ("--learning-rate nan", "not a finite number"),
+    ("--learning-rate inf", "not a finite number"),
+    ("--on-divergence hope", "--on-divergence"),
     ("--gradient-checkpointing maybe", "auto, on, off"),
     ("stray", "stray"),
     ("--sequence 4", "--sequence"),

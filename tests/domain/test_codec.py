@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import pytest
 
-from autofit.domain.codec import decode, decode_union, encode
+from autofit.domain.codec import decode, decode_union, encode, to_json
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place
 from autofit.domain.request import Lora, Pins, Request, Training
@@ -67,6 +68,13 @@ def test_what_json_cannot_hold_is_refused() -> None:
 
     with pytest.raises(TypeError, match="set"):
         encode(Odd({1}))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_written_as_none(number: float) -> None:
+    assert to_json({"loss": number, "losses": (1.0, number)}) == '{"loss": null, "losses": [1.0, null]}'
+    with pytest.raises(ValueError, match=r"Measured\.tokens_per_s"):  # where there must be one
+        decode(Measured, encode(Measured(1, 2, number, 4.0, 5.0, 6.0)))
 
 
 def test_a_strategy_reads_as_one_short_line() -> None:

@@ -160,4 +160,4 @@ def test_differences_are_spelt_as_flags() -> None:
 def test_every_field_of_a_request_has_a_flag() -> None:
     from autofit.report.request_diff import _leaves
 
-    assert {name for name, _ in _leaves(simulated.REQUEST)} == {*FLAGS, "training.resume"}
+    assert {name for name, _ in _leaves(simulated.REQUEST)} == {*FLAGS, "training.resume", "training.on_divergence"}

@@ -20,6 +20,7 @@ from autofit.report.json_screen import JsonScreen
 from autofit.report.line import plain
 from autofit.report.message import message_lines
 from autofit.report.plain import PlainScreen
+from autofit.report.progress import ended_text, progress_text
 from autofit.report.skipped import Skipped, skipped
 from autofit.report.table import memory_bar, table_lines
 from autofit.report.terminal import LiveScreen
@@ -190,6 +191,14 @@ def test_a_report_without_loss_keeps_the_last_one() -> None:
     view = view_of([sim.progress(400), sim.progress(401, loss=None)])
     assert view.progress is not None
     assert (view.progress.step, view.progress.loss) == (401, 1.183)
+
+
+def test_steps_that_were_skipped_and_what_is_wrong_are_told() -> None:
+    progress = replace(sim.progress(400), skipped_steps=2, trouble="the loss is not finite since step 399")
+    assert "the loss is not finite since step 399 · 2 steps skipped" in progress_text(progress)
+    ended = ended_text(replace(sim.RESULT, skipped_steps=1, eval_loss=2.5))
+    assert "eval loss 2.500 · 1 step skipped" in ended
+    assert "skipped" not in ended_text(sim.RESULT)
 
 
 def screen_text(events: list[ev.Event], *, is_closed: bool, lines: int = 30) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
     assert "a smaller --micro-batch" in text
     hosts = why({0: failed(FailureKind.OUT_OF_MEMORY, 1.0, place=Place.HOST)})
     assert "rank 0: out of host memory\n" in hosts
+
+
+def test_a_training_that_diverged_says_so_in_its_own_words() -> None:
+    """Its ranks end together; one that noticed it late only lost its neighbour."""
+    reports: dict[int, RankReport] = {0: failed(FailureKind.CRASHED, 1.0), 1: failed(FailureKind.DIVERGED, 2.0)}
+    assert why(reports) == f"diverged says\nits log is {LOG}"
+
+
+def test_what_is_told_of_the_end_is_the_first_ranks() -> None:
+    told = replace(trained(), eval_loss=2.5, skipped_steps=3, trouble="the loss has exploded since step 7")
+    result = ended({0: told, 1: trained()})
+    assert (result.eval_loss, result.skipped_steps, result.trouble) == (2.5, 3, "the loss has exploded since step 7")
 
 
 def test_of_several_failures_the_cause_is_told() -> None:

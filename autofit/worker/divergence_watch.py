@@ -1,0 +1,101 @@
+"""The judge of a training at its side: ends it when it has diverged, and keeps the checkpoints from before."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from autofit.domain.request import OnDivergence
+from autofit.probing.protocol import FailureKind
+from autofit.worker.checkpoints import last_whole, set_aside
+from autofit.worker.divergence import Judge, Trouble
+from autofit.worker.failure import KnownFailure
+from autofit.worker.trainer import PhasedTrainer
+
+_LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
+_LOOK = "It began so: look at the model's weights, and at its --dtype."
+
+
+class DivergenceWatch(TrainerCallback):
+    """KnownFailure, on every rank at the same step, where the training is over.
+
+    While something is wrong nothing is saved, so that no sound checkpoint is rotated out for a broken one; the
+    checkpoint that was due is saved with the next sound step.
+    """
+
+    def __init__(self, trainer: PhasedTrainer, action: OnDivergence) -> None:
+        self._trainer = trainer
+        self._action = action
+        self._judge = Judge(0, scales_loss=trainer.args.fp16)
+        self._is_save_due = False
+        self._skipped_before = 0
+        self._learning_rate = 0.0
+        self._step_count = 0
+        self._moved_count = 0
+        self.skipped_steps = 0  # since this start
+
+    @property
+    def trouble(self) -> Trouble | None:
+        return self._judge.trouble
+
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        self._judge = Judge(state.global_step, scales_loss=self._trainer.args.fp16)
+        self._skipped_before = self._trainer.deepspeed.skipped_steps  # a checkpoint brings its own count
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        self._learning_rate = self._trainer._get_learning_rate()  # before the schedule goes on
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        engine = self._trainer.deepspeed
+        skipped_steps = engine.skipped_steps - self._skipped_before
+        was_skipped, self.skipped_steps = skipped_steps > self.skipped_steps, skipped_steps
+        norm = float(engine.get_global_grad_norm() or 0.0)
+        self._step_count += 1
+        self._moved_count += not was_skipped and self._learning_rate > 0 and norm != 0
+        self._judge.take_gradient(state.global_step, norm, was_skipped=was_skipped)
+        self._heed(control)
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:
+        if "loss" in logs:
+            self._judge.take_loss(state.global_step, float(logs["loss"]))
+            self._heed(control)
+        state.log_history[-1] = {name: _jsonable(value) for name, value in state.log_history[-1].items()}
+
+    def _heed(self, control: TrainerControl) -> None:
+        trouble = self.trouble
+        if trouble is not None and trouble.is_lasting and self._action is OnDivergence.STOP:
+            raise self._diverged(f"the training has diverged: {trouble}", trouble)
+        is_due = control.should_save or self._is_save_due
+        self._is_save_due = is_due and trouble is not None
+        control.should_save = is_due and trouble is None
+
+    def check_end(self, loss: float | None, eval_loss: float | None) -> None:
+        """KnownFailure where what was trained is no model, or is the one that it began with."""
+        for name, value in (("loss", loss), ("evaluation loss", eval_loss)):
+            if value is not None and not math.isfinite(value):
+                raise self._diverged(f"the training has ended, and its {name} is not finite", self.trouble)
+        if self._step_count and not self._moved_count:
+            raise KnownFailure(FailureKind.DIVERGED, f"the training has changed nothing: {self._why_unmoved()}")
+
+    def _why_unmoved(self) -> str:
+        if self.skipped_steps == self._step_count:
+            return "DeepSpeed skipped every step, for the gradients were not finite; look at the model's weights"
+        return "the learning rate or the gradient was 0 in every step; look at --learning-rate and the warm-up"
+
+    def _diverged(self, what: str, trouble: Trouble | None) -> KnownFailure:
+        folder = Path(self._trainer.args.output_dir)
+        good_step = self._trainer.state.global_step if trouble is None else trouble.good_step
+        good = last_whole(folder, good_step)
+        if self._trainer.is_world_process_zero():
+            set_aside(folder, good_step)
+        kept = "there is no checkpoint from before" if good is None else f"the last good checkpoint is {good}"
+        mend = _LOOK if trouble is not None and trouble.first_step == 1 else _LOWER
+        return KnownFailure(FailureKind.DIVERGED, f"{what}; {kept}. {mend}")
+
+
+def _jsonable(value: Any) -> Any:
+    """JSON has no word for what is not finite, and a checkpoint keeps the log."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
