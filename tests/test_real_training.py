@@ -6,16 +6,18 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.outcome import Measured, OutOfMemory, Phase
+from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
@@ -85,6 +87,20 @@ def test_lora_holds_less_than_all_parameters(agent: Agent, tmp_path: Path) -> No
         peaks.append(outcome.peak_device_bytes - outcome.base_bytes)
     # gradients (2P), fp32 weights and Adam's moments (12P over two ranks) are gone but for the adapter's
     assert peaks[1] - peaks[0] > 5 * SHAPE.parameter_count
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_probe_whose_steps_are_skipped_is_no_measurement(agent: Agent, stage: int, tmp_path: Path) -> None:
+    """A norm that is a root of less than nothing: DeepSpeed makes no states of Adam then."""
+    wide = tmp_path / "wide"
+    shutil.copytree(MODEL, wide, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((wide / "config.json").read_text()) | {"rms_norm_eps": -1e9, "num_hidden_layers": 1}
+    (wide / "config.json").write_text(json.dumps(config))
+    told = spec(rung(Method.FULL, stage), tmp_path)
+    job = replace(told.job, request=replace(told.job.request, model=str(wide)))
+    outcome = agent.probe(replace(told, job=job), lambda phase: None)
+    assert isinstance(outcome, Unsupported), outcome
+    assert outcome.why.startswith("the gradients are not finite: DeepSpeed skips the step")
 
 
 def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent, tmp_path: Path) -> None:

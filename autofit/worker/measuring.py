@@ -7,12 +7,22 @@ from typing import Any, Protocol
 
 import torch
 
-from autofit.probing.protocol import RankMeasured
+from autofit.probing.protocol import FailureKind, RankMeasured
+from autofit.worker.failure import KnownFailure
 from autofit.worker.memory import Meter
 
 MEMORY_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
 MAX_MEASURED_STEPS = 12
 MIN_MEASURED_STEPS = 2
+
+
+NOT_FINITE = "the gradients are not finite: DeepSpeed skips the step, and nothing is known of its optimizer's memory"
+
+
+def check_steps(engine: Any) -> None:
+    """KnownFailure where an engine has skipped a step: the states of Adam may never have been there."""
+    if engine.skipped_steps:
+        raise KnownFailure(FailureKind.UNSUPPORTED, NOT_FINITE)
 
 
 class Durations(Protocol):

@@ -19,7 +19,7 @@ from autofit.planning.batch import PROBED_ACCUMULATION
 from autofit.planning.workload import PAD_TO_MULTIPLE, ProbedStep, warmed
 from autofit.probing.protocol import ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
-from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, rank_measured, steps_in
+from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, check_steps, rank_measured, steps_in
 from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
@@ -83,6 +83,7 @@ def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
     trainer.add_callback(EngineWatch(trainer))
     rank.enter(Phase.INITIALIZE)
     trainer.train()
+    check_steps(trainer.deepspeed)
     rank.enter(Phase.EVALUATE)
     trainer.evaluate()
     rank.enter(Phase.SAVE)

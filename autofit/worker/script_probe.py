@@ -15,17 +15,21 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Dtype
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.batch_sight import look_at
 from autofit.worker.engine_hook import EngineCall
 from autofit.worker.failure import rank_failed
-from autofit.worker.measuring import MEMORY_STEPS, rank_measured, steps_in
+from autofit.worker.measuring import MEMORY_STEPS, NOT_FINITE, rank_measured, steps_in
 from autofit.worker.micro_meter import MicroMeter
 from autofit.worker.out_of_memory import free_device_bytes
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
 from autofit.worker.script_facts import facts_of
 from autofit.worker.step_watch import StepListener, StepWatch
 from autofit.worker.turning import turn
+
+# Skipped steps in a row: a loss scale of 2^32 is halved 32 times and a little more; bf16 has none.
+_SCALING_STEPS, _SKIPPED_STEPS = 40, 3
 
 Leave = Callable[[RankReport], NoReturn]  # ends this process without another line of the user's code
 See = Callable[[ScriptFacts], None]
@@ -44,6 +48,7 @@ class ScriptProbe(StepListener):
         self._meter = MicroMeter()
         self._last_step: int | None = None  # known after the memory steps
         self._has_engine = False
+        self._skipped_count = 0  # in a row
 
     def refuse(self, why: str) -> NoReturn:
         self._leave(RankFailed(FailureKind.UNSUPPORTED, self._rank.phase, Place.DEVICE, why, time.time()))
@@ -124,6 +129,7 @@ class ScriptProbe(StepListener):
 
     def step_end(self, *, was_skipped: bool) -> None:
         step_s = self._meter.end_step(is_measured=not was_skipped and self._rank.step >= MEMORY_STEPS)
+        self._count_skipped(was_skipped)
         if was_skipped:
             return  # Adam's state has not appeared yet
         self._rank.step += 1
@@ -131,6 +137,13 @@ class ScriptProbe(StepListener):
             self._last_step = MEMORY_STEPS + self._measured_steps(step_s)
         if self._rank.step == self._last_step:
             self._finish()
+
+    def _count_skipped(self, was_skipped: bool) -> None:
+        """A script that skips for ever would never be measured."""
+        assert self._facts is not None
+        self._skipped_count = self._skipped_count + 1 if was_skipped else 0
+        if self._skipped_count == (_SKIPPED_STEPS if self._facts.dtype is Dtype.BF16 else _SCALING_STEPS):
+            self.refuse(NOT_FINITE)
 
     def _measured_steps(self, step_s: float) -> int:
         if self._spec.measured_steps is not None:

@@ -23,7 +23,8 @@ class StepListener:
         """A micro-batch has ended that is not the last of its optimizer step."""
 
     def step_end(self, *, was_skipped: bool) -> None:
-        """The last micro-batch has ended; `was_skipped` where fp16 overflowed and the weights are as they were."""
+        """The last micro-batch has ended; `was_skipped` where gradients were not finite and the weights are as they
+        were."""
 
     def guard(self) -> AbstractContextManager[None]:
         """Around whatever the engine does."""
@@ -62,7 +63,7 @@ class StepWatch:
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         is_update = self._is_boundary()
-        skipped_before = self._engine.skipped_steps
+        before = _skips(self._engine)
         if is_update:
             self._listener.update()
         with self._listener.guard():
@@ -71,7 +72,7 @@ class StepWatch:
             self._end_micro_step()
             return result
         self._is_open = False
-        self._listener.step_end(was_skipped=self._engine.skipped_steps > skipped_before)
+        self._listener.step_end(was_skipped=_skips(self._engine) > before)
         return result
 
     def _is_boundary(self) -> bool:
@@ -83,3 +84,14 @@ class StepWatch:
         if self._is_open:
             self._is_open = False
             self._listener.micro_step_end()
+
+
+def _skips(engine: Any) -> tuple[int, float]:
+    """Grows with each step that is skipped.
+
+    DeepSpeed counts those of its own optimizers, of every stage and dtype. Without ZeRO, under its `torch_autocast`,
+    the optimizer is torch's, whose gradient scaler skips on its own and then halves its scale. In fp32 without ZeRO
+    nothing is skipped (DeepSpeed 0.19.8, `DeepSpeedEngine._take_model_step`).
+    """
+    scaler = getattr(engine, "torch_autocast_z0_gradscaler", None)
+    return engine.skipped_steps, 0.0 if scaler is None else -scaler.get_scale()

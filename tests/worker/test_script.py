@@ -21,6 +21,7 @@ from autofit.hardware.model_config import read_shape
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from autofit.probing.shared_memory import shared_memory_files
+from autofit.worker.measuring import NOT_FINITE
 
 SCRIPTS = Path(__file__).parent / "scripts"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -171,6 +172,7 @@ def test_a_loop_that_divides_its_model_while_it_builds_it(bench: Bench) -> None:
     [
         (("--steps=2",), "the script ended by itself after 2 optimizer steps"),
         (("--steps=1", "--trouble=exit"), "the script ended by itself with exit code 3 after 1 optimizer step"),
+        (("--trouble=infinite",), NOT_FINITE),
         (("--unknown",), "the script ended by itself with exit code 2 after 0 optimizer steps"),
     ],
 )

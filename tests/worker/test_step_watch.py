@@ -101,6 +101,17 @@ def test_a_step_that_overflowed_is_told_apart() -> None:
     assert listener.heard == ["forward 0", "update", "skipped"]
 
 
+def test_a_step_that_torchs_own_scaler_skipped_is_told_apart() -> None:
+    """DeepSpeed without ZeRO, under `torch_autocast` in fp16: its own count stays 0."""
+    engine, listener = FakeEngine(accumulation=1), Listener()
+    scales = iter([65536.0, 65536.0, 65536.0, 32768.0, 32768.0, 65536.0])
+    engine.torch_autocast_z0_gradscaler = SimpleNamespace(get_scale=lambda: next(scales))  # type: ignore[attr-defined]
+    StepWatch(engine, listener)
+    for number in range(3):
+        _loop(engine, number)
+    assert listener.heard[2::3] == ["stepped", "skipped", "stepped"]
+
+
 def test_durations_are_from_end_to_end_and_warming_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 13.0, 14.0, 18.0, 23.0, 29.0, 36.0])
     monkeypatch.setattr(micro_meter.time, "perf_counter", lambda: next(clock))
