@@ -18,6 +18,7 @@ from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.arguments import extra_arguments
 from autofit.worker.data import LoadedData, load, split_eval
 from autofit.worker.model import load_tokenizer
+from autofit.worker.optimizers import check_optimizer
 from autofit.worker.template import ensure_chat_template
 
 SAMPLE_ROWS = 1024  # tokenized for the lengths; the longest by characters are always among them
@@ -76,6 +77,7 @@ def run(command: Survey) -> Surveyed | Refused:
 
 
 def _profile(request: Request) -> DataProfile:
+    check_optimizer(request)
     extra = extra_arguments(request.training.extra_arguments)
     data = training_data(request)
     tokenizer, note = tokenizer_for(request, data)

@@ -164,9 +164,10 @@ def test_of_much_data_a_sample_is_tokenized_and_the_longest_row_is_always_in_it(
         (request("missing.jsonl"), "missing.jsonl"),
         (request(extra=("--warmup_step", "1")), "did you mean --warmup_steps"),
         (request(extra=("--lr_scheduler_type", "sideways")), "sideways"),
+        (request(extra=("--optim", "adafactor")), "--optim adafactor would be another algorithm"),
         (replace(request(), model="."), ""),
     ],
-    ids=["no file", "no such argument", "no such value", "no tokenizer"],
+    ids=["no file", "no such argument", "no such value", "another algorithm", "no tokenizer"],
 )
 def test_what_cannot_start_is_refused_in_one_sentence(asked: Request, told: str) -> None:
     message = refusal(asked)
