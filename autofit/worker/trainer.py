@@ -29,9 +29,11 @@ class PhasedTrainer(SFTTrainer):
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
 
     def __init__(self, *, model: Any, **kwargs: Any) -> None:
-        use_cache = model.config.use_cache
+        config = vars(model.config)
+        had = {name: value for name, value in config.items() if name == "use_cache"}
         super().__init__(model=model, **kwargs)
-        model.config.use_cache = use_cache  # the trainer turned it off, and would save it so; trl's forward needs none
+        config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
+        config.update(had)
         self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last and self._row_count < self._global_batch:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import ast
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+import autofit
 from autofit.domain.codec import decode, decode_union, encode, to_json
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place
@@ -75,6 +78,19 @@ def test_a_number_that_is_not_finite_is_written_as_none(number: float) -> None:
     assert to_json({"loss": number, "losses": (1.0, number)}) == '{"loss": null, "losses": [1.0, null]}'
     with pytest.raises(ValueError, match=r"Measured\.tokens_per_s"):  # where there must be one
         decode(Measured, encode(Measured(1, 2, number, 4.0, 5.0, 6.0)))
+
+
+def test_whoever_writes_json_writes_no_other_words() -> None:
+    """Python's own `json` would write NaN, which is none."""
+    package = Path(autofit.__file__).parent
+    calls = [
+        (path, ast.unparse(node))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.dumps", "json.dump")
+    ]
+    assert calls
+    assert [call for call in calls if "allow_nan=False" not in call[1]] == []
 
 
 def test_a_strategy_reads_as_one_short_line() -> None:

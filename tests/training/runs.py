@@ -88,7 +88,8 @@ class Runs:
             stderr=self._errors,
             text=True,
             cwd=Path(__file__).parents[2],
-            env=worker_environment(DeviceKind.CPU) | {"TOKENIZERS_PARALLELISM": "false"},
+            env=worker_environment(DeviceKind.CPU)
+            | {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(self._folder / "datasets")},
         )
         while self._answer() != "warm":
             pass

@@ -1,0 +1,32 @@
+"""Everything that the search may choose of, each beside plain trl in one process; `bin/test --all` runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.strategy import Dtype, Method
+
+from .likeness import check_same
+from .runs import Case, Runs, training
+
+pytestmark = [pytest.mark.slow, pytest.mark.matrix]
+CASES = [
+    Case(method, stage, is_checkpointed, micro_batch, ranks, dtype)
+    for dtype, method, stage, is_checkpointed, micro_batch, ranks in product(
+        (Dtype.FP32, Dtype.BF16), Method, (1, 2, 3), (False, True), (1, 8), (1, 2)
+    )
+]
+
+
+@pytest.mark.parametrize("row_count", [32, 37])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_training_is_the_one_that_was_asked_for(
+    case: Case, row_count: int, runs: Runs, model: Path, rows: Callable[[int], Path]
+) -> None:
+    """Row counts that a global batch of 16 divides, and does not."""
+    request = training(model, rows(row_count))
+    check_same(runs.autofit(case, request), runs.plain(request, case), model, case)
