@@ -108,6 +108,7 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
         "deepspeed": config,
         "gradient_accumulation_steps": accumulation,
         "max_steps": max_steps,
+        "learning_rate": 1e-5,  # the user's may send weights without meaning to infinity, where steps are skipped
         "train_sampling_strategy": "sequential",
         "save_strategy": "no",
         "eval_strategy": "no",

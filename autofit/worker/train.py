@@ -121,9 +121,9 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     if rank.index == 0:
         trainer.add_callback(_progress(options.progress, meter, rank, watch))
     rank.enter(Phase.INITIALIZE)
-    trainer.train(resume_from_checkpoint=_checkpoint(request, options.checkpoints))
+    ended = trainer.train(resume_from_checkpoint=_checkpoint(request, options.checkpoints))
     eval_loss = _final_evaluation(trainer)
-    watch.check_end(meter.last_loss, eval_loss)
+    watch.check_end(ended.training_loss if meter.last_loss is None else meter.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
     trainer.save_model(str(options.model_out))
     if rank.index == 0:
