@@ -18,7 +18,7 @@ import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
-from autofit.domain.request import Lora, Request
+from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
@@ -30,7 +30,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=8, lora=Lora(r=8), ranks=2)
+# A probe learns nothing, so that a learning rate that ruins the model does not end it.
+REQUEST = Request(str(MODEL), 64, 8, lora=Lora(r=8), ranks=2, training=Training(learning_rate=1e30))
 SHAPE = read_model_files(str(MODEL)).shape
 
 
