@@ -15,7 +15,7 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.freedom import Config
-from autofit.planning.script_words import CONFIG_FLAGS, INDIFFERENT_FLAGS, find, without
+from autofit.planning.script_words import INDIFFERENT_FLAGS, config_flags, find, is_config, without
 from autofit.report.json_file import write_text
 from autofit.report.run_folder import RunFolder
 from autofit.script_spec import ScriptProber
@@ -46,7 +46,7 @@ def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
         raise NotTuned("--no_python starts a program that nobody can look into: it runs as it is, unsearched.")
     if line.options.no_ssh:
         raise NotTuned("--no_ssh starts each node by hand, so nobody can search on all: it runs as it is, unsearched.")
-    named = find(line.arguments, CONFIG_FLAGS)
+    named = find(line.arguments, config_flags(line.arguments))
     if named is None:
         raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
     try:
@@ -54,9 +54,10 @@ def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise NotTuned(f"{named.text} cannot be read ({why}): the script runs as it is, unsearched.") from None
-    if not isinstance(content, dict):
+    if not is_config(content):
         raise NotTuned(f"{named.text} is no DeepSpeed config: the script runs as it is, unsearched.")
-    return content
+    config: Config = content
+    return config
 
 
 def identity(line: LaunchLine, config: Config, settings: LaunchSettings, hardware: Hardware) -> str:

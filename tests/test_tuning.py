@@ -237,6 +237,16 @@ def test_where_there_is_nothing_to_tune_nothing_is_started(
     assert not (tmp_path / "autofit-runs").exists()
 
 
+def test_the_data_behind_a_switch_is_not_taken_for_the_config(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    (tmp_path / "data.json").write_text('{"rows": []}')
+    words = tale.tune(tale.line("--deepspeed", "data.json"))
+    assert words[-2:] == ("--deepspeed", "data.json")
+    assert all(spec.job.script.arguments[-2:] == ("--deepspeed", "data.json") for spec in tale.script.specs)
+    with pytest.raises(NotTuned, match=r"data\.json is no DeepSpeed config"):
+        tale.tune(LaunchLine((), "train.py", ("--deepspeed", "data.json")))
+
+
 def test_a_line_that_deepspeed_refuses_is_deepspeeds(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript())
     tale.layout = None

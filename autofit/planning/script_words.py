@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config", "--deepspeed")
+_CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config")
+_TRAINER_CONFIG_FLAGS = ("--deepspeed",)  # Hugging Face's; in a plain script it is a switch
+_CONFIG_KEYS = frozenset(
+    {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "zero_optimization"}
+)
 MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
 ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
 INDIFFERENT_FLAGS = tuple(
@@ -27,6 +31,16 @@ class Value:
     index: int
     prefix: str
     text: str
+
+
+def config_flags(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that name the DeepSpeed config: `--deepspeed` only where `--deepspeed_config` has no value."""
+    return _TRAINER_CONFIG_FLAGS if find(arguments, _CONFIG_FLAGS) is None else _CONFIG_FLAGS
+
+
+def is_config(content: object) -> bool:
+    """Whether a file's content is a DeepSpeed config: each one says something of the batch or of ZeRO."""
+    return isinstance(content, dict) and not _CONFIG_KEYS.isdisjoint(content)
 
 
 def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Value | None:

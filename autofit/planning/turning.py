@@ -23,7 +23,7 @@ from .freedom import (
     Config,
     Freedom,
 )
-from .script_words import ACCUMULATION_FLAGS, CONFIG_FLAGS, MICRO_BATCH_FLAGS, find, put
+from .script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, config_flags, find, put
 
 MONITORS = ("tensorboard", "wandb", "csv_monitor", "comet")
 PROFILERS = ("flops_profiler", "comms_logger")
@@ -40,7 +40,7 @@ class Turned:
 
 def as_it_is(config: Config, arguments: tuple[str, ...], config_path: str) -> Turned:
     """The user's own configuration for a probe: nothing is reported to a tracker, and DeepSpeed's autotuner is off."""
-    return Turned(_text(_quiet(config)), put(arguments, CONFIG_FLAGS, config_path), Turns())
+    return Turned(_text(_quiet(config)), put(arguments, config_flags(arguments), config_path), Turns())
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Turning:
 
 def worded(arguments: tuple[str, ...], config_path: str, flags: BatchFlags | None) -> tuple[str, ...]:
     """A script's arguments with another config, and with other values of the batch's flags."""
-    words = put(arguments, CONFIG_FLAGS, config_path)
+    words = put(arguments, config_flags(arguments), config_path)
     if flags is None:
         return words
     words = put(words, MICRO_BATCH_FLAGS, str(flags.micro_batch))
