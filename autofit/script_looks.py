@@ -19,6 +19,7 @@ from autofit.planning.first_look import after_look, is_needed, leanest, wished_a
 from autofit.planning.freedom import freedom
 from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import guessed_shape
+from autofit.planning.step_count import keeping_steps
 from autofit.planning.turning import Turning
 from autofit.report.verdict import verdict_text
 from autofit.script_spec import ScriptSpecs
@@ -64,15 +65,22 @@ class Looks:
         """What may be turned, once a second look has shown what the first left open."""
         program, facts = self._specs.program, own.facts
         free = freedom(program.config, program.line.arguments, self._specs.settings.override)
+        if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
+            free = keeping_steps(free, facts)
         flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
         attention = wished_attention(facts, flash is Attention.FLASH_2)
         turning = Turning(program.config, program.line.arguments, free, facts, own.shape.hidden_size, program.kind)
         tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
         known = Known(turning, attention, tried)
-        if not is_needed(facts, free, attention):
-            return known
+        if is_needed(facts, free, attention):
+            known = self._looked_at_again(known)
+        turning = known.turning
+        return replace(known, turning=replace(turning, free=keeping_steps(turning.free, turning.facts)))
+
+    def _looked_at_again(self, known: Known) -> Known:
+        facts = known.turning.facts
         lean = self._lean(known)
-        if lean is None and attention is not facts.attention:  # the model does not have the other kernel
+        if lean is None and known.attention is not facts.attention:  # the model does not have the other kernel
             known = replace(known, attention=facts.attention or Attention.SDPA)
             lean = self._lean(known)
         return lean or known

@@ -25,6 +25,7 @@ from autofit.planning.ladder import build_ladder
 from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
+from autofit.planning.step_count import overridden_steps
 from autofit.planning.turning import Turning
 from autofit.probing.python import DEEPSPEED_MODULE, module_command
 from autofit.report.html import report_html
@@ -102,7 +103,8 @@ class _Tuning:
         own = looks.own()
         self._screen.show(ModelRead(own.shape))
         known = looks.known(own)
-        for sentence in (*known.turning.free.kept, *missing_knobs(own.facts)):
+        turning = known.turning
+        for sentence in (*turning.free.kept, *overridden_steps(turning.free, turning.facts), *missing_knobs(own.facts)):
             self._say(sentence)
         setting, ladder = self._ladder(known, own.shape, key)
         ended = self._search(known, setting, ladder)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, Unsupported
-from autofit.domain.script import ScriptFacts
+from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
@@ -19,6 +19,7 @@ from autofit.probing.protocol import ScriptSpec
 BASE_BYTES = 350_000_000
 STATES_BYTES = 240_000_000
 ROW_BYTES = 50_000_000
+COUNTS_STEPS = Counting((Ask.STEPS,))
 
 
 @dataclass
@@ -30,6 +31,7 @@ class FakeScript:
     own_rows: int | None = None
     is_hugging_face: bool = True
     fails_with: Outcome | None = None
+    counting: Counting = COUNTS_STEPS
     has_facts: bool = True  # it comes to `deepspeed.initialize`
     on_ask: Callable[[ScriptSpec], None] = lambda spec: None
     specs: list[ScriptSpec] = field(default_factory=list)
@@ -65,6 +67,7 @@ class FakeScript:
             attention=Attention.SDPA if self.is_hugging_face else None,
             rows=self.own_rows or micro_batch,
             tokens=64,
+            counting=self.counting,
         )
 
     def outcome(self, spec: ScriptSpec) -> Outcome:

@@ -14,7 +14,9 @@ from autofit.domain.event import Chosen, Event, GaveUp, Note
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.launch import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.script import Counting
 from autofit.launch_scene import NotTuned
+from autofit.planning.freedom import MICRO_BATCH_KEY
 from autofit.probing.protocol import read_entry
 from autofit.report.run_folder import RunFolder
 from autofit.store import Store
@@ -134,6 +136,28 @@ def test_a_script_that_makes_its_own_batches_keeps_them(tmp_path: Path) -> None:
     assert "the micro-batch stays 16: the script makes its own batches" in tale.notes
     config = json.loads(tale.run_folder.ds_config.read_text())
     assert config["train_micro_batch_size_per_gpu"] == 16
+
+
+COUNTS_BATCHES = Counting()
+
+
+def test_a_script_that_counts_its_batches_keeps_its_micro_batch(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=1_200_000_000, counting=COUNTS_BATCHES))
+    tale.tune()
+    assert "the micro-batch stays 16: the script was not seen to count optimizer steps, only batches" in tale.notes
+    config = json.loads(tale.run_folder.ds_config.read_text())
+    assert config["train_micro_batch_size_per_gpu"] == 16
+    micro_batches = [
+        json.loads(dict(spec.files)["ds_config.json"]).get(MICRO_BATCH_KEY, 16) for spec in tale.script.specs
+    ]
+    assert micro_batches.count(16) >= len(micro_batches) - 1, "but for the look that shows how it counts"
+
+
+def test_what_an_override_changes_is_said_loudly(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000, counting=COUNTS_BATCHES))
+    tale.tune(override=frozenset({Knob.MICRO_BATCH}))
+    assert "OPTIMIZER STEPS AND LEARNING RATE MAY CHANGE" in tale.notes
+    assert json.loads(tale.run_folder.ds_config.read_text())["train_micro_batch_size_per_gpu"] < 16
 
 
 def test_checkpointing_is_turned_within_the_process(tmp_path: Path) -> None:

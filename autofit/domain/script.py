@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from .strategy import Attention, Dtype, Offload
 from .trace import ParameterGroup
@@ -31,6 +32,26 @@ class Turns:
         return self == Turns()
 
 
+class Ask(str, Enum):
+    """By what a script is seen to know how its micro-batches become optimizer steps."""
+
+    STEPS = "global_steps"  # compared with something: where the loop ends
+    BOUNDARY = "is_gradient_accumulation_boundary"
+    ACCUMULATION = "gradient_accumulation_steps"
+    TRAINER = "Trainer"  # transformers' own loop, with as many steps in an epoch whatever the micro-batch is
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What a script showed of how it counts: `epoch_rows` are those of one rank in an epoch of its loader, None where
+    that does not tell; `learning_rates` those of its first optimizer steps."""
+
+    asks: tuple[Ask, ...] = ()
+    epoch_rows: int | None = None
+    learning_rates: tuple[float, ...] = ()
+    has_rate_of_batches: bool = False  # the learning rate moved where no optimizer step was
+
+
 @dataclass(frozen=True)
 class ScriptFacts:
     """What the script showed on rank 0: the model at `deepspeed.initialize`, the batch at the first forward pass.
@@ -53,7 +74,13 @@ class ScriptFacts:
     attention: Attention | None  # None where it cannot be told
     rows: int | None = None
     tokens: int | None = None  # width of a row, padding included; None where a batch has no tokens
+    counting: Counting = Counting()
 
     @property
     def global_batch(self) -> int:
         return self.micro_batch * self.gradient_accumulation * self.rank_count
+
+    @property
+    def rank_rows(self) -> int:
+        """Of one rank in an optimizer step."""
+        return self.micro_batch * self.gradient_accumulation

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autofit.domain.script import ScriptFacts
+from autofit.domain.script import Ask, ScriptFacts
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 
 from .batch import accumulation
 from .freedom import Freedom, own_batches
+from .step_count import both
 
 
 def wished_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
@@ -20,7 +21,8 @@ def wished_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
 def is_needed(facts: ScriptFacts, free: Freedom, attention: Attention) -> bool:
     """Whether the script as it is has not shown all that the search needs."""
     has_other_kernel = facts.attention not in (None, attention)
-    return facts.rows is None or free.is_unproven or has_other_kernel
+    may_count_batches = free.micro_batch and Ask.TRAINER not in facts.counting.asks
+    return facts.rows is None or free.is_unproven or may_count_batches or has_other_kernel
 
 
 def leanest(facts: ScriptFacts, free: Freedom, attention: Attention) -> Strategy:
@@ -40,6 +42,7 @@ def leanest(facts: ScriptFacts, free: Freedom, attention: Attention) -> Strategy
 
 def after_look(facts: ScriptFacts, free: Freedom, seen: ScriptFacts) -> tuple[ScriptFacts, Freedom]:
     """`facts` of the script as it is, completed by what it showed as the leanest strategy."""
+    facts = replace(facts, counting=both(facts.counting, seen.counting))
     if seen.rows is None:
         return facts, free
     rows_per_sample = _rows_per_sample(facts if facts.rows or free.is_unproven else seen)

@@ -48,8 +48,8 @@ def freedom(config: Config, arguments: tuple[str, ...], override: frozenset[Knob
     offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
     micro_batch, why_not = _micro_batch(config, override, flags)
-    kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{_unless(Knob.STAGE)}"]
-    kept += [] if offload else [f"zero_optimization.offload_* stays as written{_unless(Knob.OFFLOAD)}"]
+    kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
+    kept += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
     kept += [] if micro_batch else [why_not]
     return Freedom(stage, offload, micro_batch, flags, override, tuple(kept))
 
@@ -87,19 +87,20 @@ def _micro_batch(config: Config, override: frozenset[Knob], flags: bool) -> tupl
     is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
     if flags:
         mixed = "it stands both on the command line and as a number in the config"
-        return is_open or Knob.MICRO_BATCH in override, f"the micro-batch stays: {mixed}{_unless(Knob.MICRO_BATCH)}"
+        return is_open or Knob.MICRO_BATCH in override, f"the micro-batch stays: {mixed}{unless(Knob.MICRO_BATCH)}"
     if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
         return False, "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
     if is_open or Knob.MICRO_BATCH in override:
         return True, ""
     if _is_open(config, MICRO_BATCH_KEY):
-        return False, f"gradient accumulation stays as written, and the micro-batch with it{_unless(Knob.MICRO_BATCH)}"
-    return False, f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{_unless(Knob.MICRO_BATCH)}"
+        return False, f"gradient accumulation stays as written, and the micro-batch with it{unless(Knob.MICRO_BATCH)}"
+    return False, f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Knob.MICRO_BATCH)}"
 
 
 def _is_open(section: Config, key: str) -> bool:
     return bool(section.get(key, AUTO) == AUTO)
 
 
-def _unless(knob: Knob) -> str:
+def unless(knob: Knob) -> str:
+    """What ends a sentence on a knob that stays."""
     return f" (--autofit-override {knob.value} turns it)"

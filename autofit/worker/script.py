@@ -16,14 +16,17 @@ from autofit.worker.python_main import run_as_main
 from autofit.worker.rank import Rank
 from autofit.worker.script_probe import Leave, ScriptProbe, See
 from autofit.worker.side_effects import keep_away
+from autofit.worker.step_questions import StepQuestions
 
 
 def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     """Raises what the script raises; otherwise leaves with a report. `see` is told what the script shows of itself."""
-    probe = ScriptProbe(spec, rank, see, leave)
+    questions = StepQuestions()
+    probe = ScriptProbe(spec, rank, questions, see, leave)
     script, scratch = spec.job.script, Path(spec.scratch_path)
     _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
     keep_away(scratch)
+    questions.hear()
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
     arguments = [*local_rank, *redirected(script.arguments, scratch)]

@@ -14,7 +14,7 @@ from deepspeed.runtime.pipe.module import PipelineModule
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
-from autofit.domain.script import ScriptFacts
+from autofit.domain.script import Counting, ScriptFacts
 from autofit.domain.strategy import Dtype
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.batch_sight import look_at
@@ -24,7 +24,9 @@ from autofit.worker.measuring import MEMORY_STEPS, NOT_FINITE, rank_measured, st
 from autofit.worker.micro_meter import MicroMeter
 from autofit.worker.out_of_memory import free_device_bytes
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
+from autofit.worker.rate_watch import RateWatch
 from autofit.worker.script_facts import facts_of
+from autofit.worker.step_questions import StepQuestions
 from autofit.worker.step_watch import StepListener, StepWatch
 from autofit.worker.turning import turn
 
@@ -38,16 +40,20 @@ See = Callable[[ScriptFacts], None]
 class ScriptProbe(StepListener):
     """Ends the script as soon as everything is measured, or as soon as it is plain that nothing can be."""
 
-    def __init__(self, spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> None:
+    def __init__(self, spec: ScriptSpec, rank: Rank, questions: StepQuestions, see: See, leave: Leave) -> None:
         self._spec = spec
+        self._questions = questions
         self._rank = rank
         self._see = see
         self._leave = leave
         self._facts: ScriptFacts | None = None
+        self._told: ScriptFacts | None = None
+        self._engine: Any = None  # of several the first is the one that is watched
+        self._rates = RateWatch()
+        self._epoch_rows: int | None = None
         self._device = torch.device("cpu")
         self._meter = MicroMeter()
         self._last_step: int | None = None  # known after the memory steps
-        self._has_engine = False
         self._skipped_count = 0  # in a row
 
     def refuse(self, why: str) -> NoReturn:
@@ -60,7 +66,7 @@ class ScriptProbe(StepListener):
             self.refuse("the script trains a pipeline (PipelineModule): its configuration cannot be tuned")
         self._rank.enter(Phase.INITIALIZE)
         facts = facts_of(call)
-        if not self._has_engine:  # of several engines the first is the one that is watched
+        if self._engine is None:
             self._facts = facts
             self._tell()
         try:
@@ -70,16 +76,25 @@ class ScriptProbe(StepListener):
 
     def after_engine(self, engine: Any) -> None:
         unlink_shared_memory()
-        if self._has_engine:
+        if self._engine is not None:
             return
-        self._has_engine = True
+        self._engine = engine
         self._device = engine.device
         StepWatch(engine, self)
         self._meter.begin()
 
     def _tell(self) -> None:
-        if self._rank.index == 0 and self._facts is not None:
-            self._see(self._facts)
+        """What is new of the facts."""
+        if self._rank.index != 0 or self._facts is None:
+            return
+        facts = replace(self._facts, counting=self._counting())
+        if facts != self._told:
+            self._told = facts
+            self._see(facts)
+
+    def _counting(self) -> Counting:
+        rates = self._rates
+        return Counting(self._questions.asks, self._epoch_rows, tuple(rates.of_steps), rates.moves_with_batches)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
@@ -109,8 +124,10 @@ class ScriptProbe(StepListener):
         self._rank.enter(Phase.FORWARD)
         sight = look_at(batch, self._facts.micro_batch)
         self._meter.add_tokens(sight.real_tokens)
+        self._rates.micro_batch(self._engine.get_lr())
         if self._facts.rows is None and sight.rows is not None:
             self._facts = replace(self._facts, rows=sight.rows, tokens=sight.tokens)
+            self._epoch_rows = self._questions.epoch_rows
             self._tell()
             self._check_rows(sight.rows)
 
@@ -123,13 +140,16 @@ class ScriptProbe(StepListener):
 
     def update(self) -> None:
         self._rank.enter(Phase.STEP)
+        self._rates.update(self._engine.get_lr())
 
     def micro_step_end(self) -> None:
         self._meter.end_micro_step()
+        self._tell()
 
     def step_end(self, *, was_skipped: bool) -> None:
         step_s = self._meter.end_step(is_measured=not was_skipped and self._rank.step >= MEMORY_STEPS)
         self._count_skipped(was_skipped)
+        self._tell()
         if was_skipped:
             return  # Adam's state has not appeared yet
         self._rank.step += 1

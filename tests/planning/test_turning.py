@@ -10,7 +10,7 @@ import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import Knob
-from autofit.domain.script import ScriptFacts, Turns
+from autofit.domain.script import Ask, Counting, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
@@ -33,6 +33,7 @@ FACTS = ScriptFacts(
     attention=Attention.SDPA,
     rows=8,
     tokens=128,
+    counting=Counting((Ask.TRAINER,)),
 )
 STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, True, Attention.SDPA, Dtype.BF16), 1, 16)
 PLAIN: dict[str, Any] = {"train_batch_size": 32, "bf16": {"enabled": True}}
@@ -184,6 +185,8 @@ def test_the_first_look_is_completed_by_a_lean_one() -> None:
 def test_flags_need_no_second_look() -> None:
     assert not is_needed(FACTS, freedom(HF, HF_WORDS, NOTHING), Attention.SDPA)
     assert is_needed(FACTS, freedom(HF, HF_WORDS, NOTHING), Attention.FLASH_2)
+    plain = replace(FACTS, counting=Counting((Ask.STEPS,)))
+    assert is_needed(plain, freedom(HF, HF_WORDS, NOTHING), Attention.SDPA), "its learning rate may follow the batches"
 
 
 def test_flags_and_numbers_of_the_config_stay_alike() -> None:
