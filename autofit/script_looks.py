@@ -17,6 +17,7 @@ from autofit.launch_scene import NotTuned, Stage
 from autofit.planning.capability import supported_attention
 from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
 from autofit.planning.freedom import freedom
+from autofit.planning.holding import holding
 from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import guessed_shape
 from autofit.planning.step_count import keeping_steps
@@ -65,6 +66,7 @@ class Looks:
         """What may be turned, once a second look has shown what the first left open."""
         program, facts = self._specs.program, own.facts
         free = freedom(program.config, program.line.arguments, self._specs.settings.override)
+        free = holding(free, facts)
         if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
             free = keeping_steps(free, facts)
         flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
@@ -75,7 +77,8 @@ class Looks:
         if is_needed(facts, free, attention):
             known = self._looked_at_again(known)
         turning = known.turning
-        return replace(known, turning=replace(turning, free=keeping_steps(turning.free, turning.facts)))
+        free = holding(keeping_steps(turning.free, turning.facts), turning.facts)
+        return replace(known, turning=replace(turning, free=free))
 
     def _looked_at_again(self, known: Known) -> Known:
         facts = known.turning.facts

@@ -13,7 +13,7 @@ from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
-from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings
+from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings, Loading
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.trial import Choice, GiveUp, Trial
@@ -21,12 +21,14 @@ from autofit.domain.workload import DataProfile
 from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_config, stage
 from autofit.planning.fit import fits
 from autofit.planning.freedom import Config, missing_knobs, pins_of
+from autofit.planning.holding import is_loadable
 from autofit.planning.ladder import build_ladder
 from autofit.planning.own_strategy import own_strategy
 from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
 from autofit.planning.step_count import overridden_steps
 from autofit.planning.turning import Turning
+from autofit.probing.checkpoint import read_checkpoint
 from autofit.probing.python import DEEPSPEED_MODULE, module_command
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
@@ -58,7 +60,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
         here = machine_here(tools, settings, folder.root)
         key = identity(line, config, settings, here)
         kept = folder.read_kept()
-        if kept is not None and kept.key == key and (folder.ds_config.is_file() or kept.decision.config_path is None):
+        if kept is not None and kept.key == key and _is_usable(kept.decision, folder):
             decision = kept.decision
             screen.show(Note(f"{decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew"))
         else:
@@ -69,6 +71,15 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
         words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)
         folder.write_command(command_script(module_command(DEEPSPEED_MODULE), words, os.getcwd()))
         return words
+
+
+def _is_usable(decision: Decision, folder: RunFolder) -> bool:
+    """Whether its config is there, and can load the checkpoint that has come to lie where the script looks for one."""
+    if decision.config_path is not None and not folder.ds_config.is_file():
+        return False
+    loading = decision.loading
+    checkpoint = None if loading is None else read_checkpoint(loading.folder)
+    return loading is None or checkpoint is None or loading.zero_stage in checkpoint.zero_stages
 
 
 def _searched(
@@ -110,9 +121,11 @@ class _Tuning:
         ended = self._search(known, setting, ladder)
         if isinstance(ended.action, GiveUp):
             self._give_up(ended.action, ended.trials)
-        choice = self._or_own(ended.action.choice, own)
+        choice = ended.action.choice
+        if is_loadable(turning.free, own.facts):
+            choice = self._or_own(choice, own)
         self._screen.show(Chosen.after(ended.trials, choice, ended.decided_s))
-        return self._decided(choice, own, known.turning)
+        return self._decided(choice, own, turning)
 
     def _ladder(self, known: Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
         facts, hardware = known.turning.facts, self._where.hardware
@@ -164,14 +177,16 @@ class _Tuning:
         """The user's own configuration starts as it was written."""
         self._folder.write_choice(choice)
         self._folder.write_report(report_html(self._folder.record()))
+        folder = turning.facts.loads_from
+        loading = None if folder is None else Loading(folder, choice.strategy.rung.zero_stage)
         if choice.why == _STAYS:
-            return Decision(_STAYS, self._program.kind)
+            return Decision(_STAYS, self._program.kind, loading=loading)
         words = turning.trained(choice.strategy, str(self._folder.ds_config))
         self._where.put_file(self._folder.ds_config, words.config)
         text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._say(text)
         flags = turning.flags(choice.strategy)
-        return Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns)
+        return Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns, loading)
 
     @property
     def _device_bytes(self) -> int:

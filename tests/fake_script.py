@@ -14,6 +14,7 @@ from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
+from autofit.probing.checkpoint import read_checkpoint
 from autofit.probing.protocol import ScriptSpec
 
 BASE_BYTES = 350_000_000
@@ -32,6 +33,7 @@ class FakeScript:
     is_hugging_face: bool = True
     fails_with: Outcome | None = None
     counting: Counting = COUNTS_STEPS
+    loads_from: str | None = None
     has_facts: bool = True  # it comes to `deepspeed.initialize`
     on_ask: Callable[[ScriptSpec], None] = lambda spec: None
     specs: list[ScriptSpec] = field(default_factory=list)
@@ -68,6 +70,8 @@ class FakeScript:
             rows=self.own_rows or micro_batch,
             tokens=64,
             counting=self.counting,
+            loads_from=self.loads_from,
+            checkpoint=None if self.loads_from is None else read_checkpoint(self.loads_from),
         )
 
     def outcome(self, spec: ScriptSpec) -> Outcome:

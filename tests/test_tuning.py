@@ -153,6 +153,40 @@ def test_a_script_that_counts_its_batches_keeps_its_micro_batch(tmp_path: Path) 
     assert micro_batches.count(16) >= len(micro_batches) - 1, "but for the look that shows how it counts"
 
 
+def put_checkpoint(folder: Path, *names: str) -> None:
+    place = folder / "global_step5"
+    place.mkdir(parents=True)
+    (folder / "latest").write_text("global_step5")
+    for name in names:
+        (place / name).touch()
+
+
+def test_the_stage_of_a_checkpoint_that_is_loaded_stays(tmp_path: Path) -> None:
+    put_checkpoint(tmp_path / "out", "mp_rank_00_model_states.pt")
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=1_000_000_000, loads_from=str(tmp_path / "out")))
+    tale.tune()
+    assert "out/global_step5: ZeRO stage 0 and its offload stay" in tale.notes
+    assert {spec.job.strategy.rung.zero_stage for spec in tale.script.specs if spec.job.strategy} == {0}
+    assert tale.shown(Chosen)[0].choice.strategy.rung.zero_stage == 0
+
+
+def test_an_own_configuration_that_cannot_load_the_checkpoint_is_not_chosen(tmp_path: Path) -> None:
+    shards = [f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(2)]
+    put_checkpoint(tmp_path / "out", "mp_rank_00_model_states.pt", *shards)
+    tale = Tale(tmp_path, FakeScript(loads_from=str(tmp_path / "out")))
+    tale.tune()
+    assert json.loads(tale.run_folder.ds_config.read_text())["zero_optimization"]["stage"] == 2
+
+
+def test_a_kept_choice_that_cannot_load_a_new_checkpoint_is_searched_for_again(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=1_000_000_000, loads_from=str(tmp_path / "out")))
+    tale.tune()
+    assert tale.shown(Chosen)[0].choice.strategy.rung.zero_stage > 0
+    put_checkpoint(tmp_path / "out", "mp_rank_00_model_states.pt")
+    tale.tune()
+    assert tale.shown(Chosen)[1].choice.strategy.rung.zero_stage == 0
+
+
 def test_what_an_override_changes_is_said_loudly(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000, counting=COUNTS_BATCHES))
     tale.tune(override=frozenset({Knob.MICRO_BATCH}))

@@ -107,6 +107,14 @@ class BatchFlags:
 
 
 @dataclass(frozen=True)
+class Loading:
+    """Where a script loads checkpoints from, and the ZeRO stage that it does so with."""
+
+    folder: str
+    zero_stage: int
+
+
+@dataclass(frozen=True)
 class Decision:
     """What a search came to, whatever else stands in the line: `config_path` None keeps the user's own config."""
 
@@ -115,6 +123,7 @@ class Decision:
     config_path: str | None = None
     flags: BatchFlags | None = None  # None: the batch is not turned by flags
     turns: Turns = field(default_factory=Turns)
+    loading: Loading | None = None  # None where the script was not seen to load anything
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,17 @@ class Counting:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """One of DeepSpeed's that a script loads, by the names of its files. Only `zero_stages` can load it."""
+
+    path: str
+    zero_stages: tuple[int, ...]
+    rank_count: int | None  # None where the names do not tell
+    is_universal: bool = False  # its ranks and its stage do not matter
+    offload: Offload | None = None  # of the configuration that wrote it, where that can be read
+
+
+@dataclass(frozen=True)
 class ScriptFacts:
     """What the script showed on rank 0: the model at `deepspeed.initialize`, the batch at the first forward pass.
 
@@ -75,6 +86,8 @@ class ScriptFacts:
     rows: int | None = None
     tokens: int | None = None  # width of a row, padding included; None where a batch has no tokens
     counting: Counting = Counting()
+    loads_from: str | None = None  # the folder that it loads a checkpoint from, whatever is there
+    checkpoint: Checkpoint | None = None  # what is there
 
     @property
     def global_batch(self) -> int:

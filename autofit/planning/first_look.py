@@ -30,8 +30,8 @@ def leanest(facts: ScriptFacts, free: Freedom, attention: Attention) -> Strategy
     own where both are possible, to show whether the batches follow."""
     rung = Rung(
         method=Method.FULL,
-        zero_stage=3 if free.stage else facts.zero_stage,
-        offload=Offload.NONE if free.offload else facts.offload,
+        zero_stage=_least_stage(free) if free.stage else facts.zero_stage,
+        offload=free.held_offload or Offload.NONE if free.offload else facts.offload,
         gradient_checkpointing=facts.gradient_checkpointing is not None,
         attention=attention,
         dtype=facts.dtype,
@@ -42,7 +42,12 @@ def leanest(facts: ScriptFacts, free: Freedom, attention: Attention) -> Strategy
 
 def after_look(facts: ScriptFacts, free: Freedom, seen: ScriptFacts) -> tuple[ScriptFacts, Freedom]:
     """`facts` of the script as it is, completed by what it showed as the leanest strategy."""
-    facts = replace(facts, counting=both(facts.counting, seen.counting))
+    facts = replace(
+        facts,
+        counting=both(facts.counting, seen.counting),
+        loads_from=facts.loads_from or seen.loads_from,
+        checkpoint=facts.checkpoint or seen.checkpoint,
+    )
     if seen.rows is None:
         return facts, free
     rows_per_sample = _rows_per_sample(facts if facts.rows or free.is_unproven else seen)
@@ -50,6 +55,11 @@ def after_look(facts: ScriptFacts, free: Freedom, seen: ScriptFacts) -> tuple[Sc
     if free.is_unproven and seen.rows != rows_per_sample * seen.micro_batch:
         free, rows = own_batches(free, seen.rows), seen.rows
     return replace(facts, rows=rows, tokens=facts.tokens or seen.tokens), free
+
+
+def _least_stage(free: Freedom) -> int:
+    """Of memory."""
+    return 3 if free.held_stage is None else free.held_stage
 
 
 def _rows_per_sample(facts: ScriptFacts) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from autofit.domain.launch import Knob
 from autofit.domain.request import Pins
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Method
+from autofit.domain.strategy import Attention, Method, Offload
 
 from .deepspeed_config import OFFLOAD_KEYS
 from .script_words import MICRO_BATCH_FLAGS, find
@@ -34,6 +34,8 @@ class Freedom:
     has_flags: bool
     override: frozenset[Knob]
     kept: tuple[str, ...]
+    held_stage: int | None = None  # what a checkpoint that is loaded holds an open one to
+    held_offload: Offload | None = None
 
     @property
     def is_unproven(self) -> bool:
@@ -58,8 +60,8 @@ def pins_of(free: Freedom, facts: ScriptFacts, attention: Attention) -> Pins:
     """What the search is held to. `attention`: the kernel that the model is to have."""
     return Pins(
         method=Method.FULL,
-        zero_stage=None if free.stage else facts.zero_stage,
-        offload=None if free.offload else facts.offload,
+        zero_stage=free.held_stage if free.stage else facts.zero_stage,
+        offload=free.held_offload if free.offload else facts.offload,
         gradient_checkpointing=False if facts.gradient_checkpointing is None else None,
         attention=attention,
         micro_batch=None if free.micro_batch else facts.micro_batch,

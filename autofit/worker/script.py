@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from autofit.domain.outcome import Phase
 from autofit.probing.protocol import ScriptSpec
+from autofit.worker.checkpoint_sight import load_nothing
 from autofit.worker.engine_hook import hook_engines
 from autofit.worker.output_flags import redirected
 from autofit.worker.python_main import run_as_main
@@ -26,6 +27,7 @@ def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     script, scratch = spec.job.script, Path(spec.scratch_path)
     _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
     keep_away(scratch)
+    load_nothing(probe.load)
     questions.hear()
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []

@@ -14,7 +14,7 @@ from deepspeed.runtime.pipe.module import PipelineModule
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
-from autofit.domain.script import Counting, ScriptFacts
+from autofit.domain.script import Checkpoint, Counting, ScriptFacts
 from autofit.domain.strategy import Dtype
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.batch_sight import look_at
@@ -51,6 +51,8 @@ class ScriptProbe(StepListener):
         self._engine: Any = None  # of several the first is the one that is watched
         self._rates = RateWatch()
         self._epoch_rows: int | None = None
+        self._loads_from: str | None = None  # the first of several
+        self._checkpoint: Checkpoint | None = None
         self._device = torch.device("cpu")
         self._meter = MicroMeter()
         self._last_step: int | None = None  # known after the memory steps
@@ -87,7 +89,9 @@ class ScriptProbe(StepListener):
         """What is new of the facts."""
         if self._rank.index != 0 or self._facts is None:
             return
-        facts = replace(self._facts, counting=self._counting())
+        facts = replace(
+            self._facts, counting=self._counting(), loads_from=self._loads_from, checkpoint=self._checkpoint
+        )
         if facts != self._told:
             self._told = facts
             self._see(facts)
@@ -95,6 +99,12 @@ class ScriptProbe(StepListener):
     def _counting(self) -> Counting:
         rates = self._rates
         return Counting(self._questions.asks, self._epoch_rows, tuple(rates.of_steps), rates.moves_with_batches)
+
+    def load(self, folder: str, found: Checkpoint | None) -> None:
+        """The script loads a checkpoint; a trainer before its engine is made."""
+        if self._loads_from is None or self._checkpoint is None:
+            self._loads_from, self._checkpoint = folder, found
+        self._tell()
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:

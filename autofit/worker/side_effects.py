@@ -1,4 +1,4 @@
-"""What a probe of the user's own script must not do: write where the user keeps things, load, or tell a tracker."""
+"""What a probe of the user's own script must not do: write where the user keeps things, or tell a tracker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ def keep_away(scratch: Path) -> None:
     _turn_trackers_off(scratch)
     _redirect_training_arguments(scratch)
     _save_nothing(scratch)
-    _load_nothing()
 
 
 def _turn_trackers_off(scratch: Path) -> None:
@@ -57,7 +56,6 @@ def _redirect_training_arguments(scratch: Path) -> None:
         "save_strategy": "no",
         "eval_on_start": False,
         "load_best_model_at_end": False,
-        "resume_from_checkpoint": None,
         "report_to": "none",
         "push_to_hub": False,
         "max_steps": MANY_STEPS,
@@ -99,20 +97,6 @@ def _save_nothing(scratch: Path) -> None:
     temporary = _temporary_folders()
     temporary.append(scratch)
     shutil.rmtree = _only_within(temporary, shutil.rmtree, "path")
-
-
-def _load_nothing() -> None:
-    deepspeed.DeepSpeedEngine.load_checkpoint = _nothing((None, None))
-    accelerate.Accelerator.load_state = _nothing()
-    train = transformers.Trainer.train
-
-    @functools.wraps(train)
-    def from_the_start(
-        self: transformers.Trainer, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        return train(self, None, *args, **kwargs)
-
-    transformers.Trainer.train = from_the_start
 
 
 def _temporary_folders() -> list[Path]:

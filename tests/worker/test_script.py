@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.script import Script, ScriptFacts, Turns
+from autofit.domain.script import Checkpoint, Script, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.hardware.model_config import read_shape
@@ -137,6 +138,18 @@ def test_a_plain_loop_is_measured_and_finds_everything_as_under_deepspeed(bench:
     assert all(place in bench.log for place in [*places, "'CROSS_SIZE': '1'"])
     assert "process MainProcess None\n" in bench.log
     assert not (bench.home / "finally").exists()
+
+
+def test_a_checkpoint_that_is_loaded_is_seen_and_its_state_is_the_scripts(bench: Bench) -> None:
+    place = bench.home / "resumed/global_step5"
+    place.mkdir(parents=True)
+    (place.parent / "latest").write_text("global_step5")
+    saved = {"module": {}, "step": 41, "dp_world_size": 2, "ds_config": {"zero_optimization": {"stage": 0}}}
+    torch.save(saved, place / "mp_rank_00_model_states.pt")
+    _, facts = bench.measured(bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=resume"))
+    assert facts.loads_from == str(place.parent)
+    assert facts.checkpoint == Checkpoint(str(place), (0,), rank_count=2, offload=Offload.NONE)
+    assert "goes on after 41" in bench.log
 
 
 def test_the_rank_that_runs_out_of_memory_is_named(bench: Bench) -> None:

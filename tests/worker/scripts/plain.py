@@ -48,6 +48,9 @@ except RuntimeError:
         raise
     sys.exit("too large a model")
 engine.load_checkpoint("kept")
+_, state = engine.load_checkpoint("resumed")
+if options.trouble == "resume":
+    print("goes on after", state["step"])
 try:
     for step, (rows,) in enumerate(rows_of(engine)):
         if step == options.steps:
