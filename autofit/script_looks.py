@@ -59,6 +59,7 @@ class Looks:
         if not isinstance(outcome, (Measured, OutOfMemory)) or facts is None:
             why = outcome.why if isinstance(outcome, Unsupported) else verdict_text(outcome)
             raise NotTuned(f"{why} {log}: it runs as it is, unsearched.")
+        self._tell_escapes(facts)
         self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return Own(facts, _shape(facts), outcome)
 
@@ -100,6 +101,10 @@ class Looks:
         is_so = free.micro_batch == turning.free.micro_batch  # otherwise its batches were not those of the strategy
         tried = (*known.tried, (strategy, outcome)) if is_so else known.tried
         return Known(replace(turning, free=free, facts=facts), known.attention, tried)
+
+    def _tell_escapes(self, facts: ScriptFacts) -> None:
+        if facts.escaped:
+            self._say(f"a probe changed these for real, and they are left so: {', '.join(facts.escaped)}")
 
     @property
     def _device_bytes(self) -> int:

@@ -29,6 +29,7 @@ from autofit.planning.setting import Setting
 from autofit.planning.step_count import overridden_steps
 from autofit.planning.turning import Turning
 from autofit.probing.checkpoint import read_checkpoint
+from autofit.probing.footprint import Footprint
 from autofit.probing.python import DEEPSPEED_MODULE, module_command
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
@@ -99,7 +100,12 @@ def _searched(
         screen.show(MachineSeen(where.hardware))
         program = Program(line, config, where.layout, where.hardware.kind, os.getcwd())
         specs = ScriptSpecs(program, settings, where.prober, folder, Path(scratch))
-        return _Tuning(specs, where, screen, tools).run(key)
+        footprint = Footprint(Path.cwd(), ours=folder.root)
+        try:
+            return _Tuning(specs, where, screen, tools).run(key)
+        finally:
+            if changes := footprint.changes():
+                screen.show(Note(f"changed while the probes ran, and left as it is: {', '.join(changes)}"))
 
 
 class _Tuning:

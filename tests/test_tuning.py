@@ -100,6 +100,16 @@ def test_the_gain_over_the_users_own_is_told(tmp_path: Path) -> None:
     assert "times as fast as yours" in tale.notes
 
 
+def test_what_probes_could_not_but_write_is_told_and_left(tmp_path: Path) -> None:
+    def write(spec: Any) -> None:
+        (tmp_path / "past").write_text("by another program")
+
+    tale = Tale(tmp_path, FakeScript(on_ask=write))
+    tale.tune()
+    assert f"changed while the probes ran, and left as it is: {tmp_path / 'past'}" in tale.notes
+    assert (tmp_path / "past").is_file()
+
+
 def test_nothing_is_changed_where_nothing_is_faster(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript())
     line = tale.line()

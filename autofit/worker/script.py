@@ -12,10 +12,10 @@ from autofit.domain.outcome import Phase
 from autofit.probing.protocol import ScriptSpec
 from autofit.worker.checkpoint_sight import load_nothing
 from autofit.worker.engine_hook import hook_engines
-from autofit.worker.output_flags import redirected
 from autofit.worker.python_main import run_as_main
 from autofit.worker.rank import Rank
 from autofit.worker.script_probe import Leave, ScriptProbe, See
+from autofit.worker.seclusion import seclude
 from autofit.worker.side_effects import keep_away
 from autofit.worker.step_questions import StepQuestions
 
@@ -25,13 +25,14 @@ def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     questions = StepQuestions()
     probe = ScriptProbe(spec, rank, questions, see, leave)
     script, scratch = spec.job.script, Path(spec.scratch_path)
+    probe.escapes = seclude(scratch, script.directory)
     _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
     keep_away(scratch)
     load_nothing(probe.load)
     questions.hear()
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
-    arguments = [*local_rank, *redirected(script.arguments, scratch)]
+    arguments = [*local_rank, *script.arguments]
     rank.enter(Phase.BUILD)
     try:
         run_as_main(script.name, arguments, is_module=script.is_module)

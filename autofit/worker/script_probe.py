@@ -26,6 +26,7 @@ from autofit.worker.out_of_memory import free_device_bytes
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
 from autofit.worker.rate_watch import RateWatch
 from autofit.worker.script_facts import facts_of
+from autofit.worker.seclusion import Escapes
 from autofit.worker.step_questions import StepQuestions
 from autofit.worker.step_watch import StepListener, StepWatch
 from autofit.worker.turning import turn
@@ -57,6 +58,8 @@ class ScriptProbe(StepListener):
         self._meter = MicroMeter()
         self._last_step: int | None = None  # known after the memory steps
         self._skipped_count = 0  # in a row
+
+    escapes: Escapes | None = None  # of this process, once it is secluded
 
     def refuse(self, why: str) -> NoReturn:
         self._leave(RankFailed(FailureKind.UNSUPPORTED, self._rank.phase, Place.DEVICE, why, time.time()))
@@ -90,7 +93,11 @@ class ScriptProbe(StepListener):
         if self._rank.index != 0 or self._facts is None:
             return
         facts = replace(
-            self._facts, counting=self._counting(), loads_from=self._loads_from, checkpoint=self._checkpoint
+            self._facts,
+            counting=self._counting(),
+            loads_from=self._loads_from,
+            checkpoint=self._checkpoint,
+            escaped=() if self.escapes is None else self.escapes.paths,
         )
         if facts != self._told:
             self._told = facts

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from autofit.probing.protocol import ScriptSpec, Share
 from autofit.probing.shared_memory import remove_shared_memory
+from autofit.worker.seclusion import TEMPORARY
 
 
 class ScriptRoom:
@@ -32,6 +33,8 @@ class ScriptRoom:
             os.replace(temporary, self._scratch / name)  # whole at every moment, if another node reads the same folder
 
     def clear(self) -> None:
+        for named in self.reports.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(named.read_text(), ignore_errors=True)
         shutil.rmtree(self.reports, ignore_errors=True)
         if not any(self._scratch.glob("node[0-9]*")):
             shutil.rmtree(self._scratch, ignore_errors=True)

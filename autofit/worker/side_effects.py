@@ -1,12 +1,10 @@
-"""What a probe of the user's own script must not do: write where the user keeps things, or tell a tracker."""
+"""What a probe of the user's own script must not do: tell a tracker, evaluate, or save weights, which nobody needs."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +29,10 @@ _TRACKERS_OFF = {
 
 
 def keep_away(scratch: Path) -> None:
-    """Patches this process, before the script runs. What the script would write as its output goes to `scratch`."""
+    """Patches this process, before the script runs. Trackers write to `scratch`, and weights go nowhere else."""
     scratch = scratch.resolve()
     _turn_trackers_off(scratch)
-    _redirect_training_arguments(scratch)
+    _shorten_training()
     _save_nothing(scratch)
 
 
@@ -42,17 +40,14 @@ def _turn_trackers_off(scratch: Path) -> None:
     os.environ.update(_TRACKERS_OFF)
     os.environ["MLFLOW_TRACKING_URI"] = scratch.joinpath("mlruns").as_uri()
     os.environ["TRACKIO_DIR"] = str(scratch / "trackio")
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(scratch / "logs")
     accelerate.Accelerator.init_trackers = _nothing()
     of_config = deepspeed.runtime.config.get_monitor_config
     deepspeed.runtime.config.get_monitor_config = lambda config: of_config({})
 
 
-def _redirect_training_arguments(scratch: Path) -> None:
+def _shorten_training() -> None:
     post_init = transformers.TrainingArguments.__post_init__
     values: dict[str, Any] = {
-        "output_dir": str(scratch / "output_dir"),
-        "logging_dir": str(scratch / "logs"),
         "save_strategy": "no",
         "eval_on_start": False,
         "load_best_model_at_end": False,
@@ -63,7 +58,7 @@ def _redirect_training_arguments(scratch: Path) -> None:
     }
 
     @functools.wraps(post_init)
-    def redirected(self: transformers.TrainingArguments) -> None:
+    def shortened(self: transformers.TrainingArguments) -> None:
         for name, value in values.items():
             if hasattr(self, name):
                 setattr(self, name, value)
@@ -72,7 +67,7 @@ def _redirect_training_arguments(scratch: Path) -> None:
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         post_init(self)
 
-    transformers.TrainingArguments.__post_init__ = redirected
+    transformers.TrainingArguments.__post_init__ = shortened
 
 
 def _save_nothing(scratch: Path) -> None:
@@ -93,39 +88,21 @@ def _save_nothing(scratch: Path) -> None:
         (transformers.ProcessorMixin, "save_pretrained", "save_directory"),
         (peft.PeftModel, "save_pretrained", "save_directory"),
     ):
-        setattr(owner, name, _only_within([scratch], getattr(owner, name), path_name))
-    temporary = _temporary_folders()
-    temporary.append(scratch)
-    shutil.rmtree = _only_within(temporary, shutil.rmtree, "path")
-
-
-def _temporary_folders() -> list[Path]:
-    """Those that the script makes from here on, which it may remove again; the list grows."""
-    made: list[Path] = []
-    mkdtemp = tempfile.mkdtemp
-
-    @functools.wraps(mkdtemp)
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        path = mkdtemp(*args, **kwargs)
-        made.append(Path(os.fsdecode(path)).resolve())
-        return path
-
-    tempfile.mkdtemp = noted
-    return made
+        setattr(owner, name, _only_within(scratch, getattr(owner, name), path_name))
 
 
 def _nothing(result: Any = None) -> Callable[..., Any]:
     return lambda *args, **kwargs: result
 
 
-def _only_within(folders: list[Path], write: Callable[..., Any], path_name: str) -> Callable[..., Any]:
-    """`write`, but for paths outside of `folders`, where it does nothing. A file that is open already is written."""
+def _only_within(folder: Path, write: Callable[..., Any], path_name: str) -> Callable[..., Any]:
+    """`write`, but for paths outside of `folder`, where it does nothing. A file that is open already is written."""
     signature = inspect.signature(write)
 
     @functools.wraps(write)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         path = signature.bind(*args, **kwargs).arguments[path_name]
-        if isinstance(path, (str, os.PathLike)) and not any(map(Path(path).resolve().is_relative_to, folders)):
+        if isinstance(path, (str, os.PathLike)) and not Path(path).resolve().is_relative_to(folder):
             return None
         return write(*args, **kwargs)
 

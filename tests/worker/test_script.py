@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,12 +99,8 @@ class Bench:
 
 
 def _listing(folder: Path) -> dict[str, bytes | None]:
-    """Of every file and folder below, but for what makes Python start faster."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-        if path.name != "finally"
-    }
+    """Of every file and folder below."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +110,19 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
 
 
 @pytest.fixture
+def agent_without_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    monkeypatch.setenv("AUTOFIT_OVERLAY", "0")
+    with Agent(kind=DeviceKind.CPU, log_path=tmp_path / "agent.log") as agent:
+        yield agent
+
+
+@pytest.fixture
 def bench(agent: Agent, tmp_path: Path) -> Bench:
     bench = Bench(agent, tmp_path, [])
     kept = bench.home / "kept/global_step7"
     kept.mkdir(parents=True)
     (kept / "weights.pt").write_bytes(b"of last week")
+    (bench.home / "train.log").write_text("of last week")
     return bench
 
 
@@ -138,6 +143,13 @@ def test_a_plain_loop_is_measured_and_finds_everything_as_under_deepspeed(bench:
     assert all(place in bench.log for place in [*places, "'CROSS_SIZE': '1'"])
     assert "process MainProcess None\n" in bench.log
     assert not (bench.home / "finally").exists()
+
+
+def test_without_an_overlay_the_users_folder_stays_as_it_was_too(bench: Bench, agent_without_overlay: Agent) -> None:
+    bench.agent = agent_without_overlay
+    _, facts = bench.measured(bench.spec("plain.py", "--deepspeed_config=DS"))
+    assert facts.escaped == ()
+    assert not list(Path(tempfile.gettempdir()).glob("autofit-rank-*"))
 
 
 def test_a_checkpoint_that_is_loaded_is_seen_and_its_state_is_the_scripts(bench: Bench) -> None:

@@ -36,6 +36,11 @@ def train_step(engine: deepspeed.DeepSpeedEngine, rows: torch.Tensor) -> None:
     engine.step()
 
 
+if os.environ["RANK"] == "0":
+    os.makedirs("run/logs")  # fails where a probe has left it
+    os.replace("train.log", "train.log.1")
+    with open("train.log", "w") as log:
+        log.write("begun again")
 if options.trouble == "hang":
     time.sleep(600)
 with deepspeed.zero.Init(config_dict_or_path=options.deepspeed_config, enabled=options.trouble == "zero.Init"):
@@ -65,7 +70,7 @@ try:
         engine.save_checkpoint("kept")
         torch.save(model.state_dict(), "kept/model.pt")
         torch.save({"step": step}, os.path.join(options.save_dir, "state.pt"))
-        shutil.rmtree("kept")
+        shutil.rmtree("kept", ignore_errors=True)
 finally:
     open("finally", "w").close()
 if options.trouble == "exit":

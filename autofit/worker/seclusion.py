@@ -1,0 +1,76 @@
+"""A probe apart from the user's files: what it changes is seen by its own ranks alone, and what escapes is noted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from autofit.worker.diverting import Diverting
+from autofit.worker.real_folders import real_folders
+from autofit.worker.shadow import Shadow
+from autofit.worker.view import enter_view, is_within
+
+TEMPORARY = "temporary"  # in a node's folder: begins the names of files that name a rank's temporary folder
+_MANY = 20
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PATH_AT = {"os.mkdir": 0, "os.rmdir": 0, "os.remove": 0, "os.rename": 1, "os.truncate": 0}
+
+
+class Escapes:
+    """Paths that Python changed for real although they are not free; other programs are not heard."""
+
+    def __init__(self, free: tuple[str, ...]) -> None:
+        self._free = free
+        self._paths: dict[str, None] = {}
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(self._paths)
+
+    def listen(self) -> None:
+        """From here on, in this process: an audit hook cannot be taken away."""
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open":
+            path, flags = arguments[0], arguments[2]
+            if not isinstance(flags, int) or not flags & _WRITES:
+                return
+        elif event in _PATH_AT:
+            path = arguments[_PATH_AT[event]]
+        else:
+            return
+        if isinstance(path, (str, bytes)) and len(self._paths) < _MANY:
+            self._note(os.path.abspath(os.fsdecode(path)))
+
+    def _note(self, path: str) -> None:
+        if not is_within(path, self._free) and not is_within(os.path.realpath(path), self._free):
+            self._paths.setdefault(path)
+
+
+def seclude(scratch: Path, directory: str) -> Escapes:
+    """From here on this process, a rank, changes files in a view that it shares with the ranks of its node.
+
+    `scratch` is the probe's own folder, and written for real. Where no overlay can be mounted, Python's functions are
+    led to copies there.
+    """
+    place = scratch / f"node{os.environ['CROSS_RANK']}"
+    real = real_folders(os.environ, scratch)
+    view = enter_view(place, real, directory, is_first=os.environ["LOCAL_RANK"] == "0")
+    if not view.covered:
+        real = (*real, _own_temporary_folder(place))
+    free = (*view.covered, *real)
+    Diverting(Shadow(str(place / "shadow")), lambda path: is_within(path, free)).begin()
+    escapes = Escapes(free)
+    escapes.listen()
+    return escapes
+
+
+def _own_temporary_folder(place: Path) -> str:
+    """Not in the shadow: sockets and compilers need its true path. The agent removes it after the probe."""
+    folder = tempfile.mkdtemp(prefix="autofit-rank-")
+    (place / f"{TEMPORARY}{os.environ['RANK']}").write_text(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    return os.path.realpath(folder)
