@@ -52,15 +52,16 @@ def train(
 
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
+    folder = RunFolder(output_dir)
+    folder.check()
     _check_checkpoint(request.training.resume)
     scene = look(request, output_dir, screen, tools)
     ladder_of(_untried(scene))  # what cannot be asked for is said before anything is started
     if dry_run:
         screen.show(LadderBuilt(_foreseen_ladder(scene, screen, tools)))
         return
-    folder = RunFolder(output_dir)
-    with folder.lock():
-        scene = _claim(scene, folder)
+    with folder.lock(_teller(screen)):
+        scene = _claim(scene, folder, screen)
         if (result := folder.read_result()) is None:
             choice = folder.read_choice() or _search(scene, folder, screen, tools, probe_timeout_s, is_exhaustive)
             result = _run(scene, choice, folder, screen, tools)
@@ -74,7 +75,7 @@ def _check_checkpoint(resume: str | None) -> None:
         raise UsageError(f"--resume {resume} is no whole checkpoint: it has no trainer_state.json")
 
 
-def _claim(scene: Scene, folder: RunFolder) -> Scene:
+def _claim(scene: Scene, folder: RunFolder, screen: Screen) -> Scene:
     """Makes the folder this request's own; a run that goes on keeps the machine's figures that it was begun with."""
     earlier, machine = folder.read_request(), folder.read_hardware()
     changes = list(differences(earlier, scene.request)) if earlier else []
@@ -86,7 +87,7 @@ def _claim(scene: Scene, folder: RunFolder) -> Scene:
             "Repeat that one, or name another folder with --output-dir."
         )
     if changes:
-        folder.archive()  # a search alone is kept, and this request begins its own
+        folder.archive(_teller(screen))  # a search alone is kept, and this request begins its own
     elif machine is not None:
         scene = replace(scene, hardware=machine)
     folder.write_request(scene.request)

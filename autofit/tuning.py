@@ -57,16 +57,20 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
     config = read_config(line, settings)
     root = settings.output_dir or os.path.join("autofit-runs", Path(line.script).stem)
     folder = RunFolder(Path(root).absolute())
-    with folder.lock():
+
+    def tell(text: str) -> None:
+        screen.show(Note(text))
+
+    with folder.lock(tell):
         here = machine_here(tools, settings, folder.root)
         key = identity(line, config, settings, here)
         kept = folder.read_kept()
         if kept is not None and kept.key == key and _is_usable(kept.decision, folder):
             decision = kept.decision
-            screen.show(Note(f"{decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew"))
+            tell(f"{decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew")
         else:
             if folder.exists:
-                folder.archive()
+                folder.archive(tell)
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
         words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)

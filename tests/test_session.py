@@ -110,7 +110,7 @@ class Stage:
         return {
             str(path.relative_to(self.folder.root)): path.read_bytes()
             for path in self.folder.root.rglob("*")
-            if path.is_file() and path.name != ".lock"
+            if path.is_file() and path.name != ".autofit.lock"
         }
 
     def interrupt_at_probe(self, number: int) -> None:
@@ -305,6 +305,37 @@ def test_a_search_alone_makes_way_for_another_request(stage: Stage) -> None:
     assert stage.folder.read_request() == other
     earlier = {name.removeprefix("earlier/1/"): text for name, text in stage.files().items() if "earlier/1/" in name}
     assert earlier == before
+
+
+def test_a_folder_is_shared_with_a_repository_and_nothing_of_it_moves(stage: Stage) -> None:
+    """Also where its folders have the names of ours."""
+    repository = stage.folder.root
+    names = ("train.py", "data.jsonl", ".git/HEAD", "logs/mine.log", "checkpoints/notes.txt", "earlier/1/thesis.tex")
+    for name in names:
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(f"{name} is the user's")
+    theirs = stage.files()
+    stage.interrupt_at_probe(3)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    assert ".git, data.jsonl" in stage.told(Note)[0].text
+    assert "train.py" in stage.told(Note)[0].text
+    stage.go_on()
+    stage.train(replace(REQUEST, global_batch=4))
+    assert theirs.items() <= stage.files().items()
+    assert "earlier/2/trials.jsonl" in stage.files()
+    assert [note.text for note in stage.told(Note) if "was moved to" in note.text]
+
+
+@pytest.mark.parametrize("name", ["request.json", "model/config.json", "ds_config.json", "checkpoints/checkpoint-5/x"])
+def test_what_autofit_did_not_write_is_never_taken_for_its_own(stage: Stage, name: str) -> None:
+    theirs = stage.folder.root / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    with pytest.raises(UsageError, match=name.partition("/x")[0].partition("/config")[0]):
+        stage.train()
+    assert list(stage.files()) == [name]
+    assert stage.events == []
 
 
 def test_the_ladder_of_a_run_that_goes_on_is_that_of_its_beginning(stage: Stage) -> None:

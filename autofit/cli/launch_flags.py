@@ -7,7 +7,7 @@ import click
 from autofit.domain.launch import Knob, LaunchSettings
 
 from .flag import Flag
-from .value import Amount, Count, Names, Size
+from .value import Amount, Count, Folder, Names, Size
 
 PREFIX = "--autofit-"
 _SECTION = "Of autofit, before the script"
@@ -44,7 +44,7 @@ OWN_FLAGS: list[click.Parameter] = [
          help="Give a probe up that shows no progress for so long; 600."),
     _own("override", metavar="LIST", type=Knobs(), default="none",
          help=f"What may change although it is a number in the config: {', '.join(knob.value for knob in Knob)}, all."),
-    _own("output_dir", metavar="DIR", help="The folder of the search; autofit-runs/SCRIPT."),
+    _own("output_dir", metavar="DIR", type=Folder(), help="The folder of the search; autofit-runs/SCRIPT."),
     _own("help", is_flag=True, is_eager=True, help="This text."),
 ]  # fmt: skip
 
@@ -75,5 +75,5 @@ def read_settings(words: list[str]) -> LaunchSettings | None:
         steps=flags["steps"],
         timeout_s=flags["timeout"],
         override=flags["override"],
-        output_dir=flags["output_dir"],
+        output_dir=None if flags["output_dir"] is None else str(flags["output_dir"]),
     )

@@ -12,7 +12,7 @@ from autofit.domain.request import OnDivergence
 
 from .flag import F, flag
 from .recipe import heed_recipe
-from .value import Amount, Count, Names, Size, Switch, Tokens
+from .value import Amount, Count, Folder, Names, Size, Switch, Tokens
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -87,7 +87,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("dry_run", "--dry-run", section=_RUN, is_flag=True, help="Print the ladder and stop."),
     flag("exhaustive", "--exhaustive", section=_FIT, is_flag=True,
          help="Probe everything that may fit, and tell how near the search alone came."),
-    flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=click.Path(path_type=Path),
+    flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=Folder(),
          help="The run folder; autofit-runs/MODEL-TOKENS unless told. The same again goes on where it stopped."),
     flag("json", "--json", section=_OUTPUT, is_flag=True, help="One JSON object at the end, and nothing else."),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,6 +50,17 @@ class Tokens(_Kind):
         if not 1 <= count < 1e18:
             self.fail(f"'{value}' is not a number of tokens; write it like 300M, 2B or 1e9.", param, ctx)
         return count
+
+
+class Folder(_Kind):
+    """A path that is not empty: an empty one would mean the folder in which one happens to be."""
+
+    name = "FOLDER"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).strip():
+            self.fail("an empty name is no folder; write . for the one you are in.", param, ctx)
+        return Path(str(value))
 
 
 class Count(click.IntRange):

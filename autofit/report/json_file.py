@@ -52,6 +52,15 @@ def read_value(path: Path, kind: type[T]) -> T | None:
     return parse_value(text, kind, str(path))
 
 
+def holds(path: Path, kind: type[object]) -> bool:
+    """Whether `path` is a file that `write_value` wrote of a `kind`, of any schema."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(body, dict) and "schema" in body and body.get("type") == kind.__name__
+
+
 def parse_value(text: str, kind: type[T], where: str) -> T:
     """The `kind` that `text` holds; `where` is named when it does not."""
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,18 @@ from autofit.domain.trial import Choice, Trial
 
 from .folder_lock import hold
 from .journal import Journal
-from .json_file import read_value, write_body, write_text, write_value
+from .json_file import holds, read_value, write_body, write_text, write_value
 from .record import Record
+from .shared_folder import check_free, check_place, move, sharing_text
+
+_LOGS = (
+    "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank*.json",
+)  # fmt: skip
+_CHECKPOINTS = ("checkpoint-*", "README.md")  # trl describes the model there
+Tell = Callable[[str], None]
+
+
+def _silent(text: str) -> None: ...
 
 
 class RunFolder:
@@ -42,7 +53,7 @@ class RunFolder:
         self._result = root / "result.json"
         self._kept = root / "launch.json"
         self._journal = Journal(root / "trials.jsonl")
-        self._lock = root / ".lock"
+        self._lock = root / ".autofit.lock"  # that it is there says that the folder is ours
         self._earlier = root / "earlier"
 
     @property
@@ -61,14 +72,23 @@ class RunFolder:
         whole = [state.parent for state in self.checkpoints.glob("checkpoint-*/trainer_state.json")]
         return max(map(str, whole), key=_step, default=None)
 
-    def archive(self) -> None:
-        """Move what lies here into a new folder under `earlier/`, so that another run begins in an empty one."""
-        count = sum(1 for _ in self._earlier.iterdir()) if self._earlier.is_dir() else 0
-        place = self._earlier / str(count + 1)
-        place.mkdir(parents=True)
-        for item in [path for path in self.root.iterdir() if path not in (self._lock, self._earlier)]:
-            item.rename(place / item.name)
-        self.create()
+    @property
+    def is_ours(self) -> bool:
+        """Whether autofit has begun to use it: what then stands under the names of its files is its own."""
+        return self._lock.is_file() or holds(self.request, Request)
+
+    def check(self) -> None:
+        """UsageError where it is not to be used; nothing is written."""
+        check_place(self.root)
+        if not self.is_ours:
+            check_free(self.root, self._own())
+
+    def archive(self, tell: Tell = _silent) -> None:
+        """Move autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
+        numbers = [int(path.name) for path in self._earlier.glob("*") if path.name.isdigit()]
+        place = self._earlier / str(max(numbers, default=0) + 1)
+        move(self._own(), self.root, place)
+        tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
 
     def create(self) -> None:
         """Make the folder and its subfolders; UsageError when that is not possible."""
@@ -79,11 +99,32 @@ class RunFolder:
             raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other autofits out of the folder, which is created."""
+    def lock(self, tell: Tell = _silent) -> Iterator[None]:
+        """Keep other autofits out of the folder, which is created; UsageError where it is not to be used.
+
+        `tell` hears when other things lie in it.
+        """
+        self.check()
+        ours = (*self._own_files, self.logs, self.checkpoints, self._lock, self._earlier)
+        if not self.is_ours and (text := sharing_text(self.root, ours)) is not None:
+            tell(text)
         self.create()
         with hold(self._lock):
             yield
+
+    @property
+    def _own_files(self) -> tuple[Path, ...]:
+        """At the top."""
+        return (
+            self.request, self._hardware, self._journal.path, self.choice, self.ds_config, self.command, self.report,
+            self._result, self._kept, self.model, self.merged,
+        )  # fmt: skip
+
+    def _own(self) -> list[Path]:
+        """What is here under the names of what autofit writes; in its subfolders others may have put something, too."""
+        found = [path for path in self._own_files if os.path.lexists(path)]
+        found += [path for pattern in _LOGS for path in self.logs.glob(pattern)]
+        return found + [path for pattern in _CHECKPOINTS for path in self.checkpoints.glob(pattern)]
 
     def probe_log(self, strategy: Strategy, n: int) -> Path:
         """The log of the n-th probe of the run."""

@@ -145,6 +145,7 @@ REFUSED = [
     ("--on-divergence hope", "--on-divergence"),
     ("--gradient-checkpointing maybe", "auto, on, off"),
     ("stray", "stray"),
+    ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),
 ]
 

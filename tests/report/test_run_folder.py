@@ -126,6 +126,35 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("place", ["/", "home", "home/.."])
+def test_a_folder_that_is_nobodys_to_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    root = Path(place) if place == "/" else tmp_path / place
+    with pytest.raises(UsageError, match="name a folder of its own"), RunFolder(root).lock():
+        pass
+    assert list(home.iterdir()) == []
+    with RunFolder(home / "run").lock():
+        pass
+
+
+def test_a_folder_that_was_begun_and_killed_at_once_is_ours(folder: RunFolder) -> None:
+    with folder.lock():
+        (folder.logs / "agent.log").touch()
+    told: list[str] = []
+    with folder.lock(told.append):
+        assert told == []
+
+
+def test_a_run_of_an_autofit_that_left_no_mark_is_ours(folder: RunFolder) -> None:
+    folder.write_request(simulated.REQUEST)
+    folder.check()
+    folder.request.write_text(json.dumps({"type": "Request"}))
+    with pytest.raises(UsageError, match=r"request\.json already"):
+        folder.check()
+
+
 def test_the_last_whole_checkpoint(folder: RunFolder) -> None:
     assert not folder.has_training
     for step in (200, 1000):
@@ -140,8 +169,10 @@ def test_an_archived_run_is_kept_aside(folder: RunFolder) -> None:
     for _ in range(2):
         with folder.lock():
             folder.write_request(simulated.REQUEST)
-            folder.archive()
+            told: list[str] = []
+            folder.archive(told.append)
             assert not folder.exists
+            assert str(folder.root / "earlier") in told[0]
     assert {path.parent.name for path in folder.root.glob("earlier/*/request.json")} == {"1", "2"}
 
 

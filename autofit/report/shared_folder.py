@@ -1,0 +1,55 @@
+"""A folder in which other things may lie, too: whether it may be used at all, and moving what is ours alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from autofit.domain.errors import UsageError
+
+_NAMED = 4  # so many are told by name
+
+
+def check_place(root: Path) -> None:
+    """UsageError for a folder that is nobody's to fill: the root of the file system, a home, what holds a home."""
+    place, home = root.absolute().resolve(), Path(os.path.expanduser("~")).resolve()
+    if place == Path(place.anchor) or place == home or place in home.parents:
+        raise UsageError(
+            f"{place} is {'a home' if place == home else 'no place'} for the files of a run: name a folder of its own "
+            "with --output-dir."
+        )
+
+
+def check_free(root: Path, taken: Iterable[Path]) -> None:
+    """UsageError when something that autofit did not write lies where it would write, in `taken`."""
+    names = [str(path.relative_to(root)) for path in taken]
+    if names:
+        raise UsageError(
+            f"{root} holds {_listed(names)} already, not written by autofit, which would write there. "
+            "Name another folder with --output-dir."
+        )
+
+
+def sharing_text(root: Path, own: Iterable[Path]) -> str | None:
+    """What people are told when more lies in `root` than `own`; None when there is nothing else."""
+    ours = set(own)
+    others = sorted(path.name for path in root.iterdir() if path not in ours) if root.is_dir() else []
+    if not others:
+        return None
+    return f"{root} holds {_listed(others)}, too: autofit writes, moves and removes its own files there alone"
+
+
+def move(items: Iterable[Path], root: Path, place: Path) -> None:
+    """Each of `items` from `root` to the same path under the new folder `place`."""
+    place.mkdir(parents=True)
+    for item in list(items):
+        target = place / item.relative_to(root)
+        target.parent.mkdir(exist_ok=True)
+        item.rename(target)
+
+
+def _listed(names: list[str]) -> str:
+    """`a, b, c, d and 3 more`."""
+    named, more = names[:_NAMED], len(names) - _NAMED
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
