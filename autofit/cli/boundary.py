@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from autofit.domain.errors import AutofitError
+from autofit.probing.lasting_stream import LastingStream, leave
 
 INTERRUPTED = 130
 _SIGNALLED = 128
@@ -37,8 +38,8 @@ def heed_signals() -> None:
 
 def die_of(number: int) -> NoReturn:
     """Ends this process by the signal, as one that does not heed it: whoever waits for it sees the signal itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        LastingStream(stream).flush()
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
@@ -53,7 +54,7 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     """The exit code of `action`; `words` are the command line, for the log of a crash."""
     try:
         action()
-        sys.stdout.flush()
+        LastingStream(sys.stdout).flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
@@ -67,18 +68,22 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         say("interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
-        return _reader_left()
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        leave(sys.stdout)
     except Exception as error:
         return _crashed(error, words)
     return 0
 
 
 def say(message: str) -> None:
-    """`autofit: …` on stderr, further lines under the first."""
+    """`autofit: …` on stderr, further lines under the first; nothing when nobody can read it."""
     lines = message.splitlines()
-    if lines:
+    if not lines:
+        return
+    try:
         click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(lines), err=True)
+    except OSError:
+        leave(sys.stderr)
 
 
 def _expected(error: AutofitError, words: list[str]) -> int:
@@ -107,9 +112,3 @@ def log_crash(error: Exception, words: list[str]) -> str:
 def _click_sentence(error: click.ClickException) -> str:
     command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "autofit"
     return f"{error.format_message().strip()}\n{command} --help tells more."
-
-
-def _reader_left() -> int:
-    """Whoever read our output, such as `head`, has seen enough; the interpreter must not flush into it at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from contextlib import AbstractContextManager
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, cast
 
 from autofit.domain.event import Event
+from autofit.probing.lasting_stream import LastingStream
 
 
 class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
@@ -18,9 +19,9 @@ class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
 def open_screen(*, is_json: bool = False, stream: TextIO | None = None) -> OpenScreen:
     """The live table on a terminal, plain lines elsewhere; one JSON object where that was asked for.
 
-    On `stream`, or on the standard output.
+    On `stream`, or on the standard output. When nobody can read it any more, the showing ends and nothing else.
     """
-    stream = stream or sys.stdout
+    stream = cast(TextIO, LastingStream(stream or sys.stdout))
     if is_json:
         from autofit.report.json_screen import JsonScreen
 

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from autofit.domain.codec import decode
@@ -35,12 +35,19 @@ class Launcher(ShieldedExit):
     """
 
     def __init__(
-        self, hardware: Hardware, files: TrainingFiles, log_path: Path, *, program: Sequence[str] = ()
+        self,
+        hardware: Hardware,
+        files: TrainingFiles,
+        log_path: Path,
+        *,
+        program: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._program = program or module_command(DEEPSPEED_MODULE)
         self._hardware = hardware
         self._files = files
         self._log_path = log_path
+        self._clock = clock
         self._port = free_port()
 
     def __enter__(self) -> Launcher:
@@ -63,10 +70,10 @@ class Launcher(ShieldedExit):
 
     def watch(self) -> Iterator[TrainingProgress]:
         """Progress as it is written, until the launcher has ended; TrainingFailed when no rank moves any more."""
-        position = 0
+        position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
             has_ended = self._child.has_ended(_LOOK_S)
-            if not has_ended and self._silent_s() > STALL_S:
+            if not has_ended and pulse.silent_s() > STALL_S:
                 raise TrainingFailed(
                     f"no rank has moved for {format_seconds(STALL_S)}, the training was ended; its log is "
                     f"{self._log_path}, and the same command goes on from the last checkpoint"
@@ -84,9 +91,24 @@ class Launcher(ShieldedExit):
         assert exit_code is not None
         return exit_code
 
-    def _silent_s(self) -> float:
-        """Since a rank last touched the beat."""
-        return time.time() - self._files.beat.stat().st_mtime
+
+class _Pulse:
+    """Of the ranks, by a file that they touch. Its date says only that it was touched: their clock may be set anew."""
+
+    def __init__(self, beat: Path, clock: Callable[[], float]) -> None:
+        self._beat = beat
+        self._clock = clock
+        self._seen_ns = self._touched_ns()
+        self._seen_at_s = clock()
+
+    def silent_s(self) -> float:
+        """Since it was last seen touched."""
+        if (touched_ns := self._touched_ns()) != self._seen_ns:
+            self._seen_ns, self._seen_at_s = touched_ns, self._clock()
+        return self._clock() - self._seen_at_s
+
+    def _touched_ns(self) -> int:
+        return self._beat.stat().st_mtime_ns
 
 
 def _new_lines(path: Path, position: int) -> tuple[list[bytes], int]:

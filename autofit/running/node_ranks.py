@@ -16,6 +16,7 @@ from tempfile import TemporaryFile
 
 from autofit.domain.codec import decode
 from autofit.domain.pdsh_call import PdshCall
+from autofit.probing.lasting_stream import LastingStream
 from autofit.running import node_job
 from autofit.running.patience import Patience
 from autofit.running.process_tree import end_all, living
@@ -87,4 +88,5 @@ def _heed_all() -> None:
 
 def _warn(hosts: Iterable[str]) -> None:
     names = ", ".join(hosts)
-    print(f"autofit: could not reach {names} to end the ranks there; end what is left of them by hand", file=sys.stderr)
+    told = f"autofit: could not reach {names} to end the ranks there; end what is left of them by hand\n"
+    LastingStream(sys.stderr).write(told)  # stderr writes each line at once

@@ -213,16 +213,30 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
 
 
 def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "STALL_S", 60.0)
-    an_hour_ago = time.time() - 3600
+    monkeypatch.setattr(launcher, "STALL_S", 0.5)
     bench.script(*ranks(bench), bench.write_progress(0), "wait")
-
-    def let_it_age(one: TrainingProgress) -> None:
-        os.utime(bench.files.beat, (an_hour_ago, an_hour_ago))
-
-    with pytest.raises(TrainingFailed, match=r"no rank has moved for 1:00.*training\.log.*last checkpoint"):
-        bench.watch(let_it_age)
+    with pytest.raises(TrainingFailed, match=r"no rank has moved for .*training\.log.*last checkpoint"):
+        bench.watch(lambda one: None)
     bench.check_nothing_lives()
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_set_anew_ends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """It moves the dates of what the ranks touch, and what this process takes for now."""
+    monkeypatch.setattr(launcher, "STALL_S", 60.0)
+    real, moved = time.time, []
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours * len(moved))
+    set_anew = f"touch -d '{hours:+} hours' '{bench.files.beat}'"
+    bench.script(bench.write_progress(0), "sleep 0.1", set_anew, bench.write_progress(1), "sleep 0.1", "exit 0")
+    assert bench.watch(moved.append) == 0
+    assert len(moved) == 2
+
+
+def test_touches_keep_the_ranks_alive_whatever_the_clock_says(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "STALL_S", 0.5)
+    touch = f"touch -d '-1 hour' '{bench.files.beat}'"
+    bench.script("for n in 1 2 3 4 5; do sleep 0.2", touch, "done")
+    assert bench.watch(lambda one: None) == 0
 
 
 def test_a_start_is_not_taken_for_the_stall_of_an_earlier_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
