@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from autofit.domain.errors import NothingFits, UsageError
+from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
 from autofit.domain.event import Chosen, DataRead, GaveUp, LadderBuilt, Note, Screen, TrainingEnded, TrainingStarted
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import Request
@@ -26,7 +26,7 @@ from autofit.probing.agent import Agent
 from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
 from autofit.report.request_diff import differences
-from autofit.report.run_folder import RunFolder
+from autofit.report.run_folder import RunFolder, has_weights
 from autofit.running.command import command_script
 from autofit.scene import Scene, look
 from autofit.searching import Ended, Searching
@@ -62,11 +62,14 @@ def train(
         return
     with folder.lock(_teller(screen)):
         scene = _claim(scene, folder, screen)
-        if (result := folder.read_result()) is None:
+        result = folder.read_result()
+        if result is not None and not folder.lost:
+            _recall(folder, screen)
+        else:
+            for path in folder.lost:
+                screen.show(Note(f"{path} of this finished run is gone: it is made anew"))
             choice = folder.read_choice() or _search(scene, folder, screen, tools, probe_timeout_s, is_exhaustive)
             result = _run(scene, choice, folder, screen, tools)
-        else:
-            _recall(folder, screen)
         screen.show(result)
 
 
@@ -204,22 +207,31 @@ def _decided(ended: Ended, scene: Scene, folder: RunFolder, screen: Screen) -> C
 
 
 def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
-    files = training_files(folder)
-    resumed_from = scene.request.training.resume or folder.last_checkpoint
-    screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    result = tools.run_training(scene.hardware, files, folder.training_log, screen.show)
-    rung = choice.strategy.rung
-    if scene.request.training.merge and rung.method is Method.LORA:
+    result = folder.read_result()
+    if result is None or str(folder.model) in folder.lost:
+        result = _train(scene, choice, folder, screen, tools)
+    if scene.request.training.merge and choice.strategy.rung.method is Method.LORA:
         screen.show(Note("merging the adapter into the base model"))
         tools.merge(
             scene.hardware,
             base=scene.request.model,
             adapter=folder.model,
             out=folder.merged,
-            dtype=rung.dtype,
+            dtype=choice.strategy.rung.dtype,
             log_path=folder.logs / "merge.log",
         )
         result = replace(result, merged_path=str(folder.merged))
     folder.write_result(result)
     folder.write_report(report_html(folder.record()))
+    return result
+
+
+def _train(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
+    resumed_from = scene.request.training.resume or folder.last_checkpoint
+    screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
+    result = tools.run_training(scene.hardware, training_files(folder), folder.training_log, screen.show)
+    if not has_weights(folder.model):
+        raise TrainingFailed(
+            f"the training ended and left no model in {folder.model}; its log is {folder.training_log}"
+        )
     return result

@@ -74,7 +74,8 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
         words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)
-        folder.write_command(command_script(module_command(DEEPSPEED_MODULE), words, os.getcwd()))
+        launcher = module_command(DEEPSPEED_MODULE)
+        folder.write_command(command_script(launcher, words, os.getcwd(), folder.ds_config))
         return words
 
 

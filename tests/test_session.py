@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +60,7 @@ class FakeTraining:
     """Leaves what a training leaves; `interrupted_by` ends it after its first checkpoint."""
 
     interrupted_by: BaseException | None = None
+    has_weights: bool = True
     started_with: list[TrainingFiles] = field(default_factory=list)
 
     def run(
@@ -71,7 +73,9 @@ class FakeTraining:
         on_progress(TrainingProgress(4, 8, 2.0, 100.0, GB, 1.0, saved_step=4))
         if self.interrupted_by is not None:
             raise self.interrupted_by
-        files.model.mkdir()
+        files.model.mkdir(exist_ok=True)
+        if self.has_weights:
+            (files.model / "model.safetensors").touch()
         return TrainingEnded(str(files.model), None, 8, 2.5, 1.5, 100.0, GB, GB, 1.0)
 
 
@@ -96,11 +100,16 @@ class Stage:
             detect=lambda **asked: replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"]),
             start_agent=self.machine.start_agent,
             run_training=self.training.run,
-            merge=lambda hardware, **asked: self.merged.append(asked),
+            merge=self.merge,
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
             start_tracer=lambda log_path: self.machine.start_agent(),
         )
         session.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
+
+    def merge(self, hardware: Hardware, **asked: Any) -> None:
+        self.merged.append(asked)
+        asked["out"].mkdir(exist_ok=True)
+        (asked["out"] / "model.safetensors").touch()
 
     def told(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -270,6 +279,38 @@ def test_a_finished_run_is_recalled_and_nothing_is_started(stage: Stage) -> None
     assert [(told.choice, told.is_remembered) for told in stage.told(Chosen)] == [(stage.folder.read_choice(), True)]
     assert "finished already" in stage.told(Note)[0].text
     assert stage.files() == before
+
+
+def test_a_finished_run_whose_model_is_gone_says_so_and_makes_it_anew(stage: Stage) -> None:
+    stage.train()
+    trials = strategies(stage)
+    shutil.rmtree(stage.folder.model)
+    assert stage.folder.record().lost == (str(stage.folder.model),)
+    stage.machine.start_agent = untouchable  # type: ignore[method-assign]
+    stage.train()
+    assert f"{stage.folder.model} of this finished run is gone" in stage.told(Note)[0].text
+    assert stage.told(TrainingStarted)[0].resumed_from == str(stage.folder.checkpoints / "checkpoint-4")
+    assert strategies(stage) == trials
+    assert stage.folder.record().lost == ()
+
+
+def test_a_run_is_whole_wherever_it_comes_to_lie(stage: Stage) -> None:
+    stage.train()
+    elsewhere = RunFolder(stage.root / "elsewhere")
+    stage.folder.root.rename(elsewhere.root)
+    stage.folder = elsewhere
+    stage.training.run = untouchable  # type: ignore[method-assign]
+    stage.train()
+    assert stage.told(TrainingEnded)[0].model_path == str(elsewhere.model)
+    gone = str(stage.root / "run").encode()
+    assert [name for name, content in stage.files().items() if gone in content] == []
+
+
+def test_a_training_that_leaves_no_model_has_failed(stage: Stage) -> None:
+    stage.training.has_weights = False
+    with pytest.raises(TrainingFailed, match="left no model"):
+        stage.train()
+    assert stage.folder.read_result() is None
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt()], ids=["finished", "interrupted"])
@@ -542,6 +583,10 @@ def test_only_an_adapter_is_merged(stage: Stage, method: Method, count: int) -> 
     request = replace(REQUEST, pins=Pins(method=method), training=Training(merge=True))
     stage.train(request)
     assert len(stage.merged) == count
+    if count:
+        shutil.rmtree(stage.folder.merged)
+        stage.train(request)
+        assert (len(stage.merged), len(stage.training.started_with)) == (2, 1)
     result = stage.folder.read_result()
     assert result is not None
     assert result.merged_path == (str(stage.folder.merged) if count else None)

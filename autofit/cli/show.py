@@ -24,7 +24,7 @@ def command(run: Path, is_json: bool) -> None:
 
     record = RunFolder(run).record()
     if is_json:
-        parts = ("request", "hardware", "trials", "choice", "result")
+        parts = ("request", "hardware", "trials", "choice", "result", "lost")
         write_json(sys.stdout, {part: encode(getattr(record, part)) for part in parts})
     else:
         click.echo(_text(record, run))
@@ -48,6 +48,8 @@ def _text(record: Record, run: Path) -> str:
         lines += choice_lines(view, Chosen.after(record.trials, record.choice, decided_s))
     if record.result is not None:
         lines += ended_lines(record.result)
+        for path in record.lost:
+            lines += labelled("", f"{path} is gone: the command that began {run}, again, makes it anew")
     else:
         lines += labelled("next", f"the command that began {run}, again: it goes on from here")
     return plain(lines)

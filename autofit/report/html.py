@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Choice, Trial
@@ -49,9 +50,14 @@ def _facts(record: Record) -> str:
         rows.append(("machine", machine_text(record.hardware)))
         rows += [("", note) for note in record.hardware.notes]
     if record.result is not None:
-        rows += [("trained", ended_text(record.result)), ("model", record.result.model_path)]
-        rows += [("merged", record.result.merged_path)] if record.result.merged_path else []
+        rows += [("trained", ended_text(record.result)), ("model", _beside(record.result.model_path))]
+        rows += [("merged", _beside(record.result.merged_path))] if record.result.merged_path else []
     return _table((f"<th>{escape(name)}</th><td>{escape(text)}</td>" for name, text in rows))
+
+
+def _beside(path: str) -> str:
+    """The page may come to lie elsewhere, with all of its folder."""
+    return f"{Path(path).name}/, beside this page"
 
 
 def _choice(record: Record) -> str:

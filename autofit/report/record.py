@@ -19,3 +19,4 @@ class Record:
     trials: tuple[Trial, ...]
     choice: Choice | None
     result: TrainingEnded | None
+    lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more

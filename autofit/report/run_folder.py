@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,24 +167,53 @@ class RunFolder:
         write_text(self.report, html)
 
     def write_kept(self, kept: Kept) -> None:
-        """Of a line of `deepspeed`: how it is started."""
-        write_value(self._kept, kept)
+        """Of a line of `deepspeed`: how it is started. Its config is the one here, wherever the folder comes to lie."""
+        write_value(self._kept, _with_config(kept, self.ds_config.name))
 
     def read_kept(self) -> Kept | None:
-        return read_value(self._kept, Kept)
+        kept = read_value(self._kept, Kept)
+        return None if kept is None else _with_config(kept, str(self.ds_config))
 
     def write_result(self, result: TrainingEnded) -> None:
-        write_value(self._result, result)
+        """With the paths as they are from here: the folder may come to lie elsewhere."""
+        write_value(self._result, _placed(result, Path()))
 
     def read_result(self) -> TrainingEnded | None:
-        return read_value(self._result, TrainingEnded)
+        result = read_value(self._result, TrainingEnded)
+        return None if result is None else _placed(result, self.root)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The folders that the result tells of and that hold no weights any more."""
+        result = self.read_result()
+        claimed = () if result is None else (result.model_path, result.merged_path)
+        return tuple(path for path in claimed if path is not None and not has_weights(Path(path)))
 
     def record(self) -> Record:
         """Everything that is known of the run; UsageError when no run was begun here."""
         request = self.read_request()
         if request is None:
             raise UsageError(f"{self.root} is no run folder: it has no {self.request.name}.")
-        return Record(request, self.read_hardware(), self.read_trials(), self.read_choice(), self.read_result())
+        return Record(
+            request, self.read_hardware(), self.read_trials(), self.read_choice(), self.read_result(), self.lost
+        )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model or an adapter lies there."""
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+
+
+def _placed(result: TrainingEnded, root: Path) -> TrainingEnded:
+    """The result with its folders in `root`: they have the same names in every run folder."""
+    merged = None if result.merged_path is None else str(root / Path(result.merged_path).name)
+    return replace(result, model_path=str(root / Path(result.model_path).name), merged_path=merged)
+
+
+def _with_config(kept: Kept, path: str) -> Kept:
+    """Where its decision has a config of its own, at `path`."""
+    decision = kept.decision
+    return kept if decision.config_path is None else replace(kept, decision=replace(decision, config_path=path))
 
 
 def _step(checkpoint: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from autofit.domain.launch import Decision, LaunchLine
 from autofit.planning.turning import worded
@@ -23,14 +24,24 @@ def starting_words(line: LaunchLine, decision: Decision, *, memory_limit_bytes: 
     return (*line.option_words, *module, ENTRY_MODULE, entry, line.script, *arguments)
 
 
-def command_script(launcher: Sequence[str], words: Sequence[str], directory: str) -> str:
+def command_script(launcher: Sequence[str], words: Sequence[str], directory: str, config: Path) -> str:
     """A shell script for the run folder that starts the same again, without a search.
 
-    `launcher` is the command of DeepSpeed's launcher: the name `deepspeed` may have become autofit's own.
+    `launcher` is the command of DeepSpeed's launcher: the name `deepspeed` may have become autofit's own. `config` is
+    the run folder's own: the script names it beside itself, wherever the folder comes to lie.
     """
     return f"""#!/bin/sh
 # Starts the script with the configuration that autofit chose: plain DeepSpeed, no search.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 cd {shlex.quote(directory)}
-exec {shlex.join([*launcher, *words])}
+exec {shlex.join(launcher)} {" ".join(_quoted(word, config) for word in words)}
 """
+
+
+def _quoted(word: str, config: Path) -> str:
+    """For the shell, with the folder of `config` as `$here`."""
+    before, path, after = word.partition(str(config))
+    if not path:
+        return shlex.quote(word)
+    return (shlex.quote(before) if before else "") + f'"$here"/{config.name}' + (shlex.quote(after) if after else "")

@@ -42,7 +42,17 @@ def test_the_trials_and_the_choice(run: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_finished_run_says_where_the_model_lies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     RunFolder(run).write_result(simulated.RESULT)
-    assert "model    runs/a/model" in output_of(capsys, "show", str(run))
+    (run / "model").mkdir()
+    (run / "model/model.safetensors").touch()
+    text = output_of(capsys, "show", str(run))
+    assert f"model    {run}/model" in text.replace("\n         ", "")
+    assert "is gone" not in text
+
+
+def test_a_finished_run_whose_model_was_deleted_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunFolder(run).write_result(simulated.RESULT)
+    assert "is gone" in output_of(capsys, "show", str(run))
+    assert json.loads(output_of(capsys, "show", str(run), "--json"))["lost"] == [f"{run}/model"]
 
 
 def test_the_run_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def tags_of(page: str) -> Tags:
 def test_the_page_tells_the_whole_decision() -> None:
     page = report_html(RECORD)
     for fact in ("Llama-2-13b-hf", "8 × A100-SXM4-80GB", "zero1+lora mb4", "31,200", "1.2 GB short", "bound 29,800",
-                 "--method full", "loss 2.413 → 1.183", "runs/a/model"):  # fmt: skip
+                 "--method full", "loss 2.413 → 1.183", "model/, beside this page"):  # fmt: skip
         assert fact in page
 
 

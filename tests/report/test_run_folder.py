@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.errors import UsageError
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.launch import Decision, Kept
 from autofit.domain.request import Training
 from autofit.report import json_file
 from autofit.report.request_diff import FLAGS, differences
@@ -38,8 +40,20 @@ def test_what_is_written_is_read(folder: RunFolder) -> None:
     assert folder.exists
     record = folder.record()
     assert (record.request, record.hardware) == (simulated.REQUEST, simulated.HARDWARE)
-    assert (record.choice, record.result) == (simulated.CHOICE, simulated.RESULT)
+    assert (record.choice, record.result) == (simulated.CHOICE, replace(simulated.RESULT, model_path=str(folder.model)))
     assert record.trials == simulated.TRIALS
+
+
+def test_how_a_line_of_deepspeed_is_started_is_read_where_the_folder_lies(folder: RunFolder, tmp_path: Path) -> None:
+    own = Kept("a", Decision("as it is", DeviceKind.CUDA))
+    turned = Kept("b", Decision("zero2", DeviceKind.CUDA, str(folder.ds_config)))
+    for kept in (own, turned):
+        folder.write_kept(kept)
+        assert folder.read_kept() == kept
+    folder.root.rename(tmp_path / "copy")
+    read = RunFolder(tmp_path / "copy").read_kept()
+    assert read is not None
+    assert read.decision.config_path == str(tmp_path / "copy/ds_config.json")
 
 
 def test_an_empty_folder_answers_none(folder: RunFolder) -> None:

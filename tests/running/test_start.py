@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import BatchFlags, Decision, LauncherOptions, LaunchLine
@@ -46,6 +50,21 @@ def test_the_users_own_is_started_word_for_word() -> None:
 def test_the_script_of_the_run_folder_survives_spaces() -> None:
     line = LaunchLine((), "my train.py", ("--x", "a b"))
     launcher = ["/my tools/python", "-m", "deepspeed.launcher.runner"]
-    text = command_script(launcher, words_of(line, OWN, None), "/some where")
+    text = command_script(launcher, words_of(line, OWN, None), "/some where", Path("/run/ds.json"))
     assert shlex.split(text.splitlines()[-1]) == ["exec", *launcher, "my train.py", "--x", "a b"]
     assert "cd '/some where'" in text
+
+
+@pytest.mark.parametrize("flag", ["--deepspeed=", ""])
+def test_the_script_names_the_config_of_the_folder_that_it_lies_in(tmp_path: Path, flag: str) -> None:
+    made, moved, work = (tmp_path / name for name in ("made here", "moved there", "work"))
+    for folder in (made, work):
+        folder.mkdir()
+    launcher = tmp_path / "launcher"
+    launcher.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
+    launcher.chmod(0o755)
+    script = command_script([str(launcher)], ("train.py", f"{flag}{made}/ds.json"), str(work), made / "ds.json")
+    (made / "command.sh").write_text(script)
+    made.rename(moved)
+    ended = subprocess.run(["sh", "moved there/command.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.stdout.splitlines() == [str(work), "train.py", f"{flag}{moved}/ds.json"], ended.stderr
