@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import signal
 import socket
 import sys
 import time
@@ -23,6 +22,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.hardware.host import disk_free_bytes
 from autofit.hardware.machine import detect
 from autofit.probing.files import explain
+from autofit.probing.interruption import Terminated, heed, wait
 from autofit.probing.link import Link, LinkLost
 from autofit.probing.node_protocol import Hello, Installed, Inventory, NodeCommand
 from autofit.probing.process import AgentProcess
@@ -30,6 +30,7 @@ from autofit.probing.protocol import AgentFailed, Refused
 from autofit.probing.relay import Relay
 from autofit.store.versions import versions
 
+_SIGNALLED = 128
 # Where the back ends say who this process is: launch.py, Open MPI, MPICH and Intel MPI, MVAPICH, Slurm.
 _RANK = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
 _LOCAL_RANK = (
@@ -46,7 +47,7 @@ def main() -> None:
     options = _parser().parse_args()
     if _number(_LOCAL_RANK) != 0:
         return  # one of them speaks for the node
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    heed()
     try:
         connection = socket.create_connection((options.address, options.port), timeout=options.timeout_s)
     except OSError as error:
@@ -56,6 +57,8 @@ def main() -> None:
         _serve(Link(connection, NodeCommand), options)
     except LinkLost:
         pass  # the way in which it is asked to end
+    except Terminated as ended:
+        sys.exit(_SIGNALLED + ended.number)
     finally:
         connection.close()  # the CLI waits for this: nothing is left here
 
@@ -68,6 +71,7 @@ def _serve(link: Link, options: argparse.Namespace) -> None:
     link.say(inventory)
     if isinstance(inventory, Refused):
         while True:
+            wait([link])
             link.receive()  # until the CLI hangs up
     agent = AgentProcess(inventory.node.devices[0].kind, sys.stderr.buffer)
     relay = Relay(link, agent)

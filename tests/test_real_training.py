@@ -168,6 +168,7 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     for line in process.stdout:
         if "saved step 4" in line and "saved step 4" not in said:
             process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # impatient, and heard once
         said += line
     assert process.wait(60) == 130, said
     assert (out / "checkpoints/checkpoint-4").is_dir(), said

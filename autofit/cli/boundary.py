@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from autofit.domain.errors import AutofitError
+from autofit.probing.interruption import Terminated
 from autofit.probing.lasting_stream import LastingStream, leave
 
 INTERRUPTED = 130
@@ -19,21 +19,6 @@ _SIGNALLED = 128
 _USAGE = 2
 _OUR_BUG = 3
 _PREFIX = "autofit: "
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: left in the same good order as Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def heed_signals() -> None:
-    """From now on SIGTERM and SIGHUP arrive as Terminated; what is ignored from the start (nohup) stays so."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _terminate)
 
 
 def die_of(number: int) -> NoReturn:
@@ -44,10 +29,6 @@ def die_of(number: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
     raise AssertionError("a signal that ends nothing")
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated(number)
 
 
 def guarded(action: Callable[[], None], words: list[str]) -> int:

@@ -6,7 +6,9 @@ import signal
 
 import click
 
-from .boundary import Terminated, die_of, log_crash, say
+from autofit.probing.interruption import Terminated
+
+from .boundary import die_of, log_crash, say
 from .deepspeed_options import LAUNCHER_OPTIONS, HelpAsked, LauncherOption
 from .flag import SectionedCommand
 from .late_screen import LateScreen

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from .boundary import guarded, heed_signals
+from autofit.probing.interruption import heed, heed_no_more
+
+from .boundary import guarded
 from .verbs import autofit
 
 
@@ -14,8 +16,10 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     _forgive_narrow_encodings()
-    heed_signals()
-    sys.exit(guarded(lambda: _run(words), words))
+    heed()
+    exit_code = guarded(lambda: _run(words), words)
+    heed_no_more()
+    sys.exit(exit_code)
 
 
 def _run(words: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
 from autofit.planning.own_strategy import own_strategy
 from autofit.probing.classify import classify
+from autofit.probing.interruption import wait
+from autofit.probing.link import Lines
 from autofit.probing.port import free_port
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import (
@@ -77,11 +80,12 @@ class Agent(ShieldedExit):
         self._oom_kill_count = oom_kill_count
         self._probe_count = 0
         self._ready: Ready | None = None
+        self._lines = Lines()
+        self._heard: deque[bytes] = deque()
 
     def __enter__(self) -> Agent:
         with self._log_path.open("ab") as log:
             self._process = AgentProcess(self._kind, log, self._arguments)
-        self._messages = os.fdopen(self._process.messages, "rb", closefd=False)
         return self
 
     def _close(self) -> None:
@@ -200,10 +204,13 @@ class Agent(ShieldedExit):
             raise InternalError(f"the agent has ended; see {self._log_path}") from None
 
     def _next(self) -> Message:
-        line = self._messages.readline()
-        if not line:
-            raise InternalError(f"the agent has ended; see {self._log_path}")
-        message = read_message(line)
+        while not self._heard:
+            wait([self._process.messages])
+            chunk = os.read(self._process.messages, 65536)
+            if not chunk:
+                raise InternalError(f"the agent has ended; see {self._log_path}")
+            self._heard.extend(self._lines.split(chunk))
+        message = read_message(self._heard.popleft())
         if isinstance(message, AgentFailed):
             raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
         return message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from autofit.domain.errors import HostFailed
 from autofit.domain.launch import Layout
 from autofit.probing.hearing import answer_of
+from autofit.probing.interruption import wait
 from autofit.probing.launched import Launched
 from autofit.probing.member import Member
 from autofit.probing.node_protocol import Inventory
@@ -24,7 +24,7 @@ def assemble(
     """Adds every node to `members`, with its inventory, in the order of the hosts; HostFailed when one is missing."""
     deadline_s = time.monotonic() + timeout_s
     while missing := _missing(layout, members):
-        ready, _, _ = select.select(reception.sources, [], [], _LOOK_S)
+        ready = wait(reception.sources, _LOOK_S)
         for source in ready:
             if (member := reception.hear(source)) is not None:
                 members.append(member)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from autofit.probing.interruption import shielded, wait
+
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.001, 0.05
+_GONE_S = 60.0  # a killed process may take as long to give its device's memory back; then nobody can do more
+
 
 class Child:
-    """It leads a session of its own, so Ctrl-C reaches it through us alone. What it prints goes to `log`."""
+    """It leads a session of its own, so Ctrl-C reaches it through us alone. What it prints goes to `log`, or
+    what it complains of to `errors`."""
 
     def __init__(
         self,
@@ -18,6 +25,7 @@ class Child:
         log: IO[bytes],
         *,
         environment: Mapping[str, str] | None = None,
+        errors: IO[bytes] | None = None,
         stdin: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -25,7 +33,7 @@ class Child:
             command,
             stdin=stdin,
             stdout=log,
-            stderr=log,
+            stderr=errors or log,
             env=environment,
             pass_fds=pass_fds,
             start_new_session=True,
@@ -41,11 +49,14 @@ class Child:
         return self._process.poll()
 
     def has_ended(self, within_s: float) -> bool:
-        """Waits for its end, for so long."""
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            return False
+        """Waits for its end, for so long, or until a signal for us comes (see interruption)."""
+        deadline_s, look_s = time.monotonic() + within_s, _FIRST_LOOK_S
+        while self._process.poll() is None:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            wait((), min(look_s, left_s))
+            look_s = min(2 * look_s, _LONGEST_LOOK_S)
         return True
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -58,9 +69,29 @@ class Child:
     def kill(self) -> int:
         """Nothing of its group runs afterwards; its exit code, negative for a signal."""
         self.send_signal(signal.SIGKILL)
-        return self._process.wait()
+        with shielded():
+            self.has_ended(_GONE_S)
+        exit_code = self.exit_code
+        return -signal.SIGKILL if exit_code is None else exit_code
 
     def end(self, patience_s: float) -> int:
         """Lets it end by itself for so long, then kills what is left of its group; its exit code."""
         self.has_ended(patience_s)
         return self.kill()
+
+
+def run_to_end(
+    command: Sequence[str],
+    log: IO[bytes],
+    *,
+    errors: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Its exit code. A signal for us ends it, with all that it started."""
+    child = Child(command, log, errors=errors, environment=environment)
+    try:
+        while not child.has_ended(_GONE_S):
+            pass
+    finally:
+        exit_code = child.kill()
+    return exit_code

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Sequence
 from typing import TypeVar
 
 from autofit.domain.errors import HostFailed
+from autofit.probing.interruption import wait
 from autofit.probing.member import Member
 from autofit.probing.node_protocol import NodeMessage
 
@@ -24,7 +24,7 @@ def next_of(members: Sequence[Member], late: Sequence[Member], within_s: float) 
             if member.heard:
                 return member, member.take()
         links = {member.link.fileno(): member for member in members}
-        ready, _, _ = select.select(list(links), [], [], max(0.0, deadline_s - time.monotonic()))
+        ready = wait(list(links), max(0.0, deadline_s - time.monotonic()))
         if not ready:
             hosts = " and ".join(f"host {member.host}" for member in late)
             raise HostFailed(f"{hosts} said nothing for {within_s:.0f} s: look there what its processes wait for.")
@@ -46,7 +46,7 @@ def wait_until_gone(members: Sequence[Member], within_s: float) -> None:
     for member in members:
         member.link.hang_up()
     while talking:
-        ready, _, _ = select.select(list(talking), [], [], max(0.0, deadline_s - time.monotonic()))
+        ready = wait(list(talking), max(0.0, deadline_s - time.monotonic()))
         if not ready:
             return
         for number in ready:

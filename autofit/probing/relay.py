@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.host import disk_free_bytes
 from autofit.probing.abroad import Abroad
 from autofit.probing.files import explain, no_space, write_whole
+from autofit.probing.interruption import shielded, wait
 from autofit.probing.link import Lines, Link
 from autofit.probing.node_protocol import FileWritten, FindPort, NodeCommand, PortFound, ProbeEnded, PutFile
 from autofit.probing.port import free_port
@@ -33,9 +33,9 @@ class Relay:
         self._is_ready = False
 
     def run(self) -> None:
-        """Until the agent ends, or the CLI hangs up (LinkLost)."""
+        """Until the agent ends, or the CLI hangs up (LinkLost), or a signal comes."""
         while True:
-            ready, _, _ = select.select([self._link.fileno(), self._agent.messages], [], [])
+            ready = wait([self._link.fileno(), self._agent.messages])
             if self._link.fileno() in ready:
                 for command in self._link.receive():
                     self._obey(command)
@@ -48,10 +48,11 @@ class Relay:
 
     def end(self) -> int:
         """The agent's exit code; nothing of a probe is left. An agent that still imports has nothing to put away."""
-        exit_code = self._agent.end() if self._is_ready else self._agent.end(patience_s=0.0)
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)  # an agent that was killed leaves it
-        self._clear()
+        with shielded():
+            exit_code = self._agent.end() if self._is_ready else self._agent.end(patience_s=0.0)
+            if self._scratch is not None:
+                shutil.rmtree(self._scratch, ignore_errors=True)  # an agent that was killed leaves it
+            self._clear()
         return exit_code
 
     def _clear(self) -> str | None:

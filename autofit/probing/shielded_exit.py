@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from types import TracebackType
 
-from autofit.probing.shield import shielded
+from autofit.probing.interruption import shielded
 
 
 class ShieldedExit(ABC):

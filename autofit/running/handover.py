@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from tempfile import TemporaryFile
 
+from autofit.probing.interruption import check
 from autofit.probing.python import module_command
 from autofit.running.shared_memory import SharedMemory
 
@@ -55,6 +56,7 @@ def _held_signals() -> Iterator[tuple[set[signal.Signals], set[signal.Signals]]]
     heeded = {number for number in _HEEDED if signal.getsignal(number) is not signal.SIG_IGN}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, heeded | {signal.SIGCHLD})
     try:
+        check()  # one that came before, and that nobody has asked for yet
         yield heeded, {signal.Signals(number) for number in mask}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
+from tempfile import TemporaryFile
 
 from autofit.domain.codec import decode
 from autofit.domain.launch import LaunchLine, Layout
+from autofit.probing.child import run_to_end
 from autofit.probing.python import module_command
 
 
 def resolve_layout(line: LaunchLine) -> Layout | None:
     """None where DeepSpeed would refuse the line, and say why. Takes seconds: it asks DeepSpeed, in its own process."""
-    ended = subprocess.run(
-        [*module_command("autofit.worker.layout"), *line.words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-    if ended.returncode != 0:
-        return None
-    return decode(Layout, json.loads(ended.stdout.splitlines()[-1]))
+    with TemporaryFile() as answer, TemporaryFile() as complaints:
+        command = [*module_command("autofit.worker.layout"), *line.words]
+        if run_to_end(command, answer, errors=complaints) != 0:
+            return None
+        answer.seek(0)
+        return decode(Layout, json.loads(answer.read().splitlines()[-1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.strategy import Dtype
+from autofit.probing.child import run_to_end
 from autofit.probing.environment import worker_environment
 from autofit.probing.python import module_command
 from autofit.running.command import TrainingFiles
@@ -43,6 +43,6 @@ def merge(hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dty
     command = [*module_command("autofit.worker.merge"), "--base", base, "--adapter", str(adapter)]
     command += ["--out", str(out), "--dtype", dtype.value]
     with log_path.open("ab") as log:
-        ended = subprocess.run(command, stdout=log, stderr=log, env=worker_environment(hardware.kind), check=False)
-    if ended.returncode != 0:
+        exit_code = run_to_end(command, log, environment=worker_environment(hardware.kind))
+    if exit_code != 0:
         raise TrainingFailed(f"merging failed, the adapter in {adapter} is whole; the log is {log_path}")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +51,7 @@ class Bench:
         self.root = root
         names = ("request", "choice", "ds", "checkpoints", "model", "logs", "progress", "beat")
         self.files = TrainingFiles(*(root / name for name in names))
-        self.files.reports.mkdir()
+        self.files.reports.mkdir(parents=True, exist_ok=True)
         self.log_path = root / "training.log"
         self.pids = root / "pids"
         self.program = root / "deepspeed"
@@ -78,7 +81,7 @@ class Bench:
         return [pid for pid in map(int, self.pids.read_text().split()) if _is_alive(pid)]
 
     def check_nothing_lives(self) -> None:
-        assert len(self.pids.read_text().split()) > 1
+        assert self.pids.read_text().split()
         deadline_s = time.monotonic() + 5  # what was killed takes a moment to be gone
         while alive := self.alive():
             assert time.monotonic() < deadline_s, alive
@@ -186,6 +189,43 @@ def test_a_launcher_that_is_asked_to_end_may_say_its_last_words(bench: Bench, mo
     with pytest.raises(KeyboardInterrupt):
         bench.watch(interrupt)
     assert "asked" in bench.log_path.read_text()
+
+
+# A training that is watched by a process of its own, as the command does it.
+WATCHED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_launcher import Bench
+from autofit.cli import main
+from autofit.running import launcher
+launcher._POLITE_S = 0.2
+main._run = lambda words: print("ready", flush=True) or Bench(Path(sys.argv[1])).watch(print)
+main.main([])
+"""
+
+
+def test_two_terminations_at_any_moment_end_everything(tmp_path: Path) -> None:
+    """`timeout` sends two, one right after the other."""
+    chance = random.Random(11)
+    started = []
+    for number in range(10):
+        bench = Bench(tmp_path / str(number))
+        bench.script(*ranks(bench), bench.write_progress(0), "wait")
+        command = [sys.executable, "-c", WATCHED, str(bench.root), str(Path(__file__).parent)]
+        started.append((bench, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)))
+    for _, process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(chance.uniform(0.0, 0.2))
+        process.send_signal(signal.SIGTERM)
+        time.sleep(chance.choice([0.0, 0.0005, 0.005]))
+        process.send_signal(signal.SIGTERM)
+    for bench, process in started:
+        _, complaints = process.communicate(timeout=30)
+        assert (process.returncode, complaints) == (143, b"autofit: terminated.\n")
+        if bench.pids.exists():
+            bench.check_nothing_lives()
 
 
 def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
