@@ -20,13 +20,14 @@ from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.refit import refit
 from autofit.planning.rehearsal import how_many
+from autofit.planning.resumption import weights_text
 from autofit.planning.setting import Setting
 from autofit.planning.speed import refit_speed
 from autofit.probing.agent import Agent
 from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
-from autofit.report.request_diff import differences
 from autofit.report.run_folder import RunFolder, has_weights
+from autofit.resuming import Start, claim, find_start
 from autofit.running.command import command_script
 from autofit.scene import Scene, look
 from autofit.searching import Ended, Searching
@@ -54,14 +55,16 @@ def train(
     """
     folder = RunFolder(output_dir)
     folder.check()
-    _check_checkpoint(request.training.resume)
-    scene = look(request, output_dir, screen, tools)
+    start = find_start(request, folder)
+    for note in start.notes:
+        screen.show(Note(note))
+    scene = _look(start, output_dir, screen, tools)
     ladder_of(_untried(scene))  # what cannot be asked for is said before anything is started
     if dry_run:
         screen.show(LadderBuilt(_foreseen_ladder(scene, screen, tools)))
         return
     with folder.lock(_teller(screen)):
-        scene = _claim(scene, folder, screen)
+        scene = claim(scene, request, start, folder, _teller(screen))
         result = folder.read_result()
         if result is not None and not folder.lost:
             _recall(folder, screen)
@@ -73,29 +76,14 @@ def train(
         screen.show(result)
 
 
-def _check_checkpoint(resume: str | None) -> None:
-    if resume is not None and not Path(resume, "trainer_state.json").expanduser().is_file():
-        raise UsageError(f"--resume {resume} is no whole checkpoint: it has no trainer_state.json")
-
-
-def _claim(scene: Scene, folder: RunFolder, screen: Screen) -> Scene:
-    """Makes the folder this request's own; a run that goes on keeps the machine's figures that it was begun with."""
-    earlier, machine = folder.read_request(), folder.read_hardware()
-    changes = list(differences(earlier, scene.request)) if earlier else []
-    if machine is not None and not machine.is_same_machine(scene.hardware):
-        changes.append(f"{machine.summary} there, {scene.hardware.summary} here")
-    if changes and folder.has_training:
-        raise UsageError(
-            f"{folder.root} holds another training ({'; '.join(changes)}). "
-            "Repeat that one, or name another folder with --output-dir."
-        )
-    if changes:
-        folder.archive(_teller(screen))  # a search alone is kept, and this request begins its own
-    elif machine is not None:
-        scene = replace(scene, hardware=machine)
-    folder.write_request(scene.request)
-    folder.write_hardware(scene.hardware)
-    return scene
+def _look(start: Start, output_dir: Path, screen: Screen, tools: Tools) -> Scene:
+    try:
+        return look(start.request, output_dir, screen, tools)
+    except UsageError as error:
+        if start.checkpoint is None:
+            raise
+        offer = f"To start from the checkpoint's weights instead: {weights_text(start.request, start.checkpoint)}."
+        raise UsageError(f"{error}\n{offer}") from error
 
 
 def _recall(folder: RunFolder, screen: Screen) -> None:
@@ -227,7 +215,7 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools:
 
 
 def _train(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
-    resumed_from = scene.request.training.resume or folder.last_checkpoint
+    resumed_from = folder.last_checkpoint or scene.request.training.resume
     screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     result = tools.run_training(scene.hardware, training_files(folder), folder.training_log, screen.show)
     if not has_weights(folder.model):

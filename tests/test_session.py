@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 from fake_agent import SimulatedMachine, peak_bytes, tokens_per_s
+from fake_checkpoint import write_checkpoint
 
 from autofit import session
 from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
@@ -33,8 +34,8 @@ from autofit.domain.event import (
 )
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.outcome import Measured, OutOfMemory, Phase
-from autofit.domain.request import Pins, Request, Training
-from autofit.domain.strategy import Method, Offload, Strategy
+from autofit.domain.request import Lora, Pins, Request, Training
+from autofit.domain.strategy import Dtype, Method, Offload, Strategy
 from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles
@@ -88,6 +89,7 @@ class Stage:
         self.training = FakeTraining()
         self.hardware = devices()
         self.merged: list[dict[str, Any]] = []
+        self.asked_ranks: list[int | None] = []
         self.folder = RunFolder(root / "run")
         self.events: list[Event] = []
 
@@ -97,7 +99,7 @@ class Stage:
     def train(self, request: Request = REQUEST, **options: Any) -> None:
         self.events.clear()
         tools = session.Tools(
-            detect=lambda **asked: replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"]),
+            detect=self.detect,
             start_agent=self.machine.start_agent,
             run_training=self.training.run,
             merge=self.merge,
@@ -105,6 +107,15 @@ class Stage:
             start_tracer=lambda log_path: self.machine.start_agent(),
         )
         session.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
+
+    @property
+    def checkpoint(self) -> Path:
+        """That which a training leaves."""
+        return self.folder.checkpoints / "checkpoint-4"
+
+    def detect(self, **asked: Any) -> Hardware:
+        self.asked_ranks.append(asked["ranks"])
+        return replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"])
 
     def merge(self, hardware: Hardware, **asked: Any) -> None:
         self.merged.append(asked)
@@ -263,9 +274,148 @@ def test_a_checkpoint_that_the_user_names_is_where_the_training_starts(
     named = replace(REQUEST, training=Training(resume="checkpoint-2"))
     with pytest.raises(UsageError, match="checkpoint-2 is no whole checkpoint"):
         stage.train(named)
-    (tmp_path / "checkpoint-2/trainer_state.json").touch()
+    write_checkpoint(tmp_path / "checkpoint-2")
+    stage.machine.capacity_bytes = GB
     stage.train(named)
     assert stage.told(TrainingStarted)[0].resumed_from == str(tmp_path / "checkpoint-2")
+
+
+@pytest.mark.parametrize(("zero_stage", "lora"), [(2, None), (3, None), (1, REQUEST.lora)])
+def test_a_free_search_stays_within_what_a_checkpoint_can_load(
+    stage: Stage, tmp_path: Path, zero_stage: int, lora: Lora | None
+) -> None:
+    """Its ranks, stage, dtype and method; the request that is kept is the user's own."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-2", zero_stage=zero_stage, lora=lora, ranks=4, dtype="fp32")
+    stage.hardware = devices(4)
+    stage.machine.capacity_bytes = GB
+    request = replace(REQUEST, training=Training(resume=str(checkpoint)))
+    stage.train(request)
+    ladder = stage.told(LadderBuilt)[0].ladder
+    rungs = {strategy.rung for step in ladder.steps for strategy in step.strategies}
+    method = Method.FULL if lora is None else Method.LORA
+    assert {(rung.zero_stage, rung.dtype, rung.method) for rung in rungs} == {(zero_stage, Dtype.FP32, method)}
+    assert len(rungs) > 1
+    assert stage.asked_ranks == [4]
+    told = stage.told(Note)[0].text
+    assert f"{checkpoint} is of {'LoRA' if lora else 'all parameters'}, ZeRO-{zero_stage}, fp32, 4 ranks" in told
+    assert "cannot be checked" in stage.told(Note)[1].text
+    assert stage.folder.read_request() == request
+
+
+REFUSED_CHECKPOINTS = [
+    ({"zero_stage": 3}, {"pins": Pins(zero_stage=2)}, "--zero-stage (3, now 2)"),
+    ({"dtype": "bf16"}, {"pins": Pins(dtype=Dtype.FP32)}, "--dtype (bf16, now fp32)"),
+    ({"ranks": 4, "global_batch": 8}, {"ranks": 2}, "--ranks (4, now 2)"),
+    ({"seed": 7}, {}, "--seed (7, now 42)"),
+    ({"global_batch": 16}, {}, "--batch-size (16, now 8)"),
+    ({"sequence_length": 128}, {}, "--seq (128, now 64)"),
+    ({"learning_rate": 1e-3}, {"training": Training(learning_rate=1e-4)}, "--learning-rate (0.001, now 0.0001)"),
+    ({"lora": Lora(8, 32)}, {}, "--lora-r (8, now 64)"),
+    ({"lora": Lora()}, {"pins": Pins(method=Method.FULL)}, "--method (lora, now full)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "said"), REFUSED_CHECKPOINTS, ids=[said for *_, said in REFUSED_CHECKPOINTS]
+)
+def test_what_a_checkpoint_cannot_go_on_with_is_refused_before_the_search(
+    stage: Stage, tmp_path: Path, there: dict[str, Any], asked: dict[str, Any], said: str
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-2", **there)
+    request = replace(REQUEST, **asked)
+    with pytest.raises(UsageError) as refused:
+        stage.train(replace(request, training=replace(request.training, resume=str(checkpoint))))
+    assert said in str(refused.value)
+    assert "start from its weights: " in str(refused.value)
+    assert stage.events == []
+    assert not stage.folder.root.exists()
+
+
+def _two_runs(tmp_path: Path) -> tuple[Stage, Stage, Path]:
+    """One that was interrupted at its checkpoint, another one, and the data of both."""
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "a"}\n')
+    first, second = Stage(tmp_path / "first"), Stage(tmp_path / "second")
+    first.machine.capacity_bytes = second.machine.capacity_bytes = GB
+    first.training.interrupted_by = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        first.train(replace(REQUEST, data=str(data), pins=Pins(method=Method.FULL, zero_stage=2)))
+    write_checkpoint(first.checkpoint)
+    return first, second, data
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"eval_fraction": 0.5}, "--eval-fraction (0.0, now 0.5)"),
+        ({"model": "other"}, "--model ("),
+        ({"data": None}, "--data ("),
+        ({"training": Training(extra_arguments=("--packing",))}, "the arguments after -- (not set, now --packing)"),
+    ],
+)
+def test_what_changes_the_rows_that_come_next_is_refused_by_name(
+    tmp_path: Path, asked: dict[str, Any], said: str
+) -> None:
+    first, second, data = _two_runs(tmp_path)
+    request = replace(REQUEST, data=str(data), **asked) if "data" not in asked else replace(REQUEST, **asked)
+    with pytest.raises(UsageError) as refused:
+        second.train(replace(request, training=replace(request.training, resume=str(first.checkpoint))))
+    assert said in str(refused.value)
+
+
+def test_data_is_known_by_what_is_in_it(tmp_path: Path) -> None:
+    first, second, data = _two_runs(tmp_path)
+    moved = tmp_path / "moved.jsonl"
+    data.rename(moved)
+    request = replace(REQUEST, data=str(moved), training=Training(resume=str(first.checkpoint), epochs=5.0))
+    second.train(request)
+    assert second.told(TrainingStarted)[0].resumed_from == str(first.checkpoint)
+    assert "--epochs (3.0, now 5.0)" in second.told(Note)[1].text
+    data.write_text('{"text": "a"}\n{"text": "b"}\n')
+    with pytest.raises(UsageError, match="other rows in"):
+        Stage(tmp_path / "third").train(replace(request, data=str(data)))
+    first.go_on()
+    with pytest.raises(UsageError, match=r"holds another training \(other rows in .*data\.jsonl"):
+        first.train(replace(REQUEST, data=str(data), pins=Pins(method=Method.FULL, zero_stage=2)))
+
+
+def test_a_run_that_began_with_a_checkpoint_goes_on_from_its_own(stage: Stage, tmp_path: Path) -> None:
+    """And from the named one again when another one is named; what comes after it is kept aside."""
+    first = write_checkpoint(tmp_path / "checkpoint-2")
+    request = replace(REQUEST, training=Training(resume=str(first)))
+    stage.training.interrupted_by, stage.machine.capacity_bytes = KeyboardInterrupt(), GB
+    for begun_from in (first, stage.checkpoint, stage.checkpoint):
+        with pytest.raises(KeyboardInterrupt):
+            stage.train(request)
+        assert stage.told(TrainingStarted)[0].resumed_from == str(begun_from)
+    other = write_checkpoint(tmp_path / "checkpoint-3")
+    with pytest.raises(KeyboardInterrupt):
+        stage.train(replace(request, training=Training(resume=str(other))))
+    assert stage.told(TrainingStarted)[0].resumed_from == str(other)
+    assert (stage.folder.root / "earlier/1/checkpoints/checkpoint-4/trainer_state.json").is_file()
+    assert any("were moved to" in note.text for note in stage.told(Note))
+
+
+def test_a_choice_that_cannot_load_the_checkpoint_makes_way(stage: Stage, tmp_path: Path) -> None:
+    stage.machine.capacity_bytes = GB
+    stage.training.run = _no_step  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    choice = stage.folder.read_choice()
+    assert choice is not None
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-2", zero_stage=3)
+    assert choice.strategy.rung.zero_stage != 3
+    with pytest.raises(KeyboardInterrupt):
+        stage.train(replace(REQUEST, training=Training(resume=str(checkpoint))))
+    choice = stage.folder.read_choice()
+    assert choice is not None
+    assert choice.strategy.rung.zero_stage == 3
+    assert (stage.folder.root / "earlier/1/choice.json").is_file()
+
+
+def _no_step(*_: Any) -> NoReturn:
+    """A training that is interrupted before its first checkpoint."""
+    raise KeyboardInterrupt
 
 
 def test_a_finished_run_is_recalled_and_nothing_is_started(stage: Stage) -> None:

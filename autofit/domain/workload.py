@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
+"""The endings of files that can be trained on, with the name of what reads them in `datasets`."""
+
 
 @dataclass(frozen=True)
 class DataProfile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from autofit.domain.codec import decode, encode, to_json
 from autofit.domain.errors import UsageError
@@ -52,6 +52,15 @@ def read_value(path: Path, kind: type[T]) -> T | None:
     return parse_value(text, kind, str(path))
 
 
+def read_body(path: Path) -> dict[str, Any] | None:
+    """What `write_body` wrote to `path`, None when there is no such file; UsageError when it holds something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return _parse_body(text, str(path))
+
+
 def holds(path: Path, kind: type[object]) -> bool:
     """Whether `path` is a file that `write_value` wrote of a `kind`, of any schema."""
     try:
@@ -63,14 +72,24 @@ def holds(path: Path, kind: type[object]) -> bool:
 
 def parse_value(text: str, kind: type[T], where: str) -> T:
     """The `kind` that `text` holds; `where` is named when it does not."""
+    body = _parse_body(text, where)
     try:
-        body = json.loads(text)
-        _check_schema(body, where)
         return decode(kind, body)
     except ValueError as error:
-        raise UsageError(
-            f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir."
-        ) from error
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: ValueError) -> UsageError:
+    return UsageError(f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir.")
+
+
+def _parse_body(text: str, where: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise _unreadable(where, error) from error
+    _check_schema(body, where)
+    return cast(dict[str, Any], body)
 
 
 def _check_schema(body: Any, where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
 
@@ -36,17 +36,16 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# Where to go on, and whether to: not what to train.
-_IGNORED = {"training.resume", "training.on_divergence"}
+# "training.resume" and "training.on_divergence" say where to go on, and whether to: not what to train.
 
 
-def differences(old: Request, new: Request) -> tuple[str, ...]:
-    """One `--seq (2048, now 4096)` for each field that differs, in the order of Request; empty when none does."""
+def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:
+    """One `--seq (2048, now 4096)` for each field of `among` that differs, in the order of Request."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return tuple(
         f"{FLAGS[name]} ({_spelt(before[name])}, now {_spelt(after[name])})"
         for name in before
-        if name not in _IGNORED and before[name] != after[name]
+        if name in among and before[name] != after[name]
     )
 
 

@@ -19,7 +19,7 @@ from autofit.domain.trial import Choice, Trial
 
 from .folder_lock import hold
 from .journal import Journal
-from .json_file import holds, read_value, write_body, write_text, write_value
+from .json_file import holds, read_body, read_value, write_body, write_text, write_value
 from .record import Record
 from .shared_folder import check_free, check_place, move, sharing_text
 
@@ -51,6 +51,7 @@ class RunFolder:
         self.beat = self.logs / "beat"
         self.training_log = self.logs / "training.log"
         self._hardware = root / "hardware.json"
+        self._data = root / "data_digest.json"
         self._result = root / "result.json"
         self._kept = root / "launch.json"
         self._journal = Journal(root / "trials.jsonl")
@@ -86,10 +87,19 @@ class RunFolder:
 
     def archive(self, tell: Tell = _silent) -> None:
         """Move autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
-        numbers = [int(path.name) for path in self._earlier.glob("*") if path.name.isdigit()]
-        place = self._earlier / str(max(numbers, default=0) + 1)
+        place = self._new_place()
         move(self._own(), self.root, place)
         tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
+
+    def set_checkpoints_aside(self, named: str, tell: Tell = _silent) -> None:
+        """Those that a run that starts from the checkpoint `named` would take for its own: all that come after it."""
+        begins, step = Path(named), _step(named)
+        is_own = begins.parent == self.checkpoints.resolve()
+        later = [path for path in self.checkpoints.glob("checkpoint-*") if not is_own or _step(str(path)) > step]
+        if later:
+            place = self._new_place()
+            move(later, self.root, place)
+            tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
 
     def create(self) -> None:
         """Make the folder and its subfolders; UsageError when that is not possible."""
@@ -113,12 +123,17 @@ class RunFolder:
         with hold(self._lock):
             yield
 
+    def _new_place(self) -> Path:
+        """Under `earlier/`."""
+        numbers = [int(path.name) for path in self._earlier.glob("*") if path.name.isdigit()]
+        return self._earlier / str(max(numbers, default=0) + 1)
+
     @property
     def _own_files(self) -> tuple[Path, ...]:
         """At the top."""
         return (
-            self.request, self._hardware, self._journal.path, self.choice, self.ds_config, self.command, self.report,
-            self._result, self._kept, self.model, self.merged,
+            self.request, self._hardware, self._data, self._journal.path, self.choice, self.ds_config, self.command,
+            self.report, self._result, self._kept, self.model, self.merged,
         )  # fmt: skip
 
     def _own(self) -> list[Path]:
@@ -136,6 +151,14 @@ class RunFolder:
 
     def read_request(self) -> Request | None:
         return read_value(self.request, Request)
+
+    def write_data_digest(self, digest: str | None) -> None:
+        """Of the data that is trained on; None where it is not known."""
+        write_body(self._data, {"digest": digest})
+
+    def read_data_digest(self) -> str | None:
+        body = read_body(self._data)
+        return None if body is None else body.get("digest")
 
     def write_hardware(self, hardware: Hardware) -> None:
         write_value(self._hardware, hardware)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Union
 
 from autofit.domain.errors import UsageError
+from autofit.domain.workload import DATA_KINDS
 
 SAMPLE = Path(__file__).with_name("sample.jsonl")  # written by examples/make_dialogues.py
-KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
@@ -46,14 +46,14 @@ def resolve(source: str | None) -> Source:
     if glob.has_magic(source):
         return _of_one_kind(source, [Path(name) for name in sorted(glob.glob(str(path), recursive=True))])
     match = _HUB_ID.fullmatch(source)
-    if match is None or path.suffix in KINDS or source.startswith("."):
+    if match is None or path.suffix in DATA_KINDS or source.startswith("."):
         raise UsageError(f"{source}: there is no such file or folder.")
     return Hub(match.group(1), match.group(2))
 
 
 def _folder(folder: Path) -> Files:
     """A folder's data files; a file that its name says is held out for evaluation is not trained on."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in KINDS and path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.suffix in DATA_KINDS and path.is_file())
     held_out = [path for path in files if _HELD_OUT.search(path.stem.lower())]
     chosen = [path for path in files if path not in held_out]
     note = f"{', '.join(path.name for path in held_out)} not trained on: held out, by the name"
@@ -62,7 +62,7 @@ def _folder(folder: Path) -> Files:
 
 def _of_one_kind(source: str, paths: list[Path], notes: tuple[str, ...] = ()) -> Files:
     if not paths:
-        raise UsageError(f"{source}: no data files there ({', '.join(KINDS)}).")
+        raise UsageError(f"{source}: no data files there ({', '.join(DATA_KINDS)}).")
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise UsageError(f"{source}: holds {' and '.join(sorted(kinds))} files; name one kind, as *.jsonl does.")
@@ -70,6 +70,6 @@ def _of_one_kind(source: str, paths: list[Path], notes: tuple[str, ...] = ()) ->
 
 
 def _kind(path: Path) -> str:
-    if path.suffix not in KINDS:
-        raise UsageError(f"{path}: not a data file that can be read ({', '.join(KINDS)}).")
-    return KINDS[path.suffix]
+    if path.suffix not in DATA_KINDS:
+        raise UsageError(f"{path}: not a data file that can be read ({', '.join(DATA_KINDS)}).")
+    return DATA_KINDS[path.suffix]

@@ -93,6 +93,7 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
 
     from autofit.worker.arguments import sft_config
     from autofit.worker.divergence_watch import DivergenceWatch
+    from autofit.worker.going_on import GoingOn
     from autofit.worker.model import peft_config, pretrained_model
     from autofit.worker.rank import join_group
     from autofit.worker.survey import tokenizer_for, training_data
@@ -116,6 +117,7 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     )
     trainer.phase_hook = rank.enter
     trainer.add_callback(EngineWatch(trainer))
+    trainer.add_callback(GoingOn(trainer))
     watch = DivergenceWatch(trainer, request.training.on_divergence)
     trainer.add_callback(watch)
     if rank.index == 0:
@@ -171,11 +173,9 @@ def _schedule(request: Request) -> dict[str, Any]:
 
 
 def _checkpoint(request: Request, folder: Path) -> str | None:
-    """The checkpoint that the user named, otherwise the last whole one of this run: its state is written last."""
-    if request.training.resume is not None:
-        return request.training.resume
+    """The last whole one of this run; before it has one, that which the user named."""
     last = last_whole(folder)
-    return None if last is None else str(last)
+    return request.training.resume if last is None else str(last)
 
 
 def _progress(path: Path, meter: Any, rank: Any, watch: Any) -> Any:

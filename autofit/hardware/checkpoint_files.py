@@ -1,0 +1,96 @@
+"""The files of a checkpoint that transformers and DeepSpeed wrote: whether all are there, and what they tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.errors import UsageError
+from autofit.domain.request import Lora
+from autofit.domain.strategy import Dtype
+from autofit.hardware.torch_file import Scalar, named_scalars
+
+_PART = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
+_WHOLE_STAGE = 3  # the one that divides the parameters, too: then each rank has a file of them
+
+
+def read_checkpoint(name: str) -> Checkpoint:
+    """UsageError when it is not whole, or was not written by a training under DeepSpeed. Nothing of it is unpickled."""
+    folder = Path(name).expanduser()
+    state = _state(folder, name)
+    parts = _parts(folder, name)
+    told = named_scalars(folder / "training_args.bin")
+    return Checkpoint(
+        path=str(folder.resolve()),
+        step=int(state.get("global_step", 0)),
+        rank_count=len(list(parts.glob("*_optim_states.pt"))),
+        zero_stage=_stage(parts, told),
+        dtype=_dtype(told),
+        lora=_lora(folder),
+        sequence_length=_number(told, "max_length"),
+        global_batch=_global_batch(parts, told),
+        seed=_number(told, "seed"),
+        learning_rate=rate if isinstance(rate := told.get("learning_rate"), float) else None,
+    )
+
+
+def _state(folder: Path, name: str) -> dict[str, Any]:
+    """It is written last."""
+    try:
+        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"--resume {name} is no whole checkpoint: it has no readable trainer_state.json.") from None
+    return state if isinstance(state, dict) else {}
+
+
+def _parts(folder: Path, name: str) -> Path:
+    """Where DeepSpeed's files lie."""
+    latest = folder / "latest"
+    parts = folder / latest.read_text().strip() if latest.is_file() else folder
+    ranks = {int(match[1]) for path in parts.glob("*") if (match := _PART.fullmatch(path.name))}
+    if latest.is_file() and ranks and ranks == set(range(len(ranks))):
+        return parts
+    what = "parts of some ranks are missing there" if ranks else "DeepSpeed wrote nothing there"
+    raise UsageError(
+        f"--resume {name} cannot be resumed from: {what}. To start from its weights, give it as --model instead."
+    )
+
+
+def _stage(parts: Path, told: dict[str, Scalar]) -> int | None:
+    if any(parts.glob("zero_pp_rank_*_model_states.pt")):
+        return _WHOLE_STAGE
+    return _number(told, "zero_stage")
+
+
+def _dtype(told: dict[str, Scalar]) -> Dtype | None:
+    if not isinstance(told.get("bf16"), bool) or not isinstance(told.get("fp16"), bool):
+        return None
+    if told["bf16"]:
+        return Dtype.BF16
+    return Dtype.FP16 if told["fp16"] else Dtype.FP32
+
+
+def _lora(folder: Path) -> Lora | None:
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    targets = config.get("target_modules") or ()
+    names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
+    return Lora(int(config["r"]), int(config["lora_alpha"]), names)
+
+
+def _global_batch(parts: Path, told: dict[str, Scalar]) -> int | None:
+    micro_batch = _number(told, "per_device_train_batch_size")
+    accumulation = _number(told, "gradient_accumulation_steps")
+    if micro_batch is None or accumulation is None:
+        return None
+    return micro_batch * accumulation * len(list(parts.glob("*_optim_states.pt")))
+
+
+def _number(told: dict[str, Scalar], name: str) -> int | None:
+    value = told.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
