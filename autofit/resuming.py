@@ -14,7 +14,7 @@ from autofit.hardware.data_files import data_digest
 from autofit.planning.resumption import conflicts, kept, kept_text, loads, weights_text
 from autofit.report.request_diff import differences
 from autofit.report.run_folder import RunFolder, Tell
-from autofit.scene import Scene, located
+from autofit.scene import Scene
 
 # What the files of a checkpoint do not tell, and its run folder does.
 _OF_ITS_RUN = ("model", "data", "eval_fraction", "training.extra_arguments")
@@ -27,7 +27,6 @@ class Start:
 
     request: Request
     checkpoint: Checkpoint | None = None
-    notes: tuple[str, ...] = ()
 
 
 def find_start(request: Request, folder: RunFolder) -> Start:
@@ -39,15 +38,32 @@ def find_start(request: Request, folder: RunFolder) -> Start:
         hardware = folder.read_hardware()
         return Start(request if hardware is None else replace(request, ranks=hardware.rank_count))
     checkpoint = read_checkpoint(named)
+    _refuse(conflicts(request, checkpoint), request, checkpoint)
+    return Start(kept(request, checkpoint), checkpoint)
+
+
+def check_rows(request: Request, start: Start) -> tuple[str, ...]:
+    """What people are told of the checkpoint; UsageError, as `find_start`, when its run was about other rows.
+
+    `request` has its model and its paths found.
+    """
+    checkpoint = start.checkpoint
+    if checkpoint is None:
+        return ()
     origin = _origin(checkpoint)
-    wrong = [*conflicts(request, checkpoint), *(_of_its_run(located(request), origin) if origin is not None else ())]
+    if origin is None:
+        unknown = "the model, the data and what stands after -- are those of its training"
+        return (kept_text(checkpoint), f"it lies in no run folder: whether {unknown} cannot be checked")
+    _refuse(tuple(_of_its_run(request, origin)), request, checkpoint)
+    return (kept_text(checkpoint), *_notes(request, origin))
+
+
+def _refuse(wrong: tuple[str, ...], request: Request, checkpoint: Checkpoint) -> None:
     if wrong:
         raise UsageError(
-            f"--resume {named} cannot go on with what is asked for: its training had {', '.join(wrong)}. Ask for the "
-            f"same, or start from its weights: {weights_text(request, checkpoint)}."
+            f"--resume {checkpoint.path} cannot go on with what is asked for: its training had {', '.join(wrong)}. Ask "
+            f"for the same, or start from its weights: {weights_text(request, checkpoint)}."
         )
-    notes = (kept_text(checkpoint), *_notes(located(request), origin))
-    return Start(kept(request, checkpoint), checkpoint, notes)
 
 
 def claim(scene: Scene, asked: Request, start: Start, folder: RunFolder, tell: Tell) -> Scene:
@@ -120,13 +136,7 @@ def _is_same_data(request: Request, origin: RunFolder) -> bool | None:
     return None if was is None or now is None else was == now
 
 
-def _notes(request: Request, origin: RunFolder | None) -> Iterator[str]:
-    if origin is None:
-        yield (
-            "it lies in no run folder: whether the model, the data and what stands after -- are those of its training "
-            "cannot be checked"
-        )
-        return
+def _notes(request: Request, origin: RunFolder) -> Iterator[str]:
     was = origin.read_request()
     assert was is not None
     if request.data is not None and _is_same_data(request, origin) is None:

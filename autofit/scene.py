@@ -29,10 +29,10 @@ def look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Sc
     screen.show(ModelRead(model.shape))
     for note in model.notes:
         screen.show(Note(note))
-    return Scene(located(replace(request, model=model.path_or_id)), hardware, model.shape)
+    return Scene(_located(replace(request, model=model.path_or_id)), hardware, model.shape)
 
 
-def located(request: Request) -> Request:
+def _located(request: Request) -> Request:
     """The request with its local paths absolute, so that it means the same from every folder."""
     resume = request.training.resume
     return replace(

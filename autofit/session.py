@@ -27,7 +27,7 @@ from autofit.probing.agent import Agent
 from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder, has_weights
-from autofit.resuming import Start, claim, find_start
+from autofit.resuming import Start, check_rows, claim, find_start
 from autofit.running.command import command_script
 from autofit.scene import Scene, look
 from autofit.searching import Ended, Searching
@@ -56,9 +56,9 @@ def train(
     folder = RunFolder(output_dir)
     folder.check()
     start = find_start(request, folder)
-    for note in start.notes:
-        screen.show(Note(note))
     scene = _look(start, output_dir, screen, tools)
+    for note in check_rows(scene.request, start):
+        screen.show(Note(note))
     ladder_of(_untried(scene))  # what cannot be asked for is said before anything is started
     if dry_run:
         screen.show(LadderBuilt(_foreseen_ladder(scene, screen, tools)))

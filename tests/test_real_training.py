@@ -186,9 +186,37 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     assert result["last_loss"] < 7.7  # ln(2048) = 7.62 is where random weights begin, a little above
 
     _check_merged(out)
+    _check_made_anew(command, out)
+    _check_refused(out)
     rerun = subprocess.run([str(out / "command.sh"), "again"], capture_output=True, text=True, check=False)
     assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
     assert (out / "again/model/adapter_config.json").exists()
+
+
+def _check_made_anew(command: list[str], out: Path) -> None:
+    """The model, from the last checkpoint and not a step further, while nobody reads what is shown."""
+    adapter = out / "model/adapter_model.safetensors"
+    trained = adapter.read_bytes()
+    shutil.rmtree(out / "model")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    assert any("is gone: it is made anew" in line for line in process.stdout)
+    process.stdout.close()
+    assert process.wait(200) == 0
+    assert adapter.read_bytes() == trained
+    assert json.loads((out / "result.json").read_text())["step_count"] == 8
+
+
+def _check_refused(out: Path) -> None:
+    """By what transformers and DeepSpeed have written into the checkpoint."""
+    asked = ["--method", "full", "--zero-stage", "3", "--seed", "7", "--dtype", "fp32", "--learning-rate", "1e-3"]
+    checkpoint = ["--resume", str(out / "checkpoints/checkpoint-8")]
+    command = autofit(*asked, *checkpoint, "--output-dir", str(out.parent / "other"))
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    said = " ".join(ended.stderr.split())
+    wrong = "--zero-stage (2, now 3), --dtype (bf16, now fp32), --method (lora, now full), --seed (42, now 7), "
+    assert wrong + "--learning-rate (0.01, now 0.001). Ask for the same" in said
 
 
 def _check_merged(out: Path) -> None:

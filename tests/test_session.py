@@ -348,7 +348,7 @@ def _two_runs(tmp_path: Path) -> tuple[Stage, Stage, Path]:
     ("asked", "said"),
     [
         ({"eval_fraction": 0.5}, "--eval-fraction (0.0, now 0.5)"),
-        ({"model": "other"}, "--model ("),
+        ({"model": "{copy}"}, "--model ("),
         ({"data": None}, "--data ("),
         ({"training": Training(extra_arguments=("--packing",))}, "the arguments after -- (not set, now --packing)"),
     ],
@@ -357,7 +357,9 @@ def test_what_changes_the_rows_that_come_next_is_refused_by_name(
     tmp_path: Path, asked: dict[str, Any], said: str
 ) -> None:
     first, second, data = _two_runs(tmp_path)
-    request = replace(REQUEST, data=str(data), **asked) if "data" not in asked else replace(REQUEST, **asked)
+    shutil.copytree(MODEL, tmp_path / "copy")
+    asked = {name: str(tmp_path / "copy") if value == "{copy}" else value for name, value in asked.items()}
+    request = replace(REQUEST, **{"data": str(data), **asked})
     with pytest.raises(UsageError) as refused:
         second.train(replace(request, training=replace(request.training, resume=str(first.checkpoint))))
     assert said in str(refused.value)
