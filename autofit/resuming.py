@@ -53,9 +53,9 @@ def check_rows(request: Request, start: Start) -> tuple[str, ...]:
     origin = _origin(checkpoint)
     if origin is None:
         unknown = "the model, the data and what stands after -- are those of its training"
-        return (kept_text(checkpoint), f"it lies in no run folder: whether {unknown} cannot be checked")
+        return (kept_text(start.request, checkpoint), f"it lies in no run folder: whether {unknown} cannot be checked")
     _refuse(tuple(_of_its_run(request, origin)), request, checkpoint)
-    return (kept_text(checkpoint), *_notes(request, origin))
+    return (kept_text(start.request, checkpoint), *_notes(request, origin))
 
 
 def _refuse(wrong: tuple[str, ...], request: Request, checkpoint: Checkpoint) -> None:

@@ -197,7 +197,9 @@ def _decided(ended: Ended, scene: Scene, folder: RunFolder, screen: Screen) -> C
 def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
-        result = _train(scene, choice, folder, screen, tools)
+        trained = _train(scene, choice, folder, screen, tools)
+        if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
+            result = trained
     if scene.request.training.merge and choice.strategy.rung.method is Method.LORA:
         screen.show(Note("merging the adapter into the base model"))
         tools.merge(

@@ -62,6 +62,7 @@ class FakeTraining:
 
     interrupted_by: BaseException | None = None
     has_weights: bool = True
+    first_loss: float | None = 2.5
     started_with: list[TrainingFiles] = field(default_factory=list)
 
     def run(
@@ -77,7 +78,7 @@ class FakeTraining:
         files.model.mkdir(exist_ok=True)
         if self.has_weights:
             (files.model / "model.safetensors").touch()
-        return TrainingEnded(str(files.model), None, 8, 2.5, 1.5, 100.0, GB, GB, 1.0)
+        return TrainingEnded(str(files.model), None, 8, self.first_loss, 1.5, 100.0, GB, GB, 1.0)
 
 
 class Stage:
@@ -438,12 +439,14 @@ def test_a_finished_run_whose_model_is_gone_says_so_and_makes_it_anew(stage: Sta
     trials = strategies(stage)
     shutil.rmtree(stage.folder.model)
     assert stage.folder.record().lost == (str(stage.folder.model),)
+    result, stage.training.first_loss = stage.folder.read_result(), None  # as where no step was left to train
     stage.machine.start_agent = untouchable  # type: ignore[method-assign]
     stage.train()
     assert f"{stage.folder.model} of this finished run is gone" in stage.told(Note)[0].text
     assert stage.told(TrainingStarted)[0].resumed_from == str(stage.folder.checkpoints / "checkpoint-4")
     assert strategies(stage) == trials
     assert stage.folder.record().lost == ()
+    assert stage.folder.read_result() == result
 
 
 def test_a_run_is_whole_wherever_it_comes_to_lie(stage: Stage) -> None:

@@ -73,14 +73,16 @@ def kept(request: Request, checkpoint: Checkpoint) -> Request:
     return replace(request, ranks=checkpoint.rank_count, pins=pins)
 
 
-def kept_text(checkpoint: Checkpoint) -> str:
-    """What the screen says of it."""
+def kept_text(request: Request, checkpoint: Checkpoint) -> str:
+    """What the screen says of it; `request` is the one that was narrowed."""
     parts = ["all parameters" if checkpoint.lora is None else "LoRA"]
     parts += [] if checkpoint.zero_stage is None else [f"ZeRO-{checkpoint.zero_stage}"]
     parts += [] if checkpoint.dtype is None else [checkpoint.dtype.value]
     parts.append(f"{checkpoint.rank_count} rank{'' if checkpoint.rank_count == 1 else 's'}")
     rate = "" if checkpoint.learning_rate is None else f"; its learning rate, {checkpoint.learning_rate:g}, goes on"
-    return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{rate}"
+    stage = request.pins.zero_stage
+    other = "" if stage in (None, checkpoint.zero_stage) else f", and ZeRO-{stage} loads it"
+    return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{other}{rate}"
 
 
 def weights_text(request: Request, checkpoint: Checkpoint) -> str:

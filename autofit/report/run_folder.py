@@ -24,7 +24,7 @@ from .record import Record
 from .shared_folder import check_free, check_place, move, sharing_text
 
 _LOGS = (
-    "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank*.json",
+    "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "README.md")  # trl describes the model there
 Tell = Callable[[str], None]
@@ -85,13 +85,13 @@ class RunFolder:
         if not self.is_ours:
             check_free(self.root, self._own())
 
-    def archive(self, tell: Tell = _silent) -> None:
+    def archive(self, tell: Tell) -> None:
         """Move autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
         place = self._new_place()
         move(self._own(), self.root, place)
         tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
 
-    def set_checkpoints_aside(self, named: str, tell: Tell = _silent) -> None:
+    def set_checkpoints_aside(self, named: str, tell: Tell) -> None:
         """Those that a run that starts from the checkpoint `named` would take for its own: all that come after it."""
         begins, step = Path(named), _step(named)
         is_own = begins.parent == self.checkpoints.resolve()

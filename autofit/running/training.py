@@ -22,7 +22,7 @@ def train(
     hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
 ) -> TrainingEnded:
     """Runs the training to its end; TrainingFailed says in which phase of which rank it stopped."""
-    for path in (*files.reports.glob("rank*.json"), files.progress):
+    for path in (*files.reports.glob("rank[0-9]*.json"), files.progress):
         path.unlink(missing_ok=True)  # an earlier start's
     began_at_s = time.monotonic()
     with Launcher(hardware, files, log_path) as launcher:

@@ -9,7 +9,7 @@ import pytest
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.request import Lora, Pins, Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung
-from autofit.planning.resumption import conflicts, kept, loads, weights_text
+from autofit.planning.resumption import conflicts, kept, kept_text, loads, weights_text
 
 REQUEST = Request("m", 64, global_batch=8)
 CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
@@ -23,6 +23,9 @@ def test_stages_that_load_each_other(there: int, asked: int, is_loaded: bool) ->
     assert (conflicts(request, checkpoint) == ()) is is_loaded
     assert loads(replace(RUNG, zero_stage=asked), checkpoint) is is_loaded
     assert kept(request, checkpoint).pins.zero_stage == asked
+    assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in kept_text(
+        request, checkpoint
+    )
 
 
 def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:
