@@ -50,7 +50,7 @@ def enter_view(place: Path, real: Sequence[str], directory: str, *, is_first: bo
     if is_first:
         view = _made(place, real, directory)
         temporary = place / "view.tmp"
-        temporary.write_text(json.dumps(asdict(view)))
+        temporary.write_text(json.dumps(asdict(view), allow_nan=False))
         os.replace(temporary, told)
         return view
     view = _told(told)
