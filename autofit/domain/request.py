@@ -8,6 +8,13 @@ from enum import Enum
 from .strategy import Attention, Dtype, Method, Offload
 
 
+class Learn(str, Enum):
+    """Whose words the loss counts, in chats and in pairs of a prompt and its answer."""
+
+    ASSISTANT = "assistant"
+    ALL = "all"
+
+
 @dataclass(frozen=True)
 class Lora:
     r: int = 64
@@ -59,6 +66,8 @@ class Request:
     data: str | None = None  # a local file or folder or a hub id; None: the sample that ships
     eval_data: str | None = None
     eval_fraction: float = 0.0
+    learn: Learn = Learn.ASSISTANT
+    allowed_drop: float = 0.05  # the share of a source's rows that may be lost without asking
     lora: Lora = Lora()
     pins: Pins = Pins()
     training: Training = Training()

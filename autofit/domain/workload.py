@@ -1,8 +1,39 @@
-"""What was found in the data: how many examples and how long they are in tokens."""
+"""What was found in the data: how many examples, how long they are in tokens, and what is learned of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Learned(str, Enum):
+    """What of the rows the loss counts, and for chats how it was found."""
+
+    TEXTS = "texts"
+    ANSWERS = "answers"
+    LABELS = "labels"  # tokenised rows say it themselves
+    EVERYTHING = "everything"  # asked for
+    MARKED_TURNS = "marked_turns"  # the chat template marks the assistant's words
+    TWIN_TURNS = "twin_turns"  # trl's copy of the chat template does
+    COMPARED_TURNS = "compared_turns"  # renderings of the chat as it grows are compared
+    UNTOLD_TURNS = "untold_turns"  # none of these tells the turns apart: all of them are learned
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What becomes of the rows of one source. `total` = `empty` + `dropped` + those that are trained on."""
+
+    total: int
+    empty: int = 0  # nothing in them to learn from, however long a sequence may be
+    dropped: int = 0  # all that is learned of them lies beyond the sequence length
+    cut: int = 0  # trained on, and cut at the sequence length
+    cut_answers: int = 0  # of these, the ones that lose a part of what is learned
+    untold: int = 0  # chats whose turns cannot be told apart
+    enough_tokens: int | None = None  # the sequence length that loses no more rows than allowed; None: none does
+
+    @property
+    def lost(self) -> int:
+        return self.empty + self.dropped
 
 DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 """The endings of files that can be trained on, with the name of what reads them in `datasets`."""
@@ -19,6 +50,9 @@ class DataProfile:
     longest_tokens: int
     sampled_lengths_tokens: tuple[int, ...]  # sorted; a sample of the data, never empty
     notes: tuple[str, ...] = ()
+    learned: Learned | None = None  # None where nobody looked at rows
+    rows: RowCounts | None = None
+    eval_rows: RowCounts | None = None  # of evaluation data with a source of its own
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 ROLES = {
     "human": "user", "user": "user",
@@ -10,6 +11,13 @@ ROLES = {
     "system": "system",
     "tool": "tool", "observation": "tool",
 }  # fmt: skip
+MARKS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
+"""Keys that say of a turn whether it is learned: 0 or false, 1 or true."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+_HEARD = {"role", "content", "from", "value", *MARKS, *REASONING}
+
+Turn = dict[str, object]
+"""`role` and `content`, `reasoning` (text or None), `is_learned` (as marked; None where nothing is marked)."""
 
 
 class BadRow(ValueError):
@@ -31,7 +39,21 @@ def kind(value: object) -> str:
 def text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise BadRow(f"{name} is {kind(value)}, not text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BadRow(f"{name} holds half a character ({value[error.start]!a} at {error.start + 1:,})") from error
     return value
+
+
+def listed(name: str, value: object) -> object:
+    """`value`, and where it is text that holds a JSON list, that list; BadRow where it looks like one and is none."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise BadRow(f"{name} is text and no JSON list of turns ({error.msg})") from error
 
 
 def is_from_value(column: str, turns: object) -> bool:
@@ -42,23 +64,89 @@ def is_from_value(column: str, turns: object) -> bool:
     return column == "conversations"
 
 
-def chat(column: str, turns: object) -> list[dict[str, str]]:
-    """`turns` as a list of role and content; BadRow names the first turn that is not one."""
+def chat(column: str, turns: object) -> list[Turn]:
+    """`turns`, a list or one held as JSON text; BadRow names the first turn that is not one."""
+    turns = listed(column, turns)
     if not isinstance(turns, list):
         raise BadRow(f"{column} is {kind(turns)}, not a list of turns")
     return [_turn(f"{column}[{i}]", turn) for i, turn in enumerate(turns)]
 
 
-def _turn(where: str, turn: object) -> dict[str, str]:
+def turn(role: str, content: str) -> Turn:
+    """One that nothing else is said of."""
+    return {"role": role, "content": content, "reasoning": None, "is_learned": None}
+
+
+def unheard(column: str, turns: object) -> list[str]:
+    """What turns that `chat` takes say and nobody heeds: keys, and marks that ask to learn another's turn."""
+    turns = listed(column, turns)
+    assert isinstance(turns, list)
+    keys = {key for turn in turns for key, value in turn.items() if key not in _HEARD and value not in (None, [], "")}
+    for turn in turns:
+        role = ROLES.get(turn.get("from") or turn.get("role"), "other")
+        keys |= {f"{mark} of {role} turns" for mark in MARKS if role != "assistant" and turn.get(mark)}
+    return sorted(keys)
+
+
+def with_system(name: str, system: object, turns: Sequence[Turn]) -> list[Turn]:
+    """`turns` after a system turn of `system`; BadRow where they begin with another one."""
+    if system in (None, ""):
+        return list(turns)
+    words = text(name, system)
+    if not turns or turns[0]["role"] != "system":
+        return [turn("system", words), *turns]
+    if turns[0]["content"] != words:
+        raise BadRow(f"{name} says one thing and the system turn another")
+    return list(turns)
+
+
+def history(name: str, value: object) -> list[Turn]:
+    """Earlier turns: a list of pairs (what was asked, what was answered) or of turns."""
+    value = listed(name, value)
+    if value in (None, "", []):
+        return []
+    if not isinstance(value, list):
+        raise BadRow(f"{name} is {kind(value)}, not a list of earlier turns")
+    if isinstance(value[0], Mapping):
+        return chat(name, value)
+    return [turn for i, pair in enumerate(value) for turn in _exchange(f"{name}[{i}]", pair)]
+
+
+def _exchange(where: str, pair: object) -> tuple[Turn, Turn]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise BadRow(f"{where} is {kind(pair)}, not a pair of question and answer")
+    return turn("user", text(f"{where}[0]", pair[0])), turn("assistant", text(f"{where}[1]", pair[1]))
+
+
+def _turn(where: str, turn: object) -> Turn:
     if not isinstance(turn, Mapping):
         raise BadRow(f"{where} is {kind(turn)}, not a turn")
     if turn.get("tool_calls"):
         raise BadRow(f"{where} calls tools, which is not supported")
+    return {**_words(where, turn), "reasoning": _reasoning(where, turn), "is_learned": _mark(where, turn)}
+
+
+def _words(where: str, turn: Mapping[str, object]) -> Turn:
     if turn.get("from") is not None:
         return {"role": _sharegpt_role(where, turn["from"]), "content": text(f"{where}.value", turn.get("value"))}
     role = text(f"{where}.role", turn.get("role"))
     # A role beyond the usual ones is left to the model's own chat template, which may know it.
     return {"role": ROLES.get(role, role), "content": _content(f"{where}.content", turn.get("content"))}
+
+
+def _reasoning(where: str, turn: Mapping[str, object]) -> str | None:
+    name = next((name for name in REASONING if turn.get(name) not in (None, "")), None)
+    return None if name is None else text(f"{where}.{name}", turn[name])
+
+
+def _mark(where: str, turn: Mapping[str, object]) -> bool | None:
+    marks = {name: turn[name] for name in MARKS if turn.get(name) is not None}
+    for name, mark in marks.items():
+        if not isinstance(mark, (bool, int, float)) or mark not in (0, 1):
+            raise BadRow(f"{where}.{name} is {mark!r}: a turn is learned (1) or not (0), there is nothing between")
+    if len({bool(mark) for mark in marks.values()}) > 1:
+        raise BadRow(f"{where} is to be learned and not to be: {', '.join(marks)} differ")
+    return bool(next(iter(marks.values()))) if marks else None
 
 
 def _sharegpt_role(where: str, speaker: object) -> str:
@@ -75,4 +163,4 @@ def _content(where: str, content: object) -> str:
     parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
     if not all(isinstance(part, str) for part in parts):
         raise BadRow(f"{where} has parts that are not text")
-    return "".join(part for part in parts if isinstance(part, str))
+    return text(where, "".join(part for part in parts if isinstance(part, str)))

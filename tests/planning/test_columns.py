@@ -1,12 +1,12 @@
-"""Columns are recognized in the documented order, rows become trl's, and what is wrong is named."""
+"""Columns are recognized in the documented order, rows become examples, and what is wrong is named."""
 
 from __future__ import annotations
 
 import pytest
 
 from autofit.domain.errors import UsageError
-from autofit.planning.columns import Format, recognize, teaches, to_trl, used_columns
-from autofit.planning.turns import BadRow
+from autofit.planning.columns import Format, recognize, teaches, to_example, used_columns
+from autofit.planning.turns import BadRow, turn
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
@@ -64,18 +64,18 @@ def test_unknown_columns_are_named_with_those_that_work() -> None:
 
 def test_prompt_and_completion_are_taken_word_for_word() -> None:
     row = {"prompt": "2 + 2 =", "completion": " 4"}
-    assert to_trl(Format.PROMPT_COMPLETION, row) == row
+    assert to_example(Format.PROMPT_COMPLETION, row) == row
 
 
 def test_a_dialogue_gets_a_cue_that_ends_in_a_line_break() -> None:
-    example = to_trl(Format.PROMPT_COMPLETION, {"dialogue": "A: Hi", "summary": "They greet."})
+    example = to_example(Format.PROMPT_COMPLETION, {"dialogue": "A: Hi", "summary": "They greet."})
     assert example == {"prompt": "A: Hi\n\nSummary:\n", "completion": "They greet."}
 
 
 @pytest.mark.parametrize("empty", ["", None])
 def test_an_instruction_shows_its_input_only_where_it_has_one(empty: str | None) -> None:
-    with_input = to_trl(Format.ALPACA, {"instruction": "Translate.", "input": "chat", "output": "cat"})
-    without = to_trl(Format.ALPACA, {"instruction": "Sing.", "input": empty, "output": "la"})
+    with_input = to_example(Format.ALPACA, {"instruction": "Translate.", "input": "chat", "output": "cat"})
+    without = to_example(Format.ALPACA, {"instruction": "Sing.", "input": empty, "output": "la"})
     assert "### Instruction:\nTranslate.\n\n### Input:\nchat\n\n### Response:\n" in str(with_input["prompt"])
     assert "Input" not in str(without["prompt"])
     assert without["completion"] == "la"
@@ -83,15 +83,15 @@ def test_an_instruction_shows_its_input_only_where_it_has_one(empty: str | None)
 
 def test_sharegpt_speakers_become_roles() -> None:
     turns = [{"from": speaker, "value": "x"} for speaker in ("system", "human", "gpt", "tool", "user", "bot")]
-    messages = to_trl(Format.SHAREGPT, {"conversations": turns})["messages"]
+    messages = to_example(Format.SHAREGPT, {"conversations": turns})["messages"]
     assert isinstance(messages, list)
     assert [turn["role"] for turn in messages] == ["system", "user", "assistant", "tool", "user", "assistant"]
 
 
-def test_text_parts_of_a_message_are_joined_and_other_keys_left_out() -> None:
+def test_text_parts_of_a_message_are_joined_and_other_keys_named() -> None:
     parts = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}]
-    messages = to_trl(Format.MESSAGES, {"messages": [{"role": "user", "content": parts, "name": "Ann"}]})["messages"]
-    assert messages == [{"role": "user", "content": "Hi there"}]
+    example = to_example(Format.MESSAGES, {"messages": [{"role": "user", "content": parts, "name": "Ann"}]})
+    assert example == {"messages": [turn("user", "Hi there")], "unheard": ["name"]}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_text_parts_of_a_message_are_joined_and_other_keys_left_out() -> None:
 )
 def test_a_wrong_field_is_named(data_format: Format, row: dict[str, object], problem: str) -> None:
     with pytest.raises(BadRow) as caught:
-        to_trl(data_format, row)
+        to_example(data_format, row)
     assert problem in str(caught.value)
 
 
@@ -120,7 +120,9 @@ def test_a_wrong_field_is_named(data_format: Format, row: dict[str, object], pro
     [
         (Format.ALPACA, ["id", "instruction", "output"], ("instruction", "output")),
         (Format.PROMPT_COMPLETION, ["id", "summary", "dialogue"], ("dialogue", "summary")),
-        (Format.PRETOKENIZED, ["attention_mask", "labels", "input_ids"], ("input_ids", "labels")),
+        (Format.PRETOKENIZED, ["labels", "id", "input_ids", "loss_mask"], ("input_ids", "labels", "loss_mask")),
+        (Format.MESSAGES, ["id", "messages", "system"], ("messages", "system")),
+        (Format.ALPACA_CHATS, ["history", "instruction", "output"], ("instruction", "output", "history")),
     ],
 )
 def test_only_the_columns_that_training_reads_are_used(
@@ -132,7 +134,11 @@ def test_only_the_columns_that_training_reads_are_used(
 def test_an_example_without_anything_to_learn_is_seen() -> None:
     assert not teaches({"text": " \n"})
     assert not teaches({"prompt": "a question", "completion": ""})
-    assert not teaches({"messages": TURNS[:1]})
+    turns = [turn("user", "Hi"), turn("assistant", "Hello")]
+    assert not teaches({"messages": turns[:1]})
+    assert teaches({"messages": turns[:1]}, learns_all=True)
+    assert not teaches({"messages": [turns[0], {**turns[1], "is_learned": False}]})
     assert not teaches({"messages": []})
-    assert not teaches({"input_ids": []})
-    assert all(teaches(row) for row in ({"text": "a"}, {"prompt": "", "completion": "b"}, {"messages": TURNS}))
+    assert not teaches({"input_ids": [], "labels": []})
+    assert not teaches({"input_ids": [7, 8], "labels": [7, -100]})  # nothing foretells the first
+    assert all(teaches(row) for row in ({"text": "a"}, {"prompt": "", "completion": "b"}, {"messages": turns}))
