@@ -35,6 +35,7 @@ class RowCounts:
     def lost(self) -> int:
         return self.empty + self.dropped
 
+
 DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 """The endings of files that can be trained on, with the name of what reads them in `datasets`."""
 

@@ -28,6 +28,8 @@ _OURS = {
     "gradient_checkpointing": "--gradient-checkpointing",
     "activation_checkpointing": "--gradient-checkpointing",
     "max_length": "--seq",
+    "completion_only_loss": "--learn",
+    "assistant_only_loss": "--learn",
     "num_train_epochs": "--epochs",
     "max_steps": "--max-steps",
     "learning_rate": "--learning-rate",

@@ -1,15 +1,16 @@
-"""The training data: found, recognized, checked and brought into trl's columns."""
+"""The training data: found, recognized, checked and brought into few columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import datasets
 
 from autofit import __version__
 from autofit.domain.errors import UsageError
-from autofit.planning.columns import Format, recognize, teaches, to_trl, used_columns
+from autofit.planning.columns import Format, context_columns, recognize, to_example, used_columns, with_context
 from autofit.planning.turns import BadRow
 
 from .records import fault, located
@@ -19,19 +20,32 @@ from .table import Unreadable, read_files, read_hub
 _TEXT, _TOKENS = datasets.Value("string"), datasets.List(datasets.Value("int64"))
 _FEATURES = {
     "text": _TEXT, "prompt": _TEXT, "completion": _TEXT,
-    "messages": datasets.List({"role": _TEXT, "content": _TEXT}),
+    "messages": datasets.List(
+        {"role": _TEXT, "content": _TEXT, "reasoning": _TEXT, "is_learned": datasets.Value("bool")}
+    ),
+    "unheard": datasets.List(_TEXT),
     "input_ids": _TOKENS, "labels": _TOKENS,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LoadedData:
-    """`dataset` has trl's columns and nothing else; `notes` says what of the source was left out."""
+    """All rows of a source, in its order, with the columns that `to_example` gives.
+
+    `notes` says what of the source is left out.
+    """
 
     dataset: datasets.Dataset
     data_format: Format
     source: str
+    place: Source
     notes: tuple[str, ...] = ()
+
+    def where(self, index: int) -> str:
+        """Where the row of this index stands, as people read it: `chats.jsonl, line 4,127`."""
+        if isinstance(self.place, Files) and self.place.kind != "parquet":
+            return next(itertools.islice(located(self.place), index, None))[0]
+        return f"{self.source}: row {index + 1:,}"
 
 
 @dataclass(frozen=True)
@@ -42,17 +56,14 @@ class _Converted:
 
 
 def load(source: str | None) -> LoadedData:
-    """The data that `source` names, ready for trl; None is the sample that ships.
+    """The data that `source` names; None is the sample that ships.
 
     `source` is a .json, .jsonl, .csv or .parquet file, a folder or a glob of such, or a hub id (`name` or
     `name:config`, its split `train`). UsageError names the file, and the line or row, that cannot be used.
     """
     name, place = source or "the sample that ships", resolve(source)
     converted = _convert_files(name, place) if isinstance(place, Files) else _convert_hub(name, place)
-    taught = converted.examples.filter(teaches)
-    if len(taught) == 0:
-        raise fault(name, "no row has a text or an answer to learn from")
-    return LoadedData(taught, converted.data_format, name, _notes(place, converted, len(taught)))
+    return LoadedData(converted.examples, converted.data_format, name, place, _notes(place, converted))
 
 
 def split_eval(
@@ -97,6 +108,9 @@ def _convert(name: str, table: datasets.Dataset) -> _Converted:
     if len(table) == 0:
         raise fault(name, "empty")
     data_format = _recognize(name, columns, table[0])
+    context = context_columns(columns)
+    if context and _has_context(table.select_columns(list(context))):
+        data_format = with_context(data_format)
     used = table.select_columns(list(used_columns(data_format, columns)))
     features = _features(_numbered(used[0], 0, data_format))
     # The version is there for the cache's key: what it holds was written by this one's code.
@@ -111,7 +125,7 @@ def _numbered(
     row: Mapping[str, object], index: int, data_format: Format, version: str = __version__
 ) -> dict[str, object]:
     try:
-        return to_trl(data_format, row)
+        return to_example(data_format, row)
     except BadRow as error:
         raise BadRow(f"row {index + 1:,}: {error}") from error
 
@@ -123,6 +137,9 @@ def _convert_slowly(name: str, files: Files) -> _Converted:
         raise fault(name, "empty")
     columns = tuple({column: None for _, row in rows for column in row})
     data_format = _recognize(name, columns, rows[0][1])
+    context = context_columns(columns)
+    if _has_context({column: row.get(column) for column in context} for _, row in rows):
+        data_format = with_context(data_format)
     used = used_columns(data_format, columns)
     examples = [_checked(where, {column: row.get(column) for column in used}, data_format) for where, row in rows]
     return _Converted(datasets.Dataset.from_list(examples, features=_features(examples[0])), data_format, columns)
@@ -130,7 +147,7 @@ def _convert_slowly(name: str, files: Files) -> _Converted:
 
 def _checked(where: str, row: Mapping[str, object], data_format: Format) -> dict[str, object]:
     try:
-        return to_trl(data_format, row)
+        return to_example(data_format, row)
     except BadRow as error:
         raise fault(where, str(error)) from error
 
@@ -142,15 +159,32 @@ def _recognize(name: str, columns: Sequence[str], first_row: Mapping[str, object
         raise UsageError(f"{name}: {error}") from error
 
 
+def _has_context(rows: Iterable[Mapping[str, object]]) -> bool:
+    """Whether any row says what came before it; files in such a layout often leave it empty throughout."""
+    return any(any(value not in (None, "", [], "[]") for value in row.values()) for row in rows)
+
+
 def _features(example: Mapping[str, object]) -> datasets.Features:
     return datasets.Features({column: _FEATURES[column] for column in example})
 
 
-def _notes(place: Source, converted: _Converted, taught_count: int) -> tuple[str, ...]:
+def _notes(place: Source, converted: _Converted) -> tuple[str, ...]:
     """One sentence for each thing of the source that training does not see."""
     used = used_columns(converted.data_format, converted.columns)
-    dropped = [column for column in converted.columns if column not in used]
-    idle_count = len(converted.examples) - taught_count
-    columns = (f"columns not used: {', '.join(dropped)}",) if dropped else ()
-    idle = (f"{idle_count:,} of {len(converted.examples):,} examples left out: nothing in them to learn from",)
-    return (*(place.notes if isinstance(place, Files) else ()), *columns, *(idle if idle_count else ()))
+    idle = [column for column in converted.columns if column not in used]
+    columns = (f"columns not used: {', '.join(idle)}",) if idle else ()
+    return (*(place.notes if isinstance(place, Files) else ()), *columns, *_unheard(converted.examples))
+
+
+def _unheard(examples: datasets.Dataset) -> tuple[str, ...]:
+    said = first_rows(examples["unheard"]) if "unheard" in examples.column_names else ""
+    return (f"not heard of the turns: {said}",) if said else ()
+
+
+def first_rows(words: Iterable[Sequence[str]]) -> str:
+    """`reasoning (first in row 3), system turns (first in row 1)`: each word with the first of the rows that say it."""
+    first: dict[str, int] = {}
+    for number, said in enumerate(words, start=1):
+        for word in said:
+            first.setdefault(word, number)
+    return ", ".join(f"{word} (first in row {number:,})" for word, number in sorted(first.items()))

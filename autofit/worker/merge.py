@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from autofit.domain.strategy import Dtype
 from autofit.worker.model import TORCH_DTYPES
@@ -17,6 +18,8 @@ def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype) -> None:
     """Writes base + adapter to `out`, all of it in `dtype`: the host holds the base model once."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
     merged = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu").merge_and_unload()
+    if (adapter / GENERATION_CONFIG_NAME).is_file():  # the training may have found where a turn ends
+        merged.generation_config = GenerationConfig.from_pretrained(str(adapter))
     merged.save_pretrained(str(out))
     AutoTokenizer.from_pretrained(str(adapter)).save_pretrained(str(out))
 

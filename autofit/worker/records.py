@@ -23,8 +23,9 @@ class _TwiceError(ValueError):
     """A JSON object that has a key twice."""
 
 
-def fault(where: str, what: str) -> UsageError:
-    return UsageError(f"{where}: {what}. Nothing was started. Fix it and run the command again.")
+def fault(where: str, what: str, then: str = "Fix it and run the command again") -> UsageError:
+    """`then` is what to do."""
+    return UsageError(f"{where}: {what}. Nothing was started. {then}.")
 
 
 def located(files: Files) -> Iterator[Located]:

@@ -96,18 +96,20 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     from autofit.worker.going_on import GoingOn
     from autofit.worker.model import peft_config, pretrained_model
     from autofit.worker.rank import join_group
-    from autofit.worker.survey import tokenizer_for, training_data
     from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
+    from autofit.worker.training_data import stop_also_at, training_data
 
     request = job.request
     join_group(job)
     rank.enter(Phase.BUILD)
     arguments = sft_config(job, output_path=str(options.checkpoints), overrides=_schedule(request))
     data = training_data(request)
-    tokenizer, _ = tokenizer_for(request, data)
+    tokenizer, model = data.tokenizer, pretrained_model(job)
+    if data.stop_token_id is not None:
+        stop_also_at(model.generation_config, data.stop_token_id)
     meter = StepMeter()
     trainer = PhasedTrainer(
-        model=pretrained_model(job),
+        model=model,
         args=arguments,
         train_dataset=data.train,
         eval_dataset=data.evaluation,
@@ -130,6 +132,8 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     trainer.save_model(str(options.model_out))
     if rank.index == 0:
         tokenizer.save_pretrained(str(options.model_out))
+        if data.stop_token_id is not None:  # beside an adapter, too: merging heeds it
+            model.generation_config.save_pretrained(str(options.model_out))
     torch.distributed.barrier()
     return RankTrained(
         peak_device_bytes=rank.meter.peak_device_bytes(),

@@ -1,4 +1,4 @@
-"""Files of every kind load into trl's columns, and broken ones are refused with the place of the fault."""
+"""Files of every kind load into few columns, and broken ones are refused with the place of the fault."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import datasets
 import huggingface_hub
 import pytest
 from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
-from trl.data_utils import is_conversational
 
 from autofit.domain.errors import UsageError
 from autofit.planning.columns import Format
+from autofit.planning.turns import turn
 from autofit.worker import table
 from autofit.worker.data import load, split_eval
 
@@ -88,34 +88,25 @@ def test_a_folder_of_two_kinds_is_refused() -> None:
     assert "csv and json" in refusal("mixed")
 
 
-def test_turns_become_messages_with_role_and_content_only() -> None:
-    turns = [{"from": "human", "value": "Hi", "weight": 1}, {"from": "gpt", "value": "Hello", "weight": None}]
+def test_turns_become_messages_of_one_spelling() -> None:
+    turns = [{"from": "human", "value": "Hi", "id": 7}, {"from": "gpt", "value": "Hello", "weight": None, "id": None}]
     loaded = load(write("d.json", json.dumps([{"conversations": turns}, {"conversations": turns}])))
     assert loaded.data_format is Format.SHAREGPT
     assert loaded.data_format.is_conversational
-    assert is_conversational(loaded.dataset[0])
-    assert loaded.dataset[1] == {
-        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    }
+    assert loaded.dataset[1]["messages"] == [turn("user", "Hi"), turn("assistant", "Hello")]
+    assert loaded.notes == ("not heard of the turns: id (first in row 1)",)
 
 
 def test_token_ids_stay_token_ids() -> None:
     loaded = load(write("d.jsonl", '{"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1]}\n'))
     assert loaded.data_format is Format.PRETOKENIZED
-    assert loaded.dataset.to_list() == [{"input_ids": [1, 2, 3]}]
+    assert loaded.dataset.to_list() == [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}]
 
 
 def test_columns_that_are_not_used_are_noted() -> None:
     loaded = load(write("d.jsonl", '{"id": 7, "text": "a", "topic": "b"}\n'))
     assert loaded.dataset.column_names == ["text"]
     assert loaded.notes == ("columns not used: id, topic",)
-
-
-def test_examples_with_nothing_to_learn_from_are_left_out_and_counted() -> None:
-    loaded = load(write("d.jsonl", '{"text": ""}\n{"text": "a"}\n{"text": " "}\n'))
-    assert loaded.dataset["text"][:] == ["a"]
-    assert loaded.notes == ("2 of 3 examples left out: nothing in them to learn from",)
-    assert "no row has a text" in refusal(write("e.jsonl", '{"text": ""}\n'))
 
 
 def test_dates_stay_as_they_are_written() -> None:
@@ -131,7 +122,9 @@ def test_csv_fields_stay_text() -> None:
 def test_columns_of_an_agents_log_do_not_mislead() -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     row = {"id": "1", "source": "x", "model": "y", "system_prompt": "z", "messages": turns}
-    assert load(write("d.jsonl", json.dumps(row) + "\n")).dataset[0] == {"messages": turns}
+    loaded = load(write("d.jsonl", json.dumps(row) + "\n"))
+    assert loaded.dataset[0]["messages"] == [turn("system", "z"), turn("user", "Hi"), turn("assistant", "Hello")]
+    assert loaded.notes == ("columns not used: id, source, model",)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from autofit.domain.request import Request, Training
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker import survey
-from autofit.worker.survey import training_data
+from autofit.worker.training_data import training_data
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
@@ -60,16 +60,16 @@ def refusal(asked: Request) -> str:
 
 def test_a_share_is_kept_for_evaluation_the_same_one_on_every_rank() -> None:
     asked = replace(request(texts("d.jsonl", 40)), eval_fraction=0.25)
-    data = training_data(asked)
-    assert data.evaluation is not None
-    assert len(data.evaluation) == 10
-    assert sorted(data.train["text"][:] + data.evaluation["text"][:]) == sorted(f"row {n}" for n in range(40))
-    again = training_data(asked)
-    assert again.evaluation is not None
-    assert (again.train["text"][:], again.evaluation["text"][:]) == (data.train["text"][:], data.evaluation["text"][:])
+    data, again = training_data(asked), training_data(asked)
     other = training_data(replace(asked, training=Training(seed=7)))
+    assert data.evaluation is not None
+    assert again.evaluation is not None
     assert other.evaluation is not None
-    assert other.evaluation["text"][:] != data.evaluation["text"][:]
+    assert len(data.evaluation) == 10
+    words = [TOKENIZER.decode(ids) for ids in data.train["input_ids"][:] + data.evaluation["input_ids"][:]]
+    assert sorted(words) == sorted(f"<s>row {n}</s>" for n in range(40))
+    assert (again.train.to_list(), again.evaluation.to_list()) == (data.train.to_list(), data.evaluation.to_list())
+    assert other.evaluation.to_list() != data.evaluation.to_list()
 
 
 def test_evaluation_data_of_its_own_leaves_the_training_whole() -> None:
@@ -104,7 +104,7 @@ def test_evaluation_data_of_another_form_is_refused_by_both_names() -> None:
 
 
 def test_without_data_the_sample_is_used_and_said_to_be() -> None:
-    data = training_data(request())
+    data = training_data(request(tokens=512))
     assert len(data.train) == 400
     assert "no --data given" in " ".join(data.notes)
     assert "no --data given" not in " ".join(training_data(request(texts("d.jsonl", 5))).notes)
@@ -149,7 +149,6 @@ def test_of_much_data_a_sample_is_tokenized_and_the_longest_row_is_always_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(survey, "SAMPLE_ROWS", 20)
-    monkeypatch.setattr(survey, "LONGEST_ROWS", 2)
     rows = [{"text": "short"} for _ in range(200)]
     rows[137] = {"text": "long " * 40}
     seen = profile(request(write("d.jsonl", *rows)))
