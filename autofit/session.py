@@ -17,6 +17,7 @@ from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.workload import DataProfile
 from autofit.foresight import Tracing, foresee, has_flash_here, ladder_of
 from autofit.hardware.cgroup import oom_kill_count
+from autofit.planning.cut import check_lost_rows
 from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.refit import refit
 from autofit.planning.rehearsal import how_many
@@ -137,7 +138,9 @@ def _search(
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
     ):
         profile = agent.survey(scene.request, log_path=folder.logs / "survey.log")
+        folder.write_profile(profile)
         screen.show(DataRead(scene.request, profile))
+        check_lost_rows(scene.request, profile)
         setting = _setting(scene, profile, store, agent, screen)
         key = TrialKey.of(scene.request, scene.shape, profile, scene.hardware, versions())
         specs = Specs(scene, profile, folder, Path(scratch), probe_timeout_s)

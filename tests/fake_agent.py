@@ -15,7 +15,7 @@ from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place,
 from autofit.domain.request import Request
 from autofit.domain.strategy import Method, Strategy
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
-from autofit.domain.workload import DataProfile
+from autofit.domain.workload import DataProfile, RowCounts
 from autofit.probing.protocol import ProbeSpec, Ready, Traced
 
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
@@ -59,6 +59,7 @@ class SimulatedMachine:
 
     capacity_bytes: int = 10**12
     lengths_tokens: tuple[int, ...] = (20, 40, 64)
+    rows: RowCounts | None = None  # of the data
     on_ask: Callable[[Request | ProbeSpec], None] = lambda asked: None
     specs: list[ProbeSpec] = field(default_factory=list)  # of every probe and rehearsal that was begun
     survey_count: int = 0
@@ -90,7 +91,8 @@ class FakeAgent:
         if request.data is not None:
             _check(Path(request.data))
         lengths = self._machine.lengths_tokens
-        return DataProfile(request.data or "the sample that ships", "text", 100, 0, lengths[-1], lengths)
+        source = request.data or "the sample that ships"
+        return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         return Traced(tuple(_trace(step) for step in micro_steps))

@@ -36,6 +36,7 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, No
 from autofit.domain.outcome import Measured, OutOfMemory, Phase
 from autofit.domain.request import Lora, Pins, Request, Training
 from autofit.domain.strategy import Dtype, Method, Offload, Strategy
+from autofit.domain.workload import RowCounts
 from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles
@@ -186,6 +187,20 @@ def test_the_whole_story(stage: Stage) -> None:
     config = json.loads(stage.folder.ds_config.read_text())
     assert config["train_micro_batch_size_per_gpu"] == record.choice.strategy.micro_batch
     assert stage.machine.running_count == 0
+
+
+def test_too_many_lost_rows_are_refused_before_the_search_and_kept_in_the_record(stage: Stage) -> None:
+    stage.machine.rows = RowCounts(100, dropped=30, enough_tokens=96)
+    with pytest.raises(UsageError, match=r"30 of 100 rows would not be trained on .*--seq 64\)(.|\n)*--seq 96 keeps"):
+        stage.train()
+    assert [type(event) for event in stage.events][-1] is DataRead
+    assert stage.machine.specs == []
+    record = stage.folder.record()
+    assert record.profile is not None
+    assert record.profile.rows == stage.machine.rows
+    stage.train(replace(REQUEST, allowed_drop=1.0))
+    assert stage.folder.record().result is not None
+    assert not list(stage.folder.root.glob("earlier/*"))  # what is put up with is no other request
 
 
 def test_the_machine_is_free_again_when_the_training_starts(stage: Stage) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Lora, OnDivergence, Pins, Request, Training
+from autofit.domain.request import Learn, Lora, OnDivergence, Pins, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload
 
 DEFAULT_GLOBAL_BATCH = 32
@@ -23,6 +23,8 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         data=flags["data"],
         eval_data=flags["eval_data"],
         eval_fraction=flags["eval_fraction"],
+        learn=Learn(flags["learn"]),
+        allowed_drop=flags["allow_drop"],
         lora=Lora(flags["lora_r"], flags["lora_alpha"], flags["lora_target_modules"]),
         pins=_pins(flags),
         training=_training(flags, extra_arguments),

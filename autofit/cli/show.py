@@ -25,7 +25,8 @@ def command(run: Path, is_json: bool) -> None:
     record = RunFolder(run).record()
     if is_json:
         parts = ("request", "hardware", "trials", "choice", "result", "lost")
-        write_json(sys.stdout, {part: encode(getattr(record, part)) for part in parts})
+        body = {part: encode(getattr(record, part)) for part in parts}
+        write_json(sys.stdout, {**body, "data": encode(record.profile)})
     else:
         click.echo(_text(record, run))
 
@@ -33,6 +34,7 @@ def command(run: Path, is_json: bool) -> None:
 def _text(record: Record, run: Path) -> str:
     from autofit.domain.event import Chosen
     from autofit.report.choice_text import choice_lines
+    from autofit.report.data_text import data_lines
     from autofit.report.header import machine_text, request_text
     from autofit.report.line import labelled, plain
     from autofit.report.progress import ended_lines
@@ -42,6 +44,7 @@ def _text(record: Record, run: Path) -> str:
     view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)
     lines = labelled("machine", machine_text(record.hardware)) if record.hardware is not None else []
     lines += labelled("model", record.request.model) + labelled("request", request_text(record.request, None))
+    lines += data_lines(record.profile) if record.profile is not None else []
     lines += [(), *table_lines(view), ()]
     if record.choice is not None:
         decided_s = sum(trial.outcome.total_s for trial in record.trials)

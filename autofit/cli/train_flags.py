@@ -36,6 +36,11 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="Data to evaluate on."),
     flag("eval_fraction", "--eval-fraction", section=_WHAT, metavar="SHARE", default=0.0,
          type=Amount(0, 1, max_open=True), help="Share of the data that is kept for evaluation."),
+    flag("learn", "--learn", section=_WHAT, metavar="assistant|all", default="assistant",
+         type=click.Choice(["assistant", "all"]),
+         help="Of chats the assistant's turns and of pairs the answer, or all of both; assistant."),
+    flag("allow_drop", "--allow-drop", section=_WHAT, metavar="[SHARE]", is_flag=False, flag_value=1.0, default=0.05,
+         type=Amount(0, 1), help="Share of the rows that may be lost, too long or empty; 0.05, or all."),
     flag("seq", "--seq", "--max-length", "--max-seq-length", "--sequence-length", section=_WHAT, metavar="TOKENS",
          type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
     flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
@@ -106,8 +111,9 @@ _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
 )  # fmt: skip
 
 TRAIN_ONLY = frozenset((
-    "data", "eval_data", "eval_fraction", "probe_timeout", "epochs", "max_steps", "learning_rate", "save_steps",
-    "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive", "output_dir",
+    "data", "eval_data", "eval_fraction", "learn", "allow_drop", "probe_timeout", "epochs", "max_steps",
+    "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
+    "output_dir",
 ))  # fmt: skip
 """By parameter name: what a plan takes in silence, so that a training's command line and recipe are a plan's too."""
 

@@ -11,11 +11,14 @@ from autofit.domain.trial import Choice, Trial
 from autofit.domain.units import format_bytes, format_seconds
 
 from .choice_text import full_text, strategy_text
+from .data_text import data_lines
 from .header import machine_text, request_text
+from .line import plain
 from .progress import ended_text
 from .record import Record
 from .verdict import verdict_text
 
+_WIDE = 10**6  # columns: a page breaks its lines itself
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --quiet: #697077; --rule: #dfe2e5;
   --bar: #2f7f8f; --good: #1f7a4d; --bad: #9a6700 }
@@ -46,6 +49,8 @@ def report_html(record: Record) -> str:
 
 def _facts(record: Record) -> str:
     rows = [("request", request_text(record.request, None)), ("data", record.request.data or "the sample that ships")]
+    if record.profile is not None:
+        rows += [("", plain([line])) for line in data_lines(record.profile, width=_WIDE)]
     if record.hardware is not None:
         rows.append(("machine", machine_text(record.hardware)))
         rows += [("", note) for note in record.hardware.notes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autofit.domain import event as ev
 
 from .choice_text import choice_lines
+from .data_text import data_lines
 from .give_up import give_up_lines
 from .header import machine_text, model_text, request_text
 from .line import WIDTH, Line, Style, labelled
@@ -20,7 +21,8 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
         case ev.ModelRead(shape):
             return labelled("model", model_text(shape), width=width)
         case ev.DataRead(request, profile):
-            return _with_notes("request", request_text(request, profile), profile.notes, width)
+            lines = _with_notes("request", request_text(request, profile), profile.notes, width)
+            return lines + data_lines(profile, width=width)
         case ev.Chosen():
             return choice_lines(view, event, width=width)
         case ev.GaveUp(action):

@@ -8,6 +8,7 @@ from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import Hardware
 from autofit.domain.request import Request
 from autofit.domain.trial import Choice, Trial
+from autofit.domain.workload import DataProfile
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,5 @@ class Record:
     trials: tuple[Trial, ...]
     choice: Choice | None
     result: TrainingEnded | None
+    profile: DataProfile | None = None
     lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more

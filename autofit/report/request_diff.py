@@ -15,6 +15,8 @@ FLAGS = {
     "data": "--data",
     "eval_data": "--eval-data",
     "eval_fraction": "--eval-fraction",
+    "learn": "--learn",
+    "allowed_drop": "--allow-drop",
     "lora.r": "--lora-r",
     "lora.alpha": "--lora-alpha",
     "lora.target_modules": "--lora-target-modules",
@@ -36,7 +38,8 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# "training.resume" and "training.on_divergence" say where to go on, and whether to: not what to train.
+# "training.resume", "training.on_divergence" and "allowed_drop" say where to go on, whether to, and what to put up with:
+# not what to train.
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from autofit.domain.launch import Kept
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
+from autofit.domain.workload import DataProfile
 
 from .folder_lock import hold
 from .journal import Journal
@@ -52,6 +53,7 @@ class RunFolder:
         self.training_log = self.logs / "training.log"
         self._hardware = root / "hardware.json"
         self._data = root / "data_digest.json"
+        self._profile = root / "data.json"
         self._result = root / "result.json"
         self._kept = root / "launch.json"
         self._journal = Journal(root / "trials.jsonl")
@@ -166,6 +168,12 @@ class RunFolder:
     def read_hardware(self) -> Hardware | None:
         return read_value(self._hardware, Hardware)
 
+    def write_profile(self, profile: DataProfile) -> None:
+        write_value(self._profile, profile)
+
+    def read_profile(self) -> DataProfile | None:
+        return read_value(self._profile, DataProfile)
+
     def append_trial(self, trial: Trial) -> None:
         self._journal.append(trial)
 
@@ -218,7 +226,13 @@ class RunFolder:
         if request is None:
             raise UsageError(f"{self.root} is no run folder: it has no {self.request.name}.")
         return Record(
-            request, self.read_hardware(), self.read_trials(), self.read_choice(), self.read_result(), self.lost
+            request,
+            self.read_hardware(),
+            self.read_trials(),
+            self.read_choice(),
+            self.read_result(),
+            self.read_profile(),
+            self.lost,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from report import simulated
 
 from autofit.cli import machine
 from autofit.cli.main import main
+from autofit.domain.workload import Learned, RowCounts
 from autofit.report.run_folder import RunFolder
 
 
@@ -60,6 +62,16 @@ def test_the_run_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(body["trials"]) == len(simulated.TRIALS)
     assert body["choice"]["measured"]["tokens_per_s"] == 31_200.0
     assert body["result"] is None
+
+
+def test_what_is_lost_of_the_data_is_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "learns" not in output_of(capsys, "show", str(run))
+    counts = RowCounts(400, dropped=22, cut=31, cut_answers=12)
+    RunFolder(run).write_profile(replace(simulated.PROFILE, learned=Learned.MARKED_TURNS, rows=counts))
+    text = " ".join(output_of(capsys, "show", str(run)).split())
+    assert "learns the assistant's turns, as the chat template marks them" in text
+    assert "rows 400 in all · 22 dropped" in text
+    assert json.loads(output_of(capsys, "show", str(run), "--json"))["data"]["rows"]["dropped"] == 22
 
 
 def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

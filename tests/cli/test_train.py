@@ -10,7 +10,7 @@ import pytest
 
 from autofit.cli import train as train_verb
 from autofit.cli.main import main
-from autofit.domain.request import Lora, OnDivergence, Pins, Request, Training
+from autofit.domain.request import Learn, Lora, OnDivergence, Pins, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload
 from autofit.report.request_diff import FLAGS
 
@@ -40,7 +40,8 @@ def test_the_least_command_asks_for_the_defaults(calls: list[dict[str, Any]]) ->
 
 def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
     words = (
-        "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --seq 512 --batch-size 16 --method lora --lora-r 8 "
+        "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --learn all --allow-drop 0.2 --seq 512 --batch-size 16 "
+        "--method lora --lora-r 8 "
         "--lora-alpha 16 --lora-target-modules q_proj,o_proj --zero-stage 3 --offload all --gradient-checkpointing on "
         "--attention sdpa --micro-batch 2 --dtype fp16 --epochs 1.5 --max-steps 7 --learning-rate 1e-3 --save-steps 9 "
         "--resume runs/c --seed 1 --on-divergence warn --report-to tensorboard,wandb --merge --memory-limit 1GB "
@@ -53,6 +54,8 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         data="d.jsonl",
         eval_data="e.jsonl",
         eval_fraction=0.1,
+        learn=Learn.ALL,
+        allowed_drop=0.2,
         lora=Lora(8, 16, ("q_proj", "o_proj")),
         pins=Pins(Method.LORA, 3, Offload.ALL, True, Attention.SDPA, 2, Dtype.FP16),
         training=Training(
@@ -77,6 +80,8 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
 ALIASES = [
     ("--dataset_name d", "--data d"),
     ("--train_file d", "--data d"),
+    ("--allow-drop --max-steps 5", "--allow-drop 1 --max-steps 5"),
+    ("--learn assistant --allow-drop 0.05", ""),
     ("--max_length 64", "--seq 64"),
     ("--max-length 64", "--seq 64"),
     ("--max_seq_length=64", "--seq 64"),

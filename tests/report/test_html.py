@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 from autofit.domain.outcome import Crashed, Phase
 from autofit.domain.trial import Trial
+from autofit.domain.workload import Learned, RowCounts
 from autofit.report.html import report_html
 from autofit.report.record import Record
 
@@ -64,3 +65,12 @@ def test_a_run_that_has_only_begun() -> None:
     page = report_html(Record(sim.REQUEST, None, (), None, None))
     assert tags_of(page).open == []
     assert "Choice" not in page
+
+
+def test_what_is_learned_and_lost_of_the_data_is_told() -> None:
+    counts = RowCounts(400, dropped=22)
+    profile = replace(sim.PROFILE, learned=Learned.ANSWERS, rows=counts)
+    page = report_html(replace(RECORD, profile=profile))
+    assert "the answers, not their prompts" in page
+    assert "400 in all · 22 dropped" in page
+    assert "in all" not in report_html(RECORD)

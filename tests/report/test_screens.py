@@ -15,6 +15,7 @@ from autofit.domain import event as ev
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.trial import Choice
+from autofit.domain.workload import Learned, RowCounts
 from autofit.report.header import machine_text
 from autofit.report.json_screen import JsonScreen
 from autofit.report.line import plain
@@ -266,3 +267,18 @@ def test_the_best_trial_is_the_fastest() -> None:
     assert best is not None
     assert isinstance(best.outcome, Measured)
     assert best.outcome.tokens_per_s == 31_200.0
+
+
+def test_what_is_learned_and_lost_of_the_data_stands_under_the_request() -> None:
+    counts = RowCounts(400, empty=3, dropped=22, cut=31, cut_answers=12)
+    whole = RowCounts(40)
+    profile = replace(sim.PROFILE, notes=(), learned=Learned.TWIN_TURNS, rows=counts, eval_rows=whole)
+    event = ev.DataRead(sim.REQUEST, profile)
+    _, *lines = plain(message_lines(fold(View(), event), event, width=200)).splitlines()
+    assert lines == [
+        "learns   the assistant's turns, as trl's training copy of the chat template marks them",
+        "rows     400 in all · 22 dropped: all that is learned of them lies beyond --seq · 3 left out: nothing in them "
+        "to learn from · 31 cut at --seq, 12 of these lose a part of what is learned",
+    ]
+    event = ev.DataRead(sim.REQUEST, replace(sim.PROFILE, eval_rows=counts))
+    assert "eval     400 in all" in plain(message_lines(fold(View(), event), event))
