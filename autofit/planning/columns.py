@@ -1,4 +1,4 @@
-"""Which kind of training data a table holds, by its columns, and its rows in one of few forms.
+"""Which kind of training data a table holds, by its columns.
 
 When several kinds fit, the first of these wins: `input_ids`, turns (`messages`, `conversations`, `conversation`),
 `prompt` with `completion`, `instruction`, the other pairs in the order of `PAIRS`, `text`. What trl knows by name goes
@@ -14,8 +14,7 @@ from enum import Enum
 from autofit.domain.errors import UsageError
 
 from .token_row import COLUMNS as TOKEN_COLUMNS
-from .token_row import IGNORED, token_row
-from .turns import BadRow, Turn, chat, history, is_from_value, listed, text, turn, unheard, with_system
+from .turns import BadRow, is_from_value, listed
 
 
 class Format(str, Enum):
@@ -73,9 +72,9 @@ def recognize(columns: Sequence[str], first_row: Mapping[str, object]) -> Format
         return Format.SHAREGPT if is_from_value(turns, first) else Format.MESSAGES
     if _has(columns, PAIRS[0]):
         return Format.PROMPT_COMPLETION
-    if "instruction" in columns and _first(INSTRUCTION_OUTPUTS, columns):
+    if "instruction" in columns and first_of(INSTRUCTION_OUTPUTS, columns):
         return Format.ALPACA
-    if any(_has(columns, pair) for pair in PAIRS):
+    if pair_of(columns) is not None:
         return Format.PROMPT_COMPLETION
     if "text" in columns:
         return Format.TEXT
@@ -84,7 +83,7 @@ def recognize(columns: Sequence[str], first_row: Mapping[str, object]) -> Format
 
 def context_columns(columns: Sequence[str]) -> tuple[str, ...]:
     """The columns that say what came before a row's question: a system turn, earlier turns."""
-    return tuple(name for name in (_first(SYSTEMS, columns), _first(HISTORIES, columns)) if name)
+    return tuple(name for name in (first_of(SYSTEMS, columns), first_of(HISTORIES, columns)) if name)
 
 
 def with_context(data_format: Format) -> Format:
@@ -94,15 +93,15 @@ def with_context(data_format: Format) -> Format:
 
 
 def used_columns(data_format: Format, columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns of the table that `to_example` reads."""
-    instruction = ("instruction", _first(INSTRUCTION_INPUTS, columns), _first(INSTRUCTION_OUTPUTS, columns))
+    """The columns of the table that `example.to_example` reads."""
+    instruction = ("instruction", first_of(INSTRUCTION_INPUTS, columns), first_of(INSTRUCTION_OUTPUTS, columns))
     wanted = {
         Format.TEXT: ("text",),
         Format.PRETOKENIZED: TOKEN_COLUMNS,
         Format.ALPACA: instruction,
         Format.ALPACA_CHATS: instruction,
-        Format.MESSAGES: (_first(TURNS, columns),),
-        Format.SHAREGPT: (_first(TURNS, columns),),
+        Format.MESSAGES: (first_of(TURNS, columns),),
+        Format.SHAREGPT: (first_of(TURNS, columns),),
         Format.PROMPT_COMPLETION: _pair_columns(columns),
         Format.PAIR_CHATS: _pair_columns(columns),
     }[data_format]
@@ -110,69 +109,8 @@ def used_columns(data_format: Format, columns: Sequence[str]) -> tuple[str, ...]
     return tuple(column for column in (*wanted, *context) if column in columns)
 
 
-def to_example(data_format: Format, row: Mapping[str, object]) -> dict[str, object]:
-    """`row` as `text`, `prompt` and `completion`, `messages` or `input_ids` and `labels`; BadRow names the wrong field.
-
-    Beside `messages` stands as `unheard` what turns say that nobody heeds.
-    """
-    if data_format is Format.TEXT:
-        return {"text": text("text", row.get("text"))}
-    if data_format is Format.PROMPT_COMPLETION:
-        return _from_pair(row)
-    if data_format is Format.ALPACA:
-        return _from_instruction(row)
-    if data_format is Format.PRETOKENIZED:
-        return {**token_row(row)}
-    turns, silent = _turns_of(data_format, row)
-    return {"messages": _after_context(row, turns), "unheard": silent}
-
-
-def teaches(example: Mapping[str, object], *, learns_all: bool = False) -> bool:
-    """Whether there is anything to learn from what `to_example` gave: a text, an answer, a turn, a token."""
-    if "messages" in example:
-        turns = example["messages"]
-        assert isinstance(turns, list)
-        return any(_is_learned(turn, learns_all) and turn["content"].strip() for turn in turns)
-    if "labels" in example:
-        labels = example["labels"]
-        assert isinstance(labels, list)
-        return any(label != IGNORED for label in labels[1:])  # nothing foretells the first token
-    return bool(str(example.get("completion", example.get("text"))).strip())
-
-
-def _is_learned(turn: Turn, learns_all: bool) -> bool:
-    return turn["is_learned"] is not False and (learns_all or turn["role"] == "assistant")
-
-
-def _turns_of(data_format: Format, row: Mapping[str, object]) -> tuple[list[Turn], list[str]]:
-    """The row's own turns, without what came before them, and what they say unheard."""
-    if data_format is Format.PAIR_CHATS:
-        pair = next(pair for pair in PAIRS if _has(list(row), pair))
-        return _asked_and_answered(row, pair.prompt, pair.completion, ""), []
-    if data_format is Format.ALPACA_CHATS:
-        extra, output = _first(INSTRUCTION_INPUTS, list(row)), _first(INSTRUCTION_OUTPUTS, list(row))
-        return _asked_and_answered(row, "instruction", output, extra), []
-    column = _first(TURNS, list(row))
-    return chat(column, row.get(column)), unheard(column, row.get(column))
-
-
-def _asked_and_answered(row: Mapping[str, object], question: str, answer: str, extra: str) -> list[Turn]:
-    parts = [text(question, row[question])]
-    if row.get(extra) not in (None, ""):
-        parts.append(text(extra, row[extra]))
-    return [turn("user", "\n\n".join(parts)), turn("assistant", text(answer, row[answer]))]
-
-
-def _after_context(row: Mapping[str, object], turns: list[Turn]) -> list[Turn]:
-    """`turns` after the row's system column and history; a system turn of their own stays the first."""
-    system, past = _first(SYSTEMS, list(row)), _first(HISTORIES, list(row))
-    own = turns[:1] if turns and turns[0]["role"] == "system" else []
-    earlier = history(past, row.get(past)) if past else []
-    return with_system(system, row.get(system) if system else None, [*own, *earlier, *turns[len(own) :]])
-
-
 def _turns_column(columns: Sequence[str], first_row: Mapping[str, object]) -> str:
-    column = _first(TURNS, columns)
+    column = first_of(TURNS, columns)
     try:
         turns = listed(column, first_row.get(column))
     except BadRow:
@@ -180,8 +118,14 @@ def _turns_column(columns: Sequence[str], first_row: Mapping[str, object]) -> st
     return "" if isinstance(turns, str) else column  # a column of plain text holds no turns
 
 
-def _first(names: Sequence[str], columns: Sequence[str]) -> str:
+def first_of(names: Sequence[str], columns: Sequence[str]) -> str:
+    """The first of `names` that is a column; empty where none is."""
     return next((name for name in names if name in columns), "")
+
+
+def pair_of(columns: Sequence[str]) -> Pair | None:
+    """The first of `PAIRS` whose columns are there."""
+    return next((pair for pair in PAIRS if _has(columns, pair)), None)
 
 
 def _has(columns: Sequence[str], pair: Pair) -> bool:
@@ -189,20 +133,5 @@ def _has(columns: Sequence[str], pair: Pair) -> bool:
 
 
 def _pair_columns(columns: Sequence[str]) -> tuple[str, ...]:
-    return next(((pair.prompt, pair.completion) for pair in PAIRS if _has(columns, pair)), ())
-
-
-def _from_pair(row: Mapping[str, object]) -> dict[str, object]:
-    pair = next(pair for pair in PAIRS if _has(list(row), pair))
-    prompt, completion = text(pair.prompt, row[pair.prompt]), text(pair.completion, row[pair.completion])
-    return {"prompt": prompt + pair.cue, "completion": completion}
-
-
-def _from_instruction(row: Mapping[str, object]) -> dict[str, object]:
-    """Alpaca's layout: headed sections, the input's left out where it is empty."""
-    extra, output = _first(INSTRUCTION_INPUTS, list(row)), _first(INSTRUCTION_OUTPUTS, list(row))
-    sections = [f"### Instruction:\n{text('instruction', row['instruction'])}"]
-    if row.get(extra) not in (None, ""):
-        sections.append(f"### Input:\n{text(extra, row[extra])}")
-    prompt = "\n\n".join(["Carry out the task below.", *sections, "### Response:\n"])
-    return {"prompt": prompt, "completion": text(output, row[output])}
+    pair = pair_of(columns)
+    return (pair.prompt, pair.completion) if pair is not None else ()

@@ -38,8 +38,8 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# "training.resume", "training.on_divergence" and "allowed_drop" say where to go on, whether to, and what to put up with:
-# not what to train.
+# "training.resume", "training.on_divergence" and "allowed_drop" say where to go on, whether to, and what to put up
+# with: not what to train.
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:

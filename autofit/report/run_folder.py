@@ -134,7 +134,7 @@ class RunFolder:
     def _own_files(self) -> tuple[Path, ...]:
         """At the top."""
         return (
-            self.request, self._hardware, self._data, self._journal.path, self.choice, self.ds_config, self.command,
+            self.request, self._hardware, self._data, self._profile, self._journal.path, self.choice, self.ds_config, self.command,
             self.report, self._result, self._kept, self.model, self.merged,
         )  # fmt: skip
 

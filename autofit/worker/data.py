@@ -10,7 +10,8 @@ import datasets
 
 from autofit import __version__
 from autofit.domain.errors import UsageError
-from autofit.planning.columns import Format, context_columns, recognize, to_example, used_columns, with_context
+from autofit.planning.columns import Format, context_columns, recognize, used_columns, with_context
+from autofit.planning.example import to_example
 from autofit.planning.turns import BadRow
 
 from .records import fault, located
@@ -55,14 +56,15 @@ class _Converted:
     columns: tuple[str, ...]  # all of the source's
 
 
-def load(source: str | None) -> LoadedData:
+def load(source: str | None, *, as_chats: bool = False) -> LoadedData:
     """The data that `source` names; None is the sample that ships.
 
     `source` is a .json, .jsonl, .csv or .parquet file, a folder or a glob of such, or a hub id (`name` or
-    `name:config`, its split `train`). UsageError names the file, and the line or row, that cannot be used.
+    `name:config`, its split `train`). `as_chats`: pairs become turns even if no row says what came before it.
+    UsageError names the file, and the line or row, that cannot be used.
     """
     name, place = source or "the sample that ships", resolve(source)
-    converted = _convert_files(name, place) if isinstance(place, Files) else _convert_hub(name, place)
+    converted = (_convert_files if isinstance(place, Files) else _convert_hub)(name, place, as_chats)
     return LoadedData(converted.examples, converted.data_format, name, place, _notes(place, converted))
 
 
@@ -81,35 +83,35 @@ def split_eval(
     return parts["train"], parts["test"]
 
 
-def _convert_files(name: str, files: Files) -> _Converted:
+def _convert_files(name: str, files: Files, as_chats: bool) -> _Converted:
     """Through `datasets`, which is fast; row by row when it fails, to name the line or to do without its guesses."""
     try:
         table = read_files(files)
     except Unreadable:
-        return _convert_slowly(name, files)
+        return _convert_slowly(name, files, as_chats)
     try:
-        return _convert(name, table)
+        return _convert(name, table, as_chats)
     except (BadRow, UnicodeDecodeError) as error:  # Arrow takes any bytes for text, Python does not
         if files.kind == "parquet":
             raise fault(name, str(error)) from error
-        return _convert_slowly(name, files)
+        return _convert_slowly(name, files, as_chats)
 
 
-def _convert_hub(name: str, hub: Hub) -> _Converted:
+def _convert_hub(name: str, hub: Hub, as_chats: bool) -> _Converted:
     try:
-        return _convert(name, read_hub(hub))
+        return _convert(name, read_hub(hub), as_chats)
     except BadRow as error:
         raise fault(name, str(error)) from error
 
 
-def _convert(name: str, table: datasets.Dataset) -> _Converted:
+def _convert(name: str, table: datasets.Dataset, as_chats: bool) -> _Converted:
     """BadRow counts the rows from 1."""
     columns = tuple(table.column_names)
     if len(table) == 0:
         raise fault(name, "empty")
     data_format = _recognize(name, columns, table[0])
     context = context_columns(columns)
-    if context and _has_context(table.select_columns(list(context))):
+    if as_chats or (context and _has_context(table.select_columns(list(context)))):
         data_format = with_context(data_format)
     used = table.select_columns(list(used_columns(data_format, columns)))
     features = _features(_numbered(used[0], 0, data_format))
@@ -130,7 +132,7 @@ def _numbered(
         raise BadRow(f"row {index + 1:,}: {error}") from error
 
 
-def _convert_slowly(name: str, files: Files) -> _Converted:
+def _convert_slowly(name: str, files: Files, as_chats: bool) -> _Converted:
     """In memory, and only the columns that training needs; UsageError at the first line that is broken."""
     rows = list(located(files))
     if not rows:
@@ -138,7 +140,7 @@ def _convert_slowly(name: str, files: Files) -> _Converted:
     columns = tuple({column: None for _, row in rows for column in row})
     data_format = _recognize(name, columns, rows[0][1])
     context = context_columns(columns)
-    if _has_context({column: row.get(column) for column in context} for _, row in rows):
+    if as_chats or _has_context({column: row.get(column) for column in context} for _, row in rows):
         data_format = with_context(data_format)
     used = used_columns(data_format, columns)
     examples = [_checked(where, {column: row.get(column) for column in used}, data_format) for where, row in rows]

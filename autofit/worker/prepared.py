@@ -47,6 +47,15 @@ class Prepared:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How rows are cut, the share of them that may be lost, and how many tokens the model knows (None: unknown)."""
+
+    cut: Cut
+    allowed_drop: float
+    embedding_count: int | None
+
+
 class _RowError(Exception):
     """What went wrong with the row of an index."""
 
@@ -56,21 +65,19 @@ class _RowError(Exception):
         self.what = what
 
 
-def prepare(
-    loaded: LoadedData, tokenize: RowTokenizer, *, cut: Cut, allowed_drop: float, embedding_count: int | None
-) -> Prepared:
-    """UsageError names the row that cannot be used; `embedding_count` is how many tokens the model knows."""
+def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Prepared:
+    """UsageError names the row that cannot be used."""
     try:
         rows = _tokenized(loaded.dataset, tokenize)
     except _RowError as error:
         raise fault(loaded.where(error.index), error.what, _THEN) from error
-    if embedding_count is not None:
-        _check_known(loaded, rows, tokenize, embedding_count)
+    if how.embedding_count is not None:
+        _check_known(loaded, rows, tokenize, how.embedding_count)
     extents = _extents(rows)
-    counts = count_rows(extents, cut, allowed_drop)
-    kept = [i for i, row in enumerate(extents) if cut.keeps(row)]
+    counts = count_rows(extents, how.cut, how.allowed_drop)
+    kept = [i for i, row in enumerate(extents) if how.cut.keeps(row)]
     if not kept:
-        raise _nothing_left(loaded.source, counts, cut)
+        raise _nothing_left(loaded.source, counts, how.cut)
     return Prepared(
         dataset=rows.select(kept).select_columns(["input_ids", "labels"]),
         counts=counts,

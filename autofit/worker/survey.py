@@ -59,13 +59,17 @@ def _seen_by_trl(request: Request, extra: dict[str, Any], data: TrainingData) ->
     evaluation = _spread(data.evaluation) if data.evaluation is not None else None
     with tempfile.TemporaryDirectory() as folder:
         values = {"max_length": request.sequence_length, **extra, "report_to": "none", "use_cpu": True, "bf16": False}
-        trainer = SFTTrainer(
-            model=_stand_in(len(data.tokenizer)),
-            args=SFTConfig(output_dir=folder, **values),
-            train_dataset=_spread(data.train),
-            eval_dataset=evaluation,
-            processing_class=data.tokenizer,
-        )
+        try:
+            trainer = SFTTrainer(
+                model=_stand_in(len(data.tokenizer)),
+                args=SFTConfig(output_dir=folder, **values),
+                train_dataset=_spread(data.train),
+                eval_dataset=evaluation,
+                processing_class=data.tokenizer,
+            )
+        except Exception as error:  # an argument after `--` that trl refuses, whatever it raises then
+            said = " ".join(str(error).split())[:400] or type(error).__name__
+            raise UsageError(f"trl refuses the training: {said}") from error
         return _lengths(trainer.train_dataset), _lengths(trainer.eval_dataset) if evaluation is not None else []
 
 

@@ -93,11 +93,12 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
 
     from autofit.worker.arguments import sft_config
     from autofit.worker.divergence_watch import DivergenceWatch
+    from autofit.worker.generation import stop_also_at
     from autofit.worker.going_on import GoingOn
     from autofit.worker.model import peft_config, pretrained_model
     from autofit.worker.rank import join_group
     from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
-    from autofit.worker.training_data import stop_also_at, training_data
+    from autofit.worker.training_data import training_data
 
     request = job.request
     join_group(job)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .chat_writer import ChatWriter, Message
-from .turn_spans import Finder, Spans
+from .turn_spans import EveryTurn, Finder, Spans, UntoldError
 
 _ASKED: Message = {"role": "user", "content": "first words"}
 _ANSWERED: Message = {"role": "assistant", "content": "second words"}
@@ -29,15 +29,15 @@ class TurnEnd:
         return self.last if self.last in self.learned else self.learned[-1]
 
 
-def turn_end(writer: ChatWriter, finder: Finder) -> TurnEnd:
-    """As the template shows it on a small chat; nothing is known of one that refuses it."""
+def turn_end(writer: ChatWriter, finder: Finder) -> TurnEnd | None:
+    """As the template shows it on a small chat; None where it refuses that one."""
     chats = ([_ASKED, _ANSWERED], [_ASKED, _ANSWERED, _ASKED])
     try:
         last = _tail(writer, list(writer.encoding(chats[0], chat_template=finder.template)["input_ids"]))[:1]
         end = last[0] if last else None
-        spans = [with_end(finder(chat), end) for chat in chats]
+        spans = [with_end(_spans(writer, finder, chat), end) for chat in chats]
     except Exception:  # a template may refuse any chat but the user's
-        return TurnEnd(None, ())
+        return None
     learned = [token for one in spans for token in _tail(writer, [one.ids[i] for i in one.ranges[0]])]
     return TurnEnd(end, tuple(dict.fromkeys(learned)))
 
@@ -45,6 +45,13 @@ def turn_end(writer: ChatWriter, finder: Finder) -> TurnEnd:
 def with_end(spans: Spans, end: int | None) -> Spans:
     """`spans` with the token `end` where it stands right behind one: some templates mark a turn without its end."""
     return replace(spans, ranges=[_with_end(spans.ids, one, end) for one in spans.ranges])
+
+
+def _spans(writer: ChatWriter, finder: Finder, chat: Sequence[Message]) -> Spans:
+    try:
+        return finder(chat)
+    except UntoldError:
+        return EveryTurn(writer)(chat)
 
 
 def _with_end(ids: list[int], one: range, end: int | None) -> range:

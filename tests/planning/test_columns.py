@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autofit.domain.errors import UsageError
-from autofit.planning.columns import Format, recognize, teaches, to_example, used_columns
+from autofit.planning.columns import Format, recognize, used_columns
+from autofit.planning.example import teaches, to_example
 from autofit.planning.turns import BadRow, turn
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import trl
+from transformers import PreTrainedTokenizer
 
 from autofit.domain.request import Learn
 from autofit.domain.workload import Learned
 from autofit.planning.turns import turn
-from autofit.worker.row_tokens import RowTokenizer, RowTokens
+from autofit.worker.chat_tokens import RowTokens
+from autofit.worker.row_tokens import RowTokenizer
 from autofit.worker.template import ensure_chat_template
 
 from .rows import IGNORED, by_trl, plain_tokenizer, tokenizer_with
@@ -184,7 +186,52 @@ def test_the_end_of_a_turn_that_does_not_end_generation_is_found(template: str, 
     assert (found and tokenize.tokenizer.decode([found])) == missing
 
 
+def test_a_template_whose_turns_cannot_be_told_apart_ends_them_nevertheless() -> None:
+    tokenize = rows_of(COUNTS_TURNS)
+    assert tokenize.turn_end is not None
+    assert [tokenize.tokenizer.decode([token]) for token in tokenize.turn_end.learned] == ["<|im_end|>"]
+
+
+def test_nothing_is_said_of_the_end_of_turns_by_a_template_that_only_takes_other_chats() -> None:
+    picky = "{% if messages | length < 4 %}{{ raise_exception('too short') }}{% endif %}" + STYLES["own marks"]
+    tokenize = rows_of(picky)
+    assert tokenize.turn_end is None
+    assert ANSWERED[0] in words(tokenize, tokenize({"messages": CHAT}), are_learned=True)
+
+
 def test_a_template_without_an_end_of_turn_is_seen() -> None:
     end = rows_of("{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}").turn_end
     assert end is not None
     assert (end.last, end.learned) == (None, ())
+
+
+class _Letters(PreTrainedTokenizer):
+    """A token a letter, written in Python: it knows no places in a text."""
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def get_vocab(self) -> dict[str, int]:
+        return {chr(i): i for i in range(256)} | self.added_tokens_encoder
+
+    def _tokenize(self, text: str, **_: object) -> list[str]:
+        return list(text)
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return ord(token)
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return chr(index)
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return "".join(tokens)
+
+
+@pytest.mark.parametrize("style", ["chatml", "own marks"])
+def test_a_tokenizer_that_knows_no_places_teaches_the_answers_too(style: str) -> None:
+    tokenizer = _Letters()
+    tokenizer.add_tokens(["<|im_end|>", "<|end|>"], special_tokens=True)
+    tokenizer.chat_template = STYLES[style]
+    assert not tokenizer.is_fast
+    check_only_answers(RowTokenizer(tokenizer, Learn.ASSISTANT, has_chats=True))

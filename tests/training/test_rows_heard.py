@@ -121,6 +121,15 @@ def test_a_history_becomes_its_turns(history: object) -> None:
     assert whole(data, 1) == "<s>User:\nSum up.\n\nA plant.\n\nAssistant:\nRavi.</s>"
 
 
+def test_evaluation_data_without_a_system_turn_is_read_as_its_training_data() -> None:
+    row = {"instruction": "Who?", "output": "Ravi."}
+    write("e.jsonl", {**row, "weight": 1})
+    data = seen({**row, "system": "Be terse."}, eval_data="e.jsonl")
+    assert data.evaluation is not None
+    assert data.tokenizer.decode(data.evaluation[0]["input_ids"]) == "<s>User:\nWho?\n\nAssistant:\nRavi.</s>"
+    assert "evaluation: columns not used: weight" in data.notes
+
+
 def test_a_history_that_is_none_is_refused_with_its_row() -> None:
     row = {"instruction": "a", "output": "b", "history": [["only one"]]}
     assert "line 1: history[0] is a list, not a pair of question and answer" in refusal(row)

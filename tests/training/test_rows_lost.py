@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_what_is_counted_is_what_trl_cuts_and_drops() -> None:
     assert ours == theirs
     assert seen.example_count == len(theirs) == 2
     assert seen.sampled_lengths_tokens == tuple(sorted(len(row["input_ids"]) for row in theirs))
+
+
+def test_of_the_shipped_example_as_many_rows_are_lost_as_trl_drops() -> None:
+    rows = [json.loads(line) for line in (MODEL.parent / "dialogues.jsonl").read_text().splitlines()]
+    asked = request(*rows)
+    seen = profile(asked)
+    assert seen.rows is not None
+    assert seen.rows.total - seen.rows.dropped == len(by_trl(rows, plain_tokenizer(), max_length=64)) == 222
+    with pytest.raises(UsageError, match=r"178 of 400 rows(.|\n)*--seq 96 keeps enough of them; --allow-drop"):
+        check_lost_rows(asked, seen)
 
 
 def test_the_sequence_length_that_is_proposed_keeps_enough() -> None:

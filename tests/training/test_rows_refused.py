@@ -121,6 +121,18 @@ def test_a_token_beyond_the_embedding_is_refused_with_both_sizes(tmp_path: Path)
     assert isinstance(survey.run(Survey(plain, "log")), Surveyed)  # what no row uses does no harm
 
 
+def test_a_padding_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
+    tokenizer = _with_two_more_tokens()
+    tokenizer.pad_token = "<|b|>"
+    model = Path(model_with(tokenizer, tmp_path / "padded"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "vocab_size": len(tokenizer) - 2}))
+    data = write("d.jsonl", {"text": "a"})
+    assert "the padding token <|b|>" in refusal(str(model), data)
+    other = Request(str(model), 64, data=data, training=Training(extra_arguments=("--pad_token", "</s>")))
+    assert isinstance(survey.run(Survey(other, "log")), Surveyed)
+
+
 def test_another_tokenizer_does_not_find_the_tokens_of_the_first(tmp_path: Path) -> None:
     """The tokens are cached, by all that they depend on."""
     data, other = write("d.jsonl", {"text": "a plant"}), plain_tokenizer()

@@ -1,0 +1,42 @@
+"""Where generation with the trained model stops: at the token that ends a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+
+from .turn_end import TurnEnd
+
+
+def missing_stop(
+    model: str, tokenizer: PreTrainedTokenizerBase, end: TurnEnd | None
+) -> tuple[int | None, tuple[str, ...]]:
+    """The token that ends a turn and at which generation does not stop yet, None where it does; notes for the user.
+
+    `end` is None where the data has no turns, or nothing is known of their ends.
+    """
+    if end is None:
+        return None, ()
+    if not end.learned:
+        return None, ("generation will not stop: the chat template ends no turn with a token of its own",)
+    token = end.missing([*_listed(tokenizer.eos_token_id), *_listed(_generation_eos(model))])
+    if token is None:
+        return None, ()
+    return token, (f"{tokenizer.decode([token])} ends a turn: the saved generation config stops at it, too",)
+
+
+def stop_also_at(config: GenerationConfig, token_id: int) -> None:
+    """Generation with `config` ends at this token, too."""
+    config.eos_token_id = [*_listed(config.eos_token_id), token_id]
+
+
+def _generation_eos(model: str) -> int | Sequence[int] | None:
+    try:
+        return GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # it has none: the model's own is made from its config
+        return getattr(AutoConfig.from_pretrained(model).get_text_config(), "eos_token_id", None)
+
+
+def _listed(ids: int | Sequence[int] | None) -> list[int]:
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
