@@ -13,7 +13,7 @@ from autofit.domain.workload import DataProfile, RowCounts
 _ROUND_TOKENS = 8  # a sequence length that is proposed is a multiple of this
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there are as many as rows
 class RowExtent:
     """A row's length in tokens, and the places of the first and the last that is learned; -1 twice where none is."""
 

@@ -11,10 +11,10 @@ ROLES = {
     "system": "system",
     "tool": "tool", "observation": "tool",
 }  # fmt: skip
-MARKS = ("weight", "train", "training", "trainable", "train_on_turn", "learn", "loss")
-"""Keys that say of a turn whether it is learned: 0 or false, 1 or true."""
+MARKS = ("weight", "train", "training", "trainable", "train_on_turn", "learn")
+"""Keys that say of a turn whether it is learned: 0 or false, 1 or true. So does `loss` as true or false, no number."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
-_HEARD = {"role", "content", "from", "value", *MARKS, *REASONING}
+_HEARD = {"role", "content", "from", "value", "loss", *MARKS, *REASONING}
 
 Turn = dict[str, object]
 """`role` and `content`, `reasoning` (text or None), `is_learned` (as marked; None where nothing is marked)."""
@@ -84,7 +84,8 @@ def unheard(column: str, turns: object) -> list[str]:
     keys = {key for turn in turns for key, value in turn.items() if key not in _HEARD and value not in (None, [], "")}
     for turn in turns:
         role = ROLES.get(turn.get("from") or turn.get("role"), "other")
-        keys |= {f"{mark} of {role} turns" for mark in MARKS if role != "assistant" and turn.get(mark)}
+        keys |= {f"{name} of {role} turns" for name, mark in _marks(turn).items() if role != "assistant" and mark}
+        keys |= {"loss"} if turn.get("loss") is not None and "loss" not in _marks(turn) else set()
     return sorted(keys)
 
 
@@ -140,13 +141,18 @@ def _reasoning(where: str, turn: Mapping[str, object]) -> str | None:
 
 
 def _mark(where: str, turn: Mapping[str, object]) -> bool | None:
-    marks = {name: turn[name] for name in MARKS if turn.get(name) is not None}
+    marks = _marks(turn)
     for name, mark in marks.items():
         if not isinstance(mark, (bool, int, float)) or mark not in (0, 1):
             raise BadRow(f"{where}.{name} is {mark!r}: a turn is learned (1) or not (0), there is nothing between")
     if len({bool(mark) for mark in marks.values()}) > 1:
         raise BadRow(f"{where} is to be learned and not to be: {', '.join(marks)} differ")
     return bool(next(iter(marks.values()))) if marks else None
+
+
+def _marks(turn: Mapping[str, object]) -> dict[str, object]:
+    marks = {name: turn[name] for name in MARKS if turn.get(name) is not None}
+    return {**marks, "loss": turn["loss"]} if isinstance(turn.get("loss"), bool) else marks
 
 
 def _sharegpt_role(where: str, speaker: object) -> str:

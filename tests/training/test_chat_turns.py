@@ -79,6 +79,7 @@ STYLES = {
     ),
 }  # fmt: skip
 COUNTS_TURNS = "{{ messages | length }} turns\n" + CHATML
+ENDS_OTHERWISE = CHATML.replace("{% endfor %}", "{{ '!' if loop.last and m['role'] == 'assistant' }}{% endfor %}")
 
 
 def rows_of(template: str, learn: Learn = Learn.ASSISTANT) -> RowTokenizer:
@@ -128,12 +129,13 @@ def test_the_template_of_tokenizers_without_one_teaches_the_answers() -> None:
     check_only_answers(RowTokenizer(tokenizer, Learn.ASSISTANT, has_chats=True))
 
 
-def test_turns_that_cannot_be_told_apart_are_all_learned_and_said_to_be() -> None:
-    made = rows_of(COUNTS_TURNS)({"messages": CHAT})
+@pytest.mark.parametrize("template", [COUNTS_TURNS, ENDS_OTHERWISE])
+def test_turns_that_cannot_be_told_apart_are_all_learned_and_said_to_be(template: str) -> None:
+    made = rows_of(template)({"messages": CHAT})
     assert made.is_untold
     assert made.labels == made.ids
     with pytest.raises(ValueError, match="does not tell its turns apart"):
-        rows_of(COUNTS_TURNS)({"messages": [*CHAT[:3], {**CHAT[3], "is_learned": False}]})
+        rows_of(template)({"messages": [*CHAT[:3], {**CHAT[3], "is_learned": False}]})
 
 
 def test_all_turns_are_learned_where_that_is_asked_for() -> None:

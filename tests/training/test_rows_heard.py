@@ -56,9 +56,10 @@ def test_a_mark_between_or_against_another_is_refused() -> None:
 
 
 def test_a_mark_on_anothers_turn_and_a_key_that_nobody_reads_are_named_with_their_row() -> None:
-    rows = (chat(ASKED, ANSWERED), chat({**ASKED, "train": True, "name": "Ann"}, ANSWERED))
+    rows = (chat(ASKED, ANSWERED), chat({**ASKED, "train": True, "name": "Ann"}, {**ANSWERED, "loss": 1.5}))
     data = seen(*rows)
-    assert "not heard of the turns: name (first in row 2), train of user turns (first in row 2)" in data.notes
+    named = "loss (first in row 2), name (first in row 2), train of user turns (first in row 2)"
+    assert f"not heard of the turns: {named}" in data.notes
     assert learned(data, 1) == "Ravi.</s>"
 
 
