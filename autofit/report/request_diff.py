@@ -16,7 +16,6 @@ FLAGS = {
     "eval_data": "--eval-data",
     "eval_fraction": "--eval-fraction",
     "learn": "--learn",
-    "allowed_drop": "--allow-drop",
     "lora.r": "--lora-r",
     "lora.alpha": "--lora-alpha",
     "lora.target_modules": "--lora-target-modules",

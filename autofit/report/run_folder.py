@@ -27,7 +27,7 @@ from .shared_folder import check_free, check_place, move, sharing_text
 _LOGS = (
     "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
 )  # fmt: skip
-_CHECKPOINTS = ("checkpoint-*", "README.md")  # trl describes the model there
+_CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
 Tell = Callable[[str], None]
 
 
@@ -134,8 +134,8 @@ class RunFolder:
     def _own_files(self) -> tuple[Path, ...]:
         """At the top."""
         return (
-            self.request, self._hardware, self._data, self._profile, self._journal.path, self.choice, self.ds_config, self.command,
-            self.report, self._result, self._kept, self.model, self.merged,
+            self.request, self._hardware, self._data, self._profile, self._journal.path, self.choice, self.ds_config,
+            self.command, self.report, self._result, self._kept, self.model, self.merged,
         )  # fmt: skip
 
     def _own(self) -> list[Path]:

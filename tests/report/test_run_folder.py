@@ -205,4 +205,5 @@ def test_differences_are_spelt_as_flags() -> None:
 def test_every_field_of_a_request_has_a_flag() -> None:
     from autofit.report.request_diff import _leaves
 
-    assert {name for name, _ in _leaves(simulated.REQUEST)} == {*FLAGS, "training.resume", "training.on_divergence"}
+    not_trained = {"training.resume", "training.on_divergence", "allowed_drop"}
+    assert {name for name, _ in _leaves(simulated.REQUEST)} == {*FLAGS, *not_trained}
