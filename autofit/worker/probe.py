@@ -45,7 +45,7 @@ class _Pace(TrainerCallback):
         self._rank.step = state.global_step
         if state.global_step == self._memory_steps:
             step_s = time.perf_counter() - self._began_at_s
-            self._last_step = self._measured[steps_in(self._measure_s, step_s, args.device) - 1]
+            self._last_step = self._measured[: steps_in(self._measure_s, step_s, args.device)][-1]
         if state.global_step >= self._last_step:
             control.should_training_stop = True
 
