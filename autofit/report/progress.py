@@ -62,7 +62,7 @@ def _below(progress: TrainingProgress) -> list[str]:
     parts = []
     if progress.trouble is not None:
         parts.append(progress.trouble)
-    parts += skipped_parts(progress.skipped_steps)
+    parts += _skipped(progress.skipped_steps)
     if progress.peak_device_bytes is not None:
         parts.append(f"{format_bytes(progress.peak_device_bytes)} peak")
     if progress.eval_loss is not None:
@@ -74,7 +74,7 @@ def _below(progress: TrainingProgress) -> list[str]:
     return parts
 
 
-def skipped_parts(count: int) -> list[str]:
+def _skipped(count: int) -> list[str]:
     return [f"{count:,} step{'s' if count > 1 else ''} skipped"] if count else []
 
 
@@ -102,7 +102,7 @@ def ended_text(result: TrainingEnded) -> str:
     if result.eval_loss is not None:
         parts.append(f"eval loss {result.eval_loss:.3f}")
     parts += [] if result.trouble is None else [result.trouble]
-    parts += skipped_parts(result.skipped_steps)
+    parts += _skipped(result.skipped_steps)
     if result.tokens_per_s is not None:
         parts.append(f"{result.tokens_per_s:,.0f} tok/s")
     return " · ".join([*parts, format_bytes(result.peak_device_bytes)])

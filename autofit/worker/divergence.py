@@ -120,6 +120,10 @@ class Judge:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What tells more first: of a loss that is lost the gradients are, too."""
+        """Of the two what is lasting, or what tells more: of a loss that is lost the gradients are, too."""
         found = [trouble for trouble in (self._losses.trouble, self._norms.trouble) if trouble is not None]
-        return next((trouble for trouble in found if trouble.is_lasting), found[0] if found else None)
+        if not found:
+            return None
+        told = next((trouble for trouble in found if trouble.is_lasting), found[0])
+        first_step, good_step = min(t.first_step for t in found), min(t.good_step for t in found)
+        return Trouble(first_step, good_step, told.words, told.is_lasting)

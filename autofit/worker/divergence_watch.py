@@ -64,6 +64,9 @@ class DivergenceWatch(TrainerCallback):
             self._heed(control)
         state.log_history[-1] = {name: _jsonable(value) for name, value in state.log_history[-1].items()}
 
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._heed(control)  # where a checkpoint may be due as well
+
     def _heed(self, control: TrainerControl) -> None:
         trouble = self.trouble
         if trouble is not None and trouble.is_lasting and self._action is OnDivergence.STOP:

@@ -30,3 +30,14 @@ def test_a_training_is_the_one_that_was_asked_for(
     """Row counts that a global batch of 16 divides, and does not."""
     request = training(model, rows(row_count))
     check_same(runs.autofit(case, request), runs.plain(request, case), model, case)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_packed_rows_are_divided_the_same_way(stage: int, runs: Runs, model: Path, rows: Callable[[int], Path]) -> None:
+    """Some 20 rows of 64 tokens, whose last global batch is filled as well."""
+    request = training(model, rows(37), extra_arguments=("--packing", "true"))
+    whole, divided = (runs.autofit(case, request) for case in (Case(ranks=1, micro_batch=16), Case(stage=stage)))
+    assert len(whole.steps) > 1, whole.log
+    for name in ("loss", "grad_norm"):
+        expected = [step[name] for step in whole.steps]
+        assert [step[name] for step in divided.steps] == pytest.approx(expected, rel=1e-5)

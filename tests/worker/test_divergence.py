@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from autofit.domain.request import OnDivergence
 from autofit.worker.checkpoints import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
+from autofit.worker.divergence_watch import DivergenceWatch
+from autofit.worker.failure import KnownFailure
 
 NAN = math.nan
 
@@ -81,6 +85,85 @@ def test_of_a_resumed_training_what_lies_before_is_known_to_be_good() -> None:
     judge.take_loss(101, NAN)
     assert judge.trouble is not None
     assert (judge.trouble.first_step, judge.trouble.good_step) == (101, 99)
+
+
+def test_of_two_troubles_the_earlier_says_what_is_good() -> None:
+    judge = judged([2.0] * 4 + [NAN] * 3, [1.0, 1.0, 5e4, 5e4, 5e4, 5e4, 5e4])
+    assert judge.trouble == Trouble(3, 1, "the loss is not finite", is_lasting=True)
+
+
+class Training:
+    """A trainer of which the watch hears, step by step."""
+
+    def __init__(self, action: OnDivergence, folder: Path) -> None:
+        self.args = SimpleNamespace(fp16=False, output_dir=str(folder))
+        self.state = SimpleNamespace(global_step=0, log_history=[])
+        self.deepspeed = SimpleNamespace(skipped_steps=5, get_global_grad_norm=lambda: 1.0)
+        self.control = SimpleNamespace(should_save=False)
+        self.learning_rate = 1e-3
+        self.watch = DivergenceWatch(self, action)  # type: ignore[arg-type]
+        self.watch.on_train_begin(self.args, self.state)  # type: ignore[arg-type]
+
+    def _get_learning_rate(self) -> float:
+        return self.learning_rate
+
+    def is_world_process_zero(self) -> bool:
+        return True
+
+    def step(self, loss: float, *, is_save_due: bool = False, is_skipped: bool = False) -> bool:
+        """Whether it is saved."""
+        self.state.global_step += 1
+        self.deepspeed.skipped_steps += is_skipped
+        self.control.should_save = is_save_due
+        self.watch.on_optimizer_step()
+        self.watch.on_step_end(self.args, self.state, self.control)  # type: ignore[arg-type]
+        self.state.log_history.append({"loss": loss, "step": self.state.global_step})
+        self.watch.on_log(self.args, self.state, self.control, {"loss": loss})  # type: ignore[arg-type]
+        return bool(self.control.should_save)
+
+
+def test_nothing_is_saved_while_something_is_wrong_and_what_was_due_is_saved_after_it(tmp_path: Path) -> None:
+    training = Training(OnDivergence.WARN, tmp_path)
+    losses = [2.0, NAN, NAN, NAN, NAN, 2.0, 2.0]
+    assert [training.step(loss, is_save_due=n == 2) for n, loss in enumerate(losses)] == [False] * 5 + [True, False]
+    training.step(NAN)
+    training.control.should_save = True  # by the end of an epoch
+    training.watch.on_epoch_end(training.args, training.state, training.control)  # type: ignore[arg-type]
+    assert training.control.should_save is False
+    assert training.state.log_history[1] == {"loss": None, "step": 2}
+
+
+def test_a_step_that_is_skipped_now_and_then_is_counted_and_borne(tmp_path: Path) -> None:
+    training = Training(OnDivergence.STOP, tmp_path)
+    for number in range(20):
+        training.step(2.0, is_skipped=number % 3 == 0)
+    assert training.watch.skipped_steps == 7
+    training.watch.check_end(2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("is_skipped", "learning_rate", "why"),
+    [(True, 1e-3, "skipped every step"), (False, 0.0, "learning rate or the grad")],
+)
+def test_what_has_not_moved_has_changed_nothing(
+    is_skipped: bool, learning_rate: float, why: str, tmp_path: Path
+) -> None:
+    training = Training(OnDivergence.WARN, tmp_path)
+    training.watch.check_end(None, None)  # resumed when it was through
+    training.learning_rate = learning_rate
+    training.step(2.0, is_skipped=is_skipped)
+    with pytest.raises(KnownFailure, match=f"changed nothing: .*{why}"):
+        training.watch.check_end(2.0, None)
+
+
+@pytest.mark.parametrize(("loss", "eval_loss", "name"), [(NAN, 2.0, "loss"), (2.0, math.inf, "evaluation loss")])
+def test_a_loss_that_ends_as_no_number_is_a_failure_whatever_was_asked_for(
+    loss: float, eval_loss: float, name: str, tmp_path: Path
+) -> None:
+    training = Training(OnDivergence.WARN, tmp_path)
+    training.step(2.0)
+    with pytest.raises(KnownFailure, match=f"its {name} is not finite"):
+        training.watch.check_end(loss, eval_loss)
 
 
 def test_what_was_saved_too_late_is_set_aside(tmp_path: Path) -> None:
