@@ -44,15 +44,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     shipped = (EXAMPLES / "dialogues.jsonl").read_text("utf-8").splitlines()
 
     def write(count: int) -> Path:
-        """Short ones: many of the prompts alone fill 64 tokens."""
-        short = sorted(shipped, key=len)[:count]
+        """The shortest, every third with its prompt: from 9 to 57 tokens."""
+        pairs = [json.loads(row) for row in sorted(shipped, key=len)[:count]]
+        texts = [("" if n % 3 else pair["prompt"]) + pair["completion"] for n, pair in enumerate(pairs)]
         path = folder / f"{count}.jsonl"
-        path.write_text("".join(json.dumps({"text": _text(row)}) + "\n" for row in short), "utf-8")
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
         return path
 
     return write
-
-
-def _text(row: str) -> str:
-    pair = json.loads(row)
-    return str(pair["completion"])
