@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits
@@ -52,7 +53,8 @@ def _words(
     if line.options.autotuning:
         screen.show(Note("--autotuning: autofit's search takes the place of DeepSpeed's"))
     try:
-        return tune(line.without_autotuning, settings, screen=screen)
+        is_dry_run = settings.is_dry_run or line.options.autotuning == "tune"
+        return tune(line.without_autotuning, replace(settings, is_dry_run=is_dry_run), screen=screen)
     except NotTuned as why:
         if str(why):
             screen.show(Note(str(why)))

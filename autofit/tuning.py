@@ -28,12 +28,13 @@ from autofit.planning.script_setting import script_request, script_setting
 from autofit.planning.setting import Setting
 from autofit.planning.step_count import overridden_steps
 from autofit.planning.turning import Turning
-from autofit.probing.checkpoint import read_checkpoint
+from autofit.probing.checkpoint import read_checkpoint, to_make_universal
 from autofit.probing.footprint import Footprint
 from autofit.probing.python import DEEPSPEED_MODULE, module_command
 from autofit.report.html import report_html
 from autofit.report.run_folder import RunFolder
 from autofit.running.start import command_script, starting_words
+from autofit.running.universal import make_universal
 from autofit.script_looks import Known, Looks, Own
 from autofit.script_spec import Program, ScriptSpecs, ScriptTries
 from autofit.searching import Ended, Searching
@@ -73,6 +74,8 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
                 folder.archive(tell)
             decision = _searched(line, config, settings, here.kind, folder, key, screen, tools)
             folder.write_kept(Kept(key, decision))
+        if not settings.is_dry_run:
+            _make_universal(decision, config, folder, screen)
         words = starting_words(line, decision, memory_limit_bytes=settings.memory_limit_bytes)
         launcher = module_command(DEEPSPEED_MODULE)
         folder.write_command(command_script(launcher, words, os.getcwd(), folder.ds_config))
@@ -84,8 +87,20 @@ def _is_usable(decision: Decision, folder: RunFolder) -> bool:
     if decision.config_path is not None and not folder.ds_config.is_file():
         return False
     loading = decision.loading
-    checkpoint = None if loading is None else read_checkpoint(loading.folder)
+    checkpoint = None if loading is None else read_checkpoint(loading.folder)  # one made universal has its stages
     return loading is None or checkpoint is None or loading.zero_stage in checkpoint.zero_stages
+
+
+def _make_universal(decision: Decision, config: Config, folder: RunFolder, screen: Screen) -> None:
+    """Where the config asks for a universal checkpoint, and the script loads from where there is only another."""
+    is_asked = (config.get("checkpoint") or {}).get("load_universal")
+    found = to_make_universal(decision.loading.folder) if is_asked and decision.loading else None
+    if found is None:
+        return
+    screen.show(Note(f"{found.path} is made universal beside itself, as checkpoint.load_universal wants it"))
+    log_path = folder.logs / "universal.log"
+    if not make_universal(found, log_path=log_path):
+        screen.show(Note(f"it could not be made universal (log: {log_path})"))
 
 
 def _searched(

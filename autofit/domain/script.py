@@ -59,7 +59,7 @@ class Checkpoint:
     path: str
     zero_stages: tuple[int, ...]
     rank_count: int | None  # None where the names do not tell
-    is_universal: bool = False  # its ranks and its stage do not matter
+    is_universal: bool = False  # or will be when the training starts: its ranks do not matter
     offload: Offload | None = None  # of the configuration that wrote it, where that can be read
 
 

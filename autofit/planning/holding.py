@@ -14,7 +14,7 @@ def holding(free: Freedom, facts: ScriptFacts) -> Freedom:
     checkpoint = facts.checkpoint
     if checkpoint is None or free.held_stage is not None:
         return free
-    stages = (facts.zero_stage,) if checkpoint.is_universal else checkpoint.zero_stages
+    stages = checkpoint.zero_stages
     stage = facts.zero_stage if facts.zero_stage in stages else stages[-1]
     offload = facts.offload if checkpoint.offload is None else checkpoint.offload
     return replace(
@@ -32,4 +32,7 @@ def _sentences(checkpoint: Checkpoint, facts: ScriptFacts, stage: int) -> tuple[
     if checkpoint.is_universal or checkpoint.rank_count in (None, facts.rank_count):
         return (held,)
     ranks = f"{checkpoint.path} is of {checkpoint.rank_count} ranks and this job has {facts.rank_count}"
-    return (held, f"{ranks}: DeepSpeed loads its optimizer only from a universal checkpoint (ds_to_universal)")
+    return (
+        held,
+        f"{ranks}: its optimizer is loaded only where the config has checkpoint.load_universal",
+    )

@@ -6,6 +6,7 @@ Names as DeepSpeed 0.19.8 writes them: `_get_ckpt_name` and `_get_zero_ckpt_pref
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from autofit.domain.script import Checkpoint
@@ -27,7 +28,18 @@ def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool =
     if any(map(_STAGE_3.fullmatch, names)):
         stages: tuple[int, ...] = (3,)
     elif any(map(_MODEL.fullmatch, names)):
-        stages = (1, 2) if shards else (0,)
+        stages = (1, 2) if shards or is_universal else (0,)
     else:
         return None
     return Checkpoint(str(place), stages, len(shards) or None, is_universal=is_universal)
+
+
+def to_make_universal(folder: str) -> Checkpoint | None:
+    """The latest checkpoint of `folder`, where none there is universal; None where nothing can be made of it.
+
+    DeepSpeed's tool reads what ZeRO has written, not what stage 0 has.
+    """
+    if read_checkpoint(folder, is_universal=True) is not None:
+        return None
+    found = read_checkpoint(folder)
+    return None if found is None or found.zero_stages == (0,) else replace(found, is_universal=True)

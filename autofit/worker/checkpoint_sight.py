@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from autofit.domain.script import Checkpoint
 from autofit.domain.strategy import Offload
-from autofit.probing.checkpoint import read_checkpoint
+from autofit.probing.checkpoint import read_checkpoint, to_make_universal
 
 See = Callable[[str, Checkpoint | None], None]
 _WEIGHTS = {"module", "optimizer"}
@@ -76,6 +76,8 @@ def _look_at(
 ) -> tuple[Checkpoint | None, dict[str, Any]]:
     """What lies there, and what was saved with it: empty where that cannot be read."""
     found = read_checkpoint(folder, tag, is_universal=is_universal)
+    if found is None and is_universal and tag is None:
+        found = to_make_universal(folder)
     if found is None:
         return None, {}
     state = _state(found)

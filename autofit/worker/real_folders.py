@@ -16,14 +16,15 @@ _IN_HOME = (".cache", ".nv", ".triton")
 _OF_THE_SYSTEM = ("/dev", "/proc", "/run", "/sys")
 
 
-def real_folders(environment: Mapping[str, str], scratch: Path) -> tuple[str, ...]:
-    """Paths without links. A cache that the environment names is made, so that what is fetched into it stays."""
+def real_folders(environment: Mapping[str, str], scratch: Path, directory: str) -> tuple[str, ...]:
+    """Paths without links. A cache that the environment names is made, so that what is fetched into it stays; one that
+    the script's `directory` lies in is none."""
     caches = [Path(environment[name]).expanduser() for name in _CACHES if environment.get(name)]
     home = Path("~").expanduser()
     for cache in (*caches, home / ".cache"):
         with contextlib.suppress(OSError):  # a script that needs it will say so
             cache.mkdir(parents=True, exist_ok=True)
-    found = {
-        os.path.realpath(path) for path in (scratch, *caches, *(home / name for name in _IN_HOME), *_OF_THE_SYSTEM)
-    }
+    of_the_user = {os.path.realpath(path) for path in (*caches, *(home / name for name in _IN_HOME))}
+    own = {path for path in of_the_user if not Path(os.path.realpath(directory)).is_relative_to(path)}
+    found = {os.path.realpath(scratch), *own, *_OF_THE_SYSTEM}
     return tuple(sorted(path for path in found if os.path.isdir(path)))

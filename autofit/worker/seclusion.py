@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -43,7 +44,8 @@ class Escapes:
         else:
             return
         if isinstance(path, (str, bytes)) and len(self._paths) < _MANY:
-            self._note(os.path.abspath(os.fsdecode(path)))
+            with contextlib.suppress(OSError):  # the working directory is gone: what was asked for will fail
+                self._note(os.path.abspath(os.fsdecode(path)))
 
     def _note(self, path: str) -> None:
         if not is_within(path, self._free) and not is_within(os.path.realpath(path), self._free):
@@ -57,9 +59,9 @@ def seclude(scratch: Path, directory: str) -> Escapes:
     led to copies there.
     """
     place = scratch / f"node{os.environ['CROSS_RANK']}"
-    real = real_folders(os.environ, scratch)
+    real = real_folders(os.environ, scratch, directory)
     view = enter_view(place, real, directory, is_first=os.environ["LOCAL_RANK"] == "0")
-    if not view.covered:
+    if not is_within(os.path.realpath(tempfile.gettempdir()), view.covered):
         real = (*real, _own_temporary_folder(place))
     free = (*view.covered, *real)
     Diverting(Shadow(str(place / "shadow")), lambda path: is_within(path, free)).begin()

@@ -6,6 +6,7 @@ the others join it, for they write the same files. Changes lie in memory and are
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -43,7 +44,7 @@ class View:
 def enter_view(place: Path, real: Sequence[str], directory: str, *, is_first: bool) -> View:
     """The view of the ranks that share `place`, a folder of theirs: one of them is the first, and makes it.
 
-    `real` are folders that stay as they are; `directory` must be writable in the view, or there is none.
+    `real` are folders that stay as they are; where the view could not cover `directory` there is none.
     TimeoutError when the first has not made it.
     """
     told = place / "view.json"
@@ -83,7 +84,8 @@ def _is_possible(room: Path, real: Sequence[str], directory: str, as_user: bool)
     child = os.fork()
     if child == 0:
         try:
-            _cover(room, real, as_user)
+            if not is_within(os.path.realpath(directory), _cover(room, real, as_user)):
+                raise OSError(f"{directory} cannot be covered")
             if os.access(directory, os.W_OK):
                 _write_in(Path(directory))
             os._exit(0)
@@ -115,8 +117,9 @@ def _cover(room: Path, real: Sequence[str], as_user: bool) -> tuple[str, ...]:
         if path in below and is_within(path, covered):
             mount_again(path, originals[path])
         if path in lower:
-            mount_overlay(path, originals[path], inside, str(len(covered)), as_user=as_user)
-            covered.append(path)
+            with contextlib.suppress(OSError):  # a file system that can lie under no overlay
+                mount_overlay(path, originals[path], inside, f"{originals[path]}", as_user=as_user)
+                covered.append(path)
     for path in real:
         if is_within(path, covered):
             mount_again(path, originals[path])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.script import Checkpoint
-from autofit.probing.checkpoint import read_checkpoint
+from autofit.probing.checkpoint import read_checkpoint, to_make_universal
 
 WEIGHTS = "mp_rank_00_model_states.pt"
 SHARDS = tuple(f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(3))
@@ -46,7 +46,20 @@ def test_a_universal_one_has_a_name_of_its_own(tmp_path: Path) -> None:
     found = read_checkpoint(str(tmp_path), is_universal=True)
     assert found is not None
     assert found.is_universal
+    assert found.zero_stages == (1, 2)
     assert read_checkpoint(str(tmp_path)) is None
+
+
+def test_only_what_zero_has_written_can_be_made_universal_and_once(tmp_path: Path) -> None:
+    put(tmp_path / "step9", WEIGHTS)
+    (tmp_path / "latest").write_text("step9")
+    assert to_make_universal(str(tmp_path)) is None
+    (tmp_path / "step9" / SHARDS[0]).touch()
+    found = to_make_universal(str(tmp_path))
+    assert found == Checkpoint(str(tmp_path / "step9"), (1, 2), 1, is_universal=True)
+    put(tmp_path / "step9_universal", WEIGHTS)
+    (tmp_path / "latest_universal").write_text("step9_universal")
+    assert to_make_universal(str(tmp_path)) is None
 
 
 def put(place: Path, *names: str) -> None:

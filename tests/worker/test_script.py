@@ -16,7 +16,7 @@ import torch
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.script import Checkpoint, Script, ScriptFacts, Turns
+from autofit.domain.script import Ask, Checkpoint, Script, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.hardware.model_config import read_shape
@@ -255,6 +255,11 @@ def test_checkpointing_and_attention_are_turned_within_the_script(bench: Bench) 
 
 
 def test_transformers_trainer_keeps_its_hands_off_the_users_folders(bench: Bench) -> None:
+    place = bench.home / "kept/checkpoint-5/global_step5"
+    place.mkdir(parents=True)
+    (place.parent / "latest").write_text("global_step5")
+    for name in ("mp_rank_00_model_states.pt", *(f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in (0, 1))):
+        (place / name).touch()
     arguments = ["--output_dir", "kept", "--max_steps=3", "--save_steps=1", "--per_device_train_batch_size=2"]
     arguments += [
         "--gradient_accumulation_steps=2",
@@ -267,6 +272,8 @@ def test_transformers_trainer_keeps_its_hands_off_the_users_folders(bench: Bench
     outcome, facts = bench.measured(spec)
     assert (facts.rows, facts.tokens, facts.micro_batch, facts.gradient_accumulation) == (2, 64, 2, 2)
     assert outcome.tokens_per_s == pytest.approx(2 * 48 * 2 * 2 / outcome.step_s)  # padding does not count
+    assert facts.checkpoint == Checkpoint(str(place), (1, 2), rank_count=2), "the last one, to be gone on with"
+    assert facts.counting.asks == (Ask.TRAINER,)
 
 
 def test_trl_with_an_adapter_is_measured(bench: Bench) -> None:

@@ -82,7 +82,9 @@ def test_what_is_written_past_python_is_noted_when_python_opens_it(tmp_path: Pat
 def test_caches_and_the_probes_own_folder_are_real(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    real = real_folders({"HF_HOME": str(tmp_path / "hf")}, scratch)
+    environment = {"HF_HOME": str(tmp_path / "hf"), "TORCH_HOME": str(tmp_path)}
+    real = real_folders(environment, scratch, str(tmp_path / "project"))
+    assert str(tmp_path) not in real, "the script lies there"
     assert {str(scratch), str(tmp_path / "hf"), "/dev", "/proc"} <= set(real)
     assert (tmp_path / "hf").is_dir()
 
