@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,10 @@ from autofit.worker.out_of_memory import free_device_bytes
 _PR_SET_PDEATHSIG = 1
 # Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it.
 _MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
+
+GROUP_TIMEOUT = timedelta(hours=1)
+"""Of a collective: one rank may tokenize or save meanwhile, and long before this the watch over beats decides. NCCL's
+own 10 minutes would abort a rank that waits for another."""
 
 Send = Callable[[Phase, int], None]
 
@@ -106,6 +111,18 @@ def die_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _be_patient() -> None:
+    """For every group that is made without a timeout of its own, DeepSpeed's and accelerate's among them.
+
+    torch gives such a group its defaults and not the first group's timeout (_new_group_with_tag and split_group in
+    torch/distributed/distributed_c10d.py).
+    """
+    from torch.distributed import distributed_c10d
+
+    distributed_c10d.default_pg_timeout = GROUP_TIMEOUT
+    distributed_c10d.default_pg_nccl_timeout = GROUP_TIMEOUT
+
+
 def join_group(job: Job, store_path: Path | None = None) -> None:
     """The process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
 
@@ -121,11 +138,13 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
         fake_group.join(job.rank_count)
     else:
         group: dict[str, Any] = {}
+        _be_patient()
         if store_path is not None:
             store = torch.distributed.FileStore(str(store_path), job.rank_count)
+            store.set_timeout(GROUP_TIMEOUT)
             group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
-        torch.distributed.init_process_group(backend, **group)
-    deepspeed.init_distributed(backend)
+        torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)
+    deepspeed.init_distributed(backend, timeout=GROUP_TIMEOUT)
     unlink_shared_memory()
 
 

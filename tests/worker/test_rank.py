@@ -1,7 +1,8 @@
-"""How a rank ends itself, and the report that it leaves."""
+"""How a rank meets the others, how it ends itself, and the report that it leaves."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,35 @@ def test_what_the_driver_has_left_is_part_of_a_failure(
     report = read_report((tmp_path / "rank0.json").read_bytes())
     assert isinstance(report, RankFailed)
     assert (report.kind, report.phase) == (kind, Phase.FORWARD)
+
+
+# Groups as torch, DeepSpeed and accelerate (through a device mesh) make them, and what NCCL's would have.
+_TIMEOUTS = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from autofit.domain.hardware import DeviceKind
+from autofit.worker.rank import join_group
+
+join_group(SimpleNamespace(kind=DeviceKind.CPU, is_rehearsal=False, rank_count=1), Path(sys.argv[1]))
+
+import torch
+from deepspeed.utils import groups
+from torch import distributed
+from torch.distributed import distributed_c10d
+
+made = [distributed.group.WORLD, distributed.new_group([0]), groups._clone_world_group()]
+made.append(distributed.device_mesh.init_device_mesh("cpu", (1,)).get_group())
+print(*(group._get_backend(torch.device("cpu")).options._timeout for group in made))
+print(distributed_c10d._get_default_timeout("nccl"), distributed_c10d._get_default_store().timeout)
+"""
+
+
+@pytest.mark.slow
+def test_every_group_waits_an_hour_whoever_makes_it(tmp_path: Path) -> None:
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "7"}
+    environment = {**os.environ, **place, "LOCAL_SIZE": "1", "DS_ACCELERATOR": "cpu"}
+    command = [sys.executable, "-c", _TIMEOUTS, str(tmp_path / "store")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout.splitlines()[-2:] == ["1:00:00 1:00:00 1:00:00 1:00:00", "1:00:00 1:00:00"], ended.stderr
