@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from autofit.probing.interruption import shielded, wait
+from autofit.probing.lost_locks import taking_locks_of
 
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.001, 0.05
 _GONE_S = 60.0  # a killed process may take as long to give its device's memory back; then nobody can do more
@@ -17,7 +18,10 @@ _GONE_S = 60.0  # a killed process may take as long to give its device's memory 
 
 class Child:
     """It leads a session of its own, so Ctrl-C reaches it through us alone. What it prints goes to `log`, or
-    what it complains of to `errors`."""
+    what it complains of to `errors`.
+
+    When it is ended, the locks of the builds that it or anything below it is at are taken away.
+    """
 
     def __init__(
         self,
@@ -68,16 +72,19 @@ class Child:
 
     def kill(self) -> int:
         """Nothing of its group runs afterwards; its exit code, negative for a signal."""
-        self.send_signal(signal.SIGKILL)
-        with shielded():
-            self.has_ended(_GONE_S)
+        with taking_locks_of(self.pid):
+            self.send_signal(signal.SIGKILL)
+            with shielded():
+                self.has_ended(_GONE_S)
         exit_code = self.exit_code
         return -signal.SIGKILL if exit_code is None else exit_code
 
-    def end(self, patience_s: float) -> int:
-        """Lets it end by itself for so long, then kills what is left of its group; its exit code."""
-        self.has_ended(patience_s)
-        return self.kill()
+    def end(self, patience_s: float, ask: Callable[[], None] = lambda: None) -> int:
+        """Asks it to end and lets it do so for so long, then kills what is left of its group; its exit code."""
+        with taking_locks_of(self.pid):  # while one can still see what it has started
+            ask()
+            self.has_ended(patience_s)
+            return self.kill()
 
 
 def run_to_end(

@@ -11,6 +11,7 @@ from importlib import import_module
 from tempfile import TemporaryFile
 
 from autofit.probing.interruption import check
+from autofit.probing.lost_locks import drop_abandoned, taking_locks_of
 from autofit.probing.python import module_command
 from autofit.running.shared_memory import SharedMemory
 
@@ -35,6 +36,7 @@ def hand_over(
     children: from here on every process below it belongs to the job.
     """
     shared_memory = SharedMemory(master_port)
+    drop_abandoned()  # with one of them the job would wait for ever
     with TemporaryFile() as told, _held_signals() as (heeded, mask):
 
         def restore_mask() -> None:
@@ -99,11 +101,12 @@ def _pass_on(heard: signal.struct_siginfo, pid: int, told: int, heeded: set[sign
     from autofit.running.process_tree import end_all, living
 
     patience = Patience(heeded, grace_s)
-    pass_on(heard, pid)
-    patience.wait_until(lambda: pid in patience.ended)  # now it starts nothing any more
-    _end_on_nodes(told, heard.si_signo, grace_s, heeded)
-    patience.wait_until(lambda: not living())
-    return (end_all(0.0) | patience.ended).get(pid, -signal.SIGKILL)
+    with taking_locks_of(os.getpid()):
+        pass_on(heard, pid)
+        patience.wait_until(lambda: pid in patience.ended)  # now it starts nothing any more
+        _end_on_nodes(told, heard.si_signo, grace_s, heeded)
+        patience.wait_until(lambda: not living())
+        return (end_all(0.0) | patience.ended).get(pid, -signal.SIGKILL)
 
 
 def _end_on_nodes(told: int, number: int, grace_s: float, heeded: set[signal.Signals]) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builder import baton_file, left_lock
 from job import DEADLINE_S, Job, is_alive, wait_until
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -194,6 +195,23 @@ def test_only_files_of_this_job_leave_shared_memory(tmp_path: Path) -> None:
     finally:
         before.unlink()
         after.unlink(missing_ok=True)
+
+
+def test_locks_of_builds_that_died_are_taken_away_before_the_job_and_its_own_after_it(tmp_path: Path) -> None:
+    """Left of an earlier job, torch would wait for it for ever; this one is killed in the middle of a build, too."""
+    lock = left_lock(tmp_path / "builds/op")
+    (tmp_path / "launcher.py").write_text(
+        "import runpy\nfrom tell import *\n"
+        'assert runpy.run_path(sys.argv[1])["FileBaton"](sys.argv[2]).try_acquire()\n'
+        'tell(f"pid {os.getpid()}")\ntime.sleep(600)\n'
+    )
+    environment = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path / "builds")}
+    with Job(tmp_path, baton_file(), str(lock), env=environment) as job:
+        job.wait_started(1)
+        assert lock.exists()
+        job.process.send_signal(signal.SIGTERM)
+        assert job.ended() == -signal.SIGTERM
+        assert not lock.exists()
 
 
 @pytest.fixture
