@@ -61,12 +61,13 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """No beat within the deadline. It does not mean that the rung does not fit."""
+    """No beat within the deadline, or no end within the probe's limit. It does not mean that the rung does not fit."""
 
     rank: int
     phase: Phase
     after_s: float
     total_s: float = 0.0
+    was_silent: bool = True  # False: its ranks went on, and the probe as a whole took too long
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ def classify(
     if ended.silent_rank is not None:
         phase = next(end.last_phase for end in ended.ends if end.rank == ended.silent_rank)
         return TimedOut(ended.silent_rank, phase, ended.silent_s, ended.total_s)
+    if ended.time_limit_s is not None:
+        first = ended.ends[0]
+        return TimedOut(first.rank, first.last_phase, ended.time_limit_s, ended.total_s, was_silent=False)
     return _died(ended, oom_kills, log_path)
 
 

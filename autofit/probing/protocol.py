@@ -47,6 +47,7 @@ class ProbeSpec:
     beat_timeout_s: float
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
     measure_s: float = 1.5  # how long the measured steps should take, all together
+    time_limit_s: float | None = None  # ends the probe, whatever signs of life its ranks give; None: no limit
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,14 @@ class RunProbe:
     """One probe of several, and what a forked rank of it is told.
 
     `number` is unique on this machine while the probe runs: it names the group's files in /dev/shm. `node_index` is
-    whose share of a script's probe is meant.
+    whose share of a script's probe is meant. `store_path` is the file in which the ranks of autofit's own training
+    meet; who runs them names it.
     """
 
     number: int
     spec: Spec
     node_index: int = 0
+    store_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,15 @@ class Ready:
     """Everything is imported; `start_s` is what that took."""
 
     start_s: float
+
+
+@dataclass(frozen=True)
+class BuildWait:
+    """Torch is to build an extension, and another process is at it; said every second, as a sign of life too."""
+
+    extension: str
+    lock_path: str
+    process_id: int | None  # None: it cannot be seen from here
 
 
 @dataclass(frozen=True)
@@ -284,6 +296,7 @@ class GroupEnded:
     total_s: float
     silent_rank: int | None = None  # gave no beat within the deadline
     silent_s: float = 0.0
+    time_limit_s: float | None = None  # it was ended since it had taken so long
 
 
 @dataclass(frozen=True)
@@ -293,7 +306,7 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, Surveyed, Traced, Refused, Beat, ScriptSeen, GroupEnded, AgentFailed]
+Message = Union[Ready, BuildWait, Surveyed, Traced, Refused, Beat, ScriptSeen, GroupEnded, AgentFailed]
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:

@@ -31,6 +31,8 @@ def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> st
             return _out_of_memory(outcome, device_memory_bytes)
         case Unsupported(why):
             return f"not supported: {why}"
+        case TimedOut(was_silent=False):
+            return f"still in {_PLACES[outcome.phase]} after {format_seconds(outcome.after_s)}"
         case TimedOut():
             return f"no sign of life in {_PLACES[outcome.phase]} for {format_seconds(outcome.after_s)}"
         case Crashed():

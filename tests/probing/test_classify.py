@@ -135,6 +135,12 @@ def test_silence_is_a_time_out_and_not_a_lack_of_memory() -> None:
     assert outcome(*killed, silent=(1, 60.0)) == TimedOut(1, Phase.FORWARD, 60.0, 5.0)
 
 
+def test_a_probe_that_went_on_beyond_its_limit_timed_out_and_was_not_silent() -> None:
+    ended = GroupEnded(1, (end(0, exit_code=-9, was_killed=True),), 0.1, 5.2, time_limit_s=5.0)
+    result = classify(ended, STRATEGY, rank_count=1, oom_kills=0, log_path="x.log")
+    assert result == TimedOut(0, Phase.FORWARD, 5.0, 5.2, was_silent=False)
+
+
 def test_one_measured_rank_does_not_make_a_measurement() -> None:
     result = outcome(end(0, measured()), end(1, exit_code=3))
     assert isinstance(result, Crashed)

@@ -118,6 +118,7 @@ def test_bars() -> None:
         (OutOfMemory(0, Phase.STEP, Place.HOST, "killed"), "out of host memory in the optimizer step"),
         (Unsupported("no kernel"), "not supported: no kernel"),
         (TimedOut(1, Phase.SAVE, 600.0), "no sign of life in the save for 10:00"),
+        (TimedOut(0, Phase.STEP, 150.0, was_silent=False), "still in the optimizer step after 2:30"),
         (Crashed(2, Phase.BUILD, "bad shape"), "crashed in the build on rank 2: bad shape"),
     ],
 )
