@@ -91,7 +91,7 @@ def measure(case: Case, setting: Setting) -> Truth:
         spec = _spec(case, setting, scratch)
         rank = Rank(spec.job, lambda phase, step: marks.append((_now_ns(), phase.value)))
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            probe.run(spec, rank)
+            probe.run(spec, rank, Path(scratch, "store"))
     changes = [(e.start_ns(), e.nbytes()) for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return _truth(sorted(changes, key=lambda change: change[0]), marks)
 

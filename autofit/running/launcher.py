@@ -8,10 +8,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Union
 
-from autofit.domain.codec import decode
+from autofit.domain.codec import decode_union
 from autofit.domain.errors import TrainingFailed
-from autofit.domain.event import TrainingProgress
+from autofit.domain.event import Note, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.units import format_seconds
 from autofit.probing.child import Child
@@ -63,13 +64,15 @@ class Launcher(ShieldedExit):
         return self
 
     def _close(self) -> None:
-        if self._child.exit_code is None:
-            self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
-        self._child.end(_POLITE_S)
+        self._child.end(_POLITE_S, self._interrupt)
         remove_shared_memory(str(self._port))
 
-    def watch(self) -> Iterator[TrainingProgress]:
-        """Progress as it is written, until the launcher has ended; TrainingFailed when no rank moves any more."""
+    def _interrupt(self) -> None:
+        if self._child.exit_code is None:
+            self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
+
+    def watch(self) -> Iterator[TrainingProgress | Note]:
+        """What the ranks tell, as it comes, until the launcher has ended; TrainingFailed when no rank moves."""
         position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
             has_ended = self._child.has_ended(_LOOK_S)
@@ -80,7 +83,7 @@ class Launcher(ShieldedExit):
                 )
             lines, position = _new_lines(self._files.progress, position)
             for line in lines:
-                yield decode(TrainingProgress, json.loads(line))
+                yield decode_union(Union[TrainingProgress, Note], json.loads(line))
             if has_ended:
                 return
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autofit.domain.errors import TrainingFailed
-from autofit.domain.event import TrainingEnded, TrainingProgress
+from autofit.domain.event import Note, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.strategy import Dtype
 from autofit.probing.child import run_to_end
@@ -19,15 +19,18 @@ from autofit.running.result import read_reports, training_ended
 
 
 def train(
-    hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
+    hardware: Hardware, files: TrainingFiles, log_path: Path, show: Callable[[TrainingProgress | Note], None]
 ) -> TrainingEnded:
-    """Runs the training to its end; TrainingFailed says in which phase of which rank it stopped."""
+    """Runs the training to its end; TrainingFailed says in which phase of which rank it stopped.
+
+    `show` has what the ranks say of it, as it comes.
+    """
     for path in (*files.reports.glob("rank[0-9]*.json"), files.progress):
         path.unlink(missing_ok=True)  # an earlier start's
     began_at_s = time.monotonic()
     with Launcher(hardware, files, log_path) as launcher:
-        for progress in launcher.watch():
-            on_progress(progress)
+        for event in launcher.watch():
+            show(event)
     return training_ended(
         read_reports(files.reports, hardware.rank_count),
         rank_count=hardware.rank_count,

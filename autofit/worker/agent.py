@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 
+from autofit.probing.build_lock import build_locks
+from autofit.probing.build_wait import BuildLocked, BuildWatch
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
     Message,
     Ready,
+    Refused,
     RunProbes,
     Survey,
     TraceModel,
@@ -28,7 +32,7 @@ from autofit.worker.python_main import leave_directory
 from autofit.worker.rank import die_with_parent
 from autofit.worker.tracers import PRELOAD as TRACE_PRELOAD
 from autofit.worker.tracers import trace_in_children
-from autofit.worker.warm import PRELOAD, start_fork_server
+from autofit.worker.warm import PRELOAD, PRELOADED_BUILD, start_fork_server
 
 
 class Agent:
@@ -42,7 +46,7 @@ class Agent:
 
     def run(self) -> None:
         began_at_s = time.monotonic()
-        context = start_fork_server(self._preload, self._commands)
+        context = start_fork_server(self._preload, self._commands, self._look_for_builds())
         self.say(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
@@ -54,6 +58,19 @@ class Agent:
                 # An EndProbe that comes between probes finds nothing to end: its GroupEnded is on its way.
                 run_together([Group(context, probe, self.say) for probe in command.probes], self._commands)
 
+    def _look_for_builds(self) -> Callable[[], None]:
+        """Says who is at the build that the fork server needs, itself or another; BuildLocked when that takes too long.
+
+        The fork server cannot say it: nobody hears it until it has imported everything.
+        """
+        watch = BuildWatch(self.say)
+
+        def look() -> None:
+            for lock in build_locks(PRELOADED_BUILD):
+                watch.is_over(lock)  # then the fork server takes it away
+
+        return look if self._preload == PRELOAD and os.environ.get("DS_ACCELERATOR") == "cpu" else lambda: None
+
 
 def main() -> None:
     die_with_parent()
@@ -63,6 +80,8 @@ def main() -> None:
         agent.run()
     except (Interrupted, BrokenPipeError):
         os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
+    except BuildLocked as error:
+        agent.say(Refused(str(error)))
     except Exception as error:
         agent.say(AgentFailed(f"{type(error).__name__}: {error}"))
         raise

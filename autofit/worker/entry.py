@@ -41,6 +41,7 @@ def main() -> None:
 def _hook(entry: Entry) -> None:
     mark = None if entry.memory_limit_bytes is None else _capped(entry.kind, entry.memory_limit_bytes)
     from autofit.worker.engine_hook import EngineCall, hook_engines
+    from autofit.worker.extensions import heed_builders
     from autofit.worker.step_watch import StepListener, StepWatch
     from autofit.worker.turning import turn
 
@@ -58,6 +59,7 @@ def _hook(entry: Entry) -> None:
         if mark is not None:
             StepWatch(engine, Marks())
 
+    heed_builders()
     hook_engines(before, after)
 
 

@@ -1,24 +1,48 @@
-"""The extensions that torch compiles at first use."""
+"""The extensions that torch compiles at first use: who wants one that another process builds, waits with a limit."""
 
 from __future__ import annotations
 
-import os
-import time
+import sys
+from functools import partial
 from pathlib import Path
 
-STALE_LOCK_S = 900.0
-"""A build takes 40 s on two cores. Who died in the middle of one leaves its lock, for which torch waits for ever."""
+from torch.utils import cpp_extension
+from torch.utils.file_baton import FileBaton
+
+from autofit.probing.build_wait import BuildWatch, OnWait, WaitTeller, until_free
+from autofit.probing.protocol import BuildWait
 
 
-def drop_stale_locks(now_s: float | None = None) -> None:
-    """Removes the locks of builds that nobody can still be at; `now_s` in seconds since 1970."""
-    from torch.utils.cpp_extension import get_default_build_root
+class Baton(FileBaton):
+    """torch's lock of a build; torch's own waits for ever, for a builder that was killed too."""
 
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    oldest_s = (time.time() if now_s is None else now_s) - STALE_LOCK_S
-    for lock in (*root.glob("*/lock"), *root.glob("*/*/lock")):
-        try:
-            if lock.stat().st_mtime < oldest_s:
-                lock.unlink()
-        except FileNotFoundError:
-            continue  # its build ended meanwhile
+    def __init__(self, path: str, on_wait: OnWait) -> None:
+        super().__init__(path)
+        self._path, self._on_wait = Path(path), on_wait
+
+    def try_acquire(self) -> bool:
+        """False once another process has built it; BuildLocked when that one takes too long."""
+        watch = BuildWatch(self._on_wait)
+        while not super().try_acquire():
+            if until_free(self._path, watch):
+                return False
+        return True
+
+    def wait(self) -> None:
+        until_free(self._path, BuildWatch(self._on_wait))  # of one that came after the build
+
+
+def heed_builders(on_wait: OnWait | None = None) -> None:
+    """From here on every build of torch's in this process waits so. The log says once for whom, `on_wait` hears it each
+    second; without it, whoever hears it already goes on to do so.
+    """
+    if on_wait is None and isinstance(cpp_extension.FileBaton, partial):
+        return
+    printer = WaitTeller(lambda text: print(f"autofit: {text}", file=sys.stderr, flush=True))
+
+    def hear(wait: BuildWait) -> None:
+        printer(wait)
+        if on_wait is not None:
+            on_wait(wait)
+
+    cpp_extension.FileBaton = partial(Baton, on_wait=hear)

@@ -29,6 +29,7 @@ from autofit.probing.protocol import (
 
 def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> NoReturn:
     """The entry of a rank. `beats` carries what it says while it lives, and its report is left at its end."""
+    from autofit.worker.extensions import heed_builders
     from autofit.worker.rank import Rank, end_process, leave, run_guarded
 
     os.setsid()
@@ -49,8 +50,10 @@ def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> No
             script.run(spec, life, see, lambda report: leave(report, path))
         from autofit.worker import probe
 
-        return probe.run(spec, life)
+        assert command.store_path is not None
+        return probe.run(spec, life, Path(command.store_path))
 
+    heed_builders(lambda wait: beats.send_bytes(to_line(wait)))
     send(Phase.START, 0)
     if isinstance(spec, ScriptSpec):
         become_ordinary()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from autofit.probing.lost_locks import taking_locks_of
 from autofit.probing.protocol import (
     Beat,
+    BuildWait,
     EndProbe,
     GroupEnded,
     Message,
+    ProbeSpec,
     RankEnd,
     RunProbe,
     ScriptSeen,
@@ -26,9 +30,11 @@ from autofit.worker import forked
 from autofit.worker.forking import fork
 from autofit.worker.lines import LineReader, wait_or_command, wait_or_interrupt
 from autofit.worker.member import Member
+from autofit.worker.nameless_file import NamelessFile
 from autofit.worker.script_room import ScriptRoom
 
 _EXIT_GRACE_S = 10.0  # a rank that has left its report has this long to end by itself
+_SIGN_S = 10.0  # who asked for the probe hears this often at least that its ranks live
 
 
 class Group:
@@ -39,6 +45,7 @@ class Group:
         self._command = command
         self._spec = command.spec
         self._room: ScriptRoom | None = None
+        self._store: NamelessFile | None = None
         if isinstance(command.spec, ScriptSpec):
             share = command.spec.shares[command.node_index]
             self._ranks = range(share.first_rank, share.first_rank + share.rank_count)
@@ -47,15 +54,19 @@ class Group:
             self._ranks = range(command.spec.job.process_count)
         self._say = say
         self._context = context
-        self._began_at_s = time.monotonic()
+        self._began_at_s = self._said_at_s = time.monotonic()
         self._members: list[Member] = []
         self._started_s = 0.0
         self._silent: Member | None = None
-        self._is_given_up = False
+        self._is_given_up = self._is_late = False
+        self._time_limit_s = command.spec.time_limit_s if isinstance(command.spec, ProbeSpec) else None
 
     def start(self) -> None:
         if self._room is not None:
             self._room.lay_out()
+        else:
+            self._store = NamelessFile("autofit-store")
+            self._command = replace(self._command, store_path=self._store.path)
         for rank in self._ranks:
             self._members.append(self._fork(rank))
 
@@ -68,12 +79,17 @@ class Group:
         return [member for member in self._members if member.is_running]
 
     @property
+    def deadline_s(self) -> float:
+        """When all of it will have taken too long (time.monotonic)."""
+        return math.inf if self._time_limit_s is None else self._began_at_s + self._time_limit_s
+
+    @property
     def is_over(self) -> bool:
         has_failed = any(member.has_failed for member in self._members)
-        return has_failed or self._is_given_up or self._silent is not None or not self.running
+        return has_failed or self._is_given_up or self._silent is not None or self._is_late or not self.running
 
     def hear(self, ready: list[object]) -> None:
-        """Takes what its ranks said, those in `ready`, and notes who has been silent beyond the deadline."""
+        """Takes what its ranks said, those in `ready`, and notes who has been silent, or goes on, for too long."""
         running = self.running
         for member in running:
             if member.beats in ready:
@@ -81,12 +97,16 @@ class Group:
         silent = min(running, key=lambda member: member.deadline_s, default=None)
         if silent is not None and time.monotonic() >= silent.deadline_s:
             self._silent = silent
+        self._is_late = time.monotonic() >= self.deadline_s
 
     def kill(self) -> None:
-        for member in self._members:
-            member.kill()
-        for member in self._members:
-            member.process.join(_EXIT_GRACE_S)
+        """With what they were building: its locks go with them."""
+        running = [member.process.pid for member in self.running if member.process.pid is not None]
+        with taking_locks_of(*running):
+            for member in self._members:
+                member.kill()
+            for member in self._members:
+                member.process.join(_EXIT_GRACE_S)
 
     def end(self) -> None:
         """Ends what still runs, and says how all of it ended."""
@@ -97,12 +117,16 @@ class Group:
         ended = GroupEnded(self.number, ends, self._started_s, self._elapsed_s())
         if self._silent is not None:
             ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.beat_timeout_s)
+        if self._is_late:
+            ended = replace(ended, time_limit_s=self._time_limit_s)
         self._say(ended)
 
     def clear(self) -> None:
         """What a script's probe leaves on this node; another probe's folder is its asker's."""
         if self._room is not None:
             self._room.clear()
+        if self._store is not None:
+            self._store.close()
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_at_s
@@ -123,14 +147,24 @@ class Group:
         member.heard_at_s = time.monotonic()
         if isinstance(said, ScriptSeen):
             self._say(said)
-            return
-        assert isinstance(said, Beat)
+        elif isinstance(said, BuildWait):
+            self._pass_on(said, is_news=member.rank == self._ranks[0])  # the others may wait for one of their own
+        else:
+            assert isinstance(said, Beat)
+            self._note(member, said)
+
+    def _note(self, member: Member, beat: Beat) -> None:
         if not member.has_beaten:
             member.has_beaten = True
             self._started_s = self._elapsed_s()
-        if said.phase is not member.phase and said.rank == 0:
+        self._pass_on(beat, is_news=beat.phase is not member.phase and beat.rank == 0)
+        member.phase = beat.phase
+
+    def _pass_on(self, said: Beat | BuildWait, *, is_news: bool) -> None:
+        """Where it is news, or the only sign of life for a while."""
+        if is_news or time.monotonic() >= self._said_at_s + _SIGN_S:
+            self._said_at_s = time.monotonic()
             self._say(said)
-        member.phase = said.phase
 
     def _end(self, member: Member) -> RankEnd:
         while not member.beats.closed and member.beats.poll():
@@ -165,8 +199,9 @@ def run_together(groups: Sequence[Group], commands: LineReader) -> None:
 
 
 def _watch(going: list[Group], running: list[Member], commands: LineReader) -> None:
-    """Waits for the next thing to happen, or for the deadline of the rank that has been silent longest."""
-    wait_s = min(member.deadline_s for member in running) - time.monotonic()
+    """Waits for the next thing to happen, or for the first deadline of a rank or a group."""
+    deadlines_s = [*(member.deadline_s for member in running), *(group.deadline_s for group in going)]
+    wait_s = min(deadlines_s) - time.monotonic()
     sources: list[object] = [member.process.sentinel for member in running]
     sources += [member.beats for member in running if not member.beats.closed]
     ready = wait_or_command(sources, commands, max(0.0, wait_s))
@@ -192,6 +227,8 @@ def survey_in_child(context: ForkServerContext, command: Survey, commands: LineR
     except EOFError:
         raise RuntimeError(f"the survey of the data ended without an answer; see {command.log_path}") from None
     finally:
-        if process.is_alive():
-            process.kill()
+        if process.is_alive() and process.pid is not None:
+            with taking_locks_of(process.pid):
+                process.kill()
+                process.join()
         process.join()

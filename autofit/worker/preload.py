@@ -17,14 +17,14 @@ import transformers.integrations.deepspeed  # noqa: E402
 import transformers.models.auto.modeling_auto  # noqa: E402, F401
 import trl.trainer.sft_trainer  # noqa: E402, F401
 
+from autofit.worker.extensions import heed_builders  # noqa: E402
+
 datasets.disable_progress_bars()
+heed_builders()
 
 if os.environ.get("DS_ACCELERATOR") == "cpu":
     # DeepSpeed compiles its shared-memory collectives at first use and asks ninja again in every process; loaded here,
     # every rank has them at once.
     from deepspeed.comm.torch import build_shm_op
 
-    from autofit.worker.extensions import drop_stale_locks
-
-    drop_stale_locks()
     build_shm_op()

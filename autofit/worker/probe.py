@@ -50,10 +50,13 @@ class _Pace(TrainerCallback):
             control.should_training_stop = True
 
 
-def run(spec: ProbeSpec, rank: Rank) -> RankMeasured:
-    """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises."""
+def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
+    """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises.
+
+    The ranks meet in the file at `store_path`: at no port, which another could take first.
+    """
     job = spec.job
-    join_group(job, Path(spec.scratch_path, "store"))  # a file of this probe: no port that another could take first
+    join_group(job, store_path)
     rank.enter(Phase.BUILD)
     strategy = job.strategy
     accumulation = min(PROBED_ACCUMULATION, strategy.gradient_accumulation)

@@ -13,33 +13,68 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.codec import decode, to_json
-from autofit.domain.event import TrainingProgress
+from autofit.domain.event import Note, TrainingProgress
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trial import Choice
-from autofit.probing.protocol import Job, RankTrained
+from autofit.probing.build_wait import BuildLocked, OnWait, WaitTeller
+from autofit.probing.protocol import BuildWait, Job, RankTrained
 from autofit.worker.checkpoints import last_whole
 from autofit.worker.device import show_devices
+from autofit.worker.python_main import leave_directory
 
 
 def main() -> None:
+    leave_directory()
     options = _options()
     _follow_supervisor(options.supervisor)
     if options.devices:
         show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
-    import autofit.worker.preload  # noqa: F401  (before the rank's memory is first looked at, as in a probe)
+    report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    _import_all(options, report_path)
     from autofit.worker.rank import run_guarded, set_threads
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
-    report_path = options.reports / f"rank{os.environ['RANK']}.json"
 
     def touch(phase: Phase, step: int) -> None:
         options.beat.touch()
 
     raise SystemExit(run_guarded(job, report_path, touch, lambda rank: _train(job, options, rank)))
+
+
+def _import_all(options: argparse.Namespace, report_path: Path) -> None:
+    """Before the rank's memory is first looked at, as in a probe. A build that is kept from its start is reported."""
+    from autofit.worker.extensions import heed_builders
+
+    heed_builders(_wait_teller(options.beat, options.progress))
+    try:
+        import autofit.worker.preload  # noqa: F401
+    except BuildLocked as error:
+        from autofit.worker.failure import rank_failed
+        from autofit.worker.rank import write_report
+
+        write_report(rank_failed(error, Phase.START, on_cpu=True, peak_bytes=None), report_path)
+        raise
+
+
+def _wait_teller(beat: Path, progress: Path) -> OnWait:
+    """To wait for a build is a sign of life, and rank 0 tells people for whom it waits."""
+
+    def tell(text: str) -> None:
+        with progress.open("a") as file:
+            file.write(json.dumps(encode(Note(text))) + "\n")
+
+    teller = WaitTeller(tell)
+
+    def hear(wait: BuildWait) -> None:
+        beat.touch()
+        if os.environ["RANK"] == "0":
+            teller(wait)
+
+    return hear
 
 
 def _options() -> argparse.Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from builder import builder_command, building
 
 from autofit.domain.codec import encode
 from autofit.domain.errors import TrainingFailed
-from autofit.domain.event import TrainingProgress
+from autofit.domain.event import Note, TrainingProgress
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
@@ -64,10 +67,10 @@ class Bench:
     def launcher(self) -> Launcher:
         return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)])
 
-    def watch(self, on_progress: Callable[[TrainingProgress], None]) -> int:
+    def watch(self, show: Callable[[Any], None]) -> int:
         with self.launcher() as started:
             for one in started.watch():
-                on_progress(one)
+                show(one)
         return started.exit_code
 
     def write_progress(self, step: int) -> str:
@@ -147,6 +150,28 @@ def test_the_launcher_is_a_module_of_this_python(bench: Bench, monkeypatch: pyte
     told = bench.log_path.read_text().splitlines()
     assert told[: told.index("--hostfile")] == [*module_command("deepspeed.launcher.runner")[1:]]
     assert told[-1] == "safe 1"
+
+
+def test_what_ranks_say_to_people_is_told(bench: Bench) -> None:
+    bench.script(f"echo '{json.dumps(encode(Note('waiting')))}' >> '{bench.files.progress}'", bench.write_progress(1))
+    told: list[TrainingProgress | Note] = []
+    bench.watch(told.append)
+    assert told == [Note("waiting"), progress(1)]
+
+
+def test_ranks_that_are_killed_in_a_build_take_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = bench.root / "builds"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(builds))
+    (builds / "op").mkdir(parents=True)
+    builder = shlex.join(builder_command(builds / "op/lock"))
+    bench.script(f"sleep 600 | {builder} &", f"until [ -e {builds}/op/lock ]; do sleep 0.01; done", "wait")
+    with building(builds / "other") as other, bench.launcher():
+        deadline_s = time.monotonic() + 30
+        while not (builds / "op/lock").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+    assert not (builds / "op/lock").exists()
+    assert other.lock.exists()
 
 
 def test_a_second_start_adds_to_the_log(bench: Bench) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from builder import building
+from torch.utils.file_baton import FileBaton
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
@@ -22,6 +24,7 @@ from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Str
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
+    BuildWait,
     EndProbe,
     FailureKind,
     GroupEnded,
@@ -41,7 +44,7 @@ from autofit.probing.protocol import (
     read_probe,
     to_line,
 )
-from autofit.worker import forked
+from autofit.worker import forked, group
 from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 
@@ -75,8 +78,11 @@ CONTEXT = SimpleNamespace(Pipe=FORK.Pipe, Process=Forked)
 class FakeRank:
     """What a rank of these tests can do."""
 
-    def __init__(self, index: int, report_path: Path, beats: Connection, number: int = NUMBER) -> None:
+    def __init__(
+        self, index: int, report_path: Path, beats: Connection, number: int = NUMBER, store_path: str = ""
+    ) -> None:
         self.index = index
+        self.store_path = store_path
         self.number = number
         self._report_path = report_path
         self._beats = beats
@@ -89,6 +95,14 @@ class FakeRank:
         if report is not None:
             self._report_path.write_bytes(to_line(report))
         os._exit(exit_code)
+
+    def build(self, folder: Path) -> None:
+        """As torch does, with torch's own baton; it comes to no end by itself."""
+        folder.mkdir(parents=True)
+        assert FileBaton(folder / "lock").try_acquire()
+
+    def wait_for_build(self, process_id: int) -> None:
+        self._beats.send_bytes(to_line(BuildWait("op", "/builds/op/lock", process_id)))
 
     def hang(self) -> None:
         time.sleep(600)
@@ -123,17 +137,17 @@ class Bench:
         os.close(self.writing)
         self.writing = os.open(os.devnull, os.O_WRONLY)
 
-    def run(self, *lives: Life, beat_timeout_s: float = 60.0) -> GroupEnded:
+    def run(self, *lives: Life, beat_timeout_s: float = 60.0, time_limit_s: float | None = None) -> GroupEnded:
         """The group of ranks that live so."""
 
         def rank_main(line: bytes, rank: int, report_path: str, beats: Connection) -> None:
             os.setsid()
             os.close(self.writing)  # a copy, that the fork server's children do not have
-            lives[rank](FakeRank(rank, Path(report_path), beats))
+            lives[rank](FakeRank(rank, Path(report_path), beats, store_path=read_probe(line).store_path or ""))
             os._exit(0)
 
         self._patch.setattr(forked, "rank_main", rank_main)
-        run_together([self._group(NUMBER, len(lives), beat_timeout_s)], self.commands)
+        run_together([self._group(NUMBER, len(lives), beat_timeout_s, time_limit_s=time_limit_s)], self.commands)
         ended = self.said.pop()
         assert isinstance(ended, GroupEnded)
         return ended
@@ -176,12 +190,28 @@ class Bench:
         run_together(groups, self.commands)
         return {message.number: message for message in self.said if isinstance(message, GroupEnded)}
 
-    def _group(self, number: int, rank_count: int, beat_timeout_s: float, is_rehearsal: bool = False) -> Group:
+    def _group(
+        self,
+        number: int,
+        rank_count: int,
+        beat_timeout_s: float,
+        is_rehearsal: bool = False,
+        time_limit_s: float | None = None,
+    ) -> Group:
         job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
         shapes = (BatchShape(64, 64.0),)
         scratch = self.folder / str(number)
         scratch.mkdir()
-        spec = ProbeSpec(job, shapes, shapes, str(scratch), str(self.folder / "log"), beat_timeout_s, False)
+        spec = ProbeSpec(
+            job,
+            shapes,
+            shapes,
+            str(scratch),
+            str(self.folder / "log"),
+            beat_timeout_s,
+            False,
+            time_limit_s=time_limit_s,
+        )
         return Group(CONTEXT, RunProbe(number, spec), self._hear)  # type: ignore[arg-type]
 
 
@@ -214,6 +244,12 @@ def trains(bench: Bench) -> Life:
 def hangs(rank: FakeRank) -> None:
     rank.beat(Phase.START, Phase.FORWARD)
     rank.hang()
+
+
+def beats_on(rank: FakeRank) -> None:
+    while True:
+        rank.beat(Phase.FORWARD)
+        time.sleep(0.01)
 
 
 def test_ranks_that_end_well_leave_their_reports(bench: Bench, trains: Life) -> None:
@@ -300,11 +336,6 @@ def test_a_rank_that_fails_before_the_others_are_watched_ends_them(
 
 
 def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench) -> None:
-    def beats_on(rank: FakeRank) -> None:
-        while True:
-            rank.beat(Phase.FORWARD)
-            time.sleep(0.01)
-
     ended = bench.run(beats_on, hangs, beat_timeout_s=0.5)
     assert (ended.silent_rank, ended.silent_s) == (1, 0.5)
     assert ended.ends[1].last_phase is Phase.FORWARD
@@ -322,6 +353,73 @@ def test_a_beat_moves_the_deadline(bench: Bench) -> None:
     ended = bench.run(beats_and_ends, beat_timeout_s=0.6)
     assert ended.silent_rank is None
     assert ended.total_s > 0.6
+
+
+def test_a_probe_that_goes_on_beyond_its_limit_is_ended(bench: Bench) -> None:
+    ended = bench.run(beats_on, beats_on, time_limit_s=0.5)
+    assert (ended.time_limit_s, ended.silent_rank) == (0.5, None)
+    assert [(end.was_killed, end.last_phase) for end in ended.ends] == [(True, Phase.FORWARD)] * 2
+    assert 0.5 <= ended.total_s < 5
+
+
+def test_a_probe_that_ends_within_its_limit_is_not_late(bench: Bench) -> None:
+    assert bench.run(lambda rank: rank.end(REPORT, 0), time_limit_s=30.0).time_limit_s is None
+
+
+def test_who_asked_hears_now_and_then_that_the_ranks_live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "_SIGN_S", 0.1)
+    bench.run(hangs, beats_on, time_limit_s=0.5)
+    assert Beat(NUMBER, 1, Phase.FORWARD, 0) in bench.said
+    assert len(bench.said) < 10  # and not of each beat
+
+
+def test_a_rank_that_waits_for_a_build_lives_and_the_first_says_for_whom(bench: Bench) -> None:
+    def waits(rank: FakeRank) -> None:
+        for _ in range(8):
+            rank.wait_for_build(100 + rank.index)
+            time.sleep(0.1)
+        rank.end(REPORT, 0)
+
+    ended = bench.run(waits, waits, beat_timeout_s=0.6)
+    assert [end.report for end in ended.ends] == [REPORT, REPORT]
+    assert set(bench.said) == {BuildWait("op", "/builds/op/lock", 100)}
+
+
+def test_ranks_that_are_killed_in_a_build_take_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = bench.folder / "builds"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(builds))
+
+    def compiles(rank: FakeRank) -> None:
+        rank.build(builds / "op")
+        rank.hang()
+
+    def fails(rank: FakeRank) -> None:
+        _until((builds / "op/lock").exists)
+        rank.end(FAILED, 1)
+
+    with building(builds / "other") as other:
+        bench.run(compiles, fails)
+        assert list(builds.rglob("lock")) == [other.lock]
+
+
+def test_the_ranks_meet_in_a_file_of_which_nothing_is_left(bench: Bench) -> None:
+    stores = bench.folder / "stores"
+
+    def meets(rank: FakeRank) -> None:
+        with Path(rank.store_path).open("a+") as store:
+            store.write(f"{rank.index} ")
+            store.flush()
+            rank.beat(Phase.BUILD)
+            _until(lambda: len(Path(rank.store_path).read_text().split()) == 2)  # each has seen the other
+        with stores.open("a") as seen:
+            seen.write(f"{rank.store_path}\n")
+        rank.end(REPORT, 0)
+
+    ended = bench.run(meets, meets)
+    assert [end.report for end in ended.ends] == [REPORT, REPORT]
+    (path,) = set(stores.read_text().split())
+    assert path.startswith(f"/proc/{os.getpid()}/fd/")
+    assert not Path(path).exists()
 
 
 def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from autofit.domain.codec import decode
+from autofit.domain.event import Note
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trial import Choice
+from autofit.probing.protocol import BuildWait
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, training_arguments
-from autofit.worker.train import _checkpoint, _job, _options, _schedule
+from autofit.worker.train import _checkpoint, _job, _options, _schedule, _wait_teller
 
 REQUEST = Request("m", 64)
 
@@ -43,6 +47,20 @@ def test_a_run_goes_on_from_its_highest_whole_checkpoint(tmp_path: Path) -> None
 def test_a_checkpoint_that_the_user_names_goes_before(tmp_path: Path) -> None:
     checkpoint(tmp_path, 1000)
     assert _checkpoint(replace(REQUEST, training=Training(resume="/c")), tmp_path) == "/c"
+
+
+def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress, beats = tmp_path / "progress.jsonl", [tmp_path / "beat0", tmp_path / "beat1"]
+    for rank, beat in enumerate(beats):
+        monkeypatch.setenv("RANK", str(rank))
+        hear = _wait_teller(beat, progress)
+        for _ in range(2):
+            hear(BuildWait("op", "/builds/op/lock", 12))
+    (line,) = progress.read_text().splitlines()
+    assert "process 12" in decode(Note, json.loads(line)).text
+    assert all(beat.exists() for beat in beats)
 
 
 def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
