@@ -94,18 +94,28 @@ def machine_here(tools: Tools, settings: LaunchSettings, disk_path: Path, layout
 
 @contextmanager
 def stage(
-    line: LaunchLine, settings: LaunchSettings, folder: RunFolder, kind: DeviceKind, tools: Tools
+    line: LaunchLine,
+    settings: LaunchSettings,
+    folder: RunFolder,
+    kind: DeviceKind,
+    tools: Tools,
+    tell: Callable[[str], None],
 ) -> Iterator[Stage]:
-    """With the agents of all nodes started, until the end of the block; NotTuned where DeepSpeed refuses the line."""
+    """With the agents of all nodes started, until the end of the block; NotTuned where DeepSpeed refuses the line.
+
+    `tell` hears for whom an agent has to wait.
+    """
     log_path = folder.logs / "agent.log"
     if Path(line.options.hostfile).is_file():
         layout = _layout(line, tools)
         if layout.is_multi_node:
-            with tools.start_cluster(line, layout, log_path=log_path) as cluster:
+            with tools.start_cluster(line, layout, log_path=log_path, tell=tell) as cluster:
                 hardware = Hardware(cluster.nodes, settings.memory_limit_bytes)
                 yield Stage(layout, hardware, cluster, cluster.put_file)
             return
-    with tools.start_agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count) as agent:
+    with tools.start_agent(
+        kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell, for_script=True
+    ) as agent:
         layout = _layout(line, tools)  # while the agent imports
         yield Stage(layout, machine_here(tools, settings, folder.root, layout), agent, write_text)
 

@@ -21,6 +21,7 @@ from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import DeviceKind
 from autofit.hardware.host import disk_free_bytes
 from autofit.hardware.machine import detect
+from autofit.probing.environment import script_environment, without_place
 from autofit.probing.files import explain
 from autofit.probing.interruption import Terminated, heed, wait
 from autofit.probing.link import Link, LinkLost
@@ -73,7 +74,8 @@ def _serve(link: Link, options: argparse.Namespace) -> None:
         while True:
             wait([link])
             link.receive()  # until the CLI hangs up
-    agent = AgentProcess(inventory.node.devices[0].kind, sys.stderr.buffer)
+    environment = without_place(script_environment(inventory.node.devices[0].kind))  # that of this process
+    agent = AgentProcess(environment, sys.stderr.buffer)
     relay = Relay(link, agent)
     try:
         relay.run()

@@ -50,7 +50,7 @@ def rehearse(
         def agent() -> Agent:  # takes seconds to start, and where nothing can be built here it is not needed
             log_path = folder / "agent.log"
             return open_here.enter_context(
-                tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count)
+                tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell)
             )
 
         has_flash = Attention.FLASH_2 in supported_attention(here, Dtype.BF16, has_flash_here())

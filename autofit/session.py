@@ -132,7 +132,10 @@ def _search(
     """The machine is free again when it returns; NothingFits when no rung does."""
     with (
         tools.start_agent(
-            kind=scene.hardware.kind, log_path=folder.logs / "agent.log", oom_kill_count=oom_kill_count
+            kind=scene.hardware.kind,
+            log_path=folder.logs / "agent.log",
+            oom_kill_count=oom_kill_count,
+            tell=_teller(screen),
         ) as agent,
         tools.open_store() as store,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,

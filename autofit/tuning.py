@@ -114,7 +114,7 @@ def _searched(
     tools: Tools,
 ) -> Decision:
     with (
-        stage(line, settings, folder, kind, tools) as where,
+        stage(line, settings, folder, kind, tools, lambda text: screen.show(Note(text))) as where,
         tempfile.TemporaryDirectory(prefix="autofit-script-") as scratch,
     ):
         screen.show(MachineSeen(where.hardware))

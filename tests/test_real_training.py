@@ -30,6 +30,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples/tiny-llama"
+ANOTHER_JOB = {
+    "RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "10.255.255.1", "MASTER_PORT": "1",
+    "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "3", "PMI_SIZE": "4", "ACCELERATE_USE_FSDP": "true",
+}  # fmt: skip
 # A probe learns nothing, so that a learning rate that ruins the model does not end it.
 REQUEST = Request(str(MODEL), 64, 8, lora=Lora(r=8), ranks=2, training=Training(learning_rate=1e30))
 SHAPE = read_model_files(str(MODEL)).shape
@@ -240,7 +244,7 @@ def _check_merged(out: Path) -> None:
 
 
 def test_all_parameters_under_zero_3_are_saved_whole(tmp_path: Path) -> None:
-    """Every parameter comes back from its parts, and has moved."""
+    """Every parameter comes back from its parts, and has moved: within a job whose launcher has left its variables."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -248,7 +252,11 @@ def test_all_parameters_under_zero_3_are_saved_whole(tmp_path: Path) -> None:
     words = ["--method", "full", "--zero-stage", "3", "--micro-batch", "2", "--max-steps", "3"]
     words += ["--gradient-checkpointing", "on", "--learning-rate", "1e-3", "--eval-fraction", "0.1"]
     ended = subprocess.run(
-        [*autofit(*words, "--output-dir", str(out)), "--json"], capture_output=True, text=True, check=False
+        [*autofit(*words, "--output-dir", str(out)), "--json"],
+        env={**os.environ, **ANOTHER_JOB},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert json.loads(ended.stdout)["choice"]["strategy"]["rung"]["zero_stage"] == 3

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from autofit.domain.errors import InternalError, UsageError
+from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Outcome, OutOfMemory, Phase, Place
 from autofit.domain.request import Request
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
+from autofit.domain.units import format_seconds
 from autofit.domain.workload import DataProfile
 from autofit.planning.own_strategy import own_strategy
+from autofit.probing.build_wait import WaitTeller
 from autofit.probing.classify import classify
-from autofit.probing.interruption import wait
-from autofit.probing.link import Lines
+from autofit.probing.environment import script_environment, worker_environment
 from autofit.probing.port import free_port
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
     Beat,
+    BuildWait,
     Command,
     GroupEnded,
     Message,
@@ -50,6 +50,17 @@ from autofit.probing.shielded_exit import ShieldedExit
 
 OnBeat = Callable[[Phase], None]
 OnRehearsalBeat = Callable[[Strategy, Phase], None]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long an agent may say nothing (s): generous, they are there for what hangs."""
+
+    start_s: float = 600.0  # from a shared disk the imports take minutes; a build gives signs of life of its own
+    survey_s: float = 3600.0  # the whole of the data is read, and perhaps downloaded
+    traces_s: float = 1800.0
+    answer_s: float = 120.0  # beyond the silence of a rank that it ends itself
 
 
 @dataclass
@@ -71,31 +82,41 @@ class Agent(ShieldedExit):
         kind: DeviceKind,
         log_path: Path,
         oom_kill_count: Callable[[], int | None] = lambda: None,
+        tell: Tell = lambda text: None,
         only_traces: bool = False,
+        for_script: bool = False,
+        limits: Limits = Limits(),
+        start: Callable[..., AgentProcess] = AgentProcess,
     ) -> None:
-        """`only_traces`: an agent that starts in half the time and is asked for nothing but traces."""
+        """`tell` hears for whom it has to wait. `only_traces`: an agent that starts in half the time and is asked for
+        nothing but traces. `for_script`: one that probes a user's script, in all of the user's environment.
+        """
         self._kind = kind
+        self._environment = script_environment if for_script else worker_environment
+        self._on_wait = WaitTeller(tell)
+        self._limits = limits
+        self._start = start
         self._arguments = [ONLY_TRACES] if only_traces else []
         self._log_path = log_path
         self._oom_kill_count = oom_kill_count
         self._probe_count = 0
         self._ready: Ready | None = None
-        self._lines = Lines()
-        self._heard: deque[bytes] = deque()
 
     def __enter__(self) -> Agent:
         with self._log_path.open("ab") as log:
-            self._process = AgentProcess(self._kind, log, self._arguments)
+            self._process = self._start(self._environment(self._kind), log, self._arguments)
         return self
 
     def _close(self) -> None:
-        self._process.end()
+        self._process.close()
         self._remove_shared_memory()
 
     def wait_ready(self) -> Ready:
-        """Once everything is imported."""
+        """Once everything is imported; UsageError when a build that it needs is kept from its start."""
         if self._ready is None:
-            message = self._next()
+            message = self._next(self._limits.start_s, "the start of autofit's agent")
+            if isinstance(message, Refused):
+                raise UsageError(message.message)
             assert isinstance(message, Ready)
             self._ready = message
         return self._ready
@@ -104,7 +125,7 @@ class Agent(ShieldedExit):
         """The profile of the request's data; UsageError when something of it must be changed first."""
         self.wait_ready()
         self._send(Survey(request, str(log_path)))
-        message = self._next()
+        message = self._next(self._limits.survey_s, "the survey of the data", log_path)
         if isinstance(message, Refused):
             raise UsageError(message.message)
         assert isinstance(message, Surveyed)
@@ -116,7 +137,7 @@ class Agent(ShieldedExit):
             return Traced(())
         self.wait_ready()
         self._send(TraceModel(request, tuple(micro_steps), str(log_path)))
-        message = self._next()
+        message = self._next(self._limits.traces_s, "the traces of the model", log_path)
         if isinstance(message, Refused):
             raise UsageError(message.message)
         assert isinstance(message, Traced)
@@ -171,7 +192,7 @@ class Agent(ShieldedExit):
         try:
             self._send(RunProbes(probes))
             runs = {probe.number: _Run(on_beat) for probe, on_beat in zip(probes, on_beats, strict=True)}
-            self._until_ended(runs)
+            self._until_ended(runs, max(spec.beat_timeout_s for spec in specs) + self._limits.answer_s)
         finally:
             for spec in specs:
                 shutil.rmtree(spec.scratch_path, ignore_errors=True)
@@ -185,9 +206,10 @@ class Agent(ShieldedExit):
         self._probe_count += 1
         return RunProbe(self._process.pid * 1000 + self._probe_count, spec)
 
-    def _until_ended(self, runs: dict[int, _Run]) -> None:
+    def _until_ended(self, runs: dict[int, _Run], silence_s: float) -> None:
+        """The agent ends a rank that is silent: more than that is its own silence."""
         while any(run.ended is None for run in runs.values()):
-            message = self._next()
+            message = self._next(silence_s, "a probe")
             assert isinstance(message, (Beat, ScriptSeen, GroupEnded))
             run = runs[message.number]
             if isinstance(message, GroupEnded):
@@ -203,17 +225,29 @@ class Agent(ShieldedExit):
         except BrokenPipeError:
             raise InternalError(f"the agent has ended; see {self._log_path}") from None
 
-    def _next(self) -> Message:
-        while not self._heard:
-            wait([self._process.messages])
-            chunk = os.read(self._process.messages, 65536)
-            if not chunk:
-                raise InternalError(f"the agent has ended; see {self._log_path}")
-            self._heard.extend(self._lines.split(chunk))
-        message = read_message(self._heard.popleft())
+    def _next(self, within_s: float, what: str, log_path: Path | None = None) -> Message:
+        """The next message that is no sign of life alone; an AutofitError when there is none in time.
+
+        `what` takes so long, and `log_path` is its own log.
+        """
+        while isinstance(message := self._hear(within_s, what, log_path), BuildWait):
+            self._on_wait(message)
         if isinstance(message, AgentFailed):
             raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
         return message
+
+    def _hear(self, within_s: float, what: str, log_path: Path | None) -> Message:
+        try:
+            line = self._process.next_line(within_s)
+        except TimeoutError:
+            self._process.kill()  # what it would still say is not awaited any more
+            raise AutofitError(
+                f"{what} gave no sign of life for {format_seconds(within_s)} and was ended. See in "
+                f"{log_path or self._log_path} what it waited for: a file system or a network that hangs, most often."
+            ) from None
+        if line is None:
+            raise InternalError(f"the agent has ended; see {self._log_path}")
+        return read_message(line)
 
     def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
         """DeepSpeed's files of ranks that died before they could take them away."""

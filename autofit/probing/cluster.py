@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from autofit.planning.own_strategy import own_strategy
 from autofit.probing.agent import OnBeat
 from autofit.probing.assembly import assemble
 from autofit.probing.backend import Backend
+from autofit.probing.build_wait import WaitTeller
 from autofit.probing.hearing import answer_of, next_of, wait_until_gone
 from autofit.probing.joint_probe import JointProbe
 from autofit.probing.launched import Launch
@@ -34,7 +36,7 @@ _END_OF_LOST_S = 1.0  # the launcher, when a host cannot be reached
 class Cluster(ShieldedExit):
     """From `with` to the end of `with`. HostFailed, naming the host, for whatever keeps a host from taking part.
 
-    `connect_timeout_s` is how long a host may take until it calls.
+    `connect_timeout_s` is how long a host may take until it calls; `tell` hears for whom one has to wait.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Cluster(ShieldedExit):
         layout: Layout,
         *,
         log_path: Path,
+        tell: Callable[[str], None] = lambda text: None,
         connect_timeout_s: float = 60.0,
         launch: Launch = Backend,
     ) -> None:
         self._line = line
         self._layout = layout
         self._log_path = log_path
+        self._tell = tell
         self._connect_timeout_s = connect_timeout_s
         self._launch = launch
         self._members: list[Member] = []
@@ -131,6 +135,8 @@ class Cluster(ShieldedExit):
                 log_path=self._log_path,
             )
             check_alike(self._members, tempfile.gettempdir())
+            for member in self._members:
+                member.on_wait = WaitTeller(self._tell, f"host {member.host}: ")
             self._is_assembled = True
         return self._members
 

@@ -10,6 +10,7 @@ from autofit.domain.errors import HostFailed
 from autofit.probing.interruption import wait
 from autofit.probing.member import Member
 from autofit.probing.node_protocol import NodeMessage
+from autofit.probing.protocol import BuildWait
 
 ANSWER_S = 30.0  # for what needs no time
 
@@ -17,12 +18,19 @@ Said = TypeVar("Said")
 
 
 def next_of(members: Sequence[Member], late: Sequence[Member], within_s: float) -> tuple[Member, NodeMessage]:
-    """What one of `members` said; HostFailed when one is lost, or, naming `late`, when none says anything."""
+    """What one of `members` said; HostFailed when one is lost, or, naming `late`, when none says anything.
+
+    That one waits for a build is a sign of life and no more.
+    """
     deadline_s = time.monotonic() + within_s
     while True:
         for member in members:
-            if member.heard:
-                return member, member.take()
+            while member.heard:
+                message = member.take()
+                if not isinstance(message, BuildWait):
+                    return member, message
+                member.on_wait(message)
+                deadline_s = time.monotonic() + within_s
         links = {member.link.fileno(): member for member in members}
         ready = wait(list(links), max(0.0, deadline_s - time.monotonic()))
         if not ready:

@@ -12,6 +12,7 @@ from autofit.domain.errors import HostFailed
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import HostSlots
 from autofit.domain.units import format_bytes
+from autofit.probing.build_wait import OnWait
 from autofit.probing.link import Link, LinkLost
 from autofit.probing.node_protocol import Inventory, NodeCommand, NodeMessage
 from autofit.probing.protocol import AgentFailed, Refused
@@ -27,6 +28,7 @@ class Member:
     slots: HostSlots
     link: Link
     clock_ahead_s: float  # its clock's, before the CLI's
+    on_wait: OnWait = lambda wait: None
     inventory: Inventory | None = None
     is_ready: bool = False
     is_lost: bool = False

@@ -9,6 +9,7 @@ from autofit.domain.hardware import Node
 from autofit.probing.protocol import (
     AgentFailed,
     Beat,
+    BuildWait,
     EndProbe,
     GroupEnded,
     Ready,
@@ -83,4 +84,6 @@ class PortFound:
     port: int
 
 
-NodeMessage = Union[Hello, Inventory, Ready, Refused, Beat, ScriptSeen, ProbeEnded, FileWritten, PortFound, AgentFailed]
+NodeMessage = Union[
+    Hello, Inventory, Ready, BuildWait, Refused, Beat, ScriptSeen, ProbeEnded, FileWritten, PortFound, AgentFailed
+]  # fmt: skip

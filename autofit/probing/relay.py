@@ -49,7 +49,7 @@ class Relay:
     def end(self) -> int:
         """The agent's exit code; nothing of a probe is left. An agent that still imports has nothing to put away."""
         with shielded():
-            exit_code = self._agent.end() if self._is_ready else self._agent.end(patience_s=0.0)
+            exit_code = self._agent.close() if self._is_ready else self._agent.close(patience_s=0.0)
             if self._scratch is not None:
                 shutil.rmtree(self._scratch, ignore_errors=True)  # an agent that was killed leaves it
             self._clear()

@@ -65,7 +65,7 @@ def _wait_teller(beat: Path, progress: Path) -> OnWait:
 
     def tell(text: str) -> None:
         with progress.open("a") as file:
-            file.write(json.dumps(encode(Note(text))) + "\n")
+            file.write(to_json(Note(text)) + "\n")
 
     teller = WaitTeller(tell)
 

@@ -34,6 +34,7 @@ from autofit.probing.node_protocol import (
 from autofit.probing.protocol import (
     AgentFailed,
     Beat,
+    BuildWait,
     EndProbe,
     FailureKind,
     GroupEnded,
@@ -65,6 +66,7 @@ class FakeNode:
     free_bytes: int = 10**12
     talk: Callable[[FakeNode, Link], None] = lambda node, link: obey(node, link)
     report: RankMeasured | RankFailed | None = MEASURED
+    waits: Sequence[BuildWait] = ()  # what it says before it is ready
     is_waiting: bool = False  # its ranks sit in a collective until they are ended
     heard: list[NodeCommand] = field(default_factory=list)
 
@@ -81,6 +83,8 @@ class FakeNode:
             try:
                 link.say(Hello(token, self.index, time.time() + LATE_S * self.index))
                 link.say(self.inventory)
+                for wait in self.waits:
+                    link.say(wait)
                 link.say(Ready(0.1))
                 self.talk(self, link)
             except LinkLost:
@@ -147,12 +151,20 @@ class FakeLaunch:
         return not any(thread.is_alive() for thread in self.threads)
 
 
-def cluster(launch: FakeLaunch, folder: Path, *, layout: Layout = LAYOUT, connect_timeout_s: float = 5.0) -> Cluster:
+def cluster(
+    launch: FakeLaunch,
+    folder: Path,
+    *,
+    layout: Layout = LAYOUT,
+    connect_timeout_s: float = 5.0,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Cluster:
     log_path = folder / "agent.log"
     return Cluster(
         LaunchLine((), "train.py", ()),
         layout,
         log_path=log_path,
+        tell=tell,
         connect_timeout_s=connect_timeout_s,
         launch=launch,
     )
@@ -185,6 +197,16 @@ def test_a_probe_is_measured_when_every_node_has_measured_its_share(tmp_path: Pa
     assert beats == [Phase.FORWARD, Phase.FORWARD]
     assert [node.heard[-1].probes[0].node_index for node in launch.nodes] == [1, 0]  # type: ignore[union-attr]
     assert launch.are_all_nodes_gone()
+
+
+def test_a_host_that_waits_for_a_build_is_named_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    launch = FakeLaunch([FakeNode(0), FakeNode(1, waits=[BuildWait("op", "/builds/op/lock", 12)] * 3)])
+    with cluster(launch, tmp_path, tell=told.append) as started:
+        started.wait_ready()
+    assert told == [
+        "host b: waiting for process 12, which is building torch's extension op (its lock is /builds/op/lock)"
+    ]
 
 
 def test_the_others_are_ended_when_one_node_fails(tmp_path: Path) -> None:

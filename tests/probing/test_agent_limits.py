@@ -1,0 +1,110 @@
+"""An agent that waits or hangs: people hear for whom, and no wait is for ever."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.errors import AutofitError, InternalError, UsageError
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.request import Request
+from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.trace import MicroStep
+from autofit.domain.workload import BatchShape
+from autofit.probing.agent import Agent, Limits
+from autofit.probing.process import AgentProcess
+from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
+
+REQUEST = Request("m", 64)
+STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
+SHORT = Limits(start_s=30.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
+WAITS = BuildWait("op", "/builds/op/lock", 12)
+
+# In place of the agent: it says its lines, with a pause before each, and nothing any more.
+_SPEAKS = """
+import os, sys, time
+for line in {lines!r}:
+    time.sleep({pause_s})
+    os.write(int(sys.argv[1]), line)
+sys.stdin.read()
+"""
+
+
+class Stage:
+    """Agents that say what they are told to, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.told: list[str] = []
+
+    def agent(self, *says: Message, limits: Limits = SHORT, pause_s: float = 0.0) -> Agent:
+        source = _SPEAKS.format(lines=[to_line(one) for one in says], pause_s=pause_s)
+        start = partial(AgentProcess, program=("-c", source))
+        log_path = self.folder / "agent.log"
+        return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, start=start)
+
+    def spec(self, beat_timeout_s: float) -> ProbeSpec:
+        job, shapes = Job(REQUEST, STRATEGY, "{}", DeviceKind.CPU, 2), (BatchShape(64, 64.0),)
+        return ProbeSpec(job, shapes, shapes, str(self.folder / "scratch"), "probe.log", beat_timeout_s, False)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def silent(what: str, within: str, log: str) -> str:
+    return f"^{re.escape(what)} gave no sign of life for {re.escape(within)} and was ended. See in .*{re.escape(log)} "
+
+
+def test_an_agent_that_does_not_start_is_ended_and_its_log_named(stage: Stage) -> None:
+    with stage.agent(limits=Limits(start_s=0.1)) as agent:
+        with pytest.raises(AutofitError, match=silent("the start of autofit's agent", "0.1 s", "agent.log")):
+            agent.wait_ready()
+        assert agent._process.exit_code is not None
+        with pytest.raises(InternalError, match="ended"):
+            agent.wait_ready()
+
+
+def test_a_survey_and_traces_have_a_limit_too(stage: Stage) -> None:
+    with (
+        stage.agent(Ready(0.1)) as agent,
+        pytest.raises(AutofitError, match=silent("the survey of the data", "0.1 s", "survey.log")),
+    ):
+        agent.survey(REQUEST, log_path=Path("survey.log"))
+    with (
+        stage.agent(Ready(0.1)) as agent,
+        pytest.raises(AutofitError, match=silent("the traces of the model", "0.1 s", "trace.log")),
+    ):
+        agent.trace(REQUEST, (STEP,), log_path=Path("trace.log"))
+
+
+def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:
+    with stage.agent(Ready(0.1)) as agent, pytest.raises(AutofitError, match=silent("a probe", "0.3 s", "agent.log")):
+        agent.probe(stage.spec(beat_timeout_s=0.2), lambda phase: None)
+    assert not (stage.folder / "scratch").exists()
+
+
+def test_to_wait_for_a_build_is_a_sign_of_life_and_told_once(stage: Stage) -> None:
+    says = (*[WAITS] * 4, Ready(0.1))
+    with stage.agent(*says, limits=Limits(start_s=1.5), pause_s=0.5) as agent:  # 2.5 s in all
+        assert agent.wait_ready() == Ready(0.1)
+    assert stage.told == [
+        "waiting for process 12, which is building torch's extension op (its lock is /builds/op/lock)"
+    ]
+
+
+def test_a_build_that_is_kept_from_its_start_is_the_users_to_mend(stage: Stage) -> None:
+    refused = Refused("process 12 has been at the build")
+    with stage.agent(WAITS, refused) as agent, pytest.raises(UsageError, match=refused.message):
+        agent.wait_ready()
+
+
+def test_a_wait_within_a_probe_is_told(stage: Stage) -> None:
+    with stage.agent(Ready(0.1), WAITS) as agent, pytest.raises(AutofitError, match="a probe"):
+        agent.probe(stage.spec(beat_timeout_s=0.2), lambda phase: None)
+    assert len(stage.told) == 1
