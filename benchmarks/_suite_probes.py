@@ -16,7 +16,7 @@ from _suite_configurations import Configuration, make_model
 
 from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import Hardware
-from autofit.domain.outcome import Crashed, Outcome, Phase, TimedOut
+from autofit.domain.outcome import Crashed, Outcome, Phase
 from autofit.domain.trial import Trial
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect
@@ -24,7 +24,7 @@ from autofit.hardware.model_files import read_model_files
 from autofit.hardware.nvml import VendorNvml
 from autofit.planning.activations import micro_step
 from autofit.planning.verdict import judge
-from autofit.probing.agent import Agent
+from autofit.probing.agent import Agent, Limits
 from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.scene import Scene
@@ -33,6 +33,7 @@ from autofit.tools import start_tracer
 
 MEASURE_S = 1.0
 LAST_LINES = 15
+ANSWER_S = 30.0  # an agent that is silent for so much longer than a rank may be is ended
 
 
 def visible_devices(device: str) -> str | None:
@@ -97,10 +98,6 @@ class Watch:
         return found[0].memory_total_bytes - found[0].memory_free_bytes if found else None
 
 
-class _Overrun(Exception):
-    """A probe has taken longer than it may."""
-
-
 class Bench:
     """Tries configurations one after the other; whatever one does, the next finds a whole agent."""
 
@@ -119,8 +116,27 @@ class Bench:
     ) -> None:
         self._end_agent()
 
+    def start(self, limit_s: float) -> None:
+        """The agent, where there is none: its imports are no configuration's time. AutofitError beyond the limit."""
+        if self._agent is not None:
+            return
+        log_path = self._root / "agent" / "agent.log"
+        log_path.parent.mkdir(exist_ok=True)
+        kind = self._recording.hardware.kind
+        agent = self._open.enter_context(
+            Agent(
+                kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, limits=Limits(limit_s, answer_s=ANSWER_S)
+            )
+        )
+        try:
+            agent.wait_ready()
+        except AutofitError:
+            self._end_agent()
+            raise
+        self._agent = agent
+
     def row(self, configuration: Configuration, limit_s: float) -> Row:
-        """Tried for `limit_s` seconds at most."""
+        """Tried for `limit_s` seconds at most, after `start`."""
         setting, strategy = self._recording.setting(configuration), configuration.strategy
         wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
         estimate = self._recording.estimate(configuration)
@@ -141,26 +157,22 @@ class Bench:
             nonlocal phase
             phase = entered
             watch.look()
-            if time.monotonic() > began_at_s + limit_s:
-                raise _Overrun
 
         try:
             return self._ask(self._spec(configuration, limit_s), beat)
-        except _Overrun:
-            self._end_agent()
-            return TimedOut(0, phase, limit_s, time.monotonic() - began_at_s)
         except AutofitError as error:
             self._end_agent()
             return Crashed(0, phase, str(error), total_s=time.monotonic() - began_at_s)
 
     def _ask(self, spec: ProbeSpec, beat: Callable[[Phase], None]) -> Outcome:
-        agent = self._started()
+        agent = self._agent
+        assert agent is not None
         if spec.job.is_rehearsal:
             return agent.rehearse((spec,), lambda strategy, phase: beat(phase))[0]
         return agent.probe(spec, beat)
 
     def _spec(self, configuration: Configuration, limit_s: float) -> ProbeSpec:
-        """As a search makes it, but for the save of a large model."""
+        """As a search makes it, but for the save of a large model, and with a limit that no beat of its ranks moves."""
         self._last = self._root / f"run{next(self._numbers)}"
         folder = RunFolder(self._last)
         folder.create()
@@ -170,15 +182,7 @@ class Bench:
         specs = Specs(scene, configuration.profile, folder, folder.root, limit_s)
         strategy = configuration.strategy
         spec = specs.rehearsals((strategy,), ())[0] if configuration.is_rehearsal else specs.probe(strategy, ())
-        return replace(spec, has_save=configuration.has_save, measure_s=MEASURE_S)
-
-    def _started(self) -> Agent:
-        if self._agent is None:
-            log_path = self._root / "agent" / "agent.log"
-            log_path.parent.mkdir(exist_ok=True)
-            kind = self._recording.hardware.kind
-            self._agent = self._open.enter_context(Agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count))
-        return self._agent
+        return replace(spec, has_save=configuration.has_save, measure_s=MEASURE_S, time_limit_s=limit_s)
 
     def last_words(self) -> str:
         """Of the configuration that was tried last, and of the agent."""

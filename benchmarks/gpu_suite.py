@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +51,7 @@ DECISION = "decision"
 DECISION_S = 150.0
 DECISION_LEAST_S = 60.0  # the agent's start, the survey, the traces and a few probes
 DECISION_AFTER = 19  # configurations: those that teach most come first
-FIRST_S = 45.0  # what a configuration is taken to need before any was tried
+FIRST_S = 45.0  # what a configuration is taken to need before any was tried, and as how long a slow one counts at most
 SLOWEST = 2.0  # times the median of those that were tried
 CONFIGURATION_S = 150.0  # a host Adam that is compiled at its first use takes a minute or more
 PARTING_S = 5.0
@@ -162,43 +162,64 @@ def in_order(wanted: Sequence[Configuration], *, has_decision: bool) -> list[Ite
 
 
 class Run:
-    """Does one item after the other; none is begun that may last beyond `until_s` (time.monotonic)."""
+    """Does one item after the other; none is begun that may last beyond `until_s` by `clock`."""
 
-    def __init__(self, suite: Suite, bench: Bench, device: str, root: Path, until_s: float) -> None:
-        self._suite, self._bench, self._device, self._root, self._until_s = suite, bench, device, root, until_s
+    def __init__(
+        self,
+        suite: Suite,
+        bench: Bench,
+        device: str,
+        root: Path,
+        until_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._suite, self._bench, self._device, self._root = suite, bench, device, root
+        self._until_s, self._clock = until_s, clock
         self._tried_s: list[float] = []
 
     def do(self, item: Item) -> None:
         """Whatever goes wrong, of the item or of this suite, is said, and the next has its turn."""
-        left_s = self._until_s - time.monotonic()
-        if left_s < self._expected_s(item):
-            self._leave_out(item, "the budget is spent")
+        if not self._has_time(item):
             return
         try:
             if isinstance(item, Configuration):
-                self._try(item, left_s)
+                self._try(item)
             else:
-                self._decide(left_s)
+                self._decide()
         except Exception as error:
             traceback.print_exc()
             self._leave_out(item, f"{type(error).__name__}: {error}")
 
-    def _try(self, configuration: Configuration, left_s: float) -> None:
+    def _left_s(self) -> float:
+        return self._until_s - self._clock()
+
+    def _has_time(self, item: Item) -> bool:
+        """Otherwise it is left out."""
+        expected_s = DECISION_LEAST_S if item == DECISION else expected(self._tried_s)
+        if self._left_s() < expected_s:
+            self._leave_out(item, "the budget is spent")
+            return False
+        return True
+
+    def _try(self, configuration: Configuration) -> None:
         if why := hopeless(configuration, self._suite.recording):
             self._leave_out(configuration, why)
             return
-        began_at_s = time.monotonic()
-        row = self._bench.row(configuration, min(left_s, CONFIGURATION_S))
-        self._tried_s.append(time.monotonic() - began_at_s)
+        self._bench.start(self._left_s())
+        if not self._has_time(configuration):
+            return
+        began_at_s = self._clock()
+        row = self._bench.row(configuration, min(self._left_s(), CONFIGURATION_S))
+        self._tried_s.append(self._clock() - began_at_s)
         self._suite.recording = replace(self._suite.recording, rows=(*self._suite.recording.rows, row))
         print(line(row), flush=True)
         if not isinstance(row.trial.outcome, (Measured, OutOfMemory)):
             print(self._bench.last_words(), file=sys.stderr, flush=True)
 
-    def _decide(self, left_s: float) -> None:
+    def _decide(self) -> None:
         """The suite's own agent waits meanwhile; it holds nothing of the device."""
         try:
-            found = decide(self._suite.recording.hardware, self._device, self._root, min(left_s, DECISION_S))
+            found = decide(self._suite.recording.hardware, self._device, self._root, min(self._left_s(), DECISION_S))
         except Exception:
             print(last_words(self._root / "search"), file=sys.stderr, flush=True)
             raise
@@ -210,14 +231,17 @@ class Run:
             flush=True,
         )
 
-    def _expected_s(self, item: Item) -> float:
-        if item == DECISION:
-            return DECISION_LEAST_S
-        return SLOWEST * statistics.median(self._tried_s) if self._tried_s else FIRST_S
-
     def _leave_out(self, item: Item, why: str) -> None:
         self._suite.left_out[str(item)] = why
         print(f"{item!s:{NAME_WIDTH}}  left out: {why}", flush=True)
+
+
+def expected(tried_s: Sequence[float]) -> float:
+    """How long the next configuration may take (s), by those that were tried.
+
+    One that took very long, for a compiler or until its limit, says little of the next: it counts as `FIRST_S`.
+    """
+    return SLOWEST * statistics.median(min(one, FIRST_S) for one in tried_s) if tried_s else FIRST_S
 
 
 def hopeless(configuration: Configuration, recording: Recording) -> str | None:

@@ -12,7 +12,7 @@ from _suite_configurations import GB, LARGE, SMALL, Configuration, configuration
 from _suite_decision import _decision
 from _suite_figures import compare, figures, fitted, kendall_tau, regressions, spread, taus, wrong_verdicts
 from _suite_probes import Bench, last_words, make_models, one_device, traced
-from gpu_suite import DECISION, DECISION_AFTER, hopeless, in_order, line
+from gpu_suite import CONFIGURATION_S, DECISION, DECISION_AFTER, Run, Suite, hopeless, in_order, line
 
 from autofit.domain.event import Chosen
 from autofit.domain.hardware import DeviceKind
@@ -189,17 +189,72 @@ def test_a_line_names_what_happened(models: tuple[Model, ...]) -> None:
     assert line(recording.rows[0]).endswith("fits (open); no trace; beyond the interval")
 
 
+class FakeBench:
+    """Its rows take what they are told to, on a clock of its own; so does the start of its agent."""
+
+    def __init__(self, recording: Recording, start_s: float, rows_s: list[float]) -> None:
+        self._recording, self._start_s, self._rows_s = recording, start_s, rows_s
+        self.now_s = 0.0
+        self.limits_s: list[float] = []
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def start(self, limit_s: float) -> None:
+        self.now_s, self._start_s = self.now_s + self._start_s, 0.0
+
+    def row(self, configuration: Configuration, limit_s: float) -> Row:
+        self.limits_s.append(limit_s)
+        self.now_s += min(limit_s, self._rows_s[len(self.limits_s) - 1])
+        return measured(self._recording, configuration)
+
+
+def tried_in(budget_s: float, bench: FakeBench, recording: Recording, tmp_path: Path) -> tuple[int, dict[str, str]]:
+    """How many rows were tried within the budget, and what was left out."""
+    suite = Suite({}, replace(recording, rows=()))
+    run = Run(suite, bench, "cuda", tmp_path, budget_s, bench.clock)  # type: ignore[arg-type]
+    for micro_batch in range(1, len(bench._rows_s) + 1):
+        run.do(replace(ONE, micro_batch=micro_batch))
+    return len(suite.recording.rows), suite.left_out
+
+
+def test_neither_a_slow_first_row_nor_a_slow_start_starves_the_others(
+    models: tuple[Model, ...], tmp_path: Path
+) -> None:
+    """150 s for a compiler once, and 60 s for the agent: with 12 s each, 14 more have room in 420 s."""
+    recording = recorded(models)
+    bench = FakeBench(recording, start_s=60.0, rows_s=[150.0, *[12.0] * 14])
+    assert tried_in(420.0, bench, recording, tmp_path) == (15, {})
+
+
+def test_no_row_is_begun_that_the_budget_may_not_hold_and_none_outlasts_it(
+    models: tuple[Model, ...], tmp_path: Path
+) -> None:
+    recording = recorded(models)
+    bench = FakeBench(recording, start_s=0.0, rows_s=[20.0, 500.0, 20.0, 20.0])
+    count, left_out = tried_in(230.0, bench, recording, tmp_path)
+    assert (count, list(left_out.values())) == (2, ["the budget is spent"] * 2)
+    assert bench.limits_s == [CONFIGURATION_S] * 2
+    last = FakeBench(recording, start_s=0.0, rows_s=[500.0])
+    assert tried_in(100.0, last, recording, tmp_path)[0] == 1
+    assert last.limits_s == [100.0]
+    late = FakeBench(recording, start_s=240.0, rows_s=[20.0])
+    assert tried_in(250.0, late, recording, tmp_path)[0] == 0  # its agent has taken what there was
+
+
 @pytest.mark.slow
 def test_neither_a_slow_configuration_nor_a_dead_agent_ends_the_suite(tmp_path: Path) -> None:
     hardware = one_device("cpu", tmp_path)
     tried = [each for each in configurations(DeviceKind.CPU, Dtype.BF16, has_flash=False) if each.model == SMALL][:1]
     make_models([SMALL], hardware, tmp_path)
     with Bench(traced(hardware, tried, tmp_path), tmp_path) as bench:
+        bench.start(100.0)
         assert isinstance(bench.row(tried[0], 0.0).trial.outcome, TimedOut)
-        bench.row(tried[0], 100.0)
+        assert isinstance(bench.row(tried[0], 100.0).trial.outcome, Measured)
         assert bench._agent is not None
         bench._agent._process.kill()
         assert isinstance(bench.row(tried[0], 100.0).trial.outcome, Crashed)
+        bench.start(100.0)
         assert isinstance(bench.row(tried[0], 100.0).trial.outcome, Measured)
         assert last_words(tmp_path / "run4")
 
