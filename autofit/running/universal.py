@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from autofit.domain.script import Checkpoint
-from autofit.running.python import module_command
+from autofit.probing.python import module_command
 
 
 def make_universal(checkpoint: Checkpoint, *, log_path: Path) -> bool:
