@@ -122,7 +122,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Lo
     return folder, found
 
 
-@pytest.mark.parametrize(("number", "case"), enumerate(CASES), ids=[case.name for case in CASES])
+@pytest.mark.parametrize(("number", "case"), list(enumerate(CASES)), ids=[case.name for case in CASES])
 def test_steps_and_the_last_learning_rate_stay(number: int, case: Case, looked: tuple[Path, dict[str, Looked]]) -> None:
     folder, found = looked
     own, turned = (_last_line(folder / f"{2 * number + index}.log") for index in range(2))

@@ -20,7 +20,7 @@ from autofit.worker.shadow import Shadow
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READERS = ("access", "lstat", "readlink", "stat", "statvfs")
-_FIRST_NAMES = ("path", "file", "src")
+_FIRST_NAMES = ("path", "file")
 _CHANGERS = ("chmod", "chown", "truncate", "utime")
 
 
@@ -41,7 +41,7 @@ class Diverting:
         for name in _CHANGERS:
             self._put(name, self._change)
         for name in ("rename", "replace"):
-            self._put(name, self._rename)
+            self._place(name, self._on_both_paths(getattr(os, name)))
         for name in ("remove", "unlink"):
             self._put(name, self._remove)
         self._put("chdir", self._chdir)
@@ -54,7 +54,9 @@ class Diverting:
         shutil.rmtree = self._on_path(shutil.rmtree, self._rmtree)
 
     def _put(self, name: str, divert: Callable[..., Any]) -> None:
-        function = self._on_path(getattr(os, name), divert)
+        self._place(name, self._on_path(getattr(os, name), divert))
+
+    def _place(self, name: str, function: Callable[..., Any]) -> None:
         setattr(os, name, function)
         accessor = getattr(pathlib, "_NormalAccessor", None)  # Python 3.10 keeps the functions that it found
         if accessor is not None and hasattr(accessor, name):
@@ -85,6 +87,19 @@ class Diverting:
             if place is None:
                 return real(source, path, *args, **kwargs)
             return self._alone(divert, real, source, place)
+
+        return diverted
+
+    def _on_both_paths(self, real: Callable[..., None]) -> Callable[..., None]:
+        """Of a rename, where either may be free."""
+
+        @functools.wraps(real)
+        def diverted(src: Any, dst: Any, **folders: Any) -> None:
+            places = (None, None) if any(folders.values()) else (self._diverted(src), self._diverted(dst))
+            if places == (None, None):
+                real(src, dst, **folders)
+            else:
+                self._alone(self._rename, real, (src, dst), places)
 
         return diverted
 
@@ -162,12 +177,13 @@ class Diverting:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._shadow.remove(path)
 
-    def _rename(self, real: Callable[..., None], path: str, dst: Any, **_: Any) -> None:
-        place = self._resolved(os.fsdecode(dst))
-        copy = self._shadow.copied(path)
+    def _rename(self, real: Callable[..., None], paths: tuple[Any, Any], places: tuple[str | None, str | None]) -> None:
+        source, target = places
+        copy = paths[0] if source is None else self._shadow.copied(source)
         os.lstat(copy)  # FileNotFoundError
-        real(copy, os.fsdecode(dst) if place is None else self._shadow.place(place))
-        self._shadow.forget(path)
+        real(copy, paths[1] if target is None else self._shadow.place(target))
+        if source is not None:
+            self._shadow.forget(source)
 
     def _symlink(self, real: Callable[..., None], source: Any, path: str) -> None:
         self._refuse_existing(path, True)

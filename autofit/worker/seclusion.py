@@ -16,7 +16,8 @@ from autofit.worker.view import enter_view, is_within
 TEMPORARY = "temporary"  # in a node's folder: begins the names of files that name a rank's temporary folder
 _MANY = 20
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_PATH_AT = {"os.mkdir": 0, "os.rmdir": 0, "os.remove": 0, "os.rename": 1, "os.truncate": 0}
+_CHANGES = {"os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.remove": (0, 1), "os.rename": (1, 3)}
+"""Audit events of CPython: where their arguments have the path, and the descriptor of a folder that it begins in."""
 
 
 class Escapes:
@@ -35,14 +36,7 @@ class Escapes:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event == "open":
-            path, flags = arguments[0], arguments[2]
-            if not isinstance(flags, int) or not flags & _WRITES:
-                return
-        elif event in _PATH_AT:
-            path = arguments[_PATH_AT[event]]
-        else:
-            return
+        path = _changed(event, arguments)
         if isinstance(path, (str, bytes)) and len(self._paths) < _MANY:
             with contextlib.suppress(OSError):  # the working directory is gone: what was asked for will fail
                 self._note(os.path.abspath(os.fsdecode(path)))
@@ -52,12 +46,22 @@ class Escapes:
             self._paths.setdefault(path)
 
 
+def _changed(event: str, arguments: tuple[object, ...]) -> object:
+    """What an audit event changes, where that can be told."""
+    if event == "open":
+        flags = arguments[2]
+        return arguments[0] if isinstance(flags, int) and flags & _WRITES else None
+    path_at, folder_at = _CHANGES.get(event, (None, None))
+    return None if path_at is None or arguments[folder_at] not in (-1, None) else arguments[path_at]
+
+
 def seclude(scratch: Path, directory: str) -> Escapes:
     """From here on this process, a rank, changes files in a view that it shares with the ranks of its node.
 
     `scratch` is the probe's own folder, and written for real. Where no overlay can be mounted, Python's functions are
     led to copies there.
     """
+    sys.dont_write_bytecode = True  # which Python writes past its own functions
     place = scratch / f"node{os.environ['CROSS_RANK']}"
     real = real_folders(os.environ, scratch, directory)
     view = enter_view(place, real, directory, is_first=os.environ["LOCAL_RANK"] == "0")

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def _cover(room: Path, real: Sequence[str], as_user: bool) -> tuple[str, ...]:
     lower = {path for path in _folders(there, as_user) if not is_within(path, real)}
     enter_private_namespace(as_user=as_user)
     # Opened within the namespace, and before the first mount hides them.
-    originals = {path: os.open(path, os.O_PATH) for path in {*lower, *real, *below} if os.path.lexists(path)}
+    originals = _opened({*lower, *real, *below})
     mount_memory(str(room), options=_ROOM)
     inside = os.open(room, os.O_PATH | os.O_DIRECTORY)
     covered: list[str] = []
@@ -120,12 +120,21 @@ def _cover(room: Path, real: Sequence[str], as_user: bool) -> tuple[str, ...]:
             with contextlib.suppress(OSError):  # a file system that can lie under no overlay
                 mount_overlay(path, originals[path], inside, f"{originals[path]}", as_user=as_user)
                 covered.append(path)
-    for path in real:
+    for path in sorted(originals.keys() & set(real)):
         if is_within(path, covered):
             mount_again(path, originals[path])
     for descriptor in (*originals.values(), inside):
         os.close(descriptor)
     return tuple(covered)
+
+
+def _opened(paths: Iterable[str]) -> dict[str, int]:
+    """Descriptors of what can be opened."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # a mount that is not this user's, or has lost its server
+            found[path] = os.open(path, os.O_PATH)
+    return found
 
 
 def _folders(there: Sequence[Mount], as_user: bool) -> Iterator[str]:

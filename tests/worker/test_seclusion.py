@@ -34,6 +34,7 @@ def user_folder(home: Path) -> Path:
         (home / folder).mkdir(parents=True)
     for name in ("kept.log", "rotated.log", "moved/inside", "old/sub/file", "lonely", "touched"):
         (home / name).write_text("first")
+    (home / "helper.py").write_text("")
     return home
 
 
@@ -46,9 +47,12 @@ def tree(folder: Path) -> dict[str, tuple[str | None, int]]:
 
 
 def run(program: str, *words: Path, **environment: str) -> list[Any]:
+    temporary = words[0].parent / "tmp"
+    temporary.mkdir(exist_ok=True)
+    place = {"CROSS_RANK": "0", "LOCAL_RANK": "0", "RANK": "0", "TMPDIR": str(temporary)}
     done = subprocess.run(
         [sys.executable, "-c", program, str(SCRIPT), *map(str, words)],
-        env={**os.environ, "CROSS_RANK": "0", "LOCAL_RANK": "0", "RANK": "0", **environment},
+        env={**os.environ, **place, **environment},
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
@@ -67,7 +71,7 @@ def test_a_script_finds_its_changes_and_its_folder_is_as_it_was(tmp_path: Path, 
     assert bool(view["covered"]) == (overlay == "1")
     assert tree(home) == before
     assert escaped == []
-    assert found == run(PLAIN, twin)[0]
+    assert found == run(PLAIN, twin, PYTHONDONTWRITEBYTECODE="1")[0]
 
 
 def test_what_is_written_past_python_is_noted_when_python_opens_it(tmp_path: Path) -> None:

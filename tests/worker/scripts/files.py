@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 home = Path(sys.argv[1])
@@ -25,6 +26,14 @@ os.utime("touched", (1, 1))
 descriptor = os.open("by_number", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 os.write(descriptor, b"low")
 os.close(descriptor)
+with tempfile.NamedTemporaryFile("w", delete=False) as whole:
+    whole.write("at once")
+shutil.move(whole.name, "whole")
+with tempfile.TemporaryDirectory() as folder:
+    Path(folder, "scrap").write_text("")
+sys.path.insert(0, str(home))
+import helper  # noqa: E402, F401
+
 tree = sorted(str(path.relative_to(home)) for path in home.rglob("*"))
 walked = sorted(
     os.path.relpath(os.path.join(top, name), home) for top, *two in os.walk(home) for name in [*two[0], *two[1]]
@@ -45,7 +54,8 @@ found = {
     "walked": walked == tree,
     "glob": sorted(glob.glob("made/**/*", recursive=True)),
     "texts": [
-        Path(name).read_text() for name in ("kept.log", "rotated.log.1", "elsewhere/inside", "link", "by_number")
+        Path(name).read_text()
+        for name in ("kept.log", "rotated.log.1", "elsewhere/inside", "link", "by_number", "whole")
     ],
     "old": os.listdir("old"),
     "touched": os.stat("touched").st_mtime,
