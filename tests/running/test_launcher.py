@@ -219,8 +219,8 @@ def test_a_launcher_that_is_asked_to_end_may_say_its_last_words(bench: Bench, mo
 # A training that is watched by a process of its own, as the command does it.
 WATCHED = """
 import sys
-sys.path.insert(0, sys.argv[2])
 from pathlib import Path
+sys.path[:0] = [sys.argv[2], str(Path(sys.argv[2]).parent)]
 from test_launcher import Bench
 from autofit.cli import main
 from autofit.running import launcher
