@@ -90,9 +90,8 @@ def test_evaluation_data_without_a_token_to_score_is_refused() -> None:
     """Its prompts alone are longer than the sequence."""
     pair = {"prompt": "Ravi: I forgot a plant.\n\nSummary:\n", "completion": "Ravi forgot a plant."}
     long = write("e.jsonl", {**pair, "prompt": pair["prompt"] * 20})
-    assert "e.jsonl: the evaluation data has nothing to score within 64 tokens" in refusal(
-        replace(request(write("d.jsonl", pair)), eval_data=long)
-    )
+    refused = refusal(replace(request(write("d.jsonl", pair)), eval_data=long))
+    assert "e.jsonl: all that is learned lies beyond 64 tokens, in every row" in refused
 
 
 def test_evaluation_data_of_another_form_is_refused_by_both_names() -> None:

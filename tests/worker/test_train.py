@@ -44,9 +44,11 @@ def test_a_run_goes_on_from_its_highest_whole_checkpoint(tmp_path: Path) -> None
     assert folder.last_checkpoint == last  # what the session says is what the rank does
 
 
-def test_a_checkpoint_that_the_user_names_goes_before(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 1000)
-    assert _checkpoint(replace(REQUEST, training=Training(resume="/c")), tmp_path) == "/c"
+def test_a_checkpoint_that_the_user_names_begins_a_run_and_its_own_go_before(tmp_path: Path) -> None:
+    request = replace(REQUEST, training=Training(resume="/c"))
+    assert _checkpoint(request, tmp_path) == "/c"
+    own = checkpoint(tmp_path, 1000)
+    assert _checkpoint(request, tmp_path) == own
 
 
 def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
