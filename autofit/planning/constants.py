@@ -23,13 +23,13 @@ class Context:
 
 # About 3 MiB a multiprocessor, as far as people report it: 107 MiB on an RTX 4060 Ti (34 of them) and 555 on an RTX PRO
 # 6000 Blackwell (188; ggml-org/llama.cpp, pull request 23604), 256 on an RTX 3090 (82; invoke-ai/InvokeAI, issue 9413),
-# 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). An H100 takes 0.45 to 0.6 GB.
+# 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). An H100 is said to take 0.45 to 0.6 GB.
 _CONTEXTS = (  # from this compute capability on
     ((12, 0), Context(110_000_000, 525_000_000, 600_000_000)),  # consumers' cards, many of them small
     ((9, 0), Context(450_000_000, 525_000_000, 600_000_000)),  # Hopper and B200
     ((0, 0), Context(110_000_000, 300_000_000, 450_000_000)),
 )
-# In the middle; a MIG slice has few of its GPU's multiprocessors.
+# In the middle. A MIG slice has some of its GPU's multiprocessors: it may be any of these.
 _UNKNOWN = Context(50_000_000, 400_000_000, 600_000_000)
 
 
