@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -550,6 +551,28 @@ def test_a_survey_answers_from_its_child(bench: Bench) -> None:
 def test_a_survey_that_dies_names_its_log(bench: Bench) -> None:
     with pytest.raises(RuntimeError, match=r"the\.log"):
         _survey(bench, lambda line, answer: os._exit(1))
+
+
+def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(bench.folder))
+    lock = bench.folder / "op/lock"
+    lock.parent.mkdir()
+
+    def compiles(line: bytes, answer: Connection) -> None:
+        os.close(bench.writing)
+        assert FileBaton(lock).try_acquire()
+        time.sleep(600)
+
+    def leave() -> None:
+        _until(lock.exists)
+        bench.leave()
+
+    leaving = Thread(target=leave)
+    leaving.start()
+    with pytest.raises(Interrupted):
+        _survey(bench, compiles)
+    leaving.join()
+    assert not lock.exists()
 
 
 def _is_alive(pid: int) -> bool:
