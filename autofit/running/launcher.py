@@ -26,7 +26,7 @@ from autofit.running.command import TrainingFiles, launcher_arguments, training_
 _LOOK_S = 0.2  # how often the progress file is read
 _POLITE_S = 5.0  # ranks that are asked to end have this long before they are killed
 
-STALL_S = 1800.0  # gloo and NCCL give up a collective after as long; a save of a large model takes minutes
+STALL_S = 1800.0  # a collective waits for longer; a save of a large model takes minutes
 
 
 class Launcher(ShieldedExit):
