@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
+
+from autofit.probing.lasting_stream import LastingStream
 
 from .flag import SectionedCommand, rest_of
 from .train_flags import TRAIN_ONLY, plan_flags
@@ -116,7 +118,7 @@ def _waiting(what: str, *, is_quiet: bool) -> Any:
         return nullcontext()
     from rich.console import Console
 
-    return Console(stderr=True).status(what)
+    return Console(file=cast(TextIO, LastingStream(sys.stderr))).status(what)
 
 
 def _show(plans: tuple[Plan, ...], terms: Terms, words: tuple[str, ...]) -> None:

@@ -44,7 +44,7 @@ def test_a_run_goes_on_from_its_highest_whole_checkpoint(tmp_path: Path) -> None
     assert folder.last_checkpoint == last  # what the session says is what the rank does
 
 
-def test_a_checkpoint_that_the_user_names_begins_a_run_and_its_own_go_before(tmp_path: Path) -> None:
+def test_a_checkpoint_that_the_user_names_begins_a_run_that_goes_on_from_its_own(tmp_path: Path) -> None:
     request = replace(REQUEST, training=Training(resume="/c"))
     assert _checkpoint(request, tmp_path) == "/c"
     own = checkpoint(tmp_path, 1000)
