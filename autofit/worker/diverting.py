@@ -6,19 +6,18 @@ What is written past them, by another program or a library's own code, is writte
 from __future__ import annotations
 
 import builtins
-import errno
 import functools
 import io
 import os
 import pathlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from autofit.worker.shadow import Shadow
+from autofit.worker.shadow_files import ShadowFiles
 
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _READERS = ("access", "lstat", "readlink", "stat", "statvfs")
 _FIRST_NAMES = ("path", "file")
 _CHANGERS = ("chmod", "chown", "truncate", "utime")
@@ -28,30 +27,30 @@ class Diverting:
     """`is_free` tells of an absolute path whether a probe may write it for real."""
 
     def __init__(self, shadow: Shadow, is_free: Callable[[str], bool]) -> None:
-        self._shadow = shadow
+        self._files = ShadowFiles(shadow)
         self._is_free = is_free
         self._inside = threading.local()  # what this does itself is done for real
 
     def begin(self) -> None:
         """From here on, in this process."""
-        builtins.open = io.open = self._on_path(io.open, self._open)
-        self._put("open", self._open_low)
+        builtins.open = io.open = self._on_path(io.open, self._files.open)
+        self._put("open", self._files.open_low)
         for name in _READERS:
-            self._put(name, self._read)
+            self._put(name, self._files.read)
         for name in _CHANGERS:
-            self._put(name, self._change)
+            self._put(name, self._files.change)
         for name in ("rename", "replace"):
-            self._place(name, self._on_both_paths(getattr(os, name)))
+            self._place(name, self._on_both_paths(getattr(os, name), self._files.rename))
         for name in ("remove", "unlink"):
-            self._put(name, self._remove)
-        self._put("chdir", self._chdir)
-        self._put("mkdir", self._mkdir)
-        self._put("rmdir", self._rmdir)
-        self._put("listdir", self._listdir)
-        self._put("scandir", self._scandir)
-        os.symlink = self._on_last_path(os.symlink, self._symlink)
-        os.link = self._on_last_path(os.link, self._link)
-        shutil.rmtree = self._on_path(shutil.rmtree, self._rmtree)
+            self._put(name, self._files.remove)
+        self._put("chdir", self._files.chdir)
+        self._put("mkdir", self._files.mkdir)
+        self._put("rmdir", self._files.rmdir)
+        self._put("listdir", self._files.listdir)
+        self._put("scandir", self._files.scandir)
+        os.symlink = self._on_last_path(os.symlink, self._files.symlink)
+        os.link = self._on_both_paths(os.link, self._files.link)
+        shutil.rmtree = self._on_path(shutil.rmtree, self._files.rmtree)
 
     def _put(self, name: str, divert: Callable[..., Any]) -> None:
         self._place(name, self._on_path(getattr(os, name), divert))
@@ -90,16 +89,17 @@ class Diverting:
 
         return diverted
 
-    def _on_both_paths(self, real: Callable[..., None]) -> Callable[..., None]:
-        """Of a rename, where either may be free."""
+    def _on_both_paths(self, real: Callable[..., None], divert: Callable[..., None]) -> Callable[..., None]:
+        """The same with two paths, of which one may be free: `divert(real, paths, places)`."""
 
         @functools.wraps(real)
         def diverted(src: Any, dst: Any, **folders: Any) -> None:
-            places = (None, None) if any(folders.values()) else (self._diverted(src), self._diverted(dst))
+            is_within_folder = any(folders.get(name) is not None for name in ("src_dir_fd", "dst_dir_fd"))
+            places = (None, None) if is_within_folder else (self._diverted(src), self._diverted(dst))
             if places == (None, None):
                 real(src, dst, **folders)
             else:
-                self._alone(self._rename, real, (src, dst), places)
+                self._alone(divert, real, (src, dst), places)
 
         return diverted
 
@@ -123,131 +123,3 @@ class Diverting:
         folder, name = os.path.split(path)
         place = os.path.join(os.path.realpath(folder), name)
         return None if self._is_free(place) else place
-
-    # --- one for each kind of function; `path` is the shadow's --------------------------------------------------------
-
-    def _open(self, real: Callable[..., Any], path: str, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        if not set("wax+") & set(mode):
-            return real(self._shadow.seen(path), mode, *args, **kwargs)
-        self._refuse_existing(path, "x" in mode)
-        return real(self._writable(path, is_emptied="w" in mode), mode, *args, **kwargs)
-
-    def _open_low(self, real: Callable[..., int], path: str, flags: int, *args: Any, **kwargs: Any) -> int:
-        if not flags & _WRITES:
-            return real(self._shadow.seen(path), flags, *args, **kwargs)
-        self._refuse_existing(path, bool(flags & os.O_CREAT and flags & os.O_EXCL))
-        return real(self._writable(path, is_emptied=bool(flags & os.O_TRUNC)), flags, *args, **kwargs)
-
-    def _writable(self, path: str, *, is_emptied: bool) -> str:
-        """A link is followed, as an open does."""
-        path = os.path.realpath(path) if os.path.islink(self._shadow.seen(path)) else path
-        if os.path.isdir(self._shadow.seen(path)):
-            return self._shadow.seen(path)  # which cannot be opened to be written
-        return self._shadow.place(path) if is_emptied else self._shadow.copied(path)
-
-    def _read(self, real: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
-        return real(self._shadow.seen(path), *args, **kwargs)
-
-    def _chdir(self, real: Callable[..., None], path: str) -> None:
-        real(self._shadow.entered(path))
-
-    def _change(self, real: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
-        return real(self._shadow.copied(path), *args, **kwargs)
-
-    def _mkdir(self, real: Callable[..., None], path: str, *args: Any, **kwargs: Any) -> None:
-        self._refuse_existing(path, True)
-        real(self._shadow.place(path), *args, **kwargs)
-
-    def _remove(self, real: Callable[..., None], path: str, **_: Any) -> None:
-        seen = self._shadow.seen(path)
-        if os.path.isdir(seen) and not os.path.islink(seen):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        os.lstat(seen)  # FileNotFoundError
-        self._shadow.remove(path)
-
-    def _rmdir(self, real: Callable[..., None], path: str, **_: Any) -> None:
-        if self._shadow.names(path):
-            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
-        self._shadow.remove(path)
-
-    def _rmtree(self, real: Callable[..., None], path: str, ignore_errors: bool = False, *_: Any, **__: Any) -> None:
-        if not self._shadow.is_there(path):
-            if ignore_errors:
-                return
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        self._shadow.remove(path)
-
-    def _rename(self, real: Callable[..., None], paths: tuple[Any, Any], places: tuple[str | None, str | None]) -> None:
-        source, target = places
-        copy = paths[0] if source is None else self._shadow.copied(source)
-        os.lstat(copy)  # FileNotFoundError
-        real(copy, paths[1] if target is None else self._shadow.place(target))
-        if source is not None:
-            self._shadow.forget(source)
-
-    def _symlink(self, real: Callable[..., None], source: Any, path: str) -> None:
-        self._refuse_existing(path, True)
-        real(source, self._shadow.place(path))
-
-    def _link(self, real: Callable[..., None], source: Any, path: str) -> None:
-        self._refuse_existing(path, True)
-        place = self._resolved(os.fsdecode(source))
-        shutil.copy2(os.fsdecode(source) if place is None else self._shadow.seen(place), self._shadow.place(path))
-
-    def _listdir(self, real: Callable[..., Any], path: str) -> list[str]:
-        return self._shadow.names(path)
-
-    def _scandir(self, real: Callable[..., Any], path: str) -> Any:
-        if not self._shadow.is_touched(path):
-            return real(path)
-        return _Entries(_Entry(name, os.path.join(path, name), self._shadow) for name in self._shadow.names(path))
-
-    def _refuse_existing(self, path: str, is_refused: bool) -> None:
-        if is_refused and self._shadow.is_there(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-
-
-class _Entries:
-    """As `os.scandir` gives them."""
-
-    def __init__(self, entries: Iterator[_Entry]) -> None:
-        self._entries = entries
-
-    def __iter__(self) -> Iterator[_Entry]:
-        return self._entries
-
-    def __next__(self) -> _Entry:
-        return next(self._entries)
-
-    def __enter__(self) -> _Entries:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Entry:
-    """As `os.DirEntry`, of what the shadow shows."""
-
-    def __init__(self, name: str, path: str, shadow: Shadow) -> None:
-        self.name, self.path = name, path
-        self._seen = shadow.seen(path)
-
-    def __fspath__(self) -> str:
-        return self.path
-
-    def inode(self) -> int:
-        return os.lstat(self._seen).st_ino
-
-    def is_symlink(self) -> bool:
-        return os.path.islink(self._seen)
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        return os.path.isdir(self._seen) and (follow_symlinks or not self.is_symlink())
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        return os.path.isfile(self._seen) and (follow_symlinks or not self.is_symlink())
-
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        return os.stat(self._seen, follow_symlinks=follow_symlinks)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 
 
 class Shadow:
@@ -87,3 +88,51 @@ class Shadow:
 
     def _mark(self, path: str) -> str:
         return os.path.join(self._gone, hashlib.sha256(os.fsencode(path)).hexdigest())
+
+
+class ShadowEntries:
+    """What `os.scandir` gives of a folder."""
+
+    def __init__(self, shadow: Shadow, folder: str) -> None:
+        self._entries = iter([_Entry(name, os.path.join(folder, name), shadow) for name in shadow.names(folder)])
+
+    def __iter__(self) -> Iterator[_Entry]:
+        return self._entries
+
+    def __next__(self) -> _Entry:
+        return next(self._entries)
+
+    def __enter__(self) -> ShadowEntries:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Entry:
+    """As `os.DirEntry`, of what the shadow shows."""
+
+    def __init__(self, name: str, path: str, shadow: Shadow) -> None:
+        self.name, self.path = name, path
+        self._seen = shadow.seen(path)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def inode(self) -> int:
+        return os.lstat(self._seen).st_ino
+
+    def is_symlink(self) -> bool:
+        return os.path.islink(self._seen)
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return os.path.isdir(self._seen) and (follow_symlinks or not self.is_symlink())
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return os.path.isfile(self._seen) and (follow_symlinks or not self.is_symlink())
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return os.stat(self._seen, follow_symlinks=follow_symlinks)
