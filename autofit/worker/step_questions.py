@@ -42,23 +42,13 @@ class StepQuestions:
         engine.global_steps = _watched_steps(lambda: self._asks.add(Ask.STEPS))
         DataLoader.__iter__ = _noting(DataLoader.__iter__, self._begin)
         transformers.Trainer.train = _noting(transformers.Trainer.train, self._train)
-        arguments = transformers.TrainingArguments
-        arguments.__post_init__ = _noting(arguments.__post_init__, _mark_step_count)
 
     def _begin(self, loader: DataLoader) -> None:
         self.epoch_rows = _epoch_rows(loader)
 
     def _train(self, trainer: transformers.Trainer) -> None:
-        if getattr(trainer.args, _STEPS_STAY, False):
+        if not trainer.args.dataloader_drop_last:  # how many rows are dropped depends on the micro-batch
             self._asks.add(Ask.TRAINER)
-
-
-_STEPS_STAY = "_autofit_steps_stay"
-
-
-def _mark_step_count(arguments: transformers.TrainingArguments) -> None:
-    """Of the script's own values, before a probe changes them: rows that are dropped depend on the micro-batch."""
-    setattr(arguments, _STEPS_STAY, arguments.max_steps > 0 or not arguments.dataloader_drop_last)
 
 
 def _epoch_rows(loader: DataLoader) -> int | None:
