@@ -119,8 +119,8 @@ def worded(arguments: tuple[str, ...], config_path: str, flags: BatchFlags | Non
         return words
     words = put(words, MICRO_BATCH_FLAGS, str(flags.micro_batch))
     accumulation = str(flags.gradient_accumulation)
-    if find(words, ACCUMULATION_FLAGS) is None:
-        return (*words, ACCUMULATION_FLAGS[0], accumulation)
+    if find(words, ACCUMULATION_FLAGS) is None:  # a script that has no such flag would refuse it
+        return words if flags.gradient_accumulation == 1 else (*words, ACCUMULATION_FLAGS[0], accumulation)
     return put(words, ACCUMULATION_FLAGS, accumulation)
 
 

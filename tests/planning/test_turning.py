@@ -127,6 +127,8 @@ def test_a_hugging_face_script_is_turned_by_its_flags() -> None:
 def test_accumulation_is_added_where_the_script_takes_flags() -> None:
     words = turning(HF, HF_WORDS[:4]).trained(STRATEGY, "x").arguments
     assert words[-2:] == ("--gradient_accumulation_steps", "16")
+    alone = turning(HF, HF_WORDS[:4]).trained(replace(STRATEGY, micro_batch=8, gradient_accumulation=1), "x").arguments
+    assert alone == ("--deepspeed", "x", "--per_device_train_batch_size", "8"), "a script may know no such flag"
 
 
 def test_a_bucket_that_was_written_stays() -> None:
