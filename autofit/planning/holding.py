@@ -29,7 +29,8 @@ def is_loadable(free: Freedom, facts: ScriptFacts) -> bool:
 
 def _sentences(checkpoint: Checkpoint, facts: ScriptFacts, stage: int) -> tuple[str, ...]:
     held = f"the script loads {checkpoint.path}: ZeRO stage {stage} and its offload stay, as another could not load it"
-    if checkpoint.is_universal or checkpoint.rank_count in (None, facts.rank_count):
+    is_divided = not checkpoint.is_universal and 0 not in checkpoint.zero_stages
+    if not is_divided or checkpoint.rank_count in (None, facts.rank_count):
         return (held,)
     ranks = f"{checkpoint.path} is of {checkpoint.rank_count} ranks and this job has {facts.rank_count}"
     return (

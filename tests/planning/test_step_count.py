@@ -11,7 +11,8 @@ from autofit.domain.script import Ask, Counting
 from autofit.planning.first_look import after_look
 from autofit.planning.freedom import freedom
 from autofit.planning.step_count import both, keeping_steps, overridden_steps, why_steps_may_change
-from planning.test_turning import FACTS, NOTHING, PLAIN
+
+from .test_turning import FACTS, NOTHING, PLAIN
 
 BOUNDARY = (Ask.BOUNDARY,)
 

@@ -1,0 +1,55 @@
+"""What a checkpoint that is loaded holds a script's configuration to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.launch import Knob
+from autofit.domain.script import Checkpoint
+from autofit.domain.strategy import Attention, Offload
+from autofit.planning.first_look import leanest
+from autofit.planning.freedom import freedom, pins_of
+from autofit.planning.holding import holding, is_loadable
+
+from .test_turning import FACTS, NOTHING, PLAIN
+
+FREE = freedom(PLAIN, (), NOTHING)
+OF_ZERO_2 = Checkpoint("out/5", (1, 2), rank_count=2)
+
+
+@pytest.mark.parametrize(
+    ("own_stage", "stages", "held"), [(0, (0,), 0), (0, (1, 2), 2), (1, (1, 2), 1), (2, (3,), 3), (3, (0,), 0)]
+)
+def test_a_stage_that_can_load_it_is_held_the_own_one_where_it_can(
+    own_stage: int, stages: tuple[int, ...], held: int
+) -> None:
+    facts = replace(FACTS, zero_stage=own_stage, checkpoint=replace(OF_ZERO_2, zero_stages=stages))
+    free = holding(FREE, facts)
+    assert pins_of(free, facts, Attention.SDPA).zero_stage == held
+    assert leanest(facts, free, Attention.SDPA).rung.zero_stage == held
+    assert is_loadable(free, facts) == (own_stage == held)
+    assert f"ZeRO stage {held}" in free.kept[-1]
+    assert holding(free, facts) == free, "once"
+
+
+def test_the_offload_that_wrote_it_stays() -> None:
+    facts = replace(FACTS, checkpoint=replace(OF_ZERO_2, offload=Offload.OPTIMIZER))
+    assert pins_of(holding(FREE, facts), facts, Attention.SDPA).offload is Offload.OPTIMIZER
+
+
+def test_an_override_of_the_stage_is_held_too() -> None:
+    free = freedom({**PLAIN, "zero_optimization": {"stage": 0}}, (), frozenset({Knob.STAGE}))
+    facts = replace(FACTS, checkpoint=OF_ZERO_2)
+    assert pins_of(holding(free, facts), facts, Attention.SDPA).zero_stage == 2
+
+
+def test_another_number_of_ranks_is_told_where_it_matters() -> None:
+    def told(checkpoint: Checkpoint) -> bool:
+        return "is of 4 ranks and this job has 2" in holding(FREE, replace(FACTS, checkpoint=checkpoint)).kept[-1]
+
+    assert told(replace(OF_ZERO_2, rank_count=4))
+    assert not told(OF_ZERO_2)
+    assert not told(replace(OF_ZERO_2, rank_count=4, is_universal=True))
+    assert not told(replace(OF_ZERO_2, rank_count=4, zero_stages=(0,)))
