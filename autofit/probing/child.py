@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
+from autofit.probing.host_processes import kill_sessions
 from autofit.probing.interruption import shielded, wait
 from autofit.probing.lost_locks import taking_locks_of
 
@@ -71,16 +72,17 @@ class Child:
             pass  # all of them have ended by themselves
 
     def kill(self) -> int:
-        """Nothing of its group runs afterwards; its exit code, negative for a signal."""
+        """Nothing of its session runs afterwards; its exit code, negative for a signal."""
         with taking_locks_of(self.pid):
             self.send_signal(signal.SIGKILL)
+            kill_sessions((self.pid,))
             with shielded():
                 self.has_ended(_GONE_S)
         exit_code = self.exit_code
         return -signal.SIGKILL if exit_code is None else exit_code
 
     def end(self, patience_s: float, ask: Callable[[], None] = lambda: None) -> int:
-        """Asks it to end and lets it do so for so long, then kills what is left of its group; its exit code."""
+        """Asks it to end and lets it do so for so long, then kills what is left of its session; its exit code."""
         with taking_locks_of(self.pid):  # while one can still see what it has started
             ask()
             self.has_ended(patience_s)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
 _FIRST_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h
+_ROUNDS = 5
 _IMPORTED_TORCH_BYTES = 64 * 2**20  # a process that has imported torch takes three times as much
 
 
@@ -74,9 +77,33 @@ def family(process_id: int, proc: Path = PROC) -> frozenset[int]:
     return frozenset(members)
 
 
+def kill_sessions(leader_ids: Collection[int]) -> None:
+    """Ends every process of the sessions that these lead, at once, whatever its process group.
+
+    Ninja gives each compiler a group of its own. One that is started in this moment is found the next time around.
+    """
+    for _ in range(_ROUNDS):
+        members = [each for each in process_ids() if _session_of_living(each) in leader_ids]
+        if not members:
+            return
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+
+
+def _session_of_living(process_id: int) -> int | None:
+    fields = _stat(process_id, PROC)
+    return int(fields[3]) if fields and fields[0] not in "ZX" else None
+
+
 def _parent_and_session(process_id: int, proc: Path) -> tuple[int, ...]:
+    fields = _stat(process_id, proc)
+    return (int(fields[1]), int(fields[3])) if fields else ()
+
+
+def _stat(process_id: int, proc: Path) -> list[str]:
+    """From its state on (proc_pid_stat(5)); empty once it has ended."""
     try:
-        fields = (proc / str(process_id) / "stat").read_text().rpartition(")")[2].split()
+        return (proc / str(process_id) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ()  # it has ended
-    return int(fields[1]), int(fields[3])
+        return []

@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from autofit.probing.host_processes import kill_sessions
 from autofit.probing.lost_locks import taking_locks_of
 from autofit.probing.protocol import (
     Beat,
@@ -105,6 +106,8 @@ class Group:
         with taking_locks_of(*running):
             for member in self._members:
                 member.kill()
+            if running:
+                kill_sessions(running)
             for member in self._members:
                 member.process.join(_EXIT_GRACE_S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_what_outlives_it_is_killed(start: Start, tmp_path: Path) -> None:
     assert not _is_gone(helper)
     assert child.end(0.0) == 3
     _until(lambda: _is_gone(helper))
+
+
+def test_what_has_a_process_group_of_its_own_is_killed_as_well(start: Start, tmp_path: Path) -> None:
+    """As ninja's compilers have."""
+    moves = "import os, time; os.setpgid(0, 0); print(os.getpid(), flush=True); open('there', 'w'); time.sleep(600)"
+    child = start(f'{sys.executable} -c "{moves}" > pids')
+    compiler = int((tmp_path / "pids").read_text())
+    assert child.kill() == -signal.SIGKILL
+    _until(lambda: _is_gone(compiler))
 
 
 def test_it_may_end_by_itself_within_the_patience(start: Start, tmp_path: Path) -> None:

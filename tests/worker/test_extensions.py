@@ -16,6 +16,7 @@ from torch.utils import cpp_extension
 
 from autofit.probing import build_wait
 from autofit.probing.build_lock import build_locks, build_root
+from autofit.probing.host_processes import kill_sessions
 from autofit.worker.extensions import heed_builders
 
 # A real build by ninja; the compiler is a shell script that waits in the middle of it for as long as it is told to.
@@ -108,6 +109,7 @@ def test_a_build_that_was_killed_is_built_by_the_next_at_once(tmp_path: Path) ->
     assert (folder / "lock").exists()
     (folder / "hold").unlink()
     built = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    kill_sessions((killed.pid,))  # its compiler has a process group of its own
     assert (built.returncode, built.stdout) == (0, "built\n"), built.stderr
     assert not (folder / "lock").exists()
 
