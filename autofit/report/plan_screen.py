@@ -33,10 +33,10 @@ def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
     lines += _quiet(plan.hardware.notes, width)
     lines += labelled("model", model_text(plan.model), width=width)
     lines += labelled("request", request_text(plan), width=width)
-    return lines + _quiet(plan.notes, width) + _quiet(sdpa_notes(plan), width)
+    return lines + _quiet(plan.notes, width) + _quiet(_sdpa_notes(plan), width)
 
 
-def sdpa_notes(plan: Plan) -> tuple[str, ...]:
+def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
     """`sdpa is predicted with torch's flash and memory-efficient kernels.`"""
     if not plan.sdpa_kernels:
         return ()
