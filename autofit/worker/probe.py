@@ -22,7 +22,8 @@ from autofit.worker.arguments import sft_config
 from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, check_steps, rank_measured, steps_in
 from autofit.worker.model import load_tokenizer, peft_config, random_model
 from autofit.worker.rank import Rank, join_group
-from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
+from autofit.worker.step_meter import StepMeter
+from autofit.worker.trainer import EngineWatch, PhasedTrainer
 
 _UNREAD = BatchShape(1, 1.0)
 

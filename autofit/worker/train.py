@@ -132,7 +132,8 @@ def _train(job: Job, options: argparse.Namespace, rank: Any) -> RankTrained:
     from autofit.worker.going_on import GoingOn
     from autofit.worker.model import peft_config, pretrained_model
     from autofit.worker.rank import join_group
-    from autofit.worker.trainer import EngineWatch, PhasedTrainer, StepMeter
+    from autofit.worker.step_meter import StepMeter
+    from autofit.worker.trainer import EngineWatch, PhasedTrainer
     from autofit.worker.training_data import training_data
 
     request = job.request

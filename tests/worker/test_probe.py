@@ -17,7 +17,7 @@ from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker import probe
 from autofit.worker.measuring import MAX_MEASURED_STEPS
 from autofit.worker.probe import schedule
-from autofit.worker.trainer import StepMeter
+from autofit.worker.step_meter import StepMeter
 
 RANKS, ACCUMULATION = 2, 3
 STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, ACCUMULATION)
