@@ -15,10 +15,8 @@ def check_place(root: Path) -> None:
     """UsageError for a folder that is nobody's to fill: the root of the file system, a home, what holds a home."""
     place, home = root.absolute().resolve(), Path(os.path.expanduser("~")).resolve()
     if place == Path(place.anchor) or place == home or place in home.parents:
-        raise UsageError(
-            f"{place} is {'a home' if place == home else 'no place'} for the files of a run: name a folder of its own "
-            "with --output-dir."
-        )
+        what = "a home folder" if place != Path(place.anchor) else "the root of the file system"
+        raise UsageError(f"{place} is {what}: name a folder of its own for the files of a run with --output-dir.")
 
 
 def check_free(root: Path, taken: Iterable[Path]) -> None:
