@@ -12,7 +12,7 @@ import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.script import Turns
-from autofit.probing.environment import worker_environment
+from autofit.probing.environment import script_environment
 from autofit.probing.protocol import ENTRY_MODULE, Entry, encode_entry
 from autofit.probing.shared_memory import shared_memory_files
 
@@ -57,7 +57,7 @@ class Home:
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """Exit code and what was said on both streams."""
-        environment = worker_environment(DeviceKind.CPU) | {"OMP_NUM_THREADS": "1"}
+        environment = script_environment(DeviceKind.CPU) | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-u", *words]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout, done.stderr
