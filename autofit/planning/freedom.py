@@ -34,7 +34,7 @@ class Freedom:
     has_flags: bool
     override: frozenset[Knob]
     kept: tuple[str, ...]
-    held_stage: int | None = None  # what a checkpoint that is loaded holds an open one to
+    held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see holding)
     held_offload: Offload | None = None
 
     @property

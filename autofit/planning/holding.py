@@ -1,19 +1,39 @@
-"""What a checkpoint that a script loads holds its configuration to: another one could not load it."""
+"""What holds a script to its ZeRO stage and offload: a checkpoint that it loads, or an optimizer that would change."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from autofit.domain.launch import Knob
 from autofit.domain.script import Checkpoint, ScriptFacts
 
-from .freedom import Freedom
+from .freedom import Freedom, unless
+
+ELEMENTWISE = frozenset({
+    "adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "deepspeedcpuadagrad", "deepspeedcpuadam",
+    "deepspeedcpulion", "fusedadam", "fusedlion", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd",
+})  # fmt: skip
+"""Optimizers that update each element by itself: the same algorithm on the flat shares in which ZeRO lays parameters
+out, and on a share of any size. By their classes and the types of DeepSpeed's configs, in small letters."""
 
 
 def holding(free: Freedom, facts: ScriptFacts) -> Freedom:
-    """With stage and offload held to those of the checkpoint that is there; what the user wrote stays as written."""
-    checkpoint = facts.checkpoint
-    if checkpoint is None or free.held_stage is not None:
+    """With stage and offload held to what a checkpoint that is there, or the optimizer, allows; what the user wrote
+    stays as written."""
+    if free.held_stage is not None:
         return free
+    if facts.checkpoint is not None:
+        return _held_to(facts.checkpoint, free, facts)
+    if Knob.STAGE in free.override or (facts.optimizer or "").lower() in ELEMENTWISE:
+        return free
+    sentence = (
+        f"ZeRO stage {facts.zero_stage} and its offload stay: {facts.optimizer} may look at whole parameters, which "
+        f"another stage lays out otherwise{unless(Knob.STAGE)}"
+    )
+    return replace(free, held_stage=facts.zero_stage, held_offload=facts.offload, kept=(*free.kept, sentence))
+
+
+def _held_to(checkpoint: Checkpoint, free: Freedom, facts: ScriptFacts) -> Freedom:
     stages = checkpoint.zero_stages
     stage = facts.zero_stage if facts.zero_stage in stages else stages[-1]
     offload = facts.offload if checkpoint.offload is None else checkpoint.offload

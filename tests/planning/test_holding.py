@@ -1,4 +1,4 @@
-"""What a checkpoint that is loaded holds a script's configuration to."""
+"""What a checkpoint that is loaded, or an optimizer, holds a script's configuration to."""
 
 from __future__ import annotations
 
@@ -43,6 +43,23 @@ def test_an_override_of_the_stage_is_held_too() -> None:
     free = freedom({**PLAIN, "zero_optimization": {"stage": 0}}, (), frozenset({Knob.STAGE}))
     facts = replace(FACTS, checkpoint=OF_ZERO_2)
     assert pins_of(holding(free, facts), facts, Attention.SDPA).zero_stage == 2
+
+
+@pytest.mark.parametrize("name", ["AdamW", "FusedAdam", "Lion", "SGD"])
+def test_an_optimizer_of_elements_is_the_same_under_any_stage(name: str) -> None:
+    assert holding(FREE, replace(FACTS, optimizer=name)) == FREE
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "Lamb", "Muon", "MyOptimizer"])
+def test_an_optimizer_of_whole_parameters_keeps_its_stage_unless_the_user_lets_it_go(name: str) -> None:
+    facts = replace(FACTS, optimizer=name, zero_stage=0, offload=Offload.NONE)
+    free = holding(FREE, facts)
+    pins = pins_of(free, facts, Attention.SDPA)
+    assert (pins.zero_stage, pins.offload) == (0, Offload.NONE)
+    assert name in free.kept[-1]
+    assert holding(free, facts) == free, "once"
+    let_go = freedom(PLAIN, (), frozenset({Knob.STAGE}))
+    assert holding(let_go, facts) == let_go
 
 
 def test_another_number_of_ranks_is_told_where_it_matters() -> None:
