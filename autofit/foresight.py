@@ -173,7 +173,7 @@ def _plan(
         tracing=tracing,
     )
     kernels = _kernels(setting, has_flash)
-    if is_described and kernels[0] is Attention.FLASH_2:
+    if is_described and (request.pins.attention or kernels[0]) is Attention.FLASH_2:
         notes = (*notes, "FlashAttention-2 must be installed there (pip install flash-attn).")
     return make_plan(setting, kernels, supported_dtypes(hardware), bigger=_other_machines(hardware), notes=notes)
 

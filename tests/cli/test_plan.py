@@ -118,6 +118,14 @@ def test_json_is_one_object_and_nothing_else(
         assert one["verdict"] == "unsupported" or one["strategy"]["attention"] != "flash_attention_2"
 
 
+@pytest.mark.parametrize(("pin", "is_told"), [((), True), (("--attention", "sdpa"), False)])
+def test_flash_attention_is_asked_for_where_the_plan_uses_it(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], pin: tuple[str, ...], is_told: bool
+) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", *pin) == 0
+    assert ("FlashAttention-2 must be installed there" in capsys.readouterr().out) is is_told
+
+
 def test_a_second_plan_starts_no_tracer(tracer: FakeTracer, model: str) -> None:
     assert run("--model", model, "--on", "8xA100-80GB") == 0
     assert run("--model", model, "--on", "4xA100-40GB") == 0
