@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # A command line whose session only shows what a training shows; argv[1] is its end.
 COMMAND = """
 import sys, time, types

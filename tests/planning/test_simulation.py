@@ -11,6 +11,7 @@ from autofit.domain.trial import Choose, GiveUp
 
 from . import simulated as sim
 
+pytestmark = pytest.mark.slow
 CASES = 16
 FAULTY = sim.Faults(crashed=0.03, unsupported=0.03, timed_out=0.03)
 

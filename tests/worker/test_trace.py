@@ -212,7 +212,10 @@ def deep(name: str, count: int) -> PretrainedConfig:
         ("llama", 9, replace(CUDA, gradient_checkpointing=True, lora=lora("llama"))),
         ("gpt2", 9, replace(CUDA, attention=Attention.FLASH_2, is_padded=True)),
         ("gemma2", 11, replace(CUDA, attention=Attention.EAGER)),
-        ("gemma2", 12, replace(CUDA, attention=Attention.EAGER, lora=lora("gemma2"), gradient_checkpointing=True)),
+        pytest.param(
+            *("gemma2", 12, replace(CUDA, attention=Attention.EAGER, lora=lora("gemma2"), gradient_checkpointing=True)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_a_few_layers_say_of_all_is_what_all_say(name: str, count: int, step: MicroStep) -> None:
