@@ -17,6 +17,8 @@ import pytest
 from builder import baton_file, left_lock
 from job import DEADLINE_S, Job, is_alive, wait_until
 
+pytestmark = pytest.mark.slow
+
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 

@@ -230,6 +230,7 @@ main.main([])
 """
 
 
+@pytest.mark.slow
 def test_two_terminations_at_any_moment_end_everything(tmp_path: Path) -> None:
     """`timeout` sends two, one right after the other."""
     chance = random.Random(11)
