@@ -49,7 +49,7 @@ REQUIRED = (
     Requirement("huggingface-hub", "1.31", "models of the hub"),  # what transformers 5.23 and datasets 5.2 ask for
     Requirement("nvidia-ml-py", "12.535", "looking at the GPUs"),
     Requirement("psutil", "5.9.8", "the end of processes"),
-    Requirement("click", "8.1.7", "the command line"),
+    Requirement("click", "8.4.2", "the command line"),
     Requirement("rich", "13.7.1", "the screen"),
     Requirement("pyyaml", "6.0.1", "recipes"),
     Requirement("hjson", "3.1", "DeepSpeed's configs"),
