@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from builder import building
 from torch.utils.cpp_extension import get_default_build_root
 
@@ -27,7 +29,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the agent builds, nobody else does, and what was built on this machine already need not be built again."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "builds"))
     folder = tmp_path / "builds" / PRELOADED_BUILD
-    for built in Path(get_default_build_root()).glob(f"*/{PRELOADED_BUILD}"):
+    kind = (
+        f"cu{torch.version.cuda.replace('.', '')}" if torch.version.cuda else "cpu"
+    )  # of this torch, as it names them
+    python = f"py{sys.version_info.major}{sys.version_info.minor}{sys.abiflags}"
+    for built in Path(get_default_build_root()).glob(f"{python}_{kind}/{PRELOADED_BUILD}"):
         shutil.copytree(built, folder, ignore=shutil.ignore_patterns("lock"))
     return folder
 
