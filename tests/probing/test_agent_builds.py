@@ -54,10 +54,12 @@ def test_an_agent_says_for_whom_it_waits_and_goes_on_when_that_one_is_killed(fol
 
         with Agent(kind=DeviceKind.CPU, log_path=tmp_path / "agent.log", tell=tell) as agent:
             agent.wait_ready()
-        assert told == [
+        assert told[:1] == [
             f"waiting for process {builder.process.pid}, which is building torch's extension {PRELOADED_BUILD} "
             f"(its lock is {builder.lock})"
         ]
+        # Where it then has to build for itself, it may say so as well.
+        assert not any(f"process {builder.process.pid}," in text for text in told[1:])
     assert not builder.lock.exists()
 
 
