@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 
 pytestmark = pytest.mark.slow
 
@@ -204,7 +205,13 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     started.close()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def spread(cases: list[Case]) -> Iterator[ParameterSet]:
+    """One in three always; the rest with `bin/test --all`."""
+    for number, case in enumerate(cases):
+        yield pytest.param(case, id=case.name, marks=[pytest.mark.matrix] if number % 3 else [])
+
+
+@pytest.mark.parametrize("case", spread(CASES))
 def test_the_same_as_deepspeed(case: Case, runs: Runs) -> None:
     theirs, ours = runs.of(case, DEEPSPEED), runs.of(case, AUTOFIT)
     assert theirs.code == case.exit_code
