@@ -20,6 +20,7 @@ class Mount:
 
     point: Path
     kind: str
+    is_writable: bool
 
     @property
     def is_local(self) -> bool:
@@ -32,14 +33,18 @@ class Mount:
         return self.point == Path("/") or self.kind in _OF_ITS_OWN
 
 
+def mounts(proc: Path = PROC) -> list[Mount]:
+    """Those of this process, the later over the earlier; OSError where the kernel does not say."""
+    return [_read(line) for line in (proc / "self/mountinfo").read_text().splitlines()]
+
+
 def mount_of(folder: Path, proc: Path = PROC) -> Mount | None:
     """None where the kernel does not say."""
     real = Path(os.path.realpath(folder))
     try:
-        lines = (proc / "self/mountinfo").read_text().splitlines()
+        above = [mount for mount in mounts(proc) if real.is_relative_to(mount.point)]
     except OSError:
         return None
-    above = [mount for mount in map(_read, lines) if real.is_relative_to(mount.point)]
     return max(
         reversed(above), key=lambda mount: len(mount.point.parts), default=None
     )  # the last of two covers the first
@@ -48,5 +53,6 @@ def mount_of(folder: Path, proc: Path = PROC) -> Mount | None:
 def _read(line: str) -> Mount:
     """Of one line of mountinfo (proc_pid_mountinfo(5)): the type stands after a lone dash, blanks are octal."""
     before, _, after = line.partition(" - ")
-    point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split()[4])
-    return Mount(Path(point), after.split()[0])
+    words = before.split()
+    point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[4])
+    return Mount(Path(point), after.split()[0], "rw" in words[5].split(","))

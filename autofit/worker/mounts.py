@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from autofit.probing.mount import mounts
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 1 << 12, 1 << 14, 1 << 18
@@ -19,19 +20,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Mount:
+class Place:
+    """Where something is mounted."""
+
     path: str
     is_written: bool  # files are kept there, and may be changed
 
 
-def mounts() -> tuple[Mount, ...]:
-    """Those of this process, each path once, parents first (man 5 proc_pid_mountinfo)."""
-    found = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        words, (kind, *_) = (part.split() for part in line.split(" - ", 1))
-        path = re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), words[4])
-        found[path] = Mount(path, kind not in _VIRTUAL and "rw" in words[5].split(","))
-    return tuple(found[path] for path in sorted(found))
+def places() -> tuple[Place, ...]:
+    """Of this process, each path once, parents first."""
+    found = {str(mount.point): mount.is_writable and mount.kind not in _VIRTUAL for mount in mounts()}
+    return tuple(Place(path, found[path]) for path in sorted(found))
 
 
 def enter_private_namespace(*, as_user: bool) -> None:

@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from autofit.worker.mounts import (
-    Mount,
+    Place,
     enter_private_namespace,
     join_namespaces,
     mount_again,
     mount_memory,
     mount_overlay,
-    mounts,
+    places,
 )
 
 _SYSTEM = tuple(
@@ -104,7 +104,7 @@ def _write_in(folder: Path) -> None:
 
 def _cover(room: Path, real: Sequence[str], as_user: bool) -> tuple[str, ...]:
     """Mounts the view; the folders that it covers."""
-    there = mounts()
+    there = places()
     below = {mount.path for mount in there}
     lower = {path for path in _folders(there, as_user) if not is_within(path, real)}
     enter_private_namespace(as_user=as_user)
@@ -137,7 +137,7 @@ def _opened(paths: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def _folders(there: Sequence[Mount], as_user: bool) -> Iterator[str]:
+def _folders(there: Sequence[Place], as_user: bool) -> Iterator[str]:
     """What to lay an overlay over. A user's may not hide a mount, so there the folders beside it are taken."""
     points = {mount.path for mount in there}
 

@@ -156,7 +156,7 @@ def test_a_containers_own_disk_is_nobody_elses(root: Path, tmp_path: Path) -> No
 
 
 def test_a_lock_on_a_network_disk_is_dropped_by_its_age(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_lock, "mount_of", lambda folder, proc: Mount(root, "nfs4"))
+    monkeypatch.setattr(build_lock, "mount_of", lambda folder, proc: Mount(root, "nfs4", is_writable=True))
     lock = left_lock(root / "op")
     old(lock, STALE_S - 60)
     drop_abandoned()
@@ -191,9 +191,9 @@ def test_the_mount_of_a_folder_is_the_last_of_the_nearest(tmp_path: Path) -> Non
     proc.mount(tmp_path / "a b", "nfs")
     proc.mount(tmp_path / "a b" / "c", "btrfs")
     found = mount_of(tmp_path / "a b" / "d", proc.folder)
-    assert found == Mount(tmp_path / "a b", "nfs")
+    assert found == Mount(tmp_path / "a b", "nfs", is_writable=True)
     assert not found.is_local
-    assert mount_of(tmp_path, proc.folder) == Mount(Path("/"), "ext4")
+    assert mount_of(tmp_path, proc.folder) == Mount(Path("/"), "ext4", is_writable=True)
     assert mount_of(tmp_path, tmp_path / "nowhere") is None
 
 

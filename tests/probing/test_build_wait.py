@@ -101,7 +101,7 @@ def test_the_limit_is_of_one_builder_and_not_of_all_that_come_one_after_the_othe
 
 
 def test_a_builder_out_of_sight_counts_as_lost_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_lock, "mount_of", lambda folder, proc: Mount(tmp_path, "nfs4"))
+    monkeypatch.setattr(build_lock, "mount_of", lambda folder, proc: Mount(tmp_path, "nfs4", is_writable=True))
     heard: list[BuildWait] = []
     lock = left_lock(tmp_path / "op")
     assert not until_free(lock, BuildWatch(heard.append, clock=Clock(STALE_S / 3)))
