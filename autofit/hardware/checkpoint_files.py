@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.checkpoint_names import ranks_in, stages_in
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Dtype
 from autofit.hardware.torch_file import Scalar, named_scalars
-
-_PART = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
-_WHOLE_STAGE = 3  # the one that divides the parameters, too: then each rank has a file of them
 
 
 def read_checkpoint(name: str) -> Checkpoint:
     """UsageError when it is not whole, or was not written by a training under DeepSpeed. Nothing of it is unpickled."""
     folder = Path(name).expanduser()
     state = _state(folder, name)
-    parts = _parts(folder, name)
+    names = _part_names(folder, name)
+    rank_count = len(ranks_in(names))
     told = named_scalars(folder / "training_args.bin")
     return Checkpoint(
         path=str(folder.resolve()),
         step=int(state.get("global_step", 0)),
-        rank_count=len(list(parts.glob("*_optim_states.pt"))),
-        zero_stage=_stage(parts, told),
+        rank_count=rank_count,
+        zero_stage=_stage(names, told),
         dtype=_dtype(told),
         lora=_lora(folder),
         sequence_length=_number(told, "max_length"),
-        global_batch=_global_batch(parts, told),
+        global_batch=_global_batch(rank_count, told),
         seed=_number(told, "seed"),
         learning_rate=rate if isinstance(rate := told.get("learning_rate"), float) else None,
     )
@@ -46,23 +44,23 @@ def _state(folder: Path, name: str) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _parts(folder: Path, name: str) -> Path:
-    """Where DeepSpeed's files lie."""
+def _part_names(folder: Path, name: str) -> list[str]:
+    """Of DeepSpeed's files."""
     latest = folder / "latest"
     parts = folder / latest.read_text().strip() if latest.is_file() else folder
-    ranks = {int(match[1]) for path in parts.glob("*") if (match := _PART.fullmatch(path.name))}
+    names = [path.name for path in parts.glob("*")]
+    ranks = ranks_in(names)
     if latest.is_file() and ranks and ranks == set(range(len(ranks))):
-        return parts
+        return names
     what = "parts of some ranks are missing there" if ranks else "DeepSpeed wrote nothing there"
     raise UsageError(
         f"--resume {name} cannot be resumed from: {what}. To start from its weights, give it as --model instead."
     )
 
 
-def _stage(parts: Path, told: dict[str, Scalar]) -> int | None:
-    if any(parts.glob("zero_pp_rank_*_model_states.pt")):
-        return _WHOLE_STAGE
-    return _number(told, "zero_stage")
+def _stage(names: list[str], told: dict[str, Scalar]) -> int | None:
+    """The names do not tell stages 1 and 2 apart."""
+    return 3 if stages_in(names) == (3,) else _number(told, "zero_stage")
 
 
 def _dtype(told: dict[str, Scalar]) -> Dtype | None:
@@ -83,12 +81,12 @@ def _lora(folder: Path) -> Lora | None:
     return Lora(int(config["r"]), int(config["lora_alpha"]), names)
 
 
-def _global_batch(parts: Path, told: dict[str, Scalar]) -> int | None:
+def _global_batch(rank_count: int, told: dict[str, Scalar]) -> int | None:
     micro_batch = _number(told, "per_device_train_batch_size")
     accumulation = _number(told, "gradient_accumulation_steps")
     if micro_batch is None or accumulation is None:
         return None
-    return micro_batch * accumulation * len(list(parts.glob("*_optim_states.pt")))
+    return micro_batch * accumulation * rank_count
 
 
 def _number(told: dict[str, Scalar], name: str) -> int | None:

@@ -1,19 +1,12 @@
-"""What lies in a folder of DeepSpeed's checkpoints, told by names alone: nothing of it is loaded.
-
-Names as DeepSpeed 0.19.8 writes them: `_get_ckpt_name` and `_get_zero_ckpt_prefix` of its engine.
-"""
+"""What lies in a folder of DeepSpeed's checkpoints, told by names alone: nothing of it is loaded."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
+from autofit.domain.checkpoint_names import ranks_in, stages_in
 from autofit.domain.script import Checkpoint
-
-_STAGE_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
-_MODEL = re.compile(r"mp_rank_\d+_model_states\.pt")
-_SHARD = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
 
 
 def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool = False) -> Checkpoint | None:
@@ -24,14 +17,8 @@ def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool =
         names = [path.name for path in place.iterdir()]
     except OSError:
         return None
-    shards = {match[1] for match in map(_SHARD.fullmatch, names) if match}
-    if any(map(_STAGE_3.fullmatch, names)):
-        stages: tuple[int, ...] = (3,)
-    elif any(map(_MODEL.fullmatch, names)):
-        stages = (1, 2) if shards or is_universal else (0,)
-    else:
-        return None
-    return Checkpoint(str(place), stages, len(shards) or None, is_universal=is_universal)
+    stages = stages_in(names, is_universal=is_universal)
+    return Checkpoint(str(place), stages, len(ranks_in(names)) or None, is_universal=is_universal) if stages else None
 
 
 def to_make_universal(folder: str) -> Checkpoint | None:
