@@ -13,20 +13,20 @@ from typing import Any
 
 from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Rung
+from autofit.domain.strategy import Rung
 from autofit.domain.trace import MicroStep, Trace
 from autofit.hardware import sku
 from autofit.hardware.hub import Hub
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.model_files import read_model_files
-from autofit.hardware.requirements import FLASH_ATTENTION
+from autofit.hardware.requirements import OPTIONAL, installed_here
 from autofit.planning.activations import wanted_micro_steps
-from autofit.planning.axes import pick_attention, pick_dtype, rungs
-from autofit.planning.capability import supported_attention, supported_dtypes
+from autofit.planning.axes import rungs, settle
 from autofit.planning.ladder import build_ladder
 from autofit.planning.plan import make_plan
 from autofit.planning.setting import Setting
@@ -40,6 +40,9 @@ from autofit.tools import REAL_TOOLS, StartTracer, Tools
 
 TRACER_VERSION = 2
 """Rises when a trace of the same micro-step would say something else."""
+
+ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
+"""What a described machine is taken to have."""
 
 Tell = Callable[[str], None]
 
@@ -95,15 +98,9 @@ def _closed_form_note(what: str, why: str) -> str:
     return f"{what} ({why.rstrip('.')}): their activations are estimated by a formula that is far less exact."
 
 
-def has_flash_here() -> bool:
-    """Whether the package of FlashAttention-2 is installed, as new as transformers wants it."""
-    return FLASH_ATTENTION.is_met
-
-
 def ladder_of(setting: Setting) -> Ladder:
-    """With what is installed here; UsageError for what cannot be asked for."""
-    dtypes = supported_dtypes(setting.hardware)
-    return build_ladder(setting, _kernels(setting, has_flash_here()), dtypes)
+    """UsageError for what cannot be asked for."""
+    return build_ladder(setting, settle(setting))
 
 
 def foresee(
@@ -114,7 +111,7 @@ def foresee(
     worst_tokens: int,
     is_padded: bool,
     mean_tokens: float | None,
-    has_flash: bool,
+    installed: frozenset[str],
     store: Store,
     tracing: Tracing,
 ) -> Setting:
@@ -127,8 +124,9 @@ def foresee(
         is_padded,
         mean_tokens,
         known_constants=store.get_constants(DeviceKey.of(hardware.devices[0], versions())),
+        installed=installed,
     )
-    return replace(setting, traces=tracing.traces(wanted_micro_steps(_rungs(setting, has_flash), setting)))
+    return replace(setting, traces=tracing.traces(wanted_micro_steps(_rungs(setting), setting)))
 
 
 def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
@@ -160,7 +158,6 @@ def _plan(
     store: Store,
     tracing: Tracing,
 ) -> Plan:
-    has_flash = is_described or has_flash_here()
     setting = foresee(
         request,
         hardware,
@@ -168,28 +165,21 @@ def _plan(
         worst_tokens=request.sequence_length,
         is_padded=True,
         mean_tokens=None,
-        has_flash=has_flash,
+        installed=ALL_INSTALLED if is_described else installed_here(),
         store=store,
         tracing=tracing,
     )
-    kernels = _kernels(setting, has_flash)
-    if is_described and (request.pins.attention or kernels[0]) is Attention.FLASH_2:
+    if is_described and any(rung.attention is Attention.FLASH_2 for rung in _rungs(setting)):
         notes = (*notes, "FlashAttention-2 must be installed there (pip install flash-attn).")
-    return make_plan(setting, kernels, supported_dtypes(hardware), bigger=_other_machines(hardware), notes=notes)
+    return make_plan(setting, bigger=_other_machines(hardware), notes=notes)
 
 
-def _rungs(setting: Setting, has_flash: bool) -> tuple[Rung, ...]:
+def _rungs(setting: Setting) -> tuple[Rung, ...]:
     """None where the device lacks what is pinned: the plan says so, and nothing needs to be traced."""
     try:
-        dtype = pick_dtype(setting, supported_dtypes(setting.hardware))
-        return rungs(setting, pick_attention(setting, _kernels(setting, has_flash), dtype), dtype)
+        return rungs(setting, settle(setting))
     except UsageError:
         return ()
-
-
-def _kernels(setting: Setting, has_flash: bool) -> tuple[Attention, ...]:
-    dtype = setting.request.pins.dtype or supported_dtypes(setting.hardware)[0]
-    return supported_attention(setting.hardware, dtype, has_flash)
 
 
 def _data_notes(request: Request) -> tuple[str, ...]:

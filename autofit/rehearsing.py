@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from autofit.domain.knobs.attention import runs_flash
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported
 from autofit.domain.plan import Candidate, Plan
-from autofit.domain.strategy import Attention, Dtype, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.domain.workload import DataProfile
-from autofit.foresight import Tell, best_first, has_flash_here
+from autofit.foresight import Tell, best_first
 from autofit.hardware.cgroup import oom_kill_count
-from autofit.planning.capability import supported_attention
+from autofit.hardware.requirements import installed_here
 from autofit.planning.rehearsal import how_many
 from autofit.planning.replan import is_telling, replan, rivals
 from autofit.planning.setting import Setting
@@ -53,7 +55,7 @@ def rehearse(
                 tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell)
             )
 
-        has_flash = Attention.FLASH_2 in supported_attention(here, Dtype.BF16, has_flash_here())
+        has_flash = runs_flash(here, Dtype.BF16, installed_here())
         stages = [Stage(_setting(plan, store), here, has_flash) for plan in plans]
         rehearsings = [
             _Rehearsing(plan, stage, RunFolder(folder / str(number)), agent, tell, beat_timeout_s)

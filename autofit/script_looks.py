@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Note, Screen
+from autofit.domain.knobs.attention import Attention, runs_flash
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Unsupported
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Strategy
-from autofit.foresight import has_flash_here
+from autofit.domain.strategy import Strategy
 from autofit.hardware.model_config import read_shape
+from autofit.hardware.requirements import installed_here
 from autofit.launch_scene import NotTuned, Stage
-from autofit.planning.capability import supported_attention
 from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
 from autofit.planning.freedom import freedom
 from autofit.planning.holding import holding
@@ -70,8 +70,7 @@ class Looks:
         free = holding(free, facts)
         if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
             free = keeping_steps(free, facts)
-        flash = supported_attention(self._where.hardware, facts.dtype, has_flash_here())[0]
-        attention = wished_attention(facts, flash is Attention.FLASH_2)
+        attention = wished_attention(facts, runs_flash(self._where.hardware, facts.dtype, installed_here()))
         turning = Turning(program.config, program.line.arguments, free, facts, own.shape.hidden_size, program.kind)
         tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
         known = Known(turning, attention, tried)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
 from autofit.domain.event import Chosen, DataRead, GaveUp, LadderBuilt, Note, Screen, TrainingEnded, TrainingStarted
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import Request
-from autofit.domain.strategy import Method
 from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.workload import DataProfile
-from autofit.foresight import Tracing, foresee, has_flash_here, ladder_of
+from autofit.foresight import Tracing, foresee, ladder_of
 from autofit.hardware.cgroup import oom_kill_count
+from autofit.hardware.requirements import installed_here
 from autofit.planning.cut import check_lost_rows
 from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.refit import refit
@@ -116,7 +117,7 @@ def _foreseen(scene: Scene, profile: DataProfile | None, store: Store, tracing: 
         worst_tokens=request.sequence_length if profile is None else profile.longest_tokens,
         is_padded=profile is None or lengths[0] < profile.longest_tokens,
         mean_tokens=sum(lengths) / len(lengths),
-        has_flash=has_flash_here(),
+        installed=installed_here(),
         store=store,
         tracing=tracing,
     )

@@ -19,6 +19,7 @@ from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
 from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_config, stage
+from autofit.planning.axes import as_pinned
 from autofit.planning.fit import fits
 from autofit.planning.freedom import Config, missing_knobs, pins_of
 from autofit.planning.holding import is_loadable
@@ -167,7 +168,7 @@ class _Tuning:
         with self._tools.open_store() as store:
             constants = store.get_constants(DeviceKey.of(hardware.devices[0], versions()))
         setting = script_setting(request, facts, shape, hardware, constants)
-        return setting, build_ladder(setting, (known.attention,), (facts.dtype,))
+        return setting, build_ladder(setting, as_pinned(setting))
 
     def _search(self, known: Known, setting: Setting, ladder: Ladder) -> Ended:
         key = TrialKey.of(setting.request, setting.shape, _profile(setting), setting.hardware, versions())

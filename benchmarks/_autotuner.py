@@ -15,7 +15,8 @@ from pathlib import Path
 
 from _case import MODEL, RANKS, Case, strategy
 
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.knobs.method import Method
+from autofit.domain.strategy import Strategy
 from autofit.probing.port import free_port
 from autofit.probing.shared_memory import remove_shared_memory
 

@@ -8,9 +8,14 @@ from itertools import product
 from pathlib import Path
 
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
-from autofit.domain.request import Lora, Pins, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.request import Lora, Request, Training
+from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine import detect
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.batch import accumulation, micro_batches
@@ -39,7 +44,7 @@ class Case:
             "--seq": request.sequence_length,
             "--batch-size": request.global_batch,
             "--ranks": request.ranks,
-            "--method": request.pins.method.value if request.pins.method else "auto",
+            "--method": method.value if (method := request.pins.of(METHOD)) else "auto",
             "--lora-r": request.lora.r,
             "--dtype": Dtype.BF16.value,
             "--attention": Attention.SDPA.value,
@@ -51,7 +56,7 @@ class Case:
     @property
     def candidates(self) -> tuple[Strategy, ...]:
         """Every rung with every micro-batch, whatever anybody predicts of it; offload moves nothing off a CPU."""
-        pinned, batch = self.request.pins.method, self.request.global_batch
+        pinned, batch = self.request.pins.of(METHOD), self.request.global_batch
         methods = (pinned,) if pinned else (Method.FULL, Method.LORA)
         return tuple(
             strategy(method, stage, is_checkpointing, size, batch)
@@ -85,7 +90,14 @@ def make_case(
 
 
 def strategy(method: Method, stage: int, is_checkpointing: bool, micro_batch: int, global_batch: int) -> Strategy:
-    rung = Rung(method, stage, Offload.NONE, is_checkpointing, Attention.SDPA, Dtype.BF16)
+    rung = Rung(
+        method=method,
+        zero_stage=stage,
+        offload=Offload.NONE,
+        gradient_checkpointing=is_checkpointing,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    )
     return Strategy(rung, micro_batch, accumulation(global_batch, RANKS, micro_batch))
 
 

@@ -15,8 +15,12 @@ import torch.distributed as dist
 from _check import Say
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import Job
 from autofit.worker.memory import meter
@@ -74,7 +78,14 @@ def rehearsal_group(kind: DeviceKind, say: Say) -> None:
 
 
 def _job(kind: DeviceKind, rank_count: int) -> Job:
-    rung = Rung(Method.FULL, 3, Offload.NONE, False, Attention.SDPA, Dtype.BF16)
+    rung = Rung(
+        method=Method.FULL,
+        zero_stage=3,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    )
     return Job(Request("none", 1, rank_count), Strategy(rung, 1, 1), "{}", kind, rank_count)
 
 

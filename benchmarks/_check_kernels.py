@@ -13,8 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import LlamaConfig
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Attention, Dtype
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.planning import sdpa
 from autofit.worker.trace import trace as trace_of

@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.setting import Setting
 
@@ -71,7 +75,14 @@ class Case:
 
     @property
     def strategy(self) -> Strategy:
-        rung = Rung(self.method, self.zero_stage, Offload.NONE, self.gradient_checkpointing, self.attention, self.dtype)
+        rung = Rung(
+            method=self.method,
+            zero_stage=self.zero_stage,
+            offload=Offload.NONE,
+            gradient_checkpointing=self.gradient_checkpointing,
+            attention=self.attention,
+            dtype=self.dtype,
+        )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
     def request(self, folder: Path) -> Request:

@@ -12,8 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import DataProfile
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -67,7 +71,9 @@ class Configuration:
     @property
     def strategy(self) -> Strategy:
         rung = Rung(
-            self.method, self.zero_stage, self.offload, self.gradient_checkpointing, self.attention, self.dtype
+            method=self.method, zero_stage=self.zero_stage, offload=self.offload,
+            gradient_checkpointing=self.gradient_checkpointing,
+            attention=self.attention, dtype=self.dtype
         )  # fmt: skip
         return Strategy(rung, self.micro_batch, self.accumulation)
 

@@ -14,9 +14,11 @@ from _suite_probes import visible_devices
 
 from autofit.domain.event import Chosen, Event, ProbeStarted, TrainingEnded, TrialEnded
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Pins, Request, Training
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.request import Request, Training
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.hardware.machine import detect
 from autofit.planning.fit import fits

@@ -35,8 +35,9 @@ from _machine import add_date, header
 from _verdict import Speed, finalists
 from _warm_probes import PROBE_S, Prober, warm_prober
 
+from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_seconds
 
 RESULTS = Path(__file__).with_name("results")

@@ -38,12 +38,12 @@ from _suite_probes import Bench, last_words, make_models, one_device, traced
 
 from autofit.domain.codec import encode
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import runs_flash
+from autofit.domain.knobs.dtype import supported_dtypes
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported
 from autofit.domain.plan import Verdict
-from autofit.domain.strategy import Attention
 from autofit.domain.units import format_bytes
-from autofit.foresight import has_flash_here
-from autofit.planning.capability import supported_attention, supported_dtypes
+from autofit.hardware.requirements import installed_here
 from autofit.planning.constants import prior
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def chosen(hardware: Hardware, only: str) -> tuple[Configuration, ...]:
     dtype = supported_dtypes(hardware)[0]
-    has_flash = Attention.FLASH_2 in supported_attention(hardware, dtype, has_flash_here())
+    has_flash = runs_flash(hardware, dtype, installed_here())
     return tuple(each for each in configurations(hardware.kind, dtype, has_flash=has_flash) if only in str(each))
 
 

@@ -25,10 +25,14 @@ from _machine import add_date, header
 
 from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.domain.workload import DataProfile
 from autofit.hardware.cgroup import oom_kill_count
@@ -48,7 +52,18 @@ COLD_STEPS = 3
 BEAT_TIMEOUT_S = 300.0
 
 STRATEGIES = tuple(
-    Strategy(Rung(method, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), MICRO_BATCH, ACCUMULATION)
+    Strategy(
+        Rung(
+            method=method,
+            zero_stage=2,
+            offload=Offload.NONE,
+            gradient_checkpointing=False,
+            attention=Attention.SDPA,
+            dtype=Dtype.BF16,
+        ),
+        MICRO_BATCH,
+        ACCUMULATION,
+    )
     for method in (Method.LORA, Method.FULL)
 )
 REQUEST = Request(

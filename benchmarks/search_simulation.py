@@ -21,9 +21,11 @@ from pathlib import Path
 
 from _machine import add_date, header
 
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, Step
 from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Method, Offload, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp
 from autofit.planning.fit import fits
 from autofit.planning.policy import decide

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.probing.protocol import ProbeSpec, Ready, Traced

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, Unsupported
 from autofit.domain.script import Ask, Counting, ScriptFacts
-from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
 from autofit.probing.checkpoint import read_checkpoint

@@ -17,9 +17,13 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.deepspeed_config import deepspeed_config
@@ -57,7 +61,14 @@ def spec(rung: Rung, folder: Path, *, memory_limit_bytes: int | None = None) -> 
 
 
 def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpointing: bool = False) -> Rung:
-    return Rung(method, stage, offload, checkpointing, Attention.SDPA, Dtype.BF16)
+    return Rung(
+        method=method,
+        zero_stage=stage,
+        offload=offload,
+        gradient_checkpointing=checkpointing,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    )
 
 
 @pytest.mark.parametrize(

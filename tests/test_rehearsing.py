@@ -15,9 +15,11 @@ from fake_agent import SimulatedMachine
 from autofit import foresight
 from autofit.domain.constants import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
+from autofit.domain.pins import Pins
 from autofit.domain.plan import Plan, Verdict
-from autofit.domain.request import Pins, Request
-from autofit.domain.strategy import Attention, Method
+from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Trace
 from autofit.planning.replan import MOST_REHEARSED
 from autofit.probing.agent import Agent

@@ -33,9 +33,13 @@ from autofit.domain.event import (
     TrialEnded,
 )
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase
-from autofit.domain.request import Lora, Pins, Request, Training
-from autofit.domain.strategy import Dtype, Method, Offload, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.request import Lora, Request, Training
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import RowCounts
 from autofit.probing.protocol import ProbeSpec
 from autofit.report.run_folder import RunFolder

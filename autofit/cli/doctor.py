@@ -25,11 +25,10 @@ def command(is_json: bool) -> None:
     from autofit.hardware.toolchain import inspect_toolchain
     from autofit.report.json_screen import write_json
 
-    from .attention import judge_attention
     from .machine import look
 
     hardware, findings = look(Path()), inspect_toolchain()
-    verdicts = judge_attention(hardware, findings)
+    verdicts = _judge_attention(hardware, findings)
     if is_json:
         write_json(
             sys.stdout,
@@ -39,6 +38,17 @@ def command(is_json: bool) -> None:
         click.echo(_text(hardware, findings, verdicts))
     if any(not finding.is_usable and not finding.is_optional for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _judge_attention(hardware: Hardware, findings: tuple[Finding, ...]) -> dict[str, str | None]:
+    """Each kernel with what keeps it from working, None when nothing does; in the dtype a run would take."""
+    from autofit.domain.knobs.attention import ATTENTION, Attention, why_no_flash
+    from autofit.domain.knobs.dtype import supported_dtypes
+
+    flash = next(finding for finding in findings if finding.name == "flash-attn")
+    missing = f"flash-attn {flash.least} or newer is not installed ({flash.how_to_get})"
+    why_not = why_no_flash(hardware, supported_dtypes(hardware)[0]) or (None if flash.is_usable else missing)
+    return {value.word: why_not if value.value is Attention.FLASH_2 else None for value in ATTENTION.values}
 
 
 def _text(hardware: Hardware, findings: tuple[Finding, ...], verdicts: dict[str, str | None]) -> str:

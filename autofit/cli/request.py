@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Learn, Lora, OnDivergence, Pins, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload
+from autofit.domain.knobs.dtype import DTYPE, Dtype
+from autofit.domain.pins import PINNABLE, Pins
+from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
 
 DEFAULT_GLOBAL_BATCH = 32
 CountRanks = Callable[[int | None], int]
@@ -40,25 +41,13 @@ def default_output_dir(model: str, sequence_length: int) -> Path:
 
 
 def _pins(flags: Mapping[str, Any]) -> Pins:
-    stage = flags["zero_stage"]
-    return Pins(
-        method=_pinned(Method, flags["method"]),
-        zero_stage=None if stage is None else int(stage),
-        offload=_pinned(Offload, flags["offload"]),
-        gradient_checkpointing=flags["gradient_checkpointing"],
-        attention=_pinned(Attention, flags["attention"]),
-        micro_batch=flags["micro_batch"],
-        dtype=_dtype(flags),
-    )
-
-
-def _pinned(kind: Callable[[str], Any], word: str | None) -> Any:
-    return None if word in (None, "auto") else kind(word)
+    values = {knob.name: flags[knob.name] for knob in PINNABLE}
+    return Pins(micro_batch=flags["micro_batch"], **{**values, DTYPE.name: _dtype(flags)})
 
 
 def _dtype(flags: Mapping[str, Any]) -> Dtype | None:
     """`--bf16` and `--fp16` are the Hugging Face spellings of `--dtype`; their `false` asks for nothing."""
-    asked = {_pinned(Dtype, flags["dtype"])} | {Dtype(name) for name in ("bf16", "fp16") if flags[name]}
+    asked = {flags[DTYPE.name]} | {Dtype(name) for name in ("bf16", "fp16") if flags[name]}
     asked.discard(None)
     if len(asked) > 1:
         raise UsageError("--dtype, --bf16 and --fp16 ask for different things: keep one of them.")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import click
 
+from autofit.domain.knob import Knob
+from autofit.domain.knobs.method import METHOD
+from autofit.domain.pins import PINNABLE
 from autofit.domain.request import OnDivergence
 
 from .flag import F, flag
 from .recipe import heed_recipe
-from .value import Amount, Count, Folder, Names, Size, Switch, Tokens
+from .value import Amount, Count, Folder, Names, Pinned, Size, Switch, Tokens
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -23,6 +27,18 @@ _OUTPUT = "Output"
 
 _COUNT = Count(min=1)
 _POSITIVE = Amount(min=0, min_open=True)
+
+
+def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
+    assert knob.flag is not None
+    is_switch = {known.value for known in knob.searched} == {True, False}
+    settings: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if is_switch else {}
+    kind = Switch(has_auto=True) if is_switch else Pinned(knob)
+    return flag(
+        knob.name, *knob.flag.names, section=section, metavar=knob.flag.metavar, help=knob.flag.help, type=kind,
+        **settings,
+    )  # fmt: skip
+
 
 _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=heed_recipe,
@@ -45,8 +61,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
     flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
          help="Sequences of one optimizer step over all devices; 32 unless told. Never changed."),
-    flag("method", "--method", section=_WHAT, metavar="auto|full|lora", default="auto",
-         type=click.Choice(["auto", "full", "lora"]), help="All parameters or LoRA; auto lets both compete."),
+    _pin(METHOD, _WHAT),
     flag("lora_r", "--lora-r", section=_WHAT, metavar="N", type=_COUNT, default=64, help="LoRA's rank; 64."),
     flag("lora_alpha", "--lora-alpha", section=_WHAT, metavar="N", type=_COUNT, default=32, help="LoRA's alpha; 32."),
     flag("lora_target_modules", "--lora-target-modules", section=_WHAT, metavar="NAMES", type=Names(),
@@ -56,19 +71,9 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("ranks", "--ranks", section=_FIT, metavar="N", type=_COUNT, help="Devices to use; all of them unless told."),
     flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
-    flag("zero_stage", "--zero-stage", section=_PINS, metavar="1|2|3", type=click.Choice(["1", "2", "3"]),
-         help="What ZeRO divides among the devices."),
-    flag("offload", "--offload", section=_PINS, metavar="none|optimizer|all",
-         type=click.Choice(["none", "optimizer", "all"]), help="What lies in host memory."),
-    flag("gradient_checkpointing", "--gradient-checkpointing", section=_PINS, metavar="auto|on|off",
-         type=Switch(has_auto=True), is_flag=False, flag_value="on",
-         help="Compute activations twice instead of keeping them."),
-    flag("attention", "--attention", "--attn-implementation", section=_PINS, metavar="KERNEL",
-         type=click.Choice(["auto", "flash_attention_2", "sdpa", "eager"]), help="flash_attention_2, sdpa or eager."),
+    *(_pin(knob, _PINS) for knob in PINNABLE if knob is not METHOD),
     flag("micro_batch", "--micro-batch", "--per-device-train-batch-size", section=_PINS, metavar="N", type=_COUNT,
          help="Sequences on one device at a time."),
-    flag("dtype", "--dtype", section=_PINS, metavar="auto|bf16|fp16|fp32",
-         type=click.Choice(["auto", "bf16", "fp16", "fp32"]), help="What is computed in."),
     flag("accumulation", "--gradient-accumulation-steps", section=_PINS, type=_COUNT, hidden=True),
     flag("bf16", "--bf16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
     flag("fp16", "--fp16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from autofit.domain.knob import Knob
 from autofit.domain.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -97,6 +99,22 @@ class Switch(_Kind):
         if not (self._has_auto and word == "auto"):
             self.fail(f"'{value}' is not one of {', '.join(self.name.split('|'))}.", param, ctx)
         return None
+
+
+class Pinned(_Kind):
+    """A value of a knob by its word; `auto` (None) leaves the knob to the search."""
+
+    def __init__(self, knob: Knob[Any]) -> None:
+        self.name = "|".join(known.word for known in knob.searched)
+        self._knob = knob
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = {known.word: known.value for known in self._knob.searched}
+        if isinstance(value, Enum) or not isinstance(value, str):
+            return value
+        if value != "auto" and value not in words:
+            self.fail(f"'{value}' is not one of {', '.join(words)}, or auto.", param, ctx)
+        return words.get(value)
 
 
 class Names(_Kind):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .knobs.dtype import Dtype
+from .knobs.method import Method
 from .request import Lora
-from .strategy import Dtype, Method
 
 
 @dataclass(frozen=True)

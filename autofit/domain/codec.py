@@ -8,12 +8,23 @@ from __future__ import annotations
 import json
 import math
 import types
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints, runtime_checkable
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class SelfWritten(Protocol):
+    """A dataclass whose fields in a file are others than its own; it is made of these by name."""
+
+    def as_fields(self) -> Mapping[str, Any]: ...
+
+    @classmethod
+    def field_kinds(cls) -> Mapping[str, Any]: ...
 
 
 def encode(value: object) -> Any:
@@ -24,7 +35,7 @@ def encode(value: object) -> Any:
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
-        body = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+        body = {name: encode(item) for name, item in fields_of(value).items()}
         return {"type": type(value).__name__, **body}
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
@@ -33,6 +44,14 @@ def encode(value: object) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TypeError(f"cannot encode {type(value).__name__}")
+
+
+def fields_of(value: object) -> Mapping[str, Any]:
+    """A dataclass's fields by their names, as they are written."""
+    if isinstance(value, SelfWritten):
+        return value.as_fields()
+    assert is_dataclass(value)
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def to_json(value: object, **layout: Any) -> str:
@@ -51,8 +70,12 @@ def decode_union(union: Any, value: Any) -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of what a dataclass is made of."""
+    if issubclass(kind, SelfWritten):
+        return kind.field_kinds()
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(cast(Any, kind)) if field.init}
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
@@ -97,8 +120,7 @@ def _decode_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where}: expected an object, found {value!r}")
     hints = _hints(kind)
-    known = {field.name for field in fields(kind) if field.init}
-    body = {name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items() if name in known}
+    body = {name: _decode(hints[name], item, f"{where}.{name}") for name, item in value.items() if name in hints}
     try:
         return kind(**body)
     except TypeError as error:

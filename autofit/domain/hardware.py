@@ -59,6 +59,10 @@ class Device:
         return self.uuid if self.is_mig and self.uuid is not None else str(self.index)
 
 
+AMPERE = (8, 0)
+"""The first compute capability with bf16 tensor cores (CUDA C programming guide) and the least of FlashAttention-2."""
+
+
 @dataclass(frozen=True)
 class Host:
     """Memory and cores as the cgroup limits them, not as the machine advertises them."""
@@ -107,6 +111,10 @@ class Hardware:
         """What one rank may use: the smallest free memory, capped by --memory-limit."""
         free_bytes = min(device.memory_free_bytes for device in self.devices)
         return free_bytes if self.memory_limit_bytes is None else min(free_bytes, self.memory_limit_bytes)
+
+    def has_capability(self, least: tuple[int, int]) -> bool:
+        """Whether all its devices have it; one that is unknown is not there."""
+        return all((device.compute_capability or (0, 0)) >= least for device in self.devices)
 
     @property
     def summary(self) -> str:

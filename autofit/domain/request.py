@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from .strategy import Attention, Dtype, Method, Offload
+from .pins import Pins
 
 
 class Learn(str, Enum):
@@ -20,19 +20,6 @@ class Lora:
     r: int = 64
     alpha: int = 32
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-
-
-@dataclass(frozen=True)
-class Pins:
-    """Knobs that the user fixed; None leaves a knob to the search. A pin only narrows the ladder."""
-
-    method: Method | None = None
-    zero_stage: int | None = None
-    offload: Offload | None = None
-    gradient_checkpointing: bool | None = None
-    attention: Attention | None = None
-    micro_batch: int | None = None
-    dtype: Dtype | None = None
 
 
 class OnDivergence(str, Enum):
@@ -69,7 +56,7 @@ class Request:
     learn: Learn = Learn.ASSISTANT
     allowed_drop: float = 0.05  # the share of a source's rows that may be lost without asking
     lora: Lora = Lora()
-    pins: Pins = Pins()
+    pins: Pins = field(default_factory=Pins)
     training: Training = Training()
     memory_limit_bytes: int | None = None  # per device
     ranks: int | None = None  # None: one per device

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .strategy import Attention, Dtype, Offload
+from .knobs.attention import Attention
+from .knobs.dtype import Dtype
+from .knobs.offload import Offload
 from .trace import ParameterGroup
 
 

@@ -2,56 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .knob import Knob, Value
+from .knobs.attention import ATTENTION, Attention
+from .knobs.dtype import DTYPE, Dtype
+from .knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from .knobs.method import METHOD, Method
+from .knobs.offload import OFFLOAD, Offload
+from .knobs.optimizer import OPTIMIZER, Optimizer
+from .knobs.zero_stage import ZERO_STAGE
 
 
-class Method(str, Enum):
-    FULL = "full"
-    LORA = "lora"
-
-
-class Offload(str, Enum):
-    NONE = "none"
-    OPTIMIZER = "optimizer"
-    ALL = "all"  # optimizer states and parameters
-
-
-class Attention(str, Enum):
-    FLASH_2 = "flash_attention_2"
-    SDPA = "sdpa"
-    EAGER = "eager"
-
-
-class Dtype(str, Enum):
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FP32 = "fp32"
-
-
-class Optimizer(str, Enum):
-    ADAMW = "adamw"
-
-
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, kw_only=True)
 class Rung:
-    """A Strategy but for its micro-batch: everything that is decided before counting samples."""
+    """A Strategy but for its micro-batch: a value for every knob, in the order in which its name tells them."""
 
-    method: Method
-    zero_stage: int
-    offload: Offload
-    gradient_checkpointing: bool
-    attention: Attention
-    dtype: Dtype
-    optimizer: Optimizer = Optimizer.ADAMW
+    zero_stage: int = field(metadata={"knob": ZERO_STAGE})
+    method: Method = field(metadata={"knob": METHOD})
+    gradient_checkpointing: bool = field(metadata={"knob": GRADIENT_CHECKPOINTING})
+    offload: Offload = field(metadata={"knob": OFFLOAD})
+    dtype: Dtype = field(metadata={"knob": DTYPE})
+    optimizer: Optimizer = field(default=Optimizer.ADAMW, metadata={"knob": OPTIMIZER})
+    attention: Attention = field(metadata={"knob": ATTENTION})
 
     def __str__(self) -> str:
-        parts = [f"zero{self.zero_stage}"]
-        parts += ["lora"] if self.method is Method.LORA else []
-        parts += ["gc"] if self.gradient_checkpointing else []
-        parts += {Offload.NONE: [], Offload.OPTIMIZER: ["offload"], Offload.ALL: ["offload-all"]}[self.offload]
-        parts += {Attention.FLASH_2: ["fa2"], Attention.SDPA: [], Attention.EAGER: ["eager"]}[self.attention]
-        return "+".join(parts)
+        return "+".join(value.syllable for _, value in self.values() if value.syllable)
+
+    def values(self) -> Iterator[tuple[Knob[Any], Value[Any]]]:
+        """Each knob with what is declared of its value here."""
+        return ((knob, knob.of(getattr(self, knob.name))) for knob in KNOBS)
+
+    @property
+    def settled_name(self) -> str:
+        """What its settled knobs add to the end of its name: the same for all rungs of a ladder that are tried."""
+        return "".join(f"+{value.syllable}" for knob, value in self.values() if knob.is_settled and value.syllable)
+
+    @property
+    def by_name(self) -> Mapping[str, Any]:
+        """The values by the names of their knobs."""
+        return {knob.name: value.value for knob, value in self.values()}
+
+
+KNOBS: tuple[Knob[Any], ...] = tuple(one.metadata["knob"] for one in fields(Rung))
 
 
 @dataclass(frozen=True, order=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .hardware import DeviceKind
+from .knobs.attention import Attention
+from .knobs.dtype import Dtype
 from .outcome import Phase
 from .request import Lora
-from .strategy import Attention, Dtype
 
 
 class SdpaKernel(str, Enum):

@@ -9,8 +9,8 @@ from typing import Any
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.checkpoint_names import ranks_in, stages_in
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Dtype
 from autofit.hardware.torch_file import Scalar, named_scalars
 
 

@@ -58,6 +58,8 @@ REQUIRED = (
 # FlashAttention-4 installs a module of the same name: the package is asked for. The least is that of transformers
 # 5.23, `is_flash_attn_2_available` in utils/import_utils.py.
 FLASH_ATTENTION = Requirement("flash-attn", "2.3.3", "flash_attention_2", ("--no-build-isolation",))
+OPTIONAL = (FLASH_ATTENTION,)
+"""What only some values of the knobs need."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def installed_version(package: str) -> str | None:
         return metadata.version(package) or None
     except metadata.PackageNotFoundError:
         return None
+
+
+def installed_here() -> frozenset[str]:
+    """The optional packages that are installed, as new as they must be."""
+    return frozenset(one.package for one in OPTIONAL if one.is_met)
 
 
 def pip_command(requirements: Sequence[Requirement]) -> str:

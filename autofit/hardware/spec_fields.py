@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from autofit.domain.errors import UsageError
-from autofit.domain.hardware import Link, Rates
+from autofit.domain.hardware import AMPERE, Link, Rates
 from autofit.domain.units import format_bytes, parse_bytes
 
 T = TypeVar("T")
@@ -26,8 +26,6 @@ FP32_SHARE = 1 / 16
 
 PCIE_BYTES_PER_S = 32e9
 """PCIe 4.0 with 16 lanes, one direction."""
-
-AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Attention, Dtype, Method, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 
 from .batch import micro_batches

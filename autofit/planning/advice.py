@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link
+from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.ladder import Ladder
-from autofit.domain.request import Pins
-from autofit.domain.strategy import Attention, Dtype, Method
+from autofit.domain.pins import Pins
+from autofit.domain.strategy import KNOBS
 from autofit.domain.units import format_bytes
 
-from .axes import rungs
-from .capability import supported_attention, supported_dtypes
+from .axes import Settled, as_pinned, rungs
 from .ladder import make_step
 from .setting import Setting
 from .verdict import leaves_room
@@ -27,24 +27,22 @@ _DEVICES_OF_A_NODE = 8
 
 @dataclass(frozen=True)
 class Case:
-    """A changed setting, what to do to get there, and the kernel and dtype that it would take."""
+    """A changed setting, what to do to get there, and what the settled knobs would be."""
 
     text: str
     setting: Setting
-    attention: Attention
-    dtype: Dtype
+    settled: Settled
 
 
 def advice(ladder: Ladder, setting: Setting, underestimate: float = 1.0) -> tuple[str, ...]:
     """`would_fit` for a ladder of which nothing fits."""
     known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
-    return would_fit(setting, known[0].attention, known[0].dtype, underestimate=underestimate) if known else ()
+    return would_fit(setting, Settled(known[0].by_name), underestimate=underestimate) if known else ()
 
 
 def would_fit(
     setting: Setting,
-    attention: Attention,
-    dtype: Dtype,
+    settled: Settled,
     *,
     bigger: tuple[Hardware, ...] = (),
     has_lora: bool = True,
@@ -55,7 +53,7 @@ def would_fit(
     `bigger` are other machines with as many devices; `has_lora` allows LoRA in the place of all parameters;
     `underestimate` is the factor by which the predictions were seen to be too low.
     """
-    here = Case("", setting, attention, dtype)
+    here = Case("", setting, settled)
     kinds = (
         _lora(here) if has_lora else iter(()),
         _fewer_pins(here),
@@ -78,7 +76,7 @@ def _first_fitting(cases: Iterator[Case], underestimate: float) -> str | None:
 
 
 def _estimates(case: Case) -> Iterator[Estimate]:
-    for rung in rungs(case.setting, case.attention, case.dtype):
+    for rung in rungs(case.setting, case.settled):
         yield from make_step(rung, case.setting).estimates
 
 
@@ -93,13 +91,13 @@ def _figures(estimate: Estimate, underestimate: float) -> str:
 
 def _lora(here: Case) -> Iterator[Case]:
     pins = here.setting.request.pins
-    if pins.method is Method.FULL:
-        yield replace(here, text="--method lora", setting=_with_pins(here.setting, replace(pins, method=Method.LORA)))
+    if pins.of(METHOD) is Method.FULL:
+        yield replace(here, text="--method lora", setting=_with_pins(here.setting, pins.but(method=Method.LORA)))
 
 
 def _fewer_pins(here: Case) -> Iterator[Case]:
     pins = here.setting.request.pins
-    freed = Pins(method=pins.method, dtype=pins.dtype, attention=pins.attention)
+    freed = pins.only([knob for knob in KNOBS if knob.changes_training or knob.is_settled])
     if freed != pins:
         text = "the search free to choose: fewer pinned options"
         yield replace(here, text=text, setting=_with_pins(here.setting, freed))
@@ -146,12 +144,8 @@ def _bigger_devices(here: Case, bigger: tuple[Hardware, ...]) -> Iterator[Case]:
     least_bytes = _BIGGER * here.setting.device_memory_bytes
     more = [one for one in bigger if one.device_memory_bytes >= least_bytes]
     for hardware in sorted(more, key=lambda one: one.device_memory_bytes):
-        dtype = here.setting.request.pins.dtype or supported_dtypes(hardware)[0]
-        kernel = (
-            here.setting.request.pins.attention
-            or supported_attention(hardware, dtype, here.attention is Attention.FLASH_2)[0]
-        )
-        yield Case(hardware.summary, replace(here.setting, hardware=hardware, known_constants=None), kernel, dtype)
+        there = replace(here.setting, hardware=hardware, known_constants=None)
+        yield Case(hardware.summary, there, as_pinned(there))
 
 
 def _more_host_memory(here: Case, underestimate: float) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Method, Offload, Rung
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung
 
 from .parameters import parameters
 from .setting import Setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.trial import Choice, Unprobed
 from autofit.domain.units import format_bytes
 
@@ -53,7 +53,7 @@ def _bound_text(prospect: Prospect) -> str:
 
 def _without_full(search: Search, is_missing: bool) -> str:
     """Said when the request left room for all parameters and no such rung could be measured."""
-    if not is_missing or search.setting.request.pins.method is not None:
+    if not is_missing or search.setting.request.pins.of(METHOD) is not None:
         return ""
     full = [record for record in search.records if record.rung.method is Method.FULL]
     if any(record.is_stuck for record in full):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind, Rates
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Work
 
 from .activations import moments

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
-from autofit.domain.strategy import Dtype, Offload, Strategy
+from autofit.domain.strategy import Strategy
 
 from .buffers import is_overlapped
 

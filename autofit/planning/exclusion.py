@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.knobs.offload import OFFLOAD, Offload
+from autofit.domain.strategy import Strategy
 
-from .axes import OFFLOAD_ORDER
 from .kinship import needs_no_less
 from .record import Record
 from .search import Search
@@ -48,7 +48,7 @@ def _implied_by_host(record: Record, search: Search) -> str | None:
     """Only offload tells rungs apart on the host; without it a failure says nothing of the other rungs."""
     host_bytes = record.step.estimates[0].memory.host_bytes
     for other in (record for record in search.records if record.host_failed):
-        is_more = OFFLOAD_ORDER.index(record.rung.offload) >= OFFLOAD_ORDER.index(other.rung.offload)
+        is_more = OFFLOAD.plainness(record.rung.offload) >= OFFLOAD.plainness(other.rung.offload)
         is_offload = other.rung.offload is not Offload.NONE
         if is_offload and is_more and host_bytes >= other.step.estimates[0].memory.host_bytes:
             return f"needs no less host memory than {other.strategies[0]}, for which it did not suffice"

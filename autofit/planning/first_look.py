@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import Ask, ScriptFacts
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 
 from .batch import accumulation
 from .freedom import Freedom, own_batches
@@ -15,7 +18,7 @@ from .step_count import both
 def wished_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
     """FlashAttention-2 where it works and the kernel can be turned, else what the script has."""
     own = facts.attention or Attention.SDPA
-    return Attention.FLASH_2 if has_flash and facts.attention and facts.dtype is not Dtype.FP32 else own
+    return Attention.FLASH_2 if has_flash and facts.attention else own
 
 
 def is_needed(facts: ScriptFacts, free: Freedom, attention: Attention) -> bool:

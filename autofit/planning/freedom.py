@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.launch import Knob
-from autofit.domain.request import Pins
+from autofit.domain.pins import Pins
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Method, Offload
 
 from .deepspeed_config import OFFLOAD_KEYS
 from .script_words import MICRO_BATCH_FLAGS, find

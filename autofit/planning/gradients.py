@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Strategy
 
 from .buffers import bucket_count, bucket_elements, is_overlapped
 from .parameters import parameters

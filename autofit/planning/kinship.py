@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.strategy import Method, Strategy
-
-from .axes import OFFLOAD_ORDER
+from autofit.domain.strategy import KNOBS, Strategy
 
 
 def needs_no_less(heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate, light_memory: MemoryEstimate) -> bool:
@@ -14,17 +12,14 @@ def needs_no_less(heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate
     The estimate decides where a knob adds buffers: ZeRO-3 gathers what it has divided, and on one device or with few
     trained parameters that is more than it saves; a larger micro-batch may end accumulation, and with it its buffer.
     """
-    one, other = heavy.rung, light.rung
-    return (
-        (one.attention, one.dtype) == (other.attention, other.dtype)
-        and (one.method is Method.FULL or other.method is Method.LORA)
-        and one.zero_stage <= other.zero_stage
-        and OFFLOAD_ORDER.index(one.offload) <= OFFLOAD_ORDER.index(other.offload)
-        and one.gradient_checkpointing <= other.gradient_checkpointing
-        and heavy.micro_batch >= light.micro_batch
-        # All parameters' gradients and optimizer states outweigh whatever an adapter adds.
-        and (one.method is not other.method or _is_estimated_so(heavy, light, heavy_memory, light_memory))
-    )
+    is_outweighed = False
+    for knob in KNOBS:
+        ours, theirs = getattr(heavy.rung, knob.name), getattr(light.rung, knob.name)
+        if not knob.needs_no_less(ours, theirs):
+            return False
+        is_outweighed = is_outweighed or (knob.outweighs_estimate and ours != theirs)
+    is_larger = heavy.micro_batch >= light.micro_batch
+    return is_larger and (is_outweighed or _is_estimated_so(heavy, light, heavy_memory, light_memory))
 
 
 def _is_estimated_so(

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
 
 from autofit.domain.estimate import Estimate
 from autofit.domain.ladder import Ladder, LeftOut, Step
-from autofit.domain.strategy import Attention, Dtype, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
 
-from .axes import OFFLOAD_ORDER, check_pins, combinations, pick_attention, pick_dtype, usable_kernels
+from .axes import Settled, check_pins, combinations, plainness, rungs
 from .batch import accumulation, micro_batches
 from .memory import estimate_memory, offloaded_bytes
 from .setting import Setting
 from .speed import estimate_speed
 
 
-def build_ladder(setting: Setting, attention_kernels: tuple[Attention, ...], dtypes: tuple[Dtype, ...]) -> Ladder:
-    """`attention_kernels` and `dtypes` are those that work here, best first.
+def build_ladder(setting: Setting, settled: Settled) -> Ladder:
+    """UsageError when the ranks cannot share the global batch or the pins exclude each other.
 
-    UsageError when the ranks cannot share the global batch or the pins cannot be met. A ladder without steps is no
-    error: then everything is predicted not to fit, and `left_out` says by how much.
+    A ladder without steps is no error: then everything is predicted not to fit, and `left_out` says by how much.
     """
     check_pins(setting)
-    dtype = pick_dtype(setting, dtypes)
-    attention = pick_attention(setting, attention_kernels, dtype)
     steps, left_out = [], []
-    for rung, why in combinations(setting, attention, dtype):
+    for rung, why in combinations(setting, settled):
         step = make_step(rung, setting)
         out = LeftOut(rung, why) if why else _left_out(step, setting)
         if out is None:
             steps.append(step)
         else:
             left_out.append(out)
-    steps.sort(key=lambda step: (-_best_speed(step, setting), _plainness(step.rung)))
-    others = _other_kernels(setting, attention, usable_kernels(attention_kernels, dtype), dtype)
-    return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *others))
+    steps.sort(key=lambda step: (-_best_speed(step, setting), plainness(step.rung)))
+    return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *_others(setting, settled)))
 
 
 def make_step(rung: Rung, setting: Setting) -> Step:
@@ -65,17 +61,12 @@ def _left_out(step: Step, setting: Setting) -> LeftOut | None:
     return None
 
 
-def _other_kernels(
-    setting: Setting, chosen: Attention, kernels: tuple[Attention, ...], dtype: Dtype
-) -> tuple[LeftOut, ...]:
-    """The rungs with a kernel that works but is never faster; none when the user has pinned one."""
-    if setting.request.pins.attention is not None:
-        return ()
-    reason = f"{chosen.value} works here and is not slower"
-    tried = [rung for rung, why in combinations(setting, chosen, dtype) if why is None]
-    return tuple(
-        LeftOut(replace(rung, attention=kernel), reason) for kernel in kernels if kernel is not chosen for rung in tried
-    )
+def _others(setting: Setting, settled: Settled) -> Iterator[LeftOut]:
+    """The same rungs with values that work but are never faster."""
+    tried = rungs(setting, settled)
+    for other in settled.others:
+        if not other.is_better:
+            yield from (LeftOut(other.of(rung), other.why) for rung in tried)
 
 
 def _best_speed(step: Step, setting: Setting) -> float:
@@ -84,8 +75,3 @@ def _best_speed(step: Step, setting: Setting) -> float:
     fitting = [estimate for estimate in step.estimates if estimate.memory.peak_bytes <= limit_bytes]
     fastest = max(estimate.speed.tokens_per_s for estimate in fitting or step.estimates[:1])
     return round(math.log(fastest), 2)
-
-
-def _plainness(rung: Rung) -> tuple[int, bool, int, str]:
-    """Fewer things turned on first."""
-    return OFFLOAD_ORDER.index(rung.offload), rung.gradient_checkpointing, rung.zero_stage, rung.method.value

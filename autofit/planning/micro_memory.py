@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
 
 from .buffers import bucket_elements, gathered_count

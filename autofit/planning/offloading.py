@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import Rates
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Strategy
 
 from .communication import exposed_s, second_gather_share
 from .compute import MicroStepSeconds

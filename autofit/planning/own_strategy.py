@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Method, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 
 
 def own_strategy(facts: ScriptFacts) -> Strategy:

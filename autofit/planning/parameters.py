@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Method, Rung
+from autofit.domain.strategy import Rung
 from autofit.domain.trace import ParameterGroup
 
 from .setting import Setting

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.ladder import Step
 from autofit.domain.plan import Candidate, Plan, Verdict
-from autofit.domain.strategy import Attention, Dtype, Method, Rung
+from autofit.domain.strategy import Rung
 
 from .advice import would_fit
-from .axes import check_pins, pick_attention, pick_dtype, rungs
-from .capability import why_no_flash
+from .axes import Settled, as_pinned, check_pins, rungs, settle
 from .ladder import make_step
 from .setting import Setting
 from .verdict import judge
@@ -24,26 +24,24 @@ _ORDER = (Verdict.FITS, Verdict.PROBE, Verdict.TOO_LARGE, Verdict.UNSUPPORTED)
 
 def make_plan(
     setting: Setting,
-    kernels: tuple[Attention, ...],
-    dtypes: tuple[Dtype, ...],
     *,
     bigger: tuple[Hardware, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    """`kernels` and `dtypes` are those that work on the machine, best first; `bigger` are machines to compare with.
+    """`bigger` are machines to compare with.
 
     UsageError when the ranks cannot share the global batch or the pins exclude each other. Pins that the device lacks
     are no error: then every candidate is unsupported, and says why.
     """
     check_pins(setting)
     try:
-        dtype = pick_dtype(setting, dtypes)
-        attention = pick_attention(setting, kernels, dtype)
+        settled = settle(setting)
     except UsageError as error:
-        return _plan(setting, tuple(_unsupported(_pinned(setting, dtypes), str(error), setting)), (), notes)
-    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, attention, dtype)), key=place)
-    lacking = _without_flash([candidate.strategy.rung for candidate in able], kernels, dtype, setting)
-    return _plan(setting, (*able, *lacking), _advice(able, setting, attention, dtype, bigger), notes)
+        lacking = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
+        return _plan(setting, tuple(lacking), (), notes)
+    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=place)
+    lacking = _wished([candidate.strategy.rung for candidate in able], settled, setting)
+    return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
 
 
 def _plan(setting: Setting, candidates: tuple[Candidate, ...], advice: tuple[str, ...], notes: tuple[str, ...]) -> Plan:
@@ -85,19 +83,11 @@ def _speed(candidate: Candidate) -> float:
     return candidate.estimate.speed.tokens_per_s
 
 
-def _without_flash(
-    tried: Iterable[Rung], kernels: tuple[Attention, ...], dtype: Dtype, setting: Setting
-) -> Iterator[Candidate]:
-    """The same rungs with FlashAttention-2 where it would be taken if it could."""
-    if Attention.FLASH_2 in kernels or setting.request.pins.attention is not None:
-        return iter(())
-    why = why_no_flash(setting.hardware, dtype) or "the package flash-attn is not installed"
-    return _unsupported((replace(rung, attention=Attention.FLASH_2) for rung in tried), why, setting)
-
-
-def _pinned(setting: Setting, dtypes: tuple[Dtype, ...]) -> tuple[Rung, ...]:
-    pins = setting.request.pins
-    return rungs(setting, pins.attention or Attention.SDPA, pins.dtype or dtypes[0])
+def _wished(tried: Iterable[Rung], settled: Settled, setting: Setting) -> Iterator[Candidate]:
+    """The same rungs with each better value that would be taken if it could be used."""
+    for other in settled.others:
+        if other.is_better:
+            yield from _unsupported((other.of(rung) for rung in tried), other.why, setting)
 
 
 def _unsupported(lacking: Iterable[Rung], why: str, setting: Setting) -> Iterator[Candidate]:
@@ -106,15 +96,13 @@ def _unsupported(lacking: Iterable[Rung], why: str, setting: Setting) -> Iterato
         yield Candidate(step.strategies[0], step.estimates[0], Verdict.UNSUPPORTED, why)
 
 
-def _advice(
-    able: list[Candidate], setting: Setting, attention: Attention, dtype: Dtype, bigger: tuple[Hardware, ...]
-) -> tuple[str, ...]:
+def _advice(able: list[Candidate], setting: Setting, settled: Settled, bigger: tuple[Hardware, ...]) -> tuple[str, ...]:
     """For whatever the request allows, or, where LoRA fits already, for all parameters."""
     if not any(candidate.is_expected for candidate in able):
-        return would_fit(setting, attention, dtype, bigger=bigger)
+        return would_fit(setting, settled, bigger=bigger)
     is_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in able)
-    if is_full or setting.request.pins.method is Method.LORA:
+    if is_full or setting.request.pins.of(METHOD) is Method.LORA:
         return ()
-    pins = replace(setting.request.pins, method=Method.FULL)
+    pins = setting.request.pins.but(method=Method.FULL)
     full = replace(setting, request=replace(setting.request, pins=pins))
-    return would_fit(full, attention, dtype, bigger=bigger, has_lora=False)
+    return would_fit(full, settled, bigger=bigger, has_lora=False)

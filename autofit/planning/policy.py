@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
-from autofit.domain.strategy import Method
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 
 from .certificate import choice

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 
 from autofit.domain.estimate import Estimate, MemoryEstimate
-from autofit.domain.strategy import Method, Offload, Rung, Strategy
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
 
 from .belief import Term
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import KNOBS, Strategy
 
-from .axes import OFFLOAD_ORDER
 from .exclusion import exclusion, is_ruled_out
 from .record import Record
 from .search import Search
@@ -82,11 +81,6 @@ def _cap(strategy: Strategy, search: Search) -> float:
 
 
 def _does_no_more(known: Strategy, strategy: Strategy) -> bool:
-    one, other = known.rung, strategy.rung
-    is_alike = replace(one, offload=other.offload, gradient_checkpointing=other.gradient_checkpointing) == other
-    return (
-        is_alike
-        and known.micro_batch == strategy.micro_batch
-        and OFFLOAD_ORDER.index(one.offload) <= OFFLOAD_ORDER.index(other.offload)
-        and one.gradient_checkpointing <= other.gradient_checkpointing
+    return known.micro_batch == strategy.micro_batch and all(
+        knob.does_no_more(getattr(known.rung, knob.name), getattr(strategy.rung, knob.name)) for knob in KNOBS
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind, Hardware, Host, Rates
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 
 CORE_FLOP_PER_S = 100e9
 CORE_BYTES_PER_S = 10e9

@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any
 
 from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
+from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Place
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
 

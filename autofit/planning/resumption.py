@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.knobs.dtype import DTYPE
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Method, Rung
+from autofit.domain.strategy import Rung
 
 _LIKE_EACH_OTHER = ({1, 2}, {3})  # DeepSpeed loads what one of these stages wrote into the others beside it
 
@@ -24,18 +27,19 @@ def conflicts(request: Request, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, Any, Any]]:
     pins, training = request.pins, request.training
-    if not _can_load(pins.zero_stage, checkpoint.zero_stage):
-        yield "--zero-stage", checkpoint.zero_stage, pins.zero_stage
+    dtype, method = pins.of(DTYPE), pins.of(METHOD)
+    if not _can_load(pins.of(ZERO_STAGE), checkpoint.zero_stage):
+        yield "--zero-stage", checkpoint.zero_stage, pins.of(ZERO_STAGE)
     pairs: list[tuple[str, Any, Any]] = [
         ("--ranks", checkpoint.rank_count, request.ranks),
-        ("--dtype", checkpoint.dtype and checkpoint.dtype.value, pins.dtype and pins.dtype.value),
-        ("--method", checkpoint.method.value, pins.method and pins.method.value),
+        ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
+        ("--method", checkpoint.method.value, method and method.value),
         ("--seq", checkpoint.sequence_length, request.sequence_length),
         ("--batch-size", checkpoint.global_batch, request.global_batch),
         ("--seed", checkpoint.seed, training.seed),
         ("--learning-rate", checkpoint.learning_rate, training.learning_rate),
     ]
-    if checkpoint.lora is not None and pins.method is not Method.FULL:
+    if checkpoint.lora is not None and method is not Method.FULL:
         pairs += _lora_pairs(checkpoint.lora, request.lora)
     yield from (pair for pair in pairs if None not in pair and pair[1] != pair[2])
 
@@ -64,11 +68,10 @@ def loads(rung: Rung, checkpoint: Checkpoint) -> bool:
 
 def kept(request: Request, checkpoint: Checkpoint) -> Request:
     """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned."""
-    pins = replace(
-        request.pins,
+    pins = request.pins.but(
         method=checkpoint.method,
-        zero_stage=request.pins.zero_stage or checkpoint.zero_stage,
-        dtype=checkpoint.dtype or request.pins.dtype,
+        zero_stage=request.pins.of(ZERO_STAGE) or checkpoint.zero_stage,
+        dtype=checkpoint.dtype or request.pins.of(DTYPE),
     )
     return replace(request, ranks=checkpoint.rank_count, pins=pins)
 
@@ -80,7 +83,7 @@ def kept_text(request: Request, checkpoint: Checkpoint) -> str:
     parts += [] if checkpoint.dtype is None else [checkpoint.dtype.value]
     parts.append(f"{checkpoint.rank_count} rank{'' if checkpoint.rank_count == 1 else 's'}")
     rate = "" if checkpoint.learning_rate is None else f"; its learning rate, {checkpoint.learning_rate:g}, goes on"
-    stage = request.pins.zero_stage
+    stage = request.pins.of(ZERO_STAGE)
     other = "" if stage in (None, checkpoint.zero_stage) else f", and ZeRO-{stage} loads it"
     return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{other}{rate}"
 

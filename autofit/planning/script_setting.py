@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from autofit.domain.constants import Constants
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import ModelShape
-from autofit.domain.request import Pins, Request, Training
+from autofit.domain.pins import Pins
+from autofit.domain.request import Request, Training
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention
 from autofit.domain.trace import MicroStep, ParameterGroup, Trace
 
 from .setting import Setting

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import SdpaKernel
 
 Capability = tuple[int, int]

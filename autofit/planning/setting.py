@@ -8,6 +8,7 @@ from functools import cached_property
 
 from autofit.domain.constants import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
+from autofit.domain.knob import Conditions
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ParameterGroup, Trace
@@ -21,6 +22,7 @@ class Setting:
 
     `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
     `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in.
+    `installed` are the optional packages that the training will find, as pip names them.
     """
 
     request: Request
@@ -31,11 +33,17 @@ class Setting:
     mean_tokens: float | None = None  # None: all rows are `worst_tokens` long
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
+    installed: frozenset[str] = frozenset()
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
 
     @property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
+
+    @property
+    def conditions(self) -> Conditions:
+        """What decides which values of the knobs can be used."""
+        return Conditions(self.hardware, self.request.pins, self.installed)
 
     @property
     def device(self) -> Device:

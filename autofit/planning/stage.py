@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.outcome import Place
-from autofit.domain.strategy import Attention, Strategy
+from autofit.domain.strategy import Strategy
 
 from .constants import prior
 from .setting import Setting

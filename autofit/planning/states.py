@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Dtype, Offload, Rung, Strategy
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
 
 from .parameters import Parameters, parameters
 from .setting import Setting

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.strategy import Strategy
 
 from .buffers import bucket_count, bucket_elements, gathered_count, is_overlapped
 from .gradients import own_count

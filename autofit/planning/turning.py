@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.launch import BatchFlags, Knob
 from autofit.domain.script import ScriptFacts, Turns
-from autofit.domain.strategy import Offload, Strategy
+from autofit.domain.strategy import Strategy
 
 from .batch import PROBED_ACCUMULATION
 from .deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections, zero_sizes

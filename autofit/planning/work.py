@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Attention, Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
 
 from .setting import Setting

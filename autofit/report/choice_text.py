@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autofit.domain.event import Chosen
+from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
 from autofit.domain.units import format_bytes, format_seconds
 
@@ -17,7 +18,7 @@ def choice_lines(view: View, chosen: Chosen, *, width: int = WIDTH) -> list[Line
     text = f"{strategy_text(chosen.choice.strategy, chosen.choice.measured)} · {_how(chosen)}"
     lines = labelled("choice", text, width=width, style=Style.GOOD)
     lines += labelled("why", chosen.choice.why, width=width)
-    full = full_text(chosen.choice, is_free=view.request is None or view.request.pins.method is None)
+    full = full_text(chosen.choice, is_free=view.request is None or view.request.pins.of(METHOD) is None)
     return lines + (labelled("full", full, width=width) if full else [])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import METHOD
 from autofit.domain.trial import GiveUp
 from autofit.domain.units import format_bytes
 
@@ -25,8 +25,8 @@ def give_up_lines(view: View, action: GiveUp, *, width: int = WIDTH) -> list[Lin
 def _headline(view: View) -> str:
     what = [view.shape.name if view.shape is not None else "this model"]
     if view.request is not None:
-        method = view.request.pins.method
-        what += {None: [], Method.FULL: ["all parameters"], Method.LORA: ["LoRA"]}[method]
+        method = view.request.pins.of(METHOD)
+        what += [] if method is None else [METHOD.of(method).text]
         what.append(f"{view.request.sequence_length:,} tokens")
     return f"Nothing on this machine fits {', '.join(what)}."
 

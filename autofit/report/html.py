@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from autofit.domain.knobs.method import METHOD
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.units import format_bytes, format_seconds
@@ -71,7 +72,7 @@ def _choice(record: Record) -> str:
         return ""
     text = strategy_text(choice.strategy, choice.measured)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
-    full = full_text(choice, is_free=record.request.pins.method is None)
+    full = full_text(choice, is_free=record.request.pins.of(METHOD) is None)
     return (
         f'<h2>Choice</h2><p><b class="good">{escape(text)}</b><br>{escape(choice.why)}'
         f'<br><span class="quiet">micro-batch {sums} · {escape(_settings(choice))}</span></p>'
@@ -80,8 +81,8 @@ def _choice(record: Record) -> str:
 
 
 def _settings(choice: Choice) -> str:
-    rung = choice.strategy.rung
-    return f"ZeRO-{rung.zero_stage} · {rung.attention.value} · {rung.dtype.value} · offload {rung.offload.value}"
+    """The value of every knob in words."""
+    return " · ".join(value.text for _, value in choice.strategy.rung.values())
 
 
 def _trials(record: Record) -> str:

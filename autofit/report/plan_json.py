@@ -45,15 +45,8 @@ def _candidate_body(candidate: Candidate) -> dict[str, Any]:
 
 
 def _strategy_body(strategy: Strategy) -> dict[str, Any]:
-    rung = strategy.rung
     return {
-        "method": rung.method.value,
-        "zero_stage": rung.zero_stage,
-        "offload": rung.offload.value,
-        "gradient_checkpointing": rung.gradient_checkpointing,
-        "attention": rung.attention.value,
-        "optimizer": rung.optimizer.value,
-        "dtype": rung.dtype.value,
+        **{name: encode(value) for name, value in strategy.rung.by_name.items()},
         "micro_batch": strategy.micro_batch,
         "gradient_accumulation": strategy.gradient_accumulation,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes
 from autofit.planning.sdpa import ASSUMED
 
@@ -51,7 +52,8 @@ def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
 def request_text(plan: Plan) -> str:
     """`2,048 tokens · global batch 32 · LoRA or all parameters · bf16`."""
     request = plan.request
-    method = {None: "all parameters or LoRA", Method.FULL: "all parameters", Method.LORA: "LoRA"}[request.pins.method]
+    pinned = request.pins.of(METHOD)
+    method = " or ".join(value.text for value in METHOD.values if pinned in (None, value.value))
     parts = [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}", method]
     return " · ".join([*parts, *sorted({one.strategy.rung.dtype.value for one in plan.candidates})])
 
@@ -112,7 +114,7 @@ def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
         lines += _labelled("speed", _RELATIVE, width)
     due = terms.bill(plan, choice)
     lines += [] if due is None else _labelled("cost", bill_text(due), width)
-    if choice.strategy.rung.method is Method.LORA and plan.request.pins.method is None:
+    if choice.strategy.rung.method is Method.LORA and plan.request.pins.of(METHOD) is None:
         lines += _labelled("full", _full_text(plan), width)
     return lines
 
@@ -138,7 +140,8 @@ def _full_text(plan: Plan) -> str:
 
 
 def _nothing_lines(plan: Plan, width: int) -> list[Line]:
-    method = {None: "", Method.FULL: ", all parameters", Method.LORA: ", LoRA"}[plan.request.pins.method]
+    pinned = plan.request.pins.of(METHOD)
+    method = "" if pinned is None else f", {METHOD.of(pinned).text}"
     text = f"Nothing is expected to fit: {plan.model.name}{method}, {plan.request.sequence_length:,} tokens."
     lines: list[Line] = [((row, Style.BAD),) for row in wrap(text, width)]
     closest = plan.candidates[0]

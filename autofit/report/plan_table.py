@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.method import Method
 from autofit.domain.plan import Candidate, Plan, Verdict
-from autofit.domain.strategy import Attention, Method
 from autofit.domain.units import format_bytes
 
 from .line import WIDTH, Line, Style, clip, wrap
@@ -19,7 +19,6 @@ from .table import memory_bar
 _GAP = "  "
 _MOST_ROWS = 6  # of each method
 _BAR_COLUMNS = (4, 21)  # fewest and most
-_FLASH = "+fa2"
 _WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
 _STYLES = {Verdict.FITS: Style.GOOD, Verdict.PROBE: Style.PLAIN}
 
@@ -41,7 +40,8 @@ def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
     """At most `_MOST_ROWS` rungs of each method; what all of them share of their names stands in the heading."""
     possible = [one for one in plan.candidates if one.verdict in _WORDS]
     shown = _shown(possible)
-    rows = [_row(plan, terms, one) for one in shown]
+    shared = _shared_name(plan)
+    rows = [_row(plan, terms, one, shared) for one in shown]
     columns = _widths(rows, width)
     lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
     lines += [_line(plan, row, columns) for row in rows]
@@ -58,11 +58,11 @@ def _shown(possible: list[Candidate]) -> list[Candidate]:
     return [one for one in possible if next(ranks[one.strategy.rung.method]) < _MOST_ROWS]
 
 
-def _row(plan: Plan, terms: Terms, one: Candidate) -> _Row:
+def _row(plan: Plan, terms: Terms, one: Candidate, shared: str) -> _Row:
     assert one.estimate is not None
     due = terms.bill(plan, one)
     return _Row(
-        name=str(one.strategy.rung).removesuffix(_FLASH),
+        name=str(one.strategy.rung).removesuffix(shared),
         micro_batch=f"mb{one.strategy.micro_batch}",
         memory_bytes=one.estimate.memory.peak_bytes,
         memory=memory_text(one),
@@ -103,10 +103,16 @@ def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
     texts = (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
     memory = next((text for text in texts if len(text) <= room), "memory")
     speed = "tokens/s" if _is_absolute(plan) else "speed"
-    is_flash = any(one.strategy.rung.attention is Attention.FLASH_2 for one in plan.candidates if one.verdict in _WORDS)
-    label = f"ladder{', each ' + _FLASH if is_flash else ''}".ljust(columns.name + 1 + columns.micro_batch)
+    shared = _shared_name(plan)
+    label = f"ladder{', each ' + shared if shared else ''}".ljust(columns.name + 1 + columns.micro_batch)
     parts = [label, memory.ljust(room), speed.rjust(columns.speed)]
     return ((_GAP.join(parts + (["time".rjust(columns.hours)] if has_hours else [])), Style.LABEL),)
+
+
+def _shared_name(plan: Plan) -> str:
+    """What all rungs of the table have at the end of their names."""
+    names = {one.strategy.rung.settled_name for one in plan.candidates if one.verdict in _WORDS}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _is_absolute(plan: Plan) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 
+from autofit.domain.codec import fields_of
+from autofit.domain.pins import PINNABLE
 from autofit.domain.request import Request
 
 FLAGS = {
@@ -19,13 +21,8 @@ FLAGS = {
     "lora.r": "--lora-r",
     "lora.alpha": "--lora-alpha",
     "lora.target_modules": "--lora-target-modules",
-    "pins.method": "--method",
-    "pins.zero_stage": "--zero-stage",
-    "pins.offload": "--offload",
-    "pins.gradient_checkpointing": "--gradient-checkpointing",
-    "pins.attention": "--attention",
+    **{f"pins.{knob.name}": knob.flag.name for knob in PINNABLE if knob.flag is not None},
     "pins.micro_batch": "--micro-batch",
-    "pins.dtype": "--dtype",
     "training.epochs": "--epochs",
     "training.max_steps": "--max-steps",
     "training.learning_rate": "--learning-rate",
@@ -52,13 +49,11 @@ def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> t
 
 
 def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    assert is_dataclass(value)
-    for field in fields(value):
-        item = getattr(value, field.name)
+    for name, item in fields_of(value).items():
         if is_dataclass(item):
-            yield from _leaves(item, f"{prefix}{field.name}.")
+            yield from _leaves(item, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{field.name}", item
+            yield f"{prefix}{name}", item
 
 
 def _spelt(value: object) -> str:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from autofit.domain import event as ev
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.request import Request
-from autofit.domain.strategy import Method, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
 from autofit.planning.fit import fits

@@ -9,7 +9,7 @@ from pathlib import Path
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Hardware
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 from autofit.probing.child import run_to_end
 from autofit.probing.environment import worker_environment
 from autofit.probing.python import module_command

@@ -13,8 +13,9 @@ from trl import SFTConfig
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 from autofit.domain.request import Request
-from autofit.domain.strategy import Dtype, Method
 from autofit.planning.workload import PAD_TO_MULTIPLE
 from autofit.probing.protocol import Job
 

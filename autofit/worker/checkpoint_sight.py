@@ -16,8 +16,8 @@ import transformers
 from accelerate.utils import MODEL_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import Checkpoint
-from autofit.domain.strategy import Offload
 from autofit.probing.checkpoint import read_checkpoint, to_make_universal
 
 See = Callable[[str, Checkpoint | None], None]

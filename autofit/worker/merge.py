@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 from autofit.worker.model import TORCH_DTYPES
 
 

@@ -11,7 +11,8 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Dtype, Method
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 from autofit.probing.protocol import Job
 
 TORCH_DTYPES = {Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16, Dtype.FP32: torch.float32}

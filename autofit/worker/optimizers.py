@@ -10,8 +10,8 @@ optimizer that is not torch's AdamW (`map_pytorch_optim_to_deepspeed`).
 from __future__ import annotations
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Offload
 from autofit.worker.arguments import extra_arguments
 
 OFFLOADED = frozenset({"adamw_torch", "adamw_torch_fused"})
@@ -67,7 +67,7 @@ def check_optimizer(request: Request) -> None:
     if asked is None:
         return
     name = str(getattr(asked, "value", asked))
-    if name in OFFLOADED or (name in ELEMENTWISE and request.pins.offload is Offload.NONE):
+    if name in OFFLOADED or (name in ELEMENTWISE and request.pins.of(OFFLOAD) is Offload.NONE):
         return
     if name in ELEMENTWISE:
         raise UsageError(

@@ -10,8 +10,9 @@ from deepspeed.runtime.config import DeepSpeedConfig
 from torch import nn
 from transformers import PreTrainedModel
 
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Dtype, Offload
 from autofit.domain.trace import ParameterGroup
 from autofit.worker.engine_hook import EngineCall
 from autofit.worker.turning import attention_of, has_checkpointing, hugging_face_model

@@ -13,9 +13,9 @@ import torch
 from deepspeed.runtime.pipe.module import PipelineModule
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.script import Checkpoint, Counting, ScriptFacts
-from autofit.domain.strategy import Dtype
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.batch_sight import look_at
 from autofit.worker.engine_hook import EngineCall

@@ -9,7 +9,8 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Attention, Dtype
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.planning.sdpa import PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel
 

@@ -13,8 +13,9 @@ from torch._subclasses import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Attention, Dtype
 from autofit.domain.trace import MicroStep
 from autofit.worker.trace_attention import attention_name
 

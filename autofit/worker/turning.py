@@ -8,8 +8,8 @@ import warnings
 from torch import nn
 from transformers import PreTrainedModel
 
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.script import Turns
-from autofit.domain.strategy import Attention
 
 
 def hugging_face_model(model: nn.Module) -> PreTrainedModel | None:

@@ -12,7 +12,7 @@ import pytest
 from _autotuner import Tuned, tune
 from _case import Case, make_case, strategy
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import Method
 
 OPTIMAL = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 2}}
 

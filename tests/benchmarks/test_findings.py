@@ -11,7 +11,7 @@ from _cold_job import ColdJob
 from _findings import Parties, Warm, aims, rows
 from _verdict import Speed
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import Method
 
 PLAIN, CHECKPOINTED = strategy(Method.FULL, 1, False, 1, 4), strategy(Method.FULL, 1, True, 2, 4)
 WARM = Warm(60.0, 2, {PLAIN: 100.0, CHECKPOINTED: 90.0}, {PLAIN: Speed.of([100.0]), CHECKPOINTED: Speed.of([90.0])})

@@ -16,10 +16,12 @@ from gpu_suite import CONFIGURATION_S, DECISION, DECISION_AFTER, Run, Suite, hop
 
 from autofit.domain.event import Chosen
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.plan import Verdict
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.domain.trial import Choice, Trial
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.model_files import read_model_files

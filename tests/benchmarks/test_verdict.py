@@ -6,7 +6,7 @@ import pytest
 from _case import strategy
 from _verdict import Speed, best, finalists, regret
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import Method
 
 FAST, NEAR, SLOW = (strategy(Method.FULL, stage, False, 1, 4) for stage in (1, 2, 3))
 ABSENT = strategy(Method.FULL, 1, True, 1, 4)

@@ -19,7 +19,11 @@ from pathlib import Path
 import autofit
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingProgress, TrainingStarted
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
 
 def train(request, *, screen, **rest):
     strategy = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)

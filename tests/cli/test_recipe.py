@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from autofit.cli.main import main
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.knobs.offload import OFFLOAD, Offload
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Request, Training
-from autofit.domain.strategy import Method, Offload
 
 SHIPPED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -51,8 +54,8 @@ def test_every_kind_of_value(calls: list[dict[str, Any]], recipe: Path) -> None:
     assert request.lora.target_modules == ("q_proj", "o_proj")
     assert request.training == Training(learning_rate=2e-4, report_to=("wandb", "tensorboard"), merge=True)
     pins = request.pins
-    assert (pins.method, pins.zero_stage, pins.offload) == (Method.LORA, 3, Offload.NONE)
-    assert pins.gradient_checkpointing is True
+    assert (pins.of(METHOD), pins.of(ZERO_STAGE), pins.of(OFFLOAD)) == (Method.LORA, 3, Offload.NONE)
+    assert pins.of(GRADIENT_CHECKPOINTING) is True
     assert calls[-1]["output_dir"] == Path("a_b")
 
 

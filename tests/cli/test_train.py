@@ -10,8 +10,12 @@ import pytest
 
 from autofit.cli import train as train_verb
 from autofit.cli.main import main
-from autofit.domain.request import Learn, Lora, OnDivergence, Pins, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.pins import Pins
+from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
 from autofit.report.request_diff import FLAGS
 
 PLAIN = Request("m", 2048, pins=Pins(), training=Training())
@@ -57,7 +61,15 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         learn=Learn.ALL,
         allowed_drop=0.2,
         lora=Lora(8, 16, ("q_proj", "o_proj")),
-        pins=Pins(Method.LORA, 3, Offload.ALL, True, Attention.SDPA, 2, Dtype.FP16),
+        pins=Pins(
+            method=Method.LORA,
+            zero_stage=3,
+            offload=Offload.ALL,
+            gradient_checkpointing=True,
+            attention=Attention.SDPA,
+            micro_batch=2,
+            dtype=Dtype.FP16,
+        ),
         training=Training(
             1.5,
             7,

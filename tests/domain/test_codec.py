@@ -11,9 +11,14 @@ import pytest
 import autofit
 from autofit.domain.codec import decode, decode_union, encode, to_json
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place
-from autofit.domain.request import Lora, Pins, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.request import Lora, Request, Training
+from autofit.domain.strategy import Rung, Strategy
 
 REQUEST = Request(
     model="m",
@@ -94,7 +99,21 @@ def test_whoever_writes_json_writes_no_other_words() -> None:
 
 
 def test_a_strategy_reads_as_one_short_line() -> None:
-    rung = Rung(Method.LORA, 2, Offload.NONE, True, Attention.SDPA, Dtype.BF16)
+    rung = Rung(
+        method=Method.LORA,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=True,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    )
     assert str(Strategy(rung, 4, 2)) == "zero2+lora+gc mb4"
-    rung = Rung(Method.FULL, 3, Offload.ALL, False, Attention.EAGER, Dtype.FP16)
-    assert str(rung) == "zero3+offload-all+eager"
+    rung = Rung(
+        method=Method.FULL,
+        zero_stage=3,
+        offload=Offload.ALL,
+        gradient_checkpointing=False,
+        attention=Attention.EAGER,
+        dtype=Dtype.FP16,
+    )
+    assert str(rung) == "zero3+offload-all+fp16+eager"

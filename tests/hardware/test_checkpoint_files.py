@@ -12,8 +12,8 @@ from fake_checkpoint import write_checkpoint
 
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Dtype
 from autofit.hardware.checkpoint_files import read_checkpoint
 from autofit.hardware.torch_file import named_scalars
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.errors import UsageError
-from autofit.foresight import has_flash_here
 from autofit.hardware.requirements import (
     FLASH_ATTENTION,
     REQUIRED,
     Requirement,
     check_requirements,
     find_shortfall,
+    installed_here,
 )
 from tests.fake_packages import write_packages
 
@@ -102,12 +102,12 @@ def test_flash_attention_4_is_not_taken_for_2(site: Path) -> None:
     """Its package brings a module of the same name."""
     (site / "flash_attn" / "cute").mkdir(parents=True)
     write_packages(site, flash_attn_4="4.0.0")
-    assert not has_flash_here()
+    assert not installed_here()
     write_packages(site, flash_attn="2.3.3")
-    assert has_flash_here()
+    assert installed_here() == {"flash-attn"}
 
 
 def test_a_flash_attention_that_transformers_does_not_take_is_none(site: Path) -> None:
     write_packages(site, flash_attn="2.3.2")
-    assert not has_flash_here()
+    assert not installed_here()
     assert FLASH_ATTENTION.how_to_get == f"{PIP} --no-build-isolation 'flash-attn>=2.3.3'"

@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.attention import FLASH_PACKAGE
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.request import Pins, Request
-from autofit.domain.strategy import Dtype, Method, Rung, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.request import Request
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning import axes
 from autofit.planning.activations import wanted_micro_steps
-from autofit.planning.capability import supported_attention, supported_dtypes
 from autofit.planning.fit import HEADROOM
 from autofit.planning.ladder import build_ladder
 from autofit.planning.memory import estimate_memory
@@ -58,9 +61,8 @@ def setting(
 
 
 def ladder(scene: Setting, *, has_flash: bool = False) -> Ladder:
-    dtypes = supported_dtypes(scene.hardware)
-    kernels = supported_attention(scene.hardware, scene.request.pins.dtype or dtypes[0], has_flash)
-    return build_ladder(scene, kernels, dtypes)
+    scene = replace(scene, installed=frozenset({FLASH_PACKAGE} if has_flash else ()))
+    return build_ladder(scene, axes.settle(scene))
 
 
 def measured(
@@ -226,10 +228,7 @@ class Cluster:
 
 def traced(scene: Setting) -> Setting:
     """The scene with a trace for every micro-step that its ladder wants."""
-    dtypes = supported_dtypes(scene.hardware)
-    dtype = scene.request.pins.dtype or dtypes[0]
-    kernel = supported_attention(scene.hardware, dtype, False)[0]
-    wanted = wanted_micro_steps(axes.rungs(scene, kernel, dtype), scene)
+    wanted = wanted_micro_steps(axes.rungs(scene, axes.settle(scene)), scene)
     return replace(scene, traces=tuple(_trace(micro_step, scene.shape) for micro_step in wanted))
 
 

@@ -7,13 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.deepspeed_config import deepspeed_config
 
 from .simulated import LLAMA_7B
 
-RUNG = Rung(Method.FULL, 3, Offload.ALL, False, Attention.SDPA, Dtype.BF16)
+RUNG = Rung(
+    method=Method.FULL,
+    zero_stage=3,
+    offload=Offload.ALL,
+    gradient_checkpointing=False,
+    attention=Attention.SDPA,
+    dtype=Dtype.BF16,
+)
 
 
 def config(rung: Rung, kind: DeviceKind = DeviceKind.CUDA) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.offload import OFFLOAD, Offload
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.launch import Knob
 from autofit.domain.script import Checkpoint
-from autofit.domain.strategy import Attention, Offload
 from autofit.planning.first_look import leanest
 from autofit.planning.freedom import freedom, pins_of
 from autofit.planning.holding import holding, is_loadable
@@ -27,7 +29,7 @@ def test_a_stage_that_can_load_it_is_held_the_own_one_where_it_can(
 ) -> None:
     facts = replace(FACTS, zero_stage=own_stage, checkpoint=replace(OF_ZERO_2, zero_stages=stages))
     free = holding(FREE, facts)
-    assert pins_of(free, facts, Attention.SDPA).zero_stage == held
+    assert pins_of(free, facts, Attention.SDPA).of(ZERO_STAGE) == held
     assert leanest(facts, free, Attention.SDPA).rung.zero_stage == held
     assert is_loadable(free, facts) == (own_stage == held)
     assert f"ZeRO stage {held}" in free.kept[-1]
@@ -36,13 +38,13 @@ def test_a_stage_that_can_load_it_is_held_the_own_one_where_it_can(
 
 def test_the_offload_that_wrote_it_stays() -> None:
     facts = replace(FACTS, checkpoint=replace(OF_ZERO_2, offload=Offload.OPTIMIZER))
-    assert pins_of(holding(FREE, facts), facts, Attention.SDPA).offload is Offload.OPTIMIZER
+    assert pins_of(holding(FREE, facts), facts, Attention.SDPA).of(OFFLOAD) is Offload.OPTIMIZER
 
 
 def test_an_override_of_the_stage_is_held_too() -> None:
     free = freedom({**PLAIN, "zero_optimization": {"stage": 0}}, (), frozenset({Knob.STAGE}))
     facts = replace(FACTS, checkpoint=OF_ZERO_2)
-    assert pins_of(holding(free, facts), facts, Attention.SDPA).zero_stage == 2
+    assert pins_of(holding(free, facts), facts, Attention.SDPA).of(ZERO_STAGE) == 2
 
 
 @pytest.mark.parametrize("name", ["AdamW", "FusedAdam", "Lion", "SGD"])
@@ -55,7 +57,7 @@ def test_an_optimizer_of_whole_parameters_keeps_its_stage_unless_the_user_lets_i
     facts = replace(FACTS, optimizer=name, zero_stage=0, offload=Offload.NONE)
     free = holding(FREE, facts)
     pins = pins_of(free, facts, Attention.SDPA)
-    assert (pins.zero_stage, pins.offload) == (0, Offload.NONE)
+    assert (pins.of(ZERO_STAGE), pins.of(OFFLOAD)) == (0, Offload.NONE)
     assert name in free.kept[-1]
     assert holding(free, facts) == free, "once"
     let_go = freedom(PLAIN, (), frozenset({Knob.STAGE}))

@@ -9,10 +9,12 @@ import pytest
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention, runs_flash, why_no_flash
+from autofit.domain.knobs.dtype import Dtype, supported_dtypes
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder
-from autofit.domain.request import Pins
-from autofit.domain.strategy import Attention, Dtype, Method, Offload
-from autofit.planning.capability import supported_attention, supported_dtypes, why_no_flash
+from autofit.domain.pins import Pins
 
 from . import simulated as sim
 
@@ -34,9 +36,10 @@ def test_capability_decides_dtype_and_kernel() -> None:
     assert supported_dtypes(a100) == (Dtype.BF16, Dtype.FP16)
     assert supported_dtypes(V100) == (Dtype.FP16,)
     assert supported_dtypes(CPU) == (Dtype.BF16, Dtype.FP32)
-    assert supported_attention(a100, Dtype.BF16, True)[0] is Attention.FLASH_2
-    assert supported_attention(a100, Dtype.FP32, True)[0] is Attention.SDPA
-    assert supported_attention(V100, Dtype.FP16, True)[0] is Attention.SDPA
+    assert runs_flash(a100, Dtype.BF16, {FLASH_PACKAGE})
+    assert not runs_flash(a100, Dtype.BF16, ())
+    assert not runs_flash(a100, Dtype.FP32, {FLASH_PACKAGE})
+    assert not runs_flash(V100, Dtype.FP16, {FLASH_PACKAGE})
     assert "has 7.0" in (why_no_flash(V100, Dtype.FP16) or "")
 
 
@@ -113,10 +116,10 @@ def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
     ("machine", "pins", "words"),
     [
         (sim.hardware(), Pins(offload=Offload.ALL, zero_stage=2), "needs --zero-stage 3"),
-        (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 does not work on GPU of a test; use fp16"),
+        (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 cannot be used: it does not work on GPU of a test; use fp16"),
         (V100, Pins(attention=Attention.FLASH_2), "compute capability 8.0"),
         (sim.hardware(), Pins(attention=Attention.FLASH_2), "flash-attn is not installed"),
-        (sim.hardware(), Pins(zero_stage=4), "use 1, 2 or 3"),
+        (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 1, 2, 3"),
         (sim.hardware(), Pins(micro_batch=3), "does not divide"),
     ],
 )

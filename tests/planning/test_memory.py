@@ -8,9 +8,13 @@ import pytest
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Moment, ParameterGroup, Trace
 from autofit.planning.activations import closed_form_bytes, micro_step, moments, wanted_micro_steps
 from autofit.planning.constants import context
@@ -23,7 +27,14 @@ from . import simulated as sim
 
 SEVEN = replace(sim.LLAMA_7B, parameter_count=7_000_000_000)
 SCENE = sim.setting(shape=SEVEN, tokens=256, global_batch=8)
-PLAIN = Rung(Method.FULL, 1, Offload.NONE, False, Attention.EAGER, Dtype.BF16)
+PLAIN = Rung(
+    method=Method.FULL,
+    zero_stage=1,
+    offload=Offload.NONE,
+    gradient_checkpointing=False,
+    attention=Attention.EAGER,
+    dtype=Dtype.BF16,
+)
 
 MILLION = 10**6
 GROUPS = (ParameterGroup(100 * MILLION, 2, True, 2), ParameterGroup(10 * MILLION, 80, True, 2))

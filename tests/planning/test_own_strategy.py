@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.planning.own_strategy import own_strategy
 
 
@@ -24,6 +26,6 @@ def test_it_is_the_engines_and_what_cannot_be_told_is_the_commonest() -> None:
         attention=None,
     )
     strategy = own_strategy(facts)
-    assert str(strategy) == "zero3+offload mb4"
+    assert str(strategy) == "zero3+offload+fp16 mb4"
     assert (strategy.gradient_accumulation, strategy.rung.dtype) == (8, Dtype.FP16)
     assert strategy.rung.attention is Attention.SDPA

@@ -10,12 +10,13 @@ import pytest
 from autofit.domain.errors import UsageError
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.pins import Pins
 from autofit.domain.plan import Plan, Verdict
-from autofit.domain.request import Pins
-from autofit.domain.strategy import Attention, Dtype, Method
 from autofit.domain.trace import SdpaKernel
 from autofit.planning.bill import bill
-from autofit.planning.capability import supported_attention, supported_dtypes
 from autofit.planning.plan import make_plan
 from autofit.planning.setting import Setting
 from autofit.planning.verdict import judge
@@ -27,9 +28,7 @@ V100 = sim.hardware(8, 32, capability=(7, 0))
 
 
 def plan(scene: Setting, *, has_flash: bool = True, bigger: tuple[Hardware, ...] = ()) -> Plan:
-    dtypes = supported_dtypes(scene.hardware)
-    kernels = supported_attention(scene.hardware, scene.request.pins.dtype or dtypes[0], has_flash)
-    return make_plan(scene, kernels, dtypes, bigger=bigger)
+    return make_plan(replace(scene, installed=frozenset({FLASH_PACKAGE} if has_flash else ())), bigger=bigger)
 
 
 def estimate(low_gb: float, peak_gb: float, high_gb: float, host: HostEstimate | None = None) -> Estimate:

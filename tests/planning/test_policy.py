@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
-from autofit.domain.request import Pins
-from autofit.domain.strategy import Method, Strategy
+from autofit.domain.pins import Pins
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning import fit
 from autofit.planning.policy import decide

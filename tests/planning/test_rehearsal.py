@@ -9,8 +9,12 @@ import pytest
 from autofit.domain.constants import Constants
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.rehearsal import as_probe, how_many
 
@@ -18,7 +22,18 @@ from . import simulated as sim
 
 GB = sim.GB
 SCENE = sim.setting()  # 8 ranks on one node
-STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=1,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    4,
+)
 SPEED = SpeedEstimate(4000.0, compute_s=3.0, communication_s=1.0, offload_s=0.0, update_s=1.0)
 
 

@@ -9,9 +9,13 @@ import pytest
 from autofit.domain.constants import Constants
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place
 from autofit.domain.plan import Candidate, Plan, Verdict
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.replan import MOST_REHEARSED, replan, rivals
 from autofit.planning.stage import Stage
 
@@ -25,7 +29,18 @@ OTHER = Stage(SCENE, sim.hardware(2, 50, kind=DeviceKind.CPU, host_gb=100), has_
 
 
 def strategy(stage: int, method: Method = Method.FULL, *, gc: bool = False) -> Strategy:
-    return Strategy(Rung(method, stage, Offload.NONE, gc, Attention.SDPA, Dtype.BF16), 1, 4)
+    return Strategy(
+        Rung(
+            method=method,
+            zero_stage=stage,
+            offload=Offload.NONE,
+            gradient_checkpointing=gc,
+            attention=Attention.SDPA,
+            dtype=Dtype.BF16,
+        ),
+        1,
+        4,
+    )
 
 
 def candidate(

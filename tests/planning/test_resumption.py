@@ -7,13 +7,26 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.checkpoint import Checkpoint
-from autofit.domain.request import Lora, Pins, Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
+from autofit.domain.pins import Pins
+from autofit.domain.request import Lora, Request
+from autofit.domain.strategy import Rung
 from autofit.planning.resumption import conflicts, kept, kept_text, loads, weights_text
 
 REQUEST = Request("m", 64, global_batch=8)
 CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
-RUNG = Rung(Method.FULL, 2, Offload.OPTIMIZER, True, Attention.EAGER, Dtype.BF16)
+RUNG = Rung(
+    method=Method.FULL,
+    zero_stage=2,
+    offload=Offload.OPTIMIZER,
+    gradient_checkpointing=True,
+    attention=Attention.EAGER,
+    dtype=Dtype.BF16,
+)
 
 
 @pytest.mark.parametrize(("there", "asked", "is_loaded"), [(1, 2, True), (2, 1, True), (2, 3, False), (3, 1, False)])
@@ -22,7 +35,7 @@ def test_stages_that_load_each_other(there: int, asked: int, is_loaded: bool) ->
     request = replace(REQUEST, pins=Pins(zero_stage=asked))
     assert (conflicts(request, checkpoint) == ()) is is_loaded
     assert loads(replace(RUNG, zero_stage=asked), checkpoint) is is_loaded
-    assert kept(request, checkpoint).pins.zero_stage == asked
+    assert kept(request, checkpoint).pins.of(ZERO_STAGE) == asked
     assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in kept_text(
         request, checkpoint
     )

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import SdpaKernel
 from autofit.planning.sdpa import ASSUMED, PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel, with_same_rules
 

@@ -6,7 +6,7 @@ from statistics import mean, median
 
 import pytest
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import Method
 from autofit.domain.trial import Choose, GiveUp
 
 from . import simulated as sim

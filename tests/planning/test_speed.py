@@ -6,9 +6,13 @@ import pytest
 
 from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node, Rates
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
 from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.trial import Trial
 from autofit.planning.memory import estimate_memory
@@ -21,7 +25,14 @@ A100 = Rates(312e12, 312e12, 19.5e12, 2039e9, 32e9, 300e9, 400)
 A100_PCIE = Rates(312e12, 312e12, 19.5e12, 1935e9, 32e9, None, 300)
 V100 = Rates(None, 125e12, 15.7e12, 900e9, 16e9, 150e9, 300)
 
-FULL = Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16)
+FULL = Rung(
+    method=Method.FULL,
+    zero_stage=2,
+    offload=Offload.NONE,
+    gradient_checkpointing=False,
+    attention=Attention.SDPA,
+    dtype=Dtype.BF16,
+)
 LORA = replace(FULL, method=Method.LORA)
 CHECKPOINTED = replace(FULL, gradient_checkpointing=True)
 

@@ -8,15 +8,30 @@ import pytest
 
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Place
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.constants import prior
 from autofit.planning.stage import Lack, Stage
 
 from . import simulated as sim
 
 GB = sim.GB
-FLASH = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.FLASH_2, Dtype.BF16), 1, 4)
+FLASH = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=1,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.FLASH_2,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    4,
+)
 SDPA = replace(FLASH, rung=replace(FLASH.rung, attention=Attention.SDPA))
 
 

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import ATTENTION, Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.launch import Knob
 from autofit.domain.script import Ask, Counting, ScriptFacts, Turns
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
 from autofit.planning.freedom import freedom, missing_knobs, pins_of
@@ -35,7 +40,18 @@ FACTS = ScriptFacts(
     tokens=128,
     counting=Counting((Ask.TRAINER,)),
 )
-STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, True, Attention.SDPA, Dtype.BF16), 1, 16)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=True,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    16,
+)
 PLAIN: dict[str, Any] = {"train_batch_size": 32, "bf16": {"enabled": True}}
 HF: dict[str, Any] = {
     "train_micro_batch_size_per_gpu": "auto",
@@ -140,7 +156,18 @@ def test_a_bucket_that_was_written_stays() -> None:
 
 def test_offload_takes_the_place_of_what_was_there() -> None:
     config = {"train_batch_size": 32, "zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}
-    strategy = Strategy(Rung(Method.FULL, 3, Offload.OPTIMIZER, False, Attention.SDPA, Dtype.BF16), 1, 16)
+    strategy = Strategy(
+        Rung(
+            method=Method.FULL,
+            zero_stage=3,
+            offload=Offload.OPTIMIZER,
+            gradient_checkpointing=False,
+            attention=Attention.SDPA,
+            dtype=Dtype.BF16,
+        ),
+        1,
+        16,
+    )
     overridden = turning(config, override=frozenset({Knob.OFFLOAD})).trained(strategy, "x")
     zero = json.loads(overridden.config)["zero_optimization"]
     assert zero["offload_optimizer"]["device"] == "cpu"
@@ -160,8 +187,8 @@ def test_as_it_is_changes_nothing_that_a_step_depends_on() -> None:
 def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
     facts = replace(FACTS, gradient_checkpointing=None, attention=None, model_class="Net", model_config=None)
     pins = pins_of(freedom(PLAIN, (), NOTHING), facts, wished_attention(facts, has_flash=True))
-    assert pins.gradient_checkpointing is False
-    assert pins.attention is Attention.SDPA
+    assert pins.of(GRADIENT_CHECKPOINTING) is False
+    assert pins.of(ATTENTION) is Attention.SDPA
     assert "Net" in missing_knobs(facts)[0]
     assert (
         Turning(PLAIN, (), freedom(PLAIN, (), NOTHING), facts, 64, DeviceKind.CPU).trained(STRATEGY, "x").turns

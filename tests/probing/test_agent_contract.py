@@ -18,9 +18,13 @@ from fake_agent import FakeAgent, SimulatedMachine
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.deepspeed_config import deepspeed_config
@@ -29,7 +33,18 @@ from autofit.probing.protocol import Job, ProbeSpec
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 REQUEST = Request(str(MODEL), 64, global_batch=2)
-STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    1,
+)
 MARK = "AUTOFIT_TEST_MARK"  # in the environment of an agent, and so of every process below it, whoever adopts that
 
 

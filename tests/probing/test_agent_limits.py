@@ -10,8 +10,12 @@ import pytest
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent, Limits
@@ -19,7 +23,18 @@ from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
 
 REQUEST = Request("m", 64)
-STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=1,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    4,
+)
 STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
 SHORT = Limits(start_s=30.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
 WAITS = BuildWait("op", "/builds/op/lock", 12)

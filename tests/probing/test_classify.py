@@ -6,12 +6,27 @@ from dataclasses import replace
 
 import pytest
 
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.probing.classify import classify
 from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
 
-STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, 4)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    4,
+    4,
+)
 
 
 def measured(**changes: float | None) -> RankMeasured:

@@ -13,10 +13,14 @@ import pytest
 
 from autofit.domain.errors import HostFailed
 from autofit.domain.hardware import Device, DeviceKind, Host, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.launch import HostSlots, LaunchLine, Layout
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.script import Script, Turns
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.probing.backend import complaint_in, place_words
 from autofit.probing.cluster import Cluster
 from autofit.probing.link import Link, LinkLost
@@ -49,7 +53,18 @@ from autofit.probing.protocol import (
     Share,
 )
 
-STRATEGY = Strategy(Rung(Method.FULL, 3, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=3,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    1,
+)
 LAYOUT = Layout((HostSlots("a", (0,)), HostSlots("b", (0,))), is_multi_node=False)  # False: all is on the loopback
 MEASURED = RankMeasured(100, 200, 10, 0, None, None, 0.5, 50.0)
 VERSIONS = {"python": "3.11", "autofit": "1", "torch": "2.13", "deepspeed": "0.19", "transformers": "5.23"}

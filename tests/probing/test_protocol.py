@@ -3,9 +3,13 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
@@ -21,7 +25,18 @@ from autofit.probing.protocol import (
     to_line,
 )
 
-STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=1,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    4,
+)
 JOB = Job(Request("m", 64), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from autofit.domain import event as ev
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial, Unprobed
 from autofit.domain.workload import DataProfile
 
@@ -24,7 +28,14 @@ def rung(text: str) -> Rung:
     offload = next((offloads[part] for part in rest if part in offloads), Offload.NONE)
     attention = Attention.FLASH_2 if "fa2" in rest else Attention.SDPA
     method = Method.LORA if "lora" in rest else Method.FULL
-    return Rung(method, int(stage[-1]), offload, "gc" in rest, attention, Dtype.BF16)
+    return Rung(
+        method=method,
+        zero_stage=int(stage[-1]),
+        offload=offload,
+        gradient_checkpointing="gc" in rest,
+        attention=attention,
+        dtype=Dtype.BF16,
+    )
 
 
 def strategy(text: str, micro_batch: int) -> Strategy:

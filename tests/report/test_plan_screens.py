@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from autofit.domain.estimate import Estimate, SpeedEstimate
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.method import Method
+from autofit.domain.pins import Pins
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
-from autofit.domain.request import Pins
-from autofit.domain.strategy import Method
 from autofit.domain.trace import SdpaKernel
 from autofit.report.line import plain
 from autofit.report.plan_comparison import comparison_lines

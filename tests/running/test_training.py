@@ -9,7 +9,7 @@ import pytest
 
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
-from autofit.domain.strategy import Dtype
+from autofit.domain.knobs.dtype import Dtype
 from autofit.probing.python import module_command
 from autofit.running.training import merge
 

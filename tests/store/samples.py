@@ -7,9 +7,10 @@ from dataclasses import replace
 from report import simulated
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
-from autofit.domain.strategy import Attention, Dtype
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions

@@ -10,7 +10,8 @@ import pytest
 from report import simulated
 
 from autofit.domain.hardware import Hardware, Link, Node
-from autofit.domain.request import Lora, Pins, Training
+from autofit.domain.pins import Pins
+from autofit.domain.request import Lora, Training
 from autofit.store.fingerprint import trace_fingerprint
 from autofit.store.place import store_path
 from autofit.store.trial_key import TrialKey

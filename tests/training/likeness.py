@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from autofit.domain.strategy import Dtype, Method
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 
 from .runs import Case, Ended
 

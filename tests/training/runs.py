@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.batch import accumulation
@@ -179,7 +183,14 @@ class Runs:
 
 def _write(run: RunFolder, case: Case, request: Request) -> Hardware:
     """What the session leaves in a run folder before it starts the training."""
-    rung = Rung(case.method, case.stage, Offload.NONE, case.is_checkpointed, Attention.SDPA, case.dtype)
+    rung = Rung(
+        method=case.method,
+        zero_stage=case.stage,
+        offload=Offload.NONE,
+        gradient_checkpointing=case.is_checkpointed,
+        attention=Attention.SDPA,
+        dtype=case.dtype,
+    )
     grown = accumulation(request.global_batch, case.ranks, case.micro_batch)
     strategy = Strategy(rung, case.micro_batch, grown)
     shape = read_model_files(request.model).shape

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import pytest
 
 from autofit.domain.errors import TrainingFailed
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import OnDivergence
-from autofit.domain.strategy import Dtype
 from autofit.running.result import training_ended
 
 from .runs import Case, Ended, Runs, training

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.strategy import Dtype, Method
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
 
 from .likeness import check_same
 from .runs import Case, Runs, training

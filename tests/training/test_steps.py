@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.strategy import Method
+from autofit.domain.knobs.method import Method
 
 from .likeness import check_same, token_mean
 from .runs import Case, Runs, training

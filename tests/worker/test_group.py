@@ -18,10 +18,14 @@ from builder import building
 from torch.utils.file_baton import FileBaton
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
 from autofit.domain.script import Script, ScriptFacts, Turns
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
@@ -49,7 +53,18 @@ from autofit.worker import forked, group
 from autofit.worker.group import Group, run_together, survey_in_child
 from autofit.worker.lines import Interrupted, LineReader
 
-STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=1,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    1,
+    4,
+)
 REPORT = RankTrained(10, 10, 8, 2.5, 1.5, 100.0)  # of whatever kind: the agent only passes it on
 FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
 NUMBER = 7

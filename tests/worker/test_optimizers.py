@@ -11,8 +11,9 @@ from transformers import Adafactor
 from transformers.training_args import OptimizerNames
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Pins, Request, Training
-from autofit.domain.strategy import Offload
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.pins import Pins
+from autofit.domain.request import Request, Training
 from autofit.worker.optimizers import ELEMENTWISE, OFFLOADED, UNFAITHFUL, check_optimizer
 
 

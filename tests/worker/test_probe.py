@@ -10,8 +10,12 @@ import pytest
 import torch
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker import probe
@@ -20,7 +24,18 @@ from autofit.worker.probe import schedule
 from autofit.worker.step_meter import StepMeter
 
 RANKS, ACCUMULATION = 2, 3
-STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, ACCUMULATION)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    4,
+    ACCUMULATION,
+)
 WORST = BatchShape(512, 511.25)
 TYPICAL = tuple(BatchShape(tokens, tokens / 2) for tokens in range(64, 512, 16))
 

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.deepspeed_config import deepspeed_config
@@ -23,7 +27,14 @@ pytestmark = pytest.mark.slow
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 SHAPE = read_model_files(str(MODEL)).shape
-PLAIN = Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16)
+PLAIN = Rung(
+    method=Method.FULL,
+    zero_stage=1,
+    offload=Offload.NONE,
+    gradient_checkpointing=False,
+    attention=Attention.SDPA,
+    dtype=Dtype.BF16,
+)
 ROWS_TOKENS = 64
 
 

@@ -15,9 +15,13 @@ import pytest
 import torch
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Ask, Checkpoint, Script, ScriptFacts, Turns
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.hardware.model_config import read_shape
 from autofit.probing.agent import Agent
@@ -34,7 +38,18 @@ AUTO = {
     "bf16": {"enabled": "auto"},
     "zero_optimization": {"stage": 2},
 }
-STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 2, 1)
+STRATEGY = Strategy(
+    Rung(
+        method=Method.FULL,
+        zero_stage=2,
+        offload=Offload.NONE,
+        gradient_checkpointing=False,
+        attention=Attention.SDPA,
+        dtype=Dtype.BF16,
+    ),
+    2,
+    1,
+)
 
 pytestmark = pytest.mark.slow
 

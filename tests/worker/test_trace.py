@@ -32,9 +32,10 @@ from transformers import (
 )
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Attention, Dtype
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker import tracers

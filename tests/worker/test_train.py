@@ -15,9 +15,13 @@ import pytest
 from autofit.domain.codec import decode
 from autofit.domain.event import Note
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Request, Training
-from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import BuildWait
 from autofit.report.run_folder import RunFolder
@@ -84,7 +88,18 @@ def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.Mon
 def test_the_job_is_what_the_run_folder_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path)
     request = replace(REQUEST, memory_limit_bytes=5, data="d.jsonl")
-    strategy = Strategy(Rung(Method.LORA, 2, Offload.NONE, True, Attention.SDPA, Dtype.BF16), 4, 2)
+    strategy = Strategy(
+        Rung(
+            method=Method.LORA,
+            zero_stage=2,
+            offload=Offload.NONE,
+            gradient_checkpointing=True,
+            attention=Attention.SDPA,
+            dtype=Dtype.BF16,
+        ),
+        4,
+        2,
+    )
     folder.write_request(request)
     folder.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "fastest"))
     folder.write_ds_config({"train_batch_size": 32})

@@ -1,0 +1,62 @@
+"""The kernel that computes attention."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from enum import Enum
+
+from autofit.domain.hardware import AMPERE, DeviceKind, Hardware
+from autofit.domain.knob import Conditions, Knob, PinFlag, Value, Values
+
+from .dtype import DTYPE, Dtype
+
+FLASH_PACKAGE = "flash-attn"
+
+
+class Attention(str, Enum):
+    FLASH_2 = "flash_attention_2"
+    SDPA = "sdpa"
+    EAGER = "eager"
+
+
+def runs_flash(hardware: Hardware, dtype: Dtype, installed: Container[str]) -> bool:
+    return FLASH_PACKAGE in installed and why_no_flash(hardware, dtype) is None
+
+
+def why_no_flash(hardware: Hardware, dtype: Dtype) -> str | None:
+    """What of the device or the dtype keeps FlashAttention-2 from running; None when nothing does."""
+    if hardware.kind is DeviceKind.CPU:
+        return "FlashAttention-2 does not run on a CPU"
+    if not hardware.has_capability(AMPERE):
+        return f"FlashAttention-2 needs compute capability 8.0 or newer, {_oldest(hardware)}"
+    return "FlashAttention-2 computes in bf16 or fp16 only, not in fp32" if dtype is Dtype.FP32 else None
+
+
+def _why_unusable(attention: Attention, settled: Values, conditions: Conditions) -> str | None:
+    """torch's own kernel works everywhere; eager is the last resort."""
+    if attention is not Attention.FLASH_2:
+        return None
+    is_installed = FLASH_PACKAGE in conditions.installed
+    missing = None if is_installed else f"the package {FLASH_PACKAGE} is not installed"
+    return why_no_flash(conditions.hardware, settled[DTYPE.name]) or missing
+
+
+def _oldest(hardware: Hardware) -> str:
+    device = min(hardware.devices, key=lambda device: device.compute_capability or (0, 0))
+    if device.compute_capability is None:
+        return f"and that of {device.name} is unknown"
+    return f"{device.name} has {device.compute_capability[0]}.{device.compute_capability[1]}"
+
+
+ATTENTION = Knob(
+    "attention",
+    (
+        Value(Attention.FLASH_2, "flash_attention_2", "FlashAttention-2", "fa2"),
+        Value(Attention.SDPA, "sdpa", "sdpa"),
+        Value(Attention.EAGER, "eager", "eager", "eager"),
+    ),
+    PinFlag(("--attention", "--attn-implementation"), "KERNEL", "flash_attention_2, sdpa or eager."),
+    is_settled=True,
+    tells_others=True,
+    why_unusable=_why_unusable,
+)
