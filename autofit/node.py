@@ -22,13 +22,13 @@ from autofit.domain.hardware import DeviceKind
 from autofit.hardware.host import disk_free_bytes
 from autofit.hardware.machine import detect
 from autofit.probing.environment import script_environment, without_place
-from autofit.probing.files import explain
 from autofit.probing.interruption import Terminated, heed, wait
 from autofit.probing.link import Link, LinkLost
 from autofit.probing.node_protocol import Hello, Installed, Inventory, NodeCommand
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import AgentFailed, Refused
 from autofit.probing.relay import Relay
+from autofit.process.atomic_file import explain
 from autofit.store.versions import versions
 
 _SIGNALLED = 128

@@ -13,7 +13,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import Decision, Kept
 from autofit.domain.request import Training
-from autofit.report import json_file
+from autofit.process import atomic_file
 from autofit.report.request_diff import FLAGS, differences
 from autofit.report.run_folder import RunFolder
 
@@ -116,7 +116,7 @@ def test_a_failed_write_leaves_the_old_file_alone(folder: RunFolder, monkeypatch
     def fail(*paths: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(json_file.os, "replace", fail)
+    monkeypatch.setattr(atomic_file.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         folder.write_request(replace(simulated.REQUEST, model="other"))
     assert folder.read_request() == simulated.REQUEST
