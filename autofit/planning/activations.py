@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
@@ -162,4 +163,4 @@ def _scores(shape: ModelShape, tokens: int) -> float:
 
 def _width_scale(dtype: Dtype) -> int:
     """The closed form counts two bytes an element."""
-    return 2 if dtype is Dtype.FP32 else 1
+    return element_bytes(dtype) // 2

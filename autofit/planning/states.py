@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.strategy import Dtype, Offload, Rung, Strategy
+from autofit.domain.strategy import Offload, Rung, Strategy
 
 from .parameters import Parameters, parameters
 from .setting import Setting
+from .zero_sizes import zero_sizes
 
 MASTER_AND_MOMENTS_BYTES = 12
 """Per trained parameter: fp32 master weight and Adam's two fp32 moments (Rajbhandari et al., 2020, section 3.1). fp32
 training has its own master copy too (DeepSpeed 0.19.8, measured in all stages)."""
-
-PERSISTENCE_FACTOR = 10
-"""ZeRO-3 keeps parameters of up to this many times the hidden size whole on every rank: Hugging Face's "auto"."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,6 @@ class ModelStates:
     gradients_bytes: int  # ZeRO-3's partition, which lasts
     optimizer_bytes: int
     offloaded_bytes: int
-
-
-def element_bytes(dtype: Dtype) -> int:
-    return 4 if dtype is Dtype.FP32 else 2
 
 
 def trained_count(rung: Rung, setting: Setting) -> int:
@@ -55,7 +50,7 @@ def part_count(rung: Rung, setting: Setting) -> int:
 
 def persistent_count(rung: Rung, setting: Setting) -> int:
     """Parameters that ZeRO-3 does not take apart again, beside their partition; none on one device."""
-    small = parameters(rung, setting).count_up_to(PERSISTENCE_FACTOR * setting.shape.hidden_size)
+    small = parameters(rung, setting).count_up_to(zero_sizes(setting.shape.hidden_size).persistence_threshold)
     return small if rung.zero_stage >= 3 and setting.is_divided else 0
 
 

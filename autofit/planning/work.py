@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Attention, Method, Strategy
 from autofit.domain.trace import Moment, Work
 
 from .setting import Setting
-from .states import element_bytes, trained_count
+from .states import trained_count
 
 NORM_BYTES = 128
 GATE_BYTES = 10

@@ -14,9 +14,8 @@ from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Dtype, Offload
 from autofit.domain.trace import ParameterGroup
 from autofit.worker.engine_hook import EngineCall
+from autofit.worker.torch_dtypes import DTYPES
 from autofit.worker.turning import attention_of, has_checkpointing, hugging_face_model
-
-_DTYPES = {torch.bfloat16: Dtype.BF16, torch.float16: Dtype.FP16}
 
 
 def facts_of(call: EngineCall) -> ScriptFacts:
@@ -61,7 +60,7 @@ def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
     if config.float16_config.enabled:
         return Dtype.FP16
     widest = max((parameter.dtype for parameter in model.parameters()), key=lambda dtype: dtype.itemsize)
-    return _DTYPES.get(widest, Dtype.FP32)
+    return DTYPES.get(widest, Dtype.FP32)
 
 
 def _offload(config: DeepSpeedConfig) -> Offload:
