@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Dtype, Offload
 from autofit.domain.trace import ParameterGroup
+from autofit.planning.optimizer_states import OPTIONS
 from autofit.worker.engine_hook import EngineCall
 from autofit.worker.torch_dtypes import DTYPES
 from autofit.worker.turning import attention_of, has_checkpointing, hugging_face_model
@@ -36,7 +37,16 @@ def facts_of(call: EngineCall) -> ScriptFacts:
         rank_count=torch.distributed.get_world_size(),
         gradient_checkpointing=has_checkpointing(inner),
         attention=attention_of(inner),
+        optimizer_options=optimizer_options(call),
     )
+
+
+def optimizer_options(call: EngineCall) -> tuple[str, ...]:
+    """Those of `OPTIONS` that are on: of the script's own optimizer in any of its groups, or in the config."""
+    optimizer = call._arguments.get("optimizer")
+    given = call.config.optimizer_params or {}
+    groups = [given] if optimizer is None else getattr(optimizer, "param_groups", [])  # a function that makes one
+    return tuple(sorted(option for option in OPTIONS if any(group.get(option) for group in groups)))
 
 
 def _config_text(model: PreTrainedModel) -> str:
