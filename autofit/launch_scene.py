@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,18 +77,11 @@ def _digest(name: str) -> str:
 
 def machine_here(tools: Tools, settings: LaunchSettings, disk_path: Path, layout: Layout | None = None) -> Hardware:
     """As far as `layout` would use it; UsageError for devices that cannot be."""
-    environment: Mapping[str, str] = os.environ
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if layout is not None:
-        visible = ",".join(map(str, layout.hosts[0].slots))
-    if environment.get("DS_ACCELERATOR") == DeviceKind.CPU.value:
-        visible = ""
-    return tools.detect(
-        ranks=None if layout is None else layout.rank_count,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        visible_devices=visible,
-        disk_path=disk_path,
-    )
+    limit_bytes = settings.memory_limit_bytes
+    if layout is None:
+        return tools.detect(disk_path, memory_limit_bytes=limit_bytes)
+    slots = layout.hosts[0].slots
+    return tools.detect(disk_path, ranks=layout.rank_count, memory_limit_bytes=limit_bytes, slots=slots)
 
 
 @contextmanager

@@ -13,22 +13,21 @@ import socket
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import DeviceKind
 from autofit.hardware.host import disk_free_bytes
-from autofit.hardware.machine import detect
+from autofit.hardware.machine import detect_here
 from autofit.probing.environment import script_environment, without_place
-from autofit.probing.files import explain
 from autofit.probing.interruption import Terminated, heed, wait
 from autofit.probing.link import Link, LinkLost
 from autofit.probing.node_protocol import Hello, Installed, Inventory, NodeCommand
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import AgentFailed, Refused
 from autofit.probing.relay import Relay
+from autofit.process.atomic_file import explain
 from autofit.store.versions import versions
 
 _SIGNALLED = 128
@@ -87,13 +86,11 @@ def _serve(link: Link, options: argparse.Namespace) -> None:
 
 
 def _inventory(rank_count: int, temporary: Path, own_address: str) -> Inventory | Refused:
-    is_told_cpu = os.environ.get("DS_ACCELERATOR") == DeviceKind.CPU.value
-    look = partial(detect, memory_limit_bytes=None, disk_path=temporary)
     try:
         temporary.mkdir(parents=True, exist_ok=True)
-        here = look(ranks=None, visible_devices="" if is_told_cpu else os.environ.get("CUDA_VISIBLE_DEVICES"))
+        here = detect_here(temporary)
         if here.kind is DeviceKind.CPU:
-            here = look(ranks=rank_count, visible_devices="")
+            here = detect_here(temporary, ranks=rank_count)
     except OSError as error:
         return Refused(explain(error, temporary))
     except AutofitError as error:

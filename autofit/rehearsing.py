@@ -42,9 +42,11 @@ def rehearse(
 ) -> tuple[Plan, ...]:
     """Each plan with its best candidates measured here, the best plan first; `tell` hears how each one ended.
 
-    Nothing is left running, however it ends.
+    `plans` are those of one request, one at least; its --ranks says how many of the devices here are used. Nothing is
+    left running, however it ends.
     """
-    here = tools.look(Path())
+    # --memory-limit is heeded as a part of the machine planned for; --ranks is for the machine here alone.
+    here = tools.detect(Path(), ranks=plans[0].request.ranks)
     with ExitStack() as open_here, tools.open_store() as store:
         folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.launch import LaunchLine, Layout
 from autofit.domain.request import Request
-from autofit.hardware.machine import detect
+from autofit.hardware.machine import detect_here
 from autofit.probing.agent import Agent
 from autofit.probing.cluster import Cluster
 from autofit.running.layout import resolve_layout
@@ -30,7 +29,7 @@ def start_tracer(log_path: Path) -> AbstractContextManager[Agent]:
 
 @dataclass(frozen=True)
 class Tools:
-    detect: Callable[..., Hardware] = detect
+    detect: Callable[..., Hardware] = detect_here
     open_store: Callable[[], AbstractContextManager[Store]] = open_store
     start_tracer: StartTracer = start_tracer
     start_agent: Callable[..., AbstractContextManager[Agent]] = Agent
@@ -39,14 +38,9 @@ class Tools:
     run_training: Callable[..., TrainingEnded] = run_training
     merge: Callable[..., None] = merge
 
-    def look(self, disk_path: Path, request: Request | None = None) -> Hardware:
+    def look(self, disk_path: Path, request: Request) -> Hardware:
         """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""
-        return self.detect(
-            ranks=None if request is None else request.ranks,
-            memory_limit_bytes=None if request is None else request.memory_limit_bytes,
-            visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-            disk_path=disk_path,
-        )
+        return self.detect(disk_path, ranks=request.ranks, memory_limit_bytes=request.memory_limit_bytes)
 
 
 REAL_TOOLS = Tools()

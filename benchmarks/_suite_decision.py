@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from _suite_configurations import EXAMPLES, SMALL
-from _suite_probes import visible_devices
+from _suite_probes import environment_of
 
 from autofit.domain.event import Chosen, Event, ProbeStarted, TrainingEnded, TrialEnded
 from autofit.domain.hardware import DeviceKind, Hardware
@@ -20,7 +19,7 @@ from autofit.domain.pins import Pins
 from autofit.domain.request import Request, Training
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
-from autofit.hardware.machine import detect
+from autofit.hardware.machine import detect_here
 from autofit.planning.fit import fits
 from autofit.session import train
 from autofit.store import Store
@@ -118,7 +117,7 @@ def _decision(chosen: Chosen, decide_s: float, trials: list[Trial], request: Req
 def _train(request: Request, folder: Path, screen: _Notebook, device: str, *, is_exhaustive: bool) -> None:
     """Up to the choice; nothing is remembered from before."""
     tools = Tools(
-        detect=_looking(device),
+        detect=partial(detect_here, environment=environment_of(device)),
         run_training=_no_training,
         open_store=lambda: Store(folder.with_suffix(".sqlite")),
     )
@@ -130,13 +129,6 @@ def _train(request: Request, folder: Path, screen: _Notebook, device: str, *, is
         probe_timeout_s=PROBE_TIMEOUT_S,
         tools=tools,
     )
-
-
-def _looking(device: str) -> Callable[..., Hardware]:
-    def look(**wanted: Any) -> Hardware:
-        return detect(**(wanted | {"visible_devices": visible_devices(device)}))
-
-    return look
 
 
 def _no_training(hardware: Hardware, files: object, log_path: Path, show: object) -> TrainingEnded:

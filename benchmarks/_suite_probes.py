@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
@@ -19,7 +19,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Outcome, Phase
 from autofit.domain.trial import Trial
 from autofit.hardware.cgroup import oom_kill_count
-from autofit.hardware.machine import detect
+from autofit.hardware.machine import detect_here
 from autofit.hardware.model_files import read_model_files
 from autofit.hardware.nvml import VendorNvml
 from autofit.planning.activations import micro_step
@@ -36,13 +36,13 @@ LAST_LINES = 15
 ANSWER_S = 30.0  # an agent that is silent for so much longer than a rank may be is ended
 
 
-def visible_devices(device: str) -> str | None:
-    """As `detect` takes it: with `--device cpu` the machine has no GPU."""
-    return "" if device == "cpu" else os.environ.get("CUDA_VISIBLE_DEVICES")
+def environment_of(device: str) -> Mapping[str, str]:
+    """As detection sees it: with `--device cpu` the machine has no GPU."""
+    return os.environ | {"DS_ACCELERATOR": "cpu"} if device == "cpu" else os.environ
 
 
 def one_device(device: str, folder: Path) -> Hardware:
-    return detect(ranks=1, memory_limit_bytes=None, visible_devices=visible_devices(device), disk_path=folder)
+    return detect_here(folder, ranks=1, environment=environment_of(device))
 
 
 def make_models(names: Sequence[str], hardware: Hardware, root: Path) -> None:

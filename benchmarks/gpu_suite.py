@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import runpy
 import signal
@@ -45,6 +44,7 @@ from autofit.domain.plan import Verdict
 from autofit.domain.units import format_bytes
 from autofit.hardware.requirements import installed_here
 from autofit.planning.constants import prior
+from autofit.process.atomic_file import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DECISION = "decision"
@@ -86,9 +86,7 @@ class Suite:
 
     def write(self, path: Path | None) -> None:
         if path is not None:
-            partial = path.with_suffix(".part")
-            partial.write_text(json.dumps(self.body(), indent=1) + "\n", "utf-8")
-            os.replace(partial, path)
+            write_whole(path, json.dumps(self.body(), indent=1) + "\n")
 
 
 def main() -> None:

@@ -64,10 +64,19 @@ class Surroundings:
     @property
     def tools(self) -> Tools:
         return Tools(
-            detect=lambda **_: self.here,
+            detect=self.detect,
             open_store=lambda: nullcontext(NoMemory()),  # type: ignore[arg-type,return-value]
             start_tracer=lambda log_path: self.machine.start_agent(),  # type: ignore[arg-type,return-value]
             start_agent=self.start_agent,
+        )
+
+    def detect(self, disk_path: Path, *, ranks: int | None = None, memory_limit_bytes: int | None = None) -> Hardware:
+        """As the real one does with a machine of several devices."""
+        (node,) = self.here.nodes
+        return replace(
+            self.here,
+            nodes=(replace(node, devices=node.devices[:ranks]),),
+            memory_limit_bytes=memory_limit_bytes,
         )
 
     def start_agent(self, **_: Any) -> AbstractContextManager[Any]:
@@ -128,6 +137,23 @@ def test_the_machine_here_is_timed() -> None:
     assert plan.choice is not None
     assert plan.choice.estimate is not None
     assert plan.choice.estimate.speed.is_absolute
+
+
+def gpus(*free_gb: int) -> Hardware:
+    devices = tuple(
+        Device(DeviceKind.CUDA, n, "GPU of a test", None, None, 80 * GB, free * GB) for n, free in enumerate(free_gb)
+    )
+    return Hardware((Node(Host("here", 8, 256 * GB, 256 * GB, 256 * GB), devices, Link.PCIE),))
+
+
+def test_only_the_devices_that_were_asked_for_are_rehearsed_on() -> None:
+    place = Surroundings(here=gpus(80, 80, 80, 1))
+    request = replace(REQUEST, ranks=2, memory_limit_bytes=24 * GB)
+    (plan,) = place.rehearse(place.plan(request=request))
+    assert {spec.job.devices for spec in place.specs} == {("0",), ("1",)}
+    assert {spec.job.memory_limit_bytes for spec in place.specs} == {24 * GB}
+    assert plan.rehearsal is not None
+    assert plan.rehearsal.notes == ()
 
 
 def test_what_runs_out_of_memory_under_the_planned_limit_is_too_large() -> None:

@@ -119,7 +119,7 @@ class Stage:
         """That which a training leaves."""
         return self.folder.checkpoints / "checkpoint-4"
 
-    def detect(self, **asked: Any) -> Hardware:
+    def detect(self, disk_path: Path, **asked: Any) -> Hardware:
         self.asked_ranks.append(asked["ranks"])
         return replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"])
 

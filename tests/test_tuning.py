@@ -46,7 +46,7 @@ class Tale:
             resolve_layout=lambda line: self.layout,
         )
 
-    def detect(self, **_: Any) -> Hardware:
+    def detect(self, disk_path: Path, **_: Any) -> Hardware:
         ranks = tuple(Device(DeviceKind.CPU, n, "CPU", None, None, 8 * GB, 8 * GB) for n in range(2))
         return Hardware((Node(Host("here", 8, 64 * GB, 64 * GB, 64 * GB), ranks, Link.HOST),), self.limit_bytes)
 

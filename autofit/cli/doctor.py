@@ -22,12 +22,11 @@ def command(is_json: bool) -> None:
     from pathlib import Path
 
     from autofit.domain.codec import encode
+    from autofit.hardware.machine import detect_here
     from autofit.hardware.toolchain import inspect_toolchain
     from autofit.report.json_screen import write_json
 
-    from .machine import look
-
-    hardware, findings = look(Path()), inspect_toolchain()
+    hardware, findings = detect_here(Path()), inspect_toolchain()
     verdicts = _judge_attention(hardware, findings)
     if is_json:
         write_json(

@@ -98,9 +98,9 @@ def _shared(words: Iterable[str]) -> Iterator[str]:
 def _count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
     """What accumulation is multiplied with."""
     if not on:
-        from .machine import look
+        from autofit.hardware.machine import detect_here
 
-        return ranks or look(Path()).rank_count
+        return ranks or detect_here(Path()).rank_count
     from autofit.domain.errors import UsageError
     from autofit.hardware.machine_spec import parse_machine
 

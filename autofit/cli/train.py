@@ -60,6 +60,6 @@ def command(context: click.Context, /, **flags: Any) -> None:
 def _count_ranks(ranks: int | None) -> int:
     if ranks is not None:
         return ranks
-    from .machine import look
+    from autofit.hardware.machine import detect_here
 
-    return look(Path()).rank_count
+    return detect_here(Path()).rank_count

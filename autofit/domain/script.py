@@ -90,6 +90,7 @@ class ScriptFacts:
     counting: Counting = Counting()
     loads_from: str | None = None  # the folder that it loads a checkpoint from, whatever is there
     checkpoint: Checkpoint | None = None  # what is there
+    optimizer_options: tuple[str, ...] = ()  # what it was given that makes it keep more, such as momentum
     escaped: tuple[str, ...] = ()  # paths that a probe could not but change for real
 
     @property

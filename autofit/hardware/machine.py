@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,30 @@ from .nvml import Nvml, Reading, VendorNvml
 from .visible import Selection, select_visible
 
 _DEFAULT_CPU_RANKS = 2
+
+
+def detect_here(
+    disk_path: Path,
+    *,
+    ranks: int | None = None,
+    memory_limit_bytes: int | None = None,
+    slots: Sequence[int] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Hardware:
+    """This machine as `environment` shows it, and as far as `ranks` and `memory_limit_bytes` (of each device) use it.
+
+    `disk_path` is where a run would write. `slots` are the GPUs that DeepSpeed's launcher gives to a job, in place of
+    those of CUDA_VISIBLE_DEVICES. UsageError as `detect`.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES") if slots is None else ",".join(map(str, slots))
+    # A rank's DeepSpeed heeds this first (accelerator/real_accelerator.py of 0.19.8), so GPUs are not used then.
+    is_told_cpu = environment.get("DS_ACCELERATOR") == DeviceKind.CPU.value
+    return detect(
+        ranks=ranks,
+        memory_limit_bytes=memory_limit_bytes,
+        visible_devices="" if is_told_cpu else visible,
+        disk_path=disk_path,
+    )
 
 
 def detect(

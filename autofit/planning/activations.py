@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
@@ -165,4 +166,4 @@ def _scores(shape: ModelShape, tokens: int) -> float:
 
 def _width_scale(dtype: Dtype) -> int:
     """The closed form counts two bytes an element."""
-    return 2 if dtype is Dtype.FP32 else 1
+    return element_bytes(dtype) // 2

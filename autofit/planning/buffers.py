@@ -10,6 +10,7 @@ from autofit.domain.strategy import Rung
 from .parameters import parameters
 from .setting import Setting
 from .states import offload_of, persistent_count
+from .zero_sizes import zero_sizes
 
 MAX_REUSE_DISTANCE = 1_000_000_000
 """DeepSpeed's default: ZeRO-3 keeps a gathered parameter that is needed again before this many elements went by
@@ -17,8 +18,8 @@ MAX_REUSE_DISTANCE = 1_000_000_000
 
 
 def bucket_elements(setting: Setting) -> int:
-    """The reduce bucket, hidden²: what Hugging Face's "auto" sets."""
-    return setting.shape.hidden_size**2
+    """The reduce bucket."""
+    return zero_sizes(setting.shape.hidden_size).reduce_bucket
 
 
 def is_overlapped(kind: DeviceKind) -> bool:

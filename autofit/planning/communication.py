@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.hardware import Link, Node, Rates
 from autofit.domain.strategy import Strategy
 
 from .buffers import bucket_elements, gathered_count, is_overlapped
 from .compute import MicroStepSeconds, memory_bytes_per_s
 from .setting import Setting
-from .states import element_bytes, trained_count, whole_count
+from .states import trained_count, whole_count
 
 LINK_EFFICIENCY = {Link.NVLINK: 0.75, Link.PCIE: 0.5}
 """Bandwidth of NCCL's large collectives by the link's peak. NVLink: some 230 of 300 GB/s on 8 × A100 and 360 of 450 on

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind, Rates
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
@@ -13,7 +14,7 @@ from autofit.domain.trace import Work
 from .activations import moments
 from .rates import peak_flop_per_s
 from .setting import Setting
-from .states import element_bytes, offload_of, trained_count
+from .states import offload_of, trained_count
 from .work import by_formula, traced, typical_tokens
 
 LAUNCH_S = 5e-6

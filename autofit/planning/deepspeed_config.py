@@ -10,6 +10,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 
 from .buffers import is_overlapped
+from .zero_sizes import zero_sizes
 
 NEVER_STEPS = 10**9
 """DeepSpeed's own progress lines: the trainer prints better ones."""
@@ -54,23 +55,10 @@ def _zero(strategy: Strategy, shape: ModelShape, kind: DeviceKind) -> dict[str, 
         "stage": stage,
         "overlap_comm": is_overlapped(kind),
         "contiguous_gradients": True,
-        **zero_sizes(stage, shape.hidden_size),
+        **zero_sizes(shape.hidden_size).config(stage),
         **offload_sections(strategy.rung.offload, kind),
     }
     return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
-
-
-def zero_sizes(stage: int, hidden_size: int) -> dict[str, int]:
-    """In elements, as Hugging Face's "auto" sets them; none where ZeRO divides nothing."""
-    if stage == 0:
-        return {}
-    sizes = {"reduce_bucket_size": hidden_size**2, "allgather_bucket_size": hidden_size**2}
-    if stage < 3:
-        return sizes
-    return sizes | {
-        "stage3_prefetch_bucket_size": int(0.9 * hidden_size**2),
-        "stage3_param_persistence_threshold": 10 * hidden_size,
-    }
 
 
 def offload_sections(offload: Offload, kind: DeviceKind) -> dict[str, object]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 
 from .buffers import bucket_count, bucket_elements, is_overlapped
 from .parameters import parameters
 from .setting import Setting
-from .states import element_bytes, offload_of, part_count
+from .states import offload_of, part_count
 
 
 @dataclass(frozen=True)

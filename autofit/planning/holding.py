@@ -8,13 +8,7 @@ from autofit.domain.launch import Knob
 from autofit.domain.script import Checkpoint, ScriptFacts
 
 from .freedom import Freedom, unless
-
-ELEMENTWISE = frozenset({
-    "adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "deepspeedcpuadagrad", "deepspeedcpuadam",
-    "deepspeedcpulion", "fusedadam", "fusedlion", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd",
-})  # fmt: skip
-"""Optimizers that update each element by itself: the same algorithm on the flat shares in which ZeRO lays parameters
-out, and on a share of any size. By their classes and the types of DeepSpeed's configs, in small letters."""
+from .optimizer_states import MOMENTS
 
 
 def holding(free: Freedom, facts: ScriptFacts) -> Freedom:
@@ -24,8 +18,8 @@ def holding(free: Freedom, facts: ScriptFacts) -> Freedom:
         return free
     if facts.checkpoint is not None:
         return _held_to(facts.checkpoint, free, facts)
-    if Knob.STAGE in free.override or (facts.optimizer or "").lower() in ELEMENTWISE:
-        return free
+    if Knob.STAGE in free.override or (facts.optimizer or "").lower() in MOMENTS:
+        return free  # each element by itself: the same on a share of any size, whatever parameters it is of
     sentence = (
         f"ZeRO stage {facts.zero_stage} and its offload stay: {facts.optimizer} may look at whole parameters, which "
         f"another stage lays out otherwise{unless(Knob.STAGE)}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from autofit.domain.element import element_bytes
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
 
 from .parameters import parameters
 from .setting import Setting
-from .states import element_bytes, model_states
+from .states import model_states
 
 PROCESS_BYTES = {DeviceKind.CUDA: 1_500_000_000, DeviceKind.CPU: 350_000_000}
 """Anonymous memory of one rank with torch, transformers, DeepSpeed and trl loaded, before any tensor. CPU: measured

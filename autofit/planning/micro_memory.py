@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from autofit.domain.element import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
@@ -14,7 +15,7 @@ from .gradients import Progress, gradients, own_count
 from .load import Load
 from .parameters import parameters
 from .setting import Setting
-from .states import ModelStates, element_bytes, model_states, offload_of
+from .states import ModelStates, model_states, offload_of
 
 
 def loads_within(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autofit.domain.element import FP32_BYTES, element_bytes
 from autofit.domain.hardware import Rates
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
@@ -10,7 +11,7 @@ from .communication import exposed_s, second_gather_share
 from .compute import MicroStepSeconds
 from .rates import adam_parameters_per_s
 from .setting import Setting
-from .states import element_bytes, offload_of, trained_count, whole_count
+from .states import offload_of, trained_count, whole_count
 
 PINNED_EFFICIENCY = 0.8
 """Copies from and to pinned memory by the link's peak: some 25 of PCIe 4.0's 32 GB/s."""
@@ -21,8 +22,6 @@ ADAM_BYTES = 28
 HOST_STEP_BYTES = 24
 """More of them around Adam: the gradient made fp32 (6), its norm (4), unscaled and clipped (8), the weight made 16 bits
 wide (6)."""
-
-FP32_BYTES = 4
 
 
 def offload_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: MicroStepSeconds) -> float:

@@ -11,6 +11,7 @@ from autofit.domain.request import Request, Training
 from autofit.domain.script import ScriptFacts
 from autofit.domain.trace import MicroStep, ParameterGroup, Trace
 
+from .optimizer_states import moment_count
 from .setting import Setting
 
 _TENSORS_PER_LAYER = 7
@@ -42,6 +43,7 @@ def script_setting(
         worst_tokens=request.sequence_length,
         traces=(_parameters_alone(facts, hardware),),
         known_constants=constants,
+        moment_count=moment_count(facts.optimizer, facts.optimizer_options),
     )
 
 

@@ -14,6 +14,7 @@ from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ParameterGroup, Trace
 
 from .constants import prior
+from .optimizer_states import ADAM_MOMENTS
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Setting:
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
     installed: frozenset[str] = frozenset()
+    moment_count: int = ADAM_MOMENTS  # fp32 numbers that the optimizer keeps of each trained parameter
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
 
     @property

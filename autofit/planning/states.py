@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.element import FP32_BYTES, element_bytes
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 
 from .parameters import Parameters, parameters
 from .setting import Setting
-
-MASTER_AND_MOMENTS_BYTES = 12
-"""Per trained parameter: fp32 master weight and Adam's two fp32 moments (Rajbhandari et al., 2020, section 3.1). fp32
-training has its own master copy too (DeepSpeed 0.19.8, measured in all stages)."""
-
-PERSISTENCE_FACTOR = 10
-"""ZeRO-3 keeps parameters of up to this many times the hidden size whole on every rank: Hugging Face's "auto"."""
+from .zero_sizes import zero_sizes
 
 
 @dataclass(frozen=True)
@@ -30,8 +24,10 @@ class ModelStates:
     offloaded_bytes: int
 
 
-def element_bytes(dtype: Dtype) -> int:
-    return 4 if dtype is Dtype.FP32 else 2
+def optimizer_bytes(setting: Setting) -> int:
+    """Per trained parameter: fp32 master weight and fp32 moments, two of them and so 12 bytes with Adam (Rajbhandari et
+    al., 2020, section 3.1). fp32 training has its own master copy too (DeepSpeed 0.19.8, measured in all stages)."""
+    return FP32_BYTES * (1 + setting.moment_count)
 
 
 def trained_count(rung: Rung, setting: Setting) -> int:
@@ -57,12 +53,12 @@ def part_count(rung: Rung, setting: Setting) -> int:
 
 def persistent_count(rung: Rung, setting: Setting) -> int:
     """Parameters that ZeRO-3 does not take apart again, beside their partition; none on one device."""
-    small = parameters(rung, setting).count_up_to(PERSISTENCE_FACTOR * setting.shape.hidden_size)
+    small = parameters(rung, setting).count_up_to(zero_sizes(setting.shape.hidden_size).persistence_threshold)
     return small if rung.zero_stage >= 3 and setting.is_divided else 0
 
 
 def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
-    """2P + 12T bytes in mixed precision, P all and T trained parameters (Rajbhandari et al., ZeRO, 2020).
+    """2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et al., ZeRO, 2020).
 
     Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Within 0.1 % of DeepSpeed
     0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
@@ -71,10 +67,9 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting))
     gradients_bytes = width * part if rung.zero_stage >= 3 else 0
-    optimizer_bytes = MASTER_AND_MOMENTS_BYTES * part
     offload = offload_of(rung, setting)
     if offload is Offload.NONE:
-        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes, 0)
+        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(setting) * part, 0)
     moved_bytes = _offloaded_bytes(strategy, setting)
     if offload is Offload.ALL:
         whole_bytes = width * persistent_count(rung, setting)
@@ -91,8 +86,8 @@ def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:
 
 
 def _offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
-    """Of one rank, in DeepSpeed 0.19.8: the 12 bytes, an fp32 gradient, and the partition in the training's dtype (the
-    updated weights below stage 3, the accumulated gradients in it).
+    """Of one rank, in DeepSpeed 0.19.8: the optimizer's bytes, an fp32 gradient, and the partition in the training's
+    dtype (the updated weights below stage 3, the accumulated gradients in it).
 
     Below stage 3 the accumulated gradients lie on the host too, and one whole tensor on its way there. Pinned memory
     comes in powers of two from torch's allocator: what is not one takes up to twice as much of the host, which is not
@@ -100,7 +95,7 @@ def _offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
     """
     rung = strategy.rung
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
-    kept_bytes = (MASTER_AND_MOMENTS_BYTES + 4 + width) * part
+    kept_bytes = (optimizer_bytes(setting) + FP32_BYTES + width) * part
     if rung.zero_stage >= 3:
         return kept_bytes
     accumulated = part if strategy.gradient_accumulation > 1 else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autofit.domain.element import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
@@ -14,9 +15,7 @@ from .gradients import own_count
 from .load import Load
 from .parameters import parameters
 from .setting import Setting
-from .states import ModelStates, element_bytes, model_states, offload_of, part_count
-
-FP32_BYTES, FP64_BYTES = 4, 8
+from .states import ModelStates, model_states, offload_of, part_count
 
 
 def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:

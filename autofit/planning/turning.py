@@ -14,7 +14,7 @@ from autofit.domain.script import ScriptFacts, Turns
 from autofit.domain.strategy import Strategy
 
 from .batch import PROBED_ACCUMULATION
-from .deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections, zero_sizes
+from .deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections
 from .freedom import (
     ACCUMULATION_KEY,
     AUTO,
@@ -25,6 +25,7 @@ from .freedom import (
     Freedom,
 )
 from .script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, config_flags, find, put
+from .zero_sizes import zero_sizes
 
 MONITORS = ("tensorboard", "wandb", "csv_monitor", "comet")
 PROFILERS = ("flops_profiler", "comms_logger")
@@ -94,7 +95,7 @@ class Turning:
         if self.free.offload:
             kept = {key: value for key, value in zero.items() if key not in OFFLOAD_KEYS}
             zero = kept | offload_sections(strategy.rung.offload, self.kind)
-        for key, elements in zero_sizes(stage, self.hidden_size).items():
+        for key, elements in zero_sizes(self.hidden_size).config(stage).items():
             if zero.get(key, AUTO) == AUTO or Knob.BUCKETS in self.free.override:
                 zero[key] = elements
         if stage == 3:

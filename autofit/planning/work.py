@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.element import element_bytes
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Phase
@@ -11,7 +12,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
 
 from .setting import Setting
-from .states import element_bytes, trained_count
+from .states import trained_count
 
 NORM_BYTES = 128
 GATE_BYTES = 10

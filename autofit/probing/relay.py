@@ -9,13 +9,13 @@ from pathlib import Path
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.host import disk_free_bytes
 from autofit.probing.abroad import Abroad
-from autofit.probing.files import explain, no_space, write_whole
 from autofit.probing.interruption import shielded, wait
 from autofit.probing.link import Lines, Link
 from autofit.probing.node_protocol import FileWritten, FindPort, NodeCommand, PortFound, ProbeEnded, PutFile
 from autofit.probing.port import free_port
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import EndProbe, GroupEnded, Message, Ready, Refused, RunProbes, read_message
+from autofit.process.atomic_file import explain, no_space, write_whole
 
 _FULL_BYTES = 1_000_000  # less free disk than this is none
 
@@ -87,6 +87,7 @@ class Relay:
 
     def _put(self, path: Path, text: str) -> None:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
         except OSError as error:
             self._link.say(Refused(explain(error, path)))

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from autofit.domain.codec import decode, encode, to_json
 from autofit.domain.errors import UsageError
+from autofit.process.atomic_file import write_whole
 
 SCHEMA = 1
 T = TypeVar("T")
 
 
 def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Put `text` at `path` in one move; the folder is made when it is missing."""
+    """Put `text` at `path` in one move, for good; the folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if mode is not None:
-            partial.chmod(mode)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, text, mode=mode, is_durable=True)
 
 
 def with_schema(body: dict[str, Any]) -> dict[str, Any]:

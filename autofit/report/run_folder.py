@@ -17,6 +17,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
+from autofit.process.saved_steps import last_whole, saved_after, saved_step
 
 from .folder_lock import hold
 from .journal import Journal
@@ -72,9 +73,9 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> str | None:
-        """The folder of the last whole checkpoint; its state is written last, so one without was cut off."""
-        whole = [state.parent for state in self.checkpoints.glob("checkpoint-*/trainer_state.json")]
-        return max(map(str, whole), key=_step, default=None)
+        """The folder of the last whole checkpoint, from which a rank would go on."""
+        last = last_whole(self.checkpoints)
+        return None if last is None else str(last)
 
     @property
     def is_ours(self) -> bool:
@@ -95,9 +96,9 @@ class RunFolder:
 
     def set_checkpoints_aside(self, named: str, tell: Tell) -> None:
         """Those that a run that starts from the checkpoint `named` would take for its own: all that come after it."""
-        begins, step = Path(named), _step(named)
+        begins = Path(named)
         is_own = begins.parent == self.checkpoints.resolve()
-        later = [path for path in self.checkpoints.glob("checkpoint-*") if not is_own or _step(str(path)) > step]
+        later = saved_after(self.checkpoints, saved_step(begins) if is_own else None)
         if later:
             place = self._new_place()
             move(later, self.root, place)
@@ -251,8 +252,3 @@ def _with_config(kept: Kept, path: str) -> Kept:
     """Where its decision has a config of its own, at `path`."""
     decision = kept.decision
     return kept if decision.config_path is None else replace(kept, decision=replace(decision, config_path=path))
-
-
-def _step(checkpoint: str) -> int:
-    digits = checkpoint.rpartition("-")[2]
-    return int(digits) if digits.isdigit() else -1

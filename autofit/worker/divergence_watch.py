@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from autofit.domain.request import OnDivergence
 from autofit.probing.protocol import FailureKind
-from autofit.worker.checkpoints import last_whole, set_aside
+from autofit.process.saved_steps import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
 from autofit.worker.failure import KnownFailure
 from autofit.worker.trainer import PhasedTrainer

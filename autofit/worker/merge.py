@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from autofit.domain.knobs.dtype import Dtype
-from autofit.worker.model import TORCH_DTYPES
+from autofit.worker.torch_dtypes import TORCH_DTYPES
 
 
 def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype) -> None:

@@ -11,11 +11,10 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
+from autofit.domain.request import Lora
 from autofit.probing.protocol import Job
-
-TORCH_DTYPES = {Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16, Dtype.FP32: torch.float32}
+from autofit.worker.torch_dtypes import TORCH_DTYPES
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
@@ -37,7 +36,11 @@ def random_model(job: Job) -> PreTrainedModel:
 def peft_config(job: Job) -> LoraConfig | None:
     if job.strategy.rung.method is not Method.LORA:
         return None
-    lora = job.request.lora
+    return lora_config(job.request.lora)
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """Of the adapters of a training, a probe and a trace alike."""
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM")
 
 

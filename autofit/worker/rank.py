@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.probing.protocol import Job, RankFailed, RankReport, ScriptJob, to_line
+from autofit.process.atomic_file import write_whole
 from autofit.worker.failure import rank_failed
 from autofit.worker.memory import Meter, meter
 from autofit.worker.out_of_memory import free_device_bytes
@@ -70,9 +71,8 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
 
 
 def write_report(report: RankReport, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(to_line(report))
-    os.replace(temporary, path)
+    """For whoever watches the ranks, who may look at any moment."""
+    write_whole(path, to_line(report))
 
 
 def leave(report: RankReport, path: Path) -> NoReturn:

@@ -14,10 +14,10 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import ScriptFacts
 from autofit.domain.trace import ParameterGroup
+from autofit.planning.optimizer_states import OPTIONS
 from autofit.worker.engine_hook import EngineCall
+from autofit.worker.torch_dtypes import DTYPES
 from autofit.worker.turning import attention_of, has_checkpointing, hugging_face_model
-
-_DTYPES = {torch.bfloat16: Dtype.BF16, torch.float16: Dtype.FP16}
 
 
 def facts_of(call: EngineCall) -> ScriptFacts:
@@ -38,7 +38,17 @@ def facts_of(call: EngineCall) -> ScriptFacts:
         rank_count=torch.distributed.get_world_size(),
         gradient_checkpointing=has_checkpointing(inner),
         attention=attention_of(inner),
+        optimizer_options=optimizer_options(call),
     )
+
+
+def optimizer_options(call: EngineCall) -> tuple[str, ...]:
+    """Those of `OPTIONS` that are on: of the script's own optimizer in any of its groups, or in the config."""
+    optimizer = call._arguments.get("optimizer")
+    given = call.config.optimizer_params or {}
+    # DeepSpeed also takes a function that makes the optimizer, which has no groups yet.
+    groups = [given] if optimizer is None else getattr(optimizer, "param_groups", [])
+    return tuple(sorted(option for option in OPTIONS if any(group.get(option) for group in groups)))
 
 
 def _config_text(model: PreTrainedModel) -> str:
@@ -62,7 +72,7 @@ def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
     if config.float16_config.enabled:
         return Dtype.FP16
     widest = max((parameter.dtype for parameter in model.parameters()), key=lambda dtype: dtype.itemsize)
-    return _DTYPES.get(widest, Dtype.FP32)
+    return DTYPES.get(widest, Dtype.FP32)
 
 
 def _offload(config: DeepSpeedConfig) -> Offload:

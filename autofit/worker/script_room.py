@@ -5,12 +5,12 @@ The folder's path is the same on every node, and it may be one folder that they 
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from autofit.probing.protocol import ScriptSpec, Share
 from autofit.probing.shared_memory import remove_shared_memory
+from autofit.process.atomic_file import write_whole
 from autofit.worker.seclusion import TEMPORARY
 
 
@@ -28,9 +28,7 @@ class ScriptRoom:
         for name, text in self._spec.files:
             if Path(name).name != name or name in (".", ".."):
                 raise ValueError(f"{name!r} is no name of a file in the scratch folder")
-            temporary = self.reports / name
-            temporary.write_text(text)
-            os.replace(temporary, self._scratch / name)  # whole at every moment, if another node reads the same folder
+            write_whole(self._scratch / name, text)  # another node may read the same folder
 
     def clear(self) -> None:
         for named in self.reports.glob(f"{TEMPORARY}*"):

@@ -13,10 +13,10 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.planning.sdpa import PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel
+from autofit.worker.torch_dtypes import DTYPES
 
 FLASH_2 = "autofit_fa2"  # transformers would ask a name with "flash" in it for the package
 _aten = torch.ops.aten
-_DTYPES = {torch.bfloat16: Dtype.BF16, torch.float16: Dtype.FP16, torch.float32: Dtype.FP32}
 
 
 def attention_name(step: MicroStep) -> str:
@@ -62,7 +62,7 @@ class Sdpa:
 def _call(query: Any, key: Any, value: Any, mask: Any, dropout: float, enable_gqa: bool) -> SdpaCall:
     has_fewer = query.shape[1] != key.shape[1]
     return SdpaCall(
-        dtype=_DTYPES[query.dtype],
+        dtype=DTYPES[query.dtype],
         query_size=query.shape[-1],
         value_size=value.shape[-1],
         has_mask=mask is not None,

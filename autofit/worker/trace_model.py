@@ -7,19 +7,19 @@ import warnings
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
+from autofit.worker.model import lora_config
+from autofit.worker.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace_attention import attention_name
 
-TORCH_DTYPES = {Dtype.BF16: torch.bfloat16, Dtype.FP16: torch.float16, Dtype.FP32: torch.float32}
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
 
 
@@ -64,13 +64,10 @@ def _enable_router_loss(config: PretrainedConfig) -> None:
 
 
 def _with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
-    config = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM"
-    )
     is_meta = model.device.type == "meta"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
+        adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
     for parameter in adapted.parameters():
         parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
     return adapted

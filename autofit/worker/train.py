@@ -20,7 +20,7 @@ from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.build_wait import BuildLocked, OnWait, WaitTeller
 from autofit.probing.protocol import BuildWait, Job, RankTrained
-from autofit.worker.checkpoints import last_whole
+from autofit.process.saved_steps import last_whole
 from autofit.worker.device import show_devices
 from autofit.worker.python_main import leave_directory
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from autofit.process.atomic_file import write_whole
 from autofit.worker.mounts import (
     Place,
     enter_private_namespace,
@@ -50,9 +51,7 @@ def enter_view(place: Path, real: Sequence[str], directory: str, *, is_first: bo
     told = place / "view.json"
     if is_first:
         view = _made(place, real, directory)
-        temporary = place / "view.tmp"
-        temporary.write_text(json.dumps(asdict(view), allow_nan=False))
-        os.replace(temporary, told)
+        write_whole(told, json.dumps(asdict(view), allow_nan=False))
         return view
     view = _told(told)
     if view.covered:

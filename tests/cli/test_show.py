@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from report import simulated
 
-from autofit.cli import machine
 from autofit.cli.main import main
 from autofit.domain.workload import Learned, RowCounts
+from autofit.hardware import machine
 from autofit.report.run_folder import RunFolder
 
 
@@ -83,7 +83,7 @@ def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "look", lambda disk_path: simulated.HARDWARE)
+    monkeypatch.setattr(machine, "detect_here", lambda disk_path: simulated.HARDWARE)
 
 
 @pytest.mark.usefixtures("eight_gpus")

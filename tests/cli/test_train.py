@@ -16,7 +16,10 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.pins import Pins
 from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
+from autofit.hardware import host, machine
+from autofit.hardware.nvml import VendorNvml
 from autofit.report.request_diff import FLAGS
+from tests.hardware.fake_nvml import a100_nvswitch
 
 PLAIN = Request("m", 2048, pins=Pins(), training=Training())
 
@@ -145,6 +148,18 @@ def test_accumulation_counts_the_devices_of_the_machine(
     monkeypatch.setattr(train_verb, "_count_ranks", lambda ranks: ranks or 8)
     words = "--per_device_train_batch_size 2 --gradient_accumulation_steps 4"
     assert asked(calls, *words.split()).global_batch == 64
+
+
+def test_a_machine_that_is_told_to_use_its_cpu_has_no_gpus_to_count(
+    calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "VendorNvml", lambda: VendorNvml(a100_nvswitch()))
+    monkeypatch.setattr(host, "_core_count", lambda root: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    words = "--per_device_train_batch_size 2 --gradient_accumulation_steps 4"
+    assert asked(calls, *words.split()).global_batch == 64
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    assert asked(calls, *words.split()).global_batch == 16
 
 
 REFUSED = [

@@ -37,6 +37,34 @@ def detect(tmp_path):
     return call
 
 
+@pytest.fixture
+def four_gpus(monkeypatch):
+    monkeypatch.setattr(machine, "VendorNvml", lambda: VendorNvml(rtx3090_pcie()))
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked", "indices"),
+    [
+        ({}, {}, (0, 1, 2, 3)),
+        ({"CUDA_VISIBLE_DEVICES": "3,1"}, {}, (3, 1)),
+        ({"CUDA_VISIBLE_DEVICES": "3,1"}, {"ranks": 1}, (3,)),
+        ({"CUDA_VISIBLE_DEVICES": "3"}, {"slots": (2, 0), "ranks": 2}, (2, 0)),  # what the launcher gives counts
+        ({"DS_ACCELERATOR": "cuda"}, {}, (0, 1, 2, 3)),
+    ],
+)
+def test_the_machine_here_is_what_its_environment_shows(four_gpus, tmp_path, environment, asked, indices):
+    hardware = machine.detect_here(tmp_path, environment=environment, memory_limit_bytes=8 * GB, **asked)
+    assert hardware.kind is DeviceKind.CUDA
+    assert tuple(device.index for device in hardware.devices) == indices
+    assert (hardware.memory_limit_bytes, hardware.device_memory_bytes) == (8 * GB, 8 * GB)
+
+
+@pytest.mark.parametrize("asked", [{}, {"slots": (0, 1, 2)}])
+def test_an_accelerator_that_is_told_to_be_the_cpu_leaves_the_gpus_alone(four_gpus, tmp_path, asked):
+    hardware = machine.detect_here(tmp_path, environment={"DS_ACCELERATOR": "cpu"}, ranks=3, **asked)
+    assert (hardware.kind, hardware.rank_count) == (DeviceKind.CPU, 3)
+
+
 @pytest.mark.parametrize(
     ("fake", "count", "sku", "link", "capability"),
     [

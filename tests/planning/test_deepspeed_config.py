@@ -13,9 +13,12 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.buffers import bucket_elements
 from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.planning.setting import Setting
+from autofit.planning.zero_sizes import zero_sizes
 
-from .simulated import LLAMA_7B
+from .simulated import LLAMA_7B, hardware
 
 RUNG = Rung(
     method=Method.FULL,
@@ -45,6 +48,13 @@ def test_stage_3_with_everything_offloaded() -> None:
     assert zero["reduce_bucket_size"] == 4096**2
     assert zero["stage3_param_persistence_threshold"] == 40960
     assert zero["stage3_gather_16bit_weights_on_model_save"] is True
+
+
+def test_the_buckets_that_are_estimated_are_those_that_deepspeed_is_told() -> None:
+    zero = config(RUNG)["zero_optimization"]
+    setting = Setting(Request("m", 512, 64), hardware(), LLAMA_7B, 512)
+    assert bucket_elements(setting) == zero["reduce_bucket_size"] == zero["allgather_bucket_size"]
+    assert zero_sizes(LLAMA_7B.hidden_size).config(3).items() <= zero.items()
 
 
 def test_lower_stages_have_no_keys_of_stage_3() -> None:

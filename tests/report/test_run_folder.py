@@ -13,7 +13,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import Decision, Kept
 from autofit.domain.request import Training
-from autofit.report import json_file
+from autofit.process import atomic_file
 from autofit.report.request_diff import FLAGS, differences
 from autofit.report.run_folder import RunFolder
 
@@ -116,7 +116,7 @@ def test_a_failed_write_leaves_the_old_file_alone(folder: RunFolder, monkeypatch
     def fail(*paths: object) -> None:
         raise OSError("no space")
 
-    monkeypatch.setattr(json_file.os, "replace", fail)
+    monkeypatch.setattr(atomic_file.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         folder.write_request(replace(simulated.REQUEST, model="other"))
     assert folder.read_request() == simulated.REQUEST
@@ -175,8 +175,29 @@ def test_the_last_whole_checkpoint(folder: RunFolder) -> None:
         (folder.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
         (folder.checkpoints / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
     (folder.checkpoints / "checkpoint-1200").mkdir()
+    (folder.checkpoints / "checkpoint-best").mkdir()
+    (folder.checkpoints / "checkpoint-best" / "trainer_state.json").write_text("{}")
     assert folder.last_checkpoint == str(folder.checkpoints / "checkpoint-1000")
     assert folder.has_training
+
+
+def test_a_folder_without_a_step_in_its_name_is_none_to_go_on_from(folder: RunFolder) -> None:
+    (folder.checkpoints / "checkpoint-best").mkdir(parents=True)
+    (folder.checkpoints / "checkpoint-best" / "trainer_state.json").write_text("{}")
+    assert folder.last_checkpoint is None
+    assert not folder.has_training
+
+
+def test_checkpoints_of_later_steps_make_way_for_the_one_to_start_from(folder: RunFolder) -> None:
+    names = ["checkpoint-8", "checkpoint-10", "checkpoint-12", "checkpoint-best", "checkpoint-²"]
+    for name in names:
+        (folder.checkpoints / name).mkdir(parents=True)
+    told: list[str] = []
+    folder.set_checkpoints_aside(str(folder.checkpoints.resolve() / "checkpoint-10"), told.append)
+    assert {path.name for path in folder.checkpoints.iterdir()} == {*names} - {"checkpoint-12"}
+    folder.set_checkpoints_aside(str(folder.checkpoints.resolve() / "checkpoint-best"), told.append)
+    assert {path.name for path in folder.checkpoints.iterdir()} == {"checkpoint-best", "checkpoint-²"}
+    assert [text.partition(" ")[0] for text in told] == ["1", "2"]
 
 
 def test_an_archived_run_is_kept_aside(folder: RunFolder) -> None:

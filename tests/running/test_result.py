@@ -91,5 +91,5 @@ def test_reports_are_read_by_rank_and_those_of_more_ranks_are_passed_over(tmp_pa
     reports = {0: trained(), 2: failed(FailureKind.CRASHED, 1.0), 3: trained()}
     for rank, report in reports.items():
         (tmp_path / f"rank{rank}.json").write_bytes(to_line(report))
-    (tmp_path / "rank1.tmp").write_bytes(b'{"cut')
+    (tmp_path / ".rank1.json.5eed.tmp").write_bytes(b'{"cut')
     assert read_reports(tmp_path, 3) == {0: reports[0], 2: reports[2]}

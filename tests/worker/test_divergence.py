@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from autofit.domain.request import OnDivergence
-from autofit.worker.checkpoints import last_whole, set_aside
+from autofit.process.saved_steps import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
 from autofit.worker.divergence_watch import DivergenceWatch
 from autofit.worker.failure import KnownFailure
@@ -164,6 +164,15 @@ def test_a_loss_that_ends_as_no_number_is_a_failure_whatever_was_asked_for(
     training.step(2.0)
     with pytest.raises(KnownFailure, match=f"its {name} is not finite"):
         training.watch.check_end(loss, eval_loss)
+
+
+def test_a_folder_without_a_step_in_its_name_is_no_good_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-best/trainer_state.json").touch()
+    training = Training(OnDivergence.STOP, tmp_path)
+    with pytest.raises(KnownFailure, match="there is no checkpoint from before"):
+        training.watch.check_end(NAN, None)
+    assert (tmp_path / "checkpoint-best").is_dir()
 
 
 def test_what_was_saved_too_late_is_set_aside(tmp_path: Path) -> None:

@@ -221,8 +221,11 @@ def test_a_script_that_ends_first_is_told_apart(bench: Bench, arguments: tuple[s
     assert outcome == Unsupported(why, outcome.total_s)
 
 
-def test_one_measured_step_is_enough(bench: Bench) -> None:
-    bench.measured(bench.spec("plain.py", "--deepspeed_config=DS", "--steps=3"))
+def test_one_measured_step_is_enough_whatever_the_optimizer(bench: Bench) -> None:
+    sgd = {"optimizer": {"type": "SGD", "params": {"lr": 1e-3, "momentum": 0.9}}, "zero_allow_untested_optimizer": True}
+    spec = bench.spec("plain.py", "--deepspeed_config=DS", "--steps=3", deepspeed={**config(), **sgd})
+    _, facts = bench.measured(spec)
+    assert (facts.optimizer, facts.optimizer_options) == ("SGD", ("momentum",))
 
 
 def test_what_a_script_raises_is_said(bench: Bench) -> None:

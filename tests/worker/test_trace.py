@@ -39,8 +39,9 @@ from autofit.domain.request import Lora, Request
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker import tracers
+from autofit.worker.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace import micro_step_loss, trace
-from autofit.worker.trace_model import TORCH_DTYPES, prepare
+from autofit.worker.trace_model import prepare
 
 LAYERS = 5
 VOCABULARY = 1000

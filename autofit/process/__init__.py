@@ -1,0 +1,1 @@
+"""What processes leave in the file system for each other and for those after them."""
