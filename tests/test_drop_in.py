@@ -89,6 +89,12 @@ def test_where_there_is_nothing_to_tune_one_line_says_so(bench: Bench) -> None:
     assert bench.notes == ["no DeepSpeed config is named: it runs as it is"]
 
 
+def test_where_the_launcher_speaks_for_itself_nothing_is_said(bench: Bench) -> None:
+    bench.tuned = NotTuned()
+    assert bench.launch() == 7
+    assert (bench.handed_over, bench.notes) == ([LINE.words], [])
+
+
 def test_where_a_package_is_too_old_to_probe_with_the_script_runs_as_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
