@@ -32,7 +32,7 @@ def launch(
         if settings.is_dry_run or (line.options.autotuning == "tune" and words):
             screen.show(Note(f"not started: deepspeed {shlex.join(words or line.words)}"))
             return 0
-    return hand_over(words or line.words, master_port=line.options.master_port)
+    return hand_over(words or line.words, master_port=line.options.master_port).exit_code
 
 
 def _words(

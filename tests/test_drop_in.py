@@ -13,6 +13,8 @@ from autofit import drop_in, tuning
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits, UsageError
 from autofit.domain.event import Event, Note
 from autofit.domain.launch import LauncherOptions, LaunchLine, LaunchSettings
+from autofit.domain.outcome import Crashed, Phase
+from autofit.domain.run_end import JobEnd
 from autofit.launch_scene import NotTuned
 from tests.fake_packages import write_packages
 
@@ -42,10 +44,10 @@ class Bench:
             raise self.tuned
         return self.tuned
 
-    def _hand_over(self, words: tuple[str, ...], *, master_port: int) -> int:
+    def _hand_over(self, words: tuple[str, ...], *, master_port: int) -> JobEnd:
         assert not self.is_open, "the terminal is the training's"
         self.handed_over.append(words)
-        return 7
+        return JobEnd(7, Crashed(None, Phase.SCRIPT, "it ended", exit_code=7))
 
     def _log(self, error: Exception) -> str:
         self.crashes.append(error)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from autofit.domain.launch import Layout
 from autofit.domain.outcome import Crashed, Outcome, OutOfMemory, Unsupported
-from autofit.probing.classify import first_failure
 from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed
 
 
@@ -50,7 +49,7 @@ def _crashed(end: RankEnd) -> bool:
     return isinstance(end.report, RankFailed) and end.report.kind is FailureKind.CRASHED
 
 
-def with_host(outcome: Outcome, group: GroupEnded, layout: Layout) -> Outcome:
+def with_host(outcome: Outcome, layout: Layout) -> Outcome:
     """A failure's message names the host of its rank, where there are several."""
     if len(layout.hosts) == 1:
         return outcome
@@ -59,10 +58,10 @@ def with_host(outcome: Outcome, group: GroupEnded, layout: Layout) -> Outcome:
     if isinstance(outcome, Crashed):
         return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
     if isinstance(outcome, Unsupported):
-        rank, _ = first_failure({end.rank: end.report for end in group.ends if isinstance(end.report, RankFailed)})
-        return replace(outcome, why=f"{_host_of(rank, layout)}: {outcome.why}")
+        return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
     return outcome
 
 
-def _host_of(rank: int, layout: Layout) -> str:
+def _host_of(rank: int | None, layout: Layout) -> str:
+    assert rank is not None  # of a probe it is known
     return [host.host for host in layout.hosts for _ in host.slots][rank]

@@ -103,7 +103,9 @@ def test_the_first_of_two_crashes_is_told() -> None:
 
 
 def test_unsupported_says_why() -> None:
-    assert outcome(end(0, failed(FailureKind.UNSUPPORTED, 1.0), exit_code=1)) == Unsupported("unsupported at 1.0", 5.0)
+    assert outcome(end(0, failed(FailureKind.UNSUPPORTED, 1.0), exit_code=1)) == Unsupported(
+        "unsupported at 1.0", 5.0, 0, Phase.BACKWARD
+    )
 
 
 def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill() -> None:
@@ -114,6 +116,7 @@ def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill
     result = outcome(*ends)
     assert isinstance(result, Crashed)
     assert "SIGKILL" in result.why
+    assert result.exit_code == -9
 
 
 def test_a_signal_is_named_and_the_rank_that_the_agent_killed_is_not_blamed() -> None:
