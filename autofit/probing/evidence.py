@@ -39,7 +39,7 @@ class Evidence:
 def failure(evidence: Evidence) -> Failure:
     """What kept the ranks from their end: what one of them says, else for what they were ended, else how one died."""
     told = _first_told(evidence.ends)
-    if told is not None:
+    if told is not None and not (_is_crash(told[1]) and any(_died_alone(end) for end in evidence.ends)):
         return _told(*told, evidence)
     if evidence.timed_out is not None:
         return replace(evidence.timed_out, total_s=evidence.total_s)
@@ -54,6 +54,16 @@ def _first_told(ends: Iterable[RankEnd]) -> tuple[int, RankFailed | RankDiverged
 
 def _place(report: RankFailed | RankDiverged) -> int:
     return _CAUSES.index(RankDiverged if isinstance(report, RankDiverged) else report.kind)
+
+
+def _is_crash(report: RankFailed | RankDiverged) -> bool:
+    return isinstance(report, RankFailed) and report.kind is FailureKind.CRASHED
+
+
+def _died_alone(end: RankEnd) -> bool:
+    """By a signal that nobody of us has sent. It breaks the connections of the others, and these say so: that is not
+    what went wrong."""
+    return end.report is None and not end.was_killed and (end.exit_code is None or end.exit_code < 0)
 
 
 def _told(rank: int, report: RankFailed | RankDiverged, evidence: Evidence) -> Failure:

@@ -17,6 +17,7 @@ from autofit.domain.outcome import TimedOut
 from autofit.probing.child import Child
 from autofit.probing.environment import worker_environment
 from autofit.probing.port import free_port
+from autofit.probing.protocol import RankEnd
 from autofit.probing.python import DEEPSPEED_MODULE, SAFE_PATH, module_command
 from autofit.probing.shared_memory import remove_shared_memory
 from autofit.probing.shielded_exit import ShieldedExit
@@ -32,8 +33,8 @@ STALL_S = 1800.0  # a collective waits for longer; a save of a large model takes
 class Launcher(ShieldedExit):
     """One training from `with` to the end of `with`: whatever ends the block ends every rank too.
 
-    `program` stands for DeepSpeed's launcher. `ranks` tells of its ranks what they could not report; `timed_out` is
-    None unless they were ended since none of them moved.
+    `program` stands for DeepSpeed's launcher. Once `watch` is through, `ends` are those of its ranks, as they were when
+    that was over, and `timed_out` is None unless they are to be ended since none of them moves.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Launcher(ShieldedExit):
         self._log_path = log_path
         self._clock = clock
         self._port = free_port()
-        self.ranks = RankWatch(files.reports, hardware.rank_count)
+        self._ranks = RankWatch(files.reports, hardware.rank_count)
+        self.ends: tuple[RankEnd, ...] = ()
         self.timed_out: TimedOut | None = None
 
     def __enter__(self) -> Launcher:
@@ -79,14 +81,16 @@ class Launcher(ShieldedExit):
         position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
             has_ended = self._child.has_ended(_LOOK_S)
-            self.ranks.look()
+            self._ranks.look()
             if not has_ended and pulse.silent_s() > STALL_S:
-                self.timed_out = TimedOut(0, self.ranks.phase(0), STALL_S)
+                self.timed_out = TimedOut(0, self._ranks.phase(0), STALL_S)
+                self.ends = self._ranks.ends()  # what they say when they are ended is not what went wrong
                 return
             lines, position = _new_lines(self._files.progress, position)
             for line in lines:
                 yield decode_union(Union[TrainingProgress, Note], json.loads(line))
             if has_ended:
+                self.ends = self._ranks.ends()
                 return
 
     @property

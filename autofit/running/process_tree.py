@@ -35,10 +35,10 @@ def reap() -> dict[int, int]:
 
 def living() -> list[psutil.Process]:
     """Every process below this one that still runs."""
-    return [process for process in psutil.Process().children(recursive=True) if is_running(process)]
+    return [process for process in psutil.Process().children(recursive=True) if _is_running(process)]
 
 
-def is_running(process: psutil.Process) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -7,14 +7,7 @@ from pathlib import Path
 from autofit.domain.event import TrainingEnded
 from autofit.domain.run_end import RunEnd
 from autofit.probing.evidence import Evidence, failure
-from autofit.probing.protocol import RankReport, RankTrained, read_report
-from autofit.running.rank_watch import report_path
-
-
-def read_reports(folder: Path, rank_count: int) -> dict[int, RankReport]:
-    """By rank; a rank that was killed has none."""
-    paths = {rank: report_path(folder, rank) for rank in range(rank_count)}
-    return {rank: read_report(path.read_bytes()) for rank, path in paths.items() if path.exists()}
+from autofit.probing.protocol import RankTrained
 
 
 def run_end(evidence: Evidence, *, rank_count: int, model_path: Path) -> RunEnd:

@@ -17,7 +17,7 @@ from autofit.probing.evidence import Evidence
 from autofit.probing.python import module_command
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
-from autofit.running.result import read_reports, run_end
+from autofit.running.result import run_end
 
 
 def train(
@@ -39,7 +39,7 @@ def train(
         for event in launcher.watch():
             show(event)
     evidence = Evidence(
-        ends=launcher.ranks.ends(read_reports(files.reports, hardware.rank_count)),
+        ends=launcher.ends,
         oom_kills=(oom_kill_count() or 0) - kills_before,
         log_path=str(log_path),
         total_s=time.monotonic() - began_at_s,

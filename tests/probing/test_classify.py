@@ -94,6 +94,13 @@ def test_the_cause_wins_over_what_follows_from_it() -> None:
     assert result.rank == 1
 
 
+def test_a_rank_that_was_killed_is_the_cause_and_not_who_lost_it() -> None:
+    lost = end(0, failed(FailureKind.CRASHED, 1.9), exit_code=1)
+    result = outcome(lost, end(1, exit_code=-9), oom_kills=1)
+    assert isinstance(result, OutOfMemory)
+    assert (result.rank, result.place) == (1, Place.HOST)
+
+
 def test_the_first_of_two_crashes_is_told() -> None:
     result = outcome(
         end(0, failed(FailureKind.CRASHED, 3.0), exit_code=1), end(1, failed(FailureKind.CRASHED, 2.0), exit_code=1)

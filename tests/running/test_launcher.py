@@ -350,17 +350,24 @@ def test_the_whole_training_reads_the_reports_of_its_own_start(bench: Bench, mon
 def test_a_rank_that_the_kernel_kills_for_want_of_memory_is_known_with_its_phase(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As launch.py has it: it looks at its ranks once a second, ends the others, and leaves with -9."""
+    """As launch.py has it: it leaves the others be for a second, ends them, and leaves with -9."""
     monkeypatch.setattr(training, "Launcher", partial(Launcher, program=[str(bench.program)]))
-    place = '{"type":"RankPlace","process_id":%s,"phase":"backward"}\\n'
+    reports, place = bench.files.reports, '{"type":"RankPlace","process_id":%s,"phase":"backward"}'
     bench.script(
         *(
-            f"sleep 600 & pid{rank}=$!; printf '{place}' $pid{rank} > '{bench.files.reports}/rank{rank}-place.json'"
+            f"sleep 600 & pid{rank}=$!; printf '{place}' $pid{rank} > '{reports}/rank{rank}-place.json'"
             for rank in range(2)
         ),
-        "kill -KILL $pid1; sleep 1; kill -TERM $pid0; exit 247",
+        "kill -KILL $pid1",
+        # What is told second was told after a look at the ranks: the first may have come right behind one.
+        *(f"{bench.write_progress(n)}; until [ -e '{bench.root}/seen{n}' ]; do sleep 0.01; done" for n in range(2)),
+        "kill -TERM $pid0; exit 247",
     )
     kills = iter([5, 6])
-    ended = training.train(CPUS, bench.files, bench.log_path, lambda one: None, oom_kill_count=lambda: next(kills))
+
+    def see(event: Any) -> None:
+        (bench.root / f"seen{event.step}").touch()
+
+    ended = training.train(CPUS, bench.files, bench.log_path, see, oom_kill_count=lambda: next(kills))
     assert isinstance(ended, OutOfMemory)
     assert (ended.rank, ended.phase, ended.place) == (1, Phase.BACKWARD, Place.HOST)

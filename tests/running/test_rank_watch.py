@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.outcome import Phase
-from autofit.probing.protocol import RankEnd, RankTrained, to_line
+from autofit.domain.outcome import Phase, Place
+from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankTrained, to_line
 from autofit.probing.rank_place import PlaceFile, read_place
 from autofit.running.rank_watch import RankWatch, report_path
 
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
+LOST = RankFailed(FailureKind.CRASHED, Phase.BACKWARD, Place.DEVICE, "connection reset by peer", 1.0)
 PHASES = [Phase.FORWARD, Phase.INITIALIZE]
 _RANK = """
 import sys, time
@@ -40,10 +42,13 @@ class Ranks:
             assert process.stdout is not None
             assert process.stdout.readline() == b"there\n"
 
-    def kill(self, rank: int) -> None:
+    def kill(self, rank: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Nobody has waited for it yet, as below DeepSpeed's launcher in its second of sleep."""
-        self._processes[rank].kill()
+        self._processes[rank].send_signal(number)
         os.waitid(os.P_PID, self._processes[rank].pid, os.WEXITED | os.WNOWAIT)
+
+    def wait(self, rank: int) -> None:
+        self._processes[rank].wait()
 
     def end(self) -> None:
         for process in self._processes:
@@ -58,44 +63,73 @@ def ranks(tmp_path: Path) -> Iterator[Ranks]:
     started.end()
 
 
-def dead(rank: int, *, was_killed: bool) -> RankEnd:
-    return RankEnd(rank, None, was_killed, PHASES[rank], None)
+def leave(folder: Path, rank: int, report: RankReport) -> None:
+    report_path(folder, rank).write_bytes(to_line(report))
+
+
+def dead(rank: int, exit_code: int | None = -signal.SIGKILL) -> RankEnd:
+    """By itself."""
+    return RankEnd(rank, exit_code, False, PHASES[rank], None)
+
+
+def ended(rank: int, report: RankReport | None = None) -> RankEnd:
+    """For another one's sake."""
+    return RankEnd(rank, None, True, PHASES[rank], report)
 
 
 def test_the_first_to_fall_died_and_the_others_were_ended_for_it(ranks: Ranks, tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
     watch.look()
+    assert watch.ends() == (dead(0, None), dead(1, None)), "both still run"
     ranks.kill(1)
     watch.look()
     ranks.kill(0)
     watch.look()
-    assert watch.ends({}) == (dead(0, was_killed=True), dead(1, was_killed=False))
+    assert watch.ends() == (ended(0), dead(1))
 
 
-def test_a_rank_that_was_gone_before_anybody_looked_has_fallen(ranks: Ranks, tmp_path: Path) -> None:
+def test_a_rank_that_somebody_waited_for_has_fallen_without_its_exit_code(ranks: Ranks, tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
     ranks.kill(0)
+    ranks.wait(0)
     watch.look()
-    assert watch.ends({}) == (dead(0, was_killed=False), dead(1, was_killed=True))
+    assert watch.ends() == (dead(0, None), ended(1))
 
 
 def test_a_rank_that_left_its_report_has_not_fallen(ranks: Ranks, tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
-    report_path(tmp_path, 0).write_bytes(to_line(TRAINED))
+    leave(tmp_path, 0, TRAINED)
     ranks.kill(0)
     watch.look()
     ranks.kill(1)
     watch.look()
-    assert watch.ends({0: TRAINED}) == (
-        RankEnd(0, None, True, Phase.FORWARD, TRAINED),
-        dead(1, was_killed=False),
-    )
+    assert watch.ends() == (ended(0, TRAINED), dead(1))
+
+
+def test_who_lost_a_killed_neighbour_and_said_so_does_not_hide_it(ranks: Ranks, tmp_path: Path) -> None:
+    watch = RankWatch(tmp_path, 2)
+    ranks.kill(1)
+    leave(tmp_path, 0, LOST)
+    watch.look()
+    assert watch.ends() == (ended(0, LOST), dead(1))
+
+
+@pytest.mark.parametrize("is_waited_for", [False, True])
+def test_who_was_ended_after_a_failure_has_not_fallen(ranks: Ranks, tmp_path: Path, is_waited_for: bool) -> None:
+    """By launch.py, which has waited for it, or is about to."""
+    watch = RankWatch(tmp_path, 2)
+    leave(tmp_path, 0, LOST)
+    ranks.kill(1, signal.SIGTERM)
+    if is_waited_for:
+        ranks.wait(1)
+    watch.look()
+    assert watch.ends() == (ended(0, LOST), ended(1))
 
 
 def test_of_ranks_that_never_began_nothing_is_said(tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
     watch.look()
-    assert watch.ends({}) == ()
+    assert watch.ends() == ()
     assert watch.phase(0) is Phase.START
 
 

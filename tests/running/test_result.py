@@ -22,7 +22,8 @@ from autofit.probing.protocol import (
     read_report,
     to_line,
 )
-from autofit.running.result import read_reports, run_end
+from autofit.running.rank_watch import read_reports
+from autofit.running.result import run_end
 
 LOG = "/run/logs/training.log"
 
@@ -103,6 +104,18 @@ def test_a_rank_that_was_killed_ran_out_of_host_memory_only_if_the_cgroup_counte
     crashed = ended({}, *ends, exit_code=exit_code)
     assert isinstance(crashed, Crashed)
     assert (crashed.rank, crashed.phase, crashed.exit_code) == (1, Phase.FORWARD, exit_code)
+
+
+def test_who_lost_a_rank_that_was_killed_only_follows_from_it() -> None:
+    """The launcher may come to look at the one that lost it first, and leave with that one's exit code."""
+    killed, lost = RankEnd(1, -9, False, Phase.FORWARD, None), failed(FailureKind.CRASHED, 1.0)
+    found = ended({0: lost}, killed, exit_code=1, oom_kills=1)
+    assert isinstance(found, OutOfMemory)
+    assert (found.rank, found.phase, found.place) == (1, Phase.FORWARD, Place.HOST)
+    full = ended({0: failed(FailureKind.OUT_OF_MEMORY, 1.0)}, killed)
+    assert isinstance(full, OutOfMemory)
+    assert full.place is Place.DEVICE
+    assert ended({0: lost}, replace(killed, was_killed=True)) == Crashed(0, Phase.BACKWARD, "crashed says", LOG, 9.0)
 
 
 @pytest.mark.parametrize("exit_code", [1, 3, 249, 139], ids=["its own", "another", "SIGBUS", "SIGSEGV"])
