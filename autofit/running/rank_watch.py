@@ -16,7 +16,7 @@ _STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat
 
 @dataclass(frozen=True)
 class _Death:
-    exit_code: int | None  # negative for a signal; None where somebody has waited for it before it was looked at
+    exit_code: int | None  # negative for a signal; None where that is not to be seen any more
 
 
 class RankWatch:
@@ -79,9 +79,12 @@ def _is_its_own(death: _Death) -> bool:
 
 
 def _death_of(process_id: int) -> _Death | None:
-    """None while it runs; of a zombie the kernel still tells how it ended."""
+    """None while it runs; of a zombie the kernel still tells how it ended, or 0 where it does not let us see that."""
     try:
         words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return _Death(None)
-    return _Death(os.waitstatus_to_exitcode(int(words[_EXIT_CODE]))) if words[_STATE] == "Z" else None
+    if words[_STATE] != "Z":
+        return None
+    status = int(words[_EXIT_CODE])
+    return _Death(os.waitstatus_to_exitcode(status) if status else None)
