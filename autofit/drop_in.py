@@ -32,7 +32,7 @@ def launch(
         if settings.is_dry_run or (line.options.autotuning == "tune" and words):
             screen.show(Note(f"not started: deepspeed {shlex.join(words or line.words)}"))
             return 0
-    return hand_over(words or line.words, master_port=line.options.master_port)
+    return hand_over(words or line.words, master_port=line.options.master_port).exit_code
 
 
 def _words(
@@ -55,9 +55,9 @@ def _words(
     try:
         is_dry_run = settings.is_dry_run or line.options.autotuning == "tune"
         return tune(line.without_autotuning, replace(settings, is_dry_run=is_dry_run), screen=screen)
-    except NotTuned as why:
-        if str(why):
-            screen.show(Note(str(why)))
+    except NotTuned as found:
+        if found.note is not None:
+            screen.show(Note(found.note))
     except (NothingFits, HostFailed):
         raise
     except Exception as error:  # whatever is wrong with the search, the job is not to wait for it

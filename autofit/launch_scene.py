@@ -24,7 +24,11 @@ from autofit.tools import Tools
 
 
 class NotTuned(Exception):
-    """The line is DeepSpeed's launcher's alone; the message says why, and is empty where nobody needs to be told."""
+    """The line is DeepSpeed's launcher's alone. `note` says why; None where nobody needs to be told."""
+
+    def __init__(self, note: str | None = None) -> None:
+        super().__init__(note)
+        self.note = note
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Stage:
 def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
     """The DeepSpeed config that the script's arguments name; NotTuned where there is nothing to tune."""
     if settings.is_off or line.is_refused:
-        raise NotTuned("")
+        raise NotTuned
     if line.options.no_python:
         raise NotTuned("--no_python starts a program that nobody can look into: it runs as it is, unsearched.")
     if line.options.no_ssh:
@@ -115,5 +119,5 @@ def stage(
 def _layout(line: LaunchLine, tools: Tools) -> Layout:
     layout = tools.resolve_layout(line)
     if layout is None:
-        raise NotTuned("")  # its launcher says what is wrong
+        raise NotTuned  # its launcher says what is wrong
     return layout

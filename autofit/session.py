@@ -13,6 +13,7 @@ from autofit.domain.event import Chosen, DataRead, GaveUp, LadderBuilt, Note, Sc
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import Request
+from autofit.domain.run_end import NoModel
 from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.workload import DataProfile
 from autofit.foresight import Tracing, foresee, ladder_of
@@ -28,6 +29,7 @@ from autofit.planning.speed import refit_speed
 from autofit.probing.agent import Agent
 from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
+from autofit.report.run_end import run_failure_text
 from autofit.report.run_folder import RunFolder, has_weights
 from autofit.resuming import Start, check_rows, claim, find_start
 from autofit.running.command import command_script
@@ -146,7 +148,7 @@ def _search(
         screen.show(DataRead(scene.request, profile))
         check_lost_rows(scene.request, profile)
         setting = _setting(scene, profile, store, agent, screen)
-        key = TrialKey.of(scene.request, scene.shape, profile, scene.hardware, versions())
+        key = TrialKey.of(scene.request, scene.shape, profile.lengths, scene.hardware, versions())
         specs = Specs(scene, profile, folder, Path(scratch), probe_timeout_s)
         ladder = ladder_of(setting)
         setting = _with_rehearsals(setting, ladder)
@@ -209,14 +211,16 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools:
             result = trained
     if scene.request.training.merge and choice.strategy.rung.method is Method.LORA:
         screen.show(Note("merging the adapter into the base model"))
-        tools.merge(
+        unmerged = tools.merge(
             scene.hardware,
             base=scene.request.model,
             adapter=folder.model,
             out=folder.merged,
             dtype=choice.strategy.rung.dtype,
-            log_path=folder.logs / "merge.log",
+            log_path=folder.merge_log,
         )
+        if unmerged is not None:
+            raise TrainingFailed(run_failure_text(unmerged, folder.merge_log))
         result = replace(result, merged_path=str(folder.merged))
     folder.write_result(result)
     folder.write_report(report_html(folder.record()))
@@ -226,9 +230,9 @@ def _run(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools:
 def _train(scene: Scene, choice: Choice, folder: RunFolder, screen: Screen, tools: Tools) -> TrainingEnded:
     resumed_from = folder.last_checkpoint or scene.request.training.resume
     screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    result = tools.run_training(scene.hardware, training_files(folder), folder.training_log, screen.show)
-    if not has_weights(folder.model):
-        raise TrainingFailed(
-            f"the training ended and left no model in {folder.model}; its log is {folder.training_log}"
-        )
-    return result
+    end = tools.run_training(scene.hardware, training_files(folder), folder.training_log, screen.show)
+    if isinstance(end, TrainingEnded) and not has_weights(folder.model):
+        end = NoModel(str(folder.model))
+    if not isinstance(end, TrainingEnded):
+        raise TrainingFailed(run_failure_text(end, folder.training_log))
+    return end

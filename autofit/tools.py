@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.launch import LaunchLine, Layout
 from autofit.domain.request import Request
+from autofit.domain.run_end import MergeFailed, RunEnd
 from autofit.hardware.machine import detect_here
 from autofit.probing.agent import Agent
 from autofit.probing.cluster import Cluster
@@ -35,8 +35,8 @@ class Tools:
     start_agent: Callable[..., AbstractContextManager[Agent]] = Agent
     start_cluster: Callable[..., AbstractContextManager[Cluster]] = Cluster
     resolve_layout: Callable[[LaunchLine], Layout | None] = resolve_layout
-    run_training: Callable[..., TrainingEnded] = run_training
-    merge: Callable[..., None] = merge
+    run_training: Callable[..., RunEnd] = run_training
+    merge: Callable[..., MergeFailed | None] = merge
 
     def look(self, disk_path: Path, request: Request) -> Hardware:
         """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""

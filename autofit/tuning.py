@@ -17,7 +17,7 @@ from autofit.domain.launch import Decision, Kept, LaunchLine, LaunchSettings, Lo
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.trial import Choice, GiveUp, Trial
-from autofit.domain.workload import DataProfile
+from autofit.domain.workload import RowLengths
 from autofit.launch_scene import NotTuned, Stage, identity, machine_here, read_config, stage
 from autofit.planning.axes import as_pinned
 from autofit.planning.fit import fits
@@ -149,10 +149,10 @@ class _Tuning:
         if isinstance(ended.action, GiveUp):
             self._give_up(ended.action, ended.trials)
         choice = ended.action.choice
-        if is_loadable(turning.free, own.facts):
-            choice = self._or_own(choice, own)
-        self._screen.show(Chosen.after(ended.trials, choice, ended.decided_s))
-        return self._decided(choice, own, turning)
+        kept = self._own_choice(choice, own) if is_loadable(turning.free, own.facts) else None
+        self._screen.show(Chosen.after(ended.trials, kept or choice, ended.decided_s))
+        self._keep(kept or choice)
+        return self._turned(choice, own, turning) if kept is None else self._as_written(kept, turning)
 
     def _ladder(self, known: Known, shape: ModelShape, key: str) -> tuple[Setting, Ladder]:
         facts, hardware = known.turning.facts, self._where.hardware
@@ -171,7 +171,8 @@ class _Tuning:
         return setting, build_ladder(setting, as_pinned(setting))
 
     def _search(self, known: Known, setting: Setting, ladder: Ladder) -> Ended:
-        key = TrialKey.of(setting.request, setting.shape, _profile(setting), setting.hardware, versions())
+        rows = RowLengths(setting.worst_tokens, setting.worst_tokens)  # its data is seen through its batches alone
+        key = TrialKey.of(setting.request, setting.shape, rows, setting.hardware, versions())
         on_ladder = {strategy for step in ladder.steps for strategy in step.strategies}
         tries = ScriptTries(replace(self._specs, turning=known.turning))
         with self._tools.open_store() as store:
@@ -190,29 +191,30 @@ class _Tuning:
         self._screen.show(GaveUp(replace(action, would_fit=())))  # what would help is known for `autofit train`
         raise NothingFits
 
-    def _or_own(self, choice: Choice, own: Own) -> Choice:
-        """The user's own configuration where nothing that fits is faster."""
+    def _own_choice(self, choice: Choice, own: Own) -> Choice | None:
+        """The user's own configuration; None where something that fits is faster."""
         if "autotuning" in self._program.config:  # with it DeepSpeed ends the training early
-            return choice
+            return None
         if not isinstance(own.outcome, Measured) or not fits(own.outcome, self._device_bytes):
-            return choice
+            return None
         if own.outcome.tokens_per_s < _ENOUGH * choice.measured.tokens_per_s:
-            return choice
+            return None
         return Choice(own_strategy(own.facts), own.outcome, _STAYS, choice.unprobed)
 
-    def _decided(self, choice: Choice, own: Own, turning: Turning) -> Decision:
-        """The user's own configuration starts as it was written."""
+    def _keep(self, choice: Choice) -> None:
         self._folder.write_choice(choice)
         self._folder.write_report(report_html(self._folder.record()))
-        folder = turning.facts.loads_from
-        loading = None if folder is None else Loading(folder, choice.strategy.rung.zero_stage)
-        if choice.why == _STAYS:
-            return Decision(_STAYS, self._program.kind, loading=loading)
+
+    def _as_written(self, choice: Choice, turning: Turning) -> Decision:
+        """The user's own configuration starts with the user's own config."""
+        return Decision(_STAYS, self._program.kind, loading=_loading(choice, turning))
+
+    def _turned(self, choice: Choice, own: Own, turning: Turning) -> Decision:
         words = turning.trained(choice.strategy, str(self._folder.ds_config))
         self._where.put_file(self._folder.ds_config, words.config)
         text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._say(text)
-        flags = turning.flags(choice.strategy)
+        flags, loading = turning.flags(choice.strategy), _loading(choice, turning)
         return Decision(text, self._program.kind, str(self._folder.ds_config), flags, words.turns, loading)
 
     @property
@@ -223,9 +225,9 @@ class _Tuning:
         self._screen.show(Note(text))
 
 
-def _profile(setting: Setting) -> DataProfile:
-    """As the trials' key wants it: the script's data is seen through its batches alone."""
-    return DataProfile("the script's own", "script", 0, 0, setting.worst_tokens, (setting.worst_tokens,))
+def _loading(choice: Choice, turning: Turning) -> Loading | None:
+    folder = turning.facts.loads_from
+    return None if folder is None else Loading(folder, choice.strategy.rung.zero_stage)
 
 
 def _gain(own: Outcome, choice: Choice) -> str:

@@ -6,17 +6,16 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from _case import RANKS, Case
+from _case import Case
 
-from autofit.domain.errors import TrainingFailed
-from autofit.domain.outcome import Measured
+from autofit.domain.event import TrainingEnded
+from autofit.domain.outcome import Measured, OutOfMemory
 from autofit.domain.request import Training
+from autofit.domain.run_end import RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
-from autofit.probing.classify import first_failure
-from autofit.probing.protocol import RankFailed
+from autofit.report.run_end import run_failure_text
 from autofit.report.run_folder import RunFolder
-from autofit.running.result import read_reports
 from autofit.running.training import train
 from autofit.spec import training_files
 
@@ -41,18 +40,17 @@ def cold_job(case: Case, strategy: Strategy, folder: Path) -> ColdJob:
     run.write_choice(Choice(strategy, _UNMEASURED, "a benchmark"))
     run.write_ds_config(case.deepspeed_config(strategy))
     began_at_s = time.monotonic()
-    try:
-        ended = train(case.hardware, training_files(run), run.training_log, lambda progress: None)
-    except TrainingFailed as error:
-        return ColdJob(strategy, time.monotonic() - began_at_s, failure=_failure(run, error))
-    return ColdJob(strategy, ended.total_s, ended.tokens_per_s, ended.peak_device_bytes)
+    end = train(case.hardware, training_files(run), run.training_log, lambda progress: None)
+    if not isinstance(end, TrainingEnded):
+        return ColdJob(strategy, time.monotonic() - began_at_s, failure=_failure(end, run))
+    return ColdJob(strategy, end.total_s, end.tokens_per_s, end.peak_device_bytes)
 
 
 def _schedule() -> Training:
     return Training(max_steps=STEPS, extra_arguments=("--save_strategy", "no"))
 
 
-def _failure(run: RunFolder, error: TrainingFailed) -> str:
-    reports = read_reports(run.logs, RANKS)
-    failed = {rank: report for rank, report in reports.items() if isinstance(report, RankFailed)}
-    return first_failure(failed)[1].kind.value if failed else str(error).splitlines()[0]
+def _failure(end: RunFailure, run: RunFolder) -> str:
+    if isinstance(end, OutOfMemory):
+        return "out_of_memory"
+    return run_failure_text(end, run.training_log).splitlines()[0]

@@ -163,6 +163,7 @@ def cold_job(machine: Machine, strategy: Strategy, measured: Measured, folder: P
     run.write_ds_config(_deepspeed_config(machine, strategy))
     files = training_files(run)
     ended = train(machine.hardware, files, run.training_log, lambda progress: None)
+    assert isinstance(ended, TrainingEnded)
     assert ended.step_count == COLD_STEPS
     return ended
 

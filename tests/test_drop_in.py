@@ -13,6 +13,8 @@ from autofit import drop_in, tuning
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits, UsageError
 from autofit.domain.event import Event, Note
 from autofit.domain.launch import LauncherOptions, LaunchLine, LaunchSettings
+from autofit.domain.outcome import Crashed, Phase
+from autofit.domain.run_end import JobEnd
 from autofit.launch_scene import NotTuned
 from tests.fake_packages import write_packages
 
@@ -42,10 +44,10 @@ class Bench:
             raise self.tuned
         return self.tuned
 
-    def _hand_over(self, words: tuple[str, ...], *, master_port: int) -> int:
+    def _hand_over(self, words: tuple[str, ...], *, master_port: int) -> JobEnd:
         assert not self.is_open, "the terminal is the training's"
         self.handed_over.append(words)
-        return 7
+        return JobEnd(7, Crashed(None, Phase.SCRIPT, "it ended", exit_code=7))
 
     def _log(self, error: Exception) -> str:
         self.crashes.append(error)
@@ -87,6 +89,12 @@ def test_where_there_is_nothing_to_tune_one_line_says_so(bench: Bench) -> None:
     assert bench.launch() == 7
     assert bench.handed_over == [LINE.words]
     assert bench.notes == ["no DeepSpeed config is named: it runs as it is"]
+
+
+def test_where_the_launcher_speaks_for_itself_nothing_is_said(bench: Bench) -> None:
+    bench.tuned = NotTuned()
+    assert bench.launch() == 7
+    assert (bench.handed_over, bench.notes) == ([LINE.words], [])
 
 
 def test_where_a_package_is_too_old_to_probe_with_the_script_runs_as_it_is(

@@ -36,9 +36,10 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, No
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.outcome import Measured, OutOfMemory, Phase
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase
 from autofit.domain.pins import Pins
 from autofit.domain.request import Lora, Request, Training
+from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import RowCounts
 from autofit.probing.protocol import ProbeSpec
@@ -63,16 +64,17 @@ def devices(rank_count: int = 2, kind: DeviceKind = DeviceKind.CPU) -> Hardware:
 
 @dataclass
 class FakeTraining:
-    """Leaves what a training leaves; `interrupted_by` ends it after its first checkpoint."""
+    """Leaves what a training leaves; `interrupted_by` or `failure` ends it after its first checkpoint."""
 
     interrupted_by: BaseException | None = None
+    failure: RunFailure | None = None
     has_weights: bool = True
     first_loss: float | None = 2.5
     started_with: list[TrainingFiles] = field(default_factory=list)
 
     def run(
         self, hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
-    ) -> TrainingEnded:
+    ) -> RunEnd:
         self.started_with.append(files)
         checkpoint = files.checkpoints / "checkpoint-4"
         checkpoint.mkdir(exist_ok=True)
@@ -80,6 +82,8 @@ class FakeTraining:
         on_progress(TrainingProgress(4, 8, 2.0, 100.0, GB, 1.0, saved_step=4))
         if self.interrupted_by is not None:
             raise self.interrupted_by
+        if self.failure is not None:
+            return self.failure
         files.model.mkdir(exist_ok=True)
         if self.has_weights:
             (files.model / "model.safetensors").touch()
@@ -150,6 +154,7 @@ class Stage:
         """Takes what interrupts out of the way."""
         self.machine.on_ask = lambda asked: None
         self.training.interrupted_by = None
+        self.training.failure = None
 
 
 @pytest.fixture
@@ -211,7 +216,7 @@ def test_the_machine_is_free_again_when_the_training_starts(stage: Stage) -> Non
     running: list[int] = []
     run = stage.training.run
 
-    def look(*arguments: Any) -> TrainingEnded:
+    def look(*arguments: Any) -> RunEnd:
         running.append(stage.machine.running_count)
         return run(*arguments)
 
@@ -268,11 +273,20 @@ def test_an_interrupted_survey_is_gone_on_from(stage: Stage, undisturbed: Stage)
     assert not stage.folder.root.joinpath("earlier").exists()
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), TrainingFailed("a rank died")], ids=["interrupted", "failed"])
-def test_a_training_that_ended_early_is_gone_on_from_without_an_agent(stage: Stage, error: BaseException) -> None:
-    stage.training.interrupted_by = error
-    with pytest.raises(type(error)):
-        stage.train()
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), Crashed(1, Phase.STEP, "a rank died")], ids=["interrupted", "failed"]
+)
+def test_a_training_that_ended_early_is_gone_on_from_without_an_agent(
+    stage: Stage, end: KeyboardInterrupt | Crashed
+) -> None:
+    if isinstance(end, Crashed):
+        stage.training.failure = end
+        with pytest.raises(TrainingFailed, match="failed in step on rank 1: a rank died"):
+            stage.train()
+    else:
+        stage.training.interrupted_by = end
+        with pytest.raises(KeyboardInterrupt):
+            stage.train()
     assert stage.folder.read_result() is None
     trials = strategies(stage)
 
@@ -767,6 +781,17 @@ def test_only_an_adapter_is_merged(stage: Stage, method: Method, count: int) -> 
     if count:
         assert stage.merged[0]["base"] == str(MODEL)
         assert (stage.merged[0]["adapter"], stage.merged[0]["out"]) == (stage.folder.model, stage.folder.merged)
+
+
+def test_an_adapter_that_is_not_merged_stays_and_is_merged_the_next_time(stage: Stage) -> None:
+    request, merge = replace(REQUEST, pins=Pins(method=Method.LORA), training=Training(merge=True)), stage.merge
+    stage.merge = lambda hardware, **asked: MergeFailed(str(asked["adapter"]))  # type: ignore[method-assign]
+    with pytest.raises(TrainingFailed, match=rf"merging failed, the adapter in {stage.folder.model} is whole"):
+        stage.train(request)
+    assert stage.folder.read_result() is None
+    stage.merge = merge  # type: ignore[method-assign]
+    stage.train(request)
+    assert len(stage.merged) == 1
 
 
 def test_the_training_is_given_the_files_of_the_choice(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from autofit.domain.errors import AutofitError
+from autofit.domain.errors import AutofitError, NothingFits
 from autofit.probing.interruption import Terminated
 from autofit.probing.lasting_stream import LastingStream, leave
 
@@ -58,11 +58,8 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
 
 def say(message: str) -> None:
     """`autofit: …` on stderr, further lines under the first; nothing when nobody can read it."""
-    lines = message.splitlines()
-    if not lines:
-        return
     try:
-        click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(lines), err=True)
+        click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(message.splitlines()), err=True)
     except OSError:
         leave(sys.stderr)
 
@@ -70,7 +67,8 @@ def say(message: str) -> None:
 def _expected(error: AutofitError, words: list[str]) -> int:
     if error.exit_code == _OUR_BUG:
         return _crashed(error, words)
-    say(str(error))
+    if not isinstance(error, NothingFits):  # the screen has told it
+        say(str(error))
     return error.exit_code
 
 

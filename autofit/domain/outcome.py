@@ -1,10 +1,12 @@
-"""What a probe said. A value, never an exception."""
+"""What a probe or a full run came to. A value, never an exception."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Union
+
+from .divergence import Divergence
 
 
 class Phase(str, Enum):
@@ -18,6 +20,7 @@ class Phase(str, Enum):
     STEP = "step"
     EVALUATE = "evaluate"
     SAVE = "save"
+    SCRIPT = "script"  # somewhere in a script that runs unwatched
 
 
 class Place(str, Enum):
@@ -44,7 +47,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    rank: int
+    rank: int | None  # None where nobody saw whose it was; of a probe it is known
     phase: Phase
     place: Place
     message: str  # the allocator's own words, one line
@@ -57,6 +60,8 @@ class OutOfMemory:
 class Unsupported:
     why: str
     total_s: float = 0.0
+    rank: int | None = None  # with the phase None in what was written before they were kept
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,25 @@ class TimedOut:
 
 @dataclass(frozen=True)
 class Crashed:
-    rank: int
+    rank: int | None  # None where nobody saw whose it was; of a probe it is known
     phase: Phase
     why: str
-    log: str | None = None  # path of the probe's log
+    log: str | None = None  # path of its log
+    total_s: float = 0.0
+    exit_code: int | None = None  # negative for a signal; None where a rank has left its own words
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A full run's: what it learns is no model."""
+
+    rank: int
+    phase: Phase
+    divergence: Divergence
     total_s: float = 0.0
 
+
+Failure = Union[OutOfMemory, Unsupported, TimedOut, Diverged, Crashed]
+"""How ranks end that do not come to their end, in a probe, in the full run and in a job that was handed over."""
 
 Outcome = Union[Measured, OutOfMemory, Unsupported, TimedOut, Crashed]

@@ -8,7 +8,7 @@ from enum import Enum
 from .estimate import Estimate
 from .hardware import Hardware
 from .model import ModelShape
-from .outcome import Measured
+from .outcome import Measured, Place
 from .request import Request
 from .strategy import Strategy
 from .trace import SdpaKernel
@@ -31,8 +31,17 @@ class Rehearsed:
 
 
 @dataclass(frozen=True)
+class Shortfall:
+    """By how much whose memory is too small, at the least."""
+
+    place: Place
+    short_bytes: int
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """One rung at its best micro-batch; `reason` is one short sentence with units.
+    """One rung at its best micro-batch; `reason` is one short sentence with units. `shortfall` is None where it is not
+    too large, or where only a rehearsal without figures says so.
 
     `is_expected` tells whether its expected peak, error aside, leaves a whole training the room that it needs. Once it
     is `rehearsed`, its estimate holds what was measured.
@@ -44,6 +53,7 @@ class Candidate:
     reason: str
     is_expected: bool = False
     rehearsed: Rehearsed | None = None
+    shortfall: Shortfall | None = None
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,14 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True)
+class ModelTensors:
+    """A model's own tensors; `buffers_bytes` are those that are no parameters, such as rotary tables."""
+
+    parameters: tuple[ParameterGroup, ...]
+    buffers_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Trace:
     """`moments` in the order of time: forward, backward, then one evaluation batch."""
 

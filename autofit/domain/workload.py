@@ -36,6 +36,15 @@ class RowCounts:
         return self.empty + self.dropped
 
 
+@dataclass(frozen=True)
+class RowLengths:
+    """Of the rows that are trained on, in tokens, and whether others are evaluated."""
+
+    longest_tokens: int
+    mean_tokens: float
+    has_evaluation: bool = False
+
+
 DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 """The endings of files that can be trained on, with the name of what reads them in `datasets`."""
 
@@ -54,6 +63,11 @@ class DataProfile:
     learned: Learned | None = None  # None where nobody looked at rows
     rows: RowCounts | None = None
     eval_rows: RowCounts | None = None  # of evaluation data with a source of its own
+
+    @property
+    def lengths(self) -> RowLengths:
+        sampled = self.sampled_lengths_tokens
+        return RowLengths(self.longest_tokens, sum(sampled) / len(sampled), self.eval_example_count > 0)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     the kernels of this GPU (advice on other machines), another GPU's serve.
     """
     wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
-    alike = [trace for trace in setting.traces if trace.moments and _is_like(trace.of, wanted)]
+    alike = [trace for trace in setting.traces if _is_like(trace.of, wanted)]
     own = [trace for trace in alike if trace.of.capability == wanted.capability]
     known = _nearest_tokens(wanted, own or alike)
     if not known:

@@ -51,11 +51,11 @@ def freedom(config: Config, arguments: tuple[str, ...], override: frozenset[Knob
     stage = Knob.STAGE in override or _is_open(zero, "stage")
     offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
-    micro_batch, why_not = _micro_batch(config, override, flags)
+    why_fixed = _why_fixed(config, override, flags)
     kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
     kept += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
-    kept += [] if micro_batch else [why_not]
-    return Freedom(stage, offload, micro_batch, flags, override, tuple(kept))
+    kept += [] if why_fixed is None else [why_fixed]
+    return Freedom(stage, offload, why_fixed is None, flags, override, tuple(kept))
 
 
 def pins_of(free: Freedom, facts: ScriptFacts, attention: Attention) -> Pins:
@@ -86,19 +86,20 @@ def own_batches(free: Freedom, rows: int) -> Freedom:
     return replace(free, micro_batch=False, kept=(*free.kept, sentence))
 
 
-def _micro_batch(config: Config, override: frozenset[Knob], flags: bool) -> tuple[bool, str]:
-    """Whether it may be turned, and if not, why."""
+def _why_fixed(config: Config, override: frozenset[Knob], flags: bool) -> str | None:
+    """Why the micro-batch stays; None where it may be turned."""
     is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
+    is_turned = is_open or Knob.MICRO_BATCH in override
     if flags:
         mixed = "it stands both on the command line and as a number in the config"
-        return is_open or Knob.MICRO_BATCH in override, f"the micro-batch stays: {mixed}{unless(Knob.MICRO_BATCH)}"
+        return None if is_turned else f"the micro-batch stays: {mixed}{unless(Knob.MICRO_BATCH)}"
     if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
-        return False, "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
-    if is_open or Knob.MICRO_BATCH in override:
-        return True, ""
+        return "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
+    if is_turned:
+        return None
     if _is_open(config, MICRO_BATCH_KEY):
-        return False, f"gradient accumulation stays as written, and the micro-batch with it{unless(Knob.MICRO_BATCH)}"
-    return False, f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Knob.MICRO_BATCH)}"
+        return f"gradient accumulation stays as written, and the micro-batch with it{unless(Knob.MICRO_BATCH)}"
+    return f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Knob.MICRO_BATCH)}"
 
 
 def _is_open(section: Config, key: str) -> bool:

@@ -51,7 +51,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     peak = max(loads, key=lambda load: load.total_bytes)
     is_alone = is_rehearsal or not setting.is_divided
     return MemoryEstimate(
-        parameters_bytes=peak.parameters_bytes + _buffers_bytes(setting),
+        parameters_bytes=peak.parameters_bytes + setting.buffers_bytes,
         gradients_bytes=peak.gradients_bytes,
         optimizer_bytes=peak.optimizer_bytes,
         activations_bytes=peak.activations_bytes,
@@ -69,13 +69,9 @@ def offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
     return setting.ranks_per_node * model_states(strategy, setting).offloaded_bytes
 
 
-def _buffers_bytes(setting: Setting) -> int:
-    return setting.traces[0].buffers_bytes if setting.traces else 0
-
-
 def _runtime_bytes(setting: Setting, peak: Load, is_alone: bool) -> int:
     constants = setting.constants
-    lost_bytes = round((constants.fragmentation - 1) * (peak.total_bytes + _buffers_bytes(setting)))
+    lost_bytes = round((constants.fragmentation - 1) * (peak.total_bytes + setting.buffers_bytes))
     return constants.runtime_bytes + lost_bytes + (0 if is_alone else constants.communicator_bytes)
 
 
@@ -98,7 +94,7 @@ def _runtime_range(setting: Setting) -> tuple[int, int]:
 def _high_bytes(setting: Setting, loads: list[Load], is_alone: bool, *, is_traced: bool) -> int:
     factor = 1.0 if is_traced else HIGH_FACTOR
     tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
-    worst_bytes = TRACED_HIGH * (tensors_bytes + _buffers_bytes(setting)) * _worst_fragmentation(setting)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * _worst_fragmentation(setting)
     return round(worst_bytes) + _runtime_range(setting)[1] + (0 if is_alone else _worst_communicator_bytes(setting))
 
 

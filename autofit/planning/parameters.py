@@ -72,8 +72,8 @@ class Parameters:
 
 def parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
-    traced = setting.traced_parameters.get(lora)
-    return _known(traced) if traced else _known(_guessed(setting.shape, lora))
+    known = setting.known_parameters.get(lora)
+    return _known(known) if known else _known(_guessed(setting.shape, lora))
 
 
 _known = lru_cache(maxsize=64)(Parameters)  # an estimate asks for the same ones at every moment

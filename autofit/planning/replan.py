@@ -10,7 +10,7 @@ from typing import Any
 from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Place
-from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
@@ -19,7 +19,7 @@ from .plan import place
 from .rehearsal import as_probe
 from .setting import Setting
 from .stage import Stage
-from .verdict import SURE_SHARE, leaves_room
+from .verdict import SURE_SHARE, Ruling, leaves_room, too_large
 
 MOST_REHEARSED = 4
 
@@ -72,7 +72,7 @@ def _judged(one: Candidate, outcome: Outcome | None, stage: Stage) -> Candidate:
         return one
     if isinstance(outcome, OutOfMemory):
         reason = f"ran out of memory in rehearsal on {stage.device}"
-        return replace(one, verdict=Verdict.TOO_LARGE, reason=reason, is_expected=False)
+        return replace(one, verdict=Verdict.TOO_LARGE, reason=reason, is_expected=False, shortfall=None)
     assert isinstance(outcome, Measured)
     assert one.estimate is not None
     return _measured(one, one.estimate, outcome, stage)
@@ -83,13 +83,14 @@ def _measured(one: Candidate, estimate: Estimate, seen: Measured, stage: Stage) 
     carried = seen if stage.is_same_kind else _carried(seen, setting)
     whole = as_probe(Trial(one.strategy, estimate, carried, is_rehearsal=True), setting)
     memory = _memory(estimate.memory, carried.peak_device_bytes, setting.communicator_bytes)
-    verdict, reason = _verdict(memory, whole, stage)
+    found = _ruling(memory, whole, stage)
     return replace(
         one,
         estimate=Estimate(memory, _speed(carried, whole) if is_timed else estimate.speed),
-        verdict=verdict,
-        reason=reason,
-        is_expected=verdict is not Verdict.TOO_LARGE and leaves_room(memory, setting),
+        verdict=found.verdict,
+        reason=found.reason,
+        shortfall=found.shortfall,
+        is_expected=found.verdict is not Verdict.TOO_LARGE and leaves_room(memory, setting),
         rehearsed=Rehearsed(seen, setting.communicator_bytes, whole.step_s - seen.step_s if is_timed else None),
     )
 
@@ -100,20 +101,20 @@ def _carried(seen: Measured, setting: Setting) -> Measured:
     return replace(seen, peak_device_bytes=setting.runtime_bytes + round(tensors_bytes))
 
 
-def _verdict(memory: MemoryEstimate, whole: Measured, stage: Stage) -> tuple[Verdict, str]:
+def _ruling(memory: MemoryEstimate, whole: Measured, stage: Stage) -> Ruling:
     """What was seen on rank 0 is certain, what was added is not; kernels of another kind are held to be as uncertain
     as an estimate."""
     setting, device = stage.setting, stage.device
     has_bytes = setting.device_memory_bytes
     took = f"{format_bytes(memory.peak_bytes)} of {format_bytes(has_bytes)}"
     if memory.low_bytes > has_bytes:
-        short = format_bytes(memory.low_bytes - has_bytes)
-        return Verdict.TOO_LARGE, f"too large by {short}: rehearsed on {device}: takes {took}"
+        short = Shortfall(Place.DEVICE, memory.low_bytes - has_bytes)
+        return too_large(short, f"rehearsed on {device}: takes {took}")
     if whole.alloc_retries:
-        return Verdict.TOO_LARGE, f"too tight in rehearsal: the allocator on {device} had to make room"
+        return Ruling(Verdict.TOO_LARGE, f"too tight in rehearsal: the allocator on {device} had to make room")
     sure_bytes = has_bytes if stage.is_same_kind else SURE_SHARE * has_bytes
     is_sure = leaves_room(memory, setting) and memory.peak_bytes <= sure_bytes
-    return Verdict.FITS if is_sure else Verdict.PROBE, f"rehearsed on {device}: takes {took}"
+    return Ruling(Verdict.FITS if is_sure else Verdict.PROBE, f"rehearsed on {device}: takes {took}")
 
 
 def _memory(estimate: MemoryEstimate, seen_bytes: int, communicator_bytes: int) -> MemoryEstimate:

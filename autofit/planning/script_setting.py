@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from autofit.domain.constants import Constants
 from autofit.domain.hardware import Hardware
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import ModelShape
 from autofit.domain.pins import Pins
 from autofit.domain.request import Request, Training
 from autofit.domain.script import ScriptFacts
-from autofit.domain.trace import MicroStep, ParameterGroup, Trace
+from autofit.domain.trace import ModelTensors
 
 from .optimizer_states import moment_count
 from .setting import Setting
@@ -41,7 +40,7 @@ def script_setting(
         hardware,
         shape,
         worst_tokens=request.sequence_length,
-        traces=(_parameters_alone(facts, hardware),),
+        tensors=ModelTensors(facts.parameters, facts.buffers_bytes),
         known_constants=constants,
         moment_count=moment_count(facts.optimizer, facts.optimizer_options),
     )
@@ -69,19 +68,3 @@ def guessed_shape(facts: ScriptFacts) -> ModelShape:
         parameter_count=parameter_count,
         is_counted_exactly=True,
     )
-
-
-def _parameters_alone(facts: ScriptFacts, hardware: Hardware) -> Trace:
-    """A trace of no moment: it matches no micro-step, and tells the parameters of all of them."""
-    nothing = MicroStep(
-        lora=None,
-        attention=facts.attention or Attention.SDPA,
-        gradient_checkpointing=False,
-        dtype=facts.dtype,
-        kind=hardware.kind,
-        micro_batch=0,
-        tokens=0,
-        is_padded=False,
-    )
-    groups: tuple[ParameterGroup, ...] = facts.parameters
-    return Trace(nothing, (), groups, facts.buffers_bytes)

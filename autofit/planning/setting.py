@@ -11,7 +11,7 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.knob import Conditions
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora, Request
-from autofit.domain.trace import ParameterGroup, Trace
+from autofit.domain.trace import ModelTensors, ParameterGroup, Trace
 
 from .constants import prior
 from .optimizer_states import ADAM_MOMENTS
@@ -24,6 +24,7 @@ class Setting:
     `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
     `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in.
     `installed` are the optional packages that the training will find, as pip names them.
+    `tensors` are those of a model that nobody traces, such as a script's; None: the traces tell.
     """
 
     request: Request
@@ -36,6 +37,7 @@ class Setting:
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
     installed: frozenset[str] = frozenset()
     moment_count: int = ADAM_MOMENTS  # fp32 numbers that the optimizer keeps of each trained parameter
+    tensors: ModelTensors | None = None
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
 
     @property
@@ -60,9 +62,18 @@ class Setting:
         return min(known) if len(known) == len(found) else None
 
     @cached_property
-    def traced_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
-        """By what LoRA adds; only of what was traced."""
+    def known_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
+        """By what LoRA adds; only of what was traced or seen."""
+        if self.tensors is not None:
+            return {None: self.tensors.parameters}
         return {trace.of.lora: trace.parameters for trace in self.traces}
+
+    @property
+    def buffers_bytes(self) -> int:
+        """Of the model's tensors that are no parameters; 0 where nobody has seen them."""
+        if self.tensors is not None:
+            return self.tensors.buffers_bytes
+        return self.traces[0].buffers_bytes if self.traces else 0
 
     @property
     def constants(self) -> Constants:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.plan import Candidate, Verdict
+from autofit.domain.outcome import Place
+from autofit.domain.plan import Candidate, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes
 
@@ -15,12 +18,21 @@ SURE_SHARE = 0.80
 """Of the device's memory: of 454 jobs on A100 and H100, none whose estimate was below it ran out (arXiv 2411.06465)."""
 
 
+@dataclass(frozen=True)
+class Ruling:
+    """The part of a Candidate that says whether it will fit."""
+
+    verdict: Verdict
+    reason: str
+    shortfall: Shortfall | None = None
+
+
 def judge(strategy: Strategy, estimate: Estimate, setting: Setting) -> Candidate:
     """Too large by the lower bound, sure by the upper bound; in between only a probe can tell."""
     memory = estimate.memory
-    verdict, reason = _host_verdict(memory, setting) or _device_verdict(memory, setting)
-    is_expected = verdict in (Verdict.FITS, Verdict.PROBE) and leaves_room(memory, setting)
-    return Candidate(strategy, estimate, verdict, reason, is_expected)
+    found = _host_ruling(memory, setting) or _device_ruling(memory, setting)
+    is_expected = found.verdict in (Verdict.FITS, Verdict.PROBE) and leaves_room(memory, setting)
+    return Candidate(strategy, estimate, found.verdict, found.reason, is_expected, shortfall=found.shortfall)
 
 
 def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float = 1.0) -> bool:
@@ -32,29 +44,37 @@ def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float =
     return has_device and (_is_on_host(setting) or memory.host_bytes <= setting.host_available_bytes)
 
 
-def _host_verdict(memory: MemoryEstimate, setting: Setting) -> tuple[Verdict, str] | None:
+def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
     """What is offloaded is known to the byte and there is no doing without it; the rest of the host's need is not."""
     has_bytes = setting.host_available_bytes
     if _is_on_host(setting) or memory.host_bytes <= has_bytes:
         return None
     offloaded_bytes, of = memory.host.offloaded_bytes, f"of {format_bytes(has_bytes)} host memory"
     if offloaded_bytes > has_bytes:
-        short = format_bytes(offloaded_bytes - has_bytes)
-        return Verdict.TOO_LARGE, f"host memory is short by {short}: offloads {format_bytes(offloaded_bytes)} {of}"
+        short = Shortfall(Place.HOST, offloaded_bytes - has_bytes)
+        return too_large(short, f"offloads {format_bytes(offloaded_bytes)} {of}")
     if memory.low_bytes > setting.device_memory_bytes:
         return None
-    return Verdict.PROBE, f"may need {format_bytes(memory.host_bytes)} {of}"
+    return Ruling(Verdict.PROBE, f"may need {format_bytes(memory.host_bytes)} {of}")
 
 
-def _device_verdict(memory: MemoryEstimate, setting: Setting) -> tuple[Verdict, str]:
+def _device_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling:
     has_bytes = setting.device_memory_bytes
     low, high, has = (format_bytes(size) for size in (memory.low_bytes, memory.high_bytes, has_bytes))
     if memory.low_bytes > has_bytes:
-        short = format_bytes(memory.low_bytes - has_bytes)
-        return Verdict.TOO_LARGE, f"too large by {short}: needs {low} at least of {has}"
+        return too_large(Shortfall(Place.DEVICE, memory.low_bytes - has_bytes), f"needs {low} at least of {has}")
     if memory.high_bytes < SURE_SHARE * has_bytes:
-        return Verdict.FITS, f"needs {high} at most, below {100 * SURE_SHARE:.0f} % of {has}"
-    return Verdict.PROBE, f"needs {low} to {high} of {has}"
+        return Ruling(Verdict.FITS, f"needs {high} at most, below {100 * SURE_SHARE:.0f} % of {has}")
+    return Ruling(Verdict.PROBE, f"needs {low} to {high} of {has}")
+
+
+def too_large(shortfall: Shortfall, because: str) -> Ruling:
+    return Ruling(Verdict.TOO_LARGE, f"{shortfall_text(shortfall)}: {because}", shortfall)
+
+
+def shortfall_text(shortfall: Shortfall) -> str:
+    what = "too large" if shortfall.place is Place.DEVICE else "host memory is short"
+    return f"{what} by {format_bytes(shortfall.short_bytes)}"
 
 
 def _is_on_host(setting: Setting) -> bool:

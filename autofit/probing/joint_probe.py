@@ -65,7 +65,7 @@ class JointProbe:
             oom_kills=sum(one.oom_kills for one in ended),
             log_path=self._spec.log_path,
         )
-        return with_host(outcome, group, layout)
+        return with_host(outcome, layout)
 
     def _end_others(self, number: int) -> None:
         for member in self._members:

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from autofit.domain.launch import Layout
 from autofit.domain.outcome import Crashed, Outcome, OutOfMemory, Unsupported
-from autofit.probing.classify import first_failure
-from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed
+from autofit.probing.protocol import GroupEnded, RankEnd, RankFailed
 
 
 def merge(groups: Sequence[GroupEnded], clocks_ahead_s: Sequence[float]) -> GroupEnded:
@@ -20,7 +19,7 @@ def merge(groups: Sequence[GroupEnded], clocks_ahead_s: Sequence[float]) -> Grou
     silent = next((group for group in groups if group.silent_rank is not None), groups[0])
     return GroupEnded(
         number=groups[0].number,
-        ends=tuple(sorted(_without_consequences(ends), key=lambda end: end.rank)),
+        ends=tuple(sorted(ends, key=lambda end: end.rank)),
         start_s=max(group.start_s for group in groups),
         total_s=max(group.total_s for group in groups),
         silent_rank=silent.silent_rank,
@@ -34,23 +33,7 @@ def _shifted(end: RankEnd, ahead_s: float) -> RankEnd:
     return replace(end, report=replace(end.report, at_s=end.report.at_s - ahead_s))
 
 
-def _without_consequences(ends: list[RankEnd]) -> list[RankEnd]:
-    """A rank that died on one node breaks the connections of those on others: that is not what went wrong."""
-    if not any(_died(end) for end in ends):
-        return ends
-    return [replace(end, report=None, was_killed=True) if _crashed(end) else end for end in ends]
-
-
-def _died(end: RankEnd) -> bool:
-    """By a signal that its agent did not send."""
-    return end.report is None and not end.was_killed and end.exit_code is not None and end.exit_code < 0
-
-
-def _crashed(end: RankEnd) -> bool:
-    return isinstance(end.report, RankFailed) and end.report.kind is FailureKind.CRASHED
-
-
-def with_host(outcome: Outcome, group: GroupEnded, layout: Layout) -> Outcome:
+def with_host(outcome: Outcome, layout: Layout) -> Outcome:
     """A failure's message names the host of its rank, where there are several."""
     if len(layout.hosts) == 1:
         return outcome
@@ -59,10 +42,10 @@ def with_host(outcome: Outcome, group: GroupEnded, layout: Layout) -> Outcome:
     if isinstance(outcome, Crashed):
         return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
     if isinstance(outcome, Unsupported):
-        rank, _ = first_failure({end.rank: end.report for end in group.ends if isinstance(end.report, RankFailed)})
-        return replace(outcome, why=f"{_host_of(rank, layout)}: {outcome.why}")
+        return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
     return outcome
 
 
-def _host_of(rank: int, layout: Layout) -> str:
+def _host_of(rank: int | None, layout: Layout) -> str:
+    assert rank is not None  # of a probe it is known
     return [host.host for host in layout.hosts for _ in host.slots][rank]

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Union
 
 from autofit.domain.codec import decode, decode_union, to_json
+from autofit.domain.divergence import Divergence
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
@@ -229,7 +230,6 @@ class ScriptSeen:
 class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
-    DIVERGED = "diverged"  # a full run's: what it learns is no model
     CRASHED = "crashed"
 
 
@@ -274,7 +274,16 @@ class RankFailed:
     peak_bytes: int | None = None
 
 
-RankReport = Union[RankMeasured, RankTrained, RankFailed]
+@dataclass(frozen=True)
+class RankDiverged:
+    """A full run's: what it learns is no model."""
+
+    divergence: Divergence
+    phase: Phase
+    at_s: float  # time.time()
+
+
+RankReport = Union[RankMeasured, RankTrained, RankFailed, RankDiverged]
 
 
 @dataclass(frozen=True)

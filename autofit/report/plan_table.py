@@ -8,8 +8,10 @@ from itertools import count
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
+from autofit.domain.outcome import Place
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.units import format_bytes
+from autofit.planning.verdict import shortfall_text
 
 from .line import WIDTH, Line, Style, clip, wrap
 from .plan_figures import Terms, hours_text, memory_text, speed_text
@@ -46,7 +48,7 @@ def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
     lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
     lines += [_line(plan, row, columns) for row in rows]
     lines += [_more(len(possible) - len(shown))] if len(shown) < len(possible) else []
-    return lines + [line for group in _gathered(plan) for line in _group_lines(*group, width)]
+    return lines + [line for group in _gathered(plan) for line in _group_lines(group, width)]
 
 
 def device_word(plan: Plan) -> str:
@@ -136,33 +138,31 @@ def _more(count: int) -> Line:
     return ((f"and {count} more that may fit and {'is' if count == 1 else 'are'} slower", Style.QUIET),)
 
 
-def _gathered(plan: Plan) -> list[tuple[Skipped, str]]:
-    """What is too large by the device or by the host, and what is not supported, with the word for it."""
-    groups: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+def _gathered(plan: Plan) -> list[Skipped]:
+    """What is too large by the device or by the host, and what is not supported."""
+    groups: dict[Place | str, list[Candidate]] = defaultdict(list)
     for one in plan.candidates:
         if one.verdict not in _WORDS:
-            groups[_kind(one)].append(one)
+            groups[one.reason if one.shortfall is None else one.shortfall.place].append(one)
     return [
-        (Skipped(tuple(one.strategy.rung for one in members), tuple(_brief(one) for one in members)), word)
-        for (_, word), members in groups.items()
+        Skipped(tuple(one.strategy.rung for one in members), tuple(_brief(one) for one in members))
+        for members in groups.values()
     ]
-
-
-def _kind(one: Candidate) -> tuple[str, str]:
-    if one.verdict is Verdict.UNSUPPORTED:
-        return one.reason, "unsupported"
-    return one.reason.split(" by ")[0], "too large"
 
 
 def _brief(one: Candidate) -> str:
     """The reason without what differs from rung to rung in more than its amount."""
-    return one.reason.split(":")[0] if one.verdict is Verdict.TOO_LARGE else one.reason
+    if one.verdict is Verdict.UNSUPPORTED:
+        return one.reason
+    if one.shortfall is None:
+        return f"too large: {one.reason}"
+    text = shortfall_text(one.shortfall)
+    return text if one.shortfall.place is Place.DEVICE else f"too large: {text}"
 
 
-def _group_lines(group: Skipped, word: str, width: int) -> list[Line]:
+def _group_lines(group: Skipped, width: int) -> list[Line]:
     columns = 24
     label = clip(group.names(columns), columns).ljust(columns)
-    reason = group.reason if word in group.reason or word == "unsupported" else f"{word}: {group.reason}"
-    rows = wrap(reason, width - columns - len(_GAP))
+    rows = wrap(group.reason, width - columns - len(_GAP))
     first: Line = ((label + _GAP + rows[0], Style.QUIET),)
     return [first, *(((" " * (columns + len(_GAP)) + row, Style.QUIET),) for row in rows[1:])]

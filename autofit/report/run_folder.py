@@ -52,6 +52,7 @@ class RunFolder:
         self.progress = self.logs / "progress.jsonl"
         self.beat = self.logs / "beat"
         self.training_log = self.logs / "training.log"
+        self.merge_log = self.logs / "merge.log"
         self._hardware = root / "hardware.json"
         self._data = root / "data_digest.json"
         self._profile = root / "data.json"

@@ -23,6 +23,7 @@ _DOING = {
     Phase.STEP: "step",
     Phase.EVALUATE: "evaluate",
     Phase.SAVE: "saving",
+    Phase.SCRIPT: "running",
 }
 
 

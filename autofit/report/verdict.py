@@ -17,6 +17,7 @@ _PLACES = {
     Phase.STEP: "the optimizer step",
     Phase.EVALUATE: "the evaluation",
     Phase.SAVE: "the save",
+    Phase.SCRIPT: "the script",
 }
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from tempfile import TemporaryFile
 
+from autofit.domain.outcome import Failure, Phase
+from autofit.domain.run_end import Completed, Interrupted, JobEnd
 from autofit.probing.interruption import check
 from autofit.probing.lost_locks import drop_abandoned, taking_locks_of
 from autofit.probing.python import module_command
@@ -20,7 +24,18 @@ _POLITE_S = 5.0  # what outlives the launcher has this long
 _SIGNALLED = 128
 _HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LAUNCHER = "autofit.worker.launcher"
-_NEEDED_LATER = ("autofit.running.passing_on", "autofit.running.node_ranks")  # after days, when they may have changed
+# After days, when they may have changed.
+_NEEDED_LATER = ("autofit.running.passing_on", "autofit.running.node_ranks", "autofit.probing.evidence")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was seen of the job: the launcher's exit code, -n for signal n, and the signal that we were sent."""
+
+    code: int
+    signalled: int | None
+    oom_kills: int
+    total_s: float
 
 
 def hand_over(
@@ -29,8 +44,8 @@ def hand_over(
     master_port: int,
     command: Sequence[str] = (),
     grace_s: float = GRACE_S,
-) -> int:
-    """Runs `deepspeed` with `words` to its end: its exit code, or -n for signal n, of which the caller should die.
+) -> JobEnd:
+    """Runs `deepspeed` with `words` to its end, whatever that is.
 
     `command` stands for DeepSpeed's launcher. For the main thread of a process that has neither other threads nor
     children: from here on every process below it belongs to the job.
@@ -44,9 +59,10 @@ def hand_over(
 
         program = command or [*module_command(_LAUNCHER), str(told.fileno())]
         process = subprocess.Popen([*program, *words], pass_fds=[told.fileno()], preexec_fn=restore_mask)
-        process.returncode, signalled = _see_out(process.pid, told.fileno(), heeded, grace_s)
+        seen = _watched(process.pid, told.fileno(), heeded, grace_s)
+        process.returncode = seen.code
     shared_memory.clean()
-    return _exit_code(process.returncode, signalled)
+    return JobEnd(_exit_code(seen.code, seen.signalled), _end(seen))
 
 
 @contextmanager
@@ -62,6 +78,14 @@ def _held_signals() -> Iterator[tuple[set[signal.Signals], set[signal.Signals]]]
         yield heeded, {signal.Signals(number) for number in mask}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _watched(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -> _Seen:
+    from autofit.hardware.cgroup import oom_kill_count  # imported while the launcher is starting
+
+    began_at_s, kills_before = time.monotonic(), oom_kill_count() or 0
+    code, signalled = _see_out(pid, told, heeded, grace_s)
+    return _Seen(code, signalled, (oom_kill_count() or 0) - kills_before, time.monotonic() - began_at_s)
 
 
 def _see_out(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -> tuple[int, int | None]:
@@ -116,6 +140,16 @@ def _end_on_nodes(told: int, number: int, grace_s: float, heeded: set[signal.Sig
     from autofit.running.node_ranks import NodeRanks
 
     NodeRanks.told_in(told).end(number, grace_s, heeded)
+
+
+def _end(seen: _Seen) -> Completed | Interrupted | Failure:
+    from autofit.probing.evidence import Evidence, failure
+
+    if seen.signalled is not None:
+        return Interrupted(seen.signalled)
+    if seen.code == 0:
+        return Completed()
+    return failure(Evidence((), seen.oom_kills, None, seen.total_s, exit_code=seen.code, unseen=Phase.SCRIPT))
 
 
 def _exit_code(code: int, signalled: int | None) -> int:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Union
 
 from autofit.domain.codec import decode_union
-from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingProgress
 from autofit.domain.hardware import Hardware
-from autofit.domain.units import format_seconds
+from autofit.domain.outcome import TimedOut
 from autofit.probing.child import Child
 from autofit.probing.environment import worker_environment
 from autofit.probing.port import free_port
+from autofit.probing.protocol import RankEnd
 from autofit.probing.python import DEEPSPEED_MODULE, SAFE_PATH, module_command
 from autofit.probing.shared_memory import remove_shared_memory
 from autofit.probing.shielded_exit import ShieldedExit
 from autofit.running.command import TrainingFiles, launcher_arguments, training_arguments
+from autofit.running.rank_watch import RankWatch
 
 _LOOK_S = 0.2  # how often the progress file is read
 _POLITE_S = 5.0  # ranks that are asked to end have this long before they are killed
@@ -32,7 +33,8 @@ STALL_S = 1800.0  # a collective waits for longer; a save of a large model takes
 class Launcher(ShieldedExit):
     """One training from `with` to the end of `with`: whatever ends the block ends every rank too.
 
-    `program` stands for DeepSpeed's launcher.
+    `program` stands for DeepSpeed's launcher. Once `watch` is through, `ends` are those of its ranks, as they were when
+    that was over, and `timed_out` is None unless they are to be ended since none of them moves.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class Launcher(ShieldedExit):
         self._log_path = log_path
         self._clock = clock
         self._port = free_port()
+        self._ranks = RankWatch(files.reports, hardware.rank_count)
+        self.ends: tuple[RankEnd, ...] = ()
+        self.timed_out: TimedOut | None = None
 
     def __enter__(self) -> Launcher:
         command = [
@@ -72,24 +77,25 @@ class Launcher(ShieldedExit):
             self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
 
     def watch(self) -> Iterator[TrainingProgress | Note]:
-        """What the ranks tell, as it comes, until the launcher has ended; TrainingFailed when no rank moves."""
+        """What the ranks tell, as it comes, until the launcher has ended, or no rank has moved for too long."""
         position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
             has_ended = self._child.has_ended(_LOOK_S)
+            self._ranks.look()
             if not has_ended and pulse.silent_s() > STALL_S:
-                raise TrainingFailed(
-                    f"no rank has moved for {format_seconds(STALL_S)}, the training was ended; its log is "
-                    f"{self._log_path}, and the same command goes on from the last checkpoint"
-                )
+                self.timed_out = TimedOut(0, self._ranks.phase(0), STALL_S)
+                self.ends = self._ranks.ends()  # what they say when they are ended is not what went wrong
+                return
             lines, position = _new_lines(self._files.progress, position)
             for line in lines:
                 yield decode_union(Union[TrainingProgress, Note], json.loads(line))
             if has_ended:
+                self.ends = self._ranks.ends()
                 return
 
     @property
     def exit_code(self) -> int:
-        """The launcher's, once `watch` is through."""
+        """The launcher's, once `with` is through."""
         exit_code = self._child.exit_code
         assert exit_code is not None
         return exit_code

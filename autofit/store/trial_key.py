@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autofit.domain.hardware import Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora, Request
-from autofit.domain.workload import DataProfile
+from autofit.domain.workload import RowLengths
 
 from .machine_kind import MachineKind
 from .packing import digest
@@ -36,19 +36,16 @@ class TrialKey:
     device_memory_bytes: int
 
     @staticmethod
-    def of(
-        request: Request, shape: ModelShape, profile: DataProfile, hardware: Hardware, versions: Versions
-    ) -> TrialKey:
-        lengths = profile.sampled_lengths_tokens
+    def of(request: Request, shape: ModelShape, rows: RowLengths, hardware: Hardware, versions: Versions) -> TrialKey:
         return TrialKey(
             shape=shape,
             sequence_length=request.sequence_length,
             global_batch=request.global_batch,
             lora=request.lora,
             extra_arguments=request.training.extra_arguments,
-            longest_tokens=profile.longest_tokens,
-            mean_tokens=round(sum(lengths) / len(lengths)),
-            has_evaluation=profile.eval_example_count > 0,
+            longest_tokens=rows.longest_tokens,
+            mean_tokens=round(rows.mean_tokens),
+            has_evaluation=rows.has_evaluation,
             machine=MachineKind.of(hardware),
             versions=versions,
             machine_summary=hardware.summary,

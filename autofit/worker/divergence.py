@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
+from autofit.domain.divergence import Symptom
+
 REFERENCE_STEPS = 50  # the sound steps that a value is compared with
 
 
@@ -17,16 +19,16 @@ REFERENCE_STEPS = 50  # the sound steps that a value is compared with
 class Fault:
     """What is wrong with one step, and for how many of them in a row a training may bear it."""
 
-    words: str
+    symptom: Symptom
     patience: int
 
 
-LOSS_NOT_FINITE = Fault("the loss is not finite", 3)
-GRADIENT_NOT_FINITE = Fault("the gradients are not finite", 3)
+LOSS_NOT_FINITE = Fault(Symptom.LOSS_NOT_FINITE, 3)
+GRADIENT_NOT_FINITE = Fault(Symptom.GRADIENT_NOT_FINITE, 3)
 # A dynamic loss scale begins at 2^16 and is halved at each overflow: 16 such steps and its hysteresis are its way down.
-GRADIENT_OVERFLOWS = Fault("the gradients overflow at every loss scale", 40)
-LOSS_EXPLODED = Fault("the loss has exploded", 5)
-GRADIENT_EXPLODED = Fault("the gradient norm has exploded", 5)
+GRADIENT_OVERFLOWS = Fault(Symptom.GRADIENT_OVERFLOWS, 40)
+LOSS_EXPLODED = Fault(Symptom.LOSS_EXPLODED, 5)
+GRADIENT_EXPLODED = Fault(Symptom.GRADIENT_EXPLODED, 5)
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,11 @@ class Trouble:
 
     first_step: int
     good_step: int
-    words: str
+    symptom: Symptom
     is_lasting: bool
 
     def __str__(self) -> str:
-        return f"{self.words} since step {self.first_step:,}"
+        return f"{self.symptom.value} since step {self.first_step:,}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class _Series:
         if self._fault is None:
             return None
         good_step = max(0, self._sound_step - 1)
-        return Trouble(self._first_step, good_step, self._fault.words, self._count >= self._fault.patience)
+        return Trouble(self._first_step, good_step, self._fault.symptom, self._count >= self._fault.patience)
 
 
 class Judge:
@@ -126,4 +128,4 @@ class Judge:
             return None
         told = next((trouble for trouble in found if trouble.is_lasting), found[0])
         first_step, good_step = min(t.first_step for t in found), min(t.good_step for t in found)
-        return Trouble(first_step, good_step, told.words, told.is_lasting)
+        return Trouble(first_step, good_step, told.symptom, told.is_lasting)

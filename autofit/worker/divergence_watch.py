@@ -8,19 +8,16 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from autofit.domain.divergence import ChangedNothing, EndedNotFinite, Stopped
 from autofit.domain.request import OnDivergence
-from autofit.probing.protocol import FailureKind
 from autofit.process.saved_steps import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
-from autofit.worker.failure import KnownFailure
+from autofit.worker.failure import TrainingDiverged
 from autofit.worker.trainer import PhasedTrainer
-
-_LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
-_LOOK = "It began so: look at the model's weights, and at its --dtype."
 
 
 class DivergenceWatch(TrainerCallback):
-    """KnownFailure, on every rank at the same step, where the training is over.
+    """TrainingDiverged, on every rank at the same step, where the training is over.
 
     While something is wrong nothing is saved, so that no sound checkpoint is rotated out for a broken one; the
     checkpoint that was due is saved with the next sound step.
@@ -70,33 +67,28 @@ class DivergenceWatch(TrainerCallback):
     def _heed(self, control: TrainerControl) -> None:
         trouble = self.trouble
         if trouble is not None and trouble.is_lasting and self._action is OnDivergence.STOP:
-            raise self._diverged(f"the training has diverged: {trouble}", trouble)
+            raise TrainingDiverged(Stopped(trouble.symptom, trouble.first_step, self._keep_good(trouble)))
         is_due = control.should_save or self._is_save_due
         self._is_save_due = is_due and trouble is not None
         control.should_save = is_due and trouble is None
 
     def check_end(self, loss: float | None, eval_loss: float | None) -> None:
-        """KnownFailure where what was trained is no model, or is the one that it began with."""
-        for name, value in (("loss", loss), ("evaluation loss", eval_loss)):
+        """TrainingDiverged where what was trained is no model, or is the one that it began with."""
+        for is_evaluation, value in ((False, loss), (True, eval_loss)):
             if value is not None and not math.isfinite(value):
-                raise self._diverged(f"the training has ended, and its {name} is not finite", self.trouble)
+                first_step = None if self.trouble is None else self.trouble.first_step
+                raise TrainingDiverged(EndedNotFinite(is_evaluation, first_step, self._keep_good(self.trouble)))
         if self._step_count and not self._moved_count:
-            raise KnownFailure(FailureKind.DIVERGED, f"the training has changed nothing: {self._why_unmoved()}")
+            raise TrainingDiverged(ChangedNothing(was_skipped=self.skipped_steps == self._step_count))
 
-    def _why_unmoved(self) -> str:
-        if self.skipped_steps == self._step_count:
-            return "DeepSpeed skipped every step, for the gradients were not finite; look at the model's weights"
-        return "the learning rate or the gradient was 0 in every step; look at --learning-rate and the warm-up"
-
-    def _diverged(self, what: str, trouble: Trouble | None) -> KnownFailure:
+    def _keep_good(self, trouble: Trouble | None) -> str | None:
+        """The last one from before the trouble; those from after it are set aside."""
         folder = Path(self._trainer.args.output_dir)
         good_step = self._trainer.state.global_step if trouble is None else trouble.good_step
         good = last_whole(folder, good_step)
         if self._trainer.is_world_process_zero():
             set_aside(folder, good_step)
-        kept = "there is no checkpoint from before" if good is None else f"the last good checkpoint is {good}"
-        mend = _LOOK if trouble is not None and trouble.first_step == 1 else _LOWER
-        return KnownFailure(FailureKind.DIVERGED, f"{what}; {kept}. {mend}")
+        return None if good is None else str(good)
 
 
 def _jsonable(value: Any) -> Any:

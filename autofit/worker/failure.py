@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+from autofit.domain.divergence import Divergence
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
 from autofit.worker.out_of_memory import lacking_place
@@ -34,6 +35,14 @@ class KnownFailure(Exception):
     def __init__(self, kind: FailureKind, sentence: str) -> None:
         super().__init__(sentence)
         self.kind = kind
+
+
+class TrainingDiverged(Exception):
+    """A full run's: what it learns is no model."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(divergence)
+        self.divergence = divergence
 
 
 def rank_failed(

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any, NoReturn
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
-from autofit.probing.protocol import Job, RankFailed, RankReport, ScriptJob, to_line
+from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, ScriptJob, to_line
 from autofit.process.atomic_file import write_whole
-from autofit.worker.failure import rank_failed
+from autofit.worker.failure import TrainingDiverged, rank_failed
 from autofit.worker.memory import Meter, meter
 from autofit.worker.out_of_memory import free_device_bytes
 
@@ -56,18 +57,23 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
     rank: Rank | None = None
     try:
         rank = Rank(job, send)
-        report, code = body(rank), 0
+        report = body(rank)
     except BaseException as error:  # whatever it is, the report must be left
-        phase = rank.phase if rank else Phase.START
-        peak_bytes = rank.meter.peak_device_bytes() if rank else None
-        on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
-        report = rank_failed(error, phase, on_cpu=on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
-        code = 1
-        write_report(report, report_path)
+        write_report(_ended_by(error, rank, job), report_path)
         print_traceback()
-        return code
+        return 1
     write_report(report, report_path)
-    return code
+    return 0
+
+
+def _ended_by(error: BaseException, rank: Rank | None, job: Job | ScriptJob) -> RankFailed | RankDiverged:
+    """The report of a rank that raised `error`; `rank` is None where that was before it had begun."""
+    phase = rank.phase if rank else Phase.START
+    if isinstance(error, TrainingDiverged):
+        return RankDiverged(error.divergence, phase, time.time())
+    peak_bytes = rank.meter.peak_device_bytes() if rank else None
+    on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
+    return rank_failed(error, phase, on_cpu=on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
 
 
 def write_report(report: RankReport, path: Path) -> None:

@@ -20,6 +20,7 @@ from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.build_wait import BuildLocked, OnWait, WaitTeller
 from autofit.probing.protocol import BuildWait, Job, RankTrained
+from autofit.probing.rank_place import PlaceFile
 from autofit.process.saved_steps import last_whole
 from autofit.worker.device import show_devices
 from autofit.worker.python_main import leave_directory
@@ -32,6 +33,8 @@ def main() -> None:
     if options.devices:
         show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
     report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    place = PlaceFile(options.reports, int(os.environ["RANK"]))
+    place.write(Phase.START)
     _import_all(options, report_path)
     from autofit.worker.rank import run_guarded, set_threads
 
@@ -39,10 +42,11 @@ def main() -> None:
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
 
-    def touch(phase: Phase, step: int) -> None:
+    def beat(phase: Phase, step: int) -> None:
         options.beat.touch()
+        place.write(phase)
 
-    raise SystemExit(run_guarded(job, report_path, touch, lambda rank: _train(job, options, rank)))
+    raise SystemExit(run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank)))
 
 
 def _import_all(options: argparse.Namespace, report_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autofit.cli.main import main
-from autofit.domain.errors import AutofitError, InternalError, TrainingFailed, UsageError
+from autofit.domain.errors import InternalError, NothingFits, TrainingFailed, UsageError
 from autofit.domain.event import Note, Screen
 
 Replace = Callable[[Callable[..., None]], None]
@@ -35,7 +35,7 @@ def end(*words: str) -> int:
     [
         (UsageError("a line is broken.\nFix it."), 2, "autofit: a line is broken.\n         Fix it.\n"),
         (TrainingFailed("rank 3 was killed."), 1, "autofit: rank 3 was killed.\n"),
-        (AutofitError(""), 1, ""),
+        (NothingFits(), 1, ""),
         (KeyboardInterrupt(), 130, "autofit: interrupted.\n"),
     ],
 )

@@ -40,7 +40,7 @@ COMMAND = """
 import sys
 from autofit.cli.boundary import die_of
 from autofit.running.handover import hand_over
-code = hand_over(sys.argv[3:], master_port=int(sys.argv[1]), grace_s=float(sys.argv[2]))
+code = hand_over(sys.argv[3:], master_port=int(sys.argv[1]), grace_s=float(sys.argv[2])).exit_code
 die_of(-code) if code < 0 else sys.exit(code)
 """
 

@@ -109,6 +109,13 @@ def test_the_cause_wins_over_what_follows_from_it() -> None:
     assert result.rank == 1
 
 
+def test_a_rank_that_was_killed_is_the_cause_and_not_who_lost_it() -> None:
+    lost = end(0, failed(FailureKind.CRASHED, 1.9), exit_code=1)
+    result = outcome(lost, end(1, exit_code=-9), oom_kills=1)
+    assert isinstance(result, OutOfMemory)
+    assert (result.rank, result.place) == (1, Place.HOST)
+
+
 def test_the_first_of_two_crashes_is_told() -> None:
     result = outcome(
         end(0, failed(FailureKind.CRASHED, 3.0), exit_code=1), end(1, failed(FailureKind.CRASHED, 2.0), exit_code=1)
@@ -118,7 +125,9 @@ def test_the_first_of_two_crashes_is_told() -> None:
 
 
 def test_unsupported_says_why() -> None:
-    assert outcome(end(0, failed(FailureKind.UNSUPPORTED, 1.0), exit_code=1)) == Unsupported("unsupported at 1.0", 5.0)
+    assert outcome(end(0, failed(FailureKind.UNSUPPORTED, 1.0), exit_code=1)) == Unsupported(
+        "unsupported at 1.0", 5.0, 0, Phase.BACKWARD
+    )
 
 
 def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill() -> None:
@@ -129,6 +138,7 @@ def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill
     result = outcome(*ends)
     assert isinstance(result, Crashed)
     assert "SIGKILL" in result.why
+    assert result.exit_code == -9
 
 
 def test_a_signal_is_named_and_the_rank_that_the_agent_killed_is_not_blamed() -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from autofit.domain.estimate import Estimate, SpeedEstimate
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import Method
+from autofit.domain.outcome import Place
 from autofit.domain.pins import Pins
-from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
 from autofit.domain.trace import SdpaKernel
+from autofit.planning import verdict
 from autofit.report.line import plain
 from autofit.report.plan_comparison import comparison_lines
 from autofit.report.plan_figures import Terms
@@ -23,20 +25,34 @@ TERMS = Terms(1e9, 2.0)
 
 
 def candidate(
-    text: str, micro_batch: int, verdict: Verdict, *, gb: float = 50, step_s: float = 2.0, reason: str = "because"
+    text: str,
+    micro_batch: int,
+    verdict: Verdict,
+    *,
+    gb: float = 50,
+    step_s: float = 2.0,
+    reason: str = "because",
+    shortfall: Shortfall | None = None,
 ) -> Candidate:
     memory = sim.estimate(gb).memory
     speed = SpeedEstimate(65_536.0, step_s, 0.0, 0.0, 0.0)
     is_expected = verdict in (Verdict.FITS, Verdict.PROBE)
-    return Candidate(sim.strategy(text, micro_batch), Estimate(memory, speed), verdict, reason, is_expected)
+    return Candidate(
+        sim.strategy(text, micro_batch), Estimate(memory, speed), verdict, reason, is_expected, None, shortfall
+    )
+
+
+def too_large(text: str, short_gb: float, place: Place = Place.DEVICE) -> Candidate:
+    ruling = verdict.too_large(Shortfall(place, round(short_gb * sim.GB)), "needs more than there is")
+    return candidate(text, 1, ruling.verdict, gb=120, reason=ruling.reason, shortfall=ruling.shortfall)
 
 
 CANDIDATES = (
     candidate("zero1+lora", 4, Verdict.PROBE, gb=72, reason="needs 65.0 GB to 79.0 GB of 79.2 GB"),
     candidate("zero2+lora+gc", 16, Verdict.FITS, gb=41, step_s=2.5),
     candidate("zero3+gc", 4, Verdict.FITS, gb=53, step_s=7.3),
-    candidate("zero1", 1, Verdict.TOO_LARGE, gb=120, reason="too large by 31.0 GB: needs 110 GB at least of 79.2 GB"),
-    candidate("zero2", 1, Verdict.TOO_LARGE, gb=110, reason="too large by 18.0 GB: needs 97 GB at least of 79.2 GB"),
+    too_large("zero1", 31.0),
+    too_large("zero2", 18.0),
     candidate("zero2+fa2", 1, Verdict.UNSUPPORTED, reason="FlashAttention-2 needs compute capability 8.0 or newer"),
 )
 PLAN = Plan(sim.SHAPE, sim.HARDWARE, sim.REQUEST, CANDIDATES[0], CANDIDATES)
@@ -60,6 +76,15 @@ def test_what_cannot_be_is_gathered_by_its_reason() -> None:
     lines = text(PLAN).splitlines()
     assert any(line.startswith("zero1, zero2") and "too large by 18.0–31.0 GB" in line for line in lines)
     assert any(line.startswith("zero2+fa2") and "compute capability" in line for line in lines)
+
+
+def test_what_lacks_host_memory_and_what_only_a_rehearsal_ruled_out_stand_apart() -> None:
+    out = candidate("zero2+gc", 1, Verdict.TOO_LARGE, reason="ran out of memory in rehearsal on GPU")
+    more = (too_large("zero3+offload-all", 200.0, Place.HOST), too_large("zero2+offload", 90.0, Place.HOST), out)
+    lines = text(replace(PLAN, candidates=(*CANDIDATES, *more))).splitlines()
+    assert any("too large by 18.0–31.0 GB" in line for line in lines)
+    assert any("too large: host memory is short by 90.0–200 GB" in line for line in lines)
+    assert any(line.startswith("zero2+gc") and "too large: ran out of memory in rehearsal" in line for line in lines)
 
 
 def test_the_pick_its_reason_its_cost_and_the_next_command() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,14 +10,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Union
+
+from autofit.domain.codec import decode_union
+from autofit.domain.outcome import Failure
+from autofit.domain.run_end import Completed, Interrupted
 
 DEADLINE_S = 30.0
 
 _COMMAND = """
 import sys
 from autofit.cli.boundary import die_of
+from autofit.domain.codec import to_json
 from autofit.running.handover import hand_over
-code = hand_over(sys.argv[3:], master_port=int(sys.argv[1]), command=[sys.executable], grace_s=float(sys.argv[2]))
+job = hand_over(sys.argv[3:], master_port=int(sys.argv[1]), command=[sys.executable], grace_s=float(sys.argv[2]))
+with open("end", "w") as stream:
+    stream.write(to_json(job.end))
+code = job.exit_code
 die_of(-code) if code < 0 else sys.exit(code)
 """
 
@@ -72,6 +82,7 @@ class Job:
     def __init__(self, folder: Path, *words: str, grace_s: float = 20.0, port: int = 1, **settings: object) -> None:
         self._told = folder / "told"
         self._finish = folder / "finish"
+        self._end = folder / "end"
         for name, text in (("tell", _TELL), ("launcher", LAUNCHER), ("launch", LAUNCH), ("rank", RANK)):
             if not (folder / f"{name}.py").exists():
                 (folder / f"{name}.py").write_text(text)
@@ -107,6 +118,13 @@ class Job:
     def finish(self) -> None:
         """The ranks come to their end."""
         self._finish.touch()
+
+    @property
+    def end(self) -> Completed | Interrupted | Failure:
+        """What the command has found that it came to."""
+        found: Completed | Interrupted | Failure
+        found = decode_union(Union[Completed, Interrupted, Failure], json.loads(self._end.read_text()))
+        return found
 
     def ended(self) -> int:
         """The return code; nobody of the job is left."""

@@ -17,6 +17,9 @@ import pytest
 from builder import baton_file, left_lock
 from job import DEADLINE_S, Job, is_alive, wait_until
 
+from autofit.domain.outcome import Crashed, Phase
+from autofit.domain.run_end import Completed, Interrupted
+
 pytestmark = pytest.mark.slow
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -52,6 +55,7 @@ def test_an_end_without_fault(tmp_path: Path) -> None:
         job.finish()
         assert job.ended() == 0
         assert job.heard() == []
+        assert job.end == Completed()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -61,6 +65,7 @@ def test_a_signal_reaches_every_rank_once(tmp_path: Path, number: signal.Signals
         job.process.send_signal(number)
         assert job.ended() == -number
         assert job.heard() == [f"rank0 {number.name}", f"rank1 {number.name}", "saved 0", "saved 1"]
+        assert job.end == Interrupted(number)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -116,6 +121,8 @@ def test_a_killed_launcher_is_no_success(tmp_path: Path) -> None:
         job.wait_started()
         os.kill(job.pids()[0], signal.SIGKILL)
         assert job.ended() == 137
+        assert isinstance(job.end, Crashed)
+        assert (job.end.rank, job.end.phase, job.end.exit_code) == (None, Phase.SCRIPT, -signal.SIGKILL)
 
 
 def test_ranks_whose_launcher_was_killed_are_gone(tmp_path: Path) -> None:

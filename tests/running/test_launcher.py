@@ -20,9 +20,9 @@ import pytest
 from builder import builder_command, building
 
 from autofit.domain.codec import encode
-from autofit.domain.errors import TrainingFailed
-from autofit.domain.event import Note, TrainingProgress
+from autofit.domain.event import Note, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut
 from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
 from autofit.probing.python import module_command
@@ -281,8 +281,9 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
 def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "STALL_S", 0.5)
     bench.script(*ranks(bench), bench.write_progress(0), "wait")
-    with pytest.raises(TrainingFailed, match=r"no rank has moved for .*training\.log.*last checkpoint"):
-        bench.watch(lambda one: None)
+    with bench.launcher() as started:
+        assert list(started.watch()) == [progress(0)]
+    assert started.timed_out == TimedOut(0, Phase.START, 0.5)
     bench.check_nothing_lives()
 
 
@@ -337,8 +338,36 @@ def test_the_whole_training_reads_the_reports_of_its_own_start(bench: Bench, mon
     told: list[TrainingProgress] = []
     ended = training.train(CPUS, bench.files, bench.log_path, told.append)
     assert told == [progress(2)]
+    assert isinstance(ended, TrainingEnded)
     assert (ended.step_count, ended.model_path) == (2, str(bench.files.model))
 
     bench.script("exit 1")
-    with pytest.raises(TrainingFailed, match="exit code 1 and left no report"):
-        training.train(CPUS, bench.files, bench.log_path, told.append)
+    failed = training.train(CPUS, bench.files, bench.log_path, told.append)
+    assert isinstance(failed, Crashed)
+    assert (failed.rank, failed.exit_code, failed.log) == (None, 1, str(bench.log_path))
+
+
+def test_a_rank_that_the_kernel_kills_for_want_of_memory_is_known_with_its_phase(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As launch.py has it: it leaves the others be for a second, ends them, and leaves with -9."""
+    monkeypatch.setattr(training, "Launcher", partial(Launcher, program=[str(bench.program)]))
+    reports, place = bench.files.reports, '{"type":"RankPlace","process_id":%s,"phase":"backward"}'
+    bench.script(
+        *(
+            f"sleep 600 & pid{rank}=$!; printf '{place}' $pid{rank} > '{reports}/rank{rank}-place.json'"
+            for rank in range(2)
+        ),
+        "kill -KILL $pid1",
+        # What is told second was told after a look at the ranks: the first may have come right behind one.
+        *(f"{bench.write_progress(n)}; until [ -e '{bench.root}/seen{n}' ]; do sleep 0.01; done" for n in range(2)),
+        "kill -TERM $pid0; exit 247",
+    )
+    kills = iter([5, 6])
+
+    def see(event: Any) -> None:
+        (bench.root / f"seen{event.step}").touch()
+
+    ended = training.train(CPUS, bench.files, bench.log_path, see, oom_kill_count=lambda: next(kills))
+    assert isinstance(ended, OutOfMemory)
+    assert (ended.rank, ended.phase, ended.place) == (1, Phase.BACKWARD, Place.HOST)

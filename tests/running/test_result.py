@@ -1,4 +1,4 @@
-"""From the ranks' reports to the end of the training, or to the sentence that says why it has none."""
+"""From what the ranks left behind to the end of the training, or to what kept it from one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.errors import TrainingFailed
+from autofit.domain.divergence import Stopped, Symptom
 from autofit.domain.event import TrainingEnded
-from autofit.domain.outcome import Phase, Place
-from autofit.probing.protocol import FailureKind, RankFailed, RankReport, RankTrained, to_line
-from autofit.running.result import read_reports, training_ended
+from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.run_end import RunEnd
+from autofit.probing.evidence import Evidence
+from autofit.probing.protocol import (
+    FailureKind,
+    RankDiverged,
+    RankEnd,
+    RankFailed,
+    RankReport,
+    RankTrained,
+    read_report,
+    to_line,
+)
+from autofit.running.rank_watch import read_reports
+from autofit.running.result import run_end
 
-LOG = Path("/run/logs/training.log")
+LOG = "/run/logs/training.log"
 
 
 def trained(device_bytes: int = 5, host_bytes: int = 3, **changes: float) -> RankTrained:
@@ -24,43 +36,49 @@ def failed(kind: FailureKind, at_s: float, *, place: Place = Place.DEVICE, reque
     return RankFailed(kind, Phase.BACKWARD, place, f"{kind.value} says", at_s, requested_bytes=requested)
 
 
-def ended(reports: dict[int, RankReport], *, rank_count: int = 2, exit_code: int = 0) -> TrainingEnded:
-    return training_ended(
-        reports, rank_count=rank_count, exit_code=exit_code, model_path=Path("/run/model"), log_path=LOG, total_s=9.0
-    )
+def dead(rank: int, *, was_killed: bool = False) -> RankEnd:
+    """As the launcher leaves it: nobody saw its exit code."""
+    return RankEnd(rank, None, was_killed, Phase.FORWARD, None)
 
 
-def why(reports: dict[int, RankReport], *, rank_count: int = 2, exit_code: int = 1) -> str:
-    with pytest.raises(TrainingFailed) as caught:
-        ended(reports, rank_count=rank_count, exit_code=exit_code)
-    return str(caught.value)
+def ended(
+    reports: dict[int, RankReport],
+    *wordless: RankEnd,
+    rank_count: int = 2,
+    exit_code: int = 1,
+    oom_kills: int = 0,
+    timed_out: TimedOut | None = None,
+) -> RunEnd:
+    told = [RankEnd(rank, None, False, Phase.SAVE, report) for rank, report in reports.items()]
+    evidence = Evidence((*told, *wordless), oom_kills, LOG, 9.0, exit_code, timed_out)
+    return run_end(evidence, rank_count=rank_count, model_path=Path("/run/model"))
 
 
 def test_the_figures_are_of_the_fullest_device_of_all_the_host_and_of_the_first_rank() -> None:
-    result = ended({1: trained(7, 3, tokens_per_s=90.0), 0: trained(5, 4)})
+    result = ended({1: trained(7, 3, tokens_per_s=90.0), 0: trained(5, 4)}, exit_code=0)
     assert result == TrainingEnded("/run/model", None, 8, 2.5, 1.5, 100.0, 7, 7, 9.0)
-
-
-def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
-    text = why({0: trained(), 1: failed(FailureKind.OUT_OF_MEMORY, 1.0, requested=1_500_000_000)})
-    assert text.startswith("the training failed in backward on rank 1: out of device memory (asked for 1.5 GB)\n")
-    assert str(LOG) in text
-    assert "last checkpoint" not in text, "the same again would run out of memory again"
-    assert "a smaller --micro-batch" in text
-    hosts = why({0: failed(FailureKind.OUT_OF_MEMORY, 1.0, place=Place.HOST)})
-    assert "rank 0: out of host memory\n" in hosts
-
-
-def test_a_training_that_diverged_says_so_in_its_own_words() -> None:
-    """Its ranks end together; one that noticed it late only lost its neighbour."""
-    reports: dict[int, RankReport] = {0: failed(FailureKind.CRASHED, 1.0), 1: failed(FailureKind.DIVERGED, 2.0)}
-    assert why(reports) == f"diverged says\nits log is {LOG}"
 
 
 def test_what_is_told_of_the_end_is_the_first_ranks() -> None:
     told = replace(trained(), eval_loss=2.5, skipped_steps=3, trouble="the loss has exploded since step 7")
-    result = ended({0: told, 1: trained()})
+    result = ended({0: told, 1: trained()}, exit_code=0)
+    assert isinstance(result, TrainingEnded)
     assert (result.eval_loss, result.skipped_steps, result.trouble) == (2.5, 3, "the loss has exploded since step 7")
+
+
+@pytest.mark.parametrize("place", list(Place))
+def test_out_of_memory_has_its_rank_its_phase_its_memory_and_how_much(place: Place) -> None:
+    report = failed(FailureKind.OUT_OF_MEMORY, 1.0, place=place, requested=7)
+    found = ended({0: trained(), 1: report})
+    assert found == OutOfMemory(1, Phase.BACKWARD, place, "out_of_memory says", requested_bytes=7, total_s=9.0)
+
+
+def test_a_training_that_diverged_says_how_whatever_its_other_ranks_say() -> None:
+    """Its ranks end together; one that noticed it late only lost its neighbour."""
+    divergence = Stopped(Symptom.LOSS_EXPLODED, 7, "/run/checkpoints/checkpoint-4")
+    diverged = RankDiverged(divergence, Phase.STEP, 2.0)
+    found = ended({0: failed(FailureKind.CRASHED, 1.0), 1: read_report(to_line(diverged))})
+    assert found == Diverged(1, Phase.STEP, divergence, 9.0)
 
 
 def test_of_several_failures_the_cause_is_told() -> None:
@@ -68,10 +86,41 @@ def test_of_several_failures_the_cause_is_told() -> None:
         0: failed(FailureKind.CRASHED, 1.0),
         1: failed(FailureKind.OUT_OF_MEMORY, 2.0),
         2: failed(FailureKind.CRASHED, 0.5),
+        3: failed(FailureKind.UNSUPPORTED, 3.0),
     }
-    assert "on rank 1: out of device memory" in why(reports, rank_count=3)
+    assert isinstance(ended(reports, rank_count=4), OutOfMemory)
     del reports[1]
-    assert "on rank 2: crashed says" in why(reports, rank_count=3)
+    assert ended(reports, rank_count=4) == Unsupported("unsupported says", 9.0, 3, Phase.BACKWARD)
+    del reports[3]
+    assert ended(reports, rank_count=4) == Crashed(2, Phase.BACKWARD, "crashed says", LOG, 9.0)
+
+
+@pytest.mark.parametrize("exit_code", [247, 137, -9], ids=["launch.py", "as a shell tells it", "the launcher itself"])
+def test_a_rank_that_was_killed_ran_out_of_host_memory_only_if_the_cgroup_counted_it(exit_code: int) -> None:
+    ends = (dead(0, was_killed=True), dead(1))
+    found = ended({}, *ends, exit_code=exit_code, oom_kills=1)
+    assert isinstance(found, OutOfMemory)
+    assert (found.rank, found.phase, found.place) == (1, Phase.FORWARD, Place.HOST)
+    crashed = ended({}, *ends, exit_code=exit_code)
+    assert isinstance(crashed, Crashed)
+    assert (crashed.rank, crashed.phase, crashed.exit_code) == (1, Phase.FORWARD, exit_code)
+
+
+def test_who_lost_a_rank_that_was_killed_only_follows_from_it() -> None:
+    """The launcher may come to look at the one that lost it first, and leave with that one's exit code."""
+    killed, lost = RankEnd(1, -9, False, Phase.FORWARD, None), failed(FailureKind.CRASHED, 1.0)
+    found = ended({0: lost}, killed, exit_code=1, oom_kills=1)
+    assert isinstance(found, OutOfMemory)
+    assert (found.rank, found.phase, found.place) == (1, Phase.FORWARD, Place.HOST)
+    full = ended({0: failed(FailureKind.OUT_OF_MEMORY, 1.0)}, killed)
+    assert isinstance(full, OutOfMemory)
+    assert full.place is Place.DEVICE
+    assert ended({0: lost}, replace(killed, was_killed=True)) == Crashed(0, Phase.BACKWARD, "crashed says", LOG, 9.0)
+
+
+@pytest.mark.parametrize("exit_code", [1, 3, 249, 139], ids=["its own", "another", "SIGBUS", "SIGSEGV"])
+def test_what_else_the_kernel_killed_meanwhile_is_not_what_went_wrong(exit_code: int) -> None:
+    assert isinstance(ended({}, dead(0), exit_code=exit_code, oom_kills=1), Crashed)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +131,16 @@ def test_of_several_failures_the_cause_is_told() -> None:
 def test_a_training_without_every_report_and_a_good_end_has_failed(
     reports: dict[int, RankReport], exit_code: int
 ) -> None:
-    text = why(reports, exit_code=exit_code)
-    assert f"exit code {exit_code}" in text
-    assert str(LOG) in text
+    """Whose fault it was nobody saw."""
+    found = ended(reports, exit_code=exit_code)
+    assert isinstance(found, Crashed)
+    assert (found.rank, found.exit_code, found.log) == (None, exit_code, LOG)
+
+
+def test_silence_is_what_ended_it_unless_a_rank_says_better() -> None:
+    silence = TimedOut(0, Phase.STEP, 1800.0)
+    assert ended({}, dead(0), dead(1), timed_out=silence) == replace(silence, total_s=9.0)
+    assert isinstance(ended({1: failed(FailureKind.OUT_OF_MEMORY, 1.0)}, dead(0), timed_out=silence), OutOfMemory)
 
 
 def test_reports_are_read_by_rank_and_those_of_more_ranks_are_passed_over(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions
 
 VERSIONS = Versions("2.13", "5.23", "0.21", "1.16", "0.19")
-KEY = TrialKey.of(simulated.REQUEST, simulated.SHAPE, simulated.PROFILE, simulated.HARDWARE, VERSIONS)
+KEY = TrialKey.of(simulated.REQUEST, simulated.SHAPE, simulated.PROFILE.lengths, simulated.HARDWARE, VERSIONS)
 TRIALS = simulated.TRIALS
 STEP = MicroStep(Lora(8), Attention.SDPA, True, Dtype.BF16, DeviceKind.CUDA, 1, 2048, False)
 

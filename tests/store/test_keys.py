@@ -32,7 +32,7 @@ def key(**changes: Any) -> TrialKey:
     facts = {
         "request": simulated.REQUEST,
         "shape": simulated.SHAPE,
-        "profile": simulated.PROFILE,
+        "rows": simulated.PROFILE.lengths,
         "hardware": simulated.HARDWARE,
         "versions": VERSIONS,
     }
@@ -70,9 +70,9 @@ def test_what_makes_no_difference(changes: dict[str, Any]) -> None:
         {"request": replace(simulated.REQUEST, global_batch=16)},
         {"request": replace(simulated.REQUEST, lora=Lora(8))},
         {"request": replace(simulated.REQUEST, training=Training(extra_arguments=("--packing", "true")))},
-        {"profile": replace(simulated.PROFILE, longest_tokens=1900)},
-        {"profile": replace(simulated.PROFILE, sampled_lengths_tokens=(300, 2048, 2048))},
-        {"profile": replace(simulated.PROFILE, eval_example_count=10)},
+        {"rows": replace(simulated.PROFILE, longest_tokens=1900).lengths},
+        {"rows": replace(simulated.PROFILE, sampled_lengths_tokens=(300, 2048, 2048)).lengths},
+        {"rows": replace(simulated.PROFILE, eval_example_count=10).lengths},
         {"hardware": replace(simulated.HARDWARE, memory_limit_bytes=24 * simulated.GB)},
         {"hardware": hardware(devices=simulated.DEVICES[:4])},
         {"hardware": hardware(link=Link.PCIE)},

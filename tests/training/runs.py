@@ -26,7 +26,7 @@ from autofit.probing.port import free_port
 from autofit.probing.protocol import RankReport, RankTrained
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import training_arguments
-from autofit.running.result import read_reports
+from autofit.running.rank_watch import read_reports
 from autofit.spec import training_files
 
 GLOBAL_BATCH = 16

@@ -11,10 +11,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from autofit.domain.errors import TrainingFailed
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.outcome import Diverged
 from autofit.domain.request import OnDivergence
-from autofit.running.result import training_ended
+from autofit.probing.evidence import Evidence
+from autofit.probing.protocol import RankEnd
+from autofit.report.run_end import run_failure_text
+from autofit.running.result import run_end
 
 from .runs import Case, Ended, Runs, training
 
@@ -34,19 +37,12 @@ def strict(path: Path) -> list[dict[str, Any]]:
 
 
 def failure(ended: Ended) -> str:
-    """As the command says it before it ends with exit code 1."""
+    """As the command says it."""
     assert ended.codes == [1] * len(ended.codes), ended.log
-    with pytest.raises(TrainingFailed) as caught:
-        training_ended(
-            ended.reports,
-            rank_count=len(ended.codes),
-            exit_code=1,
-            model_path=ended.model,
-            log_path=Path("l"),
-            total_s=1,
-        )
-    assert caught.value.exit_code == 1
-    return str(caught.value)
+    ends = tuple(RankEnd(rank, 1, False, report.phase, report) for rank, report in ended.reports.items())
+    end = run_end(Evidence(ends, 0, "l", 1.0, exit_code=1), rank_count=len(ended.codes), model_path=ended.model)
+    assert isinstance(end, Diverged)
+    return run_failure_text(end, Path("l"))
 
 
 def test_a_training_that_diverges_is_stopped_and_its_good_checkpoint_stays(runs: Runs, model: Path, rows: Rows) -> None:

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from autofit.domain.divergence import ChangedNothing, EndedNotFinite, Stopped, Symptom
 from autofit.domain.request import OnDivergence
 from autofit.process.saved_steps import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
 from autofit.worker.divergence_watch import DivergenceWatch
-from autofit.worker.failure import KnownFailure
+from autofit.worker.failure import TrainingDiverged
 
 NAN = math.nan
 
@@ -44,32 +45,32 @@ def test_a_small_loss_may_multiply() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_borne_for_two_steps() -> None:
-    assert judged([2.0, 2.0, NAN, NAN]).trouble == Trouble(3, 1, "the loss is not finite", is_lasting=False)
-    assert judged([2.0, 2.0, NAN, math.inf, NAN]).trouble == Trouble(3, 1, "the loss is not finite", is_lasting=True)
-    assert judged([2.0, NAN, NAN, 2.0, NAN]).trouble == Trouble(5, 3, "the loss is not finite", is_lasting=False)
+    assert judged([2.0, 2.0, NAN, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=False)
+    assert judged([2.0, 2.0, NAN, math.inf, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=True)
+    assert judged([2.0, NAN, NAN, 2.0, NAN]).trouble == Trouble(5, 3, Symptom.LOSS_NOT_FINITE, is_lasting=False)
 
 
 @pytest.mark.parametrize("diverged", [9.0, 400.0])
 def test_a_loss_explodes_against_its_own_history(diverged: float) -> None:
     judge = judged([1.5, 1.4, 1.6] + [diverged] * 5)
-    assert judge.trouble == Trouble(4, 2, "the loss has exploded", is_lasting=True)
+    assert judge.trouble == Trouble(4, 2, Symptom.LOSS_EXPLODED, is_lasting=True)
     recovered = judged([1.5, 1.4, 1.6] + [diverged] * 4 + [2.0])
     assert recovered.trouble is None
 
 
 def test_what_is_exploded_is_not_what_the_next_is_compared_with() -> None:
-    assert judged([1.5] + [60.0] * 60).trouble == Trouble(2, 0, "the loss has exploded", is_lasting=True)
+    assert judged([1.5] + [60.0] * 60).trouble == Trouble(2, 0, Symptom.LOSS_EXPLODED, is_lasting=True)
 
 
 def test_a_norm_explodes_where_the_loss_does_not() -> None:
     trouble = judged([2.0] * 9, [1.0] * 4 + [5e4] * 5).trouble
-    assert trouble == Trouble(5, 3, "the gradient norm has exploded", is_lasting=True)
+    assert trouble == Trouble(5, 3, Symptom.GRADIENT_EXPLODED, is_lasting=True)
     assert judged([2.0] * 9, [1.0] * 4 + [500.0] * 5).trouble is None
 
 
 def test_steps_that_are_skipped_are_no_steps() -> None:
     trouble = judged([2.0] * 4, [1.0, NAN, NAN, NAN]).trouble
-    assert trouble == Trouble(2, 0, "the gradients are not finite", is_lasting=True)
+    assert trouble == Trouble(2, 0, Symptom.GRADIENT_NOT_FINITE, is_lasting=True)
 
 
 def test_a_loss_scale_finds_its_way_down() -> None:
@@ -89,7 +90,7 @@ def test_of_a_resumed_training_what_lies_before_is_known_to_be_good() -> None:
 
 def test_of_two_troubles_the_earlier_says_what_is_good() -> None:
     judge = judged([2.0] * 4 + [NAN] * 3, [1.0, 1.0, 5e4, 5e4, 5e4, 5e4, 5e4])
-    assert judge.trouble == Trouble(3, 1, "the loss is not finite", is_lasting=True)
+    assert judge.trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=True)
 
 
 class Training:
@@ -141,37 +142,49 @@ def test_a_step_that_is_skipped_now_and_then_is_counted_and_borne(tmp_path: Path
     training.watch.check_end(2.0, None)
 
 
-@pytest.mark.parametrize(
-    ("is_skipped", "learning_rate", "why"),
-    [(True, 1e-3, "skipped every step"), (False, 0.0, "learning rate or the grad")],
-)
-def test_what_has_not_moved_has_changed_nothing(
-    is_skipped: bool, learning_rate: float, why: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(("is_skipped", "learning_rate"), [(True, 1e-3), (False, 0.0)])
+def test_what_has_not_moved_has_changed_nothing(is_skipped: bool, learning_rate: float, tmp_path: Path) -> None:
     training = Training(OnDivergence.WARN, tmp_path)
     training.watch.check_end(None, None)  # resumed when it was through
     training.learning_rate = learning_rate
     training.step(2.0, is_skipped=is_skipped)
-    with pytest.raises(KnownFailure, match=f"changed nothing: .*{why}"):
+    with pytest.raises(TrainingDiverged) as raised:
         training.watch.check_end(2.0, None)
+    assert raised.value.divergence == ChangedNothing(was_skipped=is_skipped)
 
 
-@pytest.mark.parametrize(("loss", "eval_loss", "name"), [(NAN, 2.0, "loss"), (2.0, math.inf, "evaluation loss")])
+@pytest.mark.parametrize(("loss", "eval_loss", "is_evaluation"), [(NAN, 2.0, False), (2.0, math.inf, True)])
 def test_a_loss_that_ends_as_no_number_is_a_failure_whatever_was_asked_for(
-    loss: float, eval_loss: float, name: str, tmp_path: Path
+    loss: float, eval_loss: float, is_evaluation: bool, tmp_path: Path
 ) -> None:
     training = Training(OnDivergence.WARN, tmp_path)
     training.step(2.0)
-    with pytest.raises(KnownFailure, match=f"its {name} is not finite"):
+    with pytest.raises(TrainingDiverged) as raised:
         training.watch.check_end(loss, eval_loss)
+    assert raised.value.divergence == EndedNotFinite(is_evaluation, None, None)
+
+
+def test_what_lasts_stops_the_training_with_what_it_is_and_the_last_good_checkpoint(tmp_path: Path) -> None:
+    for step in (1, 3):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
+    training = Training(OnDivergence.STOP, tmp_path)
+    for loss in (2.0, 2.0, NAN, NAN):
+        training.step(loss)
+    with pytest.raises(TrainingDiverged) as raised:
+        training.step(NAN)
+    good = str(tmp_path / "checkpoint-1")
+    assert raised.value.divergence == Stopped(Symptom.LOSS_NOT_FINITE, 3, good)
+    assert (tmp_path / "diverged-3").is_dir()
 
 
 def test_a_folder_without_a_step_in_its_name_is_no_good_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-best").mkdir()
     (tmp_path / "checkpoint-best/trainer_state.json").touch()
     training = Training(OnDivergence.STOP, tmp_path)
-    with pytest.raises(KnownFailure, match="there is no checkpoint from before"):
+    with pytest.raises(TrainingDiverged) as raised:
         training.watch.check_end(NAN, None)
+    assert raised.value.divergence == EndedNotFinite(False, None, None)
     assert (tmp_path / "checkpoint-best").is_dir()
 
 

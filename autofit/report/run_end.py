@@ -1,0 +1,63 @@
+"""What is said when a full run did not come to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
+from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, TimedOut, Unsupported
+from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
+from autofit.domain.units import format_bytes, format_seconds
+from autofit.probing.evidence import signal_name
+
+_GO_ON = "the same command goes on from the last checkpoint"
+_LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
+_LOOK = "It began so: look at the model's weights, and at its --dtype."
+
+
+def run_failure_text(end: RunFailure, log_path: Path) -> str:
+    """What happened, where, and what to do; `log_path` is the log of what failed."""
+    match end:
+        case OutOfMemory():
+            asked = f" (asked for {format_bytes(end.requested_bytes)})" if end.requested_bytes else ""
+            what = f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory{asked}"
+            return f"{what}\nits log is {log_path}; a smaller --micro-batch leaves more room, with another --output-dir"
+        case Crashed(exit_code=int(code)):
+            name = f" ({signal_name(-code)})" if code < 0 else ""
+            return f"the training ended with exit code {code}{name} and left no report; its log is {log_path}"
+        case Crashed() | Unsupported():
+            return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {_GO_ON}"
+        case TimedOut():
+            silence = f"no rank has moved for {format_seconds(end.after_s)}, the training was ended"
+            return f"{silence}; its log is {log_path}, and {_GO_ON}"
+        case Diverged():
+            return f"{_divergence_text(end.divergence)}\nits log is {log_path}"
+        case NoModel():
+            return f"the training ended and left no model in {end.model_path}; its log is {log_path}"
+        case MergeFailed():
+            return f"merging failed, the adapter in {end.adapter_path} is whole; the log is {log_path}"
+
+
+def _failed(phase: Phase | None, rank: int | None) -> str:
+    where = "" if phase is None else f" in {phase.value}"
+    return f"the training failed{where}" + ("" if rank is None else f" on rank {rank}")
+
+
+def _divergence_text(divergence: Divergence) -> str:
+    match divergence:
+        case Stopped():
+            what = f"the training has diverged: {divergence.symptom.value} since step {divergence.first_step:,}"
+        case EndedNotFinite():
+            name = "evaluation loss" if divergence.is_evaluation else "loss"
+            what = f"the training has ended, and its {name} is not finite"
+        case ChangedNothing():
+            return f"the training has changed nothing: {_why_unmoved(divergence)}"
+    good = divergence.good_checkpoint
+    kept = "there is no checkpoint from before" if good is None else f"the last good checkpoint is {good}"
+    return f"{what}; {kept}. {_LOOK if divergence.first_step == 1 else _LOWER}"
+
+
+def _why_unmoved(divergence: ChangedNothing) -> str:
+    if divergence.was_skipped:
+        return "DeepSpeed skipped every step, for the gradients were not finite; look at the model's weights"
+    return "the learning rate or the gradient was 0 in every step; look at --learning-rate and the warm-up"

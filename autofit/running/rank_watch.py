@@ -1,0 +1,90 @@
+"""The ranks of a full run, by what they say of themselves: where each one is, and which of them died first."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from autofit.domain.outcome import Phase
+from autofit.probing.protocol import RankEnd, RankReport, RankTrained, read_report
+from autofit.probing.rank_place import read_place
+
+_STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat (proc_pid_stat(5): fields 3 and 52)
+
+
+@dataclass(frozen=True)
+class _Death:
+    exit_code: int | None  # negative for a signal; None where that is not to be seen any more
+
+
+class RankWatch:
+    """DeepSpeed's launch.py looks at its ranks once a second, ends the others when one has died, and tells of none."""
+
+    def __init__(self, reports: Path, rank_count: int) -> None:
+        self._reports = reports
+        self._rank_count = rank_count
+        self._fallen: dict[int, _Death] = {}
+        self._is_over = False
+
+    def look(self) -> None:
+        """To be called several times a second: after the first death the others follow from it."""
+        if self._is_over:
+            return
+        reports = read_reports(self._reports, self._rank_count).values()
+        is_told = any(not isinstance(report, RankTrained) for report in reports)
+        deaths = {rank: death for rank in range(self._rank_count) if (death := self._death(rank)) is not None}
+        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not is_told}
+        self._is_over = is_told or bool(self._fallen)
+
+    def phase(self, rank: int) -> Phase:
+        """That it entered last."""
+        place = read_place(self._reports, rank)
+        return Phase.START if place is None else place.phase
+
+    def ends(self) -> tuple[RankEnd, ...]:
+        """Of all ranks that have begun. Of those without a report the first to fall died by themselves, and the others
+        were ended for it."""
+        reports = read_reports(self._reports, self._rank_count)
+        begun = [rank for rank in range(self._rank_count) if rank in reports or read_place(self._reports, rank)]
+        return tuple(self._end(rank, reports.get(rank)) for rank in begun)
+
+    def _end(self, rank: int, report: RankReport | None) -> RankEnd:
+        death = self._fallen.get(rank)
+        exit_code = None if death is None else death.exit_code
+        return RankEnd(rank, exit_code, self._is_over and death is None, self.phase(rank), report)
+
+    def _death(self, rank: int) -> _Death | None:
+        """None while it runs, before it has begun, and where it left a report."""
+        place = read_place(self._reports, rank)
+        death = None if place is None else _death_of(place.process_id)
+        return None if report_path(self._reports, rank).exists() else death
+
+
+def report_path(reports: Path, rank: int) -> Path:
+    """Where a rank of the full run leaves its report."""
+    return reports / f"rank{rank}.json"
+
+
+def read_reports(reports: Path, rank_count: int) -> dict[int, RankReport]:
+    """By rank; a rank that was killed has none."""
+    paths = {rank: report_path(reports, rank) for rank in range(rank_count)}
+    return {rank: read_report(path.read_bytes()) for rank, path in paths.items() if path.exists()}
+
+
+def _is_its_own(death: _Death) -> bool:
+    """Whether nobody ended it for another one's sake: launch.py does so with SIGTERM."""
+    return death.exit_code not in (None, -signal.SIGTERM)
+
+
+def _death_of(process_id: int) -> _Death | None:
+    """None while it runs; of a zombie the kernel still tells how it ended, or 0 where it does not let us see that."""
+    try:
+        words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return _Death(None)
+    if words[_STATE] != "Z":
+        return None
+    status = int(words[_EXIT_CODE])
+    return _Death(os.waitstatus_to_exitcode(status) if status else None)

@@ -1,0 +1,71 @@
+"""What formulas know of a script: its own tensors, and nothing of what nobody traced."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.pins import Pins
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.trace import ParameterGroup
+from autofit.planning.activations import moments
+from autofit.planning.memory import estimate_memory
+from autofit.planning.own_strategy import own_strategy
+from autofit.planning.parameters import parameters
+from autofit.planning.script_setting import guessed_shape, script_request, script_setting
+from autofit.planning.setting import Setting
+
+from . import simulated as sim
+
+FACTS = ScriptFacts(
+    model_class="Mine",
+    model_config=None,
+    parameters=(ParameterGroup(1000, 14, True, 2), ParameterGroup(500, 2, False, 2)),
+    buffers_bytes=12_345,
+    optimizer="AdamW",
+    dtype=Dtype.BF16,
+    zero_stage=1,
+    offload=Offload.NONE,
+    micro_batch=4,
+    gradient_accumulation=1,
+    rank_count=8,
+    gradient_checkpointing=None,
+    attention=None,
+    tokens=128,
+)
+
+
+def setting(facts: ScriptFacts = FACTS) -> Setting:
+    request = script_request("train.py", facts, Pins(), memory_limit_bytes=None, identity=())
+    return script_setting(request, facts, guessed_shape(facts), sim.hardware(), None)
+
+
+def test_its_tensors_are_known_one_by_one_and_no_trace_is_made_up() -> None:
+    scene = setting()
+    assert scene.traces == ()
+    assert parameters(own_strategy(FACTS).rung, scene).groups == FACTS.parameters
+    assert moments(own_strategy(FACTS), scene) is None
+
+
+def test_its_buffers_lie_beside_its_parameters() -> None:
+    strategy = Strategy(
+        Rung(
+            method=Method.FULL,
+            zero_stage=1,
+            offload=Offload.NONE,
+            gradient_checkpointing=False,
+            attention=Attention.SDPA,
+            dtype=Dtype.BF16,
+        ),
+        1,
+        4,
+    )
+    sizes = [
+        estimate_memory(strategy, setting(replace(FACTS, buffers_bytes=buffers_bytes))).parameters_bytes
+        for buffers_bytes in (FACTS.buffers_bytes, 0)
+    ]
+    assert sizes[0] - sizes[1] == FACTS.buffers_bytes
