@@ -208,7 +208,7 @@ class _Tuning:
         if choice.why == _STAYS:
             return Decision(_STAYS, self._program.kind, loading=loading)
         words = turning.trained(choice.strategy, str(self._folder.ds_config))
-        self._where.put_file(self._folder.ds_config, words.config)
+        self._where.prober.put_file(self._folder.ds_config, words.config)
         text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._say(text)
         flags = turning.flags(choice.strategy)
