@@ -52,7 +52,7 @@ class Ledger(TorchDispatchMode):
     sections: list[Section] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._block_bytes = BLOCK_BYTES[self.kind]
         self._live_bytes = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}

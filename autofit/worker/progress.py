@@ -61,7 +61,8 @@ class Progress(TrainerCallback):
 
     def _left_s(self, state: TrainerState) -> float | None:
         """By the pace since the start."""
-        done = state.global_step - self._first_step
+        done: int = state.global_step - self._first_step
         if not done:
             return None
-        return (time.monotonic() - self._began_at_s) / done * (state.max_steps - state.global_step)
+        left_count: int = state.max_steps - state.global_step
+        return (time.monotonic() - self._began_at_s) / done * left_count

@@ -16,13 +16,15 @@ def _places(mask: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _index(tensor: torch.Tensor, indices: list[torch.Tensor | None]) -> torch.Tensor:
-    return _aten.index.Tensor(tensor, _spread(indices))
+    picked: torch.Tensor = _aten.index.Tensor(tensor, _spread(indices))
+    return picked
 
 
 def _index_put(
     tensor: torch.Tensor, indices: list[torch.Tensor | None], values: torch.Tensor, accumulate: bool = False
 ) -> torch.Tensor:
-    return _aten.index_put.default(tensor, _spread(indices), values, accumulate)
+    put: torch.Tensor = _aten.index_put.default(tensor, _spread(indices), values, accumulate)
+    return put
 
 
 def _spread(indices: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
@@ -41,7 +43,8 @@ def _grouped_product(
 ) -> torch.Tensor:
     """The kernels take every dtype, torch's rule for fake tensors only bf16."""
     if rows.dtype is torch.bfloat16 or offsets is None:
-        return _aten._grouped_mm.default(rows, weight, offsets, *args, **kwargs)
+        product: torch.Tensor = _aten._grouped_mm.default(rows, weight, offsets, *args, **kwargs)
+        return product
     groups = (offsets.numel(),) if weight.dim() == 2 else ()
     return torch.empty(*groups, rows.shape[0], weight.shape[-1], dtype=rows.dtype)
 

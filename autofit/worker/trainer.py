@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -26,6 +27,8 @@ class PhasedTrainer(SFTTrainer):
     """
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
 
     def __init__(self, *, model: Any, **kwargs: Any) -> None:
         config = vars(model.config)
