@@ -55,6 +55,12 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
     _save(trainer, data, paths.model, rank)
+    return _trained(trainer, rank, log, watch, eval_loss)
+
+
+def _trained(
+    trainer: PhasedTrainer, rank: Rank, log: TrainingLog, watch: DivergenceWatch, eval_loss: float | None
+) -> RankTrained:
     return RankTrained(
         peak_device_bytes=rank.meter.peak_device_bytes(),
         peak_host_bytes=rank.meter.peak_host_bytes(),

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
-from autofit.domain.workload import BatchShape
 from autofit.planning.batch import PROBED_ACCUMULATION
-from autofit.planning.workload import PAD_TO_MULTIPLE, ProbedStep, warmed
+from autofit.planning.workload import ProbedStep
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
 from autofit.worker.failure import KnownFailure
-from autofit.worker.measuring import (
-    MAX_MEASURED_STEPS,
-    MEMORY_STEPS,
-    NOT_FINITE,
-    Course,
-    ProbedSteps,
-    rank_measured,
-)
+from autofit.worker.measuring import NOT_FINITE, Course, ProbedSteps, rank_measured
 from autofit.worker.model import load_tokenizer, peft_config, random_model
+from autofit.worker.probe_rows import memory_steps, read_by, rows_of, schedule
 from autofit.worker.rank import Rank, join_group
 from autofit.worker.trainer import EngineListening, PhasedTrainer
-
-_UNREAD = BatchShape(1, 1.0)
 
 
 class _Enough(TrainerCallback):
@@ -92,12 +80,12 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
     vocabulary_size = model.get_input_embeddings().num_embeddings
     shapes = [shape for step in steps for shape in step.shapes]
     if not arguments.packing:  # which would join short rows
-        shapes = _read_by(rank.index, job.rank_count, shapes)
+        shapes = read_by(rank.index, job.rank_count, shapes)
     return PhasedTrainer(
         model=model,
         args=arguments,
-        train_dataset=_dataset(shapes, job.strategy.micro_batch, vocabulary_size),
-        eval_dataset=_dataset([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
+        train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
+        eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
         processing_class=load_tokenizer(job.request.model),
         peft_config=peft_config(job),
     )
@@ -106,11 +94,6 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
 def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
     measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
     return Course(memory_steps(spec, accumulation), measured, spec.measure_s)
-
-
-def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
-    """Optimizer steps before the measured ones: each worst shape once, the last of them for a whole step at the end."""
-    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
 
 
 def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
@@ -133,39 +116,3 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
         "push_to_hub": False,
         "load_best_model_at_end": False,
     }
-
-
-def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
-    """The worst shapes, then the typical ones, which are measured, each once its ranks have met its widths."""
-    ranks = spec.job.rank_count
-    last = len(spec.worst) - 1
-    memory = [
-        tuple(spec.worst[min(step * accumulation + place, last)] for place in range(accumulation) for _ in range(ranks))
-        for step in range(memory_steps(spec, accumulation))
-    ]
-    typical = itertools.cycle(spec.typical)
-    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(MAX_MEASURED_STEPS))
-    return (
-        *(ProbedStep(shapes, is_measured=False) for shapes in memory),
-        *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),
-    )
-
-
-def _read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:
-    """With next to nothing in the places of the other ranks' batches: thousands of long rows take seconds to make."""
-    return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
-
-
-def _dataset(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-    lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
-    longest = [token % vocabulary_size for token in range(max(lengths))]
-    ids = [longest[:length] for length in lengths]
-    return Dataset.from_dict({"input_ids": ids, "labels": ids})
-
-
-def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
-    """One row as wide as the batch is padded, the others as long as the mean demands (tokens)."""
-    if micro_batch == 1:
-        return [shape.padded_tokens]
-    rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
-    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)

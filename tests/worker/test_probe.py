@@ -18,7 +18,7 @@ from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker import probe
 from autofit.worker.failure import KnownFailure
 from autofit.worker.measuring import MAX_MEASURED_STEPS, Course, ProbedSteps
-from autofit.worker.probe import schedule
+from autofit.worker.probe_rows import read_by, schedule
 
 RANKS, ACCUMULATION = 2, 3
 STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 4, ACCUMULATION)
@@ -55,7 +55,7 @@ def test_on_a_cpu_each_width_is_a_worst_case_already() -> None:
 def test_a_rank_makes_no_rows_that_others_read() -> None:
     shapes = [shape for step in schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION) for shape in step.shapes]
     for rank in range(RANKS):
-        own = probe._read_by(rank, RANKS, shapes)
+        own = read_by(rank, RANKS, shapes)
         assert own[rank::RANKS] == shapes[rank::RANKS]
         assert {shape.padded_tokens for shape in own[1 - rank :: RANKS]} == {1}
 
