@@ -30,7 +30,7 @@ from autofit.planning.axes import rungs, settle
 from autofit.planning.ladder import build_ladder
 from autofit.planning.plan import make_plan
 from autofit.planning.setting import Setting
-from autofit.probing.agent import Agent
+from autofit.probing.prober import Tracer
 from autofit.scene import absolute
 from autofit.store import Store
 from autofit.store.fingerprint import trace_fingerprint
@@ -52,7 +52,7 @@ class Tracing:
 
     def __init__(self, request: Request, store: Store, start: StartTracer, tell: Tell) -> None:
         self._request, self._store, self._start, self._tell = request, store, start, tell
-        self._tracer: Agent | None = None
+        self._tracer: Tracer | None = None
         self._is_traceable = True
         self._open = ExitStack()
 
@@ -88,7 +88,7 @@ class Tracing:
             self._tell(_closed_form_note(what, answer.failures[0].why))
         return answer.traces
 
-    def _started(self) -> Agent:
+    def _started(self) -> Tracer:
         if self._tracer is None:
             self._tracer = self._open.enter_context(self._start(self._folder / "agent.log"))
         return self._tracer

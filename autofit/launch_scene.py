@@ -15,9 +15,8 @@ from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.freedom import Config
 from autofit.planning.script_words import INDIFFERENT_FLAGS, config_flags, find, is_config, without
-from autofit.report.json_file import write_text
+from autofit.probing.prober import ScriptProber
 from autofit.report.run_folder import RunFolder
-from autofit.script_spec import ScriptProber
 from autofit.store.packing import digest
 from autofit.store.versions import versions
 from autofit.tools import Tools
@@ -38,7 +37,6 @@ class Stage:
     layout: Layout
     hardware: Hardware
     prober: ScriptProber
-    put_file: Callable[[Path, str], None]  # onto every node, at the same path
 
 
 def read_config(line: LaunchLine, settings: LaunchSettings) -> Config:
@@ -107,13 +105,11 @@ def stage(
         if layout.is_multi_node:
             with tools.start_cluster(line, layout, log_path=log_path, tell=tell) as cluster:
                 hardware = Hardware(cluster.nodes, settings.memory_limit_bytes)
-                yield Stage(layout, hardware, cluster, cluster.put_file)
+                yield Stage(layout, hardware, cluster)
             return
-    with tools.start_agent(
-        kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell, for_script=True
-    ) as agent:
+    with tools.start_script_agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell) as agent:
         layout = _layout(line, tools)  # while the agent imports
-        yield Stage(layout, machine_here(tools, settings, folder.root, layout), agent, write_text)
+        yield Stage(layout, machine_here(tools, settings, folder.root, layout), agent)
 
 
 def _layout(line: LaunchLine, tools: Tools) -> Layout:

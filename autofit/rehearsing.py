@@ -23,7 +23,7 @@ from autofit.planning.rehearsal import how_many
 from autofit.planning.replan import is_telling, replan, rivals
 from autofit.planning.setting import Setting
 from autofit.planning.stage import Lack, Stage
-from autofit.probing.agent import Agent
+from autofit.probing.prober import TrainingProber
 from autofit.report.run_folder import RunFolder
 from autofit.scene import Scene
 from autofit.spec import Specs
@@ -51,7 +51,7 @@ def rehearse(
         folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
 
         @cache
-        def agent() -> Agent:  # takes seconds to start, and where nothing can be built here it is not needed
+        def agent() -> TrainingProber:  # takes seconds to start, and where nothing can be built here it is not needed
             log_path = folder / "agent.log"
             return open_here.enter_context(
                 tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell)
@@ -79,7 +79,7 @@ class _Rehearsing:
         plan: Plan,
         stage: Stage,
         folder: RunFolder,
-        agent: Callable[[], Agent],
+        agent: Callable[[], TrainingProber],
         tell: Tell,
         beat_timeout_s: float,
     ) -> None:

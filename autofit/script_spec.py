@@ -5,36 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import LaunchLine, LaunchSettings, Layout
 from autofit.domain.outcome import Outcome
-from autofit.domain.script import Script, ScriptFacts
+from autofit.domain.script import Script
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.freedom import Config
 from autofit.planning.turning import Turned, Turning, as_it_is
-from autofit.probing.agent import OnBeat, OnRehearsalBeat
+from autofit.probing.prober import OnBeat, ScriptProber
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from autofit.report.run_folder import RunFolder
 
 CONFIG_NAME = "ds_config.json"
-
-
-class ScriptProber(Protocol):
-    """The agent here, or one on every node of the job."""
-
-    @property
-    def master_address(self) -> str:
-        """Where the ranks meet."""
-
-    def free_port(self) -> int:
-        """There."""
-
-    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]: ...
-
-    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome: ...
 
 
 @dataclass(frozen=True)
@@ -119,11 +103,6 @@ class ScriptTries:
 
     def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
         return self.specs.prober.probe(self.specs.probe(strategy, trials), on_beat)
-
-    def rehearse(
-        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
-    ) -> tuple[Outcome, ...]:
-        raise AssertionError("a script that somebody else wrote is not rehearsed: it needs all of its ranks")
 
 
 def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:

@@ -15,14 +15,18 @@ from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.recall import decide_with_memory, is_contradicted
 from autofit.planning.setting import Setting
-from autofit.probing.agent import OnBeat, OnRehearsalBeat
+from autofit.probing.prober import OnBeat, OnRehearsalBeat
 from autofit.report.run_folder import RunFolder
 
 
 class Tries(Protocol):
-    """Runs what the policy asks for; `trials` are those before."""
+    """Runs the probes that the policy asks for; `trials` are those before."""
 
     def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome: ...
+
+
+class Rehearsals(Protocol):
+    """Runs the rehearsals that the policy asks for; `trials` are those before."""
 
     def rehearse(
         self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
@@ -39,8 +43,8 @@ class Ended:
 
 
 class Searching:
-    """One search. `remembered` are the trials of earlier runs, `tried` is what was seen in this one before the search;
-    `keep` is told of each new trial."""
+    """One search. `rehearsals` are there where the setting counts some. `remembered` are the trials of earlier runs,
+    `tried` is what was seen in this one before the search; `keep` is told of each new trial."""
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Searching:
         screen: Screen,
         tries: Tries,
         *,
+        rehearsals: Rehearsals | None = None,
         remembered: Sequence[Trial] = (),
         tried: Sequence[tuple[Strategy, Outcome]] = (),
         keep: Callable[[Trial], None],
@@ -59,6 +64,7 @@ class Searching:
         self._folder = folder
         self._screen = screen
         self._tries = tries
+        self._rehearsals = rehearsals
         self._remembered = remembered
         self._tried = tried
         self._keep = keep
@@ -107,7 +113,8 @@ class Searching:
     def _rehearse(self, action: Rehearse) -> None:
         for strategy in action.strategies:
             self._screen.show(ProbeStarted(strategy, action.why, is_rehearsal=True))
-        outcomes = self._tries.rehearse(action.strategies, self._trials, self._beat)
+        assert self._rehearsals is not None
+        outcomes = self._rehearsals.rehearse(action.strategies, self._trials, self._beat)
         for strategy, outcome in zip(action.strategies, outcomes, strict=True):
             self._end(strategy, outcome, is_rehearsal=True)
 

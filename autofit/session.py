@@ -26,7 +26,7 @@ from autofit.planning.rehearsal import how_many
 from autofit.planning.resumption import weights_text
 from autofit.planning.setting import Setting
 from autofit.planning.speed import refit_speed
-from autofit.probing.agent import Agent
+from autofit.probing.prober import TrainingProber
 from autofit.probing.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.html import report_html
 from autofit.report.run_end import run_failure_text
@@ -152,8 +152,9 @@ def _search(
         specs = Specs(scene, profile, folder, Path(scratch), probe_timeout_s)
         ladder = ladder_of(setting)
         setting = _with_rehearsals(setting, ladder)
+        tries = AgentTries(agent, specs)
         searching = Searching(
-            setting, ladder, folder, screen, AgentTries(agent, specs),
+            setting, ladder, folder, screen, tries, rehearsals=tries,
             remembered=store.recall(key), keep=lambda trial: store.remember(trial, key),
         )  # fmt: skip
         ended = searching.run(is_exhaustive=is_exhaustive)
@@ -161,7 +162,7 @@ def _search(
     return _decided(ended, scene, folder, screen)
 
 
-def _setting(scene: Scene, profile: DataProfile, store: Store, agent: Agent, screen: Screen) -> Setting:
+def _setting(scene: Scene, profile: DataProfile, store: Store, agent: TrainingProber, screen: Screen) -> Setting:
     """The agent is warm already: it is the tracer, too."""
     with Tracing(scene.request, store, lambda log_path: nullcontext(agent), _teller(screen)) as tracing:
         return _foreseen(scene, profile, store, tracing)

@@ -15,7 +15,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
 from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
-from autofit.probing.agent import Agent, OnBeat, OnRehearsalBeat
+from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, device_names
@@ -110,7 +110,7 @@ class Specs:
 class AgentTries:
     """What a search asks for, run by the agent here."""
 
-    agent: Agent
+    agent: TrainingProber
     specs: Specs
 
     def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:

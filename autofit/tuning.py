@@ -211,7 +211,7 @@ class _Tuning:
 
     def _turned(self, choice: Choice, own: Own, turning: Turning) -> Decision:
         words = turning.trained(choice.strategy, str(self._folder.ds_config))
-        self._where.put_file(self._folder.ds_config, words.config)
+        self._where.prober.put_file(self._folder.ds_config, words.config)
         text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._say(text)
         flags, loading = turning.flags(choice.strategy), _loading(choice, turning)

@@ -81,11 +81,11 @@ def measure(case: Case, setting: Setting) -> Truth:
     from torch.profiler import ProfilerActivity, profile
 
     from autofit.domain.outcome import Phase
-    from autofit.worker import probe
+    from autofit.worker import probe, probe_rows
     from autofit.worker.rank import Rank
 
     torch.set_num_threads(1)
-    probe.MAX_MEASURED_STEPS = MEASURED_STEPS
+    probe_rows.MAX_MEASURED_STEPS = MEASURED_STEPS
     marks: list[tuple[int, str]] = [(0, Phase.START.value)]
     with tempfile.TemporaryDirectory() as scratch:
         spec = _spec(case, setting, scratch)

@@ -17,6 +17,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.domain.workload import DataProfile, RowCounts
+from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
 from autofit.probing.protocol import ProbeSpec, Ready, Traced
 
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
@@ -69,8 +70,13 @@ class SimulatedMachine:
     def start_agent(self, **_: Any) -> FakeAgent:
         return FakeAgent(self)
 
+    def start_tracer(self, log_path: Path) -> FakeAgent:
+        return FakeAgent(self)
+
 
 class FakeAgent:
+    """A TrainingProber."""
+
     def __init__(self, machine: SimulatedMachine) -> None:
         self._machine = machine
 
@@ -98,14 +104,14 @@ class FakeAgent:
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         return Traced(tuple(_trace(step) for step in micro_steps))
 
-    def probe(self, spec: ProbeSpec, on_beat: Callable[[Phase], None]) -> Outcome:
+    def probe(self, spec: ProbeSpec, on_beat: OnBeat) -> Outcome:
         return self._answer(spec, lambda strategy, phase: on_beat(phase))
 
-    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: Callable[[Strategy, Phase], None]) -> tuple[Outcome, ...]:
+    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
         assert all(spec.job.is_rehearsal for spec in specs)
         return tuple(self._answer(spec, on_beat) for spec in specs)
 
-    def _answer(self, spec: ProbeSpec, on_beat: Callable[[Strategy, Phase], None]) -> Outcome:
+    def _answer(self, spec: ProbeSpec, on_beat: OnRehearsalBeat) -> Outcome:
         self._machine.specs.append(spec)
         Path(spec.scratch_path).mkdir(parents=True)
         try:
@@ -140,3 +146,6 @@ def _check(data: Path) -> None:
             json.loads(line)
         except json.JSONDecodeError as error:
             raise UsageError(f"{data}, line {number}: {error}") from error
+
+
+IMPLEMENTS: type[TrainingProber] = FakeAgent

@@ -17,7 +17,9 @@ from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
 from autofit.probing.checkpoint import read_checkpoint
-from autofit.probing.protocol import ScriptSpec
+from autofit.probing.prober import OnBeat, ScriptProber
+from autofit.probing.protocol import Ready, ScriptSpec
+from autofit.process.atomic_file import write_whole
 
 BASE_BYTES = 350_000_000
 STATES_BYTES = 240_000_000
@@ -93,6 +95,8 @@ class FakeScript:
 
 
 class FakeScriptAgent:
+    """A ScriptProber."""
+
     def __init__(self, script: FakeScript) -> None:
         self._script = script
 
@@ -105,18 +109,29 @@ class FakeScriptAgent:
     ) -> None:
         self._script.running_count -= 1
 
-    master_address = "127.0.0.1"
+    def wait_ready(self) -> Ready:
+        return Ready(0.0)
+
+    @property
+    def master_address(self) -> str:
+        return "127.0.0.1"
 
     def free_port(self) -> int:
         return 29_501
 
-    def look(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> tuple[Outcome, ScriptFacts | None]:
+    def put_file(self, path: Path, text: str) -> None:
+        write_whole(path, text)
+
+    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
         outcome = self.probe(spec, on_beat)
         has_facts = self._script.has_facts and not isinstance(outcome, Crashed)
         return outcome, self._script.facts(spec) if has_facts else None
 
-    def probe(self, spec: ScriptSpec, on_beat: Callable[[Phase], None]) -> Outcome:
+    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome:
         self._script.specs.append(spec)
         self._script.on_ask(spec)
         Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
         return self._script.fails_with or self._script.outcome(spec)
+
+
+IMPLEMENTS: type[ScriptProber] = FakeScriptAgent

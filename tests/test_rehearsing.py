@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_agent import SimulatedMachine
+from fake_agent import FakeAgent, SimulatedMachine
 
 from autofit import foresight
 from autofit.domain.constants import Constants
@@ -65,8 +65,8 @@ class Surroundings:
     def tools(self) -> Tools:
         return Tools(
             detect=self.detect,
-            open_store=lambda: nullcontext(NoMemory()),  # type: ignore[arg-type,return-value]
-            start_tracer=lambda log_path: self.machine.start_agent(),  # type: ignore[arg-type,return-value]
+            open_store=lambda: nullcontext(NoMemory()),  # type: ignore[arg-type]
+            start_tracer=self.machine.start_tracer,
             start_agent=self.start_agent,
         )
 
@@ -79,7 +79,7 @@ class Surroundings:
             memory_limit_bytes=memory_limit_bytes,
         )
 
-    def start_agent(self, **_: Any) -> AbstractContextManager[Any]:
+    def start_agent(self, **_: Any) -> FakeAgent:
         self.agents += 1
         return self.machine.start_agent()
 

@@ -73,13 +73,13 @@ class FakeTraining:
     started_with: list[TrainingFiles] = field(default_factory=list)
 
     def run(
-        self, hardware: Hardware, files: TrainingFiles, log_path: Path, on_progress: Callable[[TrainingProgress], None]
+        self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: Callable[[TrainingProgress], None]
     ) -> RunEnd:
         self.started_with.append(files)
         checkpoint = files.checkpoints / "checkpoint-4"
         checkpoint.mkdir(exist_ok=True)
         (checkpoint / "trainer_state.json").write_text("{}")
-        on_progress(TrainingProgress(4, 8, 2.0, 100.0, GB, 1.0, saved_step=4))
+        show(TrainingProgress(4, 8, 2.0, 100.0, GB, 1.0, saved_step=4))
         if self.interrupted_by is not None:
             raise self.interrupted_by
         if self.failure is not None:
@@ -114,7 +114,7 @@ class Stage:
             run_training=self.training.run,
             merge=self.merge,
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
-            start_tracer=lambda log_path: self.machine.start_agent(),
+            start_tracer=self.machine.start_tracer,
         )
         session.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
 

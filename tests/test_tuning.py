@@ -42,7 +42,7 @@ class Tale:
         self.tools = Tools(
             detect=self.detect,
             open_store=lambda: Store(folder / "store.sqlite"),
-            start_agent=script.start_agent,  # type: ignore[arg-type]
+            start_script_agent=script.start_agent,
             resolve_layout=lambda line: self.layout,
         )
 

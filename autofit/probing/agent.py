@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO, Protocol
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.outcome import Outcome, OutOfMemory, Phase, Place
+from autofit.domain.outcome import Outcome, OutOfMemory, Place
 from autofit.domain.request import Request
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
@@ -22,6 +23,7 @@ from autofit.probing.build_wait import WaitTeller
 from autofit.probing.classify import classify
 from autofit.probing.environment import script_environment, worker_environment
 from autofit.probing.port import free_port
+from autofit.probing.prober import OnBeat, OnRehearsalBeat
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import (
     ONLY_TRACES,
@@ -47,10 +49,35 @@ from autofit.probing.protocol import (
 )
 from autofit.probing.shared_memory import remove_shared_memory
 from autofit.probing.shielded_exit import ShieldedExit
+from autofit.process.atomic_file import write_whole
 
-OnBeat = Callable[[Phase], None]
-OnRehearsalBeat = Callable[[Strategy, Phase], None]
 Tell = Callable[[str], None]
+
+
+class StartProcess(Protocol):
+    """Starts an agent's process; what it prints goes to `log`."""
+
+    def __call__(self, environment: Mapping[str, str], log: IO[bytes], arguments: Sequence[str]) -> AgentProcess: ...
+
+
+class MakeEnvironment(Protocol):
+    """The environment of an agent on devices of `kind`."""
+
+    def __call__(self, kind: DeviceKind) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an agent's process is told at its start: in which environment, and with which arguments."""
+
+    environment: MakeEnvironment = worker_environment
+    arguments: tuple[str, ...] = ()
+    start: StartProcess = AgentProcess
+
+
+OWN_TRAINING = Program()
+TRACING = Program(arguments=(ONLY_TRACES,))  # it starts in half the time, and is asked for nothing but traces
+USER_SCRIPT = Program(script_environment)  # all of the user's environment
 
 
 @dataclass(frozen=True)
@@ -83,20 +110,14 @@ class Agent(ShieldedExit):
         log_path: Path,
         oom_kill_count: Callable[[], int | None] = lambda: None,
         tell: Tell = lambda text: None,
-        only_traces: bool = False,
-        for_script: bool = False,
+        program: Program = OWN_TRAINING,
         limits: Limits = Limits(),
-        start: Callable[..., AgentProcess] = AgentProcess,
     ) -> None:
-        """`tell` hears for whom it has to wait. `only_traces`: an agent that starts in half the time and is asked for
-        nothing but traces. `for_script`: one that probes a user's script, in all of the user's environment.
-        """
+        """`tell` hears for whom it has to wait."""
         self._kind = kind
-        self._environment = script_environment if for_script else worker_environment
+        self._program = program
         self._on_wait = WaitTeller(tell)
         self._limits = limits
-        self._start = start
-        self._arguments = [ONLY_TRACES] if only_traces else []
         self._log_path = log_path
         self._oom_kill_count = oom_kill_count
         self._probe_count = 0
@@ -104,7 +125,8 @@ class Agent(ShieldedExit):
 
     def __enter__(self) -> Agent:
         with self._log_path.open("ab") as log:
-            self._process = self._start(self._environment(self._kind), log, self._arguments)
+            program = self._program
+            self._process = program.start(program.environment(self._kind), log, program.arguments)
         return self
 
     def _close(self) -> None:
@@ -151,6 +173,10 @@ class Agent(ShieldedExit):
     def free_port(self) -> int:
         """For the ranks of a script's probe to meet at."""
         return free_port(self.master_address)
+
+    def put_file(self, path: Path, text: str) -> None:
+        """Onto this node, the only one."""
+        write_whole(path, text, is_durable=True)
 
     def probe(self, spec: Spec, on_beat: OnBeat) -> Outcome:
         """Runs one probe to its end, whatever that is; a script's has a strategy. The scratch folder is gone then."""

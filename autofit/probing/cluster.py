@@ -14,7 +14,6 @@ from autofit.domain.launch import LaunchLine, Layout
 from autofit.domain.outcome import Outcome
 from autofit.domain.script import ScriptFacts
 from autofit.planning.own_strategy import own_strategy
-from autofit.probing.agent import OnBeat
 from autofit.probing.assembly import assemble
 from autofit.probing.backend import Backend
 from autofit.probing.build_wait import WaitTeller
@@ -23,6 +22,7 @@ from autofit.probing.joint_probe import JointProbe
 from autofit.probing.launched import Launch
 from autofit.probing.member import Member, check_alike
 from autofit.probing.node_protocol import FileWritten, FindPort, PortFound, PutFile
+from autofit.probing.prober import OnBeat
 from autofit.probing.protocol import Ready, ScriptSpec
 from autofit.probing.reception import Reception
 from autofit.probing.shielded_exit import ShieldedExit

@@ -9,12 +9,12 @@ from autofit.domain.launch import Layout
 from autofit.domain.outcome import Outcome
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
-from autofit.probing.agent import OnBeat
 from autofit.probing.classify import classify
 from autofit.probing.hearing import ANSWER_S, next_of
 from autofit.probing.member import Member
 from autofit.probing.merging import merge, with_host
 from autofit.probing.node_protocol import ProbeEnded
+from autofit.probing.prober import OnBeat
 from autofit.probing.protocol import (
     Beat,
     EndProbe,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,4 +24,7 @@ class Launched(Protocol):
         """Lets it end by itself for so long, then ends it."""
 
 
-Launch = Callable[[LaunchLine, Path, Sequence[str], Path], Launched]  # line, program, its arguments, log
+class Launch(Protocol):
+    """Starts `program`, a Python file, once on every node of `line`; what it and they write goes to `log_path`."""
+
+    def __call__(self, line: LaunchLine, program: Path, arguments: Sequence[str], log_path: Path) -> Launched: ...

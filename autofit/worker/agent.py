@@ -26,10 +26,12 @@ from autofit.probing.protocol import (
     read_command,
     to_line,
 )
-from autofit.worker.group import Group, run_together, survey_in_child
+from autofit.worker.group import Group
+from autofit.worker.group_watch import run_together
 from autofit.worker.lines import Interrupted, LineReader
 from autofit.worker.python_main import leave_directory
 from autofit.worker.rank import die_with_parent
+from autofit.worker.surveyor import survey_in_child
 from autofit.worker.tracers import PRELOAD as TRACE_PRELOAD
 from autofit.worker.tracers import trace_in_children
 from autofit.worker.warm import PRELOAD, PRELOADED_BUILD, start_fork_server

@@ -91,7 +91,8 @@ def _state(found: Checkpoint) -> dict[str, Any]:
     """What rank 0 saved, its tensors left on the disk. The script's own load would unpickle the same file."""
     file = min(Path(found.path).glob("*model_states.pt"))
     try:
-        return torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+        return state
     except Exception as error:  # whatever is in a damaged or foreign file: the names have told what decides
         print(f"{file} cannot be read: {error}")
         return {}

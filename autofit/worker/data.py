@@ -64,7 +64,10 @@ def load(source: str | None, *, as_chats: bool = False) -> LoadedData:
     UsageError names the file, and the line or row, that cannot be used.
     """
     name, place = source or "the sample that ships", resolve(source)
-    converted = (_convert_files if isinstance(place, Files) else _convert_hub)(name, place, as_chats)
+    if isinstance(place, Files):
+        converted = _convert_files(name, place, as_chats)
+    else:
+        converted = _convert_hub(name, place, as_chats)
     return LoadedData(converted.examples, converted.data_format, name, place, _notes(place, converted))
 
 

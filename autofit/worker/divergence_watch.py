@@ -13,11 +13,12 @@ from autofit.domain.request import OnDivergence
 from autofit.process.saved_steps import last_whole, set_aside
 from autofit.worker.divergence import Judge, Trouble
 from autofit.worker.failure import TrainingDiverged
+from autofit.worker.step_watch import StepListener
 from autofit.worker.trainer import PhasedTrainer
 
 
-class DivergenceWatch(TrainerCallback):
-    """TrainingDiverged, on every rank at the same step, where the training is over.
+class DivergenceWatch(TrainerCallback, StepListener):
+    """TrainingDiverged, on every rank at the same step, where the training is over. It listens to the engine as well.
 
     While something is wrong nothing is saved, so that no sound checkpoint is rotated out for a broken one; the
     checkpoint that was due is saved with the next sound step.
@@ -28,7 +29,7 @@ class DivergenceWatch(TrainerCallback):
         self._action = action
         self._judge = Judge(0, scales_loss=trainer.args.fp16)
         self._is_save_due = False
-        self._skipped_before = 0
+        self._was_skipped = False
         self._learning_rate = 0.0
         self._step_count = 0
         self._moved_count = 0
@@ -40,19 +41,19 @@ class DivergenceWatch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         self._judge = Judge(state.global_step, scales_loss=self._trainer.args.fp16)
-        self._skipped_before = self._trainer.deepspeed.skipped_steps  # a checkpoint brings its own count
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         self._learning_rate = self._trainer._get_learning_rate()  # before the schedule goes on
 
+    def step_end(self, *, was_skipped: bool) -> None:
+        self._was_skipped = was_skipped
+        self.skipped_steps += was_skipped
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        engine = self._trainer.deepspeed
-        skipped_steps = engine.skipped_steps - self._skipped_before
-        was_skipped, self.skipped_steps = skipped_steps > self.skipped_steps, skipped_steps
-        norm = float(engine.get_global_grad_norm() or 0.0)
+        norm = float(self._trainer.deepspeed.get_global_grad_norm() or 0.0)
         self._step_count += 1
-        self._moved_count += not was_skipped and self._learning_rate > 0 and norm != 0
-        self._judge.take_gradient(state.global_step, norm, was_skipped=was_skipped)
+        self._moved_count += not self._was_skipped and self._learning_rate > 0 and norm != 0
+        self._judge.take_gradient(state.global_step, norm, was_skipped=self._was_skipped)
         self._heed(control)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:

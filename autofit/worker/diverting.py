@@ -50,7 +50,7 @@ class Diverting:
         self._put("scandir", self._files.scandir)
         os.symlink = self._on_last_path(os.symlink, self._files.symlink)
         os.link = self._on_both_paths(os.link, self._files.link)
-        shutil.rmtree = self._on_path(shutil.rmtree, self._files.rmtree)
+        shutil.rmtree = self._on_path(shutil.rmtree, self._files.rmtree)  # type: ignore[assignment]
 
     def _put(self, name: str, divert: Callable[..., Any]) -> None:
         self._place(name, self._on_path(getattr(os, name), divert))
@@ -66,7 +66,7 @@ class Diverting:
 
         @functools.wraps(real)
         def diverted(*args: Any, **kwargs: Any) -> Any:
-            named = next((name for name in _FIRST_NAMES if name in kwargs), None)
+            named = next((name for name in _FIRST_NAMES if name in kwargs), "")
             path = args[0] if args else kwargs.get(named, ".")
             place = self._diverted(path) if kwargs.get("dir_fd") is None else None
             if place is None:
@@ -114,7 +114,8 @@ class Diverting:
         """The path as the shadow knows it; None where it is a descriptor, free, or this one's own affair."""
         if getattr(self._inside, "now", False) or not isinstance(path, (str, bytes, os.PathLike)):
             return None
-        return self._alone(self._resolved, os.fsdecode(path))
+        place: str | None = self._alone(self._resolved, os.fsdecode(path))
+        return place
 
     def _resolved(self, path: str) -> str | None:
         path = os.path.abspath(path)

@@ -24,7 +24,8 @@ class EngineCall:
 
     @property
     def model(self) -> nn.Module:
-        return self._arguments["model"]
+        model: nn.Module = self._arguments["model"]
+        return model
 
     @property
     def optimizer_name(self) -> str | None:

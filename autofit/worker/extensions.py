@@ -36,7 +36,7 @@ def heed_builders(on_wait: OnWait | None = None) -> None:
     """From here on every build of torch's in this process waits so. The log says once for whom, `on_wait` hears it each
     second; without it, whoever hears it already goes on to do so.
     """
-    if on_wait is None and isinstance(cpp_extension.FileBaton, partial):
+    if on_wait is None and isinstance(cpp_extension.FileBaton, partial):  # type: ignore[attr-defined]
         return
     printer = WaitTeller(lambda text: print(f"autofit: {text}", file=sys.stderr, flush=True))
 
@@ -45,4 +45,4 @@ def heed_builders(on_wait: OnWait | None = None) -> None:
         if on_wait is not None:
             on_wait(wait)
 
-    cpp_extension.FileBaton = partial(Baton, on_wait=hear)
+    cpp_extension.FileBaton = partial(Baton, on_wait=hear)  # type: ignore[attr-defined,assignment]

@@ -33,7 +33,7 @@ class _Group(dist.ProcessGroup):
     """The gathers, each by its name in torch 2.13 and in 2.11; `backend` does everything else."""
 
     def __init__(self, backend: Any) -> None:
-        super().__init__(backend.rank(), backend.size())
+        super().__init__(backend.rank(), backend.size())  # type: ignore[call-arg]
         self._set_default_backend(dist.ProcessGroup.BackendType.CUSTOM)
         for device in _DEVICES:
             self._register_backend(torch.device(device), dist.ProcessGroup.BackendType.CUSTOM, backend)
@@ -50,11 +50,13 @@ class _Group(dist.ProcessGroup):
                 output.view(self.size(), part.numel()).copy_(part.reshape(1, -1).expand(self.size(), -1))
         return FakeWork()
 
-    def allgather(self, outputs: list[list[torch.Tensor]], inputs: list[torch.Tensor], *_: Any) -> dist.Work:
+    def allgather(  # type: ignore[override]
+        self, outputs: list[list[torch.Tensor]], inputs: list[torch.Tensor], *_: Any
+    ) -> dist.Work:
         with torch.no_grad():
             for copies, part in zip(outputs, inputs, strict=True):
                 torch._foreach_copy_(copies, [part] * len(copies))
         return FakeWork()
 
-    _allgather_base = all_gather_single
-    allgather_into_tensor_coalesced = all_gather_single_coalesced
+    _allgather_base = all_gather_single  # type: ignore[assignment]
+    allgather_into_tensor_coalesced = all_gather_single_coalesced  # type: ignore[assignment]

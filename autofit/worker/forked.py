@@ -91,8 +91,8 @@ def become_ordinary() -> None:
     multiprocessing.set_start_method(None, force=True)  # as it is before anyone sets it
     current = process.current_process()
     current.name = "MainProcess"
-    current._config["daemon"] = False  # type: ignore[attr-defined]  (a daemon may have no workers that load data)
-    process._parent_process = None
+    current._config["daemon"] = False  # type: ignore[attr-defined]  # a daemon may have no workers that load data
+    process._parent_process = None  # type: ignore[attr-defined]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # not the agent's commands
     os.close(null)

@@ -33,9 +33,11 @@ def stop_also_at(config: GenerationConfig, token_id: int) -> None:
 
 def _generation_eos(model: str) -> int | Sequence[int] | None:
     try:
-        return GenerationConfig.from_pretrained(model).eos_token_id
+        config = GenerationConfig.from_pretrained(model)
     except OSError:  # it has none: the model's own is made from its config
-        return getattr(AutoConfig.from_pretrained(model).get_text_config(), "eos_token_id", None)
+        config = AutoConfig.from_pretrained(model).get_text_config()
+    ids: int | Sequence[int] | None = getattr(config, "eos_token_id", None)
+    return ids
 
 
 def _listed(ids: int | Sequence[int] | None) -> list[int]:

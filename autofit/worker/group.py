@@ -1,10 +1,10 @@
-"""One probe's ranks: forked together, watched together, ended together; several probes run side by side."""
+"""One probe's ranks: forked together, watched together, ended together."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,7 +14,6 @@ from autofit.probing.lost_locks import taking_locks_of
 from autofit.probing.protocol import (
     Beat,
     BuildWait,
-    EndProbe,
     GroupEnded,
     Message,
     ProbeSpec,
@@ -22,14 +21,11 @@ from autofit.probing.protocol import (
     RunProbe,
     ScriptSeen,
     ScriptSpec,
-    Survey,
-    read_command,
     read_message,
     to_line,
 )
 from autofit.worker import forked
 from autofit.worker.forking import fork
-from autofit.worker.lines import LineReader, wait_or_command, wait_or_interrupt
 from autofit.worker.member import Member
 from autofit.worker.nameless_file import NamelessFile
 from autofit.worker.script_room import ScriptRoom
@@ -175,63 +171,3 @@ class Group:
         exit_code, report = member.process.exitcode, member.report()
         member.process.close()
         return RankEnd(member.rank, exit_code, member.was_killed, member.phase, report)
-
-
-def run_together(groups: Sequence[Group], commands: LineReader) -> None:
-    """Runs groups side by side until each has said how it ended; what ends one leaves the others be.
-
-    Raises Interrupted, with nothing left running, when `commands` end.
-    """
-    going = list(groups)
-    try:
-        for group in groups:
-            group.start()
-        while going:
-            _obey(going, commands)
-            running = [member for group in going for member in group.running]  # who ends from here on is seen below
-            over = [group for group in going if group.is_over]
-            for group in over:
-                going.remove(group)
-                group.end()
-            if not over:
-                _watch(going, running, commands)
-    finally:
-        for group in groups:
-            group.kill()
-            group.clear()
-
-
-def _watch(going: list[Group], running: list[Member], commands: LineReader) -> None:
-    """Waits for the next thing to happen, or for the first deadline of a rank or a group."""
-    deadlines_s = [*(member.deadline_s for member in running), *(group.deadline_s for group in going)]
-    wait_s = min(deadlines_s) - time.monotonic()
-    sources: list[object] = [member.process.sentinel for member in running]
-    sources += [member.beats for member in running if not member.beats.closed]
-    ready = wait_or_command(sources, commands, max(0.0, wait_s))
-    for group in going:
-        group.hear(ready)
-
-
-def _obey(going: list[Group], commands: LineReader) -> None:
-    """Ends the probes that are to be ended; any other command stays until these probes are over."""
-    while (line := commands.peek()) is not None and isinstance(command := read_command(line), EndProbe):
-        commands.next_line()
-        for group in going:
-            if group.number == command.number:
-                group.give_up()
-
-
-def survey_in_child(context: ForkServerContext, command: Survey, commands: LineReader) -> Message:
-    """The survey in a process of its own, so that the agent stays clean of what it loads."""
-    process, answer = fork(context, forked.survey_main, to_line(command))
-    try:
-        wait_or_interrupt([answer], commands)
-        return read_message(answer.recv_bytes())
-    except EOFError:
-        raise RuntimeError(f"the survey of the data ended without an answer; see {command.log_path}") from None
-    finally:
-        if process.is_alive() and process.pid is not None:
-            with taking_locks_of(process.pid):
-                process.kill()
-                process.join()
-        process.join()

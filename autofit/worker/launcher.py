@@ -19,7 +19,7 @@ from autofit.domain.pdsh_call import PdshCall
 _SIGNALLED = 128
 
 
-class _Child(subprocess.Popen):
+class _Child(subprocess.Popen[bytes]):
     """What the launcher starts: its launch.py, or the back end of several nodes."""
 
     last: _Child | None = None

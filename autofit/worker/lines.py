@@ -46,7 +46,7 @@ class LineReader:
 def wait_or_interrupt(sources: Sequence[object], commands: LineReader, timeout_s: float | None = None) -> list[object]:
     """Which of `sources` are ready, none after `timeout_s`; raises Interrupted when the commands end meanwhile."""
     while True:
-        ready = wait([commands, *sources], timeout_s)  # type: ignore[list-item]
+        ready: list[object] = list(wait([commands, *sources], timeout_s))  # type: ignore[list-item]
         if commands not in ready:
             return ready
         commands.read_more()
@@ -56,7 +56,7 @@ def wait_or_interrupt(sources: Sequence[object], commands: LineReader, timeout_s
 
 def wait_or_command(sources: Sequence[object], commands: LineReader, timeout_s: float) -> list[object]:
     """As `wait_or_interrupt`, but it also ends, with nothing ready, when more of a command has come."""
-    ready = wait([commands, *sources], timeout_s)  # type: ignore[list-item]
+    ready: list[object] = list(wait([commands, *sources], timeout_s))  # type: ignore[list-item]
     if commands in ready:
         commands.read_more()
         if commands.is_closed:

@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
-from autofit.domain.workload import BatchShape
 from autofit.planning.batch import PROBED_ACCUMULATION
-from autofit.planning.workload import PAD_TO_MULTIPLE, ProbedStep, warmed
-from autofit.probing.protocol import ProbeSpec, RankMeasured
+from autofit.planning.workload import ProbedStep
+from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.arguments import sft_config
-from autofit.worker.measuring import MAX_MEASURED_STEPS, MEMORY_STEPS, check_steps, rank_measured, steps_in
+from autofit.worker.failure import KnownFailure
+from autofit.worker.measuring import NOT_FINITE, Course, ProbedSteps, rank_measured
 from autofit.worker.model import load_tokenizer, peft_config, random_model
+from autofit.worker.probe_rows import memory_steps, read_by, rows_of, schedule
 from autofit.worker.rank import Rank, join_group
-from autofit.worker.step_meter import StepMeter
-from autofit.worker.trainer import EngineWatch, PhasedTrainer
-
-_UNREAD = BatchShape(1, 1.0)
+from autofit.worker.trainer import EngineListening, PhasedTrainer
 
 
-class _Pace(TrainerCallback):
-    """Decides after the worst-case steps how many of `measured`, steps by their numbers, are: as many on every rank."""
+class _Enough(TrainerCallback):
+    """Ends a training once its probe has what it wants; KnownFailure where a step was skipped."""
 
-    def __init__(self, rank: Rank, memory_steps: int, measured: list[int], measure_s: float) -> None:
-        self._rank = rank
-        self._memory_steps = memory_steps
-        self._measured = measured
-        self._measure_s = measure_s
-        self._last_step = measured[-1]
-        self._began_at_s = 0.0
+    def __init__(self, steps: ProbedSteps) -> None:
+        self._steps = steps
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._began_at_s = time.perf_counter()
+        self._steps.meter.begin()  # how the rows of a probe were made says nothing of the training
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
-        self._rank.step = state.global_step
-        if state.global_step == self._memory_steps:
-            step_s = time.perf_counter() - self._began_at_s
-            self._last_step = self._measured[: steps_in(self._measure_s, step_s, args.device)][-1]
-        if state.global_step >= self._last_step:
+        if self._steps.skipped_count:
+            raise KnownFailure(FailureKind.UNSUPPORTED, NOT_FINITE)
+        if self._steps.is_over:
             control.should_training_stop = True
 
 
@@ -56,50 +44,56 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
 
     The ranks meet in the file at `store_path`: at no port, which another could take first.
     """
-    job = spec.job
-    join_group(job, store_path)
+    join_group(spec.job, store_path)
     rank.enter(Phase.BUILD)
-    strategy = job.strategy
-    accumulation = min(PROBED_ACCUMULATION, strategy.gradient_accumulation)
-    scratch = Path(spec.scratch_path)
-    steps = schedule(spec, accumulation)
-    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
-    overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
-    arguments = sft_config(job, output_path=str(scratch), overrides=overrides)
-    tokenizer = load_tokenizer(job.request.model)
-    model = random_model(job)
-    vocabulary_size = model.get_input_embeddings().num_embeddings
-    meter = StepMeter(measured=frozenset(measured))
-    arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
-    shapes = [shape for step in steps for shape in step.shapes]
-    if not arguments.packing:  # which would join short rows
-        shapes = _read_by(rank.index, job.rank_count, shapes)
-    trainer = PhasedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=_dataset(shapes, strategy.micro_batch, vocabulary_size),
-        eval_dataset=_dataset([spec.worst[-1]] * job.rank_count, strategy.micro_batch, vocabulary_size),
-        processing_class=tokenizer,
-        peft_config=peft_config(job),
-        callbacks=[_Pace(rank, memory_steps(spec, accumulation), measured, spec.measure_s), meter],
-    )
+    accumulation = min(PROBED_ACCUMULATION, spec.job.strategy.gradient_accumulation)
+    planned = schedule(spec, accumulation)
+    trainer = _trainer(spec, rank, planned, accumulation)
     trainer.phase_hook = rank.enter
-    trainer.add_callback(EngineWatch(trainer))
+    steps = ProbedSteps(
+        rank,
+        _course(spec, planned, accumulation),
+        micro_batch=spec.job.strategy.micro_batch,
+        device=trainer.args.device,
+    )
+    trainer.add_callback(EngineListening(trainer, steps))
+    trainer.add_callback(_Enough(steps))
     rank.enter(Phase.INITIALIZE)
     trainer.train()
-    check_steps(trainer.deepspeed)
     rank.enter(Phase.EVALUATE)
     trainer.evaluate()
     rank.enter(Phase.SAVE)
     if spec.has_save:
-        trainer.save_model(str(scratch / "model"))
+        trainer.save_model(str(Path(spec.scratch_path, "model")))
+    tokens_per_micro_batch = steps.mean_tokens()
     torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
-    return rank_measured(rank.meter, meter, meter.tokens_per_step / (job.rank_count * accumulation))
+    return rank_measured(rank.meter, steps.meter, tokens_per_micro_batch)
 
 
-def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
-    """Optimizer steps before the measured ones: each worst shape once, the last of them for a whole step at the end."""
-    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
+def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
+    """Of the full run, but for its rows, its weights and how long it goes on."""
+    job = spec.job
+    overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
+    arguments = sft_config(job, output_path=spec.scratch_path, overrides=overrides)
+    arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
+    model = random_model(job)
+    vocabulary_size = model.get_input_embeddings().num_embeddings
+    shapes = [shape for step in steps for shape in step.shapes]
+    if not arguments.packing:  # which would join short rows
+        shapes = read_by(rank.index, job.rank_count, shapes)
+    return PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
+        eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
+        processing_class=load_tokenizer(job.request.model),
+        peft_config=peft_config(job),
+    )
+
+
+def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
+    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
+    return Course(memory_steps(spec, accumulation), measured, spec.measure_s)
 
 
 def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
@@ -122,39 +116,3 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
         "push_to_hub": False,
         "load_best_model_at_end": False,
     }
-
-
-def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
-    """The worst shapes, then the typical ones, which are measured, each once its ranks have met its widths."""
-    ranks = spec.job.rank_count
-    last = len(spec.worst) - 1
-    memory = [
-        tuple(spec.worst[min(step * accumulation + place, last)] for place in range(accumulation) for _ in range(ranks))
-        for step in range(memory_steps(spec, accumulation))
-    ]
-    typical = itertools.cycle(spec.typical)
-    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(MAX_MEASURED_STEPS))
-    return (
-        *(ProbedStep(shapes, is_measured=False) for shapes in memory),
-        *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),
-    )
-
-
-def _read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:
-    """With next to nothing in the places of the other ranks' batches: thousands of long rows take seconds to make."""
-    return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
-
-
-def _dataset(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-    lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
-    longest = [token % vocabulary_size for token in range(max(lengths))]
-    ids = [longest[:length] for length in lengths]
-    return Dataset.from_dict({"input_ids": ids, "labels": ids})
-
-
-def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
-    """One row as wide as the batch is padded, the others as long as the mean demands (tokens)."""
-    if micro_batch == 1:
-        return [shape.padded_tokens]
-    rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
-    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)

@@ -126,7 +126,7 @@ def _be_patient() -> None:
     from torch.distributed import distributed_c10d
 
     distributed_c10d.default_pg_timeout = GROUP_TIMEOUT
-    distributed_c10d.default_pg_nccl_timeout = GROUP_TIMEOUT
+    distributed_c10d.default_pg_nccl_timeout = GROUP_TIMEOUT  # type: ignore[attr-defined]
 
 
 def join_group(job: Job, store_path: Path | None = None) -> None:
@@ -146,7 +146,7 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
         group: dict[str, Any] = {}
         _be_patient()
         if store_path is not None:
-            store = torch.distributed.FileStore(str(store_path), job.rank_count)
+            store = torch.distributed.FileStore(str(store_path), job.rank_count)  # type: ignore[attr-defined]
             store.set_timeout(GROUP_TIMEOUT)
             group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
         torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)

@@ -27,5 +27,5 @@ def real_folders(environment: Mapping[str, str], scratch: Path, directory: str) 
     of_the_user = {os.path.realpath(path) for path in (*caches, *(home / name for name in _IN_HOME))}
     own = {path for path in of_the_user if not Path(os.path.realpath(directory)).is_relative_to(path)}
     pipes = environment.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")  # nobody listens at the copy of a socket
-    found = {*map(os.path.realpath, (scratch, pipes)), *own, *_OF_THE_SYSTEM}
+    found = {os.path.realpath(scratch), os.path.realpath(pipes), *own, *_OF_THE_SYSTEM}
     return tuple(sorted(path for path in found if os.path.isdir(path)))

@@ -14,7 +14,8 @@ from autofit.worker.checkpoint_sight import load_nothing
 from autofit.worker.engine_hook import hook_engines
 from autofit.worker.python_main import run_as_main
 from autofit.worker.rank import Rank
-from autofit.worker.script_probe import Leave, ScriptProbe, See
+from autofit.worker.script_probe import Leave, ScriptProbe
+from autofit.worker.script_sight import ScriptSight, See
 from autofit.worker.seclusion import seclude
 from autofit.worker.side_effects import keep_away
 from autofit.worker.step_questions import StepQuestions
@@ -23,12 +24,13 @@ from autofit.worker.step_questions import StepQuestions
 def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     """Raises what the script raises; otherwise leaves with a report. `see` is told what the script shows of itself."""
     questions = StepQuestions()
-    probe = ScriptProbe(spec, rank, questions, see, leave)
+    sight = ScriptSight(questions, see if rank.index == 0 else None)
+    probe = ScriptProbe(spec, rank, sight, leave)
     script, scratch = spec.job.script, Path(spec.scratch_path)
-    probe.escapes = seclude(scratch, script.directory)
+    sight.escapes = seclude(scratch, script.directory)
     _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
     keep_away(scratch)
-    load_nothing(probe.load)
+    load_nothing(sight.take_checkpoint)
     questions.hear()
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []

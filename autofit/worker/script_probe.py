@@ -1,4 +1,4 @@
-"""What a probe sees of a script on one rank, from the first engine that it makes to the last measured step."""
+"""A probe of a script on one rank, from the first engine that it makes to the last measured step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -15,19 +14,21 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
-from autofit.domain.script import Checkpoint, Counting, ScriptFacts
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
-from autofit.worker.batch_sight import look_at
 from autofit.worker.engine_hook import EngineCall
 from autofit.worker.failure import rank_failed
-from autofit.worker.measuring import MEMORY_STEPS, NOT_FINITE, rank_measured, steps_in
-from autofit.worker.micro_meter import MicroMeter
+from autofit.worker.measuring import (
+    MAX_MEASURED_STEPS,
+    MEMORY_STEPS,
+    NOT_FINITE,
+    Course,
+    ProbedSteps,
+    rank_measured,
+)
 from autofit.worker.out_of_memory import free_device_bytes
 from autofit.worker.rank import Rank, print_traceback, unlink_shared_memory
-from autofit.worker.rate_watch import RateWatch
 from autofit.worker.script_facts import facts_of
-from autofit.worker.seclusion import Escapes
-from autofit.worker.step_questions import StepQuestions
+from autofit.worker.script_sight import ScriptSight
 from autofit.worker.step_watch import StepListener, StepWatch
 from autofit.worker.turning import turn
 
@@ -35,31 +36,18 @@ from autofit.worker.turning import turn
 _SCALING_STEPS, _SKIPPED_STEPS = 40, 3
 
 Leave = Callable[[RankReport], NoReturn]  # ends this process without another line of the user's code
-See = Callable[[ScriptFacts], None]
 
 
 class ScriptProbe(StepListener):
     """Ends the script as soon as everything is measured, or as soon as it is plain that nothing can be."""
 
-    def __init__(self, spec: ScriptSpec, rank: Rank, questions: StepQuestions, see: See, leave: Leave) -> None:
+    def __init__(self, spec: ScriptSpec, rank: Rank, sight: ScriptSight, leave: Leave) -> None:
         self._spec = spec
-        self._questions = questions
         self._rank = rank
-        self._see = see
+        self._sight = sight
         self._leave = leave
-        self._facts: ScriptFacts | None = None
-        self._told: ScriptFacts | None = None
         self._engine: Any = None  # of several the first is the one that is watched
-        self._rates = RateWatch()
-        self._epoch_rows: int | None = None
-        self._loads_from: str | None = None  # the first of several
-        self._checkpoint: Checkpoint | None = None
-        self._device = torch.device("cpu")
-        self._meter = MicroMeter()
-        self._last_step: int | None = None  # known after the memory steps
-        self._skipped_count = 0  # in a row
-
-    escapes: Escapes | None = None  # of this process, once it is secluded
+        self._steps: ProbedSteps | None = None  # of that engine
 
     def refuse(self, why: str) -> NoReturn:
         self._leave(RankFailed(FailureKind.UNSUPPORTED, self._rank.phase, Place.DEVICE, why, time.time()))
@@ -72,8 +60,7 @@ class ScriptProbe(StepListener):
         self._rank.enter(Phase.INITIALIZE)
         facts = facts_of(call)
         if self._engine is None:
-            self._facts = facts
-            self._tell()
+            self._sight.take_engine(facts)
         try:
             turn(call.model, self._spec.job.turns, zero_stage=facts.zero_stage)
         except (ValueError, ImportError) as error:
@@ -84,34 +71,10 @@ class ScriptProbe(StepListener):
         if self._engine is not None:
             return
         self._engine = engine
-        self._device = engine.device
+        micro_batch = self._sight.facts.micro_batch
+        self._steps = ProbedSteps(self._rank, _course(self._spec), micro_batch=micro_batch, device=engine.device)
         StepWatch(engine, self)
-        self._meter.begin()
-
-    def _tell(self) -> None:
-        """What is new of the facts."""
-        if self._rank.index != 0 or self._facts is None:
-            return
-        facts = replace(
-            self._facts,
-            counting=self._counting(),
-            loads_from=self._loads_from,
-            checkpoint=self._checkpoint,
-            escaped=() if self.escapes is None else self.escapes.paths,
-        )
-        if facts != self._told:
-            self._told = facts
-            self._see(facts)
-
-    def _counting(self) -> Counting:
-        rates = self._rates
-        return Counting(self._questions.asks, self._epoch_rows, tuple(rates.of_steps), rates.moves_with_batches)
-
-    def load(self, folder: str, found: Checkpoint | None) -> None:
-        """The script loads a checkpoint; a trainer before its engine is made."""
-        if self._loads_from is None or self._checkpoint is None:
-            self._loads_from, self._checkpoint = folder, found
-        self._tell()
+        self._steps.meter.begin()
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
@@ -136,75 +99,62 @@ class ScriptProbe(StepListener):
 
     # --- its steps ----------------------------------------------------------------------------------------------------
 
-    def forward(self, batch: Any) -> None:
-        assert self._facts is not None
-        self._rank.enter(Phase.FORWARD)
-        sight = look_at(batch, self._facts.micro_batch)
-        self._meter.add_tokens(sight.real_tokens)
-        self._rates.micro_batch(self._engine.get_lr())
-        if self._facts.rows is None and sight.rows is not None:
-            self._facts = replace(self._facts, rows=sight.rows, tokens=sight.tokens)
-            self._epoch_rows = self._questions.epoch_rows
-            self._tell()
-            self._check_rows(sight.rows)
+    @property
+    def _watched(self) -> ProbedSteps:
+        assert self._steps is not None
+        return self._steps
 
-    def _check_rows(self, rows: int) -> None:
-        if self._spec.job.rows not in (None, rows):
+    def forward(self, batch: Any) -> None:
+        self._watched.forward(batch)
+        self._sight.take_batch(batch, self._engine.get_lr())
+        rows = self._sight.facts.rows
+        if rows is not None and self._spec.job.rows not in (None, rows):
             self.refuse(f"the script makes its own batches of {rows} rows: its micro-batch cannot be turned")
 
     def backward(self) -> None:
-        self._rank.enter(Phase.BACKWARD)
+        self._watched.backward()
 
     def update(self) -> None:
-        self._rank.enter(Phase.STEP)
-        self._rates.update(self._engine.get_lr())
+        self._watched.update()
+        self._sight.take_update(self._engine.get_lr())
 
     def micro_step_end(self) -> None:
-        self._meter.end_micro_step()
-        self._tell()
+        self._watched.micro_step_end()
+        self._sight.tell()
 
     def step_end(self, *, was_skipped: bool) -> None:
-        step_s = self._meter.end_step(is_measured=not was_skipped and self._rank.step >= MEMORY_STEPS)
-        self._count_skipped(was_skipped)
-        self._tell()
-        if was_skipped:
-            return  # Adam's state has not appeared yet
-        self._rank.step += 1
-        if self._rank.step == MEMORY_STEPS:
-            self._last_step = MEMORY_STEPS + self._measured_steps(step_s)
-        if self._rank.step == self._last_step:
-            self._finish()
-
-    def _count_skipped(self, was_skipped: bool) -> None:
-        """A script that skips for ever would never be measured."""
-        assert self._facts is not None
-        self._skipped_count = self._skipped_count + 1 if was_skipped else 0
-        if self._skipped_count == (_SKIPPED_STEPS if self._facts.dtype is Dtype.BF16 else _SCALING_STEPS):
-            self.refuse(NOT_FINITE)
-
-    def _measured_steps(self, step_s: float) -> int:
-        if self._spec.measured_steps is not None:
-            return max(1, self._spec.measured_steps)
-        return steps_in(self._spec.measure_s, step_s, self._device)
+        steps = self._watched
+        steps.step_end(was_skipped=was_skipped)
+        self._sight.tell()
+        if steps.skipped_count == (_SKIPPED_STEPS if self._sight.facts.dtype is Dtype.BF16 else _SCALING_STEPS):
+            self.refuse(NOT_FINITE)  # a script that skips for ever would never be measured
+        if steps.is_over:
+            self._finish(steps)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self) -> NoReturn:
-        sums = torch.tensor([self._meter.tokens, float(self._meter.micro_batch_count)], device=self._device)
-        torch.distributed.all_reduce(sums)
+    def _finish(self, steps: ProbedSteps) -> NoReturn:
+        tokens_per_micro_batch = steps.mean_tokens()
         torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
-        self._leave(self._measured(float(sums[0] / sums[1])))
+        self._leave(self._measured(steps, tokens_per_micro_batch))
 
     def script_ended(self, code: object) -> NoReturn:
         """`code` as SystemExit has it."""
-        meter = self._meter
+        steps = self._steps
         if isinstance(code, str):
             print(code, file=sys.stderr)  # as Python does
-        if not code and meter.last_s:
-            self._leave(self._measured(meter.tokens / meter.micro_batch_count))
-        steps = f"{self._rank.step} optimizer step{'' if self._rank.step == 1 else 's'}"
+        if not code and steps is not None and steps.meter.has_measured:
+            self._leave(self._measured(steps, steps.meter.tokens / steps.meter.micro_batch_count))
+        count = f"{self._rank.step} optimizer step{'' if self._rank.step == 1 else 's'}"
         how = f" with exit code {code if isinstance(code, int) else 1}" if code else ""
-        self.refuse(f"the script ended by itself{how} after {steps}")
+        self.refuse(f"the script ended by itself{how} after {count}")
 
-    def _measured(self, tokens_per_micro_batch: float) -> RankMeasured:
-        return rank_measured(self._rank.meter, self._meter, tokens_per_micro_batch)
+    def _measured(self, steps: ProbedSteps, tokens_per_micro_batch: float) -> RankMeasured:
+        return rank_measured(self._rank.meter, steps.meter, tokens_per_micro_batch)
+
+
+def _course(spec: ScriptSpec) -> Course:
+    """Of a script that is asked for no number of steps as many as the time is for."""
+    count = None if spec.measured_steps is None else max(1, spec.measured_steps)
+    first = MEMORY_STEPS + 1
+    return Course(MEMORY_STEPS, range(first, first + (count or MAX_MEASURED_STEPS)), spec.measure_s, count)

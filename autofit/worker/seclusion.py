@@ -51,8 +51,11 @@ def _changed(event: str, arguments: tuple[object, ...]) -> object:
     if event == "open":
         flags = arguments[2]
         return arguments[0] if isinstance(flags, int) and flags & _WRITES else None
-    path_at, folder_at = _CHANGES.get(event, (None, None))
-    return None if path_at is None or arguments[folder_at] not in (-1, None) else arguments[path_at]
+    if event not in _CHANGES:
+        return None
+    path_at, folder_at = _CHANGES[event]
+    folder = arguments[folder_at]
+    return arguments[path_at] if folder is None or folder == -1 else None
 
 
 def seclude(scratch: Path, directory: str) -> Escapes:

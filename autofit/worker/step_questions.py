@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,13 @@ class StepQuestions:
     def hear(self) -> None:
         engine = deepspeed.DeepSpeedEngine
         for ask in (Ask.BOUNDARY, Ask.ACCUMULATION):
-            setattr(engine, ask.value, _noting_script(getattr(engine, ask.value), lambda ask=ask: self._asks.add(ask)))
+            note = functools.partial(self._asks.add, ask)
+            setattr(engine, ask.value, _noting_script(getattr(engine, ask.value), note))
         engine.global_steps = _watched_steps(lambda: self._asks.add(Ask.STEPS))
-        DataLoader.__iter__ = _noting(DataLoader.__iter__, self._begin)
+        DataLoader.__iter__ = _noting(DataLoader.__iter__, self._begin)  # type: ignore[method-assign]
         transformers.Trainer.train = _noting(transformers.Trainer.train, self._train)
 
-    def _begin(self, loader: DataLoader) -> None:
+    def _begin(self, loader: DataLoader[Any]) -> None:
         self.epoch_rows = _epoch_rows(loader)
 
     def _train(self, trainer: transformers.Trainer) -> None:
@@ -51,9 +52,9 @@ class StepQuestions:
             self._asks.add(Ask.TRAINER)
 
 
-def _epoch_rows(loader: DataLoader) -> int | None:
+def _epoch_rows(loader: DataLoader[Any]) -> int | None:
     """None for a stream, and where the script groups its rows itself."""
-    if loader.batch_size is None or not hasattr(loader.sampler, "__len__"):
+    if loader.batch_size is None or not isinstance(loader.sampler, Sized):
         return None
     return len(loader.sampler)
 
@@ -70,19 +71,20 @@ def _compared(name: str) -> Callable[[_Steps, object], bool]:
     def told(self: _Steps, other: object) -> bool:
         if _is_script():
             self.tell()
-        return compare(self, other)
+        answer: bool = compare(self, other)
+        return answer
 
     return told
 
 
 for _name in ("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
     setattr(_Steps, _name, _compared(_name))
-_Steps.__hash__ = int.__hash__
+_Steps.__hash__ = int.__hash__  # type: ignore[method-assign]
 
 
 def _watched_steps(tell: Callable[[], object]) -> property:
     def read(engine: deepspeed.DeepSpeedEngine) -> int:
-        count = engine.__dict__["global_steps"]
+        count: int = engine.__dict__["global_steps"]
         if not _is_script():
             return count
         watched = _Steps(count)

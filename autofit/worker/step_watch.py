@@ -6,12 +6,14 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
+
 
 class StepListener:
     """Hears what an engine does; a listener overrides what it wants to know."""
 
     def forward(self, batch: Any) -> None:
-        """Before a forward pass in training mode; `batch` is its arguments, positional and by name."""
+        """Before a forward pass that a backward pass can follow; `batch` is its arguments, positional and by name."""
 
     def backward(self) -> None:
         """Before a backward pass."""
@@ -46,7 +48,7 @@ class StepWatch:
         engine.forward, engine.backward, engine.step = self.forward, self.backward, self.step
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        if self._engine.module.training:
+        if self._engine.module.training and torch.is_grad_enabled():  # trl looks at some batches without gradients, too
             self._is_open = True
             self._listener.forward((inputs, kwargs))
         with self._listener.guard():

@@ -59,10 +59,10 @@ def _depth(config: PretrainedConfig, step: MicroStep, at_full_depth: bool) -> De
 
 def micro_step_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """As trl 1.16 computes it: SFTTrainer.compute_loss, without its metrics."""
-    config = model.config
+    config: Any = model.config
     extra: dict[str, Any] = {"output_router_logits": True} if has_router_loss(config) else {}
     outputs = model(**batch, use_cache=False, fused_lm_head=True, **extra)
-    loss = (-outputs.log_probs).sum() / (batch["labels"] != -100).sum().clamp(min=1)
+    loss: torch.Tensor = (-outputs.log_probs).sum() / (batch["labels"] != -100).sum().clamp(min=1)
     if extra:
         loss = loss + config.get_text_config().router_aux_loss_coef * outputs.aux_loss
     return loss

@@ -59,7 +59,8 @@ def _mask_rule(is_padded: bool) -> Any:
     original = transformers.masking_utils._ignore_causal_mask_sdpa
 
     def rule(padding_mask: torch.Tensor | None, *args: Any, **kwargs: Any) -> bool:
-        return original(padding_mask if is_padded else None, *args, **kwargs)
+        is_ignored: bool = original(padding_mask if is_padded else None, *args, **kwargs)
+        return is_ignored
 
     return rule
 

@@ -1,4 +1,4 @@
-"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed, telling where it is."""
+"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -13,18 +14,21 @@ from trl import SFTTrainer
 from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.worker.epoch import EpochOrder, TokenMean, filled
+from autofit.worker.step_watch import StepListener, StepWatch
 
 PhaseHook = Callable[[Phase], None]
 
 
 class PhasedTrainer(SFTTrainer):
-    """Calls `phase_hook` when a rank enters a forward pass, a backward pass or an optimizer step.
+    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it.
 
     Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
     divided. UsageError where there is no whole step, or nothing to score.
     """
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
 
     def __init__(self, *, model: Any, **kwargs: Any) -> None:
         config = vars(model.config)
@@ -54,13 +58,11 @@ class PhasedTrainer(SFTTrainer):
         return EpochOrder(self._row_count, length, seed, lambda: self.state.global_step // step_count)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        is_training = self.model.training
-        self.phase_hook(Phase.FORWARD if is_training else Phase.EVALUATE)
+        if self.model.training:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        self.phase_hook(Phase.EVALUATE)
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if is_training:
-            self.phase_hook(Phase.BACKWARD)
-        else:
-            self._scored.add(loss, inputs["labels"])
+        self._scored.add(loss, inputs["labels"])
         return loss
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
@@ -87,19 +89,13 @@ def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-class EngineWatch(TrainerCallback):
-    """Marks the optimizer steps of DeepSpeed's engine, once it is there."""
+class EngineListening(TrainerCallback):
+    """Lets `listeners` hear the trainer's engine, once it is there."""
 
-    def __init__(self, trainer: PhasedTrainer) -> None:
+    def __init__(self, trainer: PhasedTrainer, *listeners: StepListener) -> None:
         self._trainer = trainer
+        self._listeners = listeners
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        engine = self._trainer.deepspeed
-        step = engine.step
-
-        def phased_step(*step_args: Any, **step_kwargs: Any) -> Any:
-            if engine.is_gradient_accumulation_boundary():
-                self._trainer.phase_hook(Phase.STEP)
-            return step(*step_args, **step_kwargs)
-
-        engine.step = phased_step
+        for listener in self._listeners:
+            StepWatch(self._trainer.deepspeed, listener)

@@ -65,7 +65,7 @@ class ComparedTurns:
     """
 
     learned = Learned.COMPARED_TURNS
-    template = None
+    template: str | None = None
 
     def __init__(self, writer: ChatWriter) -> None:
         self._writer = writer
@@ -105,7 +105,7 @@ class EveryTurn:
     """The whole chat, as the tokenizer's own template writes it."""
 
     learned = Learned.EVERYTHING
-    template = None
+    template: str | None = None
 
     def __init__(self, writer: ChatWriter) -> None:
         self._writer = writer

@@ -18,7 +18,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
-from autofit.probing.agent import Agent, Limits
+from autofit.probing.agent import Agent, Limits, Program
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
 
@@ -59,8 +59,8 @@ class Stage:
     def agent(self, *says: Message, limits: Limits = SHORT, pause_s: float = 0.0) -> Agent:
         source = _SPEAKS.format(lines=[to_line(one) for one in says], pause_s=pause_s)
         start = partial(AgentProcess, program=("-c", source))
-        log_path = self.folder / "agent.log"
-        return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, start=start)
+        log_path, program = self.folder / "agent.log", Program(start=start)
+        return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, program=program)
 
     def spec(self, beat_timeout_s: float) -> ProbeSpec:
         job, shapes = Job(REQUEST, STRATEGY, "{}", DeviceKind.CPU, 2), (BatchShape(64, 64.0),)

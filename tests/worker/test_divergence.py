@@ -99,7 +99,7 @@ class Training:
     def __init__(self, action: OnDivergence, folder: Path) -> None:
         self.args = SimpleNamespace(fp16=False, output_dir=str(folder))
         self.state = SimpleNamespace(global_step=0, log_history=[])
-        self.deepspeed = SimpleNamespace(skipped_steps=5, get_global_grad_norm=lambda: 1.0)
+        self.deepspeed = SimpleNamespace(get_global_grad_norm=lambda: 1.0)
         self.control = SimpleNamespace(should_save=False)
         self.learning_rate = 1e-3
         self.watch = DivergenceWatch(self, action)  # type: ignore[arg-type]
@@ -114,8 +114,8 @@ class Training:
     def step(self, loss: float, *, is_save_due: bool = False, is_skipped: bool = False) -> bool:
         """Whether it is saved."""
         self.state.global_step += 1
-        self.deepspeed.skipped_steps += is_skipped
         self.control.should_save = is_save_due
+        self.watch.step_end(was_skipped=is_skipped)
         self.watch.on_optimizer_step()
         self.watch.on_step_end(self.args, self.state, self.control)  # type: ignore[arg-type]
         self.state.log_history.append({"loss": loss, "step": self.state.global_step})

@@ -50,8 +50,10 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.worker import forked, group
-from autofit.worker.group import Group, run_together, survey_in_child
+from autofit.worker.group import Group
+from autofit.worker.group_watch import run_together
 from autofit.worker.lines import Interrupted, LineReader
+from autofit.worker.surveyor import survey_in_child
 
 STRATEGY = Strategy(
     Rung(

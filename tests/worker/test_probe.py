@@ -14,14 +14,15 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker import probe
-from autofit.worker.measuring import MAX_MEASURED_STEPS
-from autofit.worker.probe import schedule
-from autofit.worker.step_meter import StepMeter
+from autofit.worker.failure import KnownFailure
+from autofit.worker.measuring import MAX_MEASURED_STEPS, Course, ProbedSteps
+from autofit.worker.probe_rows import read_by, schedule
 
 RANKS, ACCUMULATION = 2, 3
 STRATEGY = Strategy(
@@ -69,61 +70,77 @@ def test_on_a_cpu_each_width_is_a_worst_case_already() -> None:
 def test_a_rank_makes_no_rows_that_others_read() -> None:
     shapes = [shape for step in schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION) for shape in step.shapes]
     for rank in range(RANKS):
-        own = probe._read_by(rank, RANKS, shapes)
+        own = read_by(rank, RANKS, shapes)
         assert own[rank::RANKS] == shapes[rank::RANKS]
         assert {shape.padded_tokens for shape in own[1 - rank :: RANKS]} == {1}
 
 
-class Steps:
-    """Calls the callbacks as Trainer does, by a clock of its own."""
+def batch(tokens: int) -> Any:
+    """The arguments of a forward pass: a row with a place of padding."""
+    ids = torch.ones(1, tokens + 1, dtype=torch.long)
+    return (), {"input_ids": ids, "attention_mask": torch.ones_like(ids).index_fill(1, torch.tensor([tokens]), 0)}
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+
+class Drive:
+    """A probe's steps, told as an engine's watch and a trainer do, by a clock of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, course: Course) -> None:
         self.now_s = 0.0
         monkeypatch.setattr("time.perf_counter", lambda: self.now_s)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
+        self.phases: list[Phase] = []
+        rank: Any = SimpleNamespace(step=0, enter=self.phases.append)
+        self.steps = ProbedSteps(rank, course, micro_batch=1, device=torch.device("cpu"))
+        self.enough = probe._Enough(self.steps)
+        self.control: Any = SimpleNamespace(should_training_stop=False)
 
-    def run(self, durations_s: list[float], *callbacks: Any) -> int:
-        """How many steps were run until a callback ended it, each of micro-batches of one of `durations_s`."""
-        arguments, control = SimpleNamespace(device="cpu"), SimpleNamespace(should_training_stop=False)
-        state = SimpleNamespace(global_step=0)
-
-        def call(name: str, **more: Any) -> None:
-            for callback in callbacks:
-                getattr(callback, name)(arguments, state, control, **more)
-
-        call("on_train_begin")
-        tokens = 0
-        for duration_s in durations_s:
-            call("on_step_begin")
-            for _ in range(ACCUMULATION - 1):
-                self.now_s += duration_s
-                call("on_substep_end")
+    def step(self, duration_s: float, tokens: int, *, is_skipped: bool = False) -> None:
+        """Of micro-batches of `duration_s` each, after the data have taken a second."""
+        self.now_s += 1.0
+        self.enough.on_step_begin()
+        for number in range(ACCUMULATION):
+            self.steps.forward(batch(tokens))
+            self.steps.backward()
             self.now_s += duration_s
-            state.global_step += 1
-            call("on_step_end")
-            tokens += 100 * state.global_step
-            call("on_log", logs={"loss": 1.0, "num_tokens": tokens})
-            if control.should_training_stop:
-                break
-        return state.global_step
+            if number < ACCUMULATION - 1:
+                self.steps.micro_step_end()
+        self.steps.update()
+        self.steps.step_end(was_skipped=is_skipped)
+        self.enough.on_step_end(None, None, self.control)
 
 
 def test_only_measured_steps_count_and_their_number_is_that_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION)
-    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
-    meter = StepMeter(measured=frozenset(measured))
-    pace = probe._Pace(SimpleNamespace(step=0), 2, measured, 12.0)  # type: ignore[arg-type]
-    slow_if_new = [1.0 if step.is_measured or number < 2 else 10.0 for number, step in enumerate(steps)]
-    count = Steps(monkeypatch).run(slow_if_new, pace, meter)
-    assert count == measured[3]  # 12 s of 3 s each
+    course = probe._course(spec(DeviceKind.CUDA, TYPICAL), steps, ACCUMULATION)
+    drive = Drive(monkeypatch, replace(course, measure_s=12.0))
+    run = 0
+    for number, step in enumerate(steps):
+        drive.step(1.0 if step.is_measured or number < 2 else 10.0, tokens=100 if step.is_measured else 7)
+        run += 1
+        if drive.control.should_training_stop:
+            break
+    assert run == course.measured[3]  # 12 s of 3 s each
+    meter = drive.steps.meter
     assert meter.first_s == meter.middle_s == meter.last_s == [1.0] * 4
-    assert meter.tokens_per_step == 100 * sum(measured[:4]) / 4
+    assert drive.steps.mean_tokens() == 100
+    assert drive.phases[:7] == [Phase.FORWARD, Phase.BACKWARD] * ACCUMULATION + [Phase.STEP]
 
 
-def test_after_a_warm_up_every_step_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a full run."""
-    meter = StepMeter(warm_up_steps=2)
-    Steps(monkeypatch).run([9.0, 9.0, 1.0, 1.0], meter)
-    assert meter.last_s == [1.0, 1.0]
-    assert meter.tokens_per_step == 350
-    assert replace(meter, tokens_s=6.0).tokens_per_s == 700 / 6
+def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(monkeypatch, Course(2, range(3, 6), 100.0, count=3))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: pytest.fail("asked"))
+    for _ in range(4):
+        drive.step(1.0, 5)
+    assert not drive.steps.is_over
+    drive.step(1.0, 5)
+    assert drive.steps.is_over
+    assert len(drive.steps.meter.last_s) == 3
+
+
+def test_a_step_that_is_skipped_ends_a_probe_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script's may scale its loss down: it is given some."""
+    drive = Drive(monkeypatch, Course(2, range(3, 6), 1.0))
+    drive.step(1.0, 5)
+    with pytest.raises(KnownFailure, match="not finite"):
+        drive.step(1.0, 5, is_skipped=True)
+    assert (drive.steps.skipped_count, len(drive.steps.meter.last_s)) == (1, 0)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from autofit.worker import micro_meter
-from autofit.worker.micro_meter import MicroMeter
+from autofit.worker.step_meter import StepMeter
 from autofit.worker.step_watch import StepListener, StepWatch
 
 
@@ -90,6 +90,18 @@ def test_an_evaluation_is_no_micro_batch() -> None:
     assert listener.heard == []
 
 
+def test_a_look_at_a_batch_without_gradients_is_no_micro_batch() -> None:
+    """As trl takes one for its metrics where labels are smoothed: the tokens would count twice."""
+    engine, listener = FakeEngine(accumulation=1), Listener()
+    StepWatch(engine, listener)
+    engine.forward(0)
+    with torch.no_grad():
+        engine.forward(0)
+    engine.backward(None)
+    engine.step()
+    assert listener.heard == ["forward 0", "update", "stepped"]
+
+
 def test_a_step_that_overflowed_is_told_apart() -> None:
     class Overflows(FakeEngine):
         def step(self) -> None:
@@ -114,8 +126,8 @@ def test_a_step_that_torchs_own_scaler_skipped_is_told_apart() -> None:
 
 def test_durations_are_from_end_to_end_and_warming_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 13.0, 14.0, 18.0, 23.0, 29.0, 36.0])
-    monkeypatch.setattr(micro_meter.time, "perf_counter", lambda: next(clock))
-    meter = MicroMeter()
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    meter = StepMeter()
     meter.begin()
     meter.add_tokens(100)
     meter.end_micro_step()
@@ -129,3 +141,4 @@ def test_durations_are_from_end_to_end_and_warming_up_does_not_count(monkeypatch
     assert (meter.tokens, meter.micro_batch_count) == (28.0, 4)
     assert meter.end_step(is_measured=True) == 7.0
     assert (meter.first_s, meter.last_s) == ([1.0], [6.0, 7.0])
+    assert meter.tokens_per_s == 28.0 / (1.0 + 4.0 + 5.0 + 6.0 + 7.0)

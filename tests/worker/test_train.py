@@ -1,4 +1,4 @@
-"""The full run's rank before any torch: where it goes on, what it is told, and whom it follows."""
+"""The full run's rank before any torch: what it is told, and whom it follows."""
 
 from __future__ import annotations
 
@@ -20,39 +20,15 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Request, Training
+from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import BuildWait
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, training_arguments
-from autofit.worker.train import _checkpoint, _job, _options, _schedule, _wait_teller
+from autofit.worker.train import _job, _options, _wait_teller
 
 REQUEST = Request("m", 64)
-
-
-def checkpoint(folder: Path, step: int, *, is_whole: bool = True) -> str:
-    path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / ("trainer_state.json" if is_whole else "model.safetensors")).touch()
-    return str(path)
-
-
-def test_a_run_goes_on_from_its_highest_whole_checkpoint(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert _checkpoint(REQUEST, folder.checkpoints) is None
-    checkpoint(folder.checkpoints, 900)
-    last = checkpoint(folder.checkpoints, 1000)
-    checkpoint(folder.checkpoints, 1100, is_whole=False)  # cut off while it was written
-    assert _checkpoint(REQUEST, folder.checkpoints) == last
-    assert folder.last_checkpoint == last  # what the session says is what the rank does
-
-
-def test_a_checkpoint_that_the_user_names_begins_a_run_that_goes_on_from_its_own(tmp_path: Path) -> None:
-    request = replace(REQUEST, training=Training(resume="/c"))
-    assert _checkpoint(request, tmp_path) == "/c"
-    own = checkpoint(tmp_path, 1000)
-    assert _checkpoint(request, tmp_path) == own
 
 
 def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
@@ -118,21 +94,6 @@ def _words(folder: RunFolder) -> list[str]:
     )  # fmt: skip
     device = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
     return ["train", *training_arguments(Hardware((Node(Host("here", 1, 1, 1, 1), (device,)),)), files)]
-
-
-def test_what_stands_after_the_dashes_goes_before_the_schedule() -> None:
-    plain = _schedule(replace(REQUEST, training=Training(max_steps=7, save_steps=3, report_to=("wandb",))))
-    assert (plain["max_steps"], plain["save_steps"], plain["eval_strategy"]) == (7, 3, "no")
-    assert plain["report_to"] == ["wandb"]
-    extra = ("--save-total-limit=5", "--eval_strategy", "epoch", "--load_best_model_at_end")
-    told = _schedule(replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra)))
-    assert not {"save_total_limit", "eval_strategy"} & set(told)
-    assert (told["max_steps"], told["eval_steps"], told["report_to"]) == (-1, 500, "none")
-
-
-@pytest.mark.parametrize("given", [{"eval_data": "e.jsonl"}, {"eval_fraction": 0.1}], ids=str)
-def test_evaluation_comes_with_its_data(given: dict[str, object]) -> None:
-    assert _schedule(replace(REQUEST, **given))["eval_strategy"] == "steps"  # type: ignore[arg-type]
 
 
 # A rank that follows the process named by its argument, and is then stuck as in a collective.

@@ -1,0 +1,68 @@
+"""What runs probes, as it is for those who ask: the agent here, an agent on every node of a job, a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.request import Request
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Strategy
+from autofit.domain.trace import MicroStep
+from autofit.domain.workload import DataProfile
+from autofit.probing.protocol import ProbeSpec, Ready, ScriptSpec, Traced
+
+OnBeat = Callable[[Phase], None]
+OnRehearsalBeat = Callable[[Strategy, Phase], None]
+
+SpecT = TypeVar("SpecT", ProbeSpec, ScriptSpec, contravariant=True)
+
+
+class Prober(Protocol[SpecT]):
+    """Runs probes with all ranks of a job."""
+
+    def wait_ready(self) -> Ready:
+        """Once everything is imported; UsageError when a build that it needs is kept from its start."""
+
+    def probe(self, spec: SpecT, on_beat: OnBeat) -> Outcome:
+        """Runs one probe to its end, whatever that is. The scratch folder is gone then."""
+
+
+class Tracer(Protocol):
+    """Runs a model on fake tensors."""
+
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+        """The traces of the request's model, and why some have none; UsageError when there is no such model."""
+
+
+class TrainingProber(Prober[ProbeSpec], Tracer, Protocol):
+    """Probes autofit's own training, with what is to be known of its data and its model before."""
+
+    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
+        """The profile of the request's data; UsageError when something of it must be changed first."""
+
+    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
+        """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.
+
+        Each spec brings its own device, scratch and log.
+        """
+
+
+class ScriptProber(Prober[ScriptSpec], Protocol):
+    """Probes a script that somebody else wrote, on whatever nodes the job has."""
+
+    @property
+    def master_address(self) -> str:
+        """Where the ranks of a probe meet."""
+
+    def free_port(self) -> int:
+        """A port at the master's address that nobody listens on."""
+
+    def put_file(self, path: Path, text: str) -> None:
+        """Onto every node, whole at every moment."""
+
+    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
+        """Probes the script, without a strategy as it is; what it showed of itself is None where it came to no
+        `deepspeed.initialize`."""

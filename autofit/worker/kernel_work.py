@@ -1,0 +1,75 @@
+"""How much one of torch's operators computes, reads and writes, told by its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from autofit.domain.trace import Work
+
+_aten = torch.ops.aten
+_OBLIVIOUS = {_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty, _aten.new_empty_strided}
+_PICKING = {_aten.embedding, _aten.index, _aten.index_select, _aten.gather}  # they read only what they give
+_PRODUCTS = {  # where the first factor stands among the arguments
+    _aten.mm: 0, _aten.bmm: 0, _aten._grouped_mm: 0, _aten.addmm: 1, _aten.addmm_: 1, _aten.baddbmm: 1,
+}  # fmt: skip
+_ATTENTION = {  # where the query stands, and how many products of the size of its scores there are
+    _aten._scaled_dot_product_cudnn_attention: (0, 2),
+    _aten._scaled_dot_product_flash_attention: (0, 2),
+    _aten._scaled_dot_product_efficient_attention: (0, 2),
+    _aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
+    _aten._scaled_dot_product_cudnn_attention_backward: (1, 5),
+    _aten._scaled_dot_product_flash_attention_backward: (1, 5),
+    _aten._scaled_dot_product_efficient_attention_backward: (1, 5),
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),
+}
+
+
+def work_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Work:
+    """Of one kernel: the bytes of what it reads and writes, and the operations of its products where it has some."""
+    if packet in _OBLIVIOUS:
+        return Work()
+    written_bytes = sum(_bytes(tensor) for tensor in tensors_in((out,)))
+    n_bytes = 2 * written_bytes if packet in _PICKING else written_bytes + _read_bytes(args, kwargs)
+    flop = _flop(packet, args, kwargs, out)
+    return Work(flop, matmul_bytes=n_bytes, kernel_count=1) if flop else Work(other_bytes=n_bytes, kernel_count=1)
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Those among the values, and within their tuples and lists."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from tensors_in(value)
+
+
+def _read_bytes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return sum(_bytes(tensor) for tensor in tensors_in((*args, *kwargs.values())))
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """An expanded tensor is read once."""
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+
+
+def _flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    if (first := _PRODUCTS.get(packet)) is not None:
+        return int(2 * args[first].numel() * args[first + 1].shape[-1])
+    if packet in _ATTENTION:
+        return _attention_flop(packet, args)
+    formula = flop_registry.get(packet)
+    return int(formula(*args, **kwargs, out_val=out)) if formula else 0
+
+
+def _attention_flop(packet: Any, args: tuple[Any, ...]) -> int:
+    """A flash kernel leaves out what a causal mask hides: half of the scores."""
+    query_at, product_count = _ATTENTION[packet]
+    query, key = args[query_at], args[query_at + 1]
+    flop = 2 * product_count * query.numel() * key.shape[-2]
+    names = [argument.name for argument in packet.default._schema.arguments]
+    is_causal = names.index("is_causal") < len(args) and args[names.index("is_causal")]
+    return int(flop // 2 if is_causal else flop)
