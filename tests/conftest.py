@@ -1,4 +1,4 @@
-"""What every test needs."""
+"""What every test needs, and which cases of the large tables are run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,34 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from spread import COUNT, drawn
+
+# Tests send them to processes that they start. Whoever started the suite may have left them ignored, as `nohup … &`
+# does with the first two, and that is inherited.
+SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tests marked matrix, left out by default")
+    group.addoption("--all", action="store_true", help="with all of them: ten minutes more")
+    group.addoption("--spread", metavar="SEED", help=f"with {COUNT} of them, other ones for another SEED")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--all"):
+        return
+    names = [item.nodeid for item in items if item.get_closest_marker("matrix")]
+    seed = config.getoption("--spread")
+    left_out = set(names) - (set() if seed is None else drawn(names, seed))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
 
 
 @pytest.fixture(autouse=True, scope="session")
