@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import make_request
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
-from autofit.domain.request import Lora, Request, Training
+from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
@@ -35,7 +36,7 @@ ANOTHER_JOB = {
     "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "3", "PMI_SIZE": "4", "ACCELERATE_USE_FSDP": "true",
 }  # fmt: skip
 # A probe learns nothing, so that a learning rate that ruins the model does not end it.
-REQUEST = Request(str(MODEL), 64, 8, lora=Lora(r=8), ranks=2, training=Training(learning_rate=1e30))
+REQUEST = make_request(MODEL, global_batch=8, lora=Lora(r=8), ranks=2, training=Training(learning_rate=1e30))
 SHAPE = read_model_files(str(MODEL)).shape
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_hardware, make_host, make_request
 from fake_agent import SimulatedMachine
 
 from autofit import foresight
 from autofit.domain.constants import Constants
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.plan import Plan, Verdict
 from autofit.domain.request import Pins, Request
 from autofit.domain.strategy import Attention, Method
@@ -27,15 +28,12 @@ from autofit.store.machine_kind import DeviceKey
 from autofit.tools import Tools
 
 MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=64)
-GB = 10**9
+REQUEST = make_request(MODEL, global_batch=64)
 ON = "gpus=8,memory=8GB,tflops=1"
 
 
 def cpu(ranks: int = 2, host_gb: int = 64) -> Hardware:
-    size = host_gb * GB // ranks
-    devices = tuple(Device(DeviceKind.CPU, n, "CPU of a test", None, None, size, size) for n in range(ranks))
-    return Hardware((Node(Host("here", 8, host_gb * GB, host_gb * GB, host_gb * GB), devices, Link.HOST),))
+    return make_hardware(ranks, memory_gb=host_gb / ranks, host=make_host(host_gb))
 
 
 class NoMemory:

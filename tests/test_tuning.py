@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_hardware
 from fake_script import FakeScript
 
 from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, Event, GaveUp, Note
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import Hardware
 from autofit.domain.launch import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Counting
@@ -23,7 +24,6 @@ from autofit.store import Store
 from autofit.tools import Tools
 from autofit.tuning import tune
 
-GB = 10**9
 PLAIN = {"train_batch_size": 32, "bf16": {"enabled": True}}
 HF = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "train_batch_size": "auto"}
 HF_WORDS = ("--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "1")
@@ -47,8 +47,7 @@ class Tale:
         )
 
     def detect(self, **_: Any) -> Hardware:
-        ranks = tuple(Device(DeviceKind.CPU, n, "CPU", None, None, 8 * GB, 8 * GB) for n in range(2))
-        return Hardware((Node(Host("here", 8, 64 * GB, 64 * GB, 64 * GB), ranks, Link.HOST),), self.limit_bytes)
+        return make_hardware(2, memory_limit_bytes=self.limit_bytes)
 
     limit_bytes: int | None = None
 

@@ -12,13 +12,13 @@ from _suite_configurations import GB, LARGE, SMALL, Configuration, configuration
 from _suite_decision import _decision
 from _suite_figures import compare, figures, fitted, kendall_tau, regressions, spread, taus, wrong_verdicts
 from _suite_probes import Bench, last_words, make_models, one_device, traced
+from builders import make_request
 from gpu_suite import CONFIGURATION_S, DECISION, DECISION_AFTER, Run, Suite, hopeless, in_order, line
 
 from autofit.domain.event import Chosen
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.plan import Verdict
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Offload
 from autofit.domain.trial import Choice, Trial
 from autofit.hardware.machine_spec import parse_machine
@@ -266,7 +266,7 @@ def test_regret_is_against_the_fastest_that_fits(models: tuple[Model, ...]) -> N
     assert second.measured is not None
     pick = replace(first.measured, tokens_per_s=90.0, peak_device_bytes=GB)
     faster = replace(second.measured, tokens_per_s=100.0, peak_device_bytes=GB)
-    request = Request("model", 64, memory_limit_bytes=2 * GB)
+    request = make_request(memory_limit_bytes=2 * GB)
     chosen = Chosen(Choice(first.trial.strategy, pick, "it is the fastest"), 3.0, 2)
     trials = [replace(second.trial, outcome=faster), replace(first.trial, outcome=pick)]
     found = _decision(chosen, 9.0, trials, request, True)

@@ -6,18 +6,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from builders import LLAMA_7B, make_request
+
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.planning.deepspeed_config import deepspeed_config
-
-from .simulated import LLAMA_7B
 
 RUNG = Rung(Method.FULL, 3, Offload.ALL, False, Attention.SDPA, Dtype.BF16)
 
 
 def config(rung: Rung, kind: DeviceKind = DeviceKind.CUDA) -> dict[str, Any]:
-    written = deepspeed_config(Strategy(rung, 2, 4), Request("m", 512, 64), LLAMA_7B, kind)
+    written = deepspeed_config(Strategy(rung, 2, 4), make_request(tokens=512, global_batch=64), LLAMA_7B, kind)
     assert "auto" not in json.dumps(written)
     return json.loads(json.dumps(written))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_request
 
 from autofit.domain.checkpoint import Checkpoint
-from autofit.domain.request import Lora, Pins, Request
+from autofit.domain.request import Lora, Pins
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung
 from autofit.planning.resumption import conflicts, kept, kept_text, loads, weights_text
 
-REQUEST = Request("m", 64, global_batch=8)
+REQUEST = make_request(global_batch=8)
 CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
 RUNG = Rung(Method.FULL, 2, Offload.OPTIMIZER, True, Attention.EAGER, Dtype.BF16)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from builders import make_request
 from fake_agent import FakeAgent, SimulatedMachine
 
 from autofit.domain.errors import UsageError
@@ -28,7 +29,7 @@ from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=2)
+REQUEST = make_request(MODEL, global_batch=2)
 STRATEGY = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)
 MARK = "AUTOFIT_TEST_MARK"  # in the environment of an agent, and so of every process below it, whoever adopts that
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import make_request
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
@@ -18,7 +18,7 @@ from autofit.probing.agent import Agent, Limits
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
 
-REQUEST = Request("m", 64)
+REQUEST = make_request()
 STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
 STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
 SHORT = Limits(start_s=30.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)

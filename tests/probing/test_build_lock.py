@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builder import Builder, builder_command, building, left_lock
+from build_process import Builder, builder_command, building, left_lock
 
 from autofit.probing import build_lock, host_processes, lost_locks
 from autofit.probing.build_lock import BuildLock, Owner, build_locks, owner_of

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from builders import make_device, make_host
 
 from autofit.domain.errors import HostFailed
-from autofit.domain.hardware import Device, DeviceKind, Host, Node
+from autofit.domain.hardware import DeviceKind, Node
 from autofit.domain.launch import HostSlots, LaunchLine, Layout
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.script import Script, Turns
@@ -72,10 +73,9 @@ class FakeNode:
 
     @property
     def inventory(self) -> Inventory:
-        host = Host(f"node{self.index}", 2, 10**10, 10**10, 10**12)
-        device = Device(DeviceKind.CPU, 0, "a CPU", None, None, 10**9, 10**9)
         installed = tuple(Installed(*item) for item in self.versions.items())
-        return Inventory(Node(host, (device,) * self.device_count), installed, self.free_bytes, "10.0.0.7")
+        node = Node(make_host(), (make_device(),) * self.device_count)
+        return Inventory(node, installed, self.free_bytes, "10.0.0.7")
 
     def run(self, address: str, port: int, token: str) -> None:
         with socket.create_connection((address, port)) as connection:

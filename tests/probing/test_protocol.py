@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from builders import make_request
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
@@ -22,7 +22,7 @@ from autofit.probing.protocol import (
 )
 
 STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
-JOB = Job(Request("m", 64), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
+JOB = Job(make_request(), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
 
 
 def test_a_command_is_one_line_and_comes_back_whole() -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builder import baton_file, left_lock
+from build_process import baton_file, left_lock
 from job import DEADLINE_S, Job, is_alive, wait_until
 
 pytestmark = pytest.mark.slow

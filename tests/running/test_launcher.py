@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builder import builder_command, building
+from build_process import builder_command, building
+from builders import GB, make_hardware
 
 from autofit.domain.codec import encode
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingProgress
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
 from autofit.probing.python import module_command
@@ -30,16 +30,7 @@ from autofit.running import launcher, training
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
 
-GB = 10**9
-CPUS = Hardware(
-    (
-        Node(
-            Host("here", 8, GB, GB, GB),
-            tuple(Device(DeviceKind.CPU, n, "CPU", None, None, GB, GB) for n in range(2)),
-            Link.HOST,
-        ),
-    )
-)
+CPUS = make_hardware(2)
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
 
 

@@ -6,15 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import make_hardware
 
 from autofit.domain.errors import TrainingFailed
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.strategy import Dtype
 from autofit.probing.python import module_command
 from autofit.running.training import merge
-
-DEVICE = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
-CPU = Hardware((Node(Host("here", 8, 1, 1, 1), (DEVICE,), Link.HOST),))
 
 
 def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
@@ -26,6 +23,9 @@ def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(TrainingFailed, match=r"the adapter in .*adapter is whole; the log is .*merge\.log"):
-        merge(CPU, base="b", adapter=tmp_path / "adapter", out=tmp_path / "out", dtype=Dtype.BF16, log_path=log_path)
+        merge(
+            make_hardware(), base="b", adapter=tmp_path / "adapter", out=tmp_path / "out", dtype=Dtype.BF16,
+            log_path=log_path,
+        )  # fmt: skip
     words = log_path.read_text().split()
     assert words[: words.index("--base")] == module_command("autofit.worker.merge")[1:]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
+from builders import make_hardware, make_request
+
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
@@ -186,8 +188,7 @@ def _write(run: RunFolder, case: Case, request: Request) -> Hardware:
     run.write_request(request)
     run.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "told"))
     run.write_ds_config(deepspeed_config(strategy, request, shape, DeviceKind.CPU))
-    devices = tuple(Device(DeviceKind.CPU, rank, "CPU", None, None, 1, 1) for rank in range(case.ranks))
-    return Hardware((Node(Host("here", 1, 1, 1, 1), devices),))
+    return make_hardware(case.ranks)
 
 
 def _history(run: RunFolder) -> list[dict[str, Any]]:
@@ -201,5 +202,6 @@ def _history(run: RunFolder) -> list[dict[str, Any]]:
 def training(model: Path, data: Path, **changed: Any) -> Request:
     """Two epochs of `data`; `changed` are fields of Training."""
     values = {"epochs": 2.0, "learning_rate": LEARNING_RATE, **changed}
-    request = Request(str(model), SEQUENCE_TOKENS, GLOBAL_BATCH, str(data), lora=LORA)
-    return replace(request, training=Training(**values))
+    return make_request(
+        model, SEQUENCE_TOKENS, global_batch=GLOBAL_BATCH, data=str(data), lora=LORA, training=Training(**values)
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from builder import building, left_lock
+from build_process import building, left_lock
 from torch.utils import cpp_extension
 
 from autofit.probing import build_wait

@@ -14,12 +14,12 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
-from builder import building
+from build_process import building
+from builders import make_request
 from torch.utils.file_baton import FileBaton
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
-from autofit.domain.request import Request
 from autofit.domain.script import Script, ScriptFacts, Turns
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
@@ -53,7 +53,7 @@ STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dt
 REPORT = RankTrained(10, 10, 8, 2.5, 1.5, 100.0)  # of whatever kind: the agent only passes it on
 FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
 NUMBER = 7
-SURVEY = to_line(Survey(Request("m", 64), "the.log"))
+SURVEY = to_line(Survey(make_request(), "the.log"))
 
 
 FORK = multiprocessing.get_context("fork")
@@ -199,7 +199,7 @@ class Bench:
         is_rehearsal: bool = False,
         time_limit_s: float | None = None,
     ) -> Group:
-        job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
+        job = Job(make_request(), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
         shapes = (BatchShape(64, 64.0),)
         scratch = self.folder / str(number)
         scratch.mkdir()
@@ -535,7 +535,7 @@ def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
 
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
     bench._patch.setattr(forked, "survey_main", main)
-    command = Survey(Request("m", 64), "the.log")
+    command = Survey(make_request(), "the.log")
     return survey_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_request
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
@@ -26,7 +26,7 @@ TYPICAL = tuple(BatchShape(tokens, tokens / 2) for tokens in range(64, 512, 16))
 
 
 def spec(kind: DeviceKind, typical: tuple[BatchShape, ...], *narrower: BatchShape) -> ProbeSpec:
-    job = Job(Request("m", 512, 24), STRATEGY, "{}", kind, RANKS)
+    job = Job(make_request(tokens=512, global_batch=24), STRATEGY, "{}", kind, RANKS)
     return ProbeSpec(job, (*narrower, WORST), typical, "scratch", "log", 60.0, True)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from builders import make_request
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Request
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.probing.protocol import FailureKind, Job, RankFailed, read_report
 from autofit.worker import rank
@@ -53,7 +53,7 @@ def test_what_the_driver_has_left_is_part_of_a_failure(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(rank, "free_device_bytes", lambda: free_bytes)
     strategy = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)
-    job = Job(Request("a-model", 64, 1), strategy, "{}", DeviceKind.CPU, 1)
+    job = Job(make_request(global_batch=1), strategy, "{}", DeviceKind.CPU, 1)
 
     def body(life: rank.Rank) -> NoReturn:
         life.enter(Phase.FORWARD)

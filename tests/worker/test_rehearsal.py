@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import make_request
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured, Outcome
-from autofit.domain.request import Lora, Request, Training
+from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
@@ -37,7 +38,8 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
 def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is_rehearsal: bool = True) -> ProbeSpec:
     strategy = Strategy(rung, 2, accumulation)
     training = Training(learning_rate=1e30 if rung.dtype is Dtype.FP16 else None)
-    request = Request(str(MODEL), ROWS_TOKENS, 2 * accumulation * rank_count, lora=Lora(r=8), training=training)
+    rows = 2 * accumulation * rank_count
+    request = make_request(MODEL, ROWS_TOKENS, global_batch=rows, lora=Lora(r=8), training=training)
     config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
     job = Job(request, strategy, config, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
     shapes = (BatchShape(ROWS_TOKENS, ROWS_TOKENS),)

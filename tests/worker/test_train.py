@@ -11,12 +11,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from builders import make_device, make_hardware, make_request
 
 from autofit.domain.codec import decode
 from autofit.domain.event import Note
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Request, Training
+from autofit.domain.request import Training
 from autofit.domain.strategy import Attention, Dtype, Method, Offload, Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import BuildWait
@@ -24,7 +25,7 @@ from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, training_arguments
 from autofit.worker.train import _checkpoint, _job, _options, _schedule, _wait_teller
 
-REQUEST = Request("m", 64)
+REQUEST = make_request()
 
 
 def checkpoint(folder: Path, step: int, *, is_whole: bool = True) -> str:
@@ -67,8 +68,7 @@ def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
 
 def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     files = TrainingFiles(*(Path("/run", field.name) for field in fields(TrainingFiles)))
-    devices = tuple(Device(DeviceKind.CUDA, n, "GPU", None, f"GPU-a{n}", 1, 1) for n in (2, 5))
-    hardware = Hardware((Node(Host("here", 1, 1, 1, 1), devices, Link.PCIE),))
+    hardware = make_hardware(devices=[make_device(n, DeviceKind.CUDA) for n in (2, 5)])
     words = [*training_arguments(hardware, files), "--supervisor", "12", "--local_rank=1"]
     monkeypatch.setattr(sys, "argv", ["train", *words])
     options = _options()
@@ -101,8 +101,7 @@ def _words(folder: RunFolder) -> list[str]:
         folder.request, folder.choice, folder.ds_config, folder.checkpoints, folder.model, folder.logs,
         folder.progress, folder.beat,
     )  # fmt: skip
-    device = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
-    return ["train", *training_arguments(Hardware((Node(Host("here", 1, 1, 1, 1), (device,)),)), files)]
+    return ["train", *training_arguments(make_hardware(), files)]
 
 
 def test_what_stands_after_the_dashes_goes_before_the_schedule() -> None:
