@@ -509,7 +509,7 @@ def test_a_search_alone_makes_way_for_another_request(stage: Stage) -> None:
     stage.go_on()
     other = replace(REQUEST, global_batch=4)
     stage.train(other)
-    assert not any(told.is_remembered for told in stage.told(TrialEnded))
+    assert {told.is_remembered for told in stage.told(TrialEnded)} == {False}
     assert stage.folder.read_request() == other
     earlier = {name.removeprefix("earlier/1/"): text for name, text in stage.files().items() if "earlier/1/" in name}
     assert earlier == before

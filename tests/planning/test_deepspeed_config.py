@@ -37,6 +37,7 @@ def test_stage_3_with_everything_offloaded() -> None:
 
 def test_lower_stages_have_no_keys_of_stage_3() -> None:
     zero = config(replace(RUNG, zero_stage=2, offload=Offload.NONE))["zero_optimization"]
+    assert zero["stage"] == 2
     assert not any(key.startswith(("stage3", "offload")) for key in zero)
 
 
