@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from builders import make_request
 from fake_agent import FakeAgent, SimulatedMachine
+from waiting import wait_until
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
@@ -178,7 +178,7 @@ def test_an_interrupted_probe_leaves_nothing(kind: str, tmp_path: Path, monkeypa
     assert len(seen) == 1
     assert seen[0] >= (4 if kind == "real" else 0)  # the agent, its fork server and two ranks: the mark is found
     assert not (tmp_path / "scratch").exists()
-    _until(lambda: not _marked(mark), within_s=5.0)  # what was killed takes a moment to be gone
+    wait_until(lambda: not _marked(mark))  # what was killed takes a moment to be gone
     assert _shared_memory(agent) == []
 
 
@@ -199,10 +199,10 @@ with Agent(kind=DeviceKind.CPU, log_path=Path({str(tmp_path / "agent.log")!r}), 
     assert starter.stdout is not None
     with starter.stdout:
         assert starter.stdout.readline() == b"started\n"
-        _until(lambda: len(_marked(mark)) >= 3)  # a fork server is there too
+        wait_until(lambda: len(_marked(mark)) >= 3)  # a fork server is there too
         starter.send_signal(signal.SIGKILL)
         starter.wait()
-    _until(lambda: not _marked(mark))
+    wait_until(lambda: not _marked(mark))
 
 
 def _mark(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -229,10 +229,3 @@ def _shared_memory(agent: Agent | FakeAgent) -> list[Path]:
         return []
     names = f"deepspeed_allreduce_buffer_{os.getuid()}_*_{agent._process.pid}[0-9][0-9][0-9]_*"
     return list(Path("/dev/shm").glob(names))
-
-
-def _until(is_so: Callable[[], bool], *, within_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.02)

@@ -21,14 +21,13 @@ from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, 
 REQUEST = make_request()
 STRATEGY = Strategy(Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 4)
 STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
-SHORT = Limits(start_s=30.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
+SHORT = Limits(start_s=120.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
 WAITS = BuildWait("op", "/builds/op/lock", 12)
 
-# In place of the agent: it says its lines, with a pause before each, and nothing any more.
+# In place of the agent: it says its lines, and nothing any more.
 _SPEAKS = """
-import os, sys, time
+import os, sys
 for line in {lines!r}:
-    time.sleep({pause_s})
     os.write(int(sys.argv[1]), line)
 sys.stdin.read()
 """
@@ -41,9 +40,9 @@ class Stage:
         self.folder = folder
         self.told: list[str] = []
 
-    def agent(self, *says: Message, limits: Limits = SHORT, pause_s: float = 0.0) -> Agent:
-        source = _SPEAKS.format(lines=[to_line(one) for one in says], pause_s=pause_s)
-        start = partial(AgentProcess, program=("-c", source))
+    def agent(self, *says: Message, limits: Limits = SHORT, process: type[AgentProcess] = AgentProcess) -> Agent:
+        source = _SPEAKS.format(lines=[to_line(one) for one in says])
+        start = partial(process, program=("-c", source))
         log_path = self.folder / "agent.log"
         return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, start=start)
 
@@ -90,9 +89,17 @@ def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:
 
 
 def test_to_wait_for_a_build_is_a_sign_of_life_and_told_once(stage: Stage) -> None:
-    says = (*[WAITS] * 4, Ready(0.1))
-    with stage.agent(*says, limits=Limits(start_s=1.5), pause_s=0.5) as agent:  # 2.5 s in all
+    """Each of them may take as long as the start alone."""
+    patience_s: list[float] = []
+
+    class Patient(AgentProcess):
+        def next_line(self, within_s: float) -> bytes | None:
+            patience_s.append(within_s)
+            return super().next_line(within_s)
+
+    with stage.agent(*[WAITS] * 4, Ready(0.1), process=Patient) as agent:
         assert agent.wait_ready() == Ready(0.1)
+    assert patience_s == [SHORT.start_s] * 5
     assert stage.told == [
         "waiting for process 12, which is building torch's extension op (its lock is /builds/op/lock)"
     ]

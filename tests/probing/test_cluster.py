@@ -147,7 +147,7 @@ class FakeLaunch:
 
     def are_all_nodes_gone(self) -> bool:
         for thread in self.threads:
-            thread.join(5.0)
+            thread.join(60.0)
         return not any(thread.is_alive() for thread in self.threads)
 
 
@@ -156,7 +156,7 @@ def cluster(
     folder: Path,
     *,
     layout: Layout = LAYOUT,
-    connect_timeout_s: float = 5.0,
+    connect_timeout_s: float = 60.0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Cluster:
     log_path = folder / "agent.log"
@@ -173,7 +173,7 @@ def cluster(
 def spec(folder: Path) -> ScriptSpec:
     job = ScriptJob(Script("train.py", (), "/"), STRATEGY, Turns(), DeviceKind.CPU, 2)
     shares = tuple(Share(index, 2, index, 1, (), "127.0.0.1", 4242) for index in range(2))
-    return ScriptSpec(job, shares, str(folder / "scratch"), str(folder / "probe.log"), beat_timeout_s=5.0)
+    return ScriptSpec(job, shares, str(folder / "scratch"), str(folder / "probe.log"), beat_timeout_s=60.0)
 
 
 def failure_of(launch: FakeLaunch, folder: Path, **options: float) -> str:
@@ -267,7 +267,7 @@ def test_a_node_that_goes_in_the_middle_of_a_probe_is_named(
 
 
 def test_a_host_that_never_calls_is_named(tmp_path: Path) -> None:
-    assert "host b gave no sign within 0 s" in failure_of(FakeLaunch([FakeNode(0)]), tmp_path, connect_timeout_s=0.4)
+    assert "host b gave no sign within 2 s" in failure_of(FakeLaunch([FakeNode(0)]), tmp_path, connect_timeout_s=2.0)
 
 
 def test_a_host_that_the_launcher_gave_up_is_named_with_its_words(tmp_path: Path) -> None:

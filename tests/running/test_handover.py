@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from build_process import baton_file, left_lock
-from job import DEADLINE_S, Job, is_alive, wait_until
+from job import Job
+from waiting import DEADLINE_S, is_alive, wait_until
 
 pytestmark = pytest.mark.slow
 

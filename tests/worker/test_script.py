@@ -220,7 +220,7 @@ def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Ben
     spec = bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=hang")
     outcome, facts = bench.look(replace(spec, beat_timeout_s=1.0))
     assert isinstance(outcome, TimedOut)
-    assert outcome.phase is Phase.BUILD
+    assert outcome.phase in (Phase.START, Phase.BUILD)
     assert facts is None
 
 
