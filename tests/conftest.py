@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from spread import COUNT, drawn
+
+if TYPE_CHECKING:
+    from autofit.probing.agent import Agent
 
 # Tests send them to processes that they start. Whoever started the suite may have left them ignored, as `nohup … &`
 # does with the first two, and that is inherited.
@@ -41,6 +45,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is remembered stays among the tests: in a file of their own, for child processes too."""
     os.environ["AUTOFIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
+    """One real agent on CPUs for all tests that only probe: its imports take longer than a probe."""
+    from autofit.domain.hardware import DeviceKind
+    from autofit.probing.agent import Agent
+
+    with Agent(kind=DeviceKind.CPU, log_path=tmp_path_factory.mktemp("agent") / "agent.log") as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

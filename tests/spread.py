@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
 
 COUNT = 40  # two to three minutes
+
+
+def with_matrix(always: Iterable[Any], drawn_from: Iterable[Any]) -> Iterator[ParameterSet]:
+    """Parameters of a test, a tuple where it has several: those that always run, and those of the matrix."""
+    for values, marks in ((always, ()), (drawn_from, pytest.mark.matrix)):
+        for value in values:
+            yield pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks)
 
 
 def drawn(names: Sequence[str], seed: str) -> set[str]:

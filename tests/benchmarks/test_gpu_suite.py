@@ -244,6 +244,7 @@ def test_no_row_is_begun_that_the_budget_may_not_hold_and_none_outlasts_it(
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_neither_a_slow_configuration_nor_a_dead_agent_ends_the_suite(tmp_path: Path) -> None:
     hardware = one_device("cpu", tmp_path)
     tried = [each for each in configurations(DeviceKind.CPU, Dtype.BF16, has_flash=False) if each.model == SMALL][:1]

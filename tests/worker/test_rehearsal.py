@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +25,6 @@ MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 SHAPE = read_model_files(str(MODEL)).shape
 PLAIN = Rung(Method.FULL, 1, Offload.NONE, False, Attention.SDPA, Dtype.BF16)
 ROWS_TOKENS = 64
-
-
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    log_path = tmp_path_factory.mktemp("agent") / "agent.log"
-    with Agent(kind=DeviceKind.CPU, log_path=log_path, oom_kill_count=lambda: None) as started:
-        yield started
 
 
 def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is_rehearsal: bool = True) -> ProbeSpec:

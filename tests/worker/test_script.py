@@ -103,12 +103,6 @@ def _listing(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    with Agent(kind=DeviceKind.CPU, log_path=tmp_path_factory.mktemp("agent") / "agent.log") as agent:
-        yield agent
-
-
 @pytest.fixture
 def agent_without_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     monkeypatch.setenv("AUTOFIT_OVERLAY", "0")
