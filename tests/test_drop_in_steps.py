@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_hardware
 
 from autofit.domain.event import Event
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.launch import HostSlots, LaunchLine, LaunchSettings, Layout
 from autofit.launch_scene import Stage
 from autofit.planning.first_look import leanest
@@ -93,13 +94,11 @@ def look(case: Case, agent: Agent, folder: Path) -> Looked:
     config_path, turned_path = folder / f"{case.name}.json", folder / f"{case.name}-turned.json"
     config_path.write_text(json.dumps(case.config))
     line = LaunchLine((), SCRIPT, ("--deepspeed_config", str(config_path), *case.words))
-    device = Device(DeviceKind.CPU, 0, "CPU", None, None, 8 * 10**9, 8 * 10**9)
-    hardware = Hardware((Node(Host("here", 2, 10**10, 10**10, 10**10), (device,), Link.HOST),), None)
     run_folder = RunFolder(folder / f"runs-{case.name}")
     run_folder.create()
     program = Program(line, case.config, LAYOUT, DeviceKind.CPU, str(folder))
     specs = ScriptSpecs(program, LaunchSettings(steps=1), agent, run_folder, folder / f"scratch-{case.name}")
-    looks = Looks(specs, Stage(LAYOUT, hardware, agent, write_text), Silent())
+    looks = Looks(specs, Stage(LAYOUT, make_hardware(), agent, write_text), Silent())
     known = looks.known(looks.own())
     turning = known.turning
     strategy = leanest(turning.facts, turning.free, known.attention)

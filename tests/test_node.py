@@ -64,14 +64,14 @@ def start(listener: socket.socket, folder: Path, backend: str, rank: int, local_
     port = str(listener.getsockname()[1])
     words = ["--address", "127.0.0.1", "--port", port, "--token", "t", "--slots", "1,2"]
     return subprocess.Popen(
-        [sys.executable, str(NODE), *words, "--temporary", str(folder / "tmp"), "--timeout-s", "5"],
+        [sys.executable, str(NODE), *words, "--temporary", str(folder / "tmp"), "--timeout-s", "60"],
         env={**clean, names[0]: str(rank), names[1]: str(local_rank), "DS_ACCELERATOR": "cpu"},
     )
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_one_process_of_a_node_is_enough(backend: str, listener: socket.socket, tmp_path: Path) -> None:
-    assert start(listener, tmp_path, backend, rank=2, local_rank=1).wait(30.0) == 0
+    assert start(listener, tmp_path, backend, rank=2, local_rank=1).wait(120.0) == 0
     listener.setblocking(False)
     with pytest.raises(BlockingIOError):
         listener.accept()
@@ -93,7 +93,7 @@ def test_it_says_who_it_is_and_ends_when_the_cli_hangs_up(listener: socket.socke
     while not isinstance(heard[-1], PortFound):
         heard += link.receive()
     link.close()
-    assert process.wait(20.0) == 0
+    assert process.wait(120.0) == 0
 
 
 class FakeAgent(AgentProcess):
@@ -115,7 +115,7 @@ def test_a_disk_that_became_full_is_said(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, free_bytes))
     job = ScriptJob(Script("train.py", (), "/"), None, Turns(), DeviceKind.CPU, 1)
-    spec = ScriptSpec(job, (), str(tmp_path / "scratch"), str(tmp_path / "probe.log"), beat_timeout_s=5.0)
+    spec = ScriptSpec(job, (), str(tmp_path / "scratch"), str(tmp_path / "probe.log"), beat_timeout_s=60.0)
     there = Link(socket.create_connection(listener.getsockname()), NodeCommand)
     here = Link(listener.accept()[0], NodeMessage)
     here.say(RunProbes((RunProbe(7, spec),)))
@@ -125,6 +125,5 @@ def test_a_disk_that_became_full_is_said(
     os.close(agent.messages)
     heard = here.receive()
     here.close()
-    assert isinstance(heard[-1], ProbeEnded)
+    assert [type(said) for said in heard] == [Refused] * is_said + [ProbeEnded]
     assert [f"no space left for {tmp_path / 'scratch'}" in said.message for said in heard[:-1]] == [True] * is_said
-    assert all(isinstance(said, Refused) for said in heard[:-1])

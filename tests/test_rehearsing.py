@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import GB, make_device, make_hardware, make_host, make_request
 from fake_agent import FakeAgent, SimulatedMachine
 
 from autofit import foresight
 from autofit.domain.constants import Constants
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.pins import Pins
@@ -29,15 +30,12 @@ from autofit.store.machine_kind import DeviceKey
 from autofit.tools import Tools
 
 MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=64)
-GB = 10**9
+REQUEST = make_request(MODEL, global_batch=64)
 ON = "gpus=8,memory=8GB,tflops=1"
 
 
 def cpu(ranks: int = 2, host_gb: int = 64) -> Hardware:
-    size = host_gb * GB // ranks
-    devices = tuple(Device(DeviceKind.CPU, n, "CPU of a test", None, None, size, size) for n in range(ranks))
-    return Hardware((Node(Host("here", 8, host_gb * GB, host_gb * GB, host_gb * GB), devices, Link.HOST),))
+    return make_hardware(ranks, memory_gb=host_gb / ranks, host=make_host(host_gb))
 
 
 class NoMemory:
@@ -140,10 +138,9 @@ def test_the_machine_here_is_timed() -> None:
 
 
 def gpus(*free_gb: int) -> Hardware:
-    devices = tuple(
-        Device(DeviceKind.CUDA, n, "GPU of a test", None, None, 80 * GB, free * GB) for n, free in enumerate(free_gb)
-    )
-    return Hardware((Node(Host("here", 8, 256 * GB, 256 * GB, 256 * GB), devices, Link.PCIE),))
+    whole = [make_device(index, DeviceKind.CUDA, memory_gb=80) for index in range(len(free_gb))]
+    devices = [replace(one, memory_free_bytes=free * GB) for one, free in zip(whole, free_gb, strict=True)]
+    return make_hardware(devices=devices, host=make_host(256), link=Link.PCIE)
 
 
 def test_only_the_devices_that_were_asked_for_are_rehearsed_on() -> None:

@@ -12,8 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 from _pytest.mark import ParameterSet
+from spread import with_matrix
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -206,9 +207,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def spread(cases: list[Case]) -> Iterator[ParameterSet]:
-    """One in three always; the rest with `bin/test --all`."""
+    """One in five always; the rest are the matrix's."""
     for number, case in enumerate(cases):
-        yield pytest.param(case, id=case.name, marks=[pytest.mark.matrix] if number % 3 else [])
+        yield pytest.param(case, id=case.name, marks=[pytest.mark.matrix] if number % 5 else [])
 
 
 @pytest.mark.parametrize("case", spread(CASES))
@@ -260,14 +261,7 @@ class Live:
         return not any(map(psutil.pid_exists, self.ranks()))
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", with_matrix([signal.SIGTERM], [signal.SIGINT, signal.SIGHUP]))
 def test_a_signal_to_the_command_ends_the_ranks(number: signal.Signals, tmp_path: Path) -> None:
     """`deepspeed` ends the same way, and leaves its ranks."""
     with Live(AUTOFIT, tmp_path) as job:
@@ -292,7 +286,7 @@ def test_a_killed_launch_is_no_success(tmp_path: Path) -> None:
         assert job.are_ranks_gone()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", with_matrix([signal.SIGHUP], [signal.SIGTERM]))
 def test_with_pdsh_the_ranks_of_all_nodes_are_ended(number: signal.Signals, tmp_path: Path) -> None:
     """`deepspeed` ends with 1 after SIGTERM and leaves its ranks after SIGHUP; here it is as on one node."""
     with Live(AUTOFIT, tmp_path, f"{PDSH_HERE} see.py wait") as job:

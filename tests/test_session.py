@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from builders import GB, make_hardware, make_request
 from fake_agent import SimulatedMachine, peak_bytes, tokens_per_s
 from fake_checkpoint import write_checkpoint
 
@@ -32,7 +33,7 @@ from autofit.domain.event import (
     TrainingStarted,
     TrialEnded,
 )
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
@@ -48,18 +49,14 @@ from autofit.running.command import TrainingFiles
 from autofit.store import Store
 
 MODEL = Path(__file__).parents[1] / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=8)
-GB = 10**9
+REQUEST = make_request(MODEL, global_batch=8)
 # Some of the rungs fit, LoRA is the fastest of them, and a full-parameter one is named beside it.
 TIGHT_BYTES = 480_000_000
 REHEARSALS = 2  # one a device, before the first probe
 
 
 def devices(rank_count: int = 2, kind: DeviceKind = DeviceKind.CPU) -> Hardware:
-    ranks = tuple(
-        Device(kind, n, f"{kind.value} of a test", None, f"GPU-{n}", 8 * GB, 8 * GB, (8, 0)) for n in range(rank_count)
-    )
-    return Hardware((Node(Host("here", 8, 64 * GB, 64 * GB, 64 * GB), ranks, Link.HOST),))
+    return make_hardware(rank_count, kind, compute_capability=(8, 0))
 
 
 @dataclass
@@ -530,7 +527,7 @@ def test_a_search_alone_makes_way_for_another_request(stage: Stage) -> None:
     stage.go_on()
     other = replace(REQUEST, global_batch=4)
     stage.train(other)
-    assert not any(told.is_remembered for told in stage.told(TrialEnded))
+    assert {told.is_remembered for told in stage.told(TrialEnded)} == {False}
     assert stage.folder.read_request() == other
     earlier = {name.removeprefix("earlier/1/"): text for name, text in stage.files().items() if "earlier/1/" in name}
     assert earlier == before

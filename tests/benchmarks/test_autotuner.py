@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import select
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from _autotuner import Tuned, tune
 from _case import Case, make_case, strategy
+from waiting import wait_until
 
 from autofit.domain.knobs.method import Method
 
@@ -46,12 +48,23 @@ for name in ("profile_model_info", "z1_gas4_tmbspg1", "z2_gas2_tmbspg2"):
 def test_one_that_hangs_is_ended_with_everything_it_started(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The deadline comes once both of its processes are there."""
     hang = "import os, pathlib, signal; os.fork(); pathlib.Path(f'pid{os.getpid()}').touch(); signal.pause()"
     play(monkeypatch, hang)
-    tuned = tune(case, tmp_path / "autotuner", 2.0)
+    folder = tmp_path / "autotuner"
+
+    def wait(process: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout is None:
+            return really_wait(process)
+        wait_until(lambda: len(list(folder.glob("pid*"))) == 2)
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    really_wait = subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    tuned = tune(case, folder, 2.0)
     assert tuned.is_cut_off
     assert tuned.strategy is None
-    pids = [int(path.name[3:]) for path in (tmp_path / "autotuner").glob("pid*")]
+    pids = [int(path.name[3:]) for path in folder.glob("pid*")]
     assert len(pids) == 2
     assert all(_has_ended(pid) for pid in pids)
 
@@ -63,4 +76,4 @@ def _has_ended(pid: int) -> bool:
     except ProcessLookupError:
         return True
     with os.fdopen(descriptor, "rb") as ending:
-        return bool(select.select([ending], [], [], 5.0)[0])
+        return bool(select.select([ending], [], [], 60.0)[0])

@@ -57,7 +57,7 @@ def start(tmp_path: Path, end: str, *words: str, **streams: int) -> subprocess.P
 
 def check(tmp_path: Path, process: subprocess.Popen[bytes], code: int) -> None:
     (tmp_path / "left").touch()
-    assert process.wait(30) == code
+    assert process.wait(120) == code
     assert (tmp_path / "trained").exists()
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-BUDGET_S = 0.15
+BUDGET_S = 0.6  # of CPU time, on a machine that is busy; benchmarks/startup.py measures it
 _HEAVY = ("torch", "rich", "psutil", "transformers", "pynvml", "deepspeed", "autofit.session", "autofit.report")
 _PROGRAM = f"""
 import sys

@@ -130,7 +130,7 @@ main(["--module", "m"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("body", ["return -{}", "import os; os.kill(os.getpid(), {}); wait((), 20)"])
+@pytest.mark.parametrize("body", ["return -{}", "import os; os.kill(os.getpid(), {}); wait((), 120)"])
 def test_a_launch_dies_of_the_signal(number: signal.Signals, body: str) -> None:
     """Of the job's, and of one that comes before there is a job."""
     program = _LAUNCH.format(body=body.format(int(number)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from builders import make_rung
 
 import autofit
 from autofit.domain.codec import decode, decode_union, encode, to_json
@@ -18,7 +19,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place
 from autofit.domain.pins import Pins
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 
 REQUEST = Request(
     model="m",
@@ -99,21 +100,7 @@ def test_whoever_writes_json_writes_no_other_words() -> None:
 
 
 def test_a_strategy_reads_as_one_short_line() -> None:
-    rung = Rung(
-        method=Method.LORA,
-        zero_stage=2,
-        offload=Offload.NONE,
-        gradient_checkpointing=True,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    )
+    rung = make_rung(2, method=Method.LORA, gradient_checkpointing=True)
     assert str(Strategy(rung, 4, 2)) == "zero2+lora+gc mb4"
-    rung = Rung(
-        method=Method.FULL,
-        zero_stage=3,
-        offload=Offload.ALL,
-        gradient_checkpointing=False,
-        attention=Attention.EAGER,
-        dtype=Dtype.FP16,
-    )
+    rung = make_rung(3, offload=Offload.ALL, attention=Attention.EAGER, dtype=Dtype.FP16)
     assert str(rung) == "zero3+offload-all+fp16+eager"

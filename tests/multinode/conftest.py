@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .rig import Rig, missing, until
+from .rig import DEADLINE_S, Rig, missing, until
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +22,4 @@ def both_hosts(rig: Rig) -> Iterator[None]:
     """In the hostfile before each test; with nothing running on them soon after it."""
     rig.write_hostfile(*(host.address for host in rig.hosts))
     yield
-    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=10.0, what="both hosts to be free")
+    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=DEADLINE_S, what="both hosts to be free")

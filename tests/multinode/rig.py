@@ -20,6 +20,7 @@ from types import TracebackType
 
 PROGRAMS = ("ip", "nsenter", "ssh", "ssh-keygen", "pdsh", "mount")
 SSHD = Path("/usr/sbin/sshd")
+DEADLINE_S = 90.0
 
 
 def missing() -> str | None:
@@ -188,7 +189,7 @@ class Rig:
             command = host.enter(["ssh", host.address, "true"], self._folder)
             return subprocess.run(command, capture_output=True).returncode == 0
 
-        until(answers, timeout_s=20.0, what=f"an answer of the sshd of {host.address}")
+        until(answers, timeout_s=DEADLINE_S, what=f"an answer of the sshd of {host.address}")
 
     def _close(self) -> None:
         for host in self.hosts:

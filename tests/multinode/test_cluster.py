@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .rig import Rig, until
+from .rig import DEADLINE_S, Rig, until
 
 pytestmark = [pytest.mark.multinode, pytest.mark.slow]
 DRIVE = Path(__file__).parent / "drive.py"
@@ -81,17 +80,18 @@ def test_a_script_is_probed_on_both_hosts(rig: Rig, tmp_path: Path) -> None:
     assert rig.files(here) == rig.files(there) == []
 
 
-def test_a_host_that_is_cut_off_is_named_in_seconds(rig: Rig) -> None:
+def test_a_host_that_is_cut_off_is_named_soon(rig: Rig) -> None:
+    """Long before TCP would give it up."""
     process = rig.start(drive(rig, "--models", str(MODEL), "--steps", "100000"))
     await_word(process, "beat", "step")
     with rig.cut(1):
-        began_at_s = time.monotonic()
         failure = await_word(process, "failed")
-        assert time.monotonic() - began_at_s < 12.0
         assert rig.hosts[1].address in failure
         assert "connection to it was lost" in failure
-        assert process.wait(10.0) == 0
-        until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=15.0, what="both hosts to be free")
+        assert process.wait(DEADLINE_S) == 0
+        until(
+            lambda: not any(host.processes() for host in rig.hosts), timeout_s=DEADLINE_S, what="both hosts to be free"
+        )
     assert [rig.files(host) for host in rig.hosts] == [[], []]
 
 
@@ -100,7 +100,7 @@ def test_nothing_outlives_a_cli_that_is_killed(rig: Rig) -> None:
     await_word(process, "nodes")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=20.0, what="both hosts to be free")
+    until(lambda: not any(host.processes() for host in rig.hosts), timeout_s=DEADLINE_S, what="both hosts to be free")
 
 
 def test_a_host_that_cannot_be_reached_is_named(rig: Rig) -> None:

@@ -6,8 +6,10 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
+
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
@@ -15,7 +17,6 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.pins import Pins
-from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
 from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
@@ -27,10 +28,6 @@ from autofit.planning.memory import estimate_memory
 from autofit.planning.policy import decide
 from autofit.planning.setting import Setting
 
-GB = 10**9
-
-LLAMA_7B = ModelShape("Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, 6_738_415_616)
-
 
 def hardware(
     count: int = 8,
@@ -41,11 +38,11 @@ def hardware(
     host_gb: float = 1800,
 ) -> Hardware:
     """One node of `count` equal devices."""
-    memory_bytes = round(memory_gb * GB)
     name = "CPU" if kind is DeviceKind.CPU else "GPU of a test"
-    devices = tuple(Device(kind, i, name, None, None, memory_bytes, memory_bytes, capability) for i in range(count))
-    host_bytes = round(host_gb * GB)
-    return Hardware((Node(Host("node", 64, host_bytes, host_bytes, host_bytes), devices, Link.NVLINK),))
+    host = make_host(host_gb, core_count=64)
+    return make_hardware(
+        count, kind, memory_gb=memory_gb, host=host, link=Link.NVLINK, name=name, compute_capability=capability
+    )
 
 
 def setting(
@@ -56,7 +53,7 @@ def setting(
     global_batch: int = 32,
     pins: Pins | None = None,
 ) -> Setting:
-    request = Request("m", tokens, global_batch, pins=pins or Pins())
+    request = make_request(tokens=tokens, global_batch=global_batch, pins=pins or Pins())
     return Setting(request, machine or hardware(), shape, tokens)
 
 
@@ -258,9 +255,8 @@ def random_scene(seed: int, *, ranks: int | None = None, method: Method | None =
     """A machine and a request of the usual kinds, from a phone-sized model to 70B."""
     draw = random.Random(f"scene {seed}")
     hidden, layers = draw.choice([(1024, 16), (2048, 22), (3072, 28), (4096, 32), (5120, 40), (8192, 80)])
-    heads, wide = hidden // 128, round(hidden * 2.7)
-    count = layers * (4 * hidden**2 + 3 * hidden * wide) + 2 * 32000 * hidden
-    shape = ModelShape("drawn", "llama", layers, hidden, heads, heads, 128, wide, 32000, count)
+    wide = round(hidden * 2.7)
+    shape = make_shape("drawn", layers, hidden, layers * (4 * hidden**2 + 3 * hidden * wide) + 2 * 32000 * hidden)
     machine = hardware(
         ranks or draw.choice([1, 2, 4, 8]), draw.choice([16, 24, 32, 48, 80, 140]), host_gb=draw.choice([64, 256, 1000])
     )

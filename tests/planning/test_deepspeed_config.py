@@ -6,32 +6,22 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from builders import LLAMA_7B, make_hardware, make_request, make_rung
+
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.buffers import bucket_elements
 from autofit.planning.deepspeed_config import deepspeed_config
 from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
 
-from .simulated import LLAMA_7B, hardware
-
-RUNG = Rung(
-    method=Method.FULL,
-    zero_stage=3,
-    offload=Offload.ALL,
-    gradient_checkpointing=False,
-    attention=Attention.SDPA,
-    dtype=Dtype.BF16,
-)
+RUNG = make_rung(3, offload=Offload.ALL)
 
 
 def config(rung: Rung, kind: DeviceKind = DeviceKind.CUDA) -> dict[str, Any]:
-    written = deepspeed_config(Strategy(rung, 2, 4), Request("m", 512, 64), LLAMA_7B, kind)
+    written = deepspeed_config(Strategy(rung, 2, 4), make_request(tokens=512, global_batch=64), LLAMA_7B, kind)
     assert "auto" not in json.dumps(written)
     return json.loads(json.dumps(written))
 
@@ -52,13 +42,14 @@ def test_stage_3_with_everything_offloaded() -> None:
 
 def test_the_buckets_that_are_estimated_are_those_that_deepspeed_is_told() -> None:
     zero = config(RUNG)["zero_optimization"]
-    setting = Setting(Request("m", 512, 64), hardware(), LLAMA_7B, 512)
+    setting = Setting(make_request(tokens=512, global_batch=64), make_hardware(8, DeviceKind.CUDA), LLAMA_7B, 512)
     assert bucket_elements(setting) == zero["reduce_bucket_size"] == zero["allgather_bucket_size"]
     assert zero_sizes(LLAMA_7B.hidden_size).config(3).items() <= zero.items()
 
 
 def test_lower_stages_have_no_keys_of_stage_3() -> None:
     zero = config(replace(RUNG, zero_stage=2, offload=Offload.NONE))["zero_optimization"]
+    assert zero["stage"] == 2
     assert not any(key.startswith(("stage3", "offload")) for key in zero)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_rung
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
@@ -27,14 +27,7 @@ from . import simulated as sim
 
 SEVEN = replace(sim.LLAMA_7B, parameter_count=7_000_000_000)
 SCENE = sim.setting(shape=SEVEN, tokens=256, global_batch=8)
-PLAIN = Rung(
-    method=Method.FULL,
-    zero_stage=1,
-    offload=Offload.NONE,
-    gradient_checkpointing=False,
-    attention=Attention.EAGER,
-    dtype=Dtype.BF16,
-)
+PLAIN = make_rung(1, attention=Attention.EAGER)
 
 MILLION = 10**6
 GROUPS = (ParameterGroup(100 * MILLION, 2, True, 2), ParameterGroup(10 * MILLION, 80, True, 2))

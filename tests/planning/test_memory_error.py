@@ -22,7 +22,7 @@ MOST_ERROR = 0.01
 def test_predictions_hold_against_the_real_allocator() -> None:
     names = [argument for case in CASES for argument in ("--case", case)]
     command = [sys.executable, str(BENCHMARK), "--table", *names]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     lines = [line for line in done.stdout.splitlines() if line.startswith(tuple(CASES))]
     assert len(lines) == len(CASES), done.stderr[-2000:]
     errors = {line[:60].rstrip(): float(line.split(" MB ")[1].split("%")[0]) / 100 for line in lines}

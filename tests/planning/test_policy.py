@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -14,7 +14,8 @@ from autofit.domain.pins import Pins
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning import fit
-from autofit.planning.policy import decide
+from autofit.planning.ladder import make_step
+from autofit.planning.policy import WORTH_BESIDE, decide
 from autofit.planning.search import Search
 
 from . import simulated as sim
@@ -25,9 +26,14 @@ FULL = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL))
 LORA = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.LORA))
 
 
-def play(
+def play(scene: sim.Setting, script: Mapping[str, Outcome], **truth: float) -> sim.Run:
+    """The search on a machine that answers as `answers` says."""
+    return sim.search(scene, sim.ladder(scene), answers(scene, script, **truth))
+
+
+def answers(
     scene: sim.Setting, script: Mapping[str, Outcome], base_gb: float = 10, row_gb: float = 5, overhead: float = 0.1
-) -> sim.Run:
+) -> Callable[[Strategy], Outcome]:
     """`script` by rung or by strategy; what it does not name is measured: a line of memory, nearly no overhead."""
     rungs = sim.ladder(scene)
 
@@ -42,7 +48,7 @@ def play(
         speed = rungs.estimate(strategy).speed.tokens_per_s / (1 + overhead / rows)
         return sim.measured(speed, peak_bytes, micro_batch=rows)
 
-    return sim.search(scene, rungs, probe)
+    return probe
 
 
 def probed(run: sim.Run) -> list[str]:
@@ -62,6 +68,7 @@ def test_the_first_probe_of_a_traced_model_is_the_fastest_that_should_fit() -> N
     roomy = [s for step in rungs.steps for s in step.strategies if leaves_room(rungs, s)]
     fastest = max(rungs.estimate(strategy).speed.tokens_per_s for strategy in roomy)
     assert rungs.estimate(first.strategy).speed.tokens_per_s >= fastest
+    assert Search.of(rungs, (), scene).chance(first.strategy) > 0.9
 
 
 def leaves_room(rungs: Ladder, strategy: Strategy) -> bool:
@@ -76,7 +83,7 @@ def test_the_largest_micro_batch_that_fits_and_pays_is_found(row_gb: float) -> N
 
 
 def test_two_measured_micro_batches_make_the_third_known() -> None:
-    """Memory is a line over the rows: the largest that fits is asked for at once, and no larger one."""
+    """Memory is a line over the rows."""
     rungs, trials = sim.ladder(LORA), []
     step = next(step for step in rungs.steps if str(step.rung) == "zero1+lora")
     for strategy in step.strategies[:2]:
@@ -108,15 +115,21 @@ def test_the_fastest_measured_wins_not_the_largest() -> None:
 
 def test_a_pinned_micro_batch_is_the_only_one() -> None:
     scene = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(micro_batch=2))
-    assert all(name.endswith("mb2") for name in probed(play(scene, {})))
+    assert {trial.strategy.micro_batch for trial in play(scene, {}).trials} == {2}
 
 
 def test_a_lora_choice_names_the_fastest_full_rung() -> None:
+    """But for what no further probe is worth."""
     choice = chosen(play(TWO, {})).choice
     assert choice.strategy.rung.method is Method.LORA
     assert choice.full is not None
     assert choice.full.rung.method is Method.FULL
+    probe, device_bytes = answers(TWO, {}), TWO.device_memory_bytes
+    outcomes = [probe(strategy) for step in sim.ladder(FULL).steps for strategy in step.strategies]
+    fitting = [one for one in outcomes if isinstance(one, Measured) and fit.fits(one, device_bytes)]
+    fastest = max(one.tokens_per_s for one in fitting)
     assert choice.full_measured is not None
+    assert choice.full_measured.tokens_per_s >= (1 - WORTH_BESIDE) * fastest
 
 
 def test_a_lora_choice_says_when_no_full_rung_fits() -> None:
@@ -132,6 +145,7 @@ def test_the_certificate_names_the_nearest_bound_and_every_rung_has_its_reason()
     assert choice.why.startswith("nothing left can beat it")
     assert "tokens/s (zero" in choice.why
     left = {step.rung for step in sim.ladder(LORA).steps} - {trial.strategy.rung for trial in run.trials}
+    assert left
     assert left <= {rest.rung for rest in choice.unprobed}
     assert all(rest.reason for rest in choice.unprobed)
 
@@ -174,9 +188,14 @@ def test_out_of_memory_of_any_rung_alone_leads_on(index: int) -> None:
 )
 def test_a_broken_rung_is_left_and_says_nothing_of_the_others(outcome: Outcome) -> None:
     first = play(LORA, {}).trials[0].strategy
-    run = play(LORA, {str(first.rung): outcome})
+    run, fresh = play(LORA, {str(first.rung): outcome}), Search.of(sim.ladder(LORA), (), LORA)
     assert probed(run).count(str(first)) == 1
     assert chosen(run).choice.strategy.rung != first.rung
+    rungs = sim.ladder(LORA)
+    broken = Search.of(rungs, [Trial(first, rungs.estimate(first), outcome)], LORA)
+    others = [step.leanest for step in rungs.steps if step.rung != first.rung]
+    believed = [(broken.memory(other), broken.log_speed(other)) for other in others]
+    assert believed == [(fresh.memory(other), fresh.log_speed(other)) for other in others]
 
 
 def test_a_crash_at_the_start_is_tried_once_more() -> None:
@@ -227,12 +246,12 @@ def test_a_host_out_of_memory_rules_out_what_offloads_as_much() -> None:
 
 def test_giving_up_names_the_closest_rung_and_what_would_fit() -> None:
     scene = sim.setting(sim.hardware(2, 12, host_gb=80), pins=Pins(method=Method.FULL))
-    run = play(scene, {str(step.rung): sim.out_of_memory() for step in sim.ladder(scene).steps})
-    end = run.end
+    rungs = sim.ladder(scene)
+    end = play(scene, {str(step.rung): sim.out_of_memory() for step in rungs.steps}).end
     assert isinstance(end, GiveUp)
-    assert end.closest is not None
-    assert end.needs_bytes is not None
-    assert end.needs_bytes > (end.has_bytes or 0)
+    assert end.closest == least_demanding(scene)
+    assert end.has_bytes == scene.device_memory_bytes
+    assert (end.needs_bytes or 0) > end.has_bytes
     assert any(text.startswith("--method lora") for text in end.would_fit)
     assert any("more GPUs like these" in text for text in end.would_fit)
     assert any("more free host memory" in text for text in end.would_fit)
@@ -243,7 +262,19 @@ def test_an_empty_ladder_gives_up_without_a_probe() -> None:
     run = play(scene, {})
     assert isinstance(run.end, GiveUp)
     assert run.probe_count == 0
-    assert run.end.closest is not None
+    assert run.end.closest == least_demanding(scene)
+
+
+def least_demanding(scene: sim.Setting) -> Strategy:
+    """Of the strategies that fail, or are too large by prediction, the one with the lowest estimate."""
+    rungs = sim.ladder(scene)
+    tried = [(step.strategies[0], step.estimates[0].memory.peak_bytes) for step in rungs.steps]
+    left_out = [
+        (make_step(out.rung, scene).leanest, scene.device_memory_bytes + out.short_bytes)
+        for out in rungs.left_out
+        if out.short_bytes is not None
+    ]
+    return min([*tried, *left_out], key=lambda one: one[1])[0]
 
 
 def test_it_replays_from_its_own_history() -> None:

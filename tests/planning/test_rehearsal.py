@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_rung
 
 from autofit.domain.constants import Constants
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.rehearsal import as_probe, how_many
 
@@ -23,14 +20,7 @@ from . import simulated as sim
 GB = sim.GB
 SCENE = sim.setting()  # 8 ranks on one node
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=1,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(1),
     1,
     4,
 )

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_rung
 
 from autofit.domain.constants import Constants
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place
 from autofit.domain.plan import Candidate, Plan, Verdict
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.planning.replan import MOST_REHEARSED, replan, rivals
 from autofit.planning.stage import Stage
 
@@ -30,14 +28,7 @@ OTHER = Stage(SCENE, sim.hardware(2, 50, kind=DeviceKind.CPU, host_gb=100), has_
 
 def strategy(stage: int, method: Method = Method.FULL, *, gc: bool = False) -> Strategy:
     return Strategy(
-        Rung(
-            method=method,
-            zero_stage=stage,
-            offload=Offload.NONE,
-            gradient_checkpointing=gc,
-            attention=Attention.SDPA,
-            dtype=Dtype.BF16,
-        ),
+        make_rung(stage, method=method, gradient_checkpointing=gc),
         1,
         4,
     )

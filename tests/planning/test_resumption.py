@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_request, make_rung
 
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.knobs.attention import Attention
@@ -13,20 +14,12 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.pins import Pins
-from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Rung
+from autofit.domain.request import Lora
 from autofit.planning.resumption import conflicts, kept, kept_text, loads, weights_text
 
-REQUEST = Request("m", 64, global_batch=8)
+REQUEST = make_request(global_batch=8)
 CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
-RUNG = Rung(
-    method=Method.FULL,
-    zero_stage=2,
-    offload=Offload.OPTIMIZER,
-    gradient_checkpointing=True,
-    attention=Attention.EAGER,
-    dtype=Dtype.BF16,
-)
+RUNG = make_rung(2, offload=Offload.OPTIMIZER, gradient_checkpointing=True, attention=Attention.EAGER)
 
 
 @pytest.mark.parametrize(("there", "asked", "is_loaded"), [(1, 2, True), (2, 1, True), (2, 3, False), (3, 1, False)])

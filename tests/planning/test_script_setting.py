@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autofit.domain.knobs.attention import Attention
+from builders import make_rung
+
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.pins import Pins
 from autofit.domain.script import ScriptFacts
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.activations import moments
 from autofit.planning.memory import estimate_memory
@@ -53,14 +53,7 @@ def test_its_tensors_are_known_one_by_one_and_no_trace_is_made_up() -> None:
 
 def test_its_buffers_lie_beside_its_parameters() -> None:
     strategy = Strategy(
-        Rung(
-            method=Method.FULL,
-            zero_stage=1,
-            offload=Offload.NONE,
-            gradient_checkpointing=False,
-            attention=Attention.SDPA,
-            dtype=Dtype.BF16,
-        ),
+        make_rung(1),
         1,
         4,
     )

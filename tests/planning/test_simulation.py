@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean, median
 
 import pytest
+from spread import with_matrix
 
 from autofit.domain.knobs.method import Method
 from autofit.domain.trial import Choose, GiveUp
@@ -13,11 +14,14 @@ from . import simulated as sim
 
 pytestmark = pytest.mark.slow
 CASES = 16
+SOUND = sim.Faults()
 FAULTY = sim.Faults(crashed=0.03, unsupported=0.03, timed_out=0.03)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, None])
-@pytest.mark.parametrize("faults", [sim.Faults(), FAULTY], ids=["sound", "faulty"])
+@pytest.mark.parametrize(
+    ("ranks", "faults"),
+    with_matrix([(None, SOUND), (1, FAULTY), (2, FAULTY)], [(1, SOUND), (2, SOUND), (None, FAULTY)]),
+)
 def test_it_ends_near_the_exhaustive_best(
     ranks: int | None, faults: sim.Faults, record_property: pytest.RecordProperty
 ) -> None:

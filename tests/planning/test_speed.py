@@ -3,49 +3,42 @@
 from dataclasses import replace
 
 import pytest
+from builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_rung
 
 from autofit.domain.estimate import Estimate
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node, Rates
+from autofit.domain.hardware import DeviceKind, Hardware, Link, Rates
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
-from autofit.domain.request import Lora, Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.request import Lora
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.trial import Trial
 from autofit.planning.memory import estimate_memory
 from autofit.planning.setting import Setting
 from autofit.planning.speed import estimate_speed, refit_speed
 
-from .simulated import GB, LLAMA_7B
-
 A100 = Rates(312e12, 312e12, 19.5e12, 2039e9, 32e9, 300e9, 400)
 A100_PCIE = Rates(312e12, 312e12, 19.5e12, 1935e9, 32e9, None, 300)
 V100 = Rates(None, 125e12, 15.7e12, 900e9, 16e9, 150e9, 300)
 
-FULL = Rung(
-    method=Method.FULL,
-    zero_stage=2,
-    offload=Offload.NONE,
-    gradient_checkpointing=False,
-    attention=Attention.SDPA,
-    dtype=Dtype.BF16,
-)
+FULL = make_rung(2)
 LORA = replace(FULL, method=Method.LORA)
 CHECKPOINTED = replace(FULL, gradient_checkpointing=True)
 
 
 def machine(rates=A100, count=8, *, nodes=1, kind=DeviceKind.CUDA, network=None, cores=96):
     link = {DeviceKind.CPU: Link.HOST}.get(kind, Link.NVLINK if rates and rates.device_link_bytes_per_s else Link.PCIE)
-    devices = tuple(Device(kind, i, "D", None, None, 80 * GB, 80 * GB, (8, 0), rates=rates) for i in range(count))
-    host = Host("h", cores, 1000 * GB, 1000 * GB, GB, 4e9)
-    return Hardware((Node(host, devices, link, network_bytes_per_s=network),) * nodes)
+    host = make_host(1000, core_count=cores, adam_parameters_per_s=4e9)
+    one = make_hardware(count, kind, memory_gb=80, host=host, link=link, compute_capability=(8, 0), rates=rates)
+    return Hardware((replace(one.nodes[0], network_bytes_per_s=network),) * nodes)
 
 
 def scene(hardware=None, *, tokens=2048, global_batch=64, **changes):
-    return Setting(Request("m", tokens, global_batch), hardware or machine(), LLAMA_7B, tokens, **changes)
+    request = make_request(tokens=tokens, global_batch=global_batch)
+    return Setting(request, hardware or machine(), LLAMA_7B, tokens, **changes)
 
 
 def strategy(rung, micro_batch=1, *, ranks=8, global_batch=64):
@@ -350,7 +343,7 @@ def test_refitting_without_a_measurement_changes_nothing():
     assert refit_speed(setting.constants, [failed], setting) == setting.constants
 
 
-def test_a_thousand_devices_take_no_longer_to_plan_for():
+def test_volumes_hardly_grow_with_the_number_of_devices():
     """One collective a ring, whatever its length: volumes grow by (W-1)/W only."""
     few, many = (scene(machine(nodes=n, network=100e9), global_batch=8 * n) for n in (2, 128))
 

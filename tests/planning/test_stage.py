@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from builders import make_rung
 
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Place
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.planning.constants import prior
 from autofit.planning.stage import Lack, Stage
 
@@ -21,14 +19,7 @@ from . import simulated as sim
 
 GB = sim.GB
 FLASH = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=1,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.FLASH_2,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(1, attention=Attention.FLASH_2),
     1,
     4,
 )

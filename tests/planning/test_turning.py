@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import make_rung
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
-from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.launch import Knob
 from autofit.domain.script import Ask, Counting, ScriptFacts, Turns
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.planning.first_look import after_look, is_needed, leanest, wished_attention
 from autofit.planning.freedom import freedom, missing_knobs, pins_of
@@ -41,14 +41,7 @@ FACTS = ScriptFacts(
     counting=Counting((Ask.TRAINER,)),
 )
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=2,
-        offload=Offload.NONE,
-        gradient_checkpointing=True,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(2, gradient_checkpointing=True),
     1,
     16,
 )
@@ -157,14 +150,7 @@ def test_a_bucket_that_was_written_stays() -> None:
 def test_offload_takes_the_place_of_what_was_there() -> None:
     config = {"train_batch_size": 32, "zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}
     strategy = Strategy(
-        Rung(
-            method=Method.FULL,
-            zero_stage=3,
-            offload=Offload.OPTIMIZER,
-            gradient_checkpointing=False,
-            attention=Attention.SDPA,
-            dtype=Dtype.BF16,
-        ),
+        make_rung(3, offload=Offload.OPTIMIZER),
         1,
         16,
     )

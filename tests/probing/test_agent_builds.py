@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builder import building
+from build_process import building
 from torch.utils.cpp_extension import get_default_build_root
 
 from autofit.domain.hardware import DeviceKind

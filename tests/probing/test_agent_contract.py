@@ -7,24 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from builders import make_request, make_rung
 from fake_agent import FakeAgent, SimulatedMachine
+from waiting import wait_until
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.deepspeed_config import deepspeed_config
@@ -32,16 +29,9 @@ from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
-REQUEST = Request(str(MODEL), 64, global_batch=2)
+REQUEST = make_request(MODEL, global_batch=2)
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=2,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(2),
     1,
     1,
 )
@@ -192,7 +182,7 @@ def test_an_interrupted_probe_leaves_nothing(kind: str, tmp_path: Path, monkeypa
     assert len(seen) == 1
     assert seen[0] >= (4 if kind == "real" else 0)  # the agent, its fork server and two ranks: the mark is found
     assert not (tmp_path / "scratch").exists()
-    _until(lambda: not _marked(mark), within_s=5.0)  # what was killed takes a moment to be gone
+    wait_until(lambda: not _marked(mark))  # what was killed takes a moment to be gone
     assert _shared_memory(agent) == []
 
 
@@ -213,10 +203,10 @@ with Agent(kind=DeviceKind.CPU, log_path=Path({str(tmp_path / "agent.log")!r}), 
     assert starter.stdout is not None
     with starter.stdout:
         assert starter.stdout.readline() == b"started\n"
-        _until(lambda: len(_marked(mark)) >= 3)  # a fork server is there too
+        wait_until(lambda: len(_marked(mark)) >= 3)  # a fork server is there too
         starter.send_signal(signal.SIGKILL)
         starter.wait()
-    _until(lambda: not _marked(mark))
+    wait_until(lambda: not _marked(mark))
 
 
 def _mark(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -243,10 +233,3 @@ def _shared_memory(agent: Agent | FakeAgent) -> list[Path]:
         return []
     names = f"deepspeed_allreduce_buffer_{os.getuid()}_*_{agent._process.pid}[0-9][0-9][0-9]_*"
     return list(Path("/dev/shm").glob(names))
-
-
-def _until(is_so: Callable[[], bool], *, within_s: float = 30.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.02)

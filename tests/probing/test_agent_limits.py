@@ -7,43 +7,33 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from builders import make_request, make_rung
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
-from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent, Limits, Program
 from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
 
-REQUEST = Request("m", 64)
+REQUEST = make_request()
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=1,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(1),
     1,
     4,
 )
 STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
-SHORT = Limits(start_s=30.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
+SHORT = Limits(start_s=120.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
 WAITS = BuildWait("op", "/builds/op/lock", 12)
 
-# In place of the agent: it says its lines, with a pause before each, and nothing any more.
+# In place of the agent: it says its lines, and nothing any more.
 _SPEAKS = """
-import os, sys, time
+import os, sys
 for line in {lines!r}:
-    time.sleep({pause_s})
     os.write(int(sys.argv[1]), line)
 sys.stdin.read()
 """
@@ -56,10 +46,10 @@ class Stage:
         self.folder = folder
         self.told: list[str] = []
 
-    def agent(self, *says: Message, limits: Limits = SHORT, pause_s: float = 0.0) -> Agent:
-        source = _SPEAKS.format(lines=[to_line(one) for one in says], pause_s=pause_s)
-        start = partial(AgentProcess, program=("-c", source))
-        log_path, program = self.folder / "agent.log", Program(start=start)
+    def agent(self, *says: Message, limits: Limits = SHORT, process: type[AgentProcess] = AgentProcess) -> Agent:
+        source = _SPEAKS.format(lines=[to_line(one) for one in says])
+        program = Program(start=partial(process, program=("-c", source)))
+        log_path = self.folder / "agent.log"
         return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, program=program)
 
     def spec(self, beat_timeout_s: float) -> ProbeSpec:
@@ -105,9 +95,17 @@ def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:
 
 
 def test_to_wait_for_a_build_is_a_sign_of_life_and_told_once(stage: Stage) -> None:
-    says = (*[WAITS] * 4, Ready(0.1))
-    with stage.agent(*says, limits=Limits(start_s=1.5), pause_s=0.5) as agent:  # 2.5 s in all
+    """Each of them may take as long as the start alone."""
+    patience_s: list[float] = []
+
+    class Patient(AgentProcess):
+        def next_line(self, within_s: float) -> bytes | None:
+            patience_s.append(within_s)
+            return super().next_line(within_s)
+
+    with stage.agent(*[WAITS] * 4, Ready(0.1), process=Patient) as agent:
         assert agent.wait_ready() == Ready(0.1)
+    assert patience_s == [SHORT.start_s] * 5
     assert stage.told == [
         "waiting for process 12, which is building torch's extension op (its lock is /builds/op/lock)"
     ]

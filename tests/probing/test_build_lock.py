@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from builder import Builder, builder_command, building, left_lock
+from build_process import Builder, builder_command, building, left_lock
+from waiting import wait_until
 
 from autofit.probing import build_lock, host_processes, lost_locks
 from autofit.probing.build_lock import BuildLock, Owner, build_locks, owner_of
@@ -119,7 +119,7 @@ def test_a_compiler_that_has_lost_its_python_is_still_at_the_build(root: Path, t
     sleep = shutil.which("sleep")
     assert sleep is not None
     (tmp_path / "ninja").symlink_to(sleep)
-    compiling = subprocess.Popen([str(tmp_path / "ninja"), "60"], cwd=lock.parent)
+    compiling = subprocess.Popen([str(tmp_path / "ninja"), "600"], cwd=lock.parent)
     try:
         assert owner_of(lock_at(lock)) == Owner(compiling.pid)
     finally:
@@ -210,7 +210,8 @@ def test_who_is_killed_takes_the_locks_of_all_below_along(root: Path, tmp_path: 
     (root / "op").mkdir(parents=True)
     with building(root / "other") as other, (tmp_path / "log").open("wb") as log:
         child = Child([sys.executable, "-c", _STARTS_A_BUILDER, *builder_command(root / "op/lock")], log)
-        builder = int(_until(lambda: (tmp_path / "log").read_text().strip()))
+        wait_until(lambda: (tmp_path / "log").read_text().endswith("\n"))
+        builder = int((tmp_path / "log").read_text())
         with taking_locks_of(child.pid):
             assert (root / "op/lock").exists()
             os.kill(builder, signal.SIGKILL)
@@ -224,7 +225,7 @@ def test_a_child_that_is_ended_takes_its_locks_along_and_one_that_releases_them_
     (root / "op").mkdir(parents=True)
     with (tmp_path / "log").open("wb") as log:
         child = Child(builder_command(root / "op/lock"), log, stdin=subprocess.PIPE)
-    _until(lambda: (tmp_path / "log").read_text().strip())
+    wait_until(lambda: (tmp_path / "log").read_text().endswith("\n"))
     assert child.end(0.0) == -signal.SIGKILL
     assert build_locks() == ()
     with building(root / "op") as builder, taking_locks_of(builder.process.pid):
@@ -240,11 +241,3 @@ def test_what_is_still_held_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -
         with taking_locks_of(builder.process.pid):
             pass  # and it lives on
         assert builder.lock.exists()
-
-
-def _until(is_so: Callable[[], str]) -> str:
-    deadline_s = time.monotonic() + 30
-    while not (found := is_so()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return found

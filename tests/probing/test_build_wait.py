@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from builder import Builder, building, left_lock
+from build_process import Builder, building, left_lock
 
 from autofit.probing import build_lock, build_wait
 from autofit.probing.build_lock import BuildLock

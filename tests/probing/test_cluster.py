@@ -10,17 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from builders import make_device, make_host, make_rung
 
 from autofit.domain.errors import HostFailed
-from autofit.domain.hardware import Device, DeviceKind, Host, Node
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
+from autofit.domain.hardware import DeviceKind, Node
 from autofit.domain.launch import HostSlots, LaunchLine, Layout
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.script import Script, Turns
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.probing.backend import complaint_in, place_words
 from autofit.probing.cluster import Cluster
 from autofit.probing.link import Link, LinkLost
@@ -54,14 +51,7 @@ from autofit.probing.protocol import (
 )
 
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=3,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(3),
     1,
     1,
 )
@@ -87,10 +77,9 @@ class FakeNode:
 
     @property
     def inventory(self) -> Inventory:
-        host = Host(f"node{self.index}", 2, 10**10, 10**10, 10**12)
-        device = Device(DeviceKind.CPU, 0, "a CPU", None, None, 10**9, 10**9)
         installed = tuple(Installed(*item) for item in self.versions.items())
-        return Inventory(Node(host, (device,) * self.device_count), installed, self.free_bytes, "10.0.0.7")
+        node = Node(make_host(), (make_device(),) * self.device_count)
+        return Inventory(node, installed, self.free_bytes, "10.0.0.7")
 
     def run(self, address: str, port: int, token: str) -> None:
         with socket.create_connection((address, port)) as connection:
@@ -162,7 +151,7 @@ class FakeLaunch:
 
     def are_all_nodes_gone(self) -> bool:
         for thread in self.threads:
-            thread.join(5.0)
+            thread.join(60.0)
         return not any(thread.is_alive() for thread in self.threads)
 
 
@@ -171,7 +160,7 @@ def cluster(
     folder: Path,
     *,
     layout: Layout = LAYOUT,
-    connect_timeout_s: float = 5.0,
+    connect_timeout_s: float = 60.0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Cluster:
     log_path = folder / "agent.log"
@@ -188,7 +177,7 @@ def cluster(
 def spec(folder: Path) -> ScriptSpec:
     job = ScriptJob(Script("train.py", (), "/"), STRATEGY, Turns(), DeviceKind.CPU, 2)
     shares = tuple(Share(index, 2, index, 1, (), "127.0.0.1", 4242) for index in range(2))
-    return ScriptSpec(job, shares, str(folder / "scratch"), str(folder / "probe.log"), beat_timeout_s=5.0)
+    return ScriptSpec(job, shares, str(folder / "scratch"), str(folder / "probe.log"), beat_timeout_s=60.0)
 
 
 def failure_of(launch: FakeLaunch, folder: Path, **options: float) -> str:
@@ -282,7 +271,7 @@ def test_a_node_that_goes_in_the_middle_of_a_probe_is_named(
 
 
 def test_a_host_that_never_calls_is_named(tmp_path: Path) -> None:
-    assert "host b gave no sign within 0 s" in failure_of(FakeLaunch([FakeNode(0)]), tmp_path, connect_timeout_s=0.4)
+    assert "host b gave no sign within 2 s" in failure_of(FakeLaunch([FakeNode(0)]), tmp_path, connect_timeout_s=2.0)
 
 
 def test_a_host_that_the_launcher_gave_up_is_named_with_its_words(tmp_path: Path) -> None:

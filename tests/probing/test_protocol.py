@@ -1,15 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
@@ -26,18 +22,11 @@ from autofit.probing.protocol import (
 )
 
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=1,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(1),
     1,
     4,
 )
-JOB = Job(Request("m", 64), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
+JOB = Job(make_request(), STRATEGY, '{"a": 1}', DeviceKind.CPU, 2)
 
 
 def test_a_command_is_one_line_and_comes_back_whole() -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from builders import GB, make_device, make_host, make_request, make_rung, make_shape
+
 from autofit.domain import event as ev
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware, Link, Node
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
-from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
-from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial, Unprobed
 from autofit.domain.workload import DataProfile
 
-GB = 10**9
 RANKS = 8
 
 
@@ -28,13 +28,8 @@ def rung(text: str) -> Rung:
     offload = next((offloads[part] for part in rest if part in offloads), Offload.NONE)
     attention = Attention.FLASH_2 if "fa2" in rest else Attention.SDPA
     method = Method.LORA if "lora" in rest else Method.FULL
-    return Rung(
-        method=method,
-        zero_stage=int(stage[-1]),
-        offload=offload,
-        gradient_checkpointing="gc" in rest,
-        attention=attention,
-        dtype=Dtype.BF16,
+    return make_rung(
+        int(stage[-1]), method=method, offload=offload, gradient_checkpointing="gc" in rest, attention=attention
     )
 
 
@@ -69,13 +64,20 @@ def trial(text: str, micro_batch: int, outcome: Measured | OutOfMemory, cost: fl
 
 
 DEVICES = tuple(
-    Device(DeviceKind.CUDA, i, "NVIDIA A100-SXM4-80GB", "a100-sxm4-80gb", f"GPU-{i}", 85 * GB, int(79.2 * GB), (8, 0))
+    replace(
+        make_device(i, DeviceKind.CUDA, memory_gb=85, name="NVIDIA A100-SXM4-80GB", compute_capability=(8, 0)),
+        sku="a100-sxm4-80gb",
+        uuid=f"GPU-{i}",
+        memory_free_bytes=int(79.2 * GB),
+    )
     for i in range(RANKS)
 )
-HOST = Host("node-a", 128, 1800 * GB, 1700 * GB, 900 * GB)
+HOST = replace(
+    make_host(1800, name="node-a", core_count=128), memory_available_bytes=1700 * GB, disk_free_bytes=900 * GB
+)
 HARDWARE = Hardware((Node(HOST, DEVICES, Link.NVLINK, "550.54"),))
-SHAPE = ModelShape("Llama-2-13B", "llama", 40, 5120, 40, 40, 128, 13824, 32000, 13_015_864_320, 4096, True)
-REQUEST = Request("meta-llama/Llama-2-13b-hf", 2048, data="chats.jsonl")
+SHAPE = replace(make_shape("Llama-2-13B", 40, 5120, 13_015_864_320), max_positions=4096, is_counted_exactly=True)
+REQUEST = make_request("meta-llama/Llama-2-13b-hf", 2048, data="chats.jsonl")
 PROFILE = DataProfile("chats.jsonl", "messages", 8412, 0, 2048, (300, 900, 2048))
 LADDER = Ladder(
     int(79.2 * GB),

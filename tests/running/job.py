@@ -7,16 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Union
+
+from waiting import DEADLINE_S, is_alive, wait_until
 
 from autofit.domain.codec import decode_union
 from autofit.domain.outcome import Failure
 from autofit.domain.run_end import Completed, Interrupted
-
-DEADLINE_S = 30.0
 
 _COMMAND = """
 import sys
@@ -131,17 +129,3 @@ class Job:
         code = self.process.wait(DEADLINE_S)
         assert [pid for pid in self.pids() if is_alive(pid)] == []
         return code
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from builders import make_device, make_hardware
 
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.running.command import (
     TrainingFiles,
     command_script,
@@ -18,18 +19,18 @@ from autofit.running.command import (
     training_arguments,
 )
 
-GB = 10**9
 FILES = TrainingFiles(
     *(Path("/run", name) for name in ("request", "choice", "ds", "checkpoints", "model", "logs", "progress", "beat"))
 )
 
 
 def hardware(kind: DeviceKind, *uuids: str | None) -> Hardware:
-    ranks = tuple(
-        Device(kind, n + 4, "a device", None, uuid, GB, GB, is_mig=bool(uuid and uuid.startswith("MIG-")))
-        for n, uuid in enumerate(uuids)
+    return make_hardware(
+        devices=[
+            make_device(n + 4, kind, uuid=uuid, is_mig=bool(uuid and uuid.startswith("MIG-")))
+            for n, uuid in enumerate(uuids)
+        ]
     )
-    return Hardware((Node(Host("here", 8, GB, GB, GB), ranks, Link.UNKNOWN),))
 
 
 GPUS = hardware(DeviceKind.CUDA, "GPU-aa", "GPU-bb")

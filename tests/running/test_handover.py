@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builder import baton_file, left_lock
-from job import DEADLINE_S, Job, is_alive, wait_until
+from build_process import baton_file, left_lock
+from job import Job
+from waiting import DEADLINE_S, is_alive, wait_until
 
 from autofit.domain.outcome import Crashed, Phase
 from autofit.domain.run_end import Completed, Interrupted

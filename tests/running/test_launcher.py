@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builder import builder_command, building
+from build_process import builder_command, building
+from builders import GB, make_hardware
+from waiting import DEADLINE_S, is_alive, wait_until
 
 from autofit.domain.codec import encode
 from autofit.domain.event import Note, TrainingEnded, TrainingProgress
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut
 from autofit.probing import shielded_exit
 from autofit.probing.protocol import RankTrained, to_line
@@ -30,16 +31,7 @@ from autofit.running import launcher, training
 from autofit.running.command import TrainingFiles
 from autofit.running.launcher import Launcher
 
-GB = 10**9
-CPUS = Hardware(
-    (
-        Node(
-            Host("here", 8, GB, GB, GB),
-            tuple(Device(DeviceKind.CPU, n, "CPU", None, None, GB, GB) for n in range(2)),
-            Link.HOST,
-        ),
-    )
-)
+CPUS = make_hardware(2)
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
 
 
@@ -58,6 +50,7 @@ class Bench:
         self.log_path = root / "training.log"
         self.pids = root / "pids"
         self.program = root / "deepspeed"
+        self.later_s = 0.0  # by which the watcher's clock is ahead
 
     def script(self, *lines: str) -> None:
         """What the stand-in does; `deepspeed` itself is a shell that stays the parent of what it starts."""
@@ -65,7 +58,10 @@ class Bench:
         self.program.chmod(0o755)
 
     def launcher(self) -> Launcher:
-        return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)])
+        return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)], clock=self.clock)
+
+    def clock(self) -> float:
+        return time.monotonic() + self.later_s
 
     def watch(self, show: Callable[[Any], None]) -> int:
         with self.launcher() as started:
@@ -81,21 +77,11 @@ class Bench:
 
     def alive(self) -> list[int]:
         """Of the processes that wrote their number: those that are still more than a name."""
-        return [pid for pid in map(int, self.pids.read_text().split()) if _is_alive(pid)]
+        return [pid for pid in map(int, self.pids.read_text().split()) if is_alive(pid)]
 
     def check_nothing_lives(self) -> None:
         assert self.pids.read_text().split()
-        deadline_s = time.monotonic() + 5  # what was killed takes a moment to be gone
-        while alive := self.alive():
-            assert time.monotonic() < deadline_s, alive
-            time.sleep(0.01)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        wait_until(lambda: not self.alive())  # what was killed takes a moment to be gone
 
 
 @pytest.fixture
@@ -166,10 +152,7 @@ def test_ranks_that_are_killed_in_a_build_take_its_lock_along(bench: Bench, monk
     builder = shlex.join(builder_command(builds / "op/lock"))
     bench.script(f"sleep 600 | {builder} &", f"until [ -e {builds}/op/lock ]; do sleep 0.01; done", "wait")
     with building(builds / "other") as other, bench.launcher():
-        deadline_s = time.monotonic() + 30
-        while not (builds / "op/lock").exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+        wait_until((builds / "op/lock").exists)
     assert not (builds / "op/lock").exists()
     assert other.lock.exists()
 
@@ -248,7 +231,7 @@ def test_two_terminations_at_any_moment_end_everything(tmp_path: Path) -> None:
         time.sleep(chance.choice([0.0, 0.0005, 0.005]))
         process.send_signal(signal.SIGTERM)
     for bench, process in started:
-        _, complaints = process.communicate(timeout=30)
+        _, complaints = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, complaints) == (143, b"autofit: terminated.\n")
         if bench.pids.exists():
             bench.check_nothing_lives()
@@ -278,12 +261,13 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
     assert shields == ["up", "all put away", "down"]
 
 
-def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "STALL_S", 0.5)
+def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench) -> None:
     bench.script(*ranks(bench), bench.write_progress(0), "wait")
     with bench.launcher() as started:
-        assert list(started.watch()) == [progress(0)]
-    assert started.timed_out == TimedOut(0, Phase.START, 0.5)
+        for one in started.watch():
+            assert one == progress(0)
+            bench.later_s += launcher.STALL_S
+    assert started.timed_out == TimedOut(0, Phase.START, launcher.STALL_S)
     bench.check_nothing_lives()
 
 
@@ -299,11 +283,21 @@ def test_a_clock_that_is_set_anew_ends_nothing(bench: Bench, monkeypatch: pytest
     assert len(moved) == 2
 
 
-def test_touches_keep_the_ranks_alive_whatever_the_clock_says(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "STALL_S", 0.5)
+def test_touches_keep_the_ranks_alive_whatever_the_clock_says(bench: Bench) -> None:
+    """More than half of what is borne goes by after each touch, and the next one waits for that."""
+    seen = bench.root / "seen"
     touch = f"touch -d '-1 hour' '{bench.files.beat}'"
-    bench.script("for n in 1 2 3 4 5; do sleep 0.2", touch, "done")
-    assert bench.watch(lambda one: None) == 0
+    waits = f'until [ -e "{seen}$n" ]; do sleep 0.01; done'
+    bench.script("for n in 0 1 2 3; do", touch, bench.write_progress(0), waits, "done")
+    told: list[TrainingProgress] = []
+
+    def let_it_pass(one: TrainingProgress) -> None:
+        bench.later_s += 0.6 * launcher.STALL_S
+        seen.with_name(f"seen{len(told)}").touch()
+        told.append(one)
+
+    assert bench.watch(let_it_pass) == 0
+    assert len(told) == 4
 
 
 def test_a_start_is_not_taken_for_the_stall_of_an_earlier_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from spread import with_matrix
 
 from autofit.domain.launch import HostSlots, LaunchLine, Layout
 from autofit.running.layout import resolve_layout
@@ -20,15 +21,19 @@ def here(*slots: int) -> Layout:
 
 @pytest.mark.parametrize(
     ("options", "layout"),
-    [
-        ("", here(0, 1)),
-        ("-i localhost:1 --autotuning run", here(1)),
-        ("--hostfile hosts", Layout(BOTH, is_multi_node=True)),
-        ("--hostfile hosts --no_ssh --node_rank 1", Layout(BOTH, is_multi_node=False)),
-        ("--hostfile hosts --num_nodes 1 --num_gpus 1", Layout((HostSlots("a", (0,)),), is_multi_node=False)),
-        ("-i localhost:7", None),
-        ("--hostfile hosts --launcher carrier", None),
-    ],
+    with_matrix(
+        [
+            ("", here(0, 1)),
+            ("--hostfile hosts", Layout(BOTH, is_multi_node=True)),
+            ("--hostfile hosts --num_nodes 1 --num_gpus 1", Layout((HostSlots("a", (0,)),), is_multi_node=False)),
+            ("--hostfile hosts --launcher carrier", None),
+        ],
+        [
+            ("-i localhost:1 --autotuning run", here(1)),
+            ("--hostfile hosts --no_ssh --node_rank 1", Layout(BOTH, is_multi_node=False)),
+            ("-i localhost:7", None),
+        ],
+    ),
 )
 def test_the_layout(options: str, layout: Layout | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ssh: neither host exists."""

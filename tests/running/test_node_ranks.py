@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from job import DEADLINE_S, is_alive, wait_until
+from waiting import DEADLINE_S, is_alive, wait_until
 
 PDSH = f"""#!{sys.executable}
 import subprocess, sys

@@ -6,15 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import make_hardware
 
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.run_end import MergeFailed
 from autofit.probing.python import module_command
 from autofit.running.training import merge
-
-DEVICE = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
-CPU = Hardware((Node(Host("here", 8, 1, 1, 1), (DEVICE,), Link.HOST),))
 
 
 def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
@@ -26,7 +23,8 @@ def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     adapter = tmp_path / "adapter"
-    failed = merge(CPU, base="b", adapter=adapter, out=tmp_path / "out", dtype=Dtype.BF16, log_path=log_path)
+    machine, out = make_hardware(), tmp_path / "out"
+    failed = merge(machine, base="b", adapter=adapter, out=out, dtype=Dtype.BF16, log_path=log_path)
     assert failed == MergeFailed(str(adapter))
     words = log_path.read_text().split()
     assert words[: words.index("--base")] == module_command("autofit.worker.merge")[1:]

@@ -11,10 +11,10 @@ from typing import Any
 
 import datasets
 import torch
+from builders import make_request
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from autofit.domain.request import Request, Training
 from autofit.worker.training_data import TrainingData, training_data
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
@@ -51,8 +51,7 @@ def write(name: str, *rows: dict[str, Any]) -> str:
 
 def seen(*rows: dict[str, Any], tokens: int = 512, model: str | None = None, **asked: Any) -> TrainingData:
     """What autofit's trainer is given of `rows`, which must load; `extra` are arguments after `--`."""
-    training = Training(extra_arguments=asked.pop("extra", ()))
-    return training_data(Request(model or str(MODEL), tokens, data=write("d.jsonl", *rows), training=training, **asked))
+    return training_data(make_request(model or MODEL, tokens, data=write("d.jsonl", *rows), **asked))
 
 
 def learned(data: TrainingData, index: int = 0) -> str:

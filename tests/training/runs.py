@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
-from autofit.domain.knobs.attention import Attention
+from builders import make_hardware, make_request, make_rung
+
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
 from autofit.hardware.model_files import read_model_files
 from autofit.planning.batch import accumulation
@@ -183,22 +183,14 @@ class Runs:
 
 def _write(run: RunFolder, case: Case, request: Request) -> Hardware:
     """What the session leaves in a run folder before it starts the training."""
-    rung = Rung(
-        method=case.method,
-        zero_stage=case.stage,
-        offload=Offload.NONE,
-        gradient_checkpointing=case.is_checkpointed,
-        attention=Attention.SDPA,
-        dtype=case.dtype,
-    )
+    rung = make_rung(case.stage, method=case.method, gradient_checkpointing=case.is_checkpointed, dtype=case.dtype)
     grown = accumulation(request.global_batch, case.ranks, case.micro_batch)
     strategy = Strategy(rung, case.micro_batch, grown)
     shape = read_model_files(request.model).shape
     run.write_request(request)
     run.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "told"))
     run.write_ds_config(deepspeed_config(strategy, request, shape, DeviceKind.CPU))
-    devices = tuple(Device(DeviceKind.CPU, rank, "CPU", None, None, 1, 1) for rank in range(case.ranks))
-    return Hardware((Node(Host("here", 1, 1, 1, 1), devices),))
+    return make_hardware(case.ranks)
 
 
 def _history(run: RunFolder) -> list[dict[str, Any]]:
@@ -212,5 +204,6 @@ def _history(run: RunFolder) -> list[dict[str, Any]]:
 def training(model: Path, data: Path, **changed: Any) -> Request:
     """Two epochs of `data`; `changed` are fields of Training."""
     values = {"epochs": 2.0, "learning_rate": LEARNING_RATE, **changed}
-    request = Request(str(model), SEQUENCE_TOKENS, GLOBAL_BATCH, str(data), lora=LORA)
-    return replace(request, training=Training(**values))
+    return make_request(
+        model, SEQUENCE_TOKENS, global_batch=GLOBAL_BATCH, data=str(data), lora=LORA, training=Training(**values)
+    )

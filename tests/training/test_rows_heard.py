@@ -8,13 +8,14 @@ from typing import Any
 
 import datasets
 import pytest
+from builders import make_request
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Learn, Request
+from autofit.domain.request import Learn
 from autofit.domain.workload import Learned
 from autofit.worker.training_data import training_data
 
-from .rows import IGNORED, by_trl, learned, model_with, plain_tokenizer, seen, tokenizer_with, whole, write
+from .rows import IGNORED, MODEL, by_trl, learned, model_with, plain_tokenizer, seen, tokenizer_with, whole, write
 
 ASKED = {"role": "user", "content": "Who forgot it?"}
 ANSWERED = {"role": "assistant", "content": "Ravi."}
@@ -154,7 +155,7 @@ def test_turns_held_as_json_text_are_read(column: str) -> None:
 def test_turns_as_text_in_a_parquet_file_are_read_and_its_rows_are_named() -> None:
     datasets.Dataset.from_dict({"messages": [json.dumps([ASKED, ANSWERED]), "[oh"]}).to_parquet("d.parquet")
     with pytest.raises(UsageError, match=r"d\.parquet: row 2: messages is text and no JSON list"):
-        training_data(Request(str(Path(__file__).parents[2] / "examples/tiny-llama"), 64, data="d.parquet"))
+        training_data(make_request(MODEL, data="d.parquet"))
 
 
 def test_masks_of_tokenised_rows_say_what_is_learned() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import datasets
 import pytest
+from builders import make_request
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Request, Training
+from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.planning.cut import check_lost_rows
 from autofit.probing.protocol import Refused, Survey, Surveyed
@@ -35,9 +36,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def request(*rows: dict[str, Any], tokens: int = 64, extra: tuple[str, ...] = (), **asked: Any) -> Request:
-    training = Training(extra_arguments=extra)
-    return Request(str(MODEL), tokens, data=write("d.jsonl", *rows), training=training, **asked)
+def request(*rows: dict[str, Any], **asked: Any) -> Request:
+    return make_request(MODEL, data=write("d.jsonl", *rows), **asked)
 
 
 def profile(asked: Request) -> DataProfile:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+from builders import make_request
 from tokenizers.normalizers import Replace
 from transformers import PreTrainedTokenizerBase
 
-from autofit.domain.request import Request, Training
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker import survey
 from autofit.worker.row_tokens import RowTokenizer
@@ -39,8 +39,7 @@ def strict(tmp_path: Path) -> str:
 
 
 def refusal(model: str, data: str, eval_data: str | None = None, extra: tuple[str, ...] = ()) -> str:
-    asked = Request(model, 64, data=data, eval_data=eval_data, training=Training(extra_arguments=extra))
-    said = survey.run(Survey(asked, "log"))
+    said = survey.run(Survey(make_request(model, data=data, eval_data=eval_data, extra=extra), "log"))
     assert isinstance(said, Refused)
     return said.message
 
@@ -88,7 +87,7 @@ def test_a_tokenizer_without_an_end_is_told_what_it_lacks(tmp_path: Path) -> Non
     model = model_with(tokenizer, tmp_path / "endless")
     data = write("d.jsonl", {"text": "a"})
     assert "has no end-of-sequence token" in refusal(model, data)
-    asked = Request(model, 64, data=data, training=Training(extra_arguments=("--eos_token", "</s>")))
+    asked = make_request(model, data=data, extra=("--eos_token", "</s>"))
     assert isinstance(survey.run(Survey(asked, "log")), Surveyed)
     assert "--eos_token <stop> is no token" in refusal(model, data, extra=("--eos_token", "<stop>"))
 
@@ -117,7 +116,7 @@ def test_a_token_beyond_the_embedding_is_refused_with_both_sizes(tmp_path: Path)
     )
     assert f"its tokenizer knows {size:,}" in said
     assert "Resize the embedding" in said
-    plain = Request(str(model), 64, data=write("e.jsonl", {"text": "plain"}))
+    plain = make_request(model, data=write("e.jsonl", {"text": "plain"}))
     assert isinstance(survey.run(Survey(plain, "log")), Surveyed)  # what no row uses does no harm
 
 
@@ -129,7 +128,7 @@ def test_a_padding_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None
     (model / "config.json").write_text(json.dumps({**config, "vocab_size": len(tokenizer) - 2}))
     data = write("d.jsonl", {"text": "a"})
     assert "the padding token <|b|>" in refusal(str(model), data)
-    other = Request(str(model), 64, data=data, training=Training(extra_arguments=("--pad_token", "</s>")))
+    other = make_request(model, data=data, extra=("--pad_token", "</s>"))
     assert isinstance(survey.run(Survey(other, "log")), Surveyed)
 
 
@@ -138,7 +137,7 @@ def test_another_tokenizer_does_not_find_the_tokens_of_the_first(tmp_path: Path)
     data, other = write("d.jsonl", {"text": "a plant"}), plain_tokenizer()
     other.backend_tokenizer.normalizer = Replace("plant", "tree")
     lengths = [
-        survey.run(Survey(Request(model, 64, data=data), "log"))
+        survey.run(Survey(make_request(model, data=data), "log"))
         for model in (str(MODEL), model_with(other, tmp_path / "other"), str(MODEL))
     ]
     first, second, third = (said.profile.longest_tokens for said in lengths if isinstance(said, Surveyed))

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Timer
 
 import pytest
-from builder import building, left_lock
+from build_process import building, left_lock
 from torch.utils import cpp_extension
+from waiting import wait_until
 
 from autofit.probing import build_wait
 from autofit.probing.build_lock import build_locks, build_root
@@ -103,19 +103,12 @@ def test_a_build_that_was_killed_is_built_by_the_next_at_once(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / "hold").touch()
     killed = subprocess.Popen(command, env=environment, start_new_session=True)
-    _until((folder / "compiling").exists)
+    wait_until((folder / "compiling").exists)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert (folder / "lock").exists()
     (folder / "hold").unlink()
-    built = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    built = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     kill_sessions((killed.pid,))  # its compiler has a process group of its own
     assert (built.returncode, built.stdout) == (0, "built\n"), built.stderr
     assert not (folder / "lock").exists()
-
-
-def _until(is_so: object) -> None:
-    deadline_s = time.monotonic() + 60
-    while not is_so():  # type: ignore[operator]
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)

@@ -14,18 +14,17 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
-from builder import building
+from build_process import building
+from builders import make_request, make_rung
 from torch.utils.file_baton import FileBaton
+from waiting import is_alive, wait_until
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase, Place
-from autofit.domain.request import Request
 from autofit.domain.script import Script, ScriptFacts, Turns
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
     Beat,
@@ -56,21 +55,14 @@ from autofit.worker.lines import Interrupted, LineReader
 from autofit.worker.surveyor import survey_in_child
 
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=1,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(1),
     1,
     4,
 )
 REPORT = RankTrained(10, 10, 8, 2.5, 1.5, 100.0)  # of whatever kind: the agent only passes it on
 FAILED = RankFailed(FailureKind.OUT_OF_MEMORY, Phase.BACKWARD, Place.DEVICE, "full", 1.0)
 NUMBER = 7
-SURVEY = to_line(Survey(Request("m", 64), "the.log"))
+SURVEY = to_line(Survey(make_request(), "the.log"))
 
 
 FORK = multiprocessing.get_context("fork")
@@ -145,10 +137,15 @@ class Bench:
         self.commands = LineReader(self.reading)
         self.said: list[Message] = []
         self.on_message: Callable[[Message], None] = lambda message: None
+        self.later_s = 0.0  # by which the clock of those who watch is ahead
+        patch.setattr(group, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + self.later_s))
 
     def _hear(self, message: Message) -> None:
         self.said.append(message)
         self.on_message(message)
+
+    def pass_time(self, seconds: float) -> None:
+        self.later_s += seconds
 
     def leave(self) -> None:
         """As the one does who asks for probes and goes away."""
@@ -216,7 +213,7 @@ class Bench:
         is_rehearsal: bool = False,
         time_limit_s: float | None = None,
     ) -> Group:
-        job = Job(Request("m", 64), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
+        job = Job(make_request(), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
         shapes = (BatchShape(64, 64.0),)
         scratch = self.folder / str(number)
         scratch.mkdir()
@@ -252,7 +249,7 @@ def trains(bench: Bench) -> Life:
 
     def train(rank: FakeRank) -> None:
         rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.FORWARD, Phase.BACKWARD)
-        _until(heard.exists)
+        wait_until(heard.exists)
         rank.end(REPORT, 0)
 
     bench.on_message = hear
@@ -265,8 +262,9 @@ def hangs(rank: FakeRank) -> None:
 
 
 def beats_on(rank: FakeRank) -> None:
+    """Each beat of the first rank is told: its phase is another than that before."""
     while True:
-        rank.beat(Phase.FORWARD)
+        rank.beat(Phase.FORWARD, Phase.BACKWARD)
         time.sleep(0.01)
 
 
@@ -293,7 +291,7 @@ def test_the_last_phase_of_a_rank_that_dies_is_known(bench: Bench) -> None:
         rank.beat(Phase.START, Phase.BUILD, Phase.FORWARD, Phase.BACKWARD)
         rank.end(None, 1)
 
-    bench.on_message = lambda message: _until(lambda: not _is_alive(int(pids.read_text())))
+    bench.on_message = lambda message: wait_until(lambda: not is_alive(int(pids.read_text())))
     assert bench.run(dies).ends[0].last_phase is Phase.BACKWARD
 
 
@@ -316,7 +314,7 @@ def test_the_first_failure_ends_the_others_at_once_with_all_that_they_started(be
         (1, False, FAILED),
     ]
     assert ended.ends[0].last_phase in (Phase.START, Phase.FORWARD)
-    _until(lambda: not _is_alive(int(helper.read_text())))
+    wait_until(lambda: not is_alive(int(helper.read_text())))
 
 
 def test_a_rank_that_something_else_killed_is_told_from_those_that_we_kill(bench: Bench) -> None:
@@ -324,7 +322,7 @@ def test_a_rank_that_something_else_killed_is_told_from_those_that_we_kill(bench
     bench.on_message = lambda message: heard.touch()
 
     def is_killed(rank: FakeRank) -> None:
-        _until(heard.exists)
+        wait_until(heard.exists)
         os.kill(os.getpid(), signal.SIGKILL)
 
     ended = bench.run(hangs, is_killed)
@@ -342,63 +340,103 @@ def test_a_rank_that_fails_before_the_others_are_watched_ends_them(
     def slow_fork(one: Group, rank: int) -> object:
         member = fork(one, rank)
         if rank == 1:
-            _until(lambda: not _is_alive(first[0]))
+            wait_until(lambda: not is_alive(first[0]))
         else:
             first.append(member.process.pid)
         return member
 
     monkeypatch.setattr(Group, "_fork", slow_fork)
-    ended = bench.run(lambda rank: rank.end(FAILED, 1), hangs, beat_timeout_s=0.5)
+    ended = bench.run(lambda rank: rank.end(FAILED, 1), hangs)
     assert ended.silent_rank is None
     assert [end.was_killed for end in ended.ends] == [False, True]
 
 
 def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench) -> None:
-    ended = bench.run(beats_on, hangs, beat_timeout_s=0.5)
-    assert (ended.silent_rank, ended.silent_s) == (1, 0.5)
-    assert ended.ends[1].last_phase is Phase.FORWARD
-    assert all(end.was_killed for end in ended.ends)
-    assert ended.total_s >= 0.5
+    bench.on_message = lambda message: bench.pass_time(10.0)
+    ended = bench.run(beats_on, hangs, beat_timeout_s=60.0)
+    assert (ended.silent_rank, ended.silent_s) == (1, 60.0)
+    assert [end.was_killed for end in ended.ends] == [True, True]
+    assert ended.total_s >= 60.0
 
 
 def test_a_beat_moves_the_deadline(bench: Bench) -> None:
+    """40 s go by after each of three, and the next one waits for that."""
+
+    def hear(message: Message) -> None:
+        bench.pass_time(40.0)
+        (bench.folder / f"heard{len(bench.said)}").touch()
+
     def beats_and_ends(rank: FakeRank) -> None:
-        for _ in range(7):
-            rank.beat(Phase.FORWARD)
-            time.sleep(0.1)
+        for number, phase in enumerate((Phase.BUILD, Phase.FORWARD, Phase.BACKWARD), 1):
+            rank.beat(phase)
+            wait_until((bench.folder / f"heard{number}").exists)
         rank.end(REPORT, 0)
 
-    ended = bench.run(beats_and_ends, beat_timeout_s=0.6)
+    bench.on_message = hear
+    ended = bench.run(beats_and_ends, beat_timeout_s=60.0)
     assert ended.silent_rank is None
-    assert ended.total_s > 0.6
+    assert ended.total_s > 120.0
 
 
 def test_a_probe_that_goes_on_beyond_its_limit_is_ended(bench: Bench) -> None:
-    ended = bench.run(beats_on, beats_on, time_limit_s=0.5)
-    assert (ended.time_limit_s, ended.silent_rank) == (0.5, None)
-    assert [(end.was_killed, end.last_phase) for end in ended.ends] == [(True, Phase.FORWARD)] * 2
-    assert 0.5 <= ended.total_s < 5
+    bench.on_message = lambda message: bench.pass_time(1.0)
+    ended = bench.run(beats_on, beats_on, time_limit_s=20.0)
+    assert (ended.time_limit_s, ended.silent_rank) == (20.0, None)
+    assert [end.was_killed for end in ended.ends] == [True, True]
+    assert ended.ends[0].last_phase in (Phase.FORWARD, Phase.BACKWARD)
+    assert ended.total_s >= 20.0
 
 
 def test_a_probe_that_ends_within_its_limit_is_not_late(bench: Bench) -> None:
-    assert bench.run(lambda rank: rank.end(REPORT, 0), time_limit_s=30.0).time_limit_s is None
+    assert bench.run(lambda rank: rank.end(REPORT, 0), time_limit_s=60.0).time_limit_s is None
 
 
 def test_who_asked_hears_now_and_then_that_the_ranks_live(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group, "_SIGN_S", 0.1)
-    bench.run(hangs, beats_on, time_limit_s=0.5)
-    assert Beat(NUMBER, 1, Phase.FORWARD, 0) in bench.said
-    assert len(bench.said) < 10  # and not of each beat
+    sign = Beat(NUMBER, 1, Phase.FORWARD, 0)
 
+    def hear(message: Message) -> None:
+        if message == sign:
+            (bench.folder / "heard").touch()
 
-def test_a_rank_that_waits_for_a_build_lives_and_the_first_says_for_whom(bench: Bench) -> None:
     def waits(rank: FakeRank) -> None:
-        for _ in range(8):
-            rank.wait_for_build(100 + rank.index)
-            time.sleep(0.1)
+        wait_until((bench.folder / "heard").exists)
         rank.end(REPORT, 0)
 
-    ended = bench.run(waits, waits, beat_timeout_s=0.6)
+    def beats_until_heard(rank: FakeRank) -> None:
+        while not (bench.folder / "heard").exists():
+            rank.beat(Phase.FORWARD)
+            time.sleep(0.01)
+        rank.end(REPORT, 0)
+
+    bench.on_message = hear
+    ended = bench.run(waits, beats_until_heard)
+    assert sign in bench.said
+    assert len(bench.said) <= ended.total_s / 0.1  # and not of each beat
+
+
+def test_a_rank_that_waits_for_a_build_lives_and_the_first_says_for_whom(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 s go by after each wait of the first that is told, and the next ones wait for that."""
+
+    def hear(message: Message) -> None:
+        bench.pass_time(40.0)
+        (bench.folder / f"heard{len(bench.said)}").touch()
+
+    def waits(rank: FakeRank) -> None:
+        for number in range(1, 4):
+            if rank.index == 0:
+                wait_until((bench.folder / f"waits{number}").exists)
+            rank.wait_for_build(100 + rank.index)
+            (bench.folder / f"waits{number}").touch()
+            wait_until((bench.folder / f"heard{number}").exists)
+        rank.end(REPORT, 0)
+
+    monkeypatch.setattr(group, "_SIGN_S", 600.0)
+    bench.on_message = hear
+    ended = bench.run(waits, waits, beat_timeout_s=60.0)
+    assert ended.total_s > 120.0
     assert [end.report for end in ended.ends] == [REPORT, REPORT]
     assert set(bench.said) == {BuildWait("op", "/builds/op/lock", 100)}
 
@@ -412,7 +450,7 @@ def test_ranks_that_are_killed_in_a_build_take_its_lock_along(bench: Bench, monk
         rank.hang()
 
     def fails(rank: FakeRank) -> None:
-        _until((builds / "op/lock").exists)
+        wait_until((builds / "op/lock").exists)
         rank.end(FAILED, 1)
 
     with building(builds / "other") as other:
@@ -428,7 +466,7 @@ def test_the_ranks_meet_in_a_file_of_which_nothing_is_left(bench: Bench) -> None
             store.write(f"{rank.index} ")
             store.flush()
             rank.beat(Phase.BUILD)
-            _until(lambda: len(Path(rank.store_path).read_text().split()) == 2)  # each has seen the other
+            wait_until(lambda: len(Path(rank.store_path).read_text().split()) == 2)  # each has seen the other
         with stores.open("a") as seen:
             seen.write(f"{rank.store_path}\n")
         rank.end(REPORT, 0)
@@ -450,7 +488,7 @@ def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
     bench.on_message = lambda message: bench.leave()
     with pytest.raises(Interrupted):
         bench.run(is_seen_and_hangs)
-    assert not _is_alive(int(pids.read_text()))
+    assert not is_alive(int(pids.read_text()))
 
 
 def test_rehearsals_end_each_by_itself(bench: Bench) -> None:
@@ -464,7 +502,7 @@ def test_rehearsals_end_each_by_itself(bench: Bench) -> None:
             (bench.folder / f"ended{message.number}").touch()
 
     def outlives(rank: FakeRank) -> None:
-        _until(lambda: has_ended(0) and has_ended(1))
+        wait_until(lambda: has_ended(0) and has_ended(1))
         rank.beat(Phase.BUILD)
         rank.end(REPORT, 0)
 
@@ -495,7 +533,7 @@ def test_all_rehearsals_end_with_the_one_who_asked_for_them(bench: Bench) -> Non
     with pytest.raises(Interrupted):
         bench.rehearse(is_seen_and_hangs, is_seen_and_hangs, beat_timeouts_s=(60.0, 60.0))
     assert len(pids) == 2
-    assert not any(_is_alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
 
 
 def test_a_share_of_a_script_has_its_own_ranks_and_the_specs_files(bench: Bench) -> None:
@@ -546,13 +584,12 @@ def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
     ended = bench.run(hangs, hangs)
     assert [end.was_killed for end in ended.ends] == [True, True]
     assert ended.silent_rank is None
-    assert ended.total_s < 5
     assert bench.commands.next_line() == SURVEY.rstrip(b"\n")
 
 
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
     bench._patch.setattr(forked, "survey_main", main)
-    command = Survey(Request("m", 64), "the.log")
+    command = Survey(make_request(), "the.log")
     return survey_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
 
@@ -581,7 +618,7 @@ def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, mo
         time.sleep(600)
 
     def leave() -> None:
-        _until(lock.exists)
+        wait_until(lock.exists)
         bench.leave()
 
     leaving = Thread(target=leave)
@@ -590,17 +627,3 @@ def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, mo
         _survey(bench, compiles)
     leaving.join()
     assert not lock.exists()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.01)

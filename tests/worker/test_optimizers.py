@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_request
 from transformers import Adafactor
 from transformers.training_args import OptimizerNames
 
@@ -18,7 +19,7 @@ from autofit.worker.optimizers import ELEMENTWISE, OFFLOADED, UNFAITHFUL, check_
 
 
 def asking(name: str, offload: Offload | None = None) -> Request:
-    return Request("m", 64, pins=Pins(offload=offload), training=Training(extra_arguments=("--optim", name)))
+    return make_request(pins=Pins(offload=offload), extra=("--optim", name))
 
 
 def test_every_optimizer_of_transformers_is_judged_once() -> None:

@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker import probe
@@ -26,14 +22,7 @@ from autofit.worker.probe_rows import read_by, schedule
 
 RANKS, ACCUMULATION = 2, 3
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=2,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(2),
     4,
     ACCUMULATION,
 )
@@ -42,7 +31,7 @@ TYPICAL = tuple(BatchShape(tokens, tokens / 2) for tokens in range(64, 512, 16))
 
 
 def spec(kind: DeviceKind, typical: tuple[BatchShape, ...], *narrower: BatchShape) -> ProbeSpec:
-    job = Job(Request("m", 512, 24), STRATEGY, "{}", kind, RANKS)
+    job = Job(make_request(tokens=512, global_batch=24), STRATEGY, "{}", kind, RANKS)
     return ProbeSpec(job, (*narrower, WORST), typical, "scratch", "log", 60.0, True)
 
 

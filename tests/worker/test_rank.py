@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.probing.protocol import FailureKind, Job, RankFailed, read_report
 from autofit.worker import rank
 
@@ -57,18 +53,11 @@ def test_what_the_driver_has_left_is_part_of_a_failure(
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(rank, "free_device_bytes", lambda: free_bytes)
     strategy = Strategy(
-        Rung(
-            method=Method.FULL,
-            zero_stage=1,
-            offload=Offload.NONE,
-            gradient_checkpointing=False,
-            attention=Attention.SDPA,
-            dtype=Dtype.BF16,
-        ),
+        make_rung(1),
         1,
         1,
     )
-    job = Job(Request("a-model", 64, 1), strategy, "{}", DeviceKind.CPU, 1)
+    job = Job(make_request(global_batch=1), strategy, "{}", DeviceKind.CPU, 1)
 
     def body(life: rank.Rank) -> NoReturn:
         life.enter(Phase.FORWARD)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome
-from autofit.domain.request import Lora, Request, Training
+from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.hardware.model_files import read_model_files
@@ -27,28 +26,15 @@ pytestmark = pytest.mark.slow
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 SHAPE = read_model_files(str(MODEL)).shape
-PLAIN = Rung(
-    method=Method.FULL,
-    zero_stage=1,
-    offload=Offload.NONE,
-    gradient_checkpointing=False,
-    attention=Attention.SDPA,
-    dtype=Dtype.BF16,
-)
+PLAIN = make_rung(1)
 ROWS_TOKENS = 64
-
-
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    log_path = tmp_path_factory.mktemp("agent") / "agent.log"
-    with Agent(kind=DeviceKind.CPU, log_path=log_path, oom_kill_count=lambda: None) as started:
-        yield started
 
 
 def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is_rehearsal: bool = True) -> ProbeSpec:
     strategy = Strategy(rung, 2, accumulation)
     training = Training(learning_rate=1e30 if rung.dtype is Dtype.FP16 else None)
-    request = Request(str(MODEL), ROWS_TOKENS, 2 * accumulation * rank_count, lora=Lora(r=8), training=training)
+    rows = 2 * accumulation * rank_count
+    request = make_request(MODEL, ROWS_TOKENS, global_batch=rows, lora=Lora(r=8), training=training)
     config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
     job = Job(request, strategy, config, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
     shapes = (BatchShape(ROWS_TOKENS, ROWS_TOKENS),)

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_rung
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Ask, Checkpoint, Script, ScriptFacts, Turns
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trace import ParameterGroup
 from autofit.hardware.model_config import read_shape
 from autofit.probing.agent import Agent
@@ -39,14 +39,7 @@ AUTO = {
     "zero_optimization": {"stage": 2},
 }
 STRATEGY = Strategy(
-    Rung(
-        method=Method.FULL,
-        zero_stage=2,
-        offload=Offload.NONE,
-        gradient_checkpointing=False,
-        attention=Attention.SDPA,
-        dtype=Dtype.BF16,
-    ),
+    make_rung(2),
     2,
     1,
 )
@@ -116,12 +109,6 @@ class Bench:
 def _listing(folder: Path) -> dict[str, bytes | None]:
     """Of every file and folder below."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    with Agent(kind=DeviceKind.CPU, log_path=tmp_path_factory.mktemp("agent") / "agent.log") as agent:
-        yield agent
 
 
 @pytest.fixture
@@ -238,7 +225,7 @@ def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Ben
     spec = bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=hang")
     outcome, facts = bench.look(replace(spec, beat_timeout_s=1.0))
     assert isinstance(outcome, TimedOut)
-    assert outcome.phase is Phase.BUILD
+    assert outcome.phase in (Phase.START, Phase.BUILD)
     assert facts is None
 
 

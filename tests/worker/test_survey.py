@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from builders import make_request
 from transformers import AutoTokenizer
 
 from autofit.domain.errors import UsageError
@@ -38,7 +39,7 @@ def texts(name: str, count: int) -> str:
 
 
 def request(data: str | None = None, tokens: int = 64, extra: tuple[str, ...] = ()) -> Request:
-    return Request(str(MODEL), tokens, data=data, training=Training(extra_arguments=extra))
+    return make_request(MODEL, tokens, data=data, extra=extra)
 
 
 def answer(asked: Request) -> Surveyed | Refused:

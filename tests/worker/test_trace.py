@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 import trl.trainer.utils
+from builders import make_request
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -35,7 +36,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Lora, Request
+from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker import tracers
@@ -335,7 +336,7 @@ def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pyte
     CONFIGS["llama"].save_pretrained(folder)
     wrong = replace(CUDA, lora=Lora(8, 16, ("nothing",)))
     slow = replace(PLAIN, attention=Attention.FLASH_2)
-    said = tracers.run(TraceModel(Request(str(folder), 128), (wrong, CUDA, slow), "log"))
+    said = tracers.run(TraceModel(make_request(folder, 128), (wrong, CUDA, slow), "log"))
     assert isinstance(said, Traced)
     assert [traced.of for traced in said.traces] == [CUDA]
     assert [failure.of for failure in said.failures] == [wrong, slow]
@@ -344,6 +345,6 @@ def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pyte
 
 
 def test_no_model_is_refused() -> None:
-    said = tracers.run(TraceModel(Request("/nowhere/at/all", 128), (CUDA,), "log"))
+    said = tracers.run(TraceModel(make_request("/nowhere/at/all", 128), (CUDA,), "log"))
     assert isinstance(said, Refused)
     assert "/nowhere/at/all" in said.message

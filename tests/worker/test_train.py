@@ -11,24 +11,21 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from builders import make_device, make_hardware, make_request, make_rung
 
 from autofit.domain.codec import decode
 from autofit.domain.event import Note
-from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Request
-from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import BuildWait
 from autofit.report.run_folder import RunFolder
 from autofit.running.command import TrainingFiles, training_arguments
 from autofit.worker.train import _job, _options, _wait_teller
 
-REQUEST = Request("m", 64)
+REQUEST = make_request()
 
 
 def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
@@ -47,8 +44,7 @@ def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
 
 def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     files = TrainingFiles(*(Path("/run", field.name) for field in fields(TrainingFiles)))
-    devices = tuple(Device(DeviceKind.CUDA, n, "GPU", None, f"GPU-a{n}", 1, 1) for n in (2, 5))
-    hardware = Hardware((Node(Host("here", 1, 1, 1, 1), devices, Link.PCIE),))
+    hardware = make_hardware(devices=[make_device(n, DeviceKind.CUDA) for n in (2, 5)])
     words = [*training_arguments(hardware, files), "--supervisor", "12", "--local_rank=1"]
     monkeypatch.setattr(sys, "argv", ["train", *words])
     options = _options()
@@ -65,14 +61,7 @@ def test_the_job_is_what_the_run_folder_says(tmp_path: Path, monkeypatch: pytest
     folder = RunFolder(tmp_path)
     request = replace(REQUEST, memory_limit_bytes=5, data="d.jsonl")
     strategy = Strategy(
-        Rung(
-            method=Method.LORA,
-            zero_stage=2,
-            offload=Offload.NONE,
-            gradient_checkpointing=True,
-            attention=Attention.SDPA,
-            dtype=Dtype.BF16,
-        ),
+        make_rung(2, method=Method.LORA, gradient_checkpointing=True),
         4,
         2,
     )
@@ -92,8 +81,7 @@ def _words(folder: RunFolder) -> list[str]:
         folder.request, folder.choice, folder.ds_config, folder.checkpoints, folder.model, folder.logs,
         folder.progress, folder.beat,
     )  # fmt: skip
-    device = Device(DeviceKind.CPU, 0, "CPU", None, None, 1, 1)
-    return ["train", *training_arguments(Hardware((Node(Host("here", 1, 1, 1, 1), (device,)),)), files)]
+    return ["train", *training_arguments(make_hardware(), files)]
 
 
 # A rank that follows the process named by its argument, and is then stuck as in a collective.
@@ -125,14 +113,14 @@ def test_a_rank_ends_when_its_supervisor_is_killed(supervisor: subprocess.Popen[
         assert rank.stdout.readline() == b"follows\n"
         assert rank.poll() is None
         supervisor.send_signal(signal.SIGKILL)
-        assert rank.wait(10) == -signal.SIGKILL
+        assert rank.wait(60) == -signal.SIGKILL
 
 
 def test_a_rank_whose_supervisor_has_gone_does_not_begin(supervisor: subprocess.Popen[bytes]) -> None:
     supervisor.kill()
     supervisor.wait()
     with follow(supervisor.pid) as rank:
-        out, complaint = rank.communicate(timeout=10)
+        out, complaint = rank.communicate(timeout=60)
     assert (rank.returncode, out) == (1, b"")
     assert str(supervisor.pid).encode() in complaint
 

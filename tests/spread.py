@@ -1,0 +1,24 @@
+"""Which cases of the large tables stand for the others in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
+
+COUNT = 40  # two to three minutes
+
+
+def with_matrix(always: Iterable[Any], drawn_from: Iterable[Any]) -> Iterator[ParameterSet]:
+    """Parameters of a test, a tuple where it has several: those that always run, and those of the matrix."""
+    for values, marks in ((always, ()), (drawn_from, pytest.mark.matrix)):
+        for value in values:
+            yield pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks)
+
+
+def drawn(names: Sequence[str], seed: str) -> set[str]:
+    """COUNT of them, the same ones for the same seed and other ones for another."""
+    return set(sorted(names, key=lambda name: sha256(f"{seed} {name}".encode()).digest())[:COUNT])

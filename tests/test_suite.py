@@ -1,0 +1,36 @@
+"""The suite itself: which cases it draws, and that it makes up for what it inherits."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from spread import COUNT, drawn
+
+NAMES = [f"test_{number}" for number in range(300)]
+SENDS_SIGNALS = ["tests/probing/test_interruption.py", "-k", "end_of_the_block or other_endings"]
+
+
+def ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_a_spread_is_limited_and_changes_with_its_seed() -> None:
+    spreads = [drawn(NAMES, f"commit {number}") for number in range(60)]
+    assert {len(spread) for spread in spreads} == {COUNT}
+    assert spreads[0] == drawn(NAMES, "commit 0") != spreads[1]
+    assert set().union(*spreads) == set(NAMES), "no case is never drawn"
+    assert drawn(NAMES[:3], "commit 0") == set(NAMES[:3])
+
+
+def test_signals_that_are_ignored_where_the_suite_is_started_are_heeded_in_it() -> None:
+    """As under `nohup … &`."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SENDS_SIGNALS]
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(
+        command, cwd=root, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=ignore_signals, timeout=120
+    )
+    assert "3 passed" in ended.stdout, ended.stdout
