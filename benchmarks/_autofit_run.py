@@ -13,7 +13,7 @@ from pathlib import Path
 from _case import Case
 
 from autofit.domain.strategy import Strategy
-from autofit.report.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder
 
 DEADLINE_S = 900.0
 LEAVE_S = 60.0  # an interrupted autofit takes its ranks along; it has this long before it is killed

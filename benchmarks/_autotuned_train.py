@@ -14,7 +14,7 @@ import deepspeed
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from autofit.worker.memory import CpuMeter
+from autofit.worker.rank.memory_meter import CpuMeter
 
 STEPS = 8  # the profile window ends after the fifth
 

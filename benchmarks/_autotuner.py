@@ -17,8 +17,7 @@ from _case import MODEL, RANKS, Case, strategy
 
 from autofit.domain.knobs.method import Method
 from autofit.domain.strategy import Strategy
-from autofit.probing.port import free_port
-from autofit.probing.shared_memory import remove_shared_memory
+from autofit.process.rendezvous import free_port, remove_shared_memory
 
 _SCRIPT = Path(__file__).with_name("_autotuned_train.py")
 _DEEPSPEED = Path(sys.executable).parent / "deepspeed"

@@ -12,14 +12,14 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.model import ModelShape
-from autofit.domain.pins import Pins
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine import detect
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.batch import accumulation, micro_batches
-from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.micro_batches import accumulation, micro_batches
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 MODEL = EXAMPLES / "tiny-llama"

@@ -23,8 +23,8 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import Job
-from autofit.worker.memory import meter
-from autofit.worker.rank import join_group
+from autofit.worker.rank.lifecycle import join_group
+from autofit.worker.rank.memory_meter import meter
 
 _LEAST_TIMEOUT = datetime.timedelta(minutes=30)
 _RANKS = 64

@@ -17,8 +17,8 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, SdpaKernel
-from autofit.planning import sdpa
-from autofit.worker.trace import trace as trace_of
+from autofit.planning.memory import sdpa
+from autofit.worker.trace.micro_step_trace import trace as trace_of
 
 _HEADS, _TOKENS = 32, 1024
 _CALLS = (
@@ -39,7 +39,7 @@ _BACKENDS = {
     SDPBackend.MATH: SdpaKernel.MATH,
 }
 _WIDTHS = (1000, 1008, 1000, 1016, 1008)  # rows as uneven data have them
-_ADVICE = "planning/sdpa.py has other rules than this torch: memory and speed of sdpa are predicted wrongly"
+_ADVICE = "planning/memory/sdpa.py has other rules than this torch: memory and speed of sdpa are predicted wrongly"
 
 
 def attention_kernels(kind: DeviceKind, say: Say) -> None:

@@ -15,16 +15,16 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import FailureKind, RankFailed
-from autofit.worker.device import DriverMemory, own_device_name
-from autofit.worker.failure import rank_failed
-from autofit.worker.memory import CudaMeter, meter
-from autofit.worker.out_of_memory import free_device_bytes
+from autofit.worker.rank.device import DriverMemory, own_device_name
+from autofit.worker.rank.failure import rank_failed
+from autofit.worker.rank.memory_meter import CudaMeter, meter
+from autofit.worker.rank.out_of_memory import free_device_bytes
 
 _MB, _GB = 10**6, 10**9
 _CHUNK_BYTES = 100 * _MB
 _CAP_BYTES = 4 * _GB
 _IMPOSSIBLE_BYTES = 10**15
-_WORDS = "autofit/worker/failure.py does not know these words: report them"
+_WORDS = "autofit/worker/rank/failure.py does not know these words: report them"
 
 
 def forked_clean(kind: DeviceKind, say: Say) -> None:
@@ -45,7 +45,7 @@ def memory_cap(kind: DeviceKind, say: Say) -> None:
     took_s = time.monotonic() - began_at_s
     base_bytes = memory.base_bytes
     fits = kind is DeviceKind.CPU or 200 * _MB < base_bytes < 900 * _MB
-    advice = "the priors in planning/constants.py expect 0.3 to 0.6 GB: report the card and the driver"
+    advice = "the priors in planning/prior_constants.py expect 0.3 to 0.6 GB: report the card and the driver"
     say(fits, f"the runtime takes {format_bytes(base_bytes)}, {took_s:.1f} s", advice, base_bytes=base_bytes)
     cap_bytes = base_bytes + _GB if kind is DeviceKind.CPU else _CAP_BYTES
     memory.cap(cap_bytes)

@@ -50,8 +50,8 @@ def _run_guarded(check: Check, kind: DeviceKind, take: Take) -> None:
 
 def _run_in_ranks(checks: Sequence[Check], kind: DeviceKind, device: str, take: Take) -> None:
     """Each in a rank of its own, one after the other."""
-    from autofit.worker.lines import LineReader
-    from autofit.worker.warm import PRELOAD, start_fork_server
+    from autofit.worker.agent.fork_server import PRELOAD, start_fork_server
+    from autofit.worker.agent.line_reader import LineReader
 
     began_at_s = time.monotonic()
     commands, _held_open = os.pipe()
@@ -62,7 +62,7 @@ def _run_in_ranks(checks: Sequence[Check], kind: DeviceKind, device: str, take: 
 
 
 def _run_in_rank(context: Any, check: Check, kind: DeviceKind, device: str, take: Take) -> None:
-    from autofit.worker.forking import fork
+    from autofit.worker.agent.fork_server import fork
 
     process, findings = fork(context, _rank_main, check, kind, device)
     deadline_s = time.monotonic() + check.limit_s
@@ -83,9 +83,9 @@ def _run_in_rank(context: Any, check: Check, kind: DeviceKind, device: str, take
 
 def _rank_main(check: Check, kind: DeviceKind, device: str, findings: Connection) -> None:
     from autofit.probing.protocol import Share
-    from autofit.worker.device import show_devices
-    from autofit.worker.forked import forget_fork_server, take_place
-    from autofit.worker.rank import die_with_parent, end_process
+    from autofit.worker.agent.forked_process import forget_fork_server, take_place
+    from autofit.worker.rank.device import show_devices
+    from autofit.worker.rank.lifecycle import die_with_parent, end_process
 
     die_with_parent()
     forget_fork_server()

@@ -16,7 +16,7 @@ from _check import Say
 from _left_behind import MARK, Traces
 
 from autofit.domain.hardware import DeviceKind
-from autofit.report.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 _DATA = ("--data", "examples/dialogues.jsonl")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from _case import Case
 
+from autofit.app.probe_specs import training_files
 from autofit.domain.event import TrainingEnded
 from autofit.domain.outcome import Measured, OutOfMemory
 from autofit.domain.request import Training
 from autofit.domain.run_end import RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
-from autofit.report.run_end import run_failure_text
-from autofit.report.run_folder import RunFolder
-from autofit.running.training import train
-from autofit.spec import training_files
+from autofit.report.run_end_text import run_failure_text
+from autofit.running.full_run import train
+from autofit.runs.run_folder import RunFolder
 
 STEPS = 6  # two of them for warming up, as in a probe
 _UNMEASURED = Measured(0, 0, 0.0, 0.0, 0.0, 0.0)  # choice.json has to hold something; the job does not read it

@@ -14,7 +14,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
-from autofit.hardware.model_files import read_model_files
+from autofit.inputs.model_files import read_model_files
 from autofit.planning.setting import Setting
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "examples" / "tiny-llama"

@@ -17,7 +17,7 @@ from _memory_cases import Case, make_model
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape
-from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.planning.setting import Setting
 from autofit.probing.protocol import Job, ProbeSpec
 
@@ -40,7 +40,9 @@ class Forker:
     def __init__(self, log: Path) -> None:
         os.environ.update(DS_ACCELERATOR="cpu", LOCAL_SIZE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["autofit.worker.preload", "autofit.worker.probe", "_memory_truth"])
+        self._context.set_forkserver_preload(
+            ["autofit.worker.agent.preload", "autofit.worker.training.training_probe", "_memory_truth"]
+        )
         self._log = str(log)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
@@ -68,7 +70,7 @@ def build_model(name: str, folder: str) -> None:
 
 
 def trace_steps(model: str, steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
-    from autofit.worker.trace import load_config, trace
+    from autofit.worker.trace.micro_step_trace import load_config, trace
 
     config = load_config(model)
     return tuple(trace(config, step) for step in steps)
@@ -81,8 +83,8 @@ def measure(case: Case, setting: Setting) -> Truth:
     from torch.profiler import ProfilerActivity, profile
 
     from autofit.domain.outcome import Phase
-    from autofit.worker import probe, probe_rows
-    from autofit.worker.rank import Rank
+    from autofit.worker.rank.lifecycle import Rank
+    from autofit.worker.training import probe_rows, training_probe
 
     torch.set_num_threads(1)
     probe_rows.MAX_MEASURED_STEPS = MEASURED_STEPS
@@ -91,7 +93,7 @@ def measure(case: Case, setting: Setting) -> Truth:
         spec = _spec(case, setting, scratch)
         rank = Rank(spec.job, lambda phase, step: marks.append((_now_ns(), phase.value)))
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            probe.run(spec, rank, Path(scratch, "store"))
+            training_probe.run(spec, rank, Path(scratch, "store"))
     changes = [(e.start_ns(), e.nbytes()) for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return _truth(sorted(changes, key=lambda change: change[0]), marks)
 

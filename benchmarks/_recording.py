@@ -10,8 +10,7 @@ from pathlib import Path
 from _suite_configurations import Configuration
 
 from autofit.domain.codec import decode, encode
-from autofit.domain.constants import Constants
-from autofit.domain.estimate import Estimate
+from autofit.domain.estimate import Constants, Estimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured
@@ -19,9 +18,9 @@ from autofit.domain.plan import Verdict
 from autofit.domain.trace import Trace
 from autofit.domain.trial import Trial
 from autofit.hardware.machine_spec import NETWORK_BYTES_PER_S
-from autofit.planning.memory import estimate_memory
+from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.setting import Setting
-from autofit.planning.speed import estimate_speed
+from autofit.planning.speed.step_time import estimate_speed
 from autofit.store.packing import pack, unpack
 
 DEVICES_PER_NODE = 8

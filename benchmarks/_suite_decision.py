@@ -11,19 +11,19 @@ from pathlib import Path
 from _suite_configurations import EXAMPLES, SMALL
 from _suite_probes import environment_of
 
+from autofit.app.tools import Tools
+from autofit.app.train import train
 from autofit.domain.event import Chosen, Event, ProbeStarted, TrainingEnded, TrialEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Measured
-from autofit.domain.pins import Pins
 from autofit.domain.request import Request, Training
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.hardware.machine import detect_here
-from autofit.planning.fit import fits
-from autofit.session import train
+from autofit.planning.plan.fit import fits
 from autofit.store import Store
-from autofit.tools import Tools
 
 TOKENS = {DeviceKind.CUDA: 2048, DeviceKind.CPU: 64}
 LIMIT_BYTES = {DeviceKind.CUDA: 8_000_000_000, DeviceKind.CPU: 700_000_000}

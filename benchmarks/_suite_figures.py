@@ -10,14 +10,13 @@ from typing import Any
 
 from _recording import Recording, Row
 
-from autofit.domain.constants import Constants
-from autofit.domain.estimate import Estimate
+from autofit.domain.estimate import Constants, Estimate
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.plan import Verdict
-from autofit.planning.constants import prior
-from autofit.planning.refit import refit
-from autofit.planning.speed import refit_speed
-from autofit.planning.verdict import judge
+from autofit.planning.memory.calibration import calibrate_memory
+from autofit.planning.plan.fit import judge
+from autofit.planning.prior_constants import prior
+from autofit.planning.speed.step_time import calibrate_speed
 
 TIE = 0.01
 """Speeds within 1 % of each other are in no order."""
@@ -94,8 +93,8 @@ def fitted(recording: Recording) -> Constants:
     pairs = [(row.trial, recording.setting(row.configuration)) for row in recording.measured]
     if not pairs:
         return start
-    memory = [refit(start, [trial], setting) for trial, setting in pairs]
-    speed = [refit_speed(start, [trial], setting) for trial, setting in pairs]
+    memory = [calibrate_memory(start, [trial], setting) for trial, setting in pairs]
+    speed = [calibrate_speed(start, [trial], setting) for trial, setting in pairs]
     speed = [each for each in speed if each.fitted_from] or [start]
     return replace(
         start,

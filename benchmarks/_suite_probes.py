@@ -14,22 +14,22 @@ from types import TracebackType
 from _recording import Model, Recording, Row, widened
 from _suite_configurations import Configuration, make_model
 
+from autofit.app.context import Context
+from autofit.app.probe_specs import ProbeSpecs
+from autofit.app.tools import start_tracer
 from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Outcome, Phase
 from autofit.domain.trial import Trial
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect_here
-from autofit.hardware.model_files import read_model_files
 from autofit.hardware.nvml import VendorNvml
-from autofit.planning.activations import micro_step
-from autofit.planning.verdict import judge
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.memory.activations import micro_step
+from autofit.planning.plan.fit import judge
 from autofit.probing.agent import Agent, Limits
 from autofit.probing.protocol import ProbeSpec
-from autofit.report.run_folder import RunFolder
-from autofit.scene import Scene
-from autofit.spec import Specs
-from autofit.tools import start_tracer
+from autofit.runs.run_folder import RunFolder
 
 MEASURE_S = 1.0
 LAST_LINES = 15
@@ -178,8 +178,8 @@ class Bench:
         folder.create()
         request = configuration.request(str(self._root / configuration.model))
         shape = self._recording.setting(configuration).shape
-        scene = Scene(request, widened(self._recording.hardware, configuration), shape)
-        specs = Specs(scene, configuration.profile, folder, folder.root, limit_s)
+        scene = Context(request, widened(self._recording.hardware, configuration), shape)
+        specs = ProbeSpecs(scene, configuration.profile, folder, folder.root, limit_s)
         strategy = configuration.strategy
         spec = specs.rehearsals((strategy,), ())[0] if configuration.is_rehearsal else specs.probe(strategy, ())
         return replace(spec, has_save=configuration.has_save, measure_s=MEASURE_S, time_limit_s=limit_s)

@@ -15,7 +15,7 @@ from autofit.domain.outcome import Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import DataProfile
 from autofit.hardware.cgroup import oom_kill_count
-from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 
@@ -54,7 +54,7 @@ class Prober:
             typical=typical_shapes(self.profile, rows, TYPICAL_SHAPES),
             scratch_path=str(scratch),
             log_path=f"{scratch}.log",
-            beat_timeout_s=BEAT_TIMEOUT_S,
+            heartbeat_timeout_s=BEAT_TIMEOUT_S,
             has_save=True,
             measure_s=measure_s,
         )

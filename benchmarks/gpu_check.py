@@ -29,8 +29,8 @@ from _machine import add_date, header
 from autofit.domain.codec import encode
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.hardware.machine import detect
-from autofit.probing.child import Child
-from autofit.probing.environment import worker_environment
+from autofit.process.child import Child
+from autofit.process.python import worker_environment
 
 IMPORTS_S = 60.0  # a fork server's, on a machine that has never done it
 LEAST_S = 5.0

@@ -43,8 +43,8 @@ from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Time
 from autofit.domain.plan import Verdict
 from autofit.domain.units import format_bytes
 from autofit.hardware.requirements import installed_here
-from autofit.planning.constants import prior
-from autofit.process.atomic_file import write_whole
+from autofit.planning.prior_constants import prior
+from autofit.process.files import write_whole
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DECISION = "decision"

@@ -21,8 +21,7 @@ from typing import NamedTuple
 
 from _machine import add_date, header
 
-from autofit.probing.port import free_port
-from autofit.probing.shared_memory import remove_shared_memory
+from autofit.process.rendezvous import free_port, remove_shared_memory
 
 _BIN = Path(sys.executable).parent
 _PROGRAMS = {

@@ -25,8 +25,8 @@ from _memory_truth import Forker, Truth, build_model, measure, trace_steps
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.trace import Trace
-from autofit.planning.activations import micro_step
-from autofit.planning.memory import estimate_memory
+from autofit.planning.memory.activations import micro_step
+from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.setting import Setting
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from _left_behind import MARK, Traces
 from _machine import add_date, header
 
+from autofit.app.probe_specs import training_files
 from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
@@ -37,14 +38,13 @@ from autofit.domain.trial import Choice
 from autofit.domain.workload import DataProfile
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.deepspeed_config import deepspeed_config
-from autofit.planning.workload import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
-from autofit.report.run_folder import RunFolder
-from autofit.running.training import train
-from autofit.spec import training_files
+from autofit.running.full_run import train
+from autofit.runs.run_folder import RunFolder
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RANKS, MICRO_BATCH, ACCUMULATION = 2, 2, 2
@@ -149,7 +149,7 @@ def _spec(machine: Machine, profile: DataProfile, strategy: Strategy, scratch: P
         typical=typical_shapes(profile, MICRO_BATCH, 32),
         scratch_path=str(scratch),
         log_path=f"{scratch}.log",
-        beat_timeout_s=BEAT_TIMEOUT_S,
+        heartbeat_timeout_s=BEAT_TIMEOUT_S,
         has_save=True,
     )
 

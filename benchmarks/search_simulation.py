@@ -27,11 +27,11 @@ from autofit.domain.ladder import Ladder, Step
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp
-from autofit.planning.fit import fits
-from autofit.planning.policy import decide
+from autofit.planning.plan.fit import fits
+from autofit.planning.search.policy import decide
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from planning import simulated as sim
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.planning import simulated as sim
 
 FAULTS = sim.Faults(crashed=0.02, unsupported=0.02, timed_out=0.01)
 DEVICE_COUNTS = (1, 2, 4, 8, 64)

@@ -29,7 +29,7 @@ def files() -> dict[Path, str]:
     return {
         HERE / "dialogues.jsonl": train,
         HERE / "dialogues-eval.jsonl": evaluation,
-        HERE.parent / "autofit" / "worker" / "sample.jsonl": train,
+        HERE.parent / "autofit" / "worker" / "data" / "sample.jsonl": train,
     }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from spread import COUNT, drawn
+
+from tests.spread import COUNT, drawn
 
 if TYPE_CHECKING:
     from autofit.probing.agent import Agent

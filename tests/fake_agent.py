@@ -12,10 +12,11 @@ from typing import Any
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.method import Method
+from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
-from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
+from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
 from autofit.probing.protocol import ProbeSpec, Ready, Traced
@@ -43,8 +44,8 @@ def tokens_per_s(strategy: Strategy) -> float:
 
 def outcome(spec: ProbeSpec, capacity_bytes: int) -> Outcome:
     """What the probe says on devices of `capacity_bytes` each."""
-    if spec.beat_timeout_s < STEP_S:
-        return TimedOut(0, Phase.START, spec.beat_timeout_s)
+    if spec.heartbeat_timeout_s < STEP_S:
+        return TimedOut(0, Phase.START, spec.heartbeat_timeout_s)
     strategy = spec.job.strategy
     held, limit = peak_bytes(strategy), min(capacity_bytes, spec.job.memory_limit_bytes or capacity_bytes)
     if held > limit:

@@ -12,14 +12,14 @@ from typing import Any
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, Unsupported
 from autofit.domain.script import Ask, Counting, ScriptFacts
-from autofit.domain.trace import ParameterGroup
-from autofit.planning.script_words import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
-from autofit.probing.checkpoint import read_checkpoint
+from autofit.inputs.script_checkpoint import read_checkpoint
+from autofit.planning.script.script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
 from autofit.probing.prober import OnBeat, ScriptProber
 from autofit.probing.protocol import Ready, ScriptSpec
-from autofit.process.atomic_file import write_whole
+from autofit.process.files import write_whole
 
 BASE_BYTES = 350_000_000
 STATES_BYTES = 240_000_000

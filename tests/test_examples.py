@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY_LLAMA = EXAMPLES / "tiny-llama"
-SAMPLE = EXAMPLES.parent / "autofit" / "worker" / "sample.jsonl"
+SAMPLE = EXAMPLES.parent / "autofit" / "worker" / "data" / "sample.jsonl"
 
 
 def rows(path: Path) -> list[dict[str, str]]:

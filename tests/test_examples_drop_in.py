@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.report.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[1] / "examples/deepspeed"

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from spread import with_matrix
 
-from autofit.probing.port import free_port
-from autofit.probing.shared_memory import remove_shared_memory
+from autofit.process.rendezvous import free_port, remove_shared_memory
+from tests.spread import with_matrix
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples/deepspeed"

@@ -33,7 +33,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(package: Path, *words: str) -> str:
     env = {
-        "PYTHONPATH": f"{package}:{ROOT / 'tests'}",
+        "PYTHONPATH": f"{package}:{ROOT}",
         "PATH": "/usr/bin:/bin",
         "AUTOFIT_CACHE": str(package / "cache"),
     }
@@ -58,25 +58,25 @@ from pathlib import Path
 import autofit
 assert Path(autofit.__file__).is_relative_to(Path.cwd()), autofit.__file__
 
-from autofit.cli.request import build_request
+from autofit.cli.request_builder import build_request
 from autofit.cli.train import command
 from autofit.domain.codec import decode, encode
 from autofit.domain.errors import UsageError
-from autofit.domain.pins import Pins
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Request
 from autofit.domain.strategy import KNOBS, Rung
 from autofit.domain.trial import Choice, Trial
-from autofit.planning.axes import settle
-from autofit.planning.kinship import needs_no_less
-from autofit.planning.ladder import build_ladder
-from autofit.planning.plan import make_plan
+from autofit.planning.space.axes import settle
+from autofit.planning.search.dominance import needs_no_less
+from autofit.planning.space.ladder_builder import build_ladder
+from autofit.planning.plan.candidates import make_plan
 from autofit.report.html import report_html
-from autofit.report.plan_json import plans_body
-from autofit.report.record import Record
-from autofit.report.request_diff import differences
-from autofit.report.run_folder import RunFolder
+from autofit.report.plan.plan_json import plans_body
+from autofit.runs.run_folder import RunRecord
+from autofit.runs.request_diff import differences
+from autofit.runs.run_folder import RunFolder
 from autofit.store.store import Store
-from planning import simulated as sim
+from tests.planning import simulated as sim
 
 COMPILATION = next(knob for knob in KNOBS if knob.name == "compilation")
 scene = sim.setting(sim.hardware(8, 80))
@@ -135,7 +135,7 @@ assert needs_no_less(heavy, light, memory, memory) and not needs_no_less(light, 
 body = plans_body([make_plan(replace(scene, installed=frozenset({"triton"})))])
 assert {candidate["strategy"]["compilation"] for candidate in body["candidates"]} == {True, False}
 choice = Choice(heavy, trials[0].outcome, "why")
-page = report_html(Record(scene.request, scene.hardware, tuple(trials), choice, None))
+page = report_html(RunRecord(scene.request, scene.hardware, tuple(trials), choice, None))
 assert "+compiled" in page and "· compiled ·" in page
 print("all seen")
 """

@@ -20,8 +20,9 @@ from pathlib import Path
 import psutil
 import pytest
 from _pytest.mark import ParameterSet
-from spread import with_matrix
-from waiting import wait_until
+
+from tests.spread import with_matrix
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

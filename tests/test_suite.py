@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from spread import COUNT, drawn
+from tests.spread import COUNT, drawn
 
 NAMES = [f"test_{number}" for number in range(300)]
-SENDS_SIGNALS = ["tests/probing/test_interruption.py", "-k", "end_of_the_block or other_endings"]
+SENDS_SIGNALS = ["tests/process/test_signals.py", "-k", "end_of_the_block or other_endings"]
 
 
 def ignore_signals() -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Measured
-from autofit.domain.pins import Pins
 from autofit.domain.trace import Trace
 from autofit.probing.protocol import read_entry
 from autofit.report.html import report_html
-from autofit.report.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder
 from autofit.store.packing import unpack
 from autofit.store.store import Store
 

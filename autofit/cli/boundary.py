@@ -11,8 +11,8 @@ from typing import NoReturn
 import click
 
 from autofit.domain.errors import AutofitError, NothingFits
-from autofit.probing.interruption import Terminated
-from autofit.probing.lasting_stream import LastingStream, leave
+from autofit.process.lasting_stream import LastingStream, leave
+from autofit.process.signals import Terminated
 
 INTERRUPTED = 130
 _SIGNALLED = 128

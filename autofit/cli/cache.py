@@ -48,10 +48,9 @@ def show(is_json: bool) -> None:
     import sys
 
     from autofit.domain.codec import encode
+    from autofit.report.cache_lines import cache_lines
     from autofit.report.json_screen import write_json
     from autofit.report.line import plain
-
-    from .cache_lines import cache_lines
 
     with _open() as store:
         entries, counts = store.entries(), store.counts()
@@ -89,7 +88,7 @@ def export(file: Path | None) -> None:
     """
 
     from autofit.domain.codec import encode, to_json
-    from autofit.report.json_file import with_schema, write_text
+    from autofit.runs.json_file import with_schema, write_text
 
     with _open() as store:
         lines = [to_json(with_schema(encode(trial))) + "\n" for trial in store.remembered()]

@@ -6,14 +6,14 @@ import signal
 
 import click
 
-from autofit.probing.interruption import Terminated
+from autofit.process.signals import Terminated
 
 from .boundary import die_of, log_crash, say
-from .deepspeed_options import LAUNCHER_OPTIONS, HelpAsked, LauncherOption
-from .flag import SectionedCommand
-from .late_screen import LateScreen
-from .launch_flags import OWN_FLAGS
-from .launch_line import parse_launch
+from .flags.deepspeed_options import LAUNCHER_OPTIONS, HelpAsked, LauncherOption
+from .flags.flag import SectionedCommand
+from .flags.launch_flags import OWN_FLAGS
+from .flags.launch_line import parse_launch
+from .screen import LateScreen
 
 
 class LaunchCommand(SectionedCommand):
@@ -64,7 +64,7 @@ def command(context: click.Context, /, words: tuple[str, ...]) -> None:
         click.echo(context.get_help())
         return
     try:
-        from autofit.drop_in import launch
+        from autofit.app.launch import launch
 
         code = launch(line, settings, screen=LateScreen(), log_crash=lambda error: log_crash(error, ["launch", *words]))
     except Terminated as ended:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from autofit.probing.interruption import heed, heed_no_more
+from autofit.process.signals import ignore_signals, note_signals
 
 from .boundary import guarded
 from .verbs import autofit
@@ -16,9 +16,9 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     _forgive_narrow_encodings()
-    heed()
+    note_signals()
     exit_code = guarded(lambda: _run(words), words)
-    heed_no_more()
+    ignore_signals()
     sys.exit(exit_code)
 
 

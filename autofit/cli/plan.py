@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from autofit.probing.lasting_stream import LastingStream
+from autofit.process.lasting_stream import LastingStream
 
-from .flag import SectionedCommand, rest_of
-from .train_flags import TRAIN_ONLY, plan_flags
+from .flags.flag import SectionedCommand, rest_of
+from .flags.train_flags import TRAIN_ONLY, plan_flags
 
 if TYPE_CHECKING:
     from autofit.domain.plan import Plan
     from autofit.report.line import Line
-    from autofit.report.plan_figures import Terms
+    from autofit.report.plan.plan_figures import Terms
 
 _WORDS = "autofit.plan.words"
 _OWN = ("--on", "--tokens", "--price")
@@ -56,24 +56,24 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from autofit.hardware.requirements import check_requirements
 
     check_requirements()  # the tracer needs what a training needs
-    from autofit import foresight
-    from autofit.rehearsing import rehearse
+    from autofit.app import plan
+    from autofit.app.rehearsals import rehearse
     from autofit.report.json_screen import write_json
-    from autofit.report.plan_figures import Terms
-    from autofit.report.plan_json import plans_body
+    from autofit.report.plan.plan_figures import Terms
+    from autofit.report.plan.plan_json import plans_body
 
     from .boundary import say
-    from .request import build_request
+    from .request_builder import build_request
 
     request = build_request(flags, rest_of(context), lambda ranks: _count_ranks(ranks, flags["on"]))
     told: list[str] = []
     with _waiting(f"planning {flags['model']}", is_quiet=flags["json"]):
-        plans = foresight.plan(request, flags["on"], tell=told.append)
+        plans = plan.plan(request, flags["on"], tell=told.append)
     for note in told:
         say(note)
     if flags["rehearse"]:
         with _waiting("rehearsing", is_quiet=flags["json"]):
-            plans = rehearse(plans, tell=say, beat_timeout_s=flags["probe_timeout"])
+            plans = rehearse(plans, tell=say, heartbeat_timeout_s=flags["probe_timeout"])
     if flags["json"]:
         write_json(sys.stdout, plans_body(plans))
     else:
@@ -124,8 +124,8 @@ def _waiting(what: str, *, is_quiet: bool) -> Any:
 def _show(plans: tuple[Plan, ...], terms: Terms, words: tuple[str, ...]) -> None:
     import shlex
 
-    from autofit.report.plan_comparison import comparison_lines
-    from autofit.report.plan_screen import plan_lines
+    from autofit.report.plan.plan_comparison import comparison_lines
+    from autofit.report.plan.plan_screen import plan_lines
 
     next_command = shlex.join(["autofit", "train", *words])
     width = _width()

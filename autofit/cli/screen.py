@@ -1,15 +1,16 @@
-"""The screen that suits where the output goes."""
+"""The screen that suits where the output goes, opened at once or when there is something to show."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from types import TracebackType
 from typing import Protocol, TextIO, cast
 
 from autofit.domain.event import Event
-from autofit.probing.lasting_stream import LastingStream
+from autofit.process.lasting_stream import LastingStream
 
 
 class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
@@ -35,3 +36,28 @@ def open_screen(*, is_json: bool = False, stream: TextIO | None = None) -> OpenS
     from autofit.report.plain import PlainScreen
 
     return PlainScreen(stream, time.monotonic)
+
+
+class LateScreen:
+    """A screen on stderr, for stdout is the training's. A job that is handed over at once pays nothing for it.
+
+    Closed at the end of `with`, so that the terminal is the training's alone; a further event opens it again.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._screen: OpenScreen | None = None
+
+    def __enter__(self) -> LateScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen = None
+        self._stack.__exit__(kind, error, trace)
+
+    def show(self, event: Event) -> None:
+        if self._screen is None:
+            self._screen = self._stack.enter_context(open_screen(stream=sys.stderr))
+        self._screen.show(event)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from autofit.report.record import Record
+    from autofit.runs.run_folder import RunRecord
 
 
 @click.command()
@@ -20,7 +20,7 @@ def command(run: Path, is_json: bool) -> None:
 
     from autofit.domain.codec import encode
     from autofit.report.json_screen import write_json
-    from autofit.report.run_folder import RunFolder
+    from autofit.runs.run_folder import RunFolder
 
     record = RunFolder(run).record()
     if is_json:
@@ -31,14 +31,14 @@ def command(run: Path, is_json: bool) -> None:
         click.echo(_text(record, run))
 
 
-def _text(record: Record, run: Path) -> str:
+def _text(record: RunRecord, run: Path) -> str:
     from autofit.domain.event import Chosen
     from autofit.report.choice_text import choice_lines
     from autofit.report.data_text import data_lines
     from autofit.report.header import machine_text, request_text
+    from autofit.report.ladder.ladder_table import table_lines
     from autofit.report.line import labelled, plain
     from autofit.report.progress import ended_lines
-    from autofit.report.table import table_lines
     from autofit.report.view import View
 
     view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from .flag import SectionedCommand, rest_of
-from .train_flags import train_flags
+from .flags.flag import SectionedCommand, rest_of
+from .flags.train_flags import train_flags
 
 
 @click.command(
@@ -34,17 +34,17 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from autofit.hardware.requirements import check_requirements
 
     check_requirements()  # before anything of it is imported
-    from autofit import session
+    from autofit.app import train
     from autofit.domain.event import Note
 
-    from .request import build_request, default_output_dir
+    from .request_builder import build_request, default_output_dir
     from .screen import open_screen
 
     request = build_request(flags, rest_of(context), _count_ranks)
     output_dir = flags["output_dir"] or default_output_dir(request.model, request.sequence_length)
     with open_screen(is_json=flags["json"]) as screen:
         try:
-            session.train(
+            train.train(
                 request,
                 output_dir=output_dir,
                 screen=screen,

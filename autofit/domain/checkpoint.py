@@ -1,7 +1,9 @@
-"""A checkpoint of a training, as its own files tell of it."""
+"""A checkpoint of a training, as its own files tell of it, and what the names of DeepSpeed's files say."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .knobs.dtype import Dtype
@@ -11,7 +13,7 @@ from .request import Lora
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """None for what its files do not tell."""
+    """What a checkpoint's own files tell of it; None for what they do not tell."""
 
     path: str
     step: int
@@ -27,3 +29,25 @@ class Checkpoint:
     @property
     def method(self) -> Method:
         return Method.FULL if self.lora is None else Method.LORA
+
+
+_STAGE_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
+_MODEL = re.compile(r"mp_rank_\d+_model_states\.pt")
+_SHARD = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
+
+
+def ranks_in(names: Collection[str]) -> frozenset[int]:
+    """The ranks whose share of the optimizer is there; none where nothing is divided."""
+    return frozenset(int(match[1]) for match in map(_SHARD.fullmatch, names) if match)
+
+
+def stages_in(names: Collection[str], *, is_universal: bool = False) -> tuple[int, ...]:
+    """The ZeRO stages that wrote such files, and can load them; empty for files of another kind.
+
+    Stage 3 alone divides the parameters, so that each rank has a file of them; a universal checkpoint has no shares.
+    """
+    if any(map(_STAGE_3.fullmatch, names)):
+        return (3,)
+    if any(map(_MODEL.fullmatch, names)):
+        return (1, 2) if is_universal or ranks_in(names) else (0,)
+    return ()

@@ -65,7 +65,7 @@ def decode(kind: type[T], value: Any) -> T:
 
 
 def decode_union(union: Any, value: Any) -> Any:
-    """Like `decode`, for a `Union[...]` of dataclasses such as Outcome."""
+    """Decodes like `decode`, for a `Union[...]` of dataclasses such as Outcome."""
     return _decode(union, value, "value")
 
 

@@ -1,4 +1,4 @@
-"""Predicted memory and speed of a Strategy, with their uncertainty."""
+"""Predicted memory and speed of a Strategy, with their uncertainty, and the constants of a device that they rest on."""
 
 from __future__ import annotations
 
@@ -75,3 +75,20 @@ class SpeedEstimate:
 class Estimate:
     memory: MemoryEstimate
     speed: SpeedEstimate
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Priors, or what was fitted from `fitted_from` trials.
+
+    Memory: a device holds `runtime_bytes` beside the tensors (context, kernels), `communicator_bytes` more with several
+    ranks, and `fragmentation` times the bytes of its tensors. Speed: matrix products reach `matmul_efficiency` of the
+    peak FLOP/s, everything else `bandwidth_efficiency` of the memory's bandwidth.
+    """
+
+    runtime_bytes: int
+    communicator_bytes: int
+    fragmentation: float
+    matmul_efficiency: float
+    bandwidth_efficiency: float
+    fitted_from: int = 0

@@ -52,7 +52,7 @@ class Device:
 
     @property
     def visible_name(self) -> str:
-        """In CUDA_VISIBLE_DEVICES, where CUDA_DEVICE_ORDER is PCI_BUS_ID.
+        """The device's name in CUDA_VISIBLE_DEVICES, where CUDA_DEVICE_ORDER is PCI_BUS_ID.
 
         An index, which every library can read; only a MIG slice has none of its own.
         """

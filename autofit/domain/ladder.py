@@ -24,8 +24,8 @@ class Step:
 
     @property
     def leanest(self) -> Strategy:
-        """With the least lower bound of device memory: the smallest micro-batch, unless a larger one ends accumulation
-        or has a mask, with which another attention kernel runs."""
+        """The strategy with the least lower bound of device memory: the smallest micro-batch, unless a larger one ends
+        accumulation or has a mask, with which another attention kernel runs."""
         return min(self.strategies, key=lambda strategy: self.estimate(strategy).memory.low_bytes)
 
 

@@ -1,8 +1,18 @@
-"""What the memory formulas need of a model; read without torch."""
+"""A model as the formulas need it: its shape and its parameters; read without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class ParameterGroup:
+    """`tensor_count` parameters of `element_count` elements each."""
+
+    element_count: int
+    tensor_count: int
+    is_trained: bool
+    element_bytes: int  # as the launcher builds the model
 
 
 @dataclass(frozen=True)

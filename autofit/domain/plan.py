@@ -31,7 +31,7 @@ class Rehearsed:
 
 
 @dataclass(frozen=True)
-class Shortfall:
+class UnmetRequirements:
     """By how much whose memory is too small, at the least."""
 
     place: Place
@@ -53,7 +53,7 @@ class Candidate:
     reason: str
     is_expected: bool = False
     rehearsed: Rehearsed | None = None
-    shortfall: Shortfall | None = None
+    shortfall: UnmetRequirements | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .pins import Pins
+from .knobs.pins import Pins
 
 
 class Learn(str, Enum):

@@ -8,12 +8,12 @@ from enum import Enum
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
 from .knobs.offload import Offload
-from .trace import ParameterGroup
+from .model import ParameterGroup
 
 
 @dataclass(frozen=True)
 class Script:
-    """As DeepSpeed's launcher would start it on every rank."""
+    """A script as DeepSpeed's launcher would start it on every rank."""
 
     name: str  # a path, or a module's name
     arguments: tuple[str, ...]
@@ -23,7 +23,7 @@ class Script:
 
 
 @dataclass(frozen=True)
-class Turns:
+class RuntimePatches:
     """What is changed within the script's process, at `deepspeed.initialize`; None leaves it as the script has it."""
 
     gradient_checkpointing: bool | None = None
@@ -31,11 +31,11 @@ class Turns:
 
     @property
     def is_nothing(self) -> bool:
-        return self == Turns()
+        return self == RuntimePatches()
 
 
 class Ask(str, Enum):
-    """By what a script is seen to know how its micro-batches become optimizer steps."""
+    """What a script is seen to ask, by which it knows how its micro-batches become optimizer steps."""
 
     STEPS = "global_steps"  # compared with something: where the loop ends
     BOUNDARY = "is_gradient_accumulation_boundary"
@@ -55,7 +55,7 @@ class Counting:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class LoadedCheckpoint:
     """One of DeepSpeed's that a script loads, by the names of its files. Only `zero_stages` can load it."""
 
     path: str
@@ -89,7 +89,7 @@ class ScriptFacts:
     tokens: int | None = None  # width of a row, padding included; None where a batch has no tokens
     counting: Counting = Counting()
     loads_from: str | None = None  # the folder that it loads a checkpoint from, whatever is there
-    checkpoint: Checkpoint | None = None  # what is there
+    checkpoint: LoadedCheckpoint | None = None  # what is there
     optimizer_options: tuple[str, ...] = ()  # what it was given that makes it keep more, such as momentum
     escaped: tuple[str, ...] = ()  # paths that a probe could not but change for real
 
@@ -99,5 +99,5 @@ class ScriptFacts:
 
     @property
     def rank_rows(self) -> int:
-        """Of one rank in an optimizer step."""
+        """The rows of one rank in an optimizer step."""
         return self.micro_batch * self.gradient_accumulation

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .knob import Knob, Value
 from .knobs.attention import ATTENTION, Attention
 from .knobs.dtype import DTYPE, Dtype
 from .knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from .knobs.knob import Knob, Value
 from .knobs.method import METHOD, Method
 from .knobs.offload import OFFLOAD, Offload
 from .knobs.optimizer import OPTIMIZER, Optimizer

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from autofit.domain.model import ParameterGroup
+
 from .hardware import DeviceKind
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
@@ -54,16 +56,6 @@ class Moment:
     activations_bytes: int  # the most that tensors hold in it, but for parameters and their complete gradients
     gradient_count: int  # trained parameters whose gradient is there by its end; 0 in a forward pass
     work: Work = Work()
-
-
-@dataclass(frozen=True, order=True)
-class ParameterGroup:
-    """`tensor_count` parameters of `element_count` elements each."""
-
-    element_count: int
-    tensor_count: int
-    is_trained: bool
-    element_bytes: int  # as the launcher builds the model
 
 
 @dataclass(frozen=True)

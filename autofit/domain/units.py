@@ -42,9 +42,19 @@ def format_count(n: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`0:42:10`, `3:07`, `6.1 s`."""
+    """A duration as people read it: `0:42:10`, `3:07`, `6.1 s`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def rough_bytes(n_bytes: float) -> str:
+    """Two or three significant figures: `53 GB`, `7.4 GB`."""
+    return re.sub(r"^(\d\d+)\.\d", r"\1", format_bytes(n_bytes))
+
+
+def rough_speed(value: float) -> str:
+    """A speed with two significant figures: `9,100`."""
+    return f"{int(float(f'{value:.1e}')):,}"

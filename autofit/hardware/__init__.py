@@ -1,1 +1,1 @@
-"""Looking at what there is: GPUs, the host around them, installed tools, and a model's files. No torch."""
+"""Looking at the machine: GPUs, the host around them, and installed tools. No torch."""

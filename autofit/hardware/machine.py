@@ -12,8 +12,7 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, No
 from autofit.domain.units import format_bytes
 
 from .devices import link_between, notes_on, to_device
-from .host import cpu_name, detect_host
-from .host_adam import host_adam_rate
+from .host import cpu_name, detect_host, host_adam_rate
 from .nvml import Nvml, Reading, VendorNvml
 from .visible import Selection, select_visible
 

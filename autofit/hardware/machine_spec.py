@@ -11,7 +11,7 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, No
 from autofit.domain.units import format_bytes
 
 from . import sku
-from .host_adam import host_adam_rate
+from .host import host_adam_rate
 from .spec_fields import FORMS, DeviceFields, NodeFields, read_device, read_node, split_fields
 
 DRIVER_BYTES = 160_000_000

@@ -63,7 +63,7 @@ OPTIONAL = (FLASH_ATTENTION,)
 
 
 @dataclass(frozen=True)
-class Shortfall:
+class UnmetRequirements:
     """What is missing or too old; at least one."""
 
     unmet: tuple[Requirement, ...]
@@ -79,20 +79,21 @@ class Shortfall:
         return pip_command(self.unmet)
 
 
-def find_shortfall() -> Shortfall | None:
-    """None where all of REQUIRED is there."""
+def find_unmet_requirements() -> UnmetRequirements | None:
+    """What of REQUIRED is missing or too old; None where all of it is there."""
     unmet = tuple(requirement for requirement in REQUIRED if not requirement.is_met)
-    return Shortfall(unmet) if unmet else None
+    return UnmetRequirements(unmet) if unmet else None
 
 
 def check_requirements() -> None:
     """UsageError with the command that mends it where something is missing or too old."""
-    if shortfall := find_shortfall():
-        raise UsageError(f"training needs {shortfall.wants}: {shortfall.how_to_get}")
+    if lacking := find_unmet_requirements():
+        raise UsageError(f"training needs {lacking.wants}: {lacking.how_to_get}")
 
 
 def installed_version(package: str) -> str | None:
-    """None where there is none, nor where a broken removal has left a folder of metadata without a version."""
+    """The version of `package` that is installed; None where there is none, and where a broken removal has left a
+    folder of metadata without a version."""
     try:
         return metadata.version(package) or None
     except metadata.PackageNotFoundError:

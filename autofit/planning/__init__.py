@@ -1,1 +1,1 @@
-"""Pure planning: the ladder, the estimates, the policy, the DeepSpeed config."""
+"""Pure planning, by question; what all of it needs lies at the root."""

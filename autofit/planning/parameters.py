@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from autofit.domain.knobs.method import Method
-from autofit.domain.model import ModelShape
+from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Rung
-from autofit.domain.trace import ParameterGroup
 
 from .setting import Setting
 
@@ -61,7 +60,7 @@ class Parameters:
         )
 
     def larger_share(self, element_count: int) -> float:
-        """Of the trained elements, those in tensors of more than `element_count` elements."""
+        """The share of the trained elements that is in tensors of more than `element_count` elements."""
         larger = sum(g.element_count * g.tensor_count for g in self._trained if g.element_count > element_count)
         return larger / max(1, self.trained_count)
 

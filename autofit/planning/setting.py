@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from autofit.domain.constants import Constants
+from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
-from autofit.domain.knob import Conditions
-from autofit.domain.model import ModelShape
+from autofit.domain.knobs.knob import Conditions
+from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
-from autofit.domain.trace import ModelTensors, ParameterGroup, Trace
+from autofit.domain.trace import ModelTensors, Trace
 
-from .constants import prior
 from .optimizer_states import ADAM_MOMENTS
+from .prior_constants import prior
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Setting:
 
     @property
     def communicator_bytes(self) -> int:
-        """On each device, for the ranks to talk to each other."""
+        """The bytes on each device for the ranks to talk to each other."""
         return self.constants.communicator_bytes if self.is_divided else 0
 
     @property
@@ -95,7 +95,7 @@ class Setting:
 
     @property
     def ranks_per_node(self) -> int:
-        """Of the fullest node: its host memory is the first to run out."""
+        """The ranks of the fullest node: its host memory is the first to run out."""
         return max(len(node.devices) for node in self.hardware.nodes)
 
     @property

@@ -1,1 +1,1 @@
-"""Probes: the agent handle and the protocol it speaks."""
+"""Probes: the handle of the local agent, the protocol, and how the ends of ranks become one outcome."""

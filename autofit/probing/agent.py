@@ -18,20 +18,16 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.units import format_seconds
 from autofit.domain.workload import DataProfile
-from autofit.planning.own_strategy import own_strategy
-from autofit.probing.build_wait import WaitTeller
+from autofit.planning.script.script_setting import own_strategy
+from autofit.probing.agent_process import AgentProcess
 from autofit.probing.classify import classify
-from autofit.probing.environment import script_environment, worker_environment
-from autofit.probing.port import free_port
 from autofit.probing.prober import OnBeat, OnRehearsalBeat
-from autofit.probing.process import AgentProcess
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
-    Beat,
-    BuildWait,
     Command,
     GroupEnded,
+    Heartbeat,
     Message,
     ProbeSpec,
     Ready,
@@ -47,9 +43,11 @@ from autofit.probing.protocol import (
     TraceModel,
     read_message,
 )
-from autofit.probing.shared_memory import remove_shared_memory
-from autofit.probing.shielded_exit import ShieldedExit
-from autofit.process.atomic_file import write_whole
+from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
+from autofit.process.files import write_whole
+from autofit.process.python import script_environment, worker_environment
+from autofit.process.rendezvous import free_port, remove_shared_memory
+from autofit.process.signals import ShieldedExit
 
 Tell = Callable[[str], None]
 
@@ -134,7 +132,7 @@ class Agent(ShieldedExit):
         self._remove_shared_memory()
 
     def wait_ready(self) -> Ready:
-        """Once everything is imported; UsageError when a build that it needs is kept from its start."""
+        """Waits until everything is imported; UsageError when a build that it needs is kept from its start."""
         if self._ready is None:
             message = self._next(self._limits.start_s, "the start of autofit's agent")
             if isinstance(message, Refused):
@@ -167,11 +165,11 @@ class Agent(ShieldedExit):
 
     @property
     def master_address(self) -> str:
-        """Where the ranks of a script's probe meet."""
+        """The address at which the ranks of a script's probe meet."""
         return "127.0.0.1"
 
     def free_port(self) -> int:
-        """For the ranks of a script's probe to meet at."""
+        """A port for the ranks of a script's probe to meet at."""
         return free_port(self.master_address)
 
     def put_file(self, path: Path, text: str) -> None:
@@ -218,7 +216,7 @@ class Agent(ShieldedExit):
         try:
             self._send(RunProbes(probes))
             runs = {probe.number: _Run(on_beat) for probe, on_beat in zip(probes, on_beats, strict=True)}
-            self._until_ended(runs, max(spec.beat_timeout_s for spec in specs) + self._limits.answer_s)
+            self._until_ended(runs, max(spec.heartbeat_timeout_s for spec in specs) + self._limits.answer_s)
         finally:
             for spec in specs:
                 shutil.rmtree(spec.scratch_path, ignore_errors=True)
@@ -236,7 +234,7 @@ class Agent(ShieldedExit):
         """The agent ends a rank that is silent: more than that is its own silence."""
         while any(run.ended is None for run in runs.values()):
             message = self._next(silence_s, "a probe")
-            assert isinstance(message, (Beat, ScriptSeen, GroupEnded))
+            assert isinstance(message, (Heartbeat, ScriptSeen, GroupEnded))
             run = runs[message.number]
             if isinstance(message, GroupEnded):
                 run.ended = message

@@ -13,7 +13,7 @@ _SHOWN = 10
 
 
 class Footprint:
-    """Of `folder` without what lies in `ours`, as it is now."""
+    """The state of `folder` without what lies in `ours`, as it is now."""
 
     def __init__(self, folder: Path, ours: Path) -> None:
         self._folder, self._ours = folder, str(ours)

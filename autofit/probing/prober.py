@@ -24,7 +24,7 @@ class Prober(Protocol[SpecT]):
     """Runs probes with all ranks of a job."""
 
     def wait_ready(self) -> Ready:
-        """Once everything is imported; UsageError when a build that it needs is kept from its start."""
+        """Waits until everything is imported; UsageError when a build that it needs is kept from its start."""
 
     def probe(self, spec: SpecT, on_beat: OnBeat) -> Outcome:
         """Runs one probe to its end, whatever that is. The scratch folder is gone then."""

@@ -13,10 +13,11 @@ from autofit.domain.divergence import Divergence
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
-from autofit.domain.script import Script, ScriptFacts, Turns
+from autofit.domain.script import RuntimePatches, Script, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
+from autofit.process.build_locks.build_wait import BuildWait
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ProbeSpec:
     typical: tuple[BatchShape, ...]  # the measured steps take one after the other
     scratch_path: str  # a folder of this probe alone; reports and saves go there
     log_path: str
-    beat_timeout_s: float
+    heartbeat_timeout_s: float
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
     measure_s: float = 1.5  # how long the measured steps should take, all together
     time_limit_s: float | None = None  # ends the probe, whatever signs of life its ranks give; None: no limit
@@ -73,7 +74,7 @@ class ScriptJob:
 
     script: Script
     strategy: Strategy | None
-    turns: Turns
+    turns: RuntimePatches
     kind: DeviceKind
     rank_count: int
     memory_limit_bytes: int | None = None  # per rank
@@ -88,7 +89,7 @@ class ScriptSpec:
     shares: tuple[Share, ...]  # one a node
     scratch_path: str  # the same on every node: reports go there, and what the script would write as its output
     log_path: str
-    beat_timeout_s: float
+    heartbeat_timeout_s: float
     files: tuple[tuple[str, str], ...] = ()  # name and text: written into the scratch folder before the ranks start
     measured_steps: int | None = None  # None: as many as `measure_s` takes
     measure_s: float = 1.5
@@ -98,10 +99,10 @@ Spec = Union[ProbeSpec, ScriptSpec]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScriptEntry:
     """What a rank of the full run does before it becomes the user's script: `ENTRY_MODULE`'s first argument."""
 
-    turns: Turns
+    turns: RuntimePatches
     kind: DeviceKind
     is_module: bool = False
     memory_limit_bytes: int | None = None  # per rank
@@ -175,15 +176,6 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class BuildWait:
-    """Torch is to build an extension, and another process is at it; said every second, as a sign of life too."""
-
-    extension: str
-    lock_path: str
-    process_id: int | None  # None: it cannot be seen from here
-
-
-@dataclass(frozen=True)
 class Surveyed:
     profile: DataProfile
 
@@ -212,7 +204,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     number: int
     rank: int
     phase: Phase
@@ -315,11 +307,11 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, BuildWait, Surveyed, Traced, Refused, Beat, ScriptSeen, GroupEnded, AgentFailed]
+Message = Union[Ready, BuildWait, Surveyed, Traced, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed]
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:
-    """One JSON line."""
+    """The value as one JSON line."""
     return to_json(value, separators=(",", ":")).encode() + b"\n"
 
 
@@ -339,13 +331,13 @@ def read_report(text: bytes) -> RankReport:
     return _read(RankReport, text)  # type: ignore[no-any-return]
 
 
-def encode_entry(entry: Entry) -> str:
+def encode_entry(entry: ScriptEntry) -> str:
     """One word without a character that a shell knows."""
     return base64.urlsafe_b64encode(to_json(entry).encode()).decode()
 
 
-def read_entry(word: str) -> Entry:
-    return decode(Entry, json.loads(base64.urlsafe_b64decode(word)))
+def read_entry(word: str) -> ScriptEntry:
+    return decode(ScriptEntry, json.loads(base64.urlsafe_b64decode(word)))
 
 
 def _read(union: Any, line: bytes) -> Any:

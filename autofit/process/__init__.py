@@ -1,1 +1,1 @@
-"""What processes leave in the file system for each other and for those after them."""
+"""Child processes, signals, ports, shared memory and whole files: the parts of a system that several rooms need."""

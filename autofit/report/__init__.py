@@ -1,1 +1,1 @@
-"""What people read: the terminal and the run folder."""
+"""What people read: terminal screens, plans, and the HTML report."""

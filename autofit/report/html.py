@@ -10,14 +10,14 @@ from autofit.domain.knobs.method import METHOD
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.units import format_bytes, format_seconds
+from autofit.runs.run_folder import RunRecord
 
 from .choice_text import full_text, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text
 from .line import plain
+from .outcome_text import verdict_text
 from .progress import ended_text
-from .record import Record
-from .verdict import verdict_text
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
 _STYLE = """
@@ -37,7 +37,7 @@ code { font-size: .93em } .quiet { color: var(--quiet) } .good { color: var(--go
 """
 
 
-def report_html(record: Record) -> str:
+def report_html(record: RunRecord) -> str:
     """The page for what the run folder holds so far."""
     title = f"autofit · {record.request.model}"
     parts = [_facts(record), _choice(record), _trials(record), _unprobed(record.choice)]
@@ -48,7 +48,7 @@ def report_html(record: Record) -> str:
     )
 
 
-def _facts(record: Record) -> str:
+def _facts(record: RunRecord) -> str:
     rows = [("request", request_text(record.request, None)), ("data", record.request.data or "the sample that ships")]
     if record.profile is not None:
         rows += [("", plain([line])) for line in data_lines(record.profile, width=_WIDE)]
@@ -66,7 +66,7 @@ def _beside(path: str) -> str:
     return f"{Path(path).name}/, beside this page"
 
 
-def _choice(record: Record) -> str:
+def _choice(record: RunRecord) -> str:
     choice = record.choice
     if choice is None:
         return ""
@@ -85,7 +85,7 @@ def _settings(choice: Choice) -> str:
     return " · ".join(value.text for _, value in choice.strategy.rung.values())
 
 
-def _trials(record: Record) -> str:
+def _trials(record: RunRecord) -> str:
     if not record.trials:
         return ""
     limit_bytes = record.hardware.device_memory_bytes if record.hardware is not None else None

@@ -7,8 +7,8 @@ from typing import TextIO
 
 from autofit.domain import event as ev
 from autofit.domain.codec import encode, to_json
+from autofit.runs.json_file import with_schema
 
-from .json_file import with_schema
 from .view import View, fold
 
 

@@ -46,5 +46,5 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def clip(text: str, width: int) -> str:
-    """At most `width` columns, an ellipsis for what is cut."""
+    """The text in at most `width` columns, with an ellipsis for what is cut."""
     return text if len(text) <= width else text[: max(width - 1, 0)] + "…"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from autofit.domain import event as ev
 
-from .choice_text import choice_lines
+from .choice_text import choice_lines, give_up_lines
 from .data_text import data_lines
-from .give_up import give_up_lines
 from .header import machine_text, model_text, request_text
 from .line import WIDTH, Line, Style, labelled
 from .progress import ended_lines, started_text

@@ -9,11 +9,11 @@ from typing import TextIO
 from autofit.domain import event as ev
 from autofit.domain.units import format_seconds
 
+from .ladder.ladder_table import table_lines
 from .line import labelled, plain
 from .message import message_lines
+from .outcome_text import verdict_text
 from .progress import progress_text
-from .table import table_lines
-from .verdict import verdict_text
 from .view import View, fold
 
 _UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched

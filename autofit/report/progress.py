@@ -21,7 +21,7 @@ def started_text(event: TrainingStarted) -> str:
 
 
 def starting_lines(elapsed_s: float) -> list[Line]:
-    """Until the first step is reported."""
+    """The lines until the first step is reported."""
     clock = f"{int(elapsed_s) // 60}:{int(elapsed_s) % 60:02d}"
     return labelled(_LABEL.strip(), f"loading the model and the data {clock}", style=Style.QUIET)
 

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from autofit.domain import event as ev
 
+from .ladder.ladder_table import table_lines
 from .line import Line
 from .message import message_lines
 from .progress import progress_lines, starting_lines
-from .table import table_lines
 from .view import View, fold
 
 _WIDEST = 100  # columns: longer lines are harder to read

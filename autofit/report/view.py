@@ -14,7 +14,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
-from autofit.planning.fit import fits
+from autofit.planning.plan.fit import fits
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The full run: start, watch, resume."""
+"""The full run: started, watched, resumed; the hand-over to DeepSpeed's launcher."""

@@ -14,18 +14,18 @@ from tempfile import TemporaryFile
 
 from autofit.domain.outcome import Failure, Phase
 from autofit.domain.run_end import Completed, Interrupted, JobEnd
-from autofit.probing.interruption import check
-from autofit.probing.lost_locks import drop_abandoned, taking_locks_of
-from autofit.probing.python import module_command
-from autofit.running.shared_memory import SharedMemory
+from autofit.process.build_locks.lost_locks import drop_abandoned, taking_locks_of
+from autofit.process.python import module_command
+from autofit.process.rendezvous import SharedMemory
+from autofit.process.signals import check
 
 GRACE_S = 30.0  # as long as DeepSpeed's launcher leaves the ranks that it ends
 _POLITE_S = 5.0  # what outlives the launcher has this long
 _SIGNALLED = 128
 _HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_LAUNCHER = "autofit.worker.launcher"
+_LAUNCHER = "autofit.worker.deepspeed.launcher_main"
 # After days, when they may have changed.
-_NEEDED_LATER = ("autofit.running.passing_on", "autofit.running.node_ranks", "autofit.probing.evidence")
+_NEEDED_LATER = ("autofit.running.signal_forwarding", "autofit.running.node_ranks", "autofit.probing.evidence")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _see_out(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -
 
     `told` is the file in which it says what it has started on other nodes.
     """
-    from autofit.running.process_tree import adopt_orphans, end_all  # imported while the launcher is starting
+    from autofit.process.process_tree import adopt_orphans, end_all  # imported while the launcher is starting
 
     for name in _NEEDED_LATER:
         import_module(name)
@@ -109,7 +109,7 @@ def _see_out(pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -
 
 def _end_or_signal(pid: int, heeded: set[signal.Signals]) -> tuple[int, signal.struct_siginfo | None]:
     """The launcher's exit code, unless a signal for us comes first."""
-    from autofit.running.process_tree import reap
+    from autofit.process.process_tree import reap
 
     while pid not in (ended := reap()):
         heard = signal.sigwaitinfo(heeded | {signal.SIGCHLD})
@@ -120,17 +120,17 @@ def _end_or_signal(pid: int, heeded: set[signal.Signals]) -> tuple[int, signal.s
 
 def _pass_on(heard: signal.struct_siginfo, pid: int, told: int, heeded: set[signal.Signals], grace_s: float) -> int:
     """Until nothing is left; the launcher's exit code."""
-    from autofit.running.passing_on import pass_on
-    from autofit.running.patience import Patience
-    from autofit.running.process_tree import end_all, living
+    from autofit.process.process_tree import end_all, living
+    from autofit.running.grace_period import GracePeriod
+    from autofit.running.signal_forwarding import forward_signal
 
-    patience = Patience(heeded, grace_s)
+    grace_period = GracePeriod(heeded, grace_s)
     with taking_locks_of(os.getpid()):
-        pass_on(heard, pid)
-        patience.wait_until(lambda: pid in patience.ended)  # now it starts nothing any more
+        forward_signal(heard, pid)
+        grace_period.wait_until(lambda: pid in grace_period.ended)  # now it starts nothing any more
         _end_on_nodes(told, heard.si_signo, grace_s, heeded)
-        patience.wait_until(lambda: not living())
-        return (end_all(0.0) | patience.ended).get(pid, -signal.SIGKILL)
+        grace_period.wait_until(lambda: not living())
+        return (end_all(0.0) | grace_period.ended).get(pid, -signal.SIGKILL)
 
 
 def _end_on_nodes(told: int, number: int, grace_s: float, heeded: set[signal.Signals]) -> None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 
 from autofit.domain.codec import decode
-from autofit.domain.pdsh_call import PdshCall
-from autofit.probing.lasting_stream import LastingStream
+from autofit.process.lasting_stream import LastingStream
+from autofit.process.pdsh_call import PdshCall
+from autofit.process.process_tree import end_all, living
 from autofit.running import node_job
-from autofit.running.patience import Patience
-from autofit.running.process_tree import end_all, living
+from autofit.running.grace_period import GracePeriod
 
 _NODE = "%n"  # pdsh puts the host's number there
 _CONNECT_S = 5
@@ -33,7 +33,7 @@ class NodeRanks:
 
     @staticmethod
     def told_in(file: int) -> NodeRanks:
-        """By a launcher that has come to call pdsh; `file` is a descriptor."""
+        """The ranks as told by a launcher that has come to call pdsh; `file` is a descriptor."""
         return NodeRanks(decode(PdshCall, json.loads(_text(file))))
 
     def end(self, number: int, grace_s: float, heeded: Set[signal.Signals]) -> None:
@@ -41,16 +41,16 @@ class NodeRanks:
 
         pdsh is left alone meanwhile, so that what the ranks have to say arrives.
         """
-        left = self._end_on_hosts(number, grace_s, Patience(heeded, grace_s + _REACH_S))
+        left = self._end_on_hosts(number, grace_s, GracePeriod(heeded, grace_s + _REACH_S))
         if not left:
-            Patience(heeded, _POLITE_S).wait_until(lambda: not living())
+            GracePeriod(heeded, _POLITE_S).wait_until(lambda: not living())
         if living():  # a node that was cut off, or one that pdsh was still about to reach
             end_all(0.0)
-            left = self._end_on_hosts(signal.SIGKILL, 0.0, Patience(heeded, 2 * _REACH_S))
+            left = self._end_on_hosts(signal.SIGKILL, 0.0, GracePeriod(heeded, 2 * _REACH_S))
         if left:
             _warn(left)
 
-    def _end_on_hosts(self, number: int, grace_s: float, patience: Patience) -> list[str]:
+    def _end_on_hosts(self, number: int, grace_s: float, grace_period: GracePeriod) -> list[str]:
         """The hosts that have not said in time that nothing is left on them."""
         job = (self.call.mark, self.call.value("--master_addr"), self.call.value("--master_port"), _NODE)
         with TemporaryFile() as output:
@@ -63,8 +63,8 @@ class NodeRanks:
                 start_new_session=True,
                 preexec_fn=_heed_all,
             )
-            patience.wait_until(lambda: process.pid in patience.ended)
-            process.returncode = patience.ended.get(process.pid, 0)  # one that still runs is ended with the rest
+            grace_period.wait_until(lambda: process.pid in grace_period.ended)
+            process.returncode = grace_period.ended.get(process.pid, 0)  # one that still runs is ended with the rest
             return self._silent(_text(output.fileno()))
 
     def _silent(self, output: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autofit.domain.outcome import Phase
 from autofit.probing.protocol import RankEnd, RankReport, RankTrained, read_report
-from autofit.probing.rank_place import read_place
+from autofit.process.rank_place import read_place
 
 _STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat (proc_pid_stat(5): fields 3 and 52)
 
@@ -68,7 +68,7 @@ def report_path(reports: Path, rank: int) -> Path:
 
 
 def read_reports(reports: Path, rank_count: int) -> dict[int, RankReport]:
-    """By rank; a rank that was killed has none."""
+    """The reports by rank; a rank that was killed has none."""
     paths = {rank: report_path(reports, rank) for rank in range(rank_count)}
     return {rank: read_report(path.read_bytes()) for rank, path in paths.items() if path.exists()}
 

@@ -14,7 +14,7 @@ _SAYS_NOTHING = {"_name_or_path", "_commit_hash", "transformers_version"}
 def trace_fingerprint(
     config: Mapping[str, Any], *, versions: Versions, tracer_version: int, extra_arguments: tuple[str, ...] = ()
 ) -> str:
-    """Of a model's config.json, the libraries that build and run it, and the tracer's own version.
+    """The fingerprint of a model's config.json, the libraries that build and run it, and the tracer's own version.
 
     `extra_arguments` are the request's, where they change what the trainer computes. Where a config came from and who
     wrote it make no difference.

@@ -10,7 +10,8 @@ FILE_NAME = "autofit.sqlite"
 
 
 def store_path(environment: Mapping[str, str]) -> Path:
-    """In $AUTOFIT_CACHE, else $XDG_CACHE_HOME/autofit, else ~/.cache/autofit; nothing is made there yet."""
+    """The store's path: in $AUTOFIT_CACHE, else $XDG_CACHE_HOME/autofit, else ~/.cache/autofit; nothing is made there
+    yet."""
     return _folder(environment) / FILE_NAME
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from autofit.domain.constants import Constants
+from autofit.domain.estimate import Constants
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.trial import Trial
 
-from . import constants, pruning, traces, trials
+from . import pruning, tables, trials_table
 from .machine_kind import DeviceKey
 from .place import store_path
 from .pruning import Counts
 from .schema import connect
 from .trial_key import TrialKey
-from .trials import Entry, Remembered
+from .trials_table import Entry, Remembered
 
 T = TypeVar("T")
 
@@ -57,36 +57,36 @@ class Store:
         self._close()
 
     def get_traces(self, fingerprint: str, micro_steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
-        """Those of `micro_steps` that are known; `fingerprint` is `trace_fingerprint`'s."""
-        return self._attempt(lambda file: tuple(traces.read_traces(file, fingerprint, micro_steps)), ())
+        """The traces of `micro_steps` that are known; `fingerprint` is `trace_fingerprint`'s."""
+        return self._attempt(lambda file: tuple(tables.read_traces(file, fingerprint, micro_steps)), ())
 
     def put_traces(self, fingerprint: str, new: Iterable[Trace]) -> None:
-        self._attempt(lambda file: traces.write_traces(file, fingerprint, new, self._clock()), None)
+        self._attempt(lambda file: tables.write_traces(file, fingerprint, new, self._clock()), None)
 
     def recall(self, key: TrialKey) -> tuple[Trial, ...]:
         """The latest trial of each strategy, oldest first; without every out of memory met with less memory."""
-        return self._attempt(lambda file: tuple(trials.read_trials(file, key)), ())
+        return self._attempt(lambda file: tuple(trials_table.read_trials(file, key)), ())
 
     def remember(self, trial: Trial, key: TrialKey) -> None:
-        self._attempt(lambda file: trials.write_trial(file, trial, key, self._clock()), None)
+        self._attempt(lambda file: trials_table.write_trial(file, trial, key, self._clock()), None)
 
     def forget(self, key: TrialKey) -> None:
         """All its trials: they are not true any more."""
-        self._attempt(lambda file: trials.delete_trials(file, key), None)
+        self._attempt(lambda file: trials_table.delete_trials(file, key), None)
 
     def get_constants(self, device: DeviceKey) -> Constants | None:
-        return self._attempt(lambda file: constants.read_constants(file, device), None)
+        return self._attempt(lambda file: tables.read_constants(file, device), None)
 
     def put_constants(self, device: DeviceKey, fitted: Constants) -> None:
-        self._attempt(lambda file: constants.write_constants(file, device, fitted, self._clock()), None)
+        self._attempt(lambda file: tables.write_constants(file, device, fitted, self._clock()), None)
 
     def entries(self) -> tuple[Entry, ...]:
         """All trials to be read by people, by model, request and machine."""
-        return self._attempt(lambda file: tuple(trials.list_trials(file)), ())
+        return self._attempt(lambda file: tuple(trials_table.list_trials(file)), ())
 
     def remembered(self) -> tuple[Remembered, ...]:
         """All trials with all that they depend on, oldest first."""
-        return self._attempt(lambda file: tuple(trials.whole_trials(file)), ())
+        return self._attempt(lambda file: tuple(trials_table.whole_trials(file)), ())
 
     def counts(self) -> Counts:
         return self._attempt(pruning.count, Counts())

@@ -59,5 +59,5 @@ class TrialKey:
 
     @property
     def request_summary(self) -> str:
-        """`2,048 tokens, batch 32`."""
+        """The request in a few words: `2,048 tokens, batch 32`."""
         return f"{self.sequence_length:,} tokens, batch {self.global_batch}"

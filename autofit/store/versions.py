@@ -11,7 +11,7 @@ from autofit import __version__
 
 @dataclass(frozen=True)
 class Versions:
-    """As installed; None where a package is not."""
+    """The versions that are installed; None where a package is not."""
 
     torch: str | None
     transformers: str | None

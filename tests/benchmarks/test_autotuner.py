@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from _autotuner import Tuned, tune
 from _case import Case, make_case, strategy
-from waiting import wait_until
 
 from autofit.domain.knobs.method import Method
+from tests.waiting import wait_until
 
 OPTIMAL = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 2}}
 

@@ -12,7 +12,6 @@ from _suite_configurations import GB, LARGE, SMALL, Configuration, configuration
 from _suite_decision import _decision
 from _suite_figures import compare, figures, fitted, kendall_tau, regressions, spread, taus, wrong_verdicts
 from _suite_probes import Bench, last_words, make_models, one_device, traced
-from builders import make_request
 from gpu_suite import CONFIGURATION_S, DECISION, DECISION_AFTER, Run, Suite, hopeless, in_order, line
 
 from autofit.domain.event import Chosen
@@ -24,8 +23,9 @@ from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phas
 from autofit.domain.plan import Verdict
 from autofit.domain.trial import Choice, Trial
 from autofit.hardware.machine_spec import parse_machine
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.constants import prior
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.prior_constants import prior
+from tests.builders import make_request
 
 CUDA = DeviceKind.CUDA
 HERE = parse_machine("H200")

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-import autofit
+import autofit.app
 
 Session = Callable[..., None]
 
 
 @pytest.fixture
 def replace_session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Session], None]:
-    """Puts a function in the place of `autofit.session.train`."""
+    """Puts a function in the place of `autofit.app.train.train`."""
 
     def replace(train: Session) -> None:
-        module = types.ModuleType("autofit.session")
+        module = types.ModuleType("autofit.app.train")
         module.train = train  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "autofit.session", module)
-        monkeypatch.setattr(autofit, "session", module, raising=False)
+        monkeypatch.setitem(sys.modules, "autofit.app.train", module)
+        monkeypatch.setattr(autofit.app, "train", module, raising=False)
 
     return replace
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 import pytest
-from store.samples import KEY, TRIALS, trace
 
 from autofit.cli import cache
 from autofit.cli.boundary import guarded
 from autofit.store import Store
 from autofit.store.place import FILE_NAME
+from tests.store.samples import KEY, TRIALS, trace
 
 DAY_S = 86400.0
 
@@ -121,7 +121,7 @@ def test_a_damaged_file_is_told_and_can_be_removed(path: Path, capsys: pytest.Ca
 
 
 def test_it_is_light(filled: Path) -> None:
-    heavy = ("torch", "rich", "psutil", "transformers", "pynvml", "autofit.session")
+    heavy = ("torch", "rich", "psutil", "transformers", "pynvml", "autofit.app.train")
     program = f"""
 import sys
 from autofit.cli.cache import command

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 COMMAND = """
 import sys, time, types
 from pathlib import Path
-import autofit
+import autofit.app
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.attention import Attention
@@ -38,9 +38,9 @@ def train(request, *, screen, **rest):
     if sys.argv[1] == "fails":
         raise TrainingFailed("rank 3 was killed.")
 
-session = types.ModuleType("autofit.session")
+session = types.ModuleType("autofit.app.train")
 session.train = train
-sys.modules["autofit.session"] = autofit.session = session
+sys.modules["autofit.app.train"] = autofit.app.train = session
 from autofit.cli.main import main
 main(["train", "--model", "m", *sys.argv[2:]])
 """

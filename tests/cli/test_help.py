@@ -9,7 +9,7 @@ import sys
 import pytest
 
 BUDGET_S = 0.6  # of CPU time, on a machine that is busy; benchmarks/startup.py measures it
-_HEAVY = ("torch", "rich", "psutil", "transformers", "pynvml", "deepspeed", "autofit.session", "autofit.report")
+_HEAVY = ("torch", "rich", "psutil", "transformers", "pynvml", "deepspeed", "autofit.app.train", "autofit.report")
 _PROGRAM = f"""
 import sys
 from autofit.cli.main import main

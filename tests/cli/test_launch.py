@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-import autofit
+import autofit.app
 from autofit.cli.main import main
+from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
 from autofit.domain.event import Note
-from autofit.domain.launch import LaunchLine, LaunchSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Launches:
-    """Stands for `autofit.drop_in.launch`, and remembers."""
+    """Stands for `autofit.app.launch.launch`, and remembers."""
 
     def __init__(self) -> None:
         self.lines: list[LaunchLine] = []
@@ -37,10 +37,10 @@ class Launches:
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Launches:
     heard = Launches()
-    module = types.ModuleType("autofit.drop_in")
+    module = types.ModuleType("autofit.app.launch")
     module.launch = heard.launch  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "autofit.drop_in", module)
-    monkeypatch.setattr(autofit, "drop_in", module, raising=False)
+    monkeypatch.setitem(sys.modules, "autofit.app.launch", module)
+    monkeypatch.setattr(autofit.app, "launch", module, raising=False)
     monkeypatch.chdir(tmp_path)
     for name in ("train.py", "plan"):
         Path(name).touch()
@@ -118,13 +118,13 @@ def test_an_option_of_ours_that_is_wrong(launches: Launches, capsys: pytest.Capt
 
 _LAUNCH = """
 import sys, types
-module = types.ModuleType("autofit.drop_in")
+module = types.ModuleType("autofit.app.launch")
 def launch(line, settings, **rest):
     {body}
 module.launch = launch
-sys.modules["autofit.drop_in"] = module
+sys.modules["autofit.app.launch"] = module
 from autofit.cli.main import main
-from autofit.probing.interruption import wait
+from autofit.process.signals import wait
 main(["--module", "m"])
 """
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from autofit import foresight, rehearsing
+from autofit.app import plan, rehearsals
 from autofit.cli.main import main
-from autofit.domain.constants import Constants
 from autofit.domain.errors import InternalError
+from autofit.domain.estimate import Constants
+from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.plan import Plan, Rehearsal, Rehearsed
 from autofit.domain.request import Request
-from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace
+from autofit.domain.trace import MicroStep, Moment, Trace
 from autofit.probing.protocol import Traced, TraceFailure
 from autofit.store.machine_kind import DeviceKey
 from tests.hardware.model_folder import TINY_LLAMA, write_config
@@ -74,8 +75,8 @@ def trace(step: MicroStep) -> Trace:
 @pytest.fixture
 def tracer(monkeypatch: pytest.MonkeyPatch) -> FakeTracer:
     fake = FakeTracer()
-    tools = replace(foresight.REAL_TOOLS, open_store=fake.open, start_tracer=fake.start)
-    monkeypatch.setattr(foresight.plan, "__kwdefaults__", {"tools": tools})
+    tools = replace(plan.REAL_TOOLS, open_store=fake.open, start_tracer=fake.start)
+    monkeypatch.setattr(plan.plan, "__kwdefaults__", {"tools": tools})
     return fake
 
 
@@ -177,11 +178,11 @@ def test_several_machines_are_compared_best_first(
 def test_a_rehearsed_plan_keeps_its_keys_and_its_next_command_trains(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rehearse(plans: Sequence[Plan], *, tell: Callable[[str], None], beat_timeout_s: float) -> tuple[Plan, ...]:
-        tell(f"patience {beat_timeout_s:.0f}")
+    def rehearse(plans: Sequence[Plan], *, tell: Callable[[str], None], heartbeat_timeout_s: float) -> tuple[Plan, ...]:
+        tell(f"patience {heartbeat_timeout_s:.0f}")
         return tuple(_rehearsed(plan) for plan in plans)
 
-    monkeypatch.setattr(rehearsing, "rehearse", rehearse)
+    monkeypatch.setattr(rehearsals, "rehearse", rehearse)
     words = ["--model", model, "--rehearse", "--on", "8xA100-80GB", "--probe-timeout", "7"]
     assert run(*words, "--json") == 0
     captured = capsys.readouterr()

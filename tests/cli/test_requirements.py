@@ -20,7 +20,7 @@ from autofit.cli.main import main
 try:
     main()
 finally:
-    print([name for name in ("torch", "rich", "psutil", "autofit.session") if name in sys.modules])
+    print([name for name in ("torch", "rich", "psutil", "autofit.app.train") if name in sys.modules])
 """
 
 

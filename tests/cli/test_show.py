@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report import simulated
 
 from autofit.cli.main import main
 from autofit.domain.workload import Learned, RowCounts
 from autofit.hardware import machine
-from autofit.report.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder
+from tests.report import simulated
 
 
 @pytest.fixture

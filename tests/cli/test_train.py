@@ -14,11 +14,11 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.pins import Pins
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
 from autofit.hardware import host, machine
 from autofit.hardware.nvml import VendorNvml
-from autofit.report.request_diff import FLAGS
+from autofit.runs.request_diff import FLAGS
 from tests.hardware.fake_nvml import a100_nvswitch
 
 PLAIN = Request("m", 2048, pins=Pins(), training=Training())

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from builders import make_rung
 
 import autofit
 from autofit.domain.codec import decode, decode_union, encode, to_json
@@ -16,10 +15,11 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place
-from autofit.domain.pins import Pins
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Strategy
+from tests.builders import make_rung
 
 REQUEST = Request(
     model="m",

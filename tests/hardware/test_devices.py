@@ -4,8 +4,7 @@ from autofit.domain.hardware import Link
 from autofit.hardware import sku
 from autofit.hardware.devices import link_between, notes_on, to_device
 from autofit.hardware.nvml import VendorNvml
-
-from .fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch, h200, rtx3090_pcie, v100_cube_mesh
+from tests.hardware.fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch, h200, rtx3090_pcie, v100_cube_mesh
 
 
 def devices_of(fake):

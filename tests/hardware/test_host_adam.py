@@ -1,6 +1,6 @@
 import pytest
 
-from autofit.hardware.host_adam import host_adam_rate
+from autofit.hardware.host import host_adam_rate
 
 
 @pytest.mark.parametrize(("billion", "published_s"), [(1, 0.22), (2, 0.51), (4, 1.03), (8, 2.41), (10, 2.57)])

@@ -9,8 +9,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.hardware import machine
 from autofit.hardware.nvml import VendorNvml
-
-from .fake_nvml import FakeNvml, a100_mig, a100_nvswitch, h200, no_driver, rtx3090_pcie, v100_cube_mesh
+from tests.hardware.fake_nvml import FakeNvml, a100_mig, a100_nvswitch, h200, no_driver, rtx3090_pcie, v100_cube_mesh
 
 GB = 10**9
 

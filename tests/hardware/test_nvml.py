@@ -2,8 +2,7 @@ import pynvml
 import pytest
 
 from autofit.hardware.nvml import Reading, VendorNvml
-
-from .fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch, no_driver, v100_cube_mesh
+from tests.hardware.fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch, no_driver, v100_cube_mesh
 
 
 def test_reads_what_a_machine_with_nvswitch_says():

@@ -16,7 +16,7 @@ from autofit.hardware.requirements import (
     REQUIRED,
     Requirement,
     check_requirements,
-    find_shortfall,
+    find_unmet_requirements,
     installed_here,
 )
 from tests.fake_packages import write_packages
@@ -48,7 +48,7 @@ def test_what_is_asked_for_here_is_what_the_installation_asks_for() -> None:
 
 
 def test_the_tests_run_with_what_is_required() -> None:
-    assert find_shortfall() is None
+    assert find_unmet_requirements() is None
     check_requirements()
 
 

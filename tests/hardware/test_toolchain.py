@@ -10,8 +10,7 @@ import pytest
 
 from autofit.hardware.nvml import VendorNvml
 from autofit.hardware.toolchain import inspect_toolchain
-
-from .fake_nvml import FakeNvml, a100_nvswitch, no_driver
+from tests.hardware.fake_nvml import FakeNvml, a100_nvswitch, no_driver
 
 
 def inspect(fake=None, **options):

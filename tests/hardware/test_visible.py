@@ -3,8 +3,7 @@ import pytest
 from autofit.domain.errors import UsageError
 from autofit.hardware.nvml import VendorNvml
 from autofit.hardware.visible import select_visible
-
-from .fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch
+from tests.hardware.fake_nvml import FakeGpu, FakeNvml, a100_mig, a100_nvswitch
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .rig import DEADLINE_S, Rig, missing, until
+from tests.multinode.rig import DEADLINE_S, Rig, missing, until
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from autofit.domain.codec import encode
+from autofit.domain.deepspeed_line import HostSlots, LauncherOptions, LaunchLine, Layout
 from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.launch import HostSlots, LauncherOptions, LaunchLine, Layout
-from autofit.domain.script import Script, Turns
-from autofit.probing.cluster import Cluster
+from autofit.domain.script import RuntimePatches, Script
+from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -57,11 +57,11 @@ def look(cluster: Cluster, script: str, layout: Layout, model: str, place: Path,
     words = ("--deepspeed_config", str(place / "ds.json"), "--output_dir", str(place / "out"), "--model", model)
     count = len(layout.hosts)
     return ScriptSpec(
-        ScriptJob(Script(script, words, str(Path.cwd())), None, Turns(), DeviceKind.CPU, count),
+        ScriptJob(Script(script, words, str(Path.cwd())), None, RuntimePatches(), DeviceKind.CPU, count),
         tuple(Share(index, count, index, 1, (), address, port) for index in range(count)),
         str(place),
         str(Path("probe.log").absolute()),
-        beat_timeout_s=60.0,
+        heartbeat_timeout_s=60.0,
         files=(("ds.json", json.dumps(CONFIG)),),
         measured_steps=steps,
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .rig import DEADLINE_S, Rig, until
+from tests.multinode.rig import DEADLINE_S, Rig, until
 
 pytestmark = [pytest.mark.multinode, pytest.mark.slow]
 DRIVE = Path(__file__).parent / "drive.py"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .rig import DEADLINE_S, Rig, until
+from tests.multinode.rig import DEADLINE_S, Rig, until
 
 pytestmark = [pytest.mark.multinode, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from spread import with_matrix
 
-from .light_deepspeed import write_light_deepspeed
-from .rig import DEADLINE_S, Host, Rig, until
+from tests.multinode.light_deepspeed import write_light_deepspeed
+from tests.multinode.rig import DEADLINE_S, Host, Rig, until
+from tests.spread import with_matrix
 
 pytestmark = [pytest.mark.multinode, pytest.mark.slow]
 PORT = 29611
@@ -145,7 +145,7 @@ def test_a_signal_to_the_whole_group(rig: Rig, tmp_path: Path, number: signal.Si
 
 def test_a_killed_launcher_leaves_nothing(rig: Rig, tmp_path: Path) -> None:
     with job(rig, tmp_path) as started:
-        os.kill(started.find(sys.executable, "autofit.worker.launcher"), signal.SIGKILL)
+        os.kill(started.find(sys.executable, "autofit.worker.deepspeed.launcher_main"), signal.SIGKILL)
         code, out = started.end()
         assert code == 137, out
         assert times_heard(out, signal.SIGTERM) == [1, 1], out

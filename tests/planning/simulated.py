@@ -6,27 +6,26 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
-
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
-from autofit.domain.model import ModelShape
+from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.pins import Pins
 from autofit.domain.strategy import Rung, Strategy
-from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
+from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
-from autofit.planning import axes
-from autofit.planning.activations import wanted_micro_steps
-from autofit.planning.fit import HEADROOM
-from autofit.planning.ladder import build_ladder
-from autofit.planning.memory import estimate_memory
-from autofit.planning.policy import decide
+from autofit.planning.memory.activations import wanted_micro_steps
+from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.plan.fit import HEADROOM
+from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
+from autofit.planning.space import axes
+from autofit.planning.space.ladder_builder import build_ladder
+from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
 
 
 def hardware(

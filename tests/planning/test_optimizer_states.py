@@ -9,14 +9,12 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
-from autofit.planning.memory import estimate_memory
-from autofit.planning.own_strategy import own_strategy
-from autofit.planning.script_setting import guessed_shape, script_request, script_setting
+from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.memory.states import model_states
+from autofit.planning.script.script_setting import guessed_shape, own_strategy, script_request, script_setting
 from autofit.planning.setting import Setting
-from autofit.planning.states import model_states
-
-from . import simulated as sim
-from .test_turning import FACTS
+from tests.planning import simulated as sim
+from tests.planning.script.test_config_rewriter import FACTS
 
 TRAINED = 10 * 1024
 KEPT = [

@@ -5,12 +5,11 @@ from __future__ import annotations
 from statistics import mean, median
 
 import pytest
-from spread import with_matrix
 
 from autofit.domain.knobs.method import Method
 from autofit.domain.trial import Choose, GiveUp
-
-from . import simulated as sim
+from tests.planning import simulated as sim
+from tests.spread import with_matrix
 
 pytestmark = pytest.mark.slow
 CASES = 16

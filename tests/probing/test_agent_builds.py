@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from build_process import building
 from torch.utils.cpp_extension import get_default_build_root
 
 from autofit.domain.hardware import DeviceKind
 from autofit.probing.agent import Agent
-from autofit.worker.warm import PRELOADED_BUILD
+from autofit.worker.agent.fork_server import PRELOADED_BUILD
+from tests.build_process import building
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from builders import make_request, make_rung
-from fake_agent import FakeAgent, SimulatedMachine
-from waiting import wait_until
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
@@ -23,10 +20,13 @@ from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place,
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape, DataProfile
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
+from tests.builders import make_request, make_rung
+from tests.fake_agent import FakeAgent, SimulatedMachine
+from tests.waiting import wait_until
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 REQUEST = make_request(MODEL, global_batch=2)
@@ -45,15 +45,15 @@ class Bench:
     agent: Agent | FakeAgent
     folder: Path
 
-    def spec(self, *, memory_limit_bytes: int | None = None, beat_timeout_s: float = 60.0) -> ProbeSpec:
+    def spec(self, *, memory_limit_bytes: int | None = None, heartbeat_timeout_s: float = 60.0) -> ProbeSpec:
         config = json.dumps(deepspeed_config(STRATEGY, REQUEST, read_model_files(str(MODEL)).shape, DeviceKind.CPU))
         job = Job(REQUEST, STRATEGY, config, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
         shapes = (BatchShape(64, 64.0),)
         scratch, log = str(self.folder / "scratch"), str(self.folder / "probe.log")
-        return ProbeSpec(job, shapes, shapes, scratch, log, beat_timeout_s, has_save=True, measure_s=0.1)
+        return ProbeSpec(job, shapes, shapes, scratch, log, heartbeat_timeout_s, has_save=True, measure_s=0.1)
 
     def rehearsal(
-        self, name: str, stage: int, *, memory_limit_bytes: int | None = None, beat_timeout_s: float = 60.0
+        self, name: str, stage: int, *, memory_limit_bytes: int | None = None, heartbeat_timeout_s: float = 60.0
     ) -> ProbeSpec:
         """Of rank 0 of 8."""
         request = replace(REQUEST, global_batch=8)
@@ -62,7 +62,7 @@ class Bench:
         job = Job(
             request, strategy, config, DeviceKind.CPU, 8, memory_limit_bytes=memory_limit_bytes, is_rehearsal=True
         )
-        whole = self.spec(beat_timeout_s=beat_timeout_s)
+        whole = self.spec(heartbeat_timeout_s=heartbeat_timeout_s)
         return replace(whole, job=job, scratch_path=str(self.folder / name), log_path=str(self.folder / f"{name}.log"))
 
     def probe(self, spec: ProbeSpec, on_beat: Callable[[Phase], None] = lambda phase: None) -> Outcome:
@@ -132,7 +132,7 @@ def test_what_fits_is_measured_and_tells_its_phases(bench: Bench) -> None:
 
 
 def test_failures_are_values_and_a_probe_after_them_is_measured(bench: Bench) -> None:
-    late = bench.probe(bench.spec(beat_timeout_s=0.001))
+    late = bench.probe(bench.spec(heartbeat_timeout_s=0.001))
     assert isinstance(late, TimedOut), late
     assert late.after_s == 0.001
     fits = bench.probe(bench.spec())
@@ -152,7 +152,7 @@ def test_rehearsals_side_by_side_end_each_by_itself(bench: Bench) -> None:
     limit_bytes = (alone.base_bytes + alone.peak_device_bytes) // 2
     specs = [
         bench.rehearsal("small", 1, memory_limit_bytes=limit_bytes),
-        bench.rehearsal("late", 2, beat_timeout_s=0.001),
+        bench.rehearsal("late", 2, heartbeat_timeout_s=0.001),
         bench.rehearsal("fits", 3),
     ]
     seen: set[tuple[int, Phase]] = set()

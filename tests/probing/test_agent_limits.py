@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import make_request, make_rung
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
@@ -17,8 +16,10 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent, Limits, Program
-from autofit.probing.process import AgentProcess
-from autofit.probing.protocol import BuildWait, Job, Message, ProbeSpec, Ready, Refused, to_line
+from autofit.probing.agent_process import AgentProcess
+from autofit.probing.protocol import Job, Message, ProbeSpec, Ready, Refused, to_line
+from autofit.process.build_locks.build_wait import BuildWait
+from tests.builders import make_request, make_rung
 
 REQUEST = make_request()
 STRATEGY = Strategy(
@@ -52,9 +53,9 @@ class Stage:
         log_path = self.folder / "agent.log"
         return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, program=program)
 
-    def spec(self, beat_timeout_s: float) -> ProbeSpec:
+    def spec(self, heartbeat_timeout_s: float) -> ProbeSpec:
         job, shapes = Job(REQUEST, STRATEGY, "{}", DeviceKind.CPU, 2), (BatchShape(64, 64.0),)
-        return ProbeSpec(job, shapes, shapes, str(self.folder / "scratch"), "probe.log", beat_timeout_s, False)
+        return ProbeSpec(job, shapes, shapes, str(self.folder / "scratch"), "probe.log", heartbeat_timeout_s, False)
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_a_survey_and_traces_have_a_limit_too(stage: Stage) -> None:
 
 def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:
     with stage.agent(Ready(0.1)) as agent, pytest.raises(AutofitError, match=silent("a probe", "0.3 s", "agent.log")):
-        agent.probe(stage.spec(beat_timeout_s=0.2), lambda phase: None)
+        agent.probe(stage.spec(heartbeat_timeout_s=0.2), lambda phase: None)
     assert not (stage.folder / "scratch").exists()
 
 
@@ -119,5 +120,5 @@ def test_a_build_that_is_kept_from_its_start_is_the_users_to_mend(stage: Stage) 
 
 def test_a_wait_within_a_probe_is_told(stage: Stage) -> None:
     with stage.agent(Ready(0.1), WAITS) as agent, pytest.raises(AutofitError, match="a probe"):
-        agent.probe(stage.spec(beat_timeout_s=0.2), lambda phase: None)
+        agent.probe(stage.spec(heartbeat_timeout_s=0.2), lambda phase: None)
     assert len(stage.told) == 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import make_rung
 
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.probing.classify import classify
 from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
+from tests.builders import make_rung
 
 STRATEGY = Strategy(
     make_rung(2),

@@ -1,14 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
-    Beat,
+    Heartbeat,
     Job,
     ProbeSpec,
     Refused,
@@ -20,6 +19,7 @@ from autofit.probing.protocol import (
     read_report,
     to_line,
 )
+from tests.builders import make_request, make_rung
 
 STRATEGY = Strategy(
     make_rung(1),
@@ -43,5 +43,5 @@ def test_a_message_of_the_wrong_direction_is_refused() -> None:
     assert read_message(to_line(Refused("no"))) == Refused("no")
     with pytest.raises(ValueError, match="Refused"):
         read_command(to_line(Refused("no")))
-    with pytest.raises(ValueError, match="Beat"):
-        read_report(to_line(Beat(1, 0, Phase.BUILD, 0)))
+    with pytest.raises(ValueError, match="Heartbeat"):
+        read_report(to_line(Heartbeat(1, 0, Phase.BUILD, 0)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from builders import GB, make_device, make_host, make_request, make_rung, make_shape
-
 from autofit.domain import event as ev
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Node
@@ -17,6 +15,7 @@ from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial, Unprobed
 from autofit.domain.workload import DataProfile
+from tests.builders import GB, make_device, make_host, make_request, make_rung, make_shape
 
 RANKS = 8
 

@@ -9,11 +9,10 @@ from autofit.domain.outcome import Crashed, Phase
 from autofit.domain.trial import Trial
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.html import report_html
-from autofit.report.record import Record
+from autofit.runs.run_folder import RunRecord
+from tests.report import simulated as sim
 
-from . import simulated as sim
-
-RECORD = Record(sim.REQUEST, sim.HARDWARE, sim.TRIALS, sim.CHOICE, sim.RESULT)
+RECORD = RunRecord(sim.REQUEST, sim.HARDWARE, sim.TRIALS, sim.CHOICE, sim.RESULT)
 
 
 class Tags(HTMLParser):
@@ -62,7 +61,7 @@ def test_text_is_escaped() -> None:
 
 
 def test_a_run_that_has_only_begun() -> None:
-    page = report_html(Record(sim.REQUEST, None, (), None, None))
+    page = report_html(RunRecord(sim.REQUEST, None, (), None, None))
     assert tags_of(page).open == []
     assert "Choice" not in page
 

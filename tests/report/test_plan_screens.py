@@ -7,18 +7,17 @@ from dataclasses import replace
 from autofit.domain.estimate import Estimate, SpeedEstimate
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Place
-from autofit.domain.pins import Pins
-from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, UnmetRequirements, Verdict
 from autofit.domain.trace import SdpaKernel
-from autofit.planning import verdict
+from autofit.planning.plan import fit
 from autofit.report.line import plain
-from autofit.report.plan_comparison import comparison_lines
-from autofit.report.plan_figures import Terms
-from autofit.report.plan_json import plans_body
-from autofit.report.plan_screen import plan_lines
-
-from . import simulated as sim
+from autofit.report.plan.plan_comparison import comparison_lines
+from autofit.report.plan.plan_figures import Terms
+from autofit.report.plan.plan_json import plans_body
+from autofit.report.plan.plan_screen import plan_lines
+from tests.report import simulated as sim
 
 NEXT = "autofit train --model meta-llama/Llama-2-13b-hf --seq 2048"
 TERMS = Terms(1e9, 2.0)
@@ -32,7 +31,7 @@ def candidate(
     gb: float = 50,
     step_s: float = 2.0,
     reason: str = "because",
-    shortfall: Shortfall | None = None,
+    shortfall: UnmetRequirements | None = None,
 ) -> Candidate:
     memory = sim.estimate(gb).memory
     speed = SpeedEstimate(65_536.0, step_s, 0.0, 0.0, 0.0)
@@ -43,7 +42,7 @@ def candidate(
 
 
 def too_large(text: str, short_gb: float, place: Place = Place.DEVICE) -> Candidate:
-    ruling = verdict.too_large(Shortfall(place, round(short_gb * sim.GB)), "needs more than there is")
+    ruling = fit.too_large(UnmetRequirements(place, round(short_gb * sim.GB)), "needs more than there is")
     return candidate(text, 1, ruling.verdict, gb=120, reason=ruling.reason, shortfall=ruling.shortfall)
 
 

@@ -18,17 +18,16 @@ from autofit.domain.trial import Choice
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.header import machine_text
 from autofit.report.json_screen import JsonScreen
+from autofit.report.ladder.ladder_table import memory_bar, table_lines
+from autofit.report.ladder.skipped_rungs import Skipped, skipped
 from autofit.report.line import plain
 from autofit.report.message import message_lines
+from autofit.report.outcome_text import verdict_text
 from autofit.report.plain import PlainScreen
 from autofit.report.progress import ended_text, progress_text
-from autofit.report.skipped import Skipped, skipped
-from autofit.report.table import memory_bar, table_lines
 from autofit.report.terminal import LiveScreen
-from autofit.report.verdict import verdict_text
 from autofit.report.view import View, fold
-
-from . import simulated as sim
+from tests.report import simulated as sim
 
 
 class Clock:

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 from typing import Union
 
-from waiting import DEADLINE_S, is_alive, wait_until
-
 from autofit.domain.codec import decode_union
 from autofit.domain.outcome import Failure
 from autofit.domain.run_end import Completed, Interrupted
+from tests.waiting import DEADLINE_S, is_alive, wait_until
 
 _COMMAND = """
 import sys

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from build_process import baton_file, left_lock
-from job import Job
-from waiting import DEADLINE_S, is_alive, wait_until
 
 from autofit.domain.outcome import Crashed, Phase
 from autofit.domain.run_end import Completed, Interrupted
+from tests.build_process import baton_file, left_lock
+from tests.running.job import Job
+from tests.waiting import DEADLINE_S, is_alive, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -238,7 +238,7 @@ def take_terminal(theirs: int) -> None:
     fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
 
-@pytest.mark.parametrize("way", ["heed", "alone"])
+@pytest.mark.parametrize("way", ["note_signals", "alone"])
 def test_control_c_is_heard_once(tmp_path: Path, terminal: tuple[int, int], way: str) -> None:
     """By the terminal's whole group, and by ranks that have left it."""
     ours, theirs = terminal

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from waiting import DEADLINE_S, is_alive, wait_until
+
+from tests.waiting import DEADLINE_S, is_alive, wait_until
 
 PDSH = f"""#!{sys.executable}
 import subprocess, sys
@@ -56,7 +57,7 @@ while True:
 
 END = """
 import os, signal, subprocess, sys
-from autofit.domain.pdsh_call import PdshCall
+from autofit.process.pdsh_call import PdshCall
 from autofit.running.node_ranks import NodeRanks
 number, grace_s, mark, *command = sys.argv[1:]
 call = PdshCall.of(command, os.environ, mark)

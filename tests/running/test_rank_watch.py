@@ -13,7 +13,7 @@ import pytest
 
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankTrained, to_line
-from autofit.probing.rank_place import PlaceFile, read_place
+from autofit.process.rank_place import PlaceFile, read_place
 from autofit.running.rank_watch import RankWatch, report_path
 
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
@@ -23,7 +23,7 @@ _RANK = """
 import sys, time
 from pathlib import Path
 from autofit.domain.outcome import Phase
-from autofit.probing.rank_place import PlaceFile
+from autofit.process.rank_place import PlaceFile
 place = PlaceFile(Path(sys.argv[1]), int(sys.argv[2]))
 place.write(Phase.START)
 place.write(Phase(sys.argv[3]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from autofit.probing.checkpoint import read_checkpoint, to_make_universal
-from autofit.probing.port import free_port
-from autofit.running.universal import make_universal
+from autofit.inputs.script_checkpoint import read_checkpoint, to_make_universal
+from autofit.process.rendezvous import free_port
+from autofit.running.deepspeed_tools import make_universal
 
 SAVE = """
 import deepspeed, torch

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report import simulated
-
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
-from autofit.domain.trace import MicroStep, Moment, ParameterGroup, Trace, Work
+from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions
+from tests.report import simulated
 
 VERSIONS = Versions("2.13", "5.23", "0.21", "1.16", "0.19")
 KEY = TrialKey.of(simulated.REQUEST, simulated.SHAPE, simulated.PROFILE.lengths, simulated.HARDWARE, VERSIONS)

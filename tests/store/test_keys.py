@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report import simulated
 
 from autofit.domain.hardware import Hardware, Link, Node
-from autofit.domain.pins import Pins
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Lora, Training
 from autofit.store.fingerprint import trace_fingerprint
 from autofit.store.place import store_path
 from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions, versions
-
-from .samples import KEY, VERSIONS
+from tests.report import simulated
+from tests.store.samples import KEY, VERSIONS
 
 CONFIG = {
     "_name_or_path": "/home/a/llama",

@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report import simulated
 
-from autofit.domain.constants import Constants
+from autofit.domain.estimate import Constants
 from autofit.domain.outcome import Measured
 from autofit.store import Store
 from autofit.store.machine_kind import DeviceKey
 from autofit.store.pruning import Counts
-
-from .samples import KEY, STEP, TRIALS, VERSIONS, trace
+from tests.report import simulated
+from tests.store.samples import KEY, STEP, TRIALS, VERSIONS, trace
 
 DAY_S = 86400.0
 

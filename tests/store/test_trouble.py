@@ -15,8 +15,7 @@ import pytest
 
 from autofit.store import Store
 from autofit.store.schema import SCHEMA
-
-from .samples import KEY, STEP, TRIALS, trace
+from tests.store.samples import KEY, STEP, TRIALS, trace
 
 
 @pytest.fixture
@@ -119,7 +118,7 @@ def test_an_older_schema_begins_anew(path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from store.samples import trace
+from tests.store.samples import trace
 from autofit.store import Store
 
 first = int(sys.argv[2])
@@ -132,9 +131,9 @@ for rows in range(first, first + 50):
 
 
 def test_processes_that_begin_and_write_at_once_lose_nothing(path: Path) -> None:
-    tests = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     writers = [
-        subprocess.Popen([sys.executable, "-c", _WRITER, str(path), str(first)], stdin=subprocess.PIPE, cwd=tests)
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(path), str(first)], stdin=subprocess.PIPE, cwd=root)
         for first in (1, 51)
     ]
     for writer in writers:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import Runs
+from tests.training.runs import Runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -12,8 +12,7 @@ import pytest
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
-
-from .runs import Case, Ended
+from tests.training.runs import Case, Ended
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from autofit.worker.data import load
+from autofit.worker.data.loaded_data import load
 
 
 class Plain(SFTTrainer):

@@ -11,11 +11,11 @@ from typing import Any
 
 import datasets
 import torch
-from builders import make_request
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from autofit.worker.training_data import TrainingData, training_data
+from autofit.worker.data.training_data import TrainingData, training_data
+from tests.builders import make_request
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 IGNORED = -100

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builders import make_hardware, make_request, make_rung
-
+from autofit.app.probe_specs import training_files
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
@@ -18,16 +17,16 @@ from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.batch import accumulation
-from autofit.planning.deepspeed_config import deepspeed_config
-from autofit.probing.environment import worker_environment
-from autofit.probing.port import free_port
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.micro_batches import accumulation
 from autofit.probing.protocol import RankReport, RankTrained
-from autofit.report.run_folder import RunFolder
-from autofit.running.command import training_arguments
+from autofit.process.python import worker_environment
+from autofit.process.rendezvous import free_port
 from autofit.running.rank_watch import read_reports
-from autofit.spec import training_files
+from autofit.running.training_command import training_arguments
+from autofit.runs.run_folder import RunFolder
+from tests.builders import make_hardware, make_request, make_rung
 
 GLOBAL_BATCH = 16
 LEARNING_RATE = 1e-3

@@ -11,12 +11,11 @@ from transformers import PreTrainedTokenizer
 
 from autofit.domain.request import Learn
 from autofit.domain.workload import Learned
-from autofit.planning.turns import turn
-from autofit.worker.chat_tokens import RowTokens
-from autofit.worker.row_tokens import RowTokenizer
-from autofit.worker.template import ensure_chat_template
-
-from .rows import IGNORED, by_trl, plain_tokenizer, tokenizer_with
+from autofit.planning.data.chat_turns import turn
+from autofit.worker.data.chat_template import ensure_chat_template
+from autofit.worker.data.chat_tokens import RowTokens
+from autofit.worker.data.row_tokens import RowTokenizer
+from tests.training.rows import IGNORED, by_trl, plain_tokenizer, tokenizer_with
 
 SHIPPED = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 ASKED, ANSWERED = ("Apples or pears?", "Grapes too?"), ("Neither of both.", "Perhaps plums.")

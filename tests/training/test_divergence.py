@@ -16,10 +16,9 @@ from autofit.domain.outcome import Diverged
 from autofit.domain.request import OnDivergence
 from autofit.probing.evidence import Evidence
 from autofit.probing.protocol import RankEnd
-from autofit.report.run_end import run_failure_text
+from autofit.report.run_end_text import run_failure_text
 from autofit.running.result import run_end
-
-from .runs import Case, Ended, Runs, training
+from tests.training.runs import Case, Ended, Runs, training
 
 pytestmark = pytest.mark.slow
 Rows = Callable[[int], Path]

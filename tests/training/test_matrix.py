@@ -10,9 +10,8 @@ import pytest
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
-
-from .likeness import check_same
-from .runs import Case, Runs, training
+from tests.training.likeness import check_same
+from tests.training.runs import Case, Runs, training
 
 pytestmark = [pytest.mark.slow, pytest.mark.matrix]
 CASES = [

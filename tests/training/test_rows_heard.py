@@ -8,14 +8,24 @@ from typing import Any
 
 import datasets
 import pytest
-from builders import make_request
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Learn
 from autofit.domain.workload import Learned
-from autofit.worker.training_data import training_data
-
-from .rows import IGNORED, MODEL, by_trl, learned, model_with, plain_tokenizer, seen, tokenizer_with, whole, write
+from autofit.worker.data.training_data import training_data
+from tests.builders import make_request
+from tests.training.rows import (
+    IGNORED,
+    MODEL,
+    by_trl,
+    learned,
+    model_with,
+    plain_tokenizer,
+    seen,
+    tokenizer_with,
+    whole,
+    write,
+)
 
 ASKED = {"role": "user", "content": "Who forgot it?"}
 ANSWERED = {"role": "assistant", "content": "Ravi."}

@@ -8,17 +8,16 @@ from typing import Any
 
 import datasets
 import pytest
-from builders import make_request
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile, RowCounts
-from autofit.planning.cut import check_lost_rows
+from autofit.planning.data.cut import check_lost_rows
 from autofit.probing.protocol import Refused, Survey, Surveyed
-from autofit.worker import survey
-from autofit.worker.training_data import training_data
-
-from .rows import IGNORED, MODEL, by_trl, plain_tokenizer, write
+from autofit.worker.data.training_data import training_data
+from autofit.worker.training import survey
+from tests.builders import make_request
+from tests.training.rows import IGNORED, MODEL, by_trl, plain_tokenizer, write
 
 LONG = "Ravi: I forgot a plant at the station. " * 8
 PAIRS = [

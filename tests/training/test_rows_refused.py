@@ -7,15 +7,14 @@ from pathlib import Path
 
 import datasets
 import pytest
-from builders import make_request
 from tokenizers.normalizers import Replace
 from transformers import PreTrainedTokenizerBase
 
 from autofit.probing.protocol import Refused, Survey, Surveyed
-from autofit.worker import survey
-from autofit.worker.row_tokens import RowTokenizer
-
-from .rows import MODEL, model_with, plain_tokenizer, tokenizer_with, write
+from autofit.worker.data.row_tokens import RowTokenizer
+from autofit.worker.training import survey
+from tests.builders import make_request
+from tests.training.rows import MODEL, model_with, plain_tokenizer, tokenizer_with, write
 
 STRICT = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"

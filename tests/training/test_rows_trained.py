@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from .rows import model_with, tokenizer_with, write
+from tests.training.rows import model_with, tokenizer_with, write
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.knobs.method import Method
-
-from .likeness import check_same, token_mean
-from .runs import Case, Runs, training
+from tests.training.likeness import check_same, token_mean
+from tests.training.runs import Case, Runs, training
 
 pytestmark = pytest.mark.slow
 Rows = Callable[[int], Path]

@@ -13,10 +13,9 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-import autofit.worker.preload
-import autofit.worker.survey
-import autofit.worker.train  # noqa: F401
-from autofit.worker.rank import die_with_parent, end_process
+import autofit.worker.agent.preload
+import autofit.worker.training.full_run.full_run_rank  # noqa: F401
+from autofit.worker.rank.lifecycle import die_with_parent, end_process
 
 
 def _start(job: dict[str, Any]) -> int:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import make_request, make_rung
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
@@ -17,10 +16,11 @@ from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
-from autofit.hardware.model_files import read_model_files
-from autofit.planning.deepspeed_config import deepspeed_config
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
+from tests.builders import make_request, make_rung
 
 pytestmark = pytest.mark.slow
 

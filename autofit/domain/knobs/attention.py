@@ -6,7 +6,7 @@ from collections.abc import Container
 from enum import Enum
 
 from autofit.domain.hardware import AMPERE, DeviceKind, Hardware
-from autofit.domain.knob import Conditions, Knob, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 from .dtype import DTYPE, Dtype
 

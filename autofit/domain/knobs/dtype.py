@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from autofit.domain.hardware import AMPERE, DeviceKind, Hardware
-from autofit.domain.knob import Conditions, Knob, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 
 class Dtype(str, Enum):
@@ -15,7 +15,8 @@ class Dtype(str, Enum):
 
 
 def supported_dtypes(hardware: Hardware) -> tuple[Dtype, ...]:
-    """Best first. Before Ampere there is only fp16, with loss scaling; a CPU has no usable fp16."""
+    """The dtypes that work, best first. Before Ampere there is only fp16, with loss scaling; a CPU has no usable
+    fp16."""
     if hardware.kind is DeviceKind.CPU:
         return (Dtype.BF16, Dtype.FP32)
     return (Dtype.BF16, Dtype.FP16) if hardware.has_capability(AMPERE) else (Dtype.FP16,)

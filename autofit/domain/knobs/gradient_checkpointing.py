@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.knob import Knob, PinFlag, Value
+from autofit.domain.knobs.knob import Knob, PinFlag, Value
 
 GRADIENT_CHECKPOINTING = Knob(
     "gradient_checkpointing",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from autofit.domain.knob import Knob, PinFlag, Value
+from autofit.domain.knobs.knob import Knob, PinFlag, Value
 
 
 class Method(str, Enum):

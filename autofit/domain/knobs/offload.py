@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knob import Conditions, Knob, Need, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
 
 
 class Offload(str, Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from autofit.domain.knob import Knob, Value
+from autofit.domain.knobs.knob import Knob, Value
 
 
 class Optimizer(str, Enum):

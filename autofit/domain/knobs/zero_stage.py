@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.knob import Conditions, Knob, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 from .offload import OFFLOAD, Offload
 

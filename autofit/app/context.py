@@ -1,0 +1,50 @@
+"""What a request is about: the machine and the model, as they are before anything is tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from glob import has_magic
+from pathlib import Path
+
+from autofit.app.tools import Tools
+from autofit.domain.event import MachineSeen, ModelRead, Note, Screen
+from autofit.domain.hardware import Hardware
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request
+from autofit.inputs.model_files import read_model_files
+
+
+@dataclass(frozen=True)
+class Context:
+    request: Request
+    hardware: Hardware
+    shape: ModelShape
+
+
+def look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Context:
+    """The machine and the model; UsageError when one of them cannot be what was asked for."""
+    hardware = tools.look(output_dir, request)
+    screen.show(MachineSeen(hardware))
+    model = read_model_files(request.model)
+    screen.show(ModelRead(model.shape))
+    for note in model.notes:
+        screen.show(Note(note))
+    return Context(_located(replace(request, model=model.path_or_id)), hardware, model.shape)
+
+
+def _located(request: Request) -> Request:
+    """The request with its local paths absolute, so that it means the same from every folder."""
+    resume = request.training.resume
+    return replace(
+        request,
+        model=absolute(request.model),
+        data=request.data and absolute(request.data),
+        eval_data=request.eval_data and absolute(request.eval_data),
+        training=replace(request.training, resume=resume and absolute(resume)),
+    )
+
+
+def absolute(name: str) -> str:
+    """The absolute form of a path or a glob; a hub id stays as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() or has_magic(name) else name

@@ -1,0 +1,67 @@
+"""A line of `deepspeed`, tuned and handed over to DeepSpeed's own launcher."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
+from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits
+from autofit.domain.event import Event, Note
+from autofit.running.handover import hand_over
+
+
+class LaunchScreen(AbstractContextManager["LaunchScreen"], Protocol):
+    """A screen that is gone when the training takes the terminal."""
+
+    def show(self, event: Event) -> None: ...
+
+
+def launch(
+    line: LaunchLine, settings: LaunchSettings, *, screen: LaunchScreen, log_crash: Callable[[Exception], str]
+) -> int:
+    """The exit code, or -n for an end by signal n. `log_crash` writes down our own bug, and says where.
+
+    NothingFits when no configuration does, HostFailed when a host cannot take part: then nothing is started.
+    """
+    with screen:
+        words = _words(line, settings, screen, log_crash)
+        if settings.is_dry_run or (line.options.autotuning == "tune" and words):
+            screen.show(Note(f"not started: deepspeed {shlex.join(words or line.words)}"))
+            return 0
+    return hand_over(words or line.words, master_port=line.options.master_port).exit_code
+
+
+def _words(
+    line: LaunchLine, settings: LaunchSettings, screen: LaunchScreen, log_crash: Callable[[Exception], str]
+) -> tuple[str, ...]:
+    """Empty where the line goes on word for word."""
+    if settings.is_off or line.is_refused:
+        return ()
+    from autofit.hardware.requirements import find_unmet_requirements
+
+    if lacking := find_unmet_requirements():  # before anything of it is imported
+        text = f"a search needs {lacking.wants} ({lacking.how_to_get}): the script runs as it is, unsearched."
+        screen.show(Note(text))
+        return ()
+    from autofit.app.launch_context import NotTuned
+    from autofit.app.tune import tune
+
+    if line.options.autotuning:
+        screen.show(Note("--autotuning: autofit's search takes the place of DeepSpeed's"))
+    try:
+        is_dry_run = settings.is_dry_run or line.options.autotuning == "tune"
+        return tune(line.without_autotuning, replace(settings, is_dry_run=is_dry_run), screen=screen)
+    except NotTuned as found:
+        if found.note is not None:
+            screen.show(Note(found.note))
+    except (NothingFits, HostFailed):
+        raise
+    except Exception as error:  # whatever is wrong with the search, the job is not to wait for it
+        is_bug = not isinstance(error, AutofitError) or error.exit_code == InternalError.exit_code
+        log = f" {log_crash(error)}" if is_bug else ""
+        screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {str(error).rstrip('.')}.{log} THE JOB RUNS AS IT WAS WRITTEN."))
+    return ()

@@ -1,0 +1,98 @@
+"""The story of `autofit plan`: a request, the machines that are described, and a plan for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from autofit.app.context import absolute
+from autofit.app.estimation import ALL_INSTALLED, Tell, TraceProvider, _rungs, prepare_setting
+from autofit.app.tools import REAL_TOOLS, Tools
+from autofit.domain.errors import UsageError
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.model import ModelShape
+from autofit.domain.plan import Plan
+from autofit.domain.request import Request
+from autofit.hardware import sku
+from autofit.hardware.machine_spec import parse_machine
+from autofit.hardware.requirements import installed_here
+from autofit.inputs.model_files import read_model_files
+from autofit.planning.plan.candidates import make_plan
+from autofit.store import Store
+
+
+def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
+    """One plan for each machine that `on` describes, best first; of the machine here when it is empty.
+
+    UsageError for a machine, a model or a batch that cannot be. The data is not looked at: rows are taken to be as long
+    as the request allows, and some of them shorter, so that there is a mask.
+    """
+    model = read_model_files(request.model, needs_weights=False)
+    notes = (*model.notes, *_data_notes(request))
+    request = replace(request, model=absolute(model.path_or_id))
+    machines = [_described(text, request) for text in on] or [tools.look(Path(), request)]
+    with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
+        plans = [_plan(request, machine, bool(on), model.shape, notes, store, tracing) for machine in machines]
+    return best_first(plans)
+
+
+def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    """Sorts plans by the speed of their choice, the fastest first."""
+    return tuple(sorted(plans, key=_speed, reverse=True))
+
+
+def _plan(
+    request: Request,
+    hardware: Hardware,
+    is_described: bool,
+    shape: ModelShape,
+    notes: tuple[str, ...],
+    store: Store,
+    tracing: TraceProvider,
+) -> Plan:
+    setting = prepare_setting(
+        request,
+        hardware,
+        shape,
+        worst_tokens=request.sequence_length,
+        is_padded=True,
+        mean_tokens=None,
+        installed=ALL_INSTALLED if is_described else installed_here(),
+        store=store,
+        tracing=tracing,
+    )
+    if is_described and any(rung.attention is Attention.FLASH_2 for rung in _rungs(setting)):
+        notes = (*notes, "FlashAttention-2 must be installed there (pip install flash-attn).")
+    return make_plan(setting, bigger=_other_machines(hardware), notes=notes)
+
+
+def _data_notes(request: Request) -> tuple[str, ...]:
+    if request.data is None:
+        return ()
+    return (f"{request.data} is not looked at: all rows are taken to be {request.sequence_length:,} tokens long.",)
+
+
+def _described(text: str, request: Request) -> Hardware:
+    if request.ranks is not None:
+        raise UsageError(f"--ranks {request.ranks} is for the machine here; --on {text} says how many devices it has.")
+    return replace(parse_machine(text), memory_limit_bytes=request.memory_limit_bytes)
+
+
+def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
+    """With as many of each other known device in the same hosts; none beside CPU ranks, which only stand in."""
+    if hardware.kind is DeviceKind.CPU:
+        return ()
+    node = hardware.nodes[0]
+    described = (parse_machine(f"{len(node.devices)}x{product.key}").nodes[0] for product in sku.known())
+    others = (replace(other, host=node.host, network_bytes_per_s=node.network_bytes_per_s) for other in described)
+    return tuple(Hardware((other,) * len(hardware.nodes)) for other in others)
+
+
+def _speed(one: Plan) -> float:
+    """Relative speeds say nothing across machines: such a machine stands behind the others."""
+    estimate = None if one.choice is None else one.choice.estimate
+    if estimate is None:
+        return 0.0
+    return 1.0 + estimate.speed.tokens_per_s if estimate.speed.is_absolute else 1.0

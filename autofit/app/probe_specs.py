@@ -1,0 +1,129 @@
+"""What is told to those who run things: the agent's probes with their batches and deadlines, the full run's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autofit.app.context import Context
+from autofit.domain.codec import to_json
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.outcome import Measured, Outcome
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.domain.workload import BatchShape, DataProfile
+from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
+from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
+from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.running.training_command import TrainingFiles, device_names
+from autofit.runs.run_folder import RunFolder
+
+TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
+
+
+def training_files(folder: RunFolder) -> TrainingFiles:
+    """What the full run reads and writes in its run folder."""
+    return TrainingFiles(
+        request=folder.request,
+        choice=folder.choice,
+        deepspeed_config=folder.ds_config,
+        checkpoints=folder.checkpoints,
+        model=folder.model,
+        reports=folder.logs,
+        progress=folder.progress,
+        beat=folder.beat,
+    )
+
+
+@dataclass(frozen=True)
+class ProbeSpecs:
+    """Makes the specifications of the probes of one search: `scratch` is a folder, `heartbeat_timeout_s` is the silence
+    that ends a probe.
+
+    `here` is the machine that rehearsals run on, and the limit that they run under, where the scene's is another one.
+    """
+
+    context: Context
+    profile: DataProfile
+    folder: RunFolder
+    scratch: Path
+    heartbeat_timeout_s: float
+    here: Hardware | None = None
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ProbeSpec:
+        """The specification of a probe with all ranks, after `trials`."""
+        return self._spec(strategy, self._job(strategy), trials, len(trials) + 1)
+
+    def rehearsals(self, strategies: Sequence[Strategy], trials: Sequence[Trial]) -> tuple[ProbeSpec, ...]:
+        """The specifications of rehearsals: rank 0 of each strategy, one a device."""
+        return tuple(
+            self._spec(strategy, self._rehearsed(strategy, number), trials, len(trials) + 1 + number)
+            for number, strategy in enumerate(strategies)
+        )
+
+    def _rehearsed(self, strategy: Strategy, number: int) -> Job:
+        job, here = self._job(strategy), self.here or self.context.hardware
+        return replace(
+            job,
+            deepspeed_config=_playable(job.deepspeed_config, here.kind),
+            kind=here.kind,
+            devices=device_names(here)[number : number + 1],
+            memory_limit_bytes=here.memory_limit_bytes,
+            is_rehearsal=True,
+        )
+
+    def _job(self, strategy: Strategy) -> Job:
+        context = self.context
+        config = deepspeed_config(strategy, context.request, context.shape, context.hardware.kind)
+        return Job(
+            request=context.request,
+            strategy=strategy,
+            deepspeed_config=to_json(config),
+            kind=context.hardware.kind,
+            rank_count=context.hardware.rank_count,
+            devices=device_names(context.hardware),
+            memory_limit_bytes=context.request.memory_limit_bytes,
+        )
+
+    def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:
+        has_saved = any(isinstance(t.outcome, Measured) and t.strategy.rung == strategy.rung for t in trials)
+        return ProbeSpec(
+            job=job,
+            worst=(*self._narrower(), worst_shape(self.profile, strategy.micro_batch)),
+            typical=typical_shapes(self.profile, strategy.micro_batch, TYPICAL_SHAPES),
+            scratch_path=str(self.scratch / f"probe{number}"),
+            log_path=str(self.folder.probe_log(strategy, number)),
+            heartbeat_timeout_s=self.heartbeat_timeout_s,
+            has_save=not has_saved,
+        )
+
+    def _narrower(self) -> tuple[BatchShape, ...]:
+        """On a CPU every width costs memory for its kernels, so that the widest batch alone is not the worst case."""
+        if self.context.hardware.kind is not DeviceKind.CPU:
+            return ()
+        return widths(self.profile, PAD_TO_MULTIPLE[DeviceKind.CPU])
+
+
+@dataclass(frozen=True)
+class AgentProbeRunner:
+    """What a search asks for, run by the agent here."""
+
+    agent: TrainingProber
+    specs: ProbeSpecs
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
+        return self.agent.probe(self.specs.probe(strategy, trials), on_beat)
+
+    def rehearse(
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+    ) -> tuple[Outcome, ...]:
+        return self.agent.rehearse(self.specs.rehearsals(strategies, trials), on_beat)
+
+
+def _playable(config: str, kind: DeviceKind) -> str:
+    """`config` but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is no GPU;
+    it holds what torch's holds."""
+    return config if kind is DeviceKind.CUDA else to_json({**json.loads(config), HOST_OPTIMIZER: False})

@@ -1,0 +1,145 @@
+"""What a run folder and a checkpoint allow: looked at before anything is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autofit.app.context import Context
+from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.errors import UsageError
+from autofit.domain.request import Request
+from autofit.inputs.data_files import data_digest
+from autofit.inputs.training_checkpoint import read_checkpoint
+from autofit.planning.space.resumption import can_resume, conflicts, kept, kept_text, weights_text
+from autofit.runs.request_diff import differences
+from autofit.runs.run_folder import RunFolder, Tell
+
+# What the files of a checkpoint do not tell, and its run folder does.
+_OF_ITS_RUN = ("model", "data", "eval_fraction", "training.extra_arguments")
+_SCHEDULE = ("training.epochs", "training.max_steps")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """`request` is what may be searched; `checkpoint` is None where the run folder's own last one counts, if any."""
+
+    request: Request
+    checkpoint: Checkpoint | None = None
+
+
+def find_start(request: Request, folder: RunFolder) -> StartingPoint:
+    """UsageError, with the offer to start from the weights, for a checkpoint that cannot go on with what is asked."""
+    named = request.training.resume
+    if named is None:
+        return StartingPoint(request)
+    if _goes_on(folder, named):
+        hardware = folder.read_hardware()
+        return StartingPoint(request if hardware is None else replace(request, ranks=hardware.rank_count))
+    checkpoint = read_checkpoint(named)
+    _refuse(conflicts(request, checkpoint), request, checkpoint)
+    return StartingPoint(kept(request, checkpoint), checkpoint)
+
+
+def check_rows(request: Request, start: StartingPoint) -> tuple[str, ...]:
+    """What people are told of the checkpoint; UsageError, as `find_start`, when its run was about other rows.
+
+    `request` has its model and its paths found.
+    """
+    checkpoint = start.checkpoint
+    if checkpoint is None:
+        return ()
+    origin = _origin(checkpoint)
+    if origin is None:
+        unknown = "the model, the data and what stands after -- are those of its training"
+        return (kept_text(start.request, checkpoint), f"it lies in no run folder: whether {unknown} cannot be checked")
+    _refuse(tuple(_of_its_run(request, origin)), request, checkpoint)
+    return (kept_text(start.request, checkpoint), *_notes(request, origin))
+
+
+def _refuse(wrong: tuple[str, ...], request: Request, checkpoint: Checkpoint) -> None:
+    if wrong:
+        raise UsageError(
+            f"--resume {checkpoint.path} cannot go on with what is asked for: its training had {', '.join(wrong)}. Ask "
+            f"for the same, or start from its weights: {weights_text(request, checkpoint)}."
+        )
+
+
+def claim(context: Context, asked: Request, start: StartingPoint, folder: RunFolder, tell: Tell) -> Context:
+    """Makes the folder this request's own; a run that goes on keeps the machine's figures that it was begun with.
+
+    `asked` is the request before a checkpoint narrowed it. `tell` hears what is moved.
+    """
+    request = replace(context.request, pins=asked.pins, ranks=asked.ranks)
+    changes, machine = [*_changes(request, context, folder), *_unloadable(start, folder)], folder.read_hardware()
+    if changes and folder.has_training:
+        raise UsageError(
+            f"{folder.root} holds another training ({'; '.join(changes)}). "
+            "Repeat that one, or name another folder with --output-dir."
+        )
+    if changes:
+        folder.archive(tell)  # a search alone is kept, and this request begins its own
+    elif machine is not None:
+        context = replace(context, hardware=machine)
+    if start.checkpoint is not None and folder.read_result() is None:
+        folder.set_checkpoints_aside(start.checkpoint.path, tell)
+    folder.write_request(request)
+    folder.write_hardware(context.hardware)
+    folder.write_data_digest(data_digest(request.data))
+    return context
+
+
+def _changes(request: Request, context: Context, folder: RunFolder) -> list[str]:
+    """In which the run here was begun with something else."""
+    earlier, machine = folder.read_request(), folder.read_hardware()
+    changes = list(differences(earlier, request)) if earlier is not None else []
+    if earlier is not None and earlier.data == request.data and _is_same_data(request, folder) is False:
+        changes.append(f"other rows in {request.data}")
+    if machine is not None and not machine.is_same_machine(context.hardware):
+        changes.append(f"{machine.summary} there, {context.hardware.summary} here")
+    return changes
+
+
+def _unloadable(start: StartingPoint, folder: RunFolder) -> Iterator[str]:
+    """What was chosen here before, when the checkpoint cannot go on with it."""
+    choice = folder.read_choice()
+    if start.checkpoint is not None and choice is not None and not can_resume(choice.strategy.rung, start.checkpoint):
+        yield f"{choice.strategy} was chosen there, which cannot load {start.checkpoint.path}"
+
+
+def _goes_on(folder: RunFolder, named: str) -> bool:
+    """Whether the run here began with this checkpoint, and has come to one of its own."""
+    earlier = folder.read_request()
+    begun_with = None if earlier is None else earlier.training.resume
+    return begun_with == str(Path(named).expanduser().resolve()) and folder.last_checkpoint is not None
+
+
+def _origin(checkpoint: Checkpoint) -> RunFolder | None:
+    """The run folder in which it lies."""
+    path = Path(checkpoint.path)
+    folder = RunFolder(path.parents[1]) if len(path.parents) > 1 else None
+    return folder if folder is not None and folder.checkpoints == path.parent and folder.exists else None
+
+
+def _of_its_run(request: Request, origin: RunFolder) -> Iterator[str]:
+    was, is_same_data = origin.read_request(), _is_same_data(request, origin)
+    assert was is not None
+    yield from differences(was, request, [name for name in _OF_ITS_RUN if not (name == "data" and is_same_data)])
+    if was.data == request.data and is_same_data is False:
+        yield f"other rows in {request.data}"
+
+
+def _is_same_data(request: Request, origin: RunFolder) -> bool | None:
+    """By what is in it; None where that is not known."""
+    was, now = origin.read_data_digest(), data_digest(request.data)
+    return None if was is None or now is None else was == now
+
+
+def _notes(request: Request, origin: RunFolder) -> Iterator[str]:
+    was = origin.read_request()
+    assert was is not None
+    if request.data is not None and _is_same_data(request, origin) is None:
+        yield f"whether {request.data} holds the same rows as in its training cannot be checked"
+    for change in differences(was, request, _SCHEDULE):
+        yield f"{change}: the learning rate follows the schedule of the new length from here on"

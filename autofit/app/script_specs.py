@@ -1,0 +1,116 @@
+"""What the agents are told of probes of a script that somebody else wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings, Layout
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Outcome
+from autofit.domain.script import Script
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.script.config_rewriter import ConfigRewriter, RewrittenLine, as_it_is
+from autofit.planning.script.tunable_knobs import Config
+from autofit.probing.prober import OnBeat, ScriptProber
+from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
+from autofit.runs.run_folder import RunFolder
+
+CONFIG_NAME = "ds_config.json"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A line of `deepspeed` that can be tuned, and where its ranks run."""
+
+    line: LaunchLine
+    config: Config
+    layout: Layout
+    kind: DeviceKind
+    directory: str
+
+    def script(self, arguments: tuple[str, ...]) -> Script:
+        """The script with these arguments in place of the user's."""
+        options = self.line.options
+        return Script(
+            self.line.script, arguments, self.directory, options.is_module, has_local_rank=not options.no_local_rank
+        )
+
+
+@dataclass(frozen=True)
+class ScriptSpecs:
+    """Makes the specifications of the probes of one search; `scratch` is a folder of this search alone, at the same
+    path on every node."""
+
+    program: Program
+    settings: LaunchSettings
+    prober: ScriptProber
+    folder: RunFolder
+    scratch: Path
+    rewriter: ConfigRewriter | None = None  # None: it is not known yet what may be turned
+
+    def own(self) -> ScriptSpec:
+        """The script as it is."""
+        place = self.scratch / "own"
+        words = as_it_is(self.program.config, self.program.line.arguments, str(place / CONFIG_NAME))
+        return self._spec(None, words, place, self.folder.logs / "probe-own.log")
+
+    def lean(self, strategy: Strategy) -> ScriptSpec:
+        """The specification of a look at the script as `strategy`, whatever rows turn out to be in its batches."""
+        place = self.scratch / f"lean-{strategy.rung.attention.value}"
+        spec = self._spec(strategy, self._words(strategy, place), place, self.folder.logs / "probe-lean.log")
+        return replace(spec, job=replace(spec.job, rows=None))
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ScriptSpec:
+        """The specification of a probe after `trials`."""
+        number = len(trials) + 1
+        place = self.scratch / f"probe{number}"
+        log_path = self.folder.probe_log(strategy, number)
+        return self._spec(strategy, self._words(strategy, place), place, log_path)
+
+    def _words(self, strategy: Strategy, place: Path) -> RewrittenLine:
+        assert self.rewriter is not None
+        return self.rewriter.probed(strategy, str(place / CONFIG_NAME))
+
+    def _spec(self, strategy: Strategy | None, words: RewrittenLine, place: Path, log_path: Path) -> ScriptSpec:
+        program = self.program
+        job = ScriptJob(
+            script=program.script(words.arguments),
+            strategy=strategy,
+            turns=words.turns,
+            kind=program.kind,
+            rank_count=program.layout.rank_count,
+            memory_limit_bytes=self.settings.memory_limit_bytes,
+            rows=None if strategy is None or self.rewriter is None else self.rewriter.rows(strategy),
+        )
+        return ScriptSpec(
+            job=job,
+            shares=shares(program.layout, self.prober.master_address, self.prober.free_port()),
+            scratch_path=str(place),
+            log_path=str(log_path),
+            heartbeat_timeout_s=self.settings.timeout_s,
+            files=((CONFIG_NAME, words.config),),
+            measured_steps=self.settings.steps,
+        )
+
+
+@dataclass(frozen=True)
+class ScriptProbeRunner:
+    """What a search asks for, run with the script."""
+
+    specs: ScriptSpecs
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
+        return self.specs.prober.probe(self.specs.probe(strategy, trials), on_beat)
+
+
+def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:
+    """Each node's ranks, in the order of the hosts, as DeepSpeed's launcher numbers them."""
+    first, found = 0, []
+    for index, host in enumerate(layout.hosts):
+        devices = tuple(str(slot) for slot in host.slots)
+        found.append(Share(index, len(layout.hosts), first, len(devices), devices, address, port))
+        first += len(devices)
+    return tuple(found)

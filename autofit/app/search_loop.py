@@ -1,0 +1,134 @@
+"""The search in one run folder: asks the policy, runs what it says, and writes every trial down before the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, Screen, TrialEnded
+from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
+from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
+from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
+from autofit.planning.setting import Setting
+from autofit.probing.prober import OnBeat, OnRehearsalBeat
+from autofit.runs.run_folder import RunFolder
+
+
+class ProbeRunner(Protocol):
+    """Runs the probes that the policy asks for; `trials` are those before."""
+
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome: ...
+
+
+class Rehearsals(Protocol):
+    """Runs the rehearsals that the policy asks for; `trials` are those before."""
+
+    def rehearse(
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+    ) -> tuple[Outcome, ...]: ...
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search came to; `trials` are those of its run folder."""
+
+    action: Choose | GiveUp
+    trials: tuple[Trial, ...]
+    decided_s: float
+
+
+class SearchLoop:
+    """One search. `rehearsals` are there where the setting counts some. `remembered` are the trials of earlier runs,
+    `tried` is what was seen in this one before the search; `keep` is told of each new trial."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        ladder: Ladder,
+        folder: RunFolder,
+        screen: Screen,
+        runner: ProbeRunner,
+        *,
+        rehearsals: Rehearsals | None = None,
+        remembered: Sequence[Trial] = (),
+        tried: Sequence[tuple[Strategy, Outcome]] = (),
+        keep: Callable[[Trial], None],
+    ) -> None:
+        self._setting = setting
+        self._ladder = ladder
+        self._folder = folder
+        self._screen = screen
+        self._tries = runner
+        self._rehearsals = rehearsals
+        self._remembered = remembered
+        self._tried = tried
+        self._keep = keep
+        self._trials: list[Trial] = []
+
+    def run(self, *, is_exhaustive: bool) -> SearchResult:
+        """Runs to the end of the search, and through everything else that may fit when that is asked for."""
+        began_at_s = time.monotonic()
+        self._screen.show(LadderBuilt(self._ladder))
+        self._recall()
+        for strategy, outcome in self._tried:
+            self._end(strategy, outcome)
+        while not isinstance(action := self._decide(), (Choose, GiveUp)):
+            self._do(action)
+        if is_exhaustive and isinstance(action, Choose):
+            action = self._exhaust()
+        return SearchResult(action, tuple(self._trials), time.monotonic() - began_at_s)
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether what was remembered is not true any more."""
+        return is_contradicted(self._remembered, self._trials, self._ladder.device_memory_bytes)
+
+    def _recall(self) -> None:
+        """The trials of a search that was interrupted in this folder: of today, although the store has them, too."""
+        for trial in self._folder.read_trials():
+            self._trials.append(trial)
+            self._screen.show(TrialEnded(trial, is_remembered=True))
+        own = {(trial.strategy, trial.outcome) for trial in self._trials}
+        self._remembered = tuple(trial for trial in self._remembered if (trial.strategy, trial.outcome) not in own)
+
+    def _decide(self) -> Action:
+        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting)
+
+    def _do(self, action: Probe | Rehearse) -> None:
+        if isinstance(action, Probe):
+            self._probe(action.strategy, action.why)
+        else:
+            self._rehearse(action)
+
+    def _probe(self, strategy: Strategy, why: str) -> None:
+        self._screen.show(ProbeStarted(strategy, why))
+        outcome = self._tries.probe(strategy, self._trials, lambda phase: self._beat(strategy, phase))
+        self._end(strategy, outcome)
+
+    def _rehearse(self, action: Rehearse) -> None:
+        for strategy in action.strategies:
+            self._screen.show(ProbeStarted(strategy, action.why, is_rehearsal=True))
+        assert self._rehearsals is not None
+        outcomes = self._rehearsals.rehearse(action.strategies, self._trials, self._beat)
+        for strategy, outcome in zip(action.strategies, outcomes, strict=True):
+            self._end(strategy, outcome, is_rehearsal=True)
+
+    def _beat(self, strategy: Strategy, phase: Phase) -> None:
+        self._screen.show(ProbeBeat(strategy, phase))
+
+    def _end(self, strategy: Strategy, outcome: Outcome, *, is_rehearsal: bool = False) -> None:
+        trial = Trial(strategy, self._ladder.estimate(strategy), outcome, is_rehearsal)
+        self._trials.append(trial)
+        self._folder.append_trial(trial)
+        self._keep(trial)
+        self._screen.show(TrialEnded(trial))
+
+    def _exhaust(self) -> Choose:
+        while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
+            self._probe(strategy, "everything that may fit is probed")
+        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting))

@@ -1,0 +1,135 @@
+"""What looks at the machine, remembers, and starts processes; a test brings its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from autofit.domain.deepspeed_line import LaunchLine, Layout
+from autofit.domain.event import Note, TrainingProgress
+from autofit.domain.hardware import DeviceKind, Hardware, Node
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.request import Request
+from autofit.domain.run_end import MergeFailed, RunEnd
+from autofit.hardware.machine import detect_here
+from autofit.probing.agent import TRACING, USER_SCRIPT, Agent, Tell
+from autofit.probing.nodes.cluster import Cluster
+from autofit.probing.prober import ScriptProber, Tracer, TrainingProber
+from autofit.running.deepspeed_tools import resolve_layout
+from autofit.running.full_run import merge
+from autofit.running.full_run import train as run_training
+from autofit.running.training_command import TrainingFiles
+from autofit.store import Store, open_store
+
+
+class Detect(Protocol):
+    """As `detect_here`: the machine here, with `ranks` devices or those of `slots`, under the cap of each."""
+
+    def __call__(
+        self,
+        disk_path: Path,
+        *,
+        ranks: int | None = None,
+        memory_limit_bytes: int | None = None,
+        slots: Sequence[int] | None = None,
+    ) -> Hardware: ...
+
+
+class OpenStore(Protocol):
+    def __call__(self) -> AbstractContextManager[Store]: ...
+
+
+class StartTracer(Protocol):
+    """What the tracer prints goes to `log_path`."""
+
+    def __call__(self, log_path: Path) -> AbstractContextManager[Tracer]: ...
+
+
+class StartAgent(Protocol):
+    """An agent for autofit's own training; `tell` hears for whom it has to wait."""
+
+    def __call__(
+        self, *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
+    ) -> AbstractContextManager[TrainingProber]: ...
+
+
+class StartScriptAgent(Protocol):
+    """An agent for a user's script; `tell` hears for whom it has to wait."""
+
+    def __call__(
+        self, *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
+    ) -> AbstractContextManager[ScriptProber]: ...
+
+
+class JobProber(ScriptProber, Protocol):
+    """A prober on several nodes, which it has looked at."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Each with the devices that the job uses there."""
+
+
+class StartCluster(Protocol):
+    """An agent on every node of `layout`; `tell` hears for whom they have to wait."""
+
+    def __call__(
+        self, line: LaunchLine, layout: Layout, *, log_path: Path, tell: Tell
+    ) -> AbstractContextManager[JobProber]: ...
+
+
+class ResolveLayout(Protocol):
+    """Where a line's ranks would run; None where DeepSpeed would refuse it."""
+
+    def __call__(self, line: LaunchLine) -> Layout | None: ...
+
+
+class ShowTraining(Protocol):
+    def __call__(self, event: TrainingProgress | Note, /) -> None: ...
+
+
+class RunTraining(Protocol):
+    """The full run, to its end, whatever that is."""
+
+    def __call__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining) -> RunEnd: ...
+
+
+class Merge(Protocol):
+    """Base model and adapter as one; why not, where they cannot be."""
+
+    def __call__(
+        self, hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path
+    ) -> MergeFailed | None: ...
+
+
+def start_tracer(log_path: Path) -> AbstractContextManager[Tracer]:
+    """The agent without DeepSpeed. It traces on fake tensors, so it is to see no GPU."""
+    return Agent(kind=DeviceKind.CPU, log_path=log_path, program=TRACING)
+
+
+def start_script_agent(
+    *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
+) -> AbstractContextManager[ScriptProber]:
+    return Agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell, program=USER_SCRIPT)
+
+
+@dataclass(frozen=True)
+class Tools:
+    detect: Detect = detect_here
+    open_store: OpenStore = open_store
+    start_tracer: StartTracer = start_tracer
+    start_agent: StartAgent = Agent
+    start_script_agent: StartScriptAgent = start_script_agent
+    start_cluster: StartCluster = Cluster
+    resolve_layout: ResolveLayout = resolve_layout
+    run_training: RunTraining = run_training
+    merge: Merge = merge
+
+    def look(self, disk_path: Path, request: Request) -> Hardware:
+        """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""
+        return self.detect(disk_path, ranks=request.ranks, memory_limit_bytes=request.memory_limit_bytes)
+
+
+REAL_TOOLS = Tools()

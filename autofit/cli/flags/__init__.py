@@ -1,0 +1,1 @@
+"""What may stand on a command line: autofit's own flags, recipes, and DeepSpeed's options."""

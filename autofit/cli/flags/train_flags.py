@@ -1,0 +1,137 @@
+"""The flags of `autofit train` and `autofit plan`: their names, their kind and one line of help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autofit.domain.knobs.knob import Knob
+from autofit.domain.knobs.method import METHOD
+from autofit.domain.knobs.pins import PINNABLE
+from autofit.domain.request import OnDivergence
+
+from .flag import F, flag
+from .recipe import heed_recipe
+from .value import Amount, Count, Folder, Names, Pinned, Size, Switch, Tokens
+
+_WHAT = "What to train"
+_WHERE = "Where, and for how long"
+_FIT = "How much memory and speed"
+_PINS = "Pins: each one narrows the search, none is needed"
+_RUN = "The run"
+_OUTPUT = "Output"
+
+_COUNT = Count(min=1)
+_POSITIVE = Amount(min=0, min_open=True)
+
+
+def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
+    assert knob.flag is not None
+    is_switch = {known.value for known in knob.searched} == {True, False}
+    settings: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if is_switch else {}
+    kind = Switch(has_auto=True) if is_switch else Pinned(knob)
+    return flag(
+        knob.name, *knob.flag.names, section=section, metavar=knob.flag.metavar, help=knob.flag.help, type=kind,
+        **settings,
+    )  # fmt: skip
+
+
+_FLAGS: tuple[Callable[[F], F], ...] = (
+    flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=heed_recipe,
+         type=click.Path(exists=True, dir_okay=False, path_type=Path),
+         help="A YAML file of flags; those of the command line win."),
+    flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
+         help="A local folder or a hub id."),
+    flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",
+         help="A json, jsonl, csv or parquet file, a folder of them or a hub id. Without it: the sample that ships."),
+    flag("eval_data", "--eval-data", "--validation-file", section=_WHAT, metavar="DATA",
+         help="Data to evaluate on."),
+    flag("eval_fraction", "--eval-fraction", section=_WHAT, metavar="SHARE", default=0.0,
+         type=Amount(0, 1, max_open=True), help="Share of the data that is kept for evaluation."),
+    flag("learn", "--learn", section=_WHAT, metavar="assistant|all", default="assistant",
+         type=click.Choice(["assistant", "all"]),
+         help="Of chats the assistant's turns and of pairs the answer, or all of both; assistant."),
+    flag("allow_drop", "--allow-drop", section=_WHAT, metavar="[SHARE]", is_flag=False, flag_value=1.0, default=0.05,
+         type=Amount(0, 1), help="Share of the rows that may be lost, too long or empty; 0.05, or all."),
+    flag("seq", "--seq", "--max-length", "--max-seq-length", "--sequence-length", section=_WHAT, metavar="TOKENS",
+         type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
+    flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
+         help="Sequences of one optimizer step over all devices; 32 unless told. Never changed."),
+    _pin(METHOD, _WHAT),
+    flag("lora_r", "--lora-r", section=_WHAT, metavar="N", type=_COUNT, default=64, help="LoRA's rank; 64."),
+    flag("lora_alpha", "--lora-alpha", section=_WHAT, metavar="N", type=_COUNT, default=32, help="LoRA's alpha; 32."),
+    flag("lora_target_modules", "--lora-target-modules", section=_WHAT, metavar="NAMES", type=Names(),
+         default="q_proj,v_proj", help="Modules that LoRA adapts; q_proj,v_proj."),
+    flag("memory_limit", "--memory-limit", section=_FIT, metavar="SIZE", type=Size(),
+         help="Use no more than this on each device: 24GiB, 900MB."),
+    flag("ranks", "--ranks", section=_FIT, metavar="N", type=_COUNT, help="Devices to use; all of them unless told."),
+    flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
+         help="Give a probe up that shows no progress for so long; 600."),
+    *(_pin(knob, _PINS) for knob in PINNABLE if knob is not METHOD),
+    flag("micro_batch", "--micro-batch", "--per-device-train-batch-size", section=_PINS, metavar="N", type=_COUNT,
+         help="Sequences on one device at a time."),
+    flag("accumulation", "--gradient-accumulation-steps", section=_PINS, type=_COUNT, hidden=True),
+    flag("bf16", "--bf16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
+    flag("fp16", "--fp16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
+    flag("epochs", "--epochs", "--num-train-epochs", section=_RUN, metavar="N", type=_POSITIVE, default=3.0,
+         help="Times through the data; 3."),
+    flag("max_steps", "--max-steps", section=_RUN, metavar="N", type=Count(min=-1),
+         help="Optimizer steps, in place of epochs."),
+    flag("learning_rate", "--learning-rate", "--lr", section=_RUN, metavar="RATE", type=_POSITIVE,
+         help="2e-5 for all parameters and 2e-4 for LoRA unless told."),
+    flag("save_steps", "--save-steps", section=_RUN, metavar="N", type=_COUNT, default=500,
+         help="Steps between two checkpoints; 500."),
+    flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
+         flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
+    flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
+    flag("on_divergence", "--on-divergence", section=_RUN, metavar="stop|warn", default="stop",
+         type=click.Choice([action.value for action in OnDivergence]),
+         help="When loss or gradients are not finite or explode for some steps: stop, or go on and say so; stop."),
+    flag("report_to", "--report-to", section=_RUN, metavar="NAMES", type=Names(), multiple=True,
+         help="tensorboard, wandb, ...; none unless told."),
+    flag("merge", "--merge", section=_RUN, is_flag=True, help="Write the model with LoRA merged into it, too."),
+    flag("dry_run", "--dry-run", section=_RUN, is_flag=True, help="Print the ladder and stop."),
+    flag("exhaustive", "--exhaustive", section=_FIT, is_flag=True,
+         help="Probe everything that may fit, and tell how near the search alone came."),
+    flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=Folder(),
+         help="The run folder; autofit-runs/MODEL-TOKENS unless told. The same again goes on where it stopped."),
+    flag("json", "--json", section=_OUTPUT, is_flag=True, help="One JSON object at the end, and nothing else."),
+)  # fmt: skip
+
+
+_PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
+    flag("on", "--on", section=_WHERE, metavar="MACHINE", multiple=True,
+         help="8xA100-80GB, 2x8xV100-32GB or gpus=8,memory=48GiB,tflops=150; several are compared. "
+              "Without it: the machine here."),
+    flag("rehearse", "--rehearse", section=_WHERE, is_flag=True,
+         help="Measure the pick and its rivals on one device here: rank 0 of the job, without its neighbours."),
+    flag("tokens", "--tokens", section=_WHERE, metavar="N", type=Tokens(),
+         help="Tokens of the whole training, 300M or 1e9: tells hours and energy."),
+    flag("price", "--price", section=_WHERE, metavar="AMOUNT", type=_POSITIVE,
+         help="Price of a device-hour, in any currency: tells the price of --tokens."),
+)  # fmt: skip
+
+TRAIN_ONLY = frozenset((
+    "data", "eval_data", "eval_fraction", "learn", "allow_drop", "probe_timeout", "epochs", "max_steps",
+    "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
+    "output_dir",
+))  # fmt: skip
+"""By parameter name: what a plan takes in silence, so that a training's command line and recipe are a plan's too."""
+
+
+def train_flags(function: F) -> F:
+    """All of `autofit train`'s on `function`, in the order of the help."""
+    return _with(_FLAGS, function)
+
+
+def plan_flags(function: F) -> F:
+    """All of `autofit plan`'s: the training's, and where and for how long."""
+    return _with((*_PLAN_FLAGS, *_FLAGS), function)
+
+
+def _with(flags: tuple[Callable[[F], F], ...], function: F) -> F:
+    return reduce(lambda wrapped, add: add(wrapped), reversed(flags), function)

@@ -1,0 +1,129 @@
+"""Kinds of values that flags take."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autofit.domain.knobs.knob import Knob
+from autofit.domain.units import parse_bytes
+
+if TYPE_CHECKING:
+    _Kind = click.ParamType[Any]
+else:
+    _Kind = click.ParamType  # generic only in the newest click
+
+_YES = {"on", "true", "yes", "1"}
+_NO = {"off", "false", "no", "0"}
+_FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+class Size(_Kind):
+    """Reads `24GiB` as a number of bytes."""
+
+    name = "SIZE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            size_bytes = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if size_bytes == 0:
+            self.fail("nothing fits into no memory.", param, ctx)
+        return size_bytes
+
+
+class Tokens(_Kind):
+    """`1e9`, `300M` or `2B` as a number."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        factor = _FACTORS.get(text[-1:], 1.0)
+        try:
+            count = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            count = 0.0
+        if not 1 <= count < 1e18:
+            self.fail(f"'{value}' is not a number of tokens; write it like 300M, 2B or 1e9.", param, ctx)
+        return count
+
+
+class Folder(_Kind):
+    """A path that is not empty: an empty one would mean the folder in which one happens to be."""
+
+    name = "FOLDER"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).strip():
+            self.fail("an empty name is no folder; write . for the one you are in.", param, ctx)
+        return Path(str(value))
+
+
+class Count(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
+class Amount(click.FloatRange):
+    """A finite number within bounds."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{value}' is not a finite number.", param, ctx)
+        return number
+
+
+class Switch(_Kind):
+    """`on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is allowed."""
+
+    def __init__(self, *, has_auto: bool = False) -> None:
+        self.name = "auto|on|off" if has_auto else "on|off"
+        self._has_auto = has_auto
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in _YES | _NO:
+            return word in _YES
+        if not (self._has_auto and word == "auto"):
+            self.fail(f"'{value}' is not one of {', '.join(self.name.split('|'))}.", param, ctx)
+        return None
+
+
+class Pinned(_Kind):
+    """A value of a knob by its word; `auto` (None) leaves the knob to the search."""
+
+    def __init__(self, knob: Knob[Any]) -> None:
+        self.name = "|".join(known.word for known in knob.searched)
+        self._knob = knob
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = {known.word: known.value for known in self._knob.searched}
+        if isinstance(value, Enum) or not isinstance(value, str):
+            return value
+        if value != "auto" and value not in words:
+            self.fail(f"'{value}' is not one of {', '.join(words)}, or auto.", param, ctx)
+        return words.get(value)
+
+
+class Names(_Kind):
+    """`a,b` as a tuple; `none` and nothing as the empty one."""
+
+    name = "NAMES"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(word.strip() for word in str(value).split(",") if word.strip())
+        return () if names == ("none",) else names

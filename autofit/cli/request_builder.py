@@ -1,0 +1,91 @@
+"""Flags to a Request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.errors import UsageError
+from autofit.domain.knobs.dtype import DTYPE, Dtype
+from autofit.domain.knobs.pins import PINNABLE, Pins
+from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
+
+DEFAULT_GLOBAL_BATCH = 32
+CountRanks = Callable[[int | None], int]
+
+
+def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], count_ranks: CountRanks) -> Request:
+    """What `flags` (by parameter name) ask for; `count_ranks` is asked only where a flag counts per device."""
+    return Request(
+        model=flags["model"],
+        sequence_length=flags["seq"],
+        global_batch=_global_batch(flags, count_ranks),
+        data=flags["data"],
+        eval_data=flags["eval_data"],
+        eval_fraction=flags["eval_fraction"],
+        learn=Learn(flags["learn"]),
+        allowed_drop=flags["allow_drop"],
+        lora=Lora(flags["lora_r"], flags["lora_alpha"], flags["lora_target_modules"]),
+        pins=_pins(flags),
+        training=_training(flags, extra_arguments),
+        memory_limit_bytes=flags["memory_limit"],
+        ranks=flags["ranks"],
+    )
+
+
+def default_output_dir(model: str, sequence_length: int) -> Path:
+    """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`."""
+    name = Path(model).name or Path(model).resolve().name
+    return Path("autofit-runs") / f"{name}-{sequence_length}"
+
+
+def _pins(flags: Mapping[str, Any]) -> Pins:
+    values = {knob.name: flags[knob.name] for knob in PINNABLE}
+    return Pins(micro_batch=flags["micro_batch"], **{**values, DTYPE.name: _dtype(flags)})
+
+
+def _dtype(flags: Mapping[str, Any]) -> Dtype | None:
+    """`--bf16` and `--fp16` are the Hugging Face spellings of `--dtype`; their `false` asks for nothing."""
+    asked = {flags[DTYPE.name]} | {Dtype(name) for name in ("bf16", "fp16") if flags[name]}
+    asked.discard(None)
+    if len(asked) > 1:
+        raise UsageError("--dtype, --bf16 and --fp16 ask for different things: keep one of them.")
+    return asked.pop() if asked else None
+
+
+def _global_batch(flags: Mapping[str, Any], count_ranks: CountRanks) -> int:
+    accumulation, micro_batch, batch_size = flags["accumulation"], flags["micro_batch"], flags["batch_size"]
+    if accumulation is None:
+        return DEFAULT_GLOBAL_BATCH if batch_size is None else int(batch_size)
+    if micro_batch is None:
+        raise UsageError(
+            "--gradient-accumulation-steps says something only together with --per-device-train-batch-size.\n"
+            "Give both, or the product over all devices as --batch-size."
+        )
+    ranks = count_ranks(flags["ranks"])
+    product = int(micro_batch * accumulation * ranks)
+    if batch_size not in (None, product):
+        raise UsageError(
+            f"--batch-size {batch_size} is not micro-batch × accumulation × devices, "
+            f"{micro_batch} × {accumulation} × {ranks} = {product}.\nLeave out one of them."
+        )
+    return product
+
+
+def _training(flags: Mapping[str, Any], extra_arguments: tuple[str, ...]) -> Training:
+    max_steps = flags["max_steps"]
+    if max_steps == 0:
+        raise UsageError("--max-steps 0 trains nothing: ask for one step at least.")
+    return Training(
+        epochs=flags["epochs"],
+        max_steps=None if max_steps == -1 else max_steps,  # -1 is how Hugging Face says none
+        learning_rate=flags["learning_rate"],
+        save_steps=flags["save_steps"],
+        seed=flags["seed"],
+        report_to=tuple(name for names in flags["report_to"] for name in names),
+        merge=flags["merge"],
+        on_divergence=OnDivergence(flags["on_divergence"]),
+        resume=None if flags["resume"] in (None, "", "true", "True") else flags["resume"],
+        extra_arguments=extra_arguments,
+    )

@@ -1,0 +1,1 @@
+"""The choice in the words of another tool."""

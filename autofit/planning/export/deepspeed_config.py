@@ -1,0 +1,67 @@
+"""The DeepSpeed configuration of a strategy: the same for a probe, for the full run, and for plain `deepspeed`."""
+
+from __future__ import annotations
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request
+from autofit.domain.strategy import Strategy
+from autofit.planning.memory.buffers import is_overlapped
+from autofit.planning.zero_sizes import zero_sizes
+
+NEVER_STEPS = 10**9
+"""DeepSpeed's own progress lines: the trainer prints better ones."""
+
+OFFLOAD_KEYS = ("offload_optimizer", "offload_param")
+HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
+GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
+
+GRADIENT_CLIPPING = 1.0
+"""The norm at which Hugging Face's trainer clips by default."""
+
+
+def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
+    """The configuration, ready for JSON and complete without Hugging Face: no value is "auto". Keys as DeepSpeed 0.19.8
+    reads them."""
+    return {
+        "train_batch_size": request.global_batch,
+        "train_micro_batch_size_per_gpu": strategy.micro_batch,
+        "gradient_accumulation_steps": strategy.gradient_accumulation,
+        "gradient_clipping": GRADIENT_CLIPPING,
+        "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
+        "fp16": _fp16(strategy.rung.dtype),
+        "zero_optimization": _zero(strategy, shape, kind),
+        # trl brings its own optimizer; it is a torch AdamW that DeepSpeed need not know by name.
+        "zero_allow_untested_optimizer": True,
+        # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU.
+        HOST_OPTIMIZER: kind is not DeviceKind.CPU,
+        "steps_per_print": NEVER_STEPS,
+        "wall_clock_breakdown": False,
+    }
+
+
+def _fp16(dtype: Dtype) -> dict[str, object]:
+    """A loss scale of 0 is a dynamic one, starting at 2^16."""
+    if dtype is not Dtype.FP16:
+        return {"enabled": False}
+    return {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
+
+
+def _zero(strategy: Strategy, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
+    stage = strategy.rung.zero_stage
+    config: dict[str, object] = {
+        "stage": stage,
+        "overlap_comm": is_overlapped(kind),
+        "contiguous_gradients": True,
+        **zero_sizes(shape.hidden_size).config(stage),
+        **offload_sections(strategy.rung.offload, kind),
+    }
+    return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
+
+
+def offload_sections(offload: Offload, kind: DeviceKind) -> dict[str, object]:
+    """The sections of `zero_optimization` that offload takes."""
+    moved = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}[offload]
+    return {key: {"device": "cpu", "pin_memory": kind is DeviceKind.CUDA} for key in OFFLOAD_KEYS[:moved]}

@@ -1,0 +1,1 @@
+"""How much memory a strategy takes, on a device and on a host."""

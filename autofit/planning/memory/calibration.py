@@ -1,0 +1,71 @@
+"""What the trials on a device teach about its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from autofit.domain.estimate import Constants
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Measured
+from autofit.domain.trial import Trial
+from autofit.planning.setting import Setting
+
+from .peak_memory import estimate_memory
+
+MOST_FRAGMENTATION = 1.5
+"""A larger ratio is an estimate that is wrong, not an allocator that wastes a third of a device."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    tensors_bytes: int  # predicted
+    taken_bytes: int  # measured, without what lay beside the tensors
+    beside_bytes: int
+    is_alone: bool
+
+
+def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Setting) -> Constants:
+    """`constants` with the memory part fitted to what was measured; unchanged where nothing was.
+
+    The runtime is the median of what lay beside the tensors of trials without a communicator (rehearsals, one device),
+    and the communicator what lay there more with one; where all had one, the runtime stands as it was. On a CPU, where
+    the heap holds libraries and compiled kernels as well as tensors, the runtime is all that was held beside the
+    predicted tensors. Medians: one wrong point moves nothing.
+    """
+    points = [_point(trial, trial.outcome, setting) for trial in trials if isinstance(trial.outcome, Measured)]
+    if not points:
+        return constants
+    if setting.kind is DeviceKind.CPU:
+        beside_bytes = [point.beside_bytes + point.taken_bytes - point.tensors_bytes for point in points]
+        return replace(constants, runtime_bytes=max(0, round(median(beside_bytes))), fitted_from=len(points))
+    runtime_bytes = _beside_bytes([point for point in points if point.is_alone], constants.runtime_bytes)
+    with_communicator = runtime_bytes + constants.communicator_bytes
+    shared_bytes = _beside_bytes([point for point in points if not point.is_alone], with_communicator)
+    return replace(
+        constants,
+        runtime_bytes=runtime_bytes,
+        communicator_bytes=max(0, shared_bytes - runtime_bytes),
+        fragmentation=_fragmentation(points, constants.fragmentation),
+        fitted_from=len(points),
+    )
+
+
+def _point(trial: Trial, outcome: Measured, setting: Setting) -> _Point:
+    memory = estimate_memory(trial.strategy, setting, is_rehearsal=trial.is_rehearsal)
+    return _Point(
+        tensors_bytes=memory.peak_bytes - memory.runtime_bytes,
+        taken_bytes=outcome.peak_device_bytes - outcome.base_bytes,
+        beside_bytes=outcome.base_bytes,
+        is_alone=trial.is_rehearsal or not setting.is_divided,
+    )
+
+
+def _beside_bytes(points: Sequence[_Point], otherwise_bytes: int) -> int:
+    return round(median(point.beside_bytes for point in points)) if points else otherwise_bytes
+
+
+def _fragmentation(points: Sequence[_Point], otherwise: float) -> float:
+    ratios = [point.taken_bytes / point.tensors_bytes for point in points if point.tensors_bytes > 0]
+    return min(max(median(ratios), 1.0), MOST_FRAGMENTATION) if ratios else otherwise

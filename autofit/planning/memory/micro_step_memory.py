@@ -1,0 +1,70 @@
+"""What one rank holds at each moment of its micro-steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from autofit.domain.element import element_bytes
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.outcome import Phase
+from autofit.domain.strategy import Strategy
+from autofit.domain.trace import Moment
+from autofit.planning.parameters import parameters
+from autofit.planning.setting import Setting
+
+from .buffers import bucket_elements, gathered_count
+from .gradients import Progress, gradients, own_count
+from .load import Load
+from .states import ModelStates, model_states, offload_of
+
+
+def loads_within(
+    strategy: Strategy, setting: Setting, moments: Sequence[Moment], *, is_first_rank: bool
+) -> Iterator[Load]:
+    """The loads of the micro-steps from the second optimizer step on; with accumulation also those of a micro-step that
+    adds to earlier ones."""
+    states = model_states(strategy, setting)
+    for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
+        before_count = 0
+        for moment in moments:
+            progress = Progress(before_count, moment.gradient_count, is_adding)
+            if moment.phase is Phase.BACKWARD:
+                yield _backward(strategy, setting, states, moment, progress, is_first_rank)
+                before_count = moment.gradient_count
+            else:
+                yield _forward(strategy, setting, states, moment, is_adding)
+
+
+def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, is_adding: bool) -> Load:
+    """No gradient comes; those of earlier micro-steps are there, and ZeRO-1 keeps its bucket until it reduces."""
+    width = element_bytes(strategy.rung.dtype)
+    stage = strategy.rung.zero_stage
+    is_left = is_adding and moment.phase is Phase.FORWARD
+    trained = parameters(strategy.rung, setting).trained_count
+    own = 0 if offload_of(strategy.rung, setting) is not Offload.NONE else own_count(strategy, setting)
+    left = {0: trained, 1: trained, 2: own, 3: 0}[stage] if is_left else 0
+    bucket = bucket_elements(setting) if stage >= 3 else 0
+    return Load(
+        moment.phase,
+        states.parameters_bytes,
+        states.gradients_bytes + width * left,
+        states.optimizer_bytes,
+        moment.activations_bytes,
+        width * (bucket + gathered_count(strategy.rung, setting, 0.0)),
+    )
+
+
+def _backward(
+    strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, progress: Progress, is_first_rank: bool
+) -> Load:
+    width = element_bytes(strategy.rung.dtype)
+    held = gradients(strategy, setting, progress, is_first_rank=is_first_rank)
+    done_share = progress.before_count / max(1, parameters(strategy.rung, setting).trained_count)
+    return Load(
+        moment.phase,
+        states.parameters_bytes,
+        states.gradients_bytes + held.kept_bytes,
+        states.optimizer_bytes,
+        moment.activations_bytes,
+        held.passing_bytes + width * gathered_count(strategy.rung, setting, done_share),
+    )

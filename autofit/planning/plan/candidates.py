@@ -1,0 +1,108 @@
+"""The plan of one request on one machine: every rung at its best micro-batch, judged, and the pick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from autofit.domain.errors import UsageError
+from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.ladder import Step
+from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.strategy import Rung
+from autofit.planning.setting import Setting
+from autofit.planning.space.axes import Settled, as_pinned, check_pins, rungs, settle
+from autofit.planning.space.ladder_builder import make_step
+
+from .advice import would_fit
+from .fit import judge
+
+_ORDER = (Verdict.FITS, Verdict.PROBE, Verdict.TOO_LARGE, Verdict.UNSUPPORTED)
+
+
+def make_plan(
+    setting: Setting,
+    *,
+    bigger: tuple[Hardware, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """`bigger` are machines to compare with.
+
+    UsageError when the ranks cannot share the global batch or the pins exclude each other. Pins that the device lacks
+    are no error: then every candidate is unsupported, and says why.
+    """
+    check_pins(setting)
+    try:
+        settled = settle(setting)
+    except UsageError as error:
+        lacking = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
+        return _plan(setting, tuple(lacking), (), notes)
+    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=place)
+    lacking = _wished([candidate.strategy.rung for candidate in able], settled, setting)
+    return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
+
+
+def _plan(setting: Setting, candidates: tuple[Candidate, ...], advice: tuple[str, ...], notes: tuple[str, ...]) -> Plan:
+    choice = next((candidate for candidate in candidates if candidate.is_expected), None)
+    kernels = {kernel for trace in setting.traces for kernel in trace.sdpa_kernels}
+    return Plan(
+        setting.shape,
+        setting.hardware,
+        setting.request,
+        choice,
+        candidates,
+        advice,
+        notes,
+        sdpa_kernels=tuple(sorted(kernels)),
+    )
+
+
+def _best(step: Step, setting: Setting) -> Candidate:
+    """The fastest micro-batch that is expected to fit, else the leanest."""
+    judged = [judge(strategy, one, setting) for strategy, one in zip(step.strategies, step.estimates, strict=True)]
+    expected = [candidate for candidate in judged if candidate.is_expected]
+    return max(expected, key=_speed) if expected else judge(step.leanest, step.estimate(step.leanest), setting)
+
+
+def place(candidate: Candidate) -> tuple[bool, int, float]:
+    """Expected to fit first, then by verdict; the fastest first, the nearest first of those that are too large.
+
+    Speeds within 1 % count as equal, so that of two such rungs the plainer one stays in front.
+    """
+    assert candidate.estimate is not None
+    is_too_large = candidate.verdict is Verdict.TOO_LARGE
+    within = candidate.estimate.memory.low_bytes if is_too_large else -round(math.log(_speed(candidate)), 2)
+    verdict = 0 if candidate.is_expected else _ORDER.index(candidate.verdict)
+    return not candidate.is_expected, verdict, within
+
+
+def _speed(candidate: Candidate) -> float:
+    assert candidate.estimate is not None
+    return candidate.estimate.speed.tokens_per_s
+
+
+def _wished(tried: Iterable[Rung], settled: Settled, setting: Setting) -> Iterator[Candidate]:
+    """The same rungs with each better value that would be taken if it could be used."""
+    for other in settled.others:
+        if other.is_better:
+            yield from _unsupported((other.of(rung) for rung in tried), other.why, setting)
+
+
+def _unsupported(lacking: Iterable[Rung], why: str, setting: Setting) -> Iterator[Candidate]:
+    for rung in lacking:
+        step = make_step(rung, setting)
+        yield Candidate(step.strategies[0], step.estimates[0], Verdict.UNSUPPORTED, why)
+
+
+def _advice(able: list[Candidate], setting: Setting, settled: Settled, bigger: tuple[Hardware, ...]) -> tuple[str, ...]:
+    """For whatever the request allows, or, where LoRA fits already, for all parameters."""
+    if not any(candidate.is_expected for candidate in able):
+        return would_fit(setting, settled, bigger=bigger)
+    is_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in able)
+    if is_full or setting.request.pins.of(METHOD) is Method.LORA:
+        return ()
+    pins = setting.request.pins.but(method=Method.FULL)
+    full = replace(setting, request=replace(setting.request, pins=pins))
+    return would_fit(full, settled, bigger=bigger, has_lora=False)

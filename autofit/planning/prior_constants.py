@@ -1,0 +1,49 @@
+"""What is believed of a kind of device before any probe on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autofit.domain.estimate import Constants
+from autofit.domain.hardware import Device, DeviceKind
+
+# torch 2.13 and the libraries around it take 400 MB, and 100 more by the first step: DeepSpeed's own, and oneDNN's
+# kernels. A heap that gives large blocks back is hardly fragmented.
+_CPU = Constants(500_000_000, 0, 1.0, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a lazily loaded CUDA context takes with torch in it, and the least and the most that it may (bytes)."""
+
+    least_bytes: int
+    expected_bytes: int
+    most_bytes: int
+
+
+# About 3 MiB a multiprocessor, as far as people report it: 107 MiB on an RTX 4060 Ti (34 of them) and 555 on an RTX PRO
+# 6000 Blackwell (188; ggml-org/llama.cpp, pull request 23604), 256 on an RTX 3090 (82; invoke-ai/InvokeAI, issue 9413),
+# 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). An H100 is said to take 0.45 to 0.6 GB.
+_CONTEXTS = (  # from this compute capability on
+    ((12, 0), Context(110_000_000, 525_000_000, 600_000_000)),  # consumers' cards, many of them small
+    ((9, 0), Context(450_000_000, 525_000_000, 600_000_000)),  # Hopper and B200
+    ((0, 0), Context(110_000_000, 300_000_000, 450_000_000)),
+)
+# In the middle. A MIG slice has some of its GPU's multiprocessors: it may be any of these.
+_UNKNOWN = Context(50_000_000, 400_000_000, 600_000_000)
+
+
+def context(device: Device) -> Context:
+    """What a CUDA context takes on a GPU."""
+    capability = device.compute_capability
+    if capability is None or device.is_mig:
+        return _UNKNOWN
+    return next(known for least, known in _CONTEXTS if capability >= least)
+
+
+def prior(device: Device) -> Constants:
+    """NCCL takes 0.5 to 0.7 GB a group on 4 × A100; the caching allocator reserved 1.01 to 1.08 times what was
+    allocated in a replay."""
+    if device.kind is DeviceKind.CPU:
+        return _CPU
+    return Constants(context(device).expected_bytes, 600_000_000, 1.04, 0.5, 0.7)

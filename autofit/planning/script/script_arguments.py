@@ -1,0 +1,74 @@
+"""The words of a script's command line that name its DeepSpeed configuration and its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config")
+_TRAINER_CONFIG_FLAGS = ("--deepspeed",)  # Hugging Face's; in a plain script it is a switch
+_CONFIG_KEYS = frozenset(
+    {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "zero_optimization"}
+)
+MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
+ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
+INDIFFERENT_FLAGS = tuple(
+    f"--{spelling}"
+    for name in (
+        "output_dir", "save_dir", "logging_dir", "checkpoint_dir", "run_name", "resume_from_checkpoint", "resume",
+        "load_checkpoint", "seed", "learning_rate", "lr", "weight_decay", "warmup_steps", "warmup_ratio",
+        "num_train_epochs", "epochs", "max_steps", "steps", "logging_steps", "save_steps", "report_to",
+    )
+    for spelling in dict.fromkeys((name, name.replace("_", "-")))
+)  # fmt: skip
+"""What neither fits nor speeds up anything: where it goes to, how long it trains, how fast it learns."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """`text` stands in the word at `index`, which `prefix` begins (`--flag=`, or nothing)."""
+
+    index: int
+    prefix: str
+    text: str
+
+
+def config_flags(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags that name the DeepSpeed config: `--deepspeed` only where `--deepspeed_config` has no value."""
+    return _TRAINER_CONFIG_FLAGS if find(arguments, _CONFIG_FLAGS) is None else _CONFIG_FLAGS
+
+
+def is_config(content: object) -> bool:
+    """Whether a file's content is a DeepSpeed config: each one says something of the batch or of ZeRO."""
+    return isinstance(content, dict) and not _CONFIG_KEYS.isdisjoint(content)
+
+
+def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Value | None:
+    """The last value that one of `flags` has, as argparse takes it: `--flag value` or `--flag=value`."""
+    return max(_values(arguments, flags), key=lambda value: value.index, default=None)
+
+
+def put(arguments: tuple[str, ...], flags: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """`arguments` with the last value that one of `flags` has replaced; unchanged where none has one."""
+    value = find(arguments, flags)
+    if value is None:
+        return arguments
+    return (*arguments[: value.index], value.prefix + text, *arguments[value.index + 1 :])
+
+
+def without(arguments: tuple[str, ...], flags: tuple[str, ...]) -> tuple[str, ...]:
+    """`arguments` without `flags` and their values."""
+    dropped = {value.index for value in _values(arguments, flags)}
+    dropped |= {index for index, word in enumerate(arguments) if word in flags}
+    return tuple(word for index, word in enumerate(arguments) if index not in dropped)
+
+
+def _values(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Iterator[Value]:
+    for index, word in enumerate(arguments):
+        name, equals, text = word.partition("=")
+        if name not in flags:
+            continue
+        if equals:
+            yield Value(index, f"{name}=", text)
+        elif index + 1 < len(arguments) and not arguments[index + 1].startswith("-"):
+            yield Value(index + 1, "", arguments[index + 1])

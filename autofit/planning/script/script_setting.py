@@ -1,0 +1,86 @@
+"""What formulas need to know of a script that somebody else wrote, from what it showed of itself."""
+
+from __future__ import annotations
+
+from autofit.domain.estimate import Constants
+from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.model import ModelShape
+from autofit.domain.request import Request, Training
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.trace import ModelTensors
+from autofit.planning.optimizer_states import moment_count
+from autofit.planning.setting import Setting
+
+_TENSORS_PER_LAYER = 7
+
+
+def script_request(
+    name: str, facts: ScriptFacts, pins: Pins, *, memory_limit_bytes: int | None, identity: tuple[str, ...]
+) -> Request:
+    """`identity` is whatever else its trials depend on, such as the text of the script."""
+    return Request(
+        model=name,
+        data="the script's own",
+        sequence_length=facts.tokens or 1,
+        global_batch=facts.global_batch,
+        pins=pins,
+        training=Training(epochs=0.0, extra_arguments=identity),
+        memory_limit_bytes=memory_limit_bytes,
+    )
+
+
+def script_setting(
+    request: Request, facts: ScriptFacts, shape: ModelShape, hardware: Hardware, constants: Constants | None
+) -> Setting:
+    """Parameters are known tensor by tensor; activations by the closed form, until probes correct it."""
+    return Setting(
+        request,
+        hardware,
+        shape,
+        worst_tokens=request.sequence_length,
+        tensors=ModelTensors(facts.parameters, facts.buffers_bytes),
+        known_constants=constants,
+        moment_count=moment_count(facts.optimizer, facts.optimizer_options),
+    )
+
+
+def guessed_shape(facts: ScriptFacts) -> ModelShape:
+    """The shape of a model without a Hugging Face config: square matrices of the size that is most common, seven to a
+    layer.
+
+    Right in its parameter count; activations are a guess.
+    """
+    matrices = [group for group in facts.parameters if group.tensor_count > 0]
+    usual = max(matrices, key=lambda group: group.element_count * group.tensor_count, default=None)
+    hidden_size = max(1, round(usual.element_count**0.5)) if usual else 1
+    parameter_count = sum(group.element_count * group.tensor_count for group in matrices)
+    return ModelShape(
+        name=facts.model_class,
+        model_type="unknown",
+        layer_count=max(1, (usual.tensor_count if usual else 1) // _TENSORS_PER_LAYER),
+        hidden_size=hidden_size,
+        head_count=1,
+        key_value_head_count=1,
+        head_size=hidden_size,
+        intermediate_size=4 * hidden_size,
+        vocabulary_size=1,
+        parameter_count=parameter_count,
+        is_counted_exactly=True,
+    )
+
+
+def own_strategy(facts: ScriptFacts) -> Strategy:
+    """Its method counts as full: LoRA is the script's own affair. Attention that cannot be told counts as SDPA."""
+    rung = Rung(
+        method=Method.FULL,
+        zero_stage=facts.zero_stage,
+        offload=facts.offload,
+        gradient_checkpointing=bool(facts.gradient_checkpointing),
+        attention=facts.attention or Attention.SDPA,
+        dtype=facts.dtype,
+    )
+    return Strategy(rung, facts.micro_batch, facts.gradient_accumulation)

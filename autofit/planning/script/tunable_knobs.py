@@ -1,0 +1,111 @@
+"""What may be turned in a script that somebody else wrote, and what is kept with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autofit.domain.deepspeed_line import Knob
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.script import ScriptFacts
+from autofit.planning.export.deepspeed_config import OFFLOAD_KEYS
+
+from .script_arguments import MICRO_BATCH_FLAGS, find
+
+AUTO = "auto"
+MICRO_BATCH_KEY = "train_micro_batch_size_per_gpu"
+ACCUMULATION_KEY = "gradient_accumulation_steps"
+GLOBAL_BATCH_KEY = "train_batch_size"
+ZERO_KEY = "zero_optimization"
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TunableKnobs:
+    """`kept` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the script's own flags,
+    otherwise by the config."""
+
+    stage: bool
+    offload: bool
+    micro_batch: bool
+    has_flags: bool
+    override: frozenset[Knob]
+    kept: tuple[str, ...]
+    held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see holding)
+    held_offload: Offload | None = None
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether only a probe tells if the script makes its batches as the config says."""
+        return self.micro_batch and not self.has_flags
+
+
+def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Knob]) -> TunableKnobs:
+    """What may be tuned by what the user wrote: a number is kept, "auto" and what is not there may be turned."""
+    zero = config.get(ZERO_KEY) or {}
+    stage = Knob.STAGE in override or _is_open(zero, "stage")
+    offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
+    flags = find(arguments, MICRO_BATCH_FLAGS) is not None
+    why_fixed = _why_fixed(config, override, flags)
+    kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
+    kept += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
+    kept += [] if why_fixed is None else [why_fixed]
+    return TunableKnobs(stage, offload, why_fixed is None, flags, override, tuple(kept))
+
+
+def pins_of(knobs: TunableKnobs, facts: ScriptFacts, attention: Attention) -> Pins:
+    """What the search is held to. `attention`: the kernel that the model is to have."""
+    return Pins(
+        method=Method.FULL,
+        zero_stage=knobs.held_stage if knobs.stage else facts.zero_stage,
+        offload=knobs.held_offload if knobs.offload else facts.offload,
+        gradient_checkpointing=False if facts.gradient_checkpointing is None else None,
+        attention=attention,
+        micro_batch=None if knobs.micro_batch else facts.micro_batch,
+        dtype=facts.dtype,
+    )
+
+
+def missing_knobs(facts: ScriptFacts) -> tuple[str, ...]:
+    """A sentence for each knob that this script does not have."""
+    if facts.gradient_checkpointing is not None:
+        return ()
+    if facts.model_config is not None:
+        return (f"gradient checkpointing stays off: {facts.model_class} does not support it",)
+    return (f"gradient checkpointing and attention stay: {facts.model_class} is no Hugging Face model",)
+
+
+def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
+    """The knobs once it is seen that the script makes batches of `rows` rows whatever the config says."""
+    sentence = f"the micro-batch stays {rows}: the script makes its own batches"
+    return replace(knobs, micro_batch=False, kept=(*knobs.kept, sentence))
+
+
+def _why_fixed(config: Config, override: frozenset[Knob], flags: bool) -> str | None:
+    """Why the micro-batch stays; None where it may be turned."""
+    is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
+    is_turned = is_open or Knob.MICRO_BATCH in override
+    if flags:
+        mixed = "it stands both on the command line and as a number in the config"
+        return None if is_turned else f"the micro-batch stays: {mixed}{unless(Knob.MICRO_BATCH)}"
+    if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
+        return "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
+    if is_turned:
+        return None
+    if _is_open(config, MICRO_BATCH_KEY):
+        return f"gradient accumulation stays as written, and the micro-batch with it{unless(Knob.MICRO_BATCH)}"
+    return f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Knob.MICRO_BATCH)}"
+
+
+def _is_open(section: Config, key: str) -> bool:
+    return bool(section.get(key, AUTO) == AUTO)
+
+
+def unless(knob: Knob) -> str:
+    """What ends a sentence on a knob that stays."""
+    return f" (--autofit-override {knob.value} turns it)"

@@ -1,0 +1,1 @@
+"""Which strategy to probe next, and when to stop."""

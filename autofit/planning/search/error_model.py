@@ -1,0 +1,112 @@
+"""In which directions the estimates may err, and how far: the terms of the beliefs about memory and speed.
+
+All standard deviations are priors from published measurements and from our own benchmarks (docs/prediction.md); the
+trials of a search narrow them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from autofit.domain.estimate import Estimate, MemoryEstimate
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
+
+from .posterior import Effect
+
+UNKNOWN_RATES_STD = 2.0
+"""Of the logarithm of an absolute speed: the first measurement settles it whatever it was."""
+
+ROWS_MEAN, ROWS_STD = 0.1, 0.08
+"""What each micro-batch costs besides what is predicted, as a share of one row's time: kernels that do not fill the
+device. A roofline leaves such things out, so it errs to one side (0.15 on two CPU ranks)."""
+
+TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
+"""The same, added, where every micro-batch also moves weights or gradients."""
+
+LORA_STD = 0.12
+CHECKPOINTING_STD = 0.05
+ATTENTION_STD = 0.3
+RUNG_STD = 0.015
+LEAST_TRAFFIC = 0.03
+"""Of a step's time: what may stay of communication although the estimate hides all of it."""
+
+BASE_STD = 0.03
+"""Of the device's memory: what the runtime, the communicator and a fragmented heap hold beside what is predicted."""
+
+STATES_STD = 0.06
+"""Of the states and buffers of a ZeRO stage and an offload."""
+
+OWN_STD = 0.03
+"""Of a rung's peak, beside what it shares with others."""
+
+TRAFFIC_STD = 0.6
+"""Of the time that communication or offload takes beyond what computation hides."""
+
+
+def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
+    """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
+    rung, speed = strategy.rung, estimate.speed
+    effects = [
+        Effect("speed", UNKNOWN_RATES_STD),
+        Effect(f"speed {rung}", RUNG_STD),
+        Effect("rows", ROWS_STD, 1 / strategy.micro_batch),
+    ]
+    if rung.method is Method.LORA:
+        effects.append(Effect("lora", LORA_STD))
+    if rung.gradient_checkpointing:
+        effects += [
+            Effect("checkpointing", CHECKPOINTING_STD),
+            Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2),
+        ]
+    effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
+    if rung.offload is not Offload.NONE:
+        share = _share(speed.offload_s + speed.update_s, speed.step_s)
+        effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
+    if rung.zero_stage > 1 and not is_rehearsal:
+        share = _share(speed.communication_s, speed.step_s)
+        effects.append(Effect(f"communication {rung.zero_stage} {rung.method}", TRAFFIC_STD, share))
+    if _has_traffic(rung) and not is_rehearsal:
+        effects.append(Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch))
+    return tuple(effects)
+
+
+def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:
+    """The effects on (true peak - middle of the interval) ÷ device memory.
+
+    The interval's half-width, which is nearly all of activations, is about two standard deviations of what rungs with
+    the same activations share; what ZeRO and offload divide and move is known far better.
+    """
+    rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
+    fixed_bytes = memory.peak_bytes - memory.activations_bytes
+    return (
+        Effect("memory", 0.3, half_bytes / device_bytes),
+        Effect(f"memory {rung.method} {rung.gradient_checkpointing}", 0.35, half_bytes / device_bytes),
+        Effect(f"memory {rung.zero_stage} {rung.offload}", STATES_STD, fixed_bytes / device_bytes),
+        Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
+        Effect("memory base", BASE_STD),
+    )
+
+
+def middle_bytes(memory: MemoryEstimate) -> float:
+    return (memory.low_bytes + memory.high_bytes) / 2
+
+
+def log_speed(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> float:
+    """Expected before any trial, without the communication that a rehearsal leaves out."""
+    speed, has_traffic = estimate.speed, _has_traffic(strategy.rung) and not is_rehearsal
+    left_out_s = speed.communication_s if is_rehearsal else 0.0
+    overhead = (ROWS_MEAN + (TRAFFIC_ROWS_MEAN if has_traffic else 0.0)) / strategy.micro_batch
+    return math.log(speed.tokens_per_step / (speed.step_s - left_out_s)) - overhead
+
+
+def _has_traffic(rung: Rung) -> bool:
+    """Whether bytes move for every micro-batch, not only for every step; adapters' gradients are too few to matter."""
+    if rung.zero_stage >= 3:
+        return True
+    return rung.method is Method.FULL and (rung.zero_stage == 2 or rung.offload is not Offload.NONE)
+
+
+def _share(part_s: float, whole_s: float) -> float:
+    return max(LEAST_TRAFFIC, part_s / whole_s)

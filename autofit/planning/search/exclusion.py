@@ -1,0 +1,64 @@
+"""Why an untried rung or strategy needs no probe: what other trials imply of it, speed and chance aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from autofit.domain.knobs.offload import OFFLOAD, Offload
+from autofit.domain.strategy import Strategy
+
+from .dominance import needs_no_less
+from .rung_history import RungHistory
+from .search_state import SearchState
+
+SAME_COMPLAINTS = 3
+"""Rungs of one method that fail in the same words before the method is given up: the fault is not the rung's."""
+
+
+def exclusion(history: RungHistory, search: SearchState) -> str | None:
+    """The reason not to probe any of it; None when there is none."""
+    return (
+        _implied_by_device(history, search)
+        or _implied_by_host(history, search)
+        or _implied_by_complaints(history, search)
+    )  # fmt: skip
+
+
+def is_ruled_out(strategy: Strategy, search: SearchState) -> bool:
+    return _lighter_failure(strategy, search) is not None
+
+
+def _implied_by_device(history: RungHistory, search: SearchState) -> str | None:
+    failures = [_lighter_failure(strategy, search) for strategy in history.strategies]
+    if not all(failures):
+        return None
+    return f"needs no less than {failures[0]}, which ran out of memory"
+
+
+def _lighter_failure(strategy: Strategy, search: SearchState) -> Strategy | None:
+    """One that was too large although it needs no more."""
+    memory = search.ladder.estimate(strategy).memory
+    for failed in search.is_too_large:
+        if needs_no_less(strategy, failed, memory, search.ladder.estimate(failed).memory):
+            return failed
+    return None
+
+
+def _implied_by_host(history: RungHistory, search: SearchState) -> str | None:
+    """Only offload tells rungs apart on the host; without it a failure says nothing of the other rungs."""
+    host_bytes = history.step.estimates[0].memory.host_bytes
+    for other in (history for history in search.histories if history.has_failed_on_host):
+        is_more = OFFLOAD.plainness(history.rung.offload) >= OFFLOAD.plainness(other.rung.offload)
+        is_offload = other.rung.offload is not Offload.NONE
+        if is_offload and is_more and host_bytes >= other.step.estimates[0].memory.host_bytes:
+            return f"needs no less host memory than {other.strategies[0]}, for which it did not suffice"
+    return None
+
+
+def _implied_by_complaints(history: RungHistory, search: SearchState) -> str | None:
+    peers = [other for other in search.histories if other.rung.method is history.rung.method]
+    if any(other.points or other.is_too_large for other in peers):
+        return None
+    counts = Counter(other.complaint for other in peers if other.complaint is not None)
+    words, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    return f"{count} rungs failed in the same way: {words}" if count >= SAME_COMPLAINTS else None

@@ -1,0 +1,86 @@
+"""What a strategy that was not probed may still bring: expected speed, a bound on it, and the chance that it fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from autofit.domain.strategy import KNOBS, Strategy
+
+from .exclusion import exclusion, is_ruled_out
+from .rung_history import RungHistory
+from .search_state import SearchState
+
+BOUND_STD = 2.0
+"""Standard deviations above the expected speed at which the bound lies: 98 of 100 strategies stay below theirs."""
+
+LEAST_CHANCE = 0.02
+"""A strategy with a smaller chance to fit is probed only where nothing else fits."""
+
+_LARGEST_EXPONENT = 700.0  # of a floating-point number
+
+_STANDARD = NormalDist()
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """`expected` and `bound` are in tokens/s; before anything is measured they are only relative."""
+
+    history: RungHistory
+    strategy: Strategy
+    expected: float
+    bound: float
+    chance: float
+    spread: float  # standard deviation of log speed
+    peak_bytes: float  # expected
+
+    def expected_improvement(self, best: float) -> float:
+        """Expected improvement over `best` tokens/s (Jones et al., Efficient Global Optimization, 1998, eq. 15).
+
+        Of a log-normal speed: E[max(0, speed - best)], times the chance that it fits.
+        """
+        if best <= 0.0:
+            return self.chance * self.expected
+        mean, std = math.log(self.expected), max(self.spread, 1e-6)
+        at = (mean - math.log(best)) / std
+        return self.chance * (math.exp(mean + std**2 / 2) * _STANDARD.cdf(at + std) - best * _STANDARD.cdf(at))
+
+
+def expectations(search: SearchState, among: Iterable[RungHistory]) -> tuple[Expectation, ...]:
+    """Every strategy of `among` that is not tried and that no trial rules out."""
+    return tuple(
+        expectation(history, strategy, search)
+        for history in among
+        if not history.is_stuck and exclusion(history, search) is None
+        for strategy in history.strategies
+        if strategy not in history.tried and not is_ruled_out(strategy, search)
+    )
+
+
+def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -> Expectation:
+    speed = search.log_speed(strategy)
+    cap = _cap(strategy, search)
+    return Expectation(
+        history,
+        strategy,
+        expected=min(math.exp(speed.mean), cap),
+        bound=min(math.exp(min(speed.mean + BOUND_STD * speed.std, _LARGEST_EXPONENT)), cap),
+        chance=search.chance(strategy),
+        spread=speed.std,
+        peak_bytes=search.memory(strategy).mean,
+    )
+
+
+def _cap(strategy: Strategy, search: SearchState) -> float:
+    """The speed of the measured strategies that do the same and leave something of it out: no offload, nothing computed
+    twice."""
+    measured = ((known, point) for history in search.histories for known, point in history.points.items())
+    return min((point.tokens_per_s for known, point in measured if _does_no_more(known, strategy)), default=math.inf)
+
+
+def _does_no_more(known: Strategy, strategy: Strategy) -> bool:
+    return known.micro_batch == strategy.micro_batch and all(
+        knob.does_no_more(getattr(known.rung, knob.name), getattr(strategy.rung, knob.name)) for knob in KNOBS
+    )

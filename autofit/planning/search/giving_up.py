@@ -1,0 +1,112 @@
+"""The end of a search that measured nothing: how near it came, or what was broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Place, TimedOut, Unsupported
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import GiveUp, Trial
+from autofit.planning.plan.advice import advice
+from autofit.planning.plan.fit import HEADROOM
+from autofit.planning.space.ladder_builder import make_step
+
+from .rung_history import RungHistory
+from .search_state import SearchState
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A rung that did not fit, and the device memory that it would need: measured where it was, else predicted."""
+
+    strategy: Strategy
+    needs_bytes: int
+
+
+def give_up(search: SearchState) -> GiveUp:
+    """Gives up with the closest rung and what would make it fit; with the first complaint when nothing was about
+    memory."""
+    misses = [*_probed_misses(search), *_predicted_misses(search)]
+    trials = [trial for history in search.histories for trial in history.trials]
+    is_memory = bool(misses) or any(isinstance(trial.outcome, OutOfMemory) for trial in trials) or not trials
+    why = _memory_why(trials) if is_memory else _broken_why(trials)
+    would_fit = advice(search.ladder, search.setting, _underestimate(search)) if is_memory else ()
+    closest = min(misses, key=lambda miss: miss.needs_bytes, default=None)
+    if closest is None:
+        return GiveUp(why, would_fit=would_fit)
+    return GiveUp(why, closest.strategy, closest.needs_bytes, search.device_bytes, would_fit)
+
+
+def _probed_misses(search: SearchState) -> list[Miss]:
+    return [
+        Miss(trial.strategy, max(_seen_bytes(trial, history.device_bytes), trial.estimate.memory.peak_bytes))
+        for history in search.histories
+        for trial in (*history.trials, *history.rehearsals)
+        if not history.points and history.has_shown_too_large(trial)
+    ]
+
+
+def _seen_bytes(trial: Trial, device_bytes: int) -> int:
+    """What it held and asked for when it failed, or what it left no room beside: it needs at least that.
+
+    A fragmented allocator fails with less in hand than the device has; what it asked for was missing all the same.
+    """
+    outcome = trial.outcome
+    if isinstance(outcome, OutOfMemory):
+        requested_bytes = outcome.requested_bytes or 1
+        return max((outcome.peak_bytes or 0), device_bytes) + requested_bytes
+    return round(outcome.peak_device_bytes / (1 - HEADROOM)) if isinstance(outcome, Measured) else 0
+
+
+def _predicted_misses(search: SearchState) -> list[Miss]:
+    return [
+        Miss(make_step(out.rung, search.setting).leanest, search.device_bytes + out.short_bytes)
+        for out in search.ladder.left_out
+        if out.short_bytes is not None
+    ]
+
+
+def _underestimate(search: SearchState) -> float:
+    """By what factor the predictions were at least too low, where a rung that should have fitted did not."""
+    failed = [history for history in search.histories if history.is_too_large and not history.points]
+    return max([1.0, *(_shortfall(history, search.device_bytes) for history in failed)])
+
+
+def _shortfall(history: RungHistory, device_bytes: int) -> float:
+    return device_bytes / max(1, history.step.estimates[0].memory.peak_bytes)
+
+
+def _memory_why(trials: list[Trial]) -> str:
+    if not trials:
+        return "every rung is too large by prediction"
+    hosts = [t for t in trials if isinstance(t.outcome, OutOfMemory) and t.outcome.place is Place.HOST]
+    devices = [trial for trial in trials if _lacks_device_memory(trial)]
+    parts = [f"{len(devices)} rungs ran out of device memory"] if devices else []
+    parts += [f"{len(hosts)} ran out of host memory"] if hosts else []
+    broken = _broken(trials)
+    parts += [f"{len(broken)} failed otherwise (the first: {broken[0]})"] if broken else []
+    return f"{', '.join(parts) or 'nothing was measured'}; what was not probed needs no less"
+
+
+def _lacks_device_memory(trial: Trial) -> bool:
+    outcome = trial.outcome
+    return isinstance(outcome, Measured) or (isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE)
+
+
+def _broken_why(trials: list[Trial]) -> str:
+    return f"no probe came to its end; the first: {_broken(trials)[0]}"
+
+
+def _broken(trials: list[Trial]) -> list[str]:
+    return [f"{trial.strategy} {text}" for trial in trials if (text := _complaint(trial)) is not None]
+
+
+def _complaint(trial: Trial) -> str | None:
+    outcome = trial.outcome
+    if isinstance(outcome, Crashed):
+        return f"crashed on rank {outcome.rank} ({outcome.phase.value}): {outcome.why}"
+    if isinstance(outcome, Unsupported):
+        return f"is not supported: {outcome.why}"
+    if isinstance(outcome, TimedOut):
+        return f"gave no sign of life for {outcome.after_s:.0f} s on rank {outcome.rank} ({outcome.phase.value})"
+    return None

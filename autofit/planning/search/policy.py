@@ -1,0 +1,120 @@
+"""What to do next, as a pure function of the ladder and the trials so far: it replays from a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from autofit.domain.knobs.method import Method
+from autofit.domain.ladder import Ladder
+from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
+from autofit.planning.setting import Setting
+
+from .certificate import choice
+from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .giving_up import give_up
+from .rung_history import RungHistory
+from .search_state import SearchState, best_tokens_per_s, leader
+
+WORTH_A_PROBE = 0.01
+"""The least relative gain in speed for which another probe is run."""
+
+WORTH_BESIDE = 0.05
+"""The same for the full-parameter rung that is only named beside a LoRA choice."""
+
+PROBE_BUDGET = 12
+"""Probes after which a search that has found something that fits ends, proof or no proof."""
+
+BUDGET_BESIDE = 15
+"""The same for the full-parameter rung; the search for the first one that fits goes on beyond it."""
+
+
+def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Action:
+    """Rehearse or probe something, choose, or give up; `setting` is what the ladder was built from.
+
+    Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
+    """
+    search = SearchState.of(ladder, trials, setting)
+    next_action = _retry(search) or _next(search)
+    if next_action is not None:
+        return next_action
+    best = leader(search.histories)
+    if best is None:
+        return give_up(search)
+    beside = _next_full(search) if best.rung.method is Method.LORA else None
+    return beside or Choose(choice(search, best, WORTH_A_PROBE))
+
+
+def _retry(search: SearchState) -> Probe | None:
+    retries = (history.retry for history in search.histories if history.retry is not None)
+    strategy = next(retries, None)
+    return None if strategy is None else Probe(strategy, "once more: it crashed before it had begun")
+
+
+def _next(search: SearchState) -> Probe | Rehearse | None:
+    """Among the strategies whose bound is worth it; among all while nothing fits."""
+    best = leader(search.histories)
+    left = expectations(search, search.histories)
+    if best is None:
+        return _rehearsal(left, search) or _best_probe(left, None, search)
+    if search.probe_count >= PROBE_BUDGET:
+        return None
+    return _best_probe(_worth_it(left, best, WORTH_A_PROBE), best, search)
+
+
+def _next_full(search: SearchState) -> Probe | None:
+    """Among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one that runs."""
+    full = tuple(history for history in search.histories if history.rung.method is Method.FULL)
+    best = leader(full)
+    left = expectations(search, full)
+    if best is None:
+        return _best_probe(left, None, search)
+    if search.probe_count >= BUDGET_BESIDE:
+        return None
+    worth = best_tokens_per_s(best) * (1 + WORTH_BESIDE)
+    return _best_probe([p for p in _worth_it(left, best, WORTH_BESIDE) if p.expected > worth], best, search)
+
+
+def _worth_it(left: Iterable[Expectation], best: RungHistory, gain: float) -> list[Expectation]:
+    worth = best_tokens_per_s(best) * (1 + gain)
+    return [expectation for expectation in left if expectation.bound > worth and expectation.chance > LEAST_CHANCE]
+
+
+def _best_probe(left: Sequence[Expectation], best: RungHistory | None, search: SearchState) -> Probe | None:
+    if not left:
+        return None
+    rival = 0.0 if best is None else best_tokens_per_s(best)
+    chosen = max(left, key=lambda expectation: expectation.expected_improvement(rival))
+    return Probe(chosen.strategy, _reason(chosen, best, search))
+
+
+def _rehearsal(left: Sequence[Expectation], search: SearchState) -> Rehearse | None:
+    """Before anything is measured: one rung of each kind of activations, which is what a rehearsal tells most of, then
+    the next best ones."""
+    if search.setting.rehearsal_count < 2 or search.has_measured:
+        return None
+    rehearsed = {trial.strategy for history in search.histories for trial in history.rehearsals}
+    fresh = [expectation for expectation in left if expectation.strategy not in rehearsed]
+    ordered = sorted(fresh, key=lambda expectation: expectation.expected_improvement(0.0), reverse=True)
+    by_rung = _firsts(ordered, lambda expectation: expectation.history.rung)
+    by_kind = _firsts(
+        by_rung, lambda expectation: (expectation.history.rung.method, expectation.history.rung.gradient_checkpointing)
+    )
+    others = [expectation for expectation in by_rung if expectation not in by_kind]
+    chosen = [expectation.strategy for expectation in (*by_kind, *others)[: search.setting.rehearsal_count]]
+    return Rehearse(tuple(chosen), "one rank each, side by side") if len(chosen) > 1 else None
+
+
+def _firsts(ordered: Iterable[Expectation], key: Callable[[Expectation], Hashable]) -> list[Expectation]:
+    """The first of each kind, in order."""
+    firsts: dict[Hashable, Expectation] = {}
+    for expectation in ordered:
+        firsts.setdefault(key(expectation), expectation)
+    return list(firsts.values())
+
+
+def _reason(expectation: Expectation, best: RungHistory | None, search: SearchState) -> str:
+    if best is not None:
+        return f"could reach {expectation.bound:,.0f} tokens/s"
+    if search.trials:
+        return "best predicted speed of those that may still fit"
+    return "best predicted speed"

@@ -1,0 +1,110 @@
+"""What the history says of one rung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from autofit.domain.ladder import Ladder, Step
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.plan.fit import fits
+
+
+@dataclass(frozen=True)
+class RungHistory:
+    """One rung of the ladder and its trials, oldest first; `rehearsals` tell of memory, not of what can be chosen."""
+
+    step: Step
+    device_bytes: int
+    trials: tuple[Trial, ...] = ()
+    rehearsals: tuple[Trial, ...] = ()
+
+    @property
+    def rung(self) -> Rung:
+        return self.step.rung
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The rung's strategies, smallest micro-batch first."""
+        return self.step.strategies
+
+    @cached_property
+    def tried(self) -> frozenset[Strategy]:
+        return frozenset(trial.strategy for trial in self.trials)
+
+    @cached_property
+    def points(self) -> dict[Strategy, Measured]:
+        """What fits and was measured."""
+        return {
+            trial.strategy: trial.outcome
+            for trial in self.trials
+            if isinstance(trial.outcome, Measured) and fits(trial.outcome, self.device_bytes)
+        }
+
+    @cached_property
+    def best(self) -> tuple[Strategy, Measured] | None:
+        """The fastest measured, not the largest."""
+        return max(self.points.items(), key=lambda point: point[1].tokens_per_s, default=None)
+
+    @cached_property
+    def is_too_large(self) -> tuple[Strategy, ...]:
+        """The strategies for which the device was too small."""
+        return tuple(trial.strategy for trial in (*self.trials, *self.rehearsals) if self.has_shown_too_large(trial))
+
+    def has_shown_too_large(self, trial: Trial) -> bool:
+        """Whether the trial says that the device is too small for its strategy."""
+        outcome = trial.outcome
+        if isinstance(outcome, Measured):
+            return not fits(outcome, self.device_bytes)
+        return isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE
+
+    @cached_property
+    def has_failed_on_host(self) -> bool:
+        return any(
+            isinstance(trial.outcome, OutOfMemory) and trial.outcome.place is Place.HOST for trial in self.trials
+        )
+
+    @cached_property
+    def retry(self) -> Strategy | None:
+        """The strategy whose only trial so far crashed before any of our work began."""
+        crashes = [trial.strategy for trial in self.trials if isinstance(trial.outcome, Crashed)]
+        if not self.trials or not isinstance(self.trials[-1].outcome, Crashed) or len(crashes) > 1:
+            return None
+        return self.trials[-1].strategy if self.trials[-1].outcome.phase is Phase.START else None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it failed for a reason that no micro-batch mends; says nothing of whether it fits."""
+        is_broken = any(isinstance(trial.outcome, (Crashed, TimedOut, Unsupported)) for trial in self.trials)
+        return self.has_failed_on_host or (is_broken and not self._has_recovered)
+
+    @property
+    def complaint(self) -> str | None:
+        """The last words of a rung that crashed or is not supported."""
+        outcomes = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, Unsupported))]
+        return outcomes[-1].why if outcomes else None
+
+    @property
+    def _has_recovered(self) -> bool:
+        """A single crash at the start, and a later trial that did not end so."""
+        ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, TimedOut, Unsupported))]
+        is_start = len(ends) == 1 and isinstance(ends[0], Crashed) and ends[0].phase is Phase.START
+        return is_start and ends[0] is not self.trials[-1].outcome
+
+
+def histories(ladder: Ladder, trials: Sequence[Trial]) -> tuple[RungHistory, ...]:
+    """One for each step, in the ladder's order; trials of strategies that the ladder does not have are passed over."""
+    return tuple(_history(step, ladder.device_memory_bytes, trials) for step in ladder.steps)
+
+
+def _history(step: Step, device_bytes: int, trials: Sequence[Trial]) -> RungHistory:
+    of_it = [trial for trial in trials if trial.strategy in step.strategies]
+    return RungHistory(
+        step,
+        device_bytes,
+        tuple(trial for trial in of_it if not trial.is_rehearsal),
+        tuple(trial for trial in of_it if trial.is_rehearsal),
+    )

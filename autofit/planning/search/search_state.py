@@ -1,0 +1,128 @@
+"""What is known at one moment of the search: the ladder, its records, and what the trials taught."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Measured, OutOfMemory, Place
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.plan.fit import HEADROOM
+from autofit.planning.setting import Setting
+
+from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
+from .posterior import Normal, Posterior
+from .rung_history import RungHistory, histories
+
+SPEED_NOISE = 0.01
+"""Relative standard deviation of a measured speed: two probes of one strategy, a second or two each."""
+
+MEMORY_NOISE = 0.002
+"""Of the device's memory: two probes of one strategy."""
+
+
+@dataclass(frozen=True)
+class SearchState:
+    ladder: Ladder
+    setting: Setting
+    trials: tuple[Trial, ...]
+    histories: tuple[RungHistory, ...]
+
+    @staticmethod
+    def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> SearchState:
+        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials))
+
+    @property
+    def probe_count(self) -> int:
+        return sum(len(history.trials) for history in self.histories)
+
+    @property
+    def device_bytes(self) -> int:
+        return self.ladder.device_memory_bytes
+
+    @cached_property
+    def has_measured(self) -> bool:
+        return any(isinstance(trial.outcome, Measured) for trial in self.trials)
+
+    @cached_property
+    def is_too_large(self) -> tuple[Strategy, ...]:
+        return tuple(strategy for history in self.histories for strategy in history.is_too_large)
+
+    def memory(self, strategy: Strategy) -> Normal:
+        """The distribution of the device's peak, in bytes."""
+        estimate = self.ladder.estimate(strategy).memory
+        error = self._memory.predict(memory_effects(strategy, estimate, self.device_bytes))
+        return Normal(middle_bytes(estimate) + error.mean * self.device_bytes, error.std * self.device_bytes)
+
+    def chance(self, strategy: Strategy) -> float:
+        """The chance that it fits."""
+        return self.memory(strategy).chance_below((1 - HEADROOM) * self.device_bytes)
+
+    def log_speed(self, strategy: Strategy) -> Normal:
+        """The distribution of the logarithm of its tokens/s."""
+        estimate = self.ladder.estimate(strategy)
+        error = self._speed.predict(speed_effects(strategy, estimate))
+        return Normal(log_speed(strategy, estimate) + error.mean, error.std)
+
+    @cached_property
+    def _memory(self) -> Posterior:
+        posterior = Posterior()
+        for trial in self._known:
+            posterior = self._memory_after(posterior, trial)
+        return posterior
+
+    def _memory_after(self, posterior: Posterior, trial: Trial) -> Posterior:
+        estimate, outcome = self._estimate(trial), trial.outcome
+        effects = memory_effects(trial.strategy, estimate, self.device_bytes)
+        if isinstance(outcome, Measured):
+            error_bytes = outcome.peak_device_bytes - middle_bytes(estimate)
+            return posterior.observe(effects, error_bytes / self.device_bytes, MEMORY_NOISE)
+        if isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE:
+            needed_bytes = self.device_bytes + (outcome.requested_bytes or 0)
+            return posterior.observe_above(effects, (needed_bytes - middle_bytes(estimate)) / self.device_bytes)
+        return posterior
+
+    def _estimate(self, trial: Trial) -> MemoryEstimate:
+        """Of what was tried: a rehearsal has no communicator, and is always rank 0."""
+        if trial.is_rehearsal:
+            return estimate_memory(trial.strategy, self.setting, is_rehearsal=True)
+        return self.ladder.estimate(trial.strategy).memory
+
+    @cached_property
+    def _speed(self) -> Posterior:
+        posterior = Posterior()
+        for trial in self._known:
+            if isinstance(trial.outcome, Measured):
+                estimate = self.ladder.estimate(trial.strategy)
+                expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
+                error = math.log(trial.outcome.tokens_per_s) - expected
+                effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
+                posterior = posterior.observe(effects, error, SPEED_NOISE)
+        return posterior
+
+    @cached_property
+    def _known(self) -> tuple[Trial, ...]:
+        """The trials whose strategies the ladder has."""
+        on_ladder = {strategy for step in self.ladder.steps for strategy in step.strategies}
+        return tuple(trial for trial in self.trials if trial.strategy in on_ladder)
+
+
+def leader(among: Iterable[RungHistory]) -> RungHistory | None:
+    """The rung with the fastest measured strategy; the plainer one, earlier in the ladder, when two are equal."""
+    return max((history for history in among if history.points), key=best_tokens_per_s, default=None)
+
+
+def best_of(history: RungHistory) -> tuple[Strategy, Measured]:
+    assert history.best is not None, f"{history.rung} was not measured"
+    return history.best
+
+
+def best_tokens_per_s(history: RungHistory) -> float:
+    """0 when nothing of it was measured."""
+    return 0.0 if history.best is None else history.best[1].tokens_per_s

@@ -1,0 +1,120 @@
+"""What to do next when earlier runs are remembered: they are believed as far as one probe of today confirms them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import mean
+
+from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Measured, OutOfMemory, TimedOut
+from autofit.domain.trial import Action, Choose, GiveUp, Probe, Trial
+from autofit.planning.plan.fit import fits
+from autofit.planning.setting import Setting
+
+from .policy import decide
+
+SAME_SPEED = 0.1
+"""By how much, relatively, a speed may differ from the remembered one; a loaded machine's differ by some per cent."""
+
+_LASTING = (Measured, OutOfMemory, TimedOut)
+"""A rung that crashed or was not supported is tried again: it ends soon, and its reason may be mended since."""
+
+
+def decide_with_warm_start(
+    ladder: Ladder, remembered: Sequence[Trial], trials: Sequence[Trial], setting: Setting
+) -> Action:
+    """Decides like `decide`, with the trials of earlier runs beside those of today.
+
+    What was only measured in the past is probed before it is chosen. When a trial of today contradicts a remembered
+    one, and before giving up, the search goes on as if nothing were remembered.
+    """
+    past = tuple(_lasting(ladder, remembered))
+    if not past or is_contradicted(past, trials, ladder.device_memory_bytes):
+        return decide(ladder, trials, setting)
+    action = decide(ladder, [*_as_of_today(past, trials), *trials], setting)
+    match action:
+        case GiveUp():
+            return decide(ladder, trials, setting)
+        case Choose():
+            return _once_confirmed(action, past, trials)
+        case _:
+            return action
+
+
+def is_contradicted(remembered: Sequence[Trial], trials: Sequence[Trial], device_bytes: int) -> bool:
+    """Whether a strategy that was tried again fits no longer, fits only now, or runs at another speed."""
+    return any(not _agree(then, now, device_bytes) for then, now in _pairs(remembered, trials))
+
+
+def _lasting(ladder: Ladder, remembered: Sequence[Trial]) -> Iterator[Trial]:
+    """What still says something, with the estimates of today, which may be better."""
+    estimates = {
+        strategy: estimate
+        for step in ladder.steps
+        for strategy, estimate in zip(step.strategies, step.estimates, strict=True)
+    }
+    for trial in remembered:
+        if isinstance(trial.outcome, _LASTING) and trial.strategy in estimates:
+            yield replace(trial, estimate=estimates[trial.strategy])
+
+
+def _pairs(remembered: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[tuple[Trial, Trial]]:
+    """Each trial of today with the one that is remembered of the same strategy; a rehearsal with a rehearsal."""
+    past = {(trial.strategy, trial.is_rehearsal): trial for trial in remembered}
+    for trial in trials:
+        if (then := past.get((trial.strategy, trial.is_rehearsal))) is not None:
+            yield then, trial
+
+
+def _agree(then: Trial, now: Trial, device_bytes: int) -> bool:
+    before, after = _sound(then, device_bytes), _sound(now, device_bytes)
+    if before is None or after is None:
+        return before is after
+    return abs(after.tokens_per_s / before.tokens_per_s - 1) <= SAME_SPEED
+
+
+def _sound(trial: Trial, device_bytes: int) -> Measured | None:
+    outcome = trial.outcome
+    return outcome if isinstance(outcome, Measured) and fits(outcome, device_bytes) else None
+
+
+def _as_of_today(past: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[Trial]:
+    """The past without what was tried again, as fast as today: otherwise noise would set remembered rungs above the
+    confirmed one."""
+    gains = [_gain(then, now) for then, now in _pairs(past, trials)]
+    gain = mean(gains) if gains else 1.0
+    again = {trial.strategy for trial in trials}
+    for trial in past:
+        if trial.strategy not in again:
+            yield _faster(trial, gain)
+
+
+def _gain(then: Trial, now: Trial) -> float:
+    if isinstance(then.outcome, Measured) and isinstance(now.outcome, Measured):
+        return now.outcome.tokens_per_s / then.outcome.tokens_per_s
+    return 1.0
+
+
+def _faster(trial: Trial, gain: float) -> Trial:
+    outcome = trial.outcome
+    if not isinstance(outcome, Measured):
+        return trial
+    return replace(
+        trial,
+        outcome=replace(
+            outcome,
+            tokens_per_s=outcome.tokens_per_s * gain,
+            step_s=outcome.step_s / gain,
+            micro_step_s=outcome.micro_step_s / gain,
+            update_s=outcome.update_s / gain,
+        ),
+    )
+
+
+def _once_confirmed(action: Choose, past: Sequence[Trial], trials: Sequence[Trial]) -> Probe | Choose:
+    choice = action.choice
+    if all(trial.strategy != choice.strategy for trial in trials):
+        return Probe(choice.strategy, "confirms what was remembered")
+    count = f"{len(past)} trial{'' if len(past) == 1 else 's'}"
+    return Choose(replace(choice, why=f"{choice.why}; {count} of earlier runs counted too"))

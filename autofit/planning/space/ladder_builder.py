@@ -1,0 +1,77 @@
+"""The ladder of one request on one machine: the rungs to try, best predicted speed first, and why not the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from autofit.domain.estimate import Estimate
+from autofit.domain.ladder import Ladder, LeftOut, Step
+from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.units import format_bytes
+from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
+from autofit.planning.micro_batches import accumulation, micro_batches
+from autofit.planning.setting import Setting
+from autofit.planning.speed.step_time import estimate_speed
+
+from .axes import Settled, check_pins, combinations, plainness, rungs
+
+
+def build_ladder(setting: Setting, settled: Settled) -> Ladder:
+    """UsageError when the ranks cannot share the global batch or the pins exclude each other.
+
+    A ladder without steps is no error: then everything is predicted not to fit, and `left_out` says by how much.
+    """
+    check_pins(setting)
+    steps, left_out = [], []
+    for rung, why in combinations(setting, settled):
+        step = make_step(rung, setting)
+        out = LeftOut(rung, why) if why else _left_out(step, setting)
+        if out is None:
+            steps.append(step)
+        else:
+            left_out.append(out)
+    steps.sort(key=lambda step: (-_best_speed(step, setting), plainness(step.rung)))
+    return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *_others(setting, settled)))
+
+
+def make_step(rung: Rung, setting: Setting) -> Step:
+    """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
+    request = setting.request
+    sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    strategies = tuple(
+        Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
+    )
+    return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
+
+
+def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
+    return Estimate(estimate_memory(strategy, setting), estimate_speed(strategy, setting))
+
+
+def _left_out(step: Step, setting: Setting) -> LeftOut | None:
+    """Only what cannot fit even if every uncertain byte is absent."""
+    short_bytes = step.estimate(step.leanest).memory.low_bytes - setting.device_memory_bytes
+    if short_bytes > 0:
+        return LeftOut(step.rung, f"too large by {format_bytes(short_bytes)} (predicted)", short_bytes=short_bytes)
+    host_short_bytes = offloaded_bytes(step.strategies[0], setting) - setting.host_available_bytes
+    if host_short_bytes > 0:
+        reason = f"host memory is short by {format_bytes(host_short_bytes)} (predicted)"
+        return LeftOut(step.rung, reason, host_short_bytes=host_short_bytes)
+    return None
+
+
+def _others(setting: Setting, settled: Settled) -> Iterator[LeftOut]:
+    """The same rungs with values that work but are never faster."""
+    tried = rungs(setting, settled)
+    for other in settled.others:
+        if not other.is_better:
+            yield from (LeftOut(other.of(rung), other.why) for rung in tried)
+
+
+def _best_speed(step: Step, setting: Setting) -> float:
+    """Of the micro-batches that are predicted to fit, or else of the smallest (tokens/s, rounded to 1 %)."""
+    limit_bytes = setting.device_memory_bytes
+    fitting = [estimate for estimate in step.estimates if estimate.memory.peak_bytes <= limit_bytes]
+    fastest = max(estimate.speed.tokens_per_s for estimate in fitting or step.estimates[:1])
+    return round(math.log(fastest), 2)

@@ -1,0 +1,97 @@
+"""What a checkpoint leaves open: what must be as it was in the training that wrote it, and what the search keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.knobs.dtype import DTYPE
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
+from autofit.domain.request import Lora, Request
+from autofit.domain.strategy import Rung
+
+_LIKE_EACH_OTHER = ({1, 2}, {3})  # DeepSpeed loads what one of these stages wrote into the others beside it
+
+
+def conflicts(request: Request, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """One `--seed (42, now 7)` for each flag that asks for what the checkpoint cannot go on with.
+
+    Another number of ranks, another dtype or method and a stage of another kind cannot be loaded; the seed, the batch
+    and the length decide which rows come next; the learning rate comes from the checkpoint, whatever is asked for.
+    """
+    return tuple(f"{flag} ({there}, now {asked})" for flag, there, asked in _differing(request, checkpoint))
+
+
+def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, Any, Any]]:
+    pins, training = request.pins, request.training
+    dtype, method = pins.of(DTYPE), pins.of(METHOD)
+    if not _can_load(pins.of(ZERO_STAGE), checkpoint.zero_stage):
+        yield "--zero-stage", checkpoint.zero_stage, pins.of(ZERO_STAGE)
+    pairs: list[tuple[str, Any, Any]] = [
+        ("--ranks", checkpoint.rank_count, request.ranks),
+        ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
+        ("--method", checkpoint.method.value, method and method.value),
+        ("--seq", checkpoint.sequence_length, request.sequence_length),
+        ("--batch-size", checkpoint.global_batch, request.global_batch),
+        ("--seed", checkpoint.seed, training.seed),
+        ("--learning-rate", checkpoint.learning_rate, training.learning_rate),
+    ]
+    if checkpoint.lora is not None and method is not Method.FULL:
+        pairs += _lora_pairs(checkpoint.lora, request.lora)
+    yield from (pair for pair in pairs if None not in pair and pair[1] != pair[2])
+
+
+def _can_load(asked: int | None, there: int | None) -> bool:
+    return None in (asked, there) or any({asked, there} <= alike for alike in _LIKE_EACH_OTHER)
+
+
+def _lora_pairs(there: Lora, asked: Lora) -> list[tuple[str, Any, Any]]:
+    return [
+        ("--lora-r", there.r, asked.r),
+        ("--lora-alpha", there.alpha, asked.alpha),
+        ("--lora-target-modules", _modules(there), _modules(asked)),
+    ]
+
+
+def _modules(lora: Lora) -> str:
+    return ",".join(sorted(lora.target_modules))
+
+
+def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
+    """Whether a training by `rung` can go on from it."""
+    is_same_dtype = checkpoint.dtype in (None, rung.dtype)
+    return rung.method is checkpoint.method and is_same_dtype and _can_load(rung.zero_stage, checkpoint.zero_stage)
+
+
+def kept(request: Request, checkpoint: Checkpoint) -> Request:
+    """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned."""
+    pins = request.pins.but(
+        method=checkpoint.method,
+        zero_stage=request.pins.of(ZERO_STAGE) or checkpoint.zero_stage,
+        dtype=checkpoint.dtype or request.pins.of(DTYPE),
+    )
+    return replace(request, ranks=checkpoint.rank_count, pins=pins)
+
+
+def kept_text(request: Request, checkpoint: Checkpoint) -> str:
+    """What the screen says of it; `request` is the one that was narrowed."""
+    parts = ["all parameters" if checkpoint.lora is None else "LoRA"]
+    parts += [] if checkpoint.zero_stage is None else [f"ZeRO-{checkpoint.zero_stage}"]
+    parts += [] if checkpoint.dtype is None else [checkpoint.dtype.value]
+    parts.append(f"{checkpoint.rank_count} rank{'' if checkpoint.rank_count == 1 else 's'}")
+    rate = "" if checkpoint.learning_rate is None else f"; its learning rate, {checkpoint.learning_rate:g}, goes on"
+    stage = request.pins.of(ZERO_STAGE)
+    other = "" if stage in (None, checkpoint.zero_stage) else f", and ZeRO-{stage} loads it"
+    return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{other}{rate}"
+
+
+def weights_text(request: Request, checkpoint: Checkpoint) -> str:
+    """How to start from its weights instead."""
+    if checkpoint.lora is None:
+        return f"--model {checkpoint.path} without --resume"
+    dtype = checkpoint.dtype.value if checkpoint.dtype is not None else "fp32"
+    merge = f"python -m autofit.worker.merge --base {request.model} --adapter {checkpoint.path} --dtype {dtype}"
+    return f"{merge} --out MERGED, then --model MERGED without --resume"

@@ -1,0 +1,1 @@
+"""How long a strategy takes for an optimizer step."""

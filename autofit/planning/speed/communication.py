@@ -1,0 +1,128 @@
+"""ZeRO's traffic between ranks, and how much of its time computation does not hide."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autofit.domain.element import element_bytes
+from autofit.domain.hardware import Link, Node, Rates
+from autofit.domain.strategy import Strategy
+from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
+from autofit.planning.memory.states import trained_count, whole_count
+from autofit.planning.setting import Setting
+
+from .compute import MicroStepSeconds, memory_bytes_per_s
+
+LINK_EFFICIENCY = {Link.NVLINK: 0.75, Link.PCIE: 0.5}
+"""Bandwidth of NCCL's large collectives by the link's peak. NVLink: some 230 of 300 GB/s on 8 × A100 and 360 of 450 on
+8 × H100 (nccl-tests' bus bandwidth). PCIe: bridges are shared, and GeForce goes through host memory. An unknown link
+counts as PCIe."""
+
+NETWORK_EFFICIENCY = 0.8
+
+GLOO_BYTES_PER_S = 1.2e9
+"""gloo's bus bandwidth between two ranks of one machine: 1.27 GB/s for 64 MB on a 2-core virtual machine."""
+
+NOMINAL_NETWORK_BYTES_PER_S = 12.5e9
+"""100 Gb/s, where nobody has said."""
+
+COLLECTIVE_S = 30e-6
+"""Until the first byte of a collective on 8 GPUs of a node has arrived, the call from Python included."""
+
+LAYER_GATHERS = 9
+"""Modules with parameters of their own in a Llama layer: ZeRO-3 gathers each by itself."""
+
+GATHER_COPIES = 3
+REDUCE_COPIES = 2
+"""Passes over what is moved in the device's own memory, which computation waits for: gathered weights are written, then
+put together by a copy; gradients are copied into the bucket."""
+
+HIDDEN_AT_MOST = 0.85
+"""The first gather and the last bucket have nothing to hide behind, and NCCL takes multiprocessors while it runs."""
+
+
+def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: MicroStepSeconds) -> float:
+    """Seconds of one optimizer step that computation does not hide; 0 on one rank.
+
+    Volumes in parameters, each (W-1)/W (Rajbhandari et al., ZeRO, 2020, section 7; what is moved when as in DeepSpeed
+    0.19.8, whose stages 1 and 2 reduce by all-reduce, twice the volume of the paper's reduce-scatter): stage 1 moves 2T
+    at the last micro-batch, stage 2 2T at each, both T after the step; stage 3 at each P forward, P backward but for
+    what it kept, and T.
+    """
+    if not setting.is_divided:
+        return 0.0
+    traffic = Traffic(strategy, setting, rates)
+    if strategy.rung.zero_stage >= 3:
+        forward_s, backward_s, after_s = traffic.gather_s, traffic.second_gather_s + traffic.reduce_s, 0.0
+    else:
+        forward_s, backward_s, after_s = 0.0, 2 * traffic.reduce_s, traffic.reduce_s
+    each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
+    times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
+    return times * (each_s + traffic.copies_s) + after_s
+
+
+def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
+    """What is left of `moved_s` beside `computed_s` of computation."""
+    if not is_overlapped(setting.kind):
+        return moved_s
+    return moved_s - min(HIDDEN_AT_MOST * moved_s, computed_s)
+
+
+def second_gather_share(strategy: Strategy, setting: Setting) -> float:
+    """The share of the parameters that stage 3 gathers again for the backward pass, having let them go after the
+    forward one."""
+    return max(0.0, 1 - gathered_count(strategy.rung, setting, 0.0) / whole_count(strategy.rung, setting))
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Seconds that one micro-batch's collectives of a strategy take by themselves."""
+
+    strategy: Strategy
+    setting: Setting
+    rates: Rates
+
+    @property
+    def gather_s(self) -> float:
+        """All parameters, module by module."""
+        gathers = LAYER_GATHERS * self.setting.shape.layer_count
+        return self._collective_s(whole_count(self.strategy.rung, self.setting), gathers)
+
+    @property
+    def second_gather_s(self) -> float:
+        return second_gather_share(self.strategy, self.setting) * self.gather_s
+
+    @property
+    def reduce_s(self) -> float:
+        """The gradients, bucket by bucket, reduced and scattered; as long as gathering what was trained."""
+        trained = trained_count(self.strategy.rung, self.setting)
+        return self._collective_s(trained, math.ceil(trained / bucket_elements(self.setting)))
+
+    @property
+    def copies_s(self) -> float:
+        """Seconds of copies on the device, beside what the links take."""
+        copied: float = REDUCE_COPIES * trained_count(self.strategy.rung, self.setting)
+        if self.strategy.rung.zero_stage >= 3:
+            gathers = 1 + second_gather_share(self.strategy, self.setting)
+            copied += GATHER_COPIES * gathers * whole_count(self.strategy.rung, self.setting)
+        return copied * element_bytes(self.strategy.rung.dtype) / memory_bytes_per_s(self.setting, self.rates)
+
+    def _collective_s(self, elements: int, calls: int) -> float:
+        """All-gather or reduce-scatter over all ranks; the slowest link of the ring decides."""
+        nodes, ranks = self.setting.hardware.nodes, self.setting.rank_count
+        moved_bytes = elements * element_bytes(self.strategy.rung.dtype)
+        inside = [self._link_bytes_per_s(node) for node in nodes if len(node.devices) > 1]
+        times_s = [moved_bytes * (ranks - 1) / ranks / min(inside)] if inside else []
+        if len(nodes) > 1:
+            network = NETWORK_EFFICIENCY * min(
+                node.network_bytes_per_s or NOMINAL_NETWORK_BYTES_PER_S for node in nodes
+            )
+            times_s.append(moved_bytes * (len(nodes) - 1) / len(nodes) / network)
+        return max(times_s) + calls * COLLECTIVE_S
+
+    def _link_bytes_per_s(self, node: Node) -> float:
+        if node.link is Link.HOST:
+            return GLOO_BYTES_PER_S
+        own = self.rates.device_link_bytes_per_s if node.link is Link.NVLINK else None
+        return LINK_EFFICIENCY[Link.NVLINK if own else Link.PCIE] * (own or self.rates.host_link_bytes_per_s)

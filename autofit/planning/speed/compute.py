@@ -1,0 +1,86 @@
+"""Seconds that a device computes for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from autofit.domain.element import element_bytes
+from autofit.domain.hardware import DeviceKind, Rates
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Strategy
+from autofit.domain.trace import Work
+from autofit.planning.memory.activations import moments
+from autofit.planning.memory.states import offload_of, trained_count
+from autofit.planning.setting import Setting
+
+from .rates import peak_flop_per_s
+from .work import by_formula, traced, typical_tokens
+
+LAUNCH_S = 5e-6
+"""Host time for each kernel that Python starts, about 5 µs on current hosts; a GPU works meanwhile, a CPU does not."""
+
+HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
+"""Elements of a product's result at which half of the device idles: on a GPU half a wave of 128 × 128 tiles on some
+hundred multiprocessors, for half a wave is what the last, unfilled one costs on average; on a CPU a small tile."""
+
+UPDATE_BYTES = {DeviceKind.CUDA: 40, DeviceKind.CPU: 80}
+"""Per trained parameter of a rank: Adam reads 16 and writes 12, the norm, the clipping, the fp32 gradient and the new
+16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
+
+
+@dataclass(frozen=True)
+class MicroStepSeconds:
+    forward_s: float
+    backward_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.forward_s + self.backward_s
+
+
+def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepSeconds:
+    """One micro-batch of typical width on the slowest device."""
+    seen = moments(strategy, setting)
+    if seen is None:
+        work = by_formula(strategy, setting, typical_tokens(strategy, setting))
+    else:
+        work = traced(seen, strategy, setting)
+    return MicroStepSeconds(
+        _pass_s(work.forward, strategy, setting, rates), _pass_s(work.backward, strategy, setting, rates)
+    )
+
+
+def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
+    """Adding up the gradients of all micro-batches but the first: two reads and a write; from ZeRO-2 on of a share."""
+    share = setting.rank_count if strategy.rung.zero_stage >= 2 else 1
+    each_bytes = 3 * element_bytes(strategy.rung.dtype) * trained_count(strategy.rung, setting) / share
+    return (strategy.gradient_accumulation - 1) * each_bytes / memory_bytes_per_s(setting, rates)
+
+
+def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
+    """The optimizer's step on the device; none where the host does it."""
+    if offload_of(strategy.rung, setting) is not Offload.NONE:
+        return 0.0
+    trained = trained_count(strategy.rung, setting) / setting.rank_count
+    return UPDATE_BYTES[setting.kind] * trained / memory_bytes_per_s(setting, rates)
+
+
+def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:
+    return rates.memory_bytes_per_s * setting.constants.bandwidth_efficiency
+
+
+def _pass_s(works: Iterable[Work], strategy: Strategy, setting: Setting, rates: Rates) -> float:
+    flop_per_s, bytes_per_s = _matmul_flop_per_s(strategy, setting, rates), memory_bytes_per_s(setting, rates)
+    device_s, launch_s = 0.0, 0.0
+    for work in works:
+        device_s += max(work.matmul_flop / flop_per_s, work.matmul_bytes / bytes_per_s) + work.other_bytes / bytes_per_s
+        launch_s += work.kernel_count * LAUNCH_S
+    return device_s + launch_s if setting.kind is DeviceKind.CPU else max(device_s, launch_s)
+
+
+def _matmul_flop_per_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
+    peak = peak_flop_per_s(rates, strategy.rung.dtype)
+    elements = strategy.micro_batch * typical_tokens(strategy, setting) * setting.shape.hidden_size
+    filled = elements / (elements + HALF_FILLED_ELEMENTS[setting.kind])
+    return peak * setting.constants.matmul_efficiency * filled

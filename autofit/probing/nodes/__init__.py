@@ -1,0 +1,1 @@
+"""Probes on all nodes of a job."""

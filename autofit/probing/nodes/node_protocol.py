@@ -1,0 +1,80 @@
+"""What the CLI and a node of the job say to each other: the agent's own words, and those that a node adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from autofit.domain.hardware import Node
+from autofit.probing.protocol import AgentFailed, EndProbe, GroupEnded, Heartbeat, Ready, Refused, RunProbes, ScriptSeen
+from autofit.process.build_locks.build_wait import BuildWait
+
+# --- CLI to node ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PutFile:
+    """Write it, with the folders above it; answered by FileWritten or Refused."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class FindPort:
+    """Answered by PortFound: nobody listens there now."""
+
+
+NodeCommand = Union[RunProbes, EndProbe, PutFile, FindPort]
+
+
+# --- node to CLI ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first word of a node, in which it shows that it was the CLI that had it started."""
+
+    token: str
+    node_index: int
+    clock_s: float  # time.time() there
+
+
+@dataclass(frozen=True)
+class Installed:
+    package: str
+    version: str | None  # None: it is not
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What there is on a node; `master_address` is where ranks of other nodes would find it."""
+
+    node: Node
+    installed: tuple[Installed, ...]
+    temporary_free_bytes: int
+    master_address: str
+
+
+@dataclass(frozen=True)
+class ProbeEnded:
+    """The node's share of a probe. `log` is what its ranks wrote, None where that is in the CLI's own log."""
+
+    group: GroupEnded
+    oom_kills: int  # by how much the count of the node's cgroup grew
+    log: str | None = None
+
+
+@dataclass(frozen=True)
+class FileWritten:
+    path: str
+
+
+@dataclass(frozen=True)
+class PortFound:
+    port: int
+
+
+NodeMessage = Union[
+    Hello, Inventory, Ready, BuildWait, Refused, Heartbeat, ScriptSeen, ProbeEnded, FileWritten, PortFound, AgentFailed
+]  # fmt: skip

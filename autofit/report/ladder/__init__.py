@@ -1,0 +1,1 @@
+"""The table of a search's ladder: what was probed, what waits, what is left out."""

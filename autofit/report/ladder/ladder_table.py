@@ -1,0 +1,139 @@
+"""The ladder table: one line a rung, with a bar of the device's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from autofit.domain.units import format_bytes
+from autofit.report.line import WIDTH, Line, Style, clip, wrap
+from autofit.report.view import View
+
+from .ladder_row import Row
+from .predicted_rows import waiting_rows
+from .probed_rows import tried_rows
+from .skipped_rungs import Skipped, skipped
+
+_GAP = "  "
+_BAR_COLUMNS = (4, 22)  # fewest and most
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_MESSAGE_ROWS = 2
+
+
+@dataclass(frozen=True)
+class _Columns:
+    name: int
+    micro_batch: int
+    bar: int
+    memory: int
+    tokens: int
+    state: int
+
+    @property
+    def label(self) -> int:
+        return self.name + len(_GAP) + self.micro_batch
+
+    @property
+    def message(self) -> int:
+        return self.bar + self.memory + self.tokens + 2 * len(_GAP)
+
+
+def table_lines(
+    view: View, now_s: float = 0.0, *, width: int = WIDTH, row_limit: int | None = None, waiting: str = "not tried"
+) -> list[Line]:
+    """The table at `now_s`; `row_limit` shortens the list of what waits, `waiting` is the word for it."""
+    tried, waits = tried_rows(view, now_s), waiting_rows(view, waiting)
+    columns = _columns(tried + waits, width)
+    first = [_heading(view, columns), *_rows_lines(view, tried, columns)]
+    last = [line for group in skipped(view) for line in _skipped_lines(group, columns)]
+    room = len(waits) if row_limit is None else max(row_limit - len(first) - len(last) - 1, 1)
+    lines = first + _rows_lines(view, waits[:room], columns)
+    return lines + ([_more(len(waits) - room)] if len(waits) > room else []) + last
+
+
+def _rows_lines(view: View, rows: list[Row], columns: _Columns) -> list[Line]:
+    return [line for row in _unrepeated(rows) for line in _row_lines(view, row, columns)]
+
+
+def _more(count: int) -> Line:
+    return ((f"and {count} more that wait{'s' if count == 1 else ''}", Style.QUIET),)
+
+
+def _columns(rows: list[Row], width: int) -> _Columns:
+    name = max([16, *(len(row.name) for row in rows)])
+    micro_batch = max([5, *(len(row.micro_batch) for row in rows)])
+    memory = max([7, *(len(row.memory_text) for row in rows)])
+    tokens = max([8, *(len(row.tokens_text) for row in rows)])
+    state = max([13, *(len(row.state) for row in rows)])
+    room = width - micro_batch - memory - tokens - state - 5 * len(_GAP)
+    fewest, most = _BAR_COLUMNS
+    bar = min(max(room - name, fewest), most)
+    return _Columns(min(name, room - bar), micro_batch, bar, memory, tokens, state)
+
+
+def _heading(view: View, columns: _Columns) -> Line:
+    room = columns.bar + len(_GAP) + columns.memory
+    memory = next((text for text in _memory_headings(view) if len(text) <= room), "memory")
+    text = _GAP.join(["ladder".ljust(columns.label), memory.ljust(room), "tokens/s".rjust(columns.tokens)])
+    return ((text, Style.LABEL),)
+
+
+def _memory_headings(view: View) -> tuple[str, ...]:
+    """From the widest to the narrowest."""
+    limit_bytes, word = view.device_memory_bytes, view.device_word
+    if limit_bytes is None:
+        return (f"memory per {word}",)
+    size = format_bytes(limit_bytes)
+    return (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
+
+
+def _unrepeated(rows: list[Row]) -> list[Row]:
+    """A rung's further rows stand under its name."""
+    names = ["", *(row.name for row in rows)]
+    return [replace(row, name="") if row.name == above else row for above, row in zip(names, rows, strict=False)]
+
+
+def _row_lines(view: View, row: Row, columns: _Columns) -> list[Line]:
+    label = clip(row.name, columns.name).ljust(columns.name) + _GAP + row.micro_batch.ljust(columns.micro_batch)
+    name_style = Style.QUIET if row.style is Style.QUIET else Style.PLAIN
+    if row.message:
+        return _message_lines((label, name_style), row.message, (row.state, row.style), columns)
+    bar_style = Style.QUIET if row.is_predicted else Style.BAR
+    figures = _GAP + row.memory_text.rjust(columns.memory) + _GAP + row.tokens_text.rjust(columns.tokens) + _GAP
+    return [
+        (
+            (label + _GAP, name_style),
+            (memory_bar(row.memory_bytes, view.device_memory_bytes, columns.bar, row.is_predicted), bar_style),
+            (figures, name_style),
+            (row.state, row.style),
+        )
+    ]
+
+
+def _skipped_lines(group: Skipped, columns: _Columns) -> list[Line]:
+    label = clip(group.names(columns.label), columns.label)
+    return _message_lines((label, Style.QUIET), group.reason, ("skipped", Style.QUIET), columns)
+
+
+def _message_lines(label: tuple[str, Style], message: str, state: tuple[str, Style], columns: _Columns) -> list[Line]:
+    rows = wrap(message, columns.message) or [""]
+    if len(rows) > _MESSAGE_ROWS:
+        rows = [*rows[: _MESSAGE_ROWS - 1], clip(" ".join(rows[_MESSAGE_ROWS - 1 :]), columns.message)]
+    style = state[1]
+    first: Line = (
+        (label[0].ljust(columns.label) + _GAP, label[1]),
+        (rows[0].ljust(columns.message) + _GAP, style),
+        state,
+    )
+    indent = " " * (columns.label + len(_GAP))
+    return [first, *(((indent + row, style),) for row in rows[1:])]
+
+
+def memory_bar(used_bytes: int | None, limit_bytes: int | None, columns: int, is_predicted: bool = False) -> str:
+    """`████▌░░░`, or `▒▒▒▒░░░░` for a prediction; blank when either size is not known."""
+    if used_bytes is None or not limit_bytes:
+        return " " * columns
+    filled = min(used_bytes / limit_bytes, 1.0) * columns
+    if is_predicted:
+        return ("▒" * max(round(filled), 1)).ljust(columns, "░")
+    whole, eighth = int(filled), int(filled % 1 * 8)
+    return ("█" * whole + (_EIGHTHS[eighth] if eighth else "")).ljust(columns, "░")

@@ -1,0 +1,51 @@
+"""Rows of what is predicted only."""
+
+from __future__ import annotations
+
+from autofit.domain.estimate import Estimate
+from autofit.domain.ladder import Step
+from autofit.domain.strategy import Strategy
+from autofit.report.line import Style
+from autofit.report.view import View, tokens_per_s
+
+from .ladder_row import Row
+
+
+def waiting_rows(view: View, state: str) -> list[Row]:
+    """Rungs of the ladder that were not tried, each at the largest micro-batch that is predicted to fit."""
+    steps = view.ladder.steps if view.ladder is not None else ()
+    decided = {rest.rung for rest in view.choice.unprobed} if view.choice is not None else set()
+    done = decided | set(view.tried)
+    return [_waiting_row(view, step, state) for step in steps if step.rung not in done and step.strategies]
+
+
+def _waiting_row(view: View, step: Step, state: str) -> Row:
+    limit_bytes = view.device_memory_bytes or 0
+    pairs = list(zip(step.strategies, step.estimates, strict=True))
+    fitting = [pair for pair in pairs if pair[1].memory.peak_bytes <= limit_bytes]
+    strategy, estimate = (fitting or pairs[:1])[-1]
+    return predicted_row(view, strategy, estimate, state, Style.QUIET)
+
+
+def predicted_row(view: View, strategy: Strategy, estimate: Estimate | None, state: str, style: Style) -> Row:
+    """A row for `strategy`; without an estimate it has a name only."""
+    return Row(
+        str(strategy.rung), f"mb{strategy.micro_batch}", state, style,
+        memory_bytes=None if estimate is None else estimate.memory.peak_bytes,
+        is_predicted=True,
+        tokens_per_s=None if estimate is None else _predicted_tokens_per_s(view, strategy, estimate),
+    )  # fmt: skip
+
+
+def _predicted_tokens_per_s(view: View, strategy: Strategy, estimate: Estimate) -> float | None:
+    """From the best trial of the same method, which is nearest, or else of the other one."""
+    best = view.best(strategy.rung.method) or view.best()
+    return None if best is None else tokens_per_s(best) * estimate.speed.tokens_per_s / best.estimate.speed.tokens_per_s
+
+
+def estimate_of(view: View, strategy: Strategy) -> Estimate | None:
+    """The ladder's, None when it is not in the ladder."""
+    for step in view.ladder.steps if view.ladder is not None else ():
+        if strategy in step.strategies:
+            return step.estimate(strategy)
+    return None

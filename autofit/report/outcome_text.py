@@ -1,0 +1,63 @@
+"""What an outcome is called on a screen."""
+
+from __future__ import annotations
+
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.units import format_bytes, format_seconds
+from autofit.planning.plan.fit import fits
+
+from .line import Style
+
+_PLACES = {
+    Phase.START: "the start",
+    Phase.BUILD: "the build",
+    Phase.INITIALIZE: "set-up",
+    Phase.FORWARD: "forward",
+    Phase.BACKWARD: "backward",
+    Phase.STEP: "the optimizer step",
+    Phase.EVALUATE: "the evaluation",
+    Phase.SAVE: "the save",
+    Phase.SCRIPT: "the script",
+}
+
+
+def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> str:
+    """One phrase: what was measured, or where it failed and by how much."""
+    match outcome:
+        case Measured():
+            text = f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"
+            is_tight = device_memory_bytes is not None and not fits(outcome, device_memory_bytes)
+            return f"{text}: too tight for a whole training" if is_tight else text
+        case OutOfMemory():
+            return _out_of_memory(outcome, device_memory_bytes)
+        case Unsupported(why):
+            return f"not supported: {why}"
+        case TimedOut(was_silent=False):
+            return f"still in {_PLACES[outcome.phase]} after {format_seconds(outcome.after_s)}"
+        case TimedOut():
+            return f"no sign of life in {_PLACES[outcome.phase]} for {format_seconds(outcome.after_s)}"
+        case Crashed():
+            return f"crashed in {_PLACES[outcome.phase]} on rank {outcome.rank}: {outcome.why}"
+
+
+def verdict_style(outcome: Outcome) -> Style:
+    return Style.BROKEN if isinstance(outcome, (Crashed, TimedOut)) else Style.BAD
+
+
+def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str:
+    whose = "host " if outcome.place is Place.HOST else ""
+    text = f"out of {whose}memory in {_PLACES[outcome.phase]}"
+    short_bytes = _short_bytes(outcome, device_memory_bytes)
+    if short_bytes is not None:
+        return f"{text}, {format_bytes(short_bytes)} short"
+    if outcome.requested_bytes:
+        return f"{text}, asked {format_bytes(outcome.requested_bytes)}"
+    return text
+
+
+def _short_bytes(outcome: OutOfMemory, device_memory_bytes: int | None) -> int | None:
+    """What was held and asked for beyond the device's memory; None when that is not known."""
+    if outcome.place is Place.HOST or not outcome.requested_bytes or not outcome.peak_bytes or not device_memory_bytes:
+        return None
+    short_bytes = outcome.peak_bytes + outcome.requested_bytes - device_memory_bytes
+    return short_bytes if short_bytes > 0 else None

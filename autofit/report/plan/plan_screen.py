@@ -1,0 +1,156 @@
+"""A plan as people read it: the machine, the ladder, the pick, what would fit, the next command."""
+
+from __future__ import annotations
+
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
+from autofit.domain.strategy import Strategy
+from autofit.domain.units import format_bytes
+from autofit.planning.memory.sdpa import ASSUMED
+from autofit.report.header import machine_text, model_text
+from autofit.report.line import WIDTH, Line, Style, labelled, wrap
+
+from .plan_figures import REHEARSED, Terms, cost_text, memory_text, speed_phrase
+from .plan_table import device_word, plan_table
+
+_LABEL_COLUMNS = 10
+_RELATIVE = "relative to the pick: this device's speed is unknown until something was measured on it"
+
+
+def plan_lines(plan: Plan, terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
+    lines = [*header_lines(plan, width=width), (), *plan_table(plan, terms, width=width), ()]
+    lines += _pick_lines(plan, terms, width) if plan.choice is not None else _nothing_lines(plan, width)
+    lines += would_fit_lines(plan, width=width)
+    lines += rehearsal_lines(plan, width=width)
+    return lines + (_labelled("next", next_command, width) if _is_worth_a_try(plan) else [])
+
+
+def _is_worth_a_try(plan: Plan) -> bool:
+    return any(one.verdict in (Verdict.FITS, Verdict.PROBE) for one in plan.candidates)
+
+
+def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
+    lines = labelled("machine", machine_text(plan.hardware), width=width)
+    lines += _quiet(plan.hardware.notes, width)
+    lines += labelled("model", model_text(plan.model), width=width)
+    lines += labelled("request", request_text(plan), width=width)
+    return lines + _quiet(plan.notes, width) + _quiet(_sdpa_notes(plan), width)
+
+
+def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
+    """`sdpa is predicted with torch's flash and memory-efficient kernels.`"""
+    if not plan.sdpa_kernels:
+        return ()
+    names = " and ".join(kernel.value for kernel in plan.sdpa_kernels)
+    text = f"sdpa is predicted with torch's {names} kernel{'s' if len(plan.sdpa_kernels) > 1 else ''}"
+    if all(device.compute_capability is not None for device in plan.hardware.devices):
+        return (f"{text}.",)
+    assumed = ".".join(map(str, ASSUMED))
+    return (f"{text}, as on compute capability {assumed}: that of the GPUs is unknown.",)
+
+
+def request_text(plan: Plan) -> str:
+    """`2,048 tokens · global batch 32 · LoRA or all parameters · bf16`."""
+    request = plan.request
+    pinned = request.pins.of(METHOD)
+    method = " or ".join(value.text for value in METHOD.values if pinned in (None, value.value))
+    parts = [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}", method]
+    return " · ".join([*parts, *sorted({one.strategy.rung.dtype.value for one in plan.candidates})])
+
+
+def would_fit_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
+    """The lines of what would fit; with a pick, these are the ways to train all parameters."""
+    changes = [text.rpartition(" (") for text in plan.would_fit]
+    longest = max((len(change) for change, _, _ in changes), default=0)
+    texts = [f"{change.ljust(longest)} {opening}{figures}" for change, opening, figures in changes]
+    labels = ["would fit", *[""] * len(texts)]
+    return [line for label, text in zip(labels, texts, strict=False) for line in _labelled(label, text, width)]
+
+
+def rehearsal_lines(plan: Plan, *, width: int = WIDTH, name: str = "") -> list[Line]:
+    """What was measured, on what, what was added, and what it cannot tell; `name` tells the plan from others."""
+    rehearsal = plan.rehearsal
+    if rehearsal is None:
+        return []
+    texts = [_rehearsed_text(plan, rehearsal), _untold_text(rehearsal)] if rehearsal.count else ["nothing"]
+    first, *others = [f"{name}: {texts[0]}" if name else texts[0], *texts[1:], *rehearsal.notes]
+    lines = _labelled("rehearsed", first, width)
+    return lines + [line for text in others for line in _labelled("", text, width, Style.QUIET)]
+
+
+def _rehearsed_text(plan: Plan, rehearsal: Rehearsal) -> str:
+    count = f"{rehearsal.count} rung{'' if rehearsal.count == 1 else 's'} ({REHEARSED})"
+    text = f"{count}, rank 0 of {plan.hardware.rank_count} alone, on {rehearsal.device}"
+    best = next((one for one in plan.candidates if one.rehearsed is not None), None)
+    added = [] if best is None or best.rehearsed is None else _added(best.strategy, best.rehearsed)
+    return f"{text}; from the estimates: {', '.join(added)}" if added else text
+
+
+def _added(strategy: Strategy, rehearsed: Rehearsed) -> list[str]:
+    parts = []
+    if rehearsed.communicator_bytes:
+        parts.append(f"{format_bytes(rehearsed.communicator_bytes)} for the communicator")
+    if rehearsed.communication_s:
+        parts.append(f"{rehearsed.communication_s:.2g} s of communication a step ({strategy})")
+    return parts
+
+
+def _untold_text(rehearsal: Rehearsal) -> str:
+    """What one rank on this device cannot show."""
+    unseen = "Not seen: the real network, and whether another rank needs more or is slower."
+    if rehearsal.is_timed:
+        return unseen
+    if rehearsal.is_same_kind:
+        return f"{unseen} Times here say nothing of the machine planned for: speeds are estimates."
+    return f"{unseen} A device of another kind: other kernels ran, in memory of their own; speeds are estimates."
+
+
+def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
+    choice = plan.choice
+    assert choice is not None
+    lines = _labelled("pick", _candidate_text(plan, choice), width, Style.GOOD)
+    lines += _labelled("why", f"the fastest {_among(choice)}: {choice.reason}", width)
+    if choice.estimate is not None and not choice.estimate.speed.is_absolute:
+        lines += _labelled("speed", _RELATIVE, width)
+    due = terms.cost(plan, choice)
+    lines += [] if due is None else _labelled("cost", cost_text(due), width)
+    if choice.strategy.rung.method is Method.LORA and plan.request.pins.of(METHOD) is None:
+        lines += _labelled("full", _full_text(plan), width)
+    return lines
+
+
+def _among(choice: Candidate) -> str:
+    is_timed = choice.rehearsed is not None and choice.rehearsed.communication_s is not None
+    return "of the rehearsed that fit" if is_timed else "that is expected to fit"
+
+
+def _candidate_text(plan: Plan, candidate: Candidate) -> str:
+    assert candidate.estimate is not None
+    has = f"{format_bytes(plan.hardware.device_memory_bytes)} per {device_word(plan)}"
+    speed = f" · {speed_phrase(plan, candidate)}" if candidate.estimate.speed.is_absolute else ""
+    return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}"
+
+
+def _full_text(plan: Plan) -> str:
+    full = next((one for one in plan.candidates if one.is_expected and one.strategy.rung.method is Method.FULL), None)
+    if full is None or full.estimate is None:
+        return "no rung with all parameters is expected to fit" + ("; it would with" if plan.would_fit else "")
+    figures = f"{speed_phrase(plan, full)} · {memory_text(full)}"
+    return f"--method full: {full.strategy} · {figures}"
+
+
+def _nothing_lines(plan: Plan, width: int) -> list[Line]:
+    pinned = plan.request.pins.of(METHOD)
+    method = "" if pinned is None else f", {METHOD.of(pinned).text}"
+    text = f"Nothing is expected to fit: {plan.model.name}{method}, {plan.request.sequence_length:,} tokens."
+    lines: list[Line] = [((row, Style.BAD),) for row in wrap(text, width)]
+    closest = plan.candidates[0]
+    return lines + _labelled("closest", f"{closest.strategy}: {closest.reason}", width)
+
+
+def _quiet(notes: tuple[str, ...], width: int) -> list[Line]:
+    return [line for note in notes for line in labelled("", note, width=width, style=Style.QUIET)]
+
+
+def _labelled(label: str, text: str, width: int, style: Style = Style.PLAIN) -> list[Line]:
+    return labelled(label, text, width=width, columns=_LABEL_COLUMNS, style=style)

@@ -1,0 +1,169 @@
+"""The table of a plan: a line for each rung that may fit, the others gathered by their reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import count
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.method import Method
+from autofit.domain.outcome import Place
+from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.units import format_bytes
+from autofit.planning.plan.fit import shortfall_text
+from autofit.report.ladder.ladder_table import memory_bar
+from autofit.report.ladder.skipped_rungs import Skipped
+from autofit.report.line import WIDTH, Line, Style, clip, wrap
+
+from .plan_figures import Terms, hours_text, memory_text, speed_text
+
+_GAP = "  "
+_MOST_ROWS = 6  # of each method
+_BAR_COLUMNS = (4, 21)  # fewest and most
+_WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
+_STYLES = {Verdict.FITS: Style.GOOD, Verdict.PROBE: Style.PLAIN}
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    micro_batch: str
+    memory_bytes: int
+    memory: str
+    is_measured: bool
+    speed: str
+    hours: str
+    verdict: str
+    style: Style
+
+
+def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
+    """The table with at most `_MOST_ROWS` rungs of each method; what all of them share of their names stands in the
+    heading."""
+    possible = [one for one in plan.candidates if one.verdict in _WORDS]
+    shown = _shown(possible)
+    shared = _shared_name(plan)
+    rows = [_row(plan, terms, one, shared) for one in shown]
+    columns = _widths(rows, width)
+    lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
+    lines += [_line(plan, row, columns) for row in rows]
+    lines += [_more(len(possible) - len(shown))] if len(shown) < len(possible) else []
+    return lines + [line for group in _gathered(plan) for line in _group_lines(group, width)]
+
+
+def device_word(plan: Plan) -> str:
+    return "rank" if plan.hardware.kind is DeviceKind.CPU else "GPU"
+
+
+def _shown(possible: list[Candidate]) -> list[Candidate]:
+    ranks = {method: count() for method in Method}
+    return [one for one in possible if next(ranks[one.strategy.rung.method]) < _MOST_ROWS]
+
+
+def _row(plan: Plan, terms: Terms, one: Candidate, shared: str) -> _Row:
+    assert one.estimate is not None
+    due = terms.cost(plan, one)
+    return _Row(
+        name=str(one.strategy.rung).removesuffix(shared),
+        micro_batch=f"mb{one.strategy.micro_batch}",
+        memory_bytes=one.estimate.memory.peak_bytes,
+        memory=memory_text(one),
+        is_measured=one.rehearsed is not None,
+        speed=speed_text(plan, one),
+        hours="" if due is None else f"~{hours_text(due.hours)}",
+        verdict="the pick" if one == plan.choice else _WORDS[one.verdict],
+        style=Style.GOOD if one == plan.choice else _STYLES[one.verdict],
+    )
+
+
+@dataclass(frozen=True)
+class _Widths:
+    name: int
+    micro_batch: int
+    bar: int
+    memory: int
+    speed: int
+    hours: int
+
+
+def _widths(rows: list[_Row], width: int) -> _Widths:
+    micro_batch = max((len(row.micro_batch) for row in rows), default=0)
+    memory = max((len(row.memory) for row in rows), default=0)
+    speed = max([8, *(len(row.speed) for row in rows)])
+    hours = max((len(row.hours) for row in rows), default=0)
+    verdict = max((len(row.verdict) for row in rows), default=0)
+    gaps = (5 if hours else 4) * len(_GAP) + 1
+    room = width - micro_batch - memory - speed - hours - verdict - gaps
+    fewest, most = _BAR_COLUMNS
+    name = min(max([5, *(len(row.name) for row in rows)]), room - fewest)
+    return _Widths(name, micro_batch, min(max(room - name, fewest), most), memory, speed, hours)
+
+
+def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
+    room = columns.bar + len(_GAP) + columns.memory
+    size, word = format_bytes(plan.hardware.device_memory_bytes), device_word(plan)
+    texts = (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
+    memory = next((text for text in texts if len(text) <= room), "memory")
+    speed = "tokens/s" if _is_absolute(plan) else "speed"
+    shared = _shared_name(plan)
+    label = f"ladder{', each ' + shared if shared else ''}".ljust(columns.name + 1 + columns.micro_batch)
+    parts = [label, memory.ljust(room), speed.rjust(columns.speed)]
+    return ((_GAP.join(parts + (["time".rjust(columns.hours)] if has_hours else [])), Style.LABEL),)
+
+
+def _shared_name(plan: Plan) -> str:
+    """What all rungs of the table have at the end of their names."""
+    names = {one.strategy.rung.settled_name for one in plan.candidates if one.verdict in _WORDS}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _is_absolute(plan: Plan) -> bool:
+    return all(one.estimate is None or one.estimate.speed.is_absolute for one in plan.candidates)
+
+
+def _line(plan: Plan, row: _Row, columns: _Widths) -> Line:
+    label = f"{clip(row.name, columns.name).ljust(columns.name)} {row.micro_batch.ljust(columns.micro_batch)}{_GAP}"
+    bar = memory_bar(row.memory_bytes, plan.hardware.device_memory_bytes, columns.bar, is_predicted=not row.is_measured)
+    figures = [row.memory.rjust(columns.memory), row.speed.rjust(columns.speed)]
+    figures += [row.hours.rjust(columns.hours)] if columns.hours else []
+    return (
+        (label, Style.PLAIN),
+        (bar, Style.BAR),
+        (_GAP + _GAP.join(figures) + _GAP, Style.PLAIN),
+        (row.verdict, row.style),
+    )
+
+
+def _more(count: int) -> Line:
+    return ((f"and {count} more that may fit and {'is' if count == 1 else 'are'} slower", Style.QUIET),)
+
+
+def _gathered(plan: Plan) -> list[Skipped]:
+    """What is too large by the device or by the host, and what is not supported."""
+    groups: dict[Place | str, list[Candidate]] = defaultdict(list)
+    for one in plan.candidates:
+        if one.verdict not in _WORDS:
+            groups[one.reason if one.shortfall is None else one.shortfall.place].append(one)
+    return [
+        Skipped(tuple(one.strategy.rung for one in members), tuple(_brief(one) for one in members))
+        for members in groups.values()
+    ]
+
+
+def _brief(one: Candidate) -> str:
+    """The reason without what differs from rung to rung in more than its amount."""
+    if one.verdict is Verdict.UNSUPPORTED:
+        return one.reason
+    if one.shortfall is None:
+        return f"too large: {one.reason}"
+    text = shortfall_text(one.shortfall)
+    return text if one.shortfall.place is Place.DEVICE else f"too large: {text}"
+
+
+def _group_lines(group: Skipped, width: int) -> list[Line]:
+    columns = 24
+    label = clip(group.names(columns), columns).ljust(columns)
+    rows = wrap(group.reason, width - columns - len(_GAP))
+    first: Line = ((label + _GAP + rows[0], Style.QUIET),)
+    return [first, *(((" " * (columns + len(_GAP)) + row, Style.QUIET),) for row in rows[1:])]

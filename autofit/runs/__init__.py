@@ -1,0 +1,1 @@
+"""The run folder and its records: what is kept of a run."""

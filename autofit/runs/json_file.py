@@ -1,0 +1,91 @@
+"""Values in JSON files that say their schema, written so that a kill leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from autofit.domain.codec import decode, encode, to_json
+from autofit.domain.errors import UsageError
+from autofit.process.files import write_whole
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Put `text` at `path` in one move, for good; the folder is made when it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text, mode=mode, is_durable=True)
+
+
+def with_schema(body: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, **body}
+
+
+def write_value(path: Path, value: object) -> None:
+    """Write a domain dataclass."""
+    write_body(path, encode(value))
+
+
+def write_body(path: Path, body: dict[str, Any]) -> None:
+    write_text(path, to_json(with_schema(body), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_value(path: Path, kind: type[T]) -> T | None:
+    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return parse_value(text, kind, str(path))
+
+
+def read_body(path: Path) -> dict[str, Any] | None:
+    """What `write_body` wrote to `path`, None when there is no such file; UsageError when it holds something else."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return _parse_body(text, str(path))
+
+
+def is_value_of(path: Path, kind: type[object]) -> bool:
+    """Whether `path` is a file that `write_value` wrote of a `kind`, of any schema."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(body, dict) and "schema" in body and body.get("type") == kind.__name__
+
+
+def parse_value(text: str, kind: type[T], where: str) -> T:
+    """The `kind` that `text` holds; `where` is named when it does not."""
+    body = _parse_body(text, where)
+    try:
+        return decode(kind, body)
+    except ValueError as error:
+        raise _unreadable(where, error) from error
+
+
+def _unreadable(where: str, error: ValueError) -> UsageError:
+    return UsageError(f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir.")
+
+
+def _parse_body(text: str, where: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise _unreadable(where, error) from error
+    _check_schema(body, where)
+    return cast(dict[str, Any], body)
+
+
+def _check_schema(body: Any, where: str) -> None:
+    found = body.get("schema") if isinstance(body, dict) else None
+    if found != SCHEMA:
+        raise UsageError(
+            f"{where} has schema {found}, this autofit reads schema {SCHEMA}.\n"
+            "Use the autofit that wrote it, or choose another --output-dir."
+        )

@@ -1,0 +1,268 @@
+"""The run folder: one owner of its file names, and what it holds of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.deepspeed_line import Kept
+from autofit.domain.errors import UsageError
+from autofit.domain.event import TrainingEnded
+from autofit.domain.hardware import Hardware
+from autofit.domain.request import Request
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Choice, Trial
+from autofit.domain.workload import DataProfile
+from autofit.process.saved_steps import last_whole, saved_after, saved_step
+
+from .folder_lock import hold
+from .journal import Journal
+from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
+from .shared_folder import check_free, check_place, move, sharing_text
+
+_LOGS = (
+    "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
+)  # fmt: skip
+_CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
+Tell = Callable[[str], None]
+
+
+def _silent(text: str) -> None: ...
+
+
+class RunFolder:
+    """Reads answer None (or nothing) for what is not there; UsageError for a damaged file or one of another schema."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.request = root / "request.json"
+        self.choice = root / "choice.json"
+        self.ds_config = root / "ds_config.json"
+        self.command = root / "command.sh"
+        self.report = root / "report.html"
+        self.logs = root / "logs"
+        self.checkpoints = root / "checkpoints"
+        self.model = root / "model"  # the final weights, or the adapter
+        self.merged = root / "merged"
+        self.progress = self.logs / "progress.jsonl"
+        self.beat = self.logs / "beat"
+        self.training_log = self.logs / "training.log"
+        self.merge_log = self.logs / "merge.log"
+        self._hardware = root / "hardware.json"
+        self._data = root / "data_digest.json"
+        self._profile = root / "data.json"
+        self._result = root / "result.json"
+        self._kept = root / "launch.json"
+        self._journal = Journal(root / "trials.jsonl")
+        self._lock = root / ".autofit.lock"  # that it is there says that the folder is ours
+        self._earlier = root / "earlier"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.request.is_file()
+
+    @property
+    def has_training(self) -> bool:
+        """Whether it holds training that would be missed: a checkpoint, a model or a result."""
+        return self.last_checkpoint is not None or self.model.exists() or self._result.is_file()
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """The folder of the last whole checkpoint, from which a rank would go on."""
+        last = last_whole(self.checkpoints)
+        return None if last is None else str(last)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether autofit has begun to use it: what then stands under the names of its files is its own."""
+        return self._lock.is_file() or is_value_of(self.request, Request)
+
+    def check(self) -> None:
+        """UsageError where it is not to be used; nothing is written."""
+        check_place(self.root)
+        if not self.is_ours:
+            check_free(self.root, self._own())
+
+    def archive(self, tell: Tell) -> None:
+        """Move autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
+        place = self._new_place()
+        move(self._own(), self.root, place)
+        tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
+
+    def set_checkpoints_aside(self, named: str, tell: Tell) -> None:
+        """Renames the checkpoints that a run that starts from the checkpoint `named` would take for its own: all that
+        come after it."""
+        begins = Path(named)
+        is_own = begins.parent == self.checkpoints.resolve()
+        later = saved_after(self.checkpoints, saved_step(begins) if is_own else None)
+        if later:
+            place = self._new_place()
+            move(later, self.root, place)
+            tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
+
+    def create(self) -> None:
+        """Make the folder and its subfolders; UsageError when that is not possible."""
+        try:
+            for folder in (self.root, self.logs, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
+
+    @contextmanager
+    def lock(self, tell: Tell = _silent) -> Iterator[None]:
+        """Keep other autofits out of the folder, which is created; UsageError where it is not to be used.
+
+        `tell` hears when other things lie in it.
+        """
+        self.check()
+        ours = (*self._own_files, self.logs, self.checkpoints, self._lock, self._earlier)
+        if not self.is_ours and (text := sharing_text(self.root, ours)) is not None:
+            tell(text)
+        self.create()
+        with hold(self._lock):
+            yield
+
+    def _new_place(self) -> Path:
+        """Under `earlier/`."""
+        numbers = [int(path.name) for path in self._earlier.glob("*") if path.name.isdigit()]
+        return self._earlier / str(max(numbers, default=0) + 1)
+
+    @property
+    def _own_files(self) -> tuple[Path, ...]:
+        """At the top."""
+        return (
+            self.request, self._hardware, self._data, self._profile, self._journal.path, self.choice, self.ds_config,
+            self.command, self.report, self._result, self._kept, self.model, self.merged,
+        )  # fmt: skip
+
+    def _own(self) -> list[Path]:
+        """What is here under the names of what autofit writes; in its subfolders others may have put something, too."""
+        found = [path for path in self._own_files if os.path.lexists(path)]
+        found += [path for pattern in _LOGS for path in self.logs.glob(pattern)]
+        return found + [path for pattern in _CHECKPOINTS for path in self.checkpoints.glob(pattern)]
+
+    def probe_log(self, strategy: Strategy, n: int) -> Path:
+        """The log of the n-th probe of the run."""
+        return self.logs / f"probe-{n:02d}-{strategy.rung}-mb{strategy.micro_batch}.log"
+
+    def write_request(self, request: Request) -> None:
+        write_value(self.request, request)
+
+    def read_request(self) -> Request | None:
+        return read_value(self.request, Request)
+
+    def write_data_digest(self, digest: str | None) -> None:
+        """Writes the digest of the data that is trained on; None where it is not known."""
+        write_body(self._data, {"digest": digest})
+
+    def read_data_digest(self) -> str | None:
+        body = read_body(self._data)
+        return None if body is None else body.get("digest")
+
+    def write_hardware(self, hardware: Hardware) -> None:
+        write_value(self._hardware, hardware)
+
+    def read_hardware(self) -> Hardware | None:
+        return read_value(self._hardware, Hardware)
+
+    def write_profile(self, profile: DataProfile) -> None:
+        write_value(self._profile, profile)
+
+    def read_profile(self) -> DataProfile | None:
+        return read_value(self._profile, DataProfile)
+
+    def append_trial(self, trial: Trial) -> None:
+        self._journal.append(trial)
+
+    def read_trials(self) -> tuple[Trial, ...]:
+        return self._journal.read()
+
+    def write_choice(self, choice: Choice) -> None:
+        write_value(self.choice, choice)
+
+    def read_choice(self) -> Choice | None:
+        return read_value(self.choice, Choice)
+
+    def write_ds_config(self, config: dict[str, Any]) -> None:
+        """DeepSpeed passes over the top-level "schema"."""
+        write_body(self.ds_config, config)
+
+    def write_command(self, text: str) -> None:
+        """Writes `command.sh`, executable."""
+        write_text(self.command, text, mode=0o755)
+
+    def write_report(self, html: str) -> None:
+        write_text(self.report, html)
+
+    def write_kept(self, kept: Kept) -> None:
+        """Writes how a line of `deepspeed` is started. Its config is the one here, wherever the folder comes to lie."""
+        write_value(self._kept, _with_config(kept, self.ds_config.name))
+
+    def read_kept(self) -> Kept | None:
+        kept = read_value(self._kept, Kept)
+        return None if kept is None else _with_config(kept, str(self.ds_config))
+
+    def write_result(self, result: TrainingEnded) -> None:
+        """Writes the result with the paths as they are from here: the folder may come to lie elsewhere."""
+        write_value(self._result, _placed(result, Path()))
+
+    def read_result(self) -> TrainingEnded | None:
+        result = read_value(self._result, TrainingEnded)
+        return None if result is None else _placed(result, self.root)
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The folders that the result tells of and that hold no weights any more."""
+        result = self.read_result()
+        claimed = () if result is None else (result.model_path, result.merged_path)
+        return tuple(path for path in claimed if path is not None and not has_weights(Path(path)))
+
+    def record(self) -> RunRecord:
+        """Everything that is known of the run; UsageError when no run was begun here."""
+        request = self.read_request()
+        if request is None:
+            raise UsageError(f"{self.root} is no run folder: it has no {self.request.name}.")
+        return RunRecord(
+            request,
+            self.read_hardware(),
+            self.read_trials(),
+            self.read_choice(),
+            self.read_result(),
+            self.read_profile(),
+            self.lost,
+        )
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a model or an adapter lies there."""
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+
+
+def _placed(result: TrainingEnded, root: Path) -> TrainingEnded:
+    """The result with its folders in `root`: they have the same names in every run folder."""
+    merged = None if result.merged_path is None else str(root / Path(result.merged_path).name)
+    return replace(result, model_path=str(root / Path(result.model_path).name), merged_path=merged)
+
+
+def _with_config(kept: Kept, path: str) -> Kept:
+    """Where its decision has a config of its own, at `path`."""
+    decision = kept.decision
+    return kept if decision.config_path is None else replace(kept, decision=replace(decision, config_path=path))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder holds of a run; None for what has not happened yet."""
+
+    request: Request
+    hardware: Hardware | None
+    trials: tuple[Trial, ...]
+    choice: Choice | None
+    result: TrainingEnded | None
+    profile: DataProfile | None = None
+    lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more

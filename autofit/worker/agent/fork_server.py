@@ -1,0 +1,83 @@
+"""The fork server: one process that has imported everything, from which every rank is forked."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from typing import Any
+
+from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
+
+PRELOAD = (
+    "autofit.worker.agent.preload",
+    "autofit.worker.training.training_probe",
+    "autofit.worker.script.probed_script",
+    "autofit.worker.training.survey",
+    "autofit.worker.trace.micro_step_trace",
+)
+PRELOADED_BUILD = "deepspeed_shm_comm"  # on a CPU: DeepSpeed's shared-memory collectives
+_LOOK_S = 1.0
+
+
+def start_fork_server(
+    modules: tuple[str, ...], commands: LineReader, look: Callable[[], None] = lambda: None
+) -> ForkServerContext:
+    """The context whose processes are forked warm, once it is warm; `look` is called each second until then.
+
+    Interrupted when `commands` end meanwhile, and what `look` raises.
+    """
+    # torch must not initialize CUDA in the server: its children could not use it any more.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers in a process that forks
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()  # from this thread: the server dies with the one that has started it
+    first = context.Process(target=_check_imports, args=(modules,), daemon=True)
+    started = _start_aside(first)
+    while not wait_or_interrupt([started], commands, _LOOK_S):
+        look()
+    os.close(started)
+    if first.exitcode is None and first.pid is not None:
+        wait_or_interrupt([first.sentinel], commands)
+        first.join()
+    if first.exitcode != 0:
+        raise RuntimeError(f"the worker's modules could not be imported; see the log ({', '.join(modules)})")
+    return context
+
+
+def _start_aside(process: BaseProcess) -> int:
+    """Starts it in a thread, since that takes until the fork server has imported all. A descriptor that is ready then,
+    whatever came of it."""
+    reading, writing = os.pipe()
+
+    def start() -> None:
+        try:
+            process.start()
+        finally:
+            os.close(writing)
+
+    Thread(target=start, daemon=True).start()
+    return reading
+
+
+def _check_imports(modules: tuple[str, ...]) -> None:
+    """In a child: the fork server swallows the errors of a preload, here they are raised."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def fork(context: ForkServerContext, target: Callable[..., Any], *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """It runs `target(*arguments, sending)`; what it sends is heard on the second of the pair, EOFError at its end."""
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=target, args=(*arguments, sending), daemon=True)
+    process.start()
+    sending.close()
+    return process, receiving

@@ -1,0 +1,9 @@
+"""What tracing needs, imported once in a fork server that does nothing else: no DeepSpeed, no trainer."""
+
+from autofit.worker.rank.lifecycle import die_with_parent
+from autofit.worker.script.python_main import leave_directory
+
+leave_directory()
+die_with_parent()  # before anything slow: a fork server in the middle of an import would outlive its agent
+
+import autofit.worker.agent.trace_pool  # noqa: E402, F401

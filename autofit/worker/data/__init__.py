@@ -1,0 +1,1 @@
+"""The training data, from files to tokens and labels."""

@@ -1,0 +1,171 @@
+"""A source's rows as the trainer takes them: tokens and labels, counted, and those left out that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
+
+from autofit import __version__
+from autofit.domain.errors import UsageError
+from autofit.domain.workload import Learned, RowCounts
+from autofit.planning.data.chat_turns import BadRow
+from autofit.planning.data.cut import Cut, RowExtent, count_rows
+from autofit.planning.data.token_row import IGNORED
+
+from .loaded_data import LoadedData, first_rows
+from .located_rows import fault
+from .row_tokens import RowTokenizer
+
+_TOKENS = List(Value("int32"))
+_FEATURES = Features(
+    {
+        "input_ids": _TOKENS,
+        "labels": _TOKENS,
+        "first": Value("int32"),
+        "last": Value("int32"),
+        "highest": Value("int32"),
+        "is_untold": Value("bool"),
+        "unshown": List(Value("string")),
+    }
+)
+_THEN = (
+    "Change the row or leave it out; for chats another template may do, given with `-- --chat_template_path FILE.jinja`"
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`dataset` has `input_ids` and `labels` of the rows that are trained on, not yet cut. `notes` are for the user."""
+
+    dataset: Dataset
+    counts: RowCounts
+    learned: Learned
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How rows are cut, the share of them that may be lost, and how many tokens the model knows (None: unknown)."""
+
+    cut: Cut
+    allowed_drop: float
+    embedding_count: int | None
+
+
+class _RowError(Exception):
+    """What went wrong with the row of an index."""
+
+    def __init__(self, index: int, what: str) -> None:
+        super().__init__(index, what)
+        self.index = index
+        self.what = what
+
+
+def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Prepared:
+    """UsageError names the row that cannot be used."""
+    try:
+        rows = _tokenized(loaded.dataset, tokenize)
+    except _RowError as error:
+        raise fault(loaded.where(error.index), error.what, _THEN) from error
+    if how.embedding_count is not None:
+        _check_known(loaded, rows, tokenize, how.embedding_count)
+    extents = _extents(rows)
+    counts = count_rows(extents, how.cut, how.allowed_drop)
+    kept = [i for i, row in enumerate(extents) if how.cut.keeps(row)]
+    if not kept:
+        raise _nothing_left(loaded.source, counts, how.cut)
+    return Prepared(
+        dataset=rows.select(kept).select_columns(["input_ids", "labels"]),
+        counts=counts,
+        learned=_learned(tokenize.learned(loaded.dataset[0]), counts),
+        notes=(*loaded.notes, *_untold_note(counts), *_unshown_note(rows)),
+    )
+
+
+def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
+    """Cached by what the tokens depend on: the survey does it once, and every rank finds it done."""
+    return examples.map(
+        _row(tokenize),
+        with_indices=True,
+        remove_columns=examples.column_names,
+        features=_FEATURES,
+        new_fingerprint=Hasher.hash((examples._fingerprint, __version__, tokenize.learn.value, _state(tokenize))),
+        desc="Tokenizing",
+    )
+
+
+def _state(tokenize: RowTokenizer) -> tuple[object, ...]:
+    tokenizer = tokenize.tokenizer
+    words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    kind = type(tokenizer).__name__
+    return kind, words, sorted(tokenizer.special_tokens_map.items()), tokenizer.chat_template
+
+
+def _row(tokenize: RowTokenizer) -> Callable[[Mapping[str, Any], int], dict[str, object]]:
+    def row(example: Mapping[str, Any], index: int) -> dict[str, object]:
+        try:
+            made = tokenize(example)
+        except MemoryError:
+            raise
+        except BadRow as error:
+            raise _RowError(index, str(error)) from error
+        except Exception as error:  # tokenizers and templates raise what they like over a row
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            raise _RowError(index, f"the tokenizer or its chat template refuses it ({said})") from error
+        learned = [i for i, label in enumerate(made.labels) if label != IGNORED and i > 0]
+        return {
+            "input_ids": made.ids,
+            "labels": made.labels,
+            "first": learned[0] if learned else -1,
+            "last": learned[-1] if learned else -1,
+            "highest": max(*made.ids, *made.labels, -1, -1),
+            "is_untold": made.is_untold,
+            "unshown": list(made.unshown),
+        }
+
+    return row
+
+
+def _extents(rows: Dataset) -> list[RowExtent]:
+    columns = rows.select_columns(["input_ids", "first", "last", "is_untold"]).with_format("arrow")[:]
+    lengths = columns["input_ids"].combine_chunks().value_lengths().to_pylist()
+    others = (columns[name].to_pylist() for name in ("first", "last", "is_untold"))
+    return [RowExtent(*values) for values in zip(lengths, *others, strict=True)]
+
+
+def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embedding_count: int) -> None:
+    """The probe would pass, for its rows are made of tokens that the model knows, and the training die of an index."""
+    for index, token in enumerate(rows["highest"]):
+        if token >= embedding_count:
+            raise fault(
+                loaded.where(index),
+                f"token {token:,} is beyond the model's embedding, which holds {embedding_count:,} "
+                f"(its tokenizer knows {len(tokenize.tokenizer):,})",
+                "Resize the embedding (resize_token_embeddings), or use the tokenizer that the model was trained with",
+            )
+
+
+def _nothing_left(source: str, counts: RowCounts, cut: Cut) -> UsageError:
+    if not counts.dropped:
+        return fault(source, "no row has a text or an answer to learn from")
+    then = f"--seq {counts.enough_tokens} keeps enough of them" if counts.enough_tokens else "Use a longer --seq"
+    return fault(source, f"all that is learned lies beyond {cut.limit_tokens:,} tokens, in every row", then)
+
+
+def _learned(learned: Learned, counts: RowCounts) -> Learned:
+    return Learned.UNTOLD_TURNS if counts.untold == counts.total - counts.lost else learned
+
+
+def _untold_note(counts: RowCounts) -> tuple[str, ...]:
+    if counts.untold in (0, counts.total - counts.lost):
+        return ()
+    return (f"{counts.untold:,} chats are learned whole: their turns cannot be told apart",)
+
+
+def _unshown_note(rows: Dataset) -> tuple[str, ...]:
+    said = first_rows(rows["unshown"])
+    return (f"not shown by the chat template, or not word for word: {said}",) if said else ()

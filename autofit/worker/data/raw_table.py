@@ -1,0 +1,69 @@
+"""Raw tables read by `datasets`: local files and the hub's data sets, before anything is known of their columns."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import datasets
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
+from datasets.packaged_modules.json.json import JsonConfig
+
+from autofit.domain.errors import UsageError
+
+from .located_rows import check_first_row, fault, read_header
+from .source import Files, HubDataset
+
+
+class Unreadable(Exception):
+    """`datasets` could not read the files; it does not say which line is to blame."""
+
+
+def read_files(files: Files) -> datasets.Dataset:
+    """All rows of `files`; Unreadable if a line may be broken, UsageError where the whole file or the disk is."""
+    paths = [str(path) for path in files.paths]
+    try:
+        return datasets.load_dataset(files.kind, data_files=paths, split="train", **_options(files))
+    except (DatasetGenerationError, ValueError, StopIteration) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError):  # a full disk is not the file's fault
+            raise UsageError(f"could not prepare the data: {cause}") from error
+        if files.kind == "parquet":
+            raise fault(", ".join(paths), f"not readable as Parquet ({_first_line(cause)})") from error
+        raise Unreadable(_first_line(cause)) from error
+
+
+def read_hub(hub: HubDataset) -> datasets.Dataset:
+    """The split `train`; UsageError says why the hub does not give it."""
+    name = f"{hub.name}:{hub.config}" if hub.config else hub.name
+    try:
+        return datasets.load_dataset(hub.name, hub.config, split="train")
+    except DatasetNotFoundError as error:
+        if "gated" in str(error):
+            raise UsageError(f"{name}: gated; accept its terms on the hub, then `hf auth login`.") from error
+        raise UsageError(f"{name}: no such file or folder here, and no such data set on the hub.") from error
+    except (DatasetsError, ValueError, RuntimeError) as error:
+        lines = str(error.__cause__ or error).splitlines()[:2]  # the second may name the configs to choose from
+        raise UsageError(f"{name}: {' '.join(lines)}") from error
+    except OSError as error:
+        raise UsageError(f"{name}: no such file or folder here, and the hub cannot be reached.") from error
+
+
+def _options(files: Files) -> dict[str, object]:
+    if files.kind == "csv":
+        return _csv_options(files)
+    if files.kind == "json" and "parse_agent_traces" in {field.name for field in fields(JsonConfig)}:
+        return {"parse_agent_traces": False}  # it would replace the columns of files that look like agents' logs
+    return {}
+
+
+def _csv_options(files: Files) -> dict[str, object]:
+    """Text stays text: an answer "12" is no number, and "NA" and "null" are words; only an empty field is null."""
+    for path in files.paths:
+        check_first_row(path)
+    separator, columns = read_header(files.paths[0])
+    features = datasets.Features({column: datasets.Value("string") for column in columns})
+    return {"sep": separator, "features": features, "keep_default_na": False, "na_values": [""]}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

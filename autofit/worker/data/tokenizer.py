@@ -1,0 +1,65 @@
+"""The model's tokenizer, checked for what the data needs of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from autofit.domain.errors import UsageError
+from autofit.worker.training.job_model import load_tokenizer
+
+from .chat_template import ensure_chat_template
+
+
+def tokenizer_for(
+    model: str, extra: dict[str, Any], *, has_chats: bool, embedding_count: int | None
+) -> tuple[PreTrainedTokenizerBase, str | None]:
+    """The tokenizer as `extra` (training arguments) alters it, with a chat template where chats need one; a note when
+    it was given one. UsageError where it lacks what the data needs."""
+    tokenizer = _loaded(model)
+    if (eos := extra.get("eos_token")) is not None:
+        if eos not in tokenizer.get_vocab():
+            raise UsageError(f"training argument --eos_token {eos} is no token of {model}")
+        tokenizer.eos_token = eos
+    if (path := extra.get("chat_template_path")) is not None:
+        tokenizer.chat_template = _template(path)
+    if tokenizer.eos_token is None and not has_chats:
+        raise UsageError(
+            f"the tokenizer of {model} has no end-of-sequence token, which ends a text or an answer; "
+            "set eos_token in its tokenizer_config.json, or give it as `-- --eos_token TOKEN`."
+        )
+    _check_padding(model, tokenizer, extra.get("pad_token"), embedding_count)
+    return tokenizer, ensure_chat_template(tokenizer, has_chats)
+
+
+def embedding_count(model: str) -> int | None:
+    """How many tokens the model knows; None where its config does not say."""
+    return getattr(AutoConfig.from_pretrained(model).get_text_config(), "vocab_size", None)
+
+
+def _loaded(model: str) -> PreTrainedTokenizerBase:
+    try:
+        return load_tokenizer(model)
+    except Exception as error:  # files of every age and make: transformers raises what it likes
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UsageError(f"the tokenizer of {model} cannot be loaded: {said}") from error
+
+
+def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:
+    """trl pads with the first of these; a token that the embedding does not hold would end the training."""
+    pad = asked or tokenizer.pad_token or tokenizer.eos_token
+    if pad is None:
+        raise UsageError(f"the tokenizer of {model} has no token to pad with; give one as `-- --pad_token TOKEN`.")
+    if count is not None and tokenizer.get_vocab().get(pad, 0) >= count:  # trl itself refuses one that is unknown
+        raise UsageError(
+            f"the padding token {pad} of {model} is beyond its embedding, which holds {count:,}; "
+            "give another one as `-- --pad_token TOKEN`, or resize the embedding."
+        )
+
+
+def _template(path: str) -> str:
+    if not path.endswith((".jinja", ".j2")) or not Path(path).is_file():
+        raise UsageError(f"training argument --chat_template_path {path} is no .jinja file; name one")
+    return Path(path).read_text("utf-8")

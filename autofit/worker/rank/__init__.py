@@ -1,0 +1,1 @@
+"""One rank's life: its place, its memory, its failures, its report."""

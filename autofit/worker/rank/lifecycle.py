@@ -1,0 +1,175 @@
+"""One rank's life: its place among the others, its memory cap, its beats, and the report that it always leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, ScriptJob, to_line
+from autofit.process.files import write_whole
+from autofit.worker.rank.failure import TrainingDiverged, rank_failed
+from autofit.worker.rank.memory_meter import Meter, meter
+from autofit.worker.rank.out_of_memory import free_device_bytes
+
+_PR_SET_PDEATHSIG = 1
+# Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it.
+_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
+
+GROUP_TIMEOUT = timedelta(hours=1)
+"""Of a collective: one rank may tokenize or save meanwhile, and long before this the watch over beats decides. NCCL's
+own 10 minutes would abort a rank that waits for another."""
+
+Send = Callable[[Phase, int], None]
+
+
+class Rank:
+    """A rank by where it is and what it holds. `send` carries a beat to whoever watches."""
+
+    def __init__(self, job: Job | ScriptJob, send: Send) -> None:
+        self.index = int(os.environ["RANK"])
+        self.phase = Phase.START
+        self.step = 0
+        self._send = send
+        self.meter: Meter = meter(job.kind.value)
+        if job.memory_limit_bytes is not None:
+            self.meter.cap(job.memory_limit_bytes)
+
+    def enter(self, phase: Phase) -> None:
+        """Beats, and marks the memory of the phase that ends."""
+        if phase in _MARKED and phase is not self.phase:
+            self.meter.mark()
+        self.phase = phase
+        self._send(phase, self.step)
+
+
+def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Callable[[Rank], RankReport]) -> int:
+    """Runs `body` and leaves its report, or the report of its failure, at `report_path`; the exit code to end with."""
+    rank: Rank | None = None
+    try:
+        rank = Rank(job, send)
+        report = body(rank)
+    except BaseException as error:  # whatever it is, the report must be left
+        write_report(_ended_by(error, rank, job), report_path)
+        print_traceback()
+        return 1
+    write_report(report, report_path)
+    return 0
+
+
+def _ended_by(error: BaseException, rank: Rank | None, job: Job | ScriptJob) -> RankFailed | RankDiverged:
+    """The report of a rank that raised `error`; `rank` is None where that was before it had begun."""
+    phase = rank.phase if rank else Phase.START
+    if isinstance(error, TrainingDiverged):
+        return RankDiverged(error.divergence, phase, time.time())
+    peak_bytes = rank.meter.peak_device_bytes() if rank else None
+    on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
+    return rank_failed(error, phase, on_cpu=on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
+
+
+def write_report(report: RankReport, path: Path) -> None:
+    """For whoever watches the ranks, who may look at any moment."""
+    write_whole(path, to_line(report))
+
+
+def leave(report: RankReport, path: Path) -> NoReturn:
+    """Leaves `report` and ends this process with all below it: no destructors, not another line of a script."""
+    write_report(report, path)
+    end_process(1 if isinstance(report, RankFailed) else 0)
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends this process at once: engines and process groups take seconds to die politely. Workers of a data loader end
+    with it."""
+    import psutil
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise here that a worker was killed
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a script may have closed it
+            stream.flush()
+    os._exit(code)
+
+
+def print_traceback() -> None:
+    """Prints the traceback of the exception that is being handled to the log."""
+    import traceback
+
+    try:
+        traceback.print_exc()
+        sys.stderr.flush()
+    except MemoryError:
+        os.write(2, b"no memory left to print the traceback\n")
+
+
+def die_with_parent() -> None:
+    """Linux: this process gets SIGKILL when the process that forked it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _set_group_timeout() -> None:
+    """For every group that is made without a timeout of its own, DeepSpeed's and accelerate's among them.
+
+    torch gives such a group its defaults and not the first group's timeout (_new_group_with_tag and split_group in
+    torch/distributed/distributed_c10d.py).
+    """
+    from torch.distributed import distributed_c10d
+
+    distributed_c10d.default_pg_timeout = GROUP_TIMEOUT
+    distributed_c10d.default_pg_nccl_timeout = GROUP_TIMEOUT  # type: ignore[attr-defined]
+
+
+def join_group(job: Job, store_path: Path | None = None) -> None:
+    """The process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
+
+    Over the file `store_path`, or over the launcher's address where there is none. A rehearsal has nobody to meet.
+    """
+    import deepspeed
+    import torch
+
+    from autofit.worker.rank import fake_process_group
+
+    backend = "nccl" if job.kind is DeviceKind.CUDA else "gloo"
+    if job.is_rehearsal:
+        fake_process_group.join(job.rank_count)
+    else:
+        group: dict[str, Any] = {}
+        _set_group_timeout()
+        if store_path is not None:
+            store = torch.distributed.FileStore(str(store_path), job.rank_count)  # type: ignore[attr-defined]
+            store.set_timeout(GROUP_TIMEOUT)
+            group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
+        torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)
+    deepspeed.init_distributed(backend, timeout=GROUP_TIMEOUT)
+    unlink_shared_memory()
+
+
+def unlink_shared_memory() -> None:
+    """Removes this rank's name in /dev/shm once every rank has mapped it; DeepSpeed itself would leave it for ever."""
+    import torch
+
+    torch.distributed.barrier()
+    name = "deepspeed_allreduce_buffer_{}_{}_{}_{}".format(
+        os.getuid(), os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"], os.environ["LOCAL_RANK"]
+    )
+    Path("/dev/shm", name).unlink(missing_ok=True)
+
+
+def set_threads(rank_count: int) -> None:
+    """Ranks on a CPU share its cores; without this each takes all of them. accelerate heeds the variable."""
+    import torch
+
+    thread_count = max(1, len(os.sched_getaffinity(0)) // rank_count)
+    os.environ["OMP_NUM_THREADS"] = str(thread_count)
+    torch.set_num_threads(thread_count)

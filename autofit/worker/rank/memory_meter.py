@@ -1,0 +1,195 @@
+"""How much memory a rank holds and how much it may hold: one meter a device kind.
+
+On a CPU the rank's own anonymous memory stands for the device's memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from pathlib import Path
+from typing import Protocol
+
+from autofit.worker.rank.device import DriverMemory, own_device_name, tell_deepspeed
+
+# What may be reserved between two looks without being used: a thread's stack, the end of a heap.
+_SLACK_BYTES = 8 * 2**20
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+
+
+def give_back_at_once() -> None:
+    """What the agents' environment asks of glibc's malloc (`CPU_ALLOCATOR`), for a process that DeepSpeed's launcher
+    has started: it passes no such variables on to other nodes. Before the first thread."""
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 2**20), (_M_TRIM_THRESHOLD, 2**20)):
+        libc.mallopt(parameter, value)
+
+
+class Meter(Protocol):
+    """Bytes of one rank. `cap` limits it for real: beyond it an allocation fails as on a full device."""
+
+    base_bytes: int  # held beside the tensors: the runtime, on a CPU before the model is built
+
+    def cap(self, limit_bytes: int) -> None: ...
+
+    def mark(self) -> None:
+        """Ends a phase: what peaked since the last mark is kept."""
+
+    def peak_device_bytes(self) -> int: ...
+
+    def peak_allocated_bytes(self) -> int | None:
+        """What tensors held, without what the allocator lost between them; None where no allocator counts."""
+
+    def peak_host_bytes(self) -> int: ...
+
+    def alloc_retries(self) -> int: ...
+
+
+class _ProcessMemory:
+    """Peak anonymous memory of this process, from the kernel's high-water mark phase by phase.
+
+    The mark (VmHWM) counts file pages too, which are taken off as they stand at the end of the phase: the peak errs
+    low by what file pages were dropped within a phase, which is little once the libraries are loaded.
+    """
+
+    def __init__(self) -> None:
+        self._peak_bytes = 0
+        self.mark()
+
+    def mark(self) -> None:
+        status = _status()
+        self._peak_bytes = max(self._peak_bytes, status["VmHWM"] - status["RssFile"] - status["RssShmem"])
+        Path("/proc/self/clear_refs").write_text("5")
+
+    @property
+    def peak_bytes(self) -> int:
+        status = _status()
+        return max(self._peak_bytes, status["VmHWM"] - status["RssFile"] - status["RssShmem"])
+
+
+class CpuMeter:
+    def __init__(self) -> None:
+        self._process = _ProcessMemory()
+        self._limit_bytes: int | None = None
+        self.base_bytes = _status()["RssAnon"]
+
+    def cap(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._set_limit()
+
+    def mark(self) -> None:
+        self._process.mark()
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """RLIMIT_DATA counts reserved memory, which is far more than what is used: set anew at each mark, it stops the
+        growth of what is used at the cap."""
+        if self._limit_bytes is None:
+            return
+        status = _status()
+        allowed_bytes = status["VmData"] + max(0, self._limit_bytes - status["RssAnon"]) + _SLACK_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed_bytes, resource.RLIM_INFINITY))
+
+    def peak_device_bytes(self) -> int:
+        return self._process.peak_bytes
+
+    def peak_allocated_bytes(self) -> None:
+        return None
+
+    def peak_host_bytes(self) -> int:
+        return self._process.peak_bytes
+
+    def alloc_retries(self) -> int:
+        return 0
+
+
+class CudaMeter:
+    """What the allocator reserved at most, and beside it what the driver says is taken since before this process.
+
+    Reserved rather than allocated: what the allocator holds is what other processes cannot have. Beside it lie the
+    context, the communicator's buffers, and kernels that are loaded when they are first needed: looked at at each mark,
+    and the most of it is kept. What another process takes of the device meanwhile is counted with it.
+    """
+
+    def __init__(self, driver: DriverMemory | None = None) -> None:
+        import torch
+
+        self._cuda = torch.cuda
+        self._device = int(os.environ.get("LOCAL_RANK", "0"))
+        self._driver = driver or DriverMemory(own_device_name())
+        self._used_before_bytes = self._driver.used_bytes()
+        self._limit_bytes: int | None = None
+        torch.cuda.set_device(self._device)
+        torch.zeros(1, device="cuda")
+        torch.cuda.synchronize()
+        self.base_bytes = 0
+        self._look()
+        self._process = _ProcessMemory()
+
+    def cap(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._set_limit()
+
+    def mark(self) -> None:
+        self._look()
+        self._set_limit()
+        self._process.mark()
+
+    def _look(self) -> None:
+        taken_bytes = self._driver.used_bytes() - self._used_before_bytes
+        beside_bytes = taken_bytes - int(self._cuda.memory_reserved(self._device))
+        self.base_bytes = max(self.base_bytes, beside_bytes)
+
+    def _set_limit(self) -> None:
+        """As on a card of that size, the allocator has what is left beside the runtime."""
+        if self._limit_bytes is None:
+            return
+        allowed_bytes = max(0, self._limit_bytes - self.base_bytes)
+        total_bytes = self._cuda.mem_get_info(self._device)[1]
+        self._cuda.set_per_process_memory_fraction(min(1.0, allowed_bytes / total_bytes), self._device)
+
+    def available_bytes(self) -> int:
+        """Free on the device, and under the cap: what a card of the cap's size would have free."""
+        free_bytes = int(self._cuda.mem_get_info(self._device)[0])
+        if self._limit_bytes is None:
+            return free_bytes
+        reserved_bytes = int(self._cuda.memory_reserved(self._device))
+        return max(0, min(free_bytes, self._limit_bytes - self.base_bytes - reserved_bytes))
+
+    def peak_device_bytes(self) -> int:
+        self._look()
+        return self.base_bytes + int(self._cuda.max_memory_reserved(self._device))
+
+    def peak_allocated_bytes(self) -> int:
+        return int(self._cuda.max_memory_allocated(self._device))
+
+    def peak_host_bytes(self) -> int:
+        """Pinned memory is shared memory to the kernel, which the process's own figure leaves out. The two peaks may
+        not have come together: at worst their sum is too high by the smaller."""
+        return self._process.peak_bytes + int(self._cuda.host_memory_stats()["allocated_bytes.peak"])
+
+    def alloc_retries(self) -> int:
+        return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))
+
+
+def meter(kind: str) -> Meter:
+    """The meter of `cuda` or `cpu`; made before anything else of a rank, so that its base is the runtime's alone."""
+    if kind != "cuda":
+        return CpuMeter()
+    made = CudaMeter()
+    tell_deepspeed(made.available_bytes)
+    return made
+
+
+def _status() -> dict[str, int]:
+    """Sizes in bytes from /proc/self/status."""
+    sizes = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        if len(fields) == 2 and fields[1] == "kB":
+            sizes[name] = int(fields[0]) * 1024
+    return sizes

@@ -1,0 +1,1 @@
+"""A probe of a script apart from the user's files."""

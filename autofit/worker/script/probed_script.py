@@ -1,0 +1,51 @@
+"""A probe of the user's own script on one rank: it builds its own model and data, and is ended after a few steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from autofit.domain.outcome import Phase
+from autofit.probing.protocol import ScriptSpec
+from autofit.worker.deepspeed.engine_hook import hook_engines
+from autofit.worker.rank.lifecycle import Rank
+from autofit.worker.script.checkpoint_loading import load_nothing
+from autofit.worker.script.isolation.isolation import isolate
+from autofit.worker.script.python_main import run_as_main
+from autofit.worker.script.script_observer import ScriptSight, See
+from autofit.worker.script.script_probe import Leave, ScriptProbe
+from autofit.worker.script.side_effects import keep_away
+from autofit.worker.script.step_questions import StepQuestions
+
+
+def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
+    """Raises what the script raises; otherwise leaves with a report. `see` is told what the script shows of itself."""
+    questions = StepQuestions()
+    sight = ScriptSight(questions, see if rank.index == 0 else None)
+    probe = ScriptProbe(spec, rank, sight, leave)
+    script, scratch = spec.job.script, Path(spec.scratch_path)
+    sight.escapes = isolate(scratch, script.directory)
+    _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
+    keep_away(scratch)
+    load_nothing(sight.take_checkpoint)
+    questions.hear()
+    hook_engines(probe.before_engine, probe.after_engine, probe.guard)
+    local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
+    arguments = [*local_rank, *script.arguments]
+    rank.enter(Phase.BUILD)
+    try:
+        run_as_main(script.name, arguments, is_module=script.is_module)
+    except SystemExit as error:
+        probe.script_ended(error.code)
+    probe.script_ended(None)
+
+
+def _enter_directory(directory: str, name: str, *, is_module: bool, refuse: Callable[[str], NoReturn]) -> None:
+    if not os.path.isdir(directory):
+        refuse(f"the script's working directory {directory} is not there on {socket.gethostname()}")
+    os.chdir(directory)
+    if not is_module and not os.path.exists(name):
+        refuse(f"the script {name} is not there on {socket.gethostname()} (in {directory})")

@@ -1,0 +1,81 @@
+"""What a script has shown of itself so far, told to whoever asked for its probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from autofit.domain.script import Counting, LoadedCheckpoint, ScriptFacts
+from autofit.worker.script.isolation.isolation import Escapes
+from autofit.worker.script.learning_rates import LearningRateWatch
+from autofit.worker.script.observed_batch import observe_batch
+from autofit.worker.script.step_questions import StepQuestions
+
+See = Callable[[ScriptFacts], None]
+
+
+class ScriptSight:
+    """The facts of the first engine, and what comes to them while the script goes on; `see` hears each that is new."""
+
+    escapes: Escapes | None = None  # of this process, once it is secluded
+
+    def __init__(self, questions: StepQuestions, see: See | None) -> None:
+        self._questions = questions
+        self._see = see
+        self._facts: ScriptFacts | None = None
+        self._told: ScriptFacts | None = None
+        self._rates = LearningRateWatch()
+        self._epoch_rows: int | None = None
+        self._loads_from: str | None = None  # the first of several
+        self._checkpoint: LoadedCheckpoint | None = None
+
+    @property
+    def facts(self) -> ScriptFacts:
+        """Once an engine has been asked for."""
+        assert self._facts is not None
+        return self._facts
+
+    def take_engine(self, facts: ScriptFacts) -> None:
+        self._facts = facts
+        self.tell()
+
+    def take_checkpoint(self, folder: str, found: LoadedCheckpoint | None) -> None:
+        """The script loads one; a trainer before its engine is made."""
+        if self._loads_from is None or self._checkpoint is None:
+            self._loads_from, self._checkpoint = folder, found
+        self.tell()
+
+    def take_batch(self, batch: Any, rates: Sequence[float]) -> None:
+        """Before its forward pass, with the learning rates of then."""
+        self._rates.micro_batch(rates)
+        if self.facts.rows is not None:
+            return
+        sight = observe_batch(batch, self.facts.micro_batch)
+        if sight.rows is not None:
+            self._facts = replace(self.facts, rows=sight.rows, tokens=sight.tokens)
+            self._epoch_rows = self._questions.epoch_rows
+            self.tell()
+
+    def take_update(self, rates: Sequence[float]) -> None:
+        """Before an optimizer step, with the learning rates of then."""
+        self._rates.update(rates)
+
+    def tell(self) -> None:
+        """What is new, if anything is."""
+        if self._see is None or self._facts is None:
+            return
+        facts = replace(
+            self._facts,
+            counting=self._counting(),
+            loads_from=self._loads_from,
+            checkpoint=self._checkpoint,
+            escaped=() if self.escapes is None else self.escapes.paths,
+        )
+        if facts != self._told:
+            self._told = facts
+            self._see(facts)
+
+    def _counting(self) -> Counting:
+        rates = self._rates
+        return Counting(self._questions.asks, self._epoch_rows, tuple(rates.of_steps), rates.moves_with_batches)

@@ -1,0 +1,1 @@
+"""Traces of the real model on fake tensors."""

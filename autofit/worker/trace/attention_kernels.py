@@ -1,0 +1,129 @@
+"""The attention kernels that a GPU would run, on fake tensors of a CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.trace import MicroStep, SdpaKernel
+from autofit.planning.memory.sdpa import PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel
+from autofit.worker.rank.torch_dtypes import DTYPES
+
+FLASH_2 = "autofit_fa2"  # transformers would ask a name with "flash" in it for the package
+_aten = torch.ops.aten
+
+
+def attention_name(step: MicroStep) -> str:
+    """What transformers calls the kernel; ValueError when the device has none of this kind."""
+    if step.attention is not Attention.FLASH_2:
+        return step.attention.value
+    if step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32:
+        raise ValueError("FlashAttention-2 needs a GPU and half precision")
+    return FLASH_2
+
+
+class Sdpa:
+    """torch's scaled_dot_product_attention, as a GPU of this compute capability runs it."""
+
+    def __init__(self, capability: Capability | None) -> None:
+        self._capability = capability
+        # A build without CUDA brings none: then it is taken to be as new as that of torch's usual wheels.
+        self._cudnn_version = torch.backends.cudnn.version() or PREFERRED_CUDNN
+        self.taken: set[SdpaKernel] = set()
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Any:
+        kernel = sdpa_kernel(
+            _call(query, key, value, attn_mask, dropout_p, enable_gqa), self._capability, self._cudnn_version
+        )
+        self.taken.add(kernel)
+        bias = None if attn_mask is None else _bias(attn_mask, query, key)
+        args = (query, key, value, bias, dropout_p, is_causal)
+        if kernel is SdpaKernel.MATH:
+            return _aten._scaled_dot_product_attention_math(*args, scale=scale, enable_gqa=enable_gqa)[0]
+        return _FUSED[kernel](*args, scale=scale)
+
+
+def _call(query: Any, key: Any, value: Any, mask: Any, dropout: float, enable_gqa: bool) -> SdpaCall:
+    has_fewer = query.shape[1] != key.shape[1]
+    return SdpaCall(
+        dtype=DTYPES[query.dtype],
+        query_size=query.shape[-1],
+        value_size=value.shape[-1],
+        has_mask=mask is not None,
+        is_grouped=has_fewer and enable_gqa,
+        is_broadcast=has_fewer and not enable_gqa,
+        has_dropout=dropout > 0,
+        is_trained=_is_trained(query, key, value),
+    )
+
+
+def _is_trained(*tensors: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Every layer makes its own: 0 or minus infinity, in the query's dtype."""
+    if mask.dtype is torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), float("-inf"))
+    return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+
+
+# --- The kernels ------------------------------------------------------------------------------------------------------
+
+
+def _cudnn(query: Any, key: Any, value: Any, bias: Any, dropout: float, is_causal: bool, *, scale: Any) -> Any:
+    args = (query, key, value, bias, _is_trained(query, key, value), dropout, is_causal)
+    return _aten._scaled_dot_product_cudnn_attention(*args, scale=scale)[0]
+
+
+def _flash(query: Any, key: Any, value: Any, bias: None, dropout: float, is_causal: bool, *, scale: Any) -> Any:
+    """The kernel takes head sizes that are multiples of 8."""
+    size = query.shape[-1]
+    if size % 8:
+        scale = scale or size**-0.5
+        query, key, value = (functional.pad(tensor, (0, -size % 8)) for tensor in (query, key, value))
+    out = _aten._scaled_dot_product_flash_attention(query, key, value, dropout, is_causal, False, scale=scale)[0]
+    return out[..., :size]
+
+
+def _efficient(query: Any, key: Any, value: Any, bias: Any, dropout: float, is_causal: bool, *, scale: Any) -> Any:
+    args = (query, key, value, bias, _is_trained(query, key, value), dropout, is_causal)
+    return _aten._scaled_dot_product_efficient_attention(*args, scale=scale)[0]
+
+
+_FUSED = {SdpaKernel.CUDNN: _cudnn, SdpaKernel.FLASH: _flash, SdpaKernel.EFFICIENT: _efficient}
+
+
+def _flash_2(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Padding is not taken out: the rows of a worst batch have hardly any."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    return _flash(query, key, value, None, dropout, causal, scale=scaling).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(FLASH_2, _flash_2)

@@ -1,0 +1,105 @@
+"""The model of a micro-step, made of fake tensors, as trl's trainer on DeepSpeed has it when a step begins."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
+
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.request import Lora
+from autofit.domain.trace import MicroStep
+from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.trace.attention_kernels import attention_name
+from autofit.worker.training.job_model import lora_config
+
+LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
+
+
+def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
+    """The bare model on the meta device; ValueError when it lacks the attention kernel."""
+    config = copy.deepcopy(config)
+    config.use_cache = False
+    name = attention_name(step)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=TORCH_DTYPES[step.dtype], attn_implementation=name)
+    if step.attention is Attention.FLASH_2 and not model._supports_flash_attn:
+        raise ValueError(f"{type(model).__name__} does not support FlashAttention-2")
+    return model
+
+
+def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
+    """Leaves the model as SFTTrainer's constructor, Trainer's start of training and DeepSpeed's engine leave it, one
+    after the other.
+
+    Adapters have the model's dtype: PEFT casts them to fp32, and DeepSpeed casts them back (ZeRO-1 and 2) or trl keeps
+    PEFT from it (ZeRO-3). Checkpointing is not reentrant; under ZeRO-3 with LoRA trl makes it so, which keeps the same.
+    """
+    trained: nn.Module = model if step.lora is None else _with_adapters(model, step.lora)
+    if step.lora is not None and step.gradient_checkpointing:
+        model.enable_input_require_grads()
+    add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
+    _enable_router_loss(model.config)
+    if step.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return trained
+
+
+def has_router_loss(config: PretrainedConfig) -> bool:
+    """Whether trl adds the load-balancing loss of a mixture of experts."""
+    text = config.get_text_config()
+    return hasattr(text, "output_router_logits") and getattr(text, "router_aux_loss_coef", 0.0) != 0.0
+
+
+def _enable_router_loss(config: PretrainedConfig) -> None:
+    text = config.get_text_config()
+    if hasattr(text, "router_aux_loss_coef"):
+        text.output_router_logits = has_router_loss(config)
+
+
+def _with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
+    is_meta = model.device.type == "meta"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
+        adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
+    for parameter in adapted.parameters():
+        parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
+    return adapted
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The longest list of modules; ValueError when there is none."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise ValueError(f"{type(model).__name__} has no list of layers")
+    return max(lists, key=len)
+
+
+def make_fake(model: nn.Module, mode: FakeTensorMode) -> list[torch.Tensor]:
+    """Replaces every tensor of `model` by a fake one on the CPU, shared ones by the same; returns them."""
+    fakes: dict[int, torch.Tensor] = {}
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in fakes:
+            fakes[id(tensor)] = _like(tensor, mode)
+        return fakes[id(tensor)]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers, module.__dict__):
+            for name, tensor in tensors.items():
+                if isinstance(tensor, torch.Tensor):
+                    tensors[name] = fake(tensor)
+    return list(fakes.values())
+
+
+def _like(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    with mode:
+        made: Any = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+        return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made

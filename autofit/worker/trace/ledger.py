@@ -1,0 +1,101 @@
+"""Who holds how many bytes, and who computes how much, while fake tensors go through a model."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.trace import Work
+from autofit.worker.trace.kernel_work import tensors_in, work_of
+from autofit.worker.trace.static_shapes import STATIC_SHAPES
+
+# Memory is handed out in multiples of this: by CUDA's caching allocator, and by c10 on a CPU.
+BLOCK_BYTES = {DeviceKind.CUDA: 512, DeviceKind.CPU: 64}
+
+
+@dataclass
+class Section:
+    """What happened between two boundaries; `layer` is None outside the decoder's layers."""
+
+    phase: Phase
+    layer: int | None
+    peak_bytes: int
+    gradient_count: int = 0  # elements of parameters whose gradient was completed here
+    flop: int = 0
+    matmul_bytes: int = 0
+    other_bytes: int = 0
+    kernel_count: int = 0
+
+    @property
+    def work(self) -> Work:
+        return Work(self.flop, self.matmul_bytes, self.other_bytes, self.kernel_count)
+
+    def add(self, work: Work) -> None:
+        self.flop += work.matmul_flop
+        self.matmul_bytes += work.matmul_bytes
+        self.other_bytes += work.other_bytes
+        self.kernel_count += work.kernel_count
+
+
+@dataclass
+class Ledger(TorchDispatchMode):
+    """Under it every new storage counts from its birth to its death, but for those that are `exempt`."""
+
+    kind: DeviceKind
+    sections: list[Section] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._block_bytes = BLOCK_BYTES[self.kind]
+        self._live_bytes = 0
+        self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def exempt(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Parameters and buffers: whoever reads the trace counts them."""
+        for tensor in tensors:
+            self._meet(tensor, is_counted=False)
+
+    def enter(self, phase: Phase, layer: int | None = None) -> None:
+        self.sections.append(Section(phase, layer, self._live_bytes))
+
+    def take_gradient(self, parameter: torch.Tensor) -> None:
+        """A parameter's gradient is complete; it counts until here."""
+        self.sections[-1].gradient_count += parameter.numel()
+        parameter.grad = None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = STATIC_SHAPES.get(func, func)(*args, **kwargs)
+        is_new = False
+        for tensor in tensors_in((out,)):
+            is_new |= self._meet(tensor)
+        if is_new or func._schema.is_mutable:
+            self.sections[-1].add(work_of(func.overloadpacket, args, kwargs, out))
+        return out
+
+    def _meet(self, tensor: torch.Tensor, *, is_counted: bool = True) -> bool:
+        """Whether the tensor's storage is new."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return False
+        n_bytes = -(-storage.nbytes() // self._block_bytes) * self._block_bytes if is_counted else 0
+
+        def forget(_: object) -> None:
+            del self._known[key]
+            self._live_bytes -= n_bytes
+
+        self._known[key] = weakref.ref(storage, forget)
+        self._live_bytes += n_bytes
+        if self.sections and self._live_bytes > self.sections[-1].peak_bytes:
+            self.sections[-1].peak_bytes = self._live_bytes
+        return True

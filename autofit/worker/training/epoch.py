@@ -1,0 +1,67 @@
+"""The rows of an epoch: whole global batches, the same ones whatever the micro-batch and the number of ranks.
+
+accelerate would even the last batches out by repeating rows, as many as the micro-batch and the ranks make it need;
+rows that teach nothing take their place, so that every step is the step of one process with the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
+
+# What trl's collator reads of a row. Two tokens, so that something is left when the labels are shifted.
+_BLANK = {"input_ids": [0, 0], "labels": [-100, -100], "seq_lengths": [2]}
+
+
+def filled(rows: Dataset, multiple: int) -> Dataset:
+    """`rows`, and behind them as many without a label as a multiple of `multiple` needs; the trainer's columns only."""
+    columns = [name for name in _BLANK if name in rows.column_names]
+    missing = -len(rows) % multiple
+    if not missing:
+        return rows
+    kept = rows.select_columns(columns)
+    blank = {name: [_BLANK[name]] * missing for name in columns}
+    return concatenate_datasets([kept, Dataset.from_dict(blank, features=kept.features)])
+
+
+class EpochOrder(Sampler[int]):
+    """All rows in the order in which accelerate's seeded sampler gives them to one process, then the blank ones.
+
+    `epoch` is asked when an epoch begins, rather than set: past what a resumed run skips, accelerate tells it to its
+    own sampler alone.
+    """
+
+    def __init__(self, row_count: int, length: int, seed: int, epoch: Callable[[], int]) -> None:
+        self._row_count = row_count
+        self._length = length
+        self._seed = seed
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self._epoch())
+        shuffled = torch.randperm(self._row_count, generator=generator).tolist()
+        yield from [*shuffled, *range(self._row_count, self._length)][: self._length]
+
+
+class TokenMean:
+    """The mean loss of tokens over batches and ranks, from the means of the batches."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+
+    def add(self, loss: torch.Tensor, labels: torch.Tensor) -> None:
+        """`loss` is the mean of a batch over its tokens that are scored: the first of a row is not."""
+        count = (labels[..., 1:] != -100).sum()
+        self._sums += torch.stack([loss.detach().double() * count, count.double()])
+
+    def over_ranks(self) -> float | None:
+        """The mean over all ranks, None where no rank has scored a token."""
+        torch.distributed.all_reduce(self._sums)
+        loss, count = self._sums.tolist()
+        return loss / count if count else None

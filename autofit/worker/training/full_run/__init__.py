@@ -1,0 +1,1 @@
+"""The full run on one rank: trained, judged, told, saved, merged."""

@@ -1,0 +1,138 @@
+"""The entry of a rank of the full run, started by DeepSpeed's launcher; every path comes in as an argument."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autofit.domain.codec import decode, to_json
+from autofit.domain.event import Note
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
+from autofit.domain.trial import Choice
+from autofit.probing.protocol import Job, RankTrained
+from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
+from autofit.process.rank_place import PlaceFile
+from autofit.worker.rank.device import show_devices
+from autofit.worker.script.python_main import leave_directory
+
+if TYPE_CHECKING:
+    from autofit.worker.rank.lifecycle import Rank
+
+
+def main() -> None:
+    leave_directory()
+    options = _options()
+    _follow_supervisor(options.supervisor)
+    if options.devices:
+        show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
+    report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    place = PlaceFile(options.reports, int(os.environ["RANK"]))
+    place.write(Phase.START)
+    _import_all(options, report_path)
+    from autofit.worker.rank.lifecycle import run_guarded, set_threads
+
+    job = _job(options)
+    if job.kind is DeviceKind.CPU:
+        set_threads(job.rank_count)
+
+    def beat(phase: Phase, step: int) -> None:
+        options.beat.touch()
+        place.write(phase)
+
+    raise SystemExit(run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank)))
+
+
+def _import_all(options: argparse.Namespace, report_path: Path) -> None:
+    """Before the rank's memory is first looked at, as in a probe. A build that is kept from its start is reported."""
+    from autofit.worker.rank.extension_builds import wait_for_builders
+
+    wait_for_builders(_wait_teller(options.beat, options.progress))
+    try:
+        import autofit.worker.agent.preload  # noqa: F401
+    except BuildLocked as error:
+        from autofit.worker.rank.failure import rank_failed
+        from autofit.worker.rank.lifecycle import write_report
+
+        write_report(rank_failed(error, Phase.START, on_cpu=True, peak_bytes=None), report_path)
+        raise
+
+
+def _wait_teller(beat: Path, progress: Path) -> OnWait:
+    """To wait for a build is a sign of life, and rank 0 tells people for whom it waits."""
+
+    def tell(text: str) -> None:
+        with progress.open("a") as file:
+            file.write(to_json(Note(text)) + "\n")
+
+    teller = WaitTeller(tell)
+
+    def hear(wait: BuildWait) -> None:
+        beat.touch()
+        if os.environ["RANK"] == "0":
+            teller(wait)
+
+    return hear
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Trains with a configuration that autofit chose.")
+    parser.add_argument("--request", type=Path, required=True, help="request.json of the run folder")
+    parser.add_argument("--choice", type=Path, required=True, help="choice.json of the run folder")
+    parser.add_argument("--deepspeed_config", type=Path, required=True)
+    parser.add_argument("--device-kind", choices=[kind.value for kind in DeviceKind], required=True)
+    parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them, by the PCI bus")
+    parser.add_argument("--checkpoints", type=Path, required=True)
+    parser.add_argument("--model-out", type=Path, required=True)
+    parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
+    parser.add_argument("--progress", type=Path, required=True, help="a line of JSON a step")
+    parser.add_argument("--beat", type=Path, required=True, help="touched while the ranks go on")
+    parser.add_argument("--supervisor", type=int, default=0, help="end when the process of this id has ended")
+    parser.add_argument("--local_rank", type=int, default=0, help="given by the launcher")
+    return parser.parse_args()
+
+
+def _job(options: argparse.Namespace) -> Job:
+    request = decode(Request, json.loads(options.request.read_text()))
+    choice = decode(Choice, json.loads(options.choice.read_text()))
+    return Job(
+        request=request,
+        strategy=choice.strategy,
+        deepspeed_config=options.deepspeed_config.read_text(),
+        kind=DeviceKind(options.device_kind),
+        rank_count=int(os.environ["WORLD_SIZE"]),
+        memory_limit_bytes=request.memory_limit_bytes,
+    )
+
+
+def _follow_supervisor(process_id: int) -> None:
+    """Ends this rank when the process that supervises the run is gone: the launcher would let it live on."""
+    if not process_id:
+        return
+    try:
+        descriptor = os.pidfd_open(process_id)
+    except ProcessLookupError:
+        raise SystemExit(f"the process {process_id} that supervises this run has ended") from None
+
+    def wait() -> None:
+        select.select([descriptor], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, name="supervisor", daemon=True).start()
+
+
+def _train(job: Job, options: argparse.Namespace, rank: Rank) -> RankTrained:
+    from autofit.worker.training.full_run.rank_training import Paths, run
+
+    return run(job, Paths(options.checkpoints, options.model_out, options.progress), rank)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The training itself on one rank: from the pretrained model to the one that is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTConfig
+
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
+from autofit.probing.protocol import Job, RankTrained
+from autofit.process.saved_steps import last_whole
+from autofit.worker.data.stop_token import stop_also_at
+from autofit.worker.data.training_data import TrainingData, training_data
+from autofit.worker.rank.lifecycle import Rank, join_group
+from autofit.worker.rank.measured_steps import PhaseListener
+from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
+from autofit.worker.training.full_run.training_log import TrainingLog
+from autofit.worker.training.full_run.training_progress import Progress
+from autofit.worker.training.job_model import peft_config, pretrained_model
+from autofit.worker.training.trainer import EngineListening, PhasedTrainer
+from autofit.worker.training.trainer_arguments import sft_config
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a full run goes on from and what it leaves."""
+
+    checkpoints: Path
+    model: Path
+    progress: Path
+
+
+def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
+    """Raises what torch raises, and TrainingDiverged where what was trained is no model."""
+    join_group(job)
+    rank.enter(Phase.BUILD)
+    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides=schedule(job.request))
+    data = training_data(job.request)
+    trainer = _trainer(job, arguments, data)
+    trainer.phase_hook = rank.enter
+    log = TrainingLog()
+    watch = DivergenceWatch(trainer, job.request.training.on_divergence)
+    for callback in (log, EngineListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
+        trainer.add_callback(callback)
+    if rank.index == 0:
+        trainer.add_callback(Progress(paths.progress, rank, log, watch))
+    rank.enter(Phase.INITIALIZE)
+    ended = trainer.train(resume_from_checkpoint=checkpoint(job.request, paths.checkpoints))
+    eval_loss = _final_evaluation(trainer)
+    watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
+    rank.enter(Phase.SAVE)
+    _save(trainer, data, paths.model, rank)
+    return _trained(trainer, rank, log, watch, eval_loss)
+
+
+def _trained(
+    trainer: PhasedTrainer, rank: Rank, log: TrainingLog, watch: DivergenceWatch, eval_loss: float | None
+) -> RankTrained:
+    return RankTrained(
+        peak_device_bytes=rank.meter.peak_device_bytes(),
+        peak_host_bytes=rank.meter.peak_host_bytes(),
+        step_count=trainer.state.global_step,
+        first_loss=log.first_loss,
+        last_loss=log.last_loss,
+        tokens_per_s=log.tokens_per_s,
+        eval_loss=eval_loss,
+        skipped_steps=watch.skipped_steps,
+        trouble=None if watch.trouble is None else str(watch.trouble),
+    )
+
+
+def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTrainer:
+    model = pretrained_model(job)
+    if data.stop_token_id is not None:
+        stop_also_at(model.generation_config, data.stop_token_id)
+    return PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data.train,
+        eval_dataset=data.evaluation,
+        processing_class=data.tokenizer,
+        peft_config=peft_config(job),
+    )
+
+
+def schedule(request: Request) -> dict[str, Any]:
+    """What the user asked for; it stands behind what was given after `--`, which may set other names only."""
+    training = request.training
+    has_eval = request.eval_data is not None or request.eval_fraction > 0
+    extra_names = {word.lstrip("-").split("=")[0].replace("-", "_") for word in training.extra_arguments}
+    values: dict[str, Any] = {
+        "num_train_epochs": training.epochs,
+        "max_steps": training.max_steps if training.max_steps is not None else -1,
+        "save_strategy": "steps",
+        "save_steps": training.save_steps,
+        "save_total_limit": 2,
+        "eval_strategy": "steps" if has_eval else "no",
+        "eval_steps": training.save_steps,
+        "report_to": list(training.report_to) or "none",
+    }
+    return {name: value for name, value in values.items() if name not in extra_names}
+
+
+def checkpoint(request: Request, folder: Path) -> str | None:
+    """The last whole one of this run; before it has one, that which the user named."""
+    last = last_whole(folder)
+    return request.training.resume if last is None else str(last)
+
+
+def _final_evaluation(trainer: PhasedTrainer) -> float | None:
+    """The loss of the model that is saved, evaluated now unless its last step was; None without evaluation data."""
+    if trainer.eval_dataset is None:
+        return None
+    last = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
+    if last is not None and last["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        return float(last["eval_loss"])
+    return float(trainer.evaluate()["eval_loss"])
+
+
+def _save(trainer: PhasedTrainer, data: TrainingData, folder: Path, rank: Rank) -> None:
+    """Whole once every rank has returned from it."""
+    trainer.save_model(str(folder))
+    if rank.index == 0:
+        data.tokenizer.save_pretrained(str(folder))
+        if data.stop_token_id is not None:  # beside an adapter, too: merging heeds it
+            trainer.model.generation_config.save_pretrained(str(folder))
+    torch.distributed.barrier()
+
+
+class ResumeCallback(TrainerCallback):
+    """Puts right what transformers takes from the checkpoint, or does not look at."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)  # when to save and to evaluate: the checkpoint's otherwise
+        if state.global_step >= state.max_steps:
+            # Killed between its last checkpoint and its end: without this one step more is trained.
+            control.should_training_stop = True
+            self._trainer.get_batch_samples = lambda *_: ([], None)

@@ -1,0 +1,81 @@
+"""Which of transformers' optimizers stay the algorithm that they are under DeepSpeed's ZeRO.
+
+ZeRO gives the optimizer one flat fp32 tensor a parameter group and rank, a share of all parameters laid end to end
+(DeepSpeed 0.19.8, `zero/stage_1_and_2.py`: `single_partition_of_fp32_groups`; `zero/stage3.py`:
+`fp32_partitioned_groups_flat`). An update of each element by itself is the same there; one that looks at a parameter as
+a whole is another algorithm, without a word. With offload accelerate puts DeepSpeed's own Adam in the place of any
+optimizer that is not torch's AdamW (`map_pytorch_optim_to_deepspeed`).
+"""
+
+from __future__ import annotations
+
+from autofit.domain.errors import UsageError
+from autofit.domain.knobs.offload import OFFLOAD, Offload
+from autofit.domain.request import Request
+from autofit.worker.training.trainer_arguments import extra_arguments
+
+OFFLOADED = frozenset({"adamw_torch", "adamw_torch_fused"})
+"""Each element by itself, and with a twin of DeepSpeed's own for the host."""
+
+ELEMENTWISE = frozenset({
+    "adamw_anyprecision", "ademamix", "adagrad", "lion_32bit", "paged_adamw_32bit", "paged_ademamix_32bit",
+    "paged_lion_32bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_32bit", "sgd",
+})  # fmt: skip
+
+_FACTORED = "it factors the moments of whole matrices and clips by the mean square of each"
+_BLOCKS = "it quantizes its moments in blocks of a parameter and leaves embeddings and small ones alone"
+_LOW_RANK = "it projects the gradient of whole matrices"
+_IN_BACKWARD = "it updates within the backward pass, where DeepSpeed has not summed the gradients of the ranks"
+_SCHEDULE_FREE = "it trains with one set of weights and evaluates and saves another, which DeepSpeed does not swap"
+
+UNFAITHFUL = {
+    "adafactor": _FACTORED,
+    "adamw_8bit": _BLOCKS,
+    "adamw_bnb_8bit": _BLOCKS,
+    "adamw_torch_4bit": _BLOCKS,
+    "adamw_torch_8bit": _BLOCKS,
+    "adamw_torch_npu_fused": "it needs an Ascend NPU",
+    "adamw_torch_xla": "it needs a TPU",
+    "ademamix_8bit": _BLOCKS,
+    "apollo_adamw": _LOW_RANK,
+    "apollo_adamw_layerwise": _IN_BACKWARD,
+    "adalomo": _IN_BACKWARD,
+    "galore_adafactor": _LOW_RANK,
+    "galore_adafactor_layerwise": _IN_BACKWARD,
+    "galore_adamw": _LOW_RANK,
+    "galore_adamw_8bit": _LOW_RANK,
+    "galore_adamw_8bit_layerwise": _IN_BACKWARD,
+    "galore_adamw_layerwise": _IN_BACKWARD,
+    "grokadamw": "its moments decay by the place of each parameter among the others, and it clips each by itself",
+    "lion_8bit": _BLOCKS,
+    "lomo": _IN_BACKWARD,
+    "paged_adamw_8bit": _BLOCKS,
+    "paged_ademamix_8bit": _BLOCKS,
+    "paged_lion_8bit": _BLOCKS,
+    "rmsprop_bnb_8bit": _BLOCKS,
+    "schedule_free_adamw": _SCHEDULE_FREE,
+    "schedule_free_radam": _SCHEDULE_FREE,
+    "schedule_free_sgd": _SCHEDULE_FREE,
+    "stable_adamw": "it clips the update by the mean square of each parameter",
+}
+"""By name, why it would be another algorithm on DeepSpeed's flat shares."""
+
+
+def check_optimizer(request: Request) -> None:
+    """UsageError for an optimizer after `--` that this training would not be true to."""
+    asked = extra_arguments(request.training.extra_arguments).get("optim")
+    if asked is None:
+        return
+    name = str(getattr(asked, "value", asked))
+    if name in OFFLOADED or (name in ELEMENTWISE and request.pins.of(OFFLOAD) is Offload.NONE):
+        return
+    if name in ELEMENTWISE:
+        raise UsageError(
+            f"training argument --optim {name}: with offload DeepSpeed's own Adam would take its place; "
+            "add --offload none"
+        )
+    why = UNFAITHFUL.get(name, "autofit does not know whether it is the same on shares of flat parameters")
+    raise UsageError(
+        f"training argument --optim {name} would be another algorithm under DeepSpeed's ZeRO: {why}; "
+        f"{', '.join(sorted(OFFLOADED))} and, with --offload none, {', '.join(sorted(ELEMENTWISE))} stay what they are"
+    )

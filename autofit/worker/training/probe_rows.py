@@ -1,0 +1,57 @@
+"""The rows of a probe: the worst batches first, then typical ones, with tokens that mean nothing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from datasets import Dataset
+
+from autofit.domain.workload import BatchShape
+from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, ProbedStep, warmed
+from autofit.probing.protocol import ProbeSpec
+from autofit.worker.rank.measured_steps import MAX_MEASURED_STEPS, MEMORY_STEPS
+
+_UNREAD = BatchShape(1, 1.0)
+
+
+def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
+    """Optimizer steps before the measured ones: each worst shape once, the last of them for a whole step at the end."""
+    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
+
+
+def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
+    """The worst shapes, then the typical ones, which are measured, each once its ranks have met its widths."""
+    ranks = spec.job.rank_count
+    last = len(spec.worst) - 1
+    memory = [
+        tuple(spec.worst[min(step * accumulation + place, last)] for place in range(accumulation) for _ in range(ranks))
+        for step in range(memory_steps(spec, accumulation))
+    ]
+    typical = itertools.cycle(spec.typical)
+    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(MAX_MEASURED_STEPS))
+    return (
+        *(ProbedStep(shapes, is_measured=False) for shapes in memory),
+        *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),
+    )
+
+
+def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:
+    """With next to nothing in the places of the other ranks' batches: thousands of long rows take seconds to make."""
+    return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
+
+
+def rows_of(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+    """Micro-batches of these shapes, one after the other."""
+    lengths = [length for shape in shapes for length in _row_lengths(shape, micro_batch)]
+    longest = [token % vocabulary_size for token in range(max(lengths))]
+    ids = [longest[:length] for length in lengths]
+    return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+
+def _row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
+    """One row as wide as the batch is padded, the others as long as the mean demands (tokens)."""
+    if micro_batch == 1:
+        return [shape.padded_tokens]
+    rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
+    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)

@@ -1,0 +1,101 @@
+"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+from trl import SFTTrainer
+
+from autofit.domain.errors import UsageError
+from autofit.domain.outcome import Phase
+from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
+from autofit.worker.training.epoch import EpochOrder, TokenMean, filled
+
+PhaseHook = Callable[[Phase], None]
+
+
+class PhasedTrainer(SFTTrainer):
+    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it.
+
+    Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
+    divided. UsageError where there is no whole step, or nothing to score.
+    """
+
+    phase_hook: PhaseHook = staticmethod(lambda phase: None)
+    train_dataset: Dataset
+    eval_dataset: Dataset | None
+
+    def __init__(self, *, model: Any, **kwargs: Any) -> None:
+        config = vars(model.config)
+        had = {name: value for name, value in config.items() if name == "use_cache"}
+        super().__init__(model=model, **kwargs)
+        config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
+        config.update(had)
+        self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        self._row_count = len(self.train_dataset)
+        if self.args.dataloader_drop_last and self._row_count < self._global_batch:
+            raise UsageError(
+                f"--dataloader_drop_last leaves nothing to train: {self._row_count} rows are less than a global "
+                f"batch of {self._global_batch}"
+            )
+        self.train_dataset = filled(self.train_dataset, self._global_batch)
+        if self.eval_dataset is not None:
+            self.eval_dataset = filled(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "random":
+            return super()._get_train_sampler(train_dataset)
+        length = len(self.train_dataset)
+        if self.args.dataloader_drop_last and length > self._row_count:
+            length -= self._global_batch
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        step_count = length // self._global_batch
+        return EpochOrder(self._row_count, length, seed, lambda: self.state.global_step // step_count)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self.model.training:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        self.phase_hook(Phase.EVALUATE)
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self._scored.add(loss, inputs["labels"])
+        return loss
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """transformers' own mean is one of batches, whose tokens are not equally many."""
+        self._scored = TokenMean(self.args.device)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        loss = self._scored.over_ranks()
+        if loss is None:
+            raise UsageError("the evaluation data has no token to score")
+        output.metrics[f"{metric_key_prefix}_loss"] = loss
+        return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, None if state_dict is None else _with_ties(self.model, state_dict))
+
+
+def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` with one tensor a parameter: accelerate clones them name by name, and a tied one would be saved twice."""
+    names: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if name in state and first in state:
+            state[name] = state[first]
+    return state
+
+
+class EngineListening(TrainerCallback):
+    """Lets `listeners` hear the trainer's engine, once it is there."""
+
+    def __init__(self, trainer: PhasedTrainer, *listeners: StepListener) -> None:
+        self._trainer = trainer
+        self._listeners = listeners
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        for listener in self._listeners:
+            StepWatch(self._trainer.deepspeed, listener)

@@ -1,0 +1,118 @@
+"""A probe on one rank: the trainer of the full run, random weights, worst-case batches, a few real optimizer steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl
+
+from autofit.domain.outcome import Phase
+from autofit.planning.data.batch_widths import ProbedStep
+from autofit.planning.micro_batches import PROBED_ACCUMULATION
+from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
+from autofit.worker.rank.failure import KnownFailure
+from autofit.worker.rank.lifecycle import Rank, join_group
+from autofit.worker.rank.measured_steps import NOT_FINITE, Course, ProbedSteps, rank_measured
+from autofit.worker.training.job_model import load_tokenizer, peft_config, random_model
+from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
+from autofit.worker.training.trainer import EngineListening, PhasedTrainer
+from autofit.worker.training.trainer_arguments import sft_config
+
+
+class _Enough(TrainerCallback):
+    """Ends a training once its probe has what it wants; KnownFailure where a step was skipped."""
+
+    def __init__(self, steps: ProbedSteps) -> None:
+        self._steps = steps
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._steps.meter.begin()  # how the rows of a probe were made says nothing of the training
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
+        if self._steps.skipped_count:
+            raise KnownFailure(FailureKind.UNSUPPORTED, NOT_FINITE)
+        if self._steps.is_over:
+            control.should_training_stop = True
+
+
+def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
+    """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises.
+
+    The ranks meet in the file at `store_path`: at no port, which another could take first.
+    """
+    join_group(spec.job, store_path)
+    rank.enter(Phase.BUILD)
+    accumulation = min(PROBED_ACCUMULATION, spec.job.strategy.gradient_accumulation)
+    planned = schedule(spec, accumulation)
+    trainer = _trainer(spec, rank, planned, accumulation)
+    trainer.phase_hook = rank.enter
+    steps = ProbedSteps(
+        rank,
+        _course(spec, planned, accumulation),
+        micro_batch=spec.job.strategy.micro_batch,
+        device=trainer.args.device,
+    )
+    trainer.add_callback(EngineListening(trainer, steps))
+    trainer.add_callback(_Enough(steps))
+    rank.enter(Phase.INITIALIZE)
+    trainer.train()
+    rank.enter(Phase.EVALUATE)
+    trainer.evaluate()
+    rank.enter(Phase.SAVE)
+    if spec.has_save:
+        trainer.save_model(str(Path(spec.scratch_path, "model")))
+    tokens_per_micro_batch = steps.mean_tokens()
+    torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
+    return rank_measured(rank.meter, steps.meter, tokens_per_micro_batch)
+
+
+def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
+    """Of the full run, but for its rows, its weights and how long it goes on."""
+    job = spec.job
+    overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
+    arguments = sft_config(job, output_path=spec.scratch_path, overrides=overrides)
+    arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
+    model = random_model(job)
+    vocabulary_size = model.get_input_embeddings().num_embeddings
+    shapes = [shape for step in steps for shape in step.shapes]
+    if not arguments.packing:  # which would join short rows
+        shapes = read_by(rank.index, job.rank_count, shapes)
+    return PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
+        eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
+        processing_class=load_tokenizer(job.request.model),
+        peft_config=peft_config(job),
+    )
+
+
+def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
+    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
+    return Course(memory_steps(spec, accumulation), measured, spec.measure_s)
+
+
+def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
+    config = json.loads(deepspeed_config)
+    config["gradient_accumulation_steps"] = accumulation
+    config.pop("train_batch_size", None)
+    if config.get("fp16", {}).get("enabled"):
+        config["fp16"]["loss_scale"] = 1  # no step is skipped for it, and weights without meaning never end a probe
+    return {
+        "deepspeed": config,
+        "gradient_accumulation_steps": accumulation,
+        "max_steps": max_steps,
+        "learning_rate": 1e-5,  # the user's may send weights without meaning to infinity, where steps are skipped
+        "train_sampling_strategy": "sequential",
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "push_to_hub": False,
+        "load_best_model_at_end": False,
+    }

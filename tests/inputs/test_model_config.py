@@ -1,0 +1,164 @@
+import pytest
+
+from autofit.domain.errors import UsageError
+from autofit.inputs.model_config import read_shape
+from tests.hardware.model_folder import TINY_LLAMA
+
+LLAMA_2_7B = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
+    "max_position_embeddings": 4096, "tie_word_embeddings": False,
+}  # fmt: skip
+LLAMA_2_13B = {
+    **LLAMA_2_7B, "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
+    "num_attention_heads": 40, "num_key_value_heads": 40,
+}  # fmt: skip
+GPT_2 = {
+    "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12,
+    "n_positions": 1024, "n_ctx": 1024, "vocab_size": 50257, "n_inner": None,
+}  # fmt: skip
+PYTHIA_160M = {
+    "architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "hidden_size": 768, "intermediate_size": 3072,
+    "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 50304, "tie_word_embeddings": False,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
+OPT_125M = {
+    "architectures": ["OPTForCausalLM"], "model_type": "opt", "hidden_size": 768, "ffn_dim": 3072,
+    "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 50272, "max_position_embeddings": 2048,
+}  # fmt: skip
+FALCON_7B = {
+    "architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32,
+    "num_attention_heads": 71, "num_kv_heads": 71, "multi_query": True, "new_decoder_architecture": False,
+    "vocab_size": 65024,
+}  # fmt: skip
+FALCON_40B = {
+    **FALCON_7B, "hidden_size": 8192, "num_hidden_layers": 60, "num_attention_heads": 128, "num_kv_heads": 8,
+    "new_decoder_architecture": True,
+}  # fmt: skip
+GEMMA_2B = {
+    "architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384,
+    "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
+    "vocab_size": 256000, "max_position_embeddings": 8192,
+}  # fmt: skip
+QWEN2_05B = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864,
+    "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+MIXTRAL_8X7B = {
+    "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000,
+    "num_local_experts": 8, "num_experts_per_tok": 2, "tie_word_embeddings": False,
+}  # fmt: skip
+QWEN3_30B_A3B = {
+    "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 2048,
+    "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+    "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+    "vocab_size": 151936, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (LLAMA_2_7B, 6_738_415_616),
+        (LLAMA_2_13B, 13_015_864_320),
+        (GPT_2, 124_439_808),
+        (PYTHIA_160M, 162_322_944),
+        (OPT_125M, 125_239_296),
+        (FALCON_7B, 6_921_720_704),
+        (GEMMA_2B, 2_506_172_416),
+        (QWEN2_05B, 494_032_768),
+        (MIXTRAL_8X7B, 46_702_792_704),
+        (QWEN3_30B_A3B, 30_532_122_624),
+    ],
+    ids=lambda value: value.get("architectures")[0] if isinstance(value, dict) else str(value),
+)
+def test_formula_against_published_counts(config, published):
+    shape = read_shape("model", config, None)
+
+    assert shape.parameter_count == pytest.approx(published, rel=0.002)
+    assert not shape.is_counted_exactly
+
+
+def test_formula_counts_routers():
+    dense = read_shape("model", {**MIXTRAL_8X7B, "num_local_experts": 1, "num_experts_per_tok": 1}, None)
+    sparse = read_shape("model", MIXTRAL_8X7B, None)
+
+    seven_experts, router = 7 * 3 * 4096 * 14336, 8 * 4096
+    assert sparse.parameter_count - dense.parameter_count == 32 * (seven_experts + router)
+
+
+def test_a_count_from_headers_goes_before_the_formula():
+    shape = read_shape("model", LLAMA_2_7B, 123)
+
+    assert shape.parameter_count == 123
+    assert shape.is_counted_exactly
+
+
+def test_llama_fields():
+    shape = read_shape("tiny", TINY_LLAMA, None)
+
+    assert shape.name == "tiny"
+    assert shape.model_type == "llama"
+    assert (shape.layer_count, shape.hidden_size, shape.intermediate_size) == (2, 64, 176)
+    assert (shape.head_count, shape.key_value_head_count, shape.head_size) == (4, 2, 16)
+    assert (shape.vocabulary_size, shape.max_positions) == (100, 128)
+
+
+def test_gpt2_spellings():
+    shape = read_shape("gpt2", GPT_2, None)
+
+    assert (shape.layer_count, shape.hidden_size, shape.head_count, shape.intermediate_size) == (12, 768, 12, 3072)
+    assert (shape.key_value_head_count, shape.max_positions) == (12, 1024)
+
+
+@pytest.mark.parametrize(("config", "heads"), [(FALCON_7B, 1), (FALCON_40B, 8), (GPT_2, 12), (GEMMA_2B, 1)])
+def test_key_value_heads(config, heads):
+    assert read_shape("model", config, None).key_value_head_count == heads
+
+
+@pytest.mark.parametrize(("config", "width"), [(MIXTRAL_8X7B, 2 * 14336), (QWEN3_30B_A3B, 8 * 768)])
+def test_a_token_meets_only_its_experts(config, width):
+    assert read_shape("model", config, None).intermediate_size == width
+
+
+def test_a_shared_expert_is_met_by_every_token():
+    config = {**QWEN3_30B_A3B, "shared_expert_intermediate_size": 5632}
+
+    assert read_shape("model", config, None).intermediate_size == 8 * 768 + 5632
+
+
+def test_a_stated_head_size_goes_before_the_quotient():
+    assert read_shape("model", GEMMA_2B, None).head_size == 256
+
+
+def test_text_part_of_a_model_that_also_reads_images():
+    config = {
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "model_type": "gemma3",
+        "text_config": {**TINY_LLAMA, "model_type": "gemma3_text"},
+        "vision_config": {"hidden_size": 1152},
+    }
+
+    shape = read_shape("gemma", config, None)
+
+    assert (shape.model_type, shape.hidden_size, shape.layer_count) == ("gemma3", 64, 2)
+
+
+@pytest.mark.parametrize("architecture", ["T5ForConditionalGeneration", "BertForMaskedLM", "LlamaModel"])
+def test_no_causal_language_model(architecture):
+    with pytest.raises(UsageError, match=f"tiny is a {architecture}, not a causal language model"):
+        read_shape("tiny", {**TINY_LLAMA, "architectures": [architecture]}, None)
+
+
+@pytest.mark.parametrize("architectures", [None, []])
+def test_an_architecture_that_is_not_stated_is_taken_on_trust(architectures):
+    assert read_shape("tiny", {**TINY_LLAMA, "architectures": architectures}, None).layer_count == 2
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
+@pytest.mark.parametrize("value", [None, 0, "32", True])
+def test_a_size_that_is_missing_or_no_number(key, value):
+    with pytest.raises(UsageError, match=f"config.json of tiny has no {key}"):
+        read_shape("tiny", {**TINY_LLAMA, key: value}, None)

@@ -1,0 +1,66 @@
+"""The configuration that the probe, the full run and plain `deepspeed` share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.memory.buffers import bucket_elements
+from autofit.planning.setting import Setting
+from autofit.planning.zero_sizes import zero_sizes
+from tests.builders import LLAMA_7B, make_hardware, make_request, make_rung
+
+RUNG = make_rung(3, offload=Offload.ALL)
+
+
+def config(rung: Rung, kind: DeviceKind = DeviceKind.CUDA) -> dict[str, Any]:
+    written = deepspeed_config(Strategy(rung, 2, 4), make_request(tokens=512, global_batch=64), LLAMA_7B, kind)
+    assert "auto" not in json.dumps(written)
+    return json.loads(json.dumps(written))
+
+
+def test_the_global_batch_stands() -> None:
+    sizes = config(RUNG)
+    assert sizes["train_batch_size"] == 64
+    assert (sizes["train_micro_batch_size_per_gpu"], sizes["gradient_accumulation_steps"]) == (2, 4)
+
+
+def test_stage_3_with_everything_offloaded() -> None:
+    zero = config(RUNG)["zero_optimization"]
+    assert zero["offload_param"] == zero["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
+    assert zero["reduce_bucket_size"] == 4096**2
+    assert zero["stage3_param_persistence_threshold"] == 40960
+    assert zero["stage3_gather_16bit_weights_on_model_save"] is True
+
+
+def test_the_buckets_that_are_estimated_are_those_that_deepspeed_is_told() -> None:
+    zero = config(RUNG)["zero_optimization"]
+    setting = Setting(make_request(tokens=512, global_batch=64), make_hardware(8, DeviceKind.CUDA), LLAMA_7B, 512)
+    assert bucket_elements(setting) == zero["reduce_bucket_size"] == zero["allgather_bucket_size"]
+    assert zero_sizes(LLAMA_7B.hidden_size).config(3).items() <= zero.items()
+
+
+def test_lower_stages_have_no_keys_of_stage_3() -> None:
+    zero = config(replace(RUNG, zero_stage=2, offload=Offload.NONE))["zero_optimization"]
+    assert zero["stage"] == 2
+    assert not any(key.startswith(("stage3", "offload")) for key in zero)
+
+
+def test_a_cpu_neither_pins_nor_overlaps_nor_compiles() -> None:
+    cpu = config(RUNG, DeviceKind.CPU)
+    assert cpu["zero_force_ds_cpu_optimizer"] is False
+    assert cpu["zero_optimization"]["overlap_comm"] is False
+    assert cpu["zero_optimization"]["offload_param"]["pin_memory"] is False
+
+
+def test_fp16_scales_its_loss() -> None:
+    half = config(replace(RUNG, dtype=Dtype.FP16))
+    assert half["fp16"] == {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
+    assert half["bf16"] == {"enabled": False}
+    assert config(replace(RUNG, dtype=Dtype.FP32))["fp16"] == {"enabled": False}

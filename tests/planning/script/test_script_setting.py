@@ -1,0 +1,61 @@
+"""What formulas know of a script: its own tensors, and nothing of what nobody traced."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.model import ParameterGroup
+from autofit.domain.script import ScriptFacts
+from autofit.domain.strategy import Strategy
+from autofit.planning.memory.activations import moments
+from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.parameters import parameters
+from autofit.planning.script.script_setting import guessed_shape, own_strategy, script_request, script_setting
+from autofit.planning.setting import Setting
+from tests.builders import make_rung
+from tests.planning import simulated as sim
+
+FACTS = ScriptFacts(
+    model_class="Mine",
+    model_config=None,
+    parameters=(ParameterGroup(1000, 14, True, 2), ParameterGroup(500, 2, False, 2)),
+    buffers_bytes=12_345,
+    optimizer="AdamW",
+    dtype=Dtype.BF16,
+    zero_stage=1,
+    offload=Offload.NONE,
+    micro_batch=4,
+    gradient_accumulation=1,
+    rank_count=8,
+    gradient_checkpointing=None,
+    attention=None,
+    tokens=128,
+)
+
+
+def setting(facts: ScriptFacts = FACTS) -> Setting:
+    request = script_request("train.py", facts, Pins(), memory_limit_bytes=None, identity=())
+    return script_setting(request, facts, guessed_shape(facts), sim.hardware(), None)
+
+
+def test_its_tensors_are_known_one_by_one_and_no_trace_is_made_up() -> None:
+    scene = setting()
+    assert scene.traces == ()
+    assert parameters(own_strategy(FACTS).rung, scene).groups == FACTS.parameters
+    assert moments(own_strategy(FACTS), scene) is None
+
+
+def test_its_buffers_lie_beside_its_parameters() -> None:
+    strategy = Strategy(
+        make_rung(1),
+        1,
+        4,
+    )
+    sizes = [
+        estimate_memory(strategy, setting(replace(FACTS, buffers_bytes=buffers_bytes))).parameters_bytes
+        for buffers_bytes in (FACTS.buffers_bytes, 0)
+    ]
+    assert sizes[0] - sizes[1] == FACTS.buffers_bytes

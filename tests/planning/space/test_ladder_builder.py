@@ -1,0 +1,127 @@
+"""Which rungs stand on the ladder of which machine, in which order, and why the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from autofit.domain.errors import UsageError
+from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention, runs_flash, why_no_flash
+from autofit.domain.knobs.dtype import Dtype, supported_dtypes
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.ladder import Ladder
+from tests.planning import simulated as sim
+
+SMALL = replace(sim.LLAMA_7B, parameter_count=100_000_000)
+V100 = sim.hardware(8, 32, capability=(7, 0))
+CPU = sim.hardware(2, 8, capability=None, kind=DeviceKind.CPU)
+
+
+def names(ladder: Ladder) -> list[str]:
+    return [str(step.rung) for step in ladder.steps]
+
+
+def reasons(ladder: Ladder) -> dict[str, str]:
+    return {str(out.rung): out.reason for out in ladder.left_out}
+
+
+def test_capability_decides_dtype_and_kernel() -> None:
+    a100 = sim.hardware()
+    assert supported_dtypes(a100) == (Dtype.BF16, Dtype.FP16)
+    assert supported_dtypes(V100) == (Dtype.FP16,)
+    assert supported_dtypes(CPU) == (Dtype.BF16, Dtype.FP32)
+    assert runs_flash(a100, Dtype.BF16, {FLASH_PACKAGE})
+    assert not runs_flash(a100, Dtype.BF16, ())
+    assert not runs_flash(a100, Dtype.FP32, {FLASH_PACKAGE})
+    assert not runs_flash(V100, Dtype.FP16, {FLASH_PACKAGE})
+    assert "has 7.0" in (why_no_flash(V100, Dtype.FP16) or "")
+
+
+def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
+    ladder = sim.ladder(sim.setting(shape=SMALL))
+    assert len(ladder.steps) == 2 * 2 * (3 + 3 + 1)
+    assert names(ladder)[:2] == ["zero1+lora", "zero2+lora"]
+    speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
+    assert all(one >= 0.99 * other for one, other in pairwise(speeds))
+    for step in ladder.steps:
+        assert all(strategy.micro_batch * strategy.gradient_accumulation * 8 == 32 for strategy in step.strategies)
+
+
+def test_one_device_keeps_the_stages_that_change_something() -> None:
+    scene = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=False))
+    ladder = sim.ladder(scene)
+    assert names(ladder) == ["zero1+lora", "zero2+lora+offload", "zero3+lora+offload-all"]
+    assert reasons(ladder)["zero3+lora"] == "its ZeRO stage divides nothing on one device"
+    pinned = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, zero_stage=3, offload=Offload.NONE))
+    assert names(sim.ladder(pinned)) == ["zero3+lora", "zero3+lora+gc"]
+
+
+def test_offload_is_no_rung_on_a_cpu_unless_it_is_pinned() -> None:
+    scene = sim.setting(CPU, SMALL)
+    assert not any("offload" in name for name in names(sim.ladder(scene)))
+    pinned = sim.setting(CPU, SMALL, pins=Pins(offload=Offload.OPTIMIZER))
+    assert all("offload" in name for name in names(sim.ladder(pinned)))
+
+
+def test_the_best_kernel_stands_for_all_unless_one_is_pinned() -> None:
+    ladder = sim.ladder(sim.setting(shape=SMALL), has_flash=True)
+    assert {step.rung.attention for step in ladder.steps} == {Attention.FLASH_2}
+    assert reasons(ladder)["zero1"] == "flash_attention_2 works here and is not slower"
+    pinned = sim.ladder(sim.setting(shape=SMALL, pins=Pins(attention=Attention.EAGER)), has_flash=True)
+    assert {step.rung.attention for step in pinned.steps} == {Attention.EAGER}
+
+
+def test_a_v100_computes_in_fp16() -> None:
+    assert {step.rung.dtype for step in sim.ladder(sim.setting(V100, SMALL)).steps} == {Dtype.FP16}
+
+
+def test_what_cannot_fit_is_left_out_with_what_is_missing() -> None:
+    ladder = sim.ladder(sim.setting(sim.hardware(8, 24)))
+    left = {str(out.rung): out for out in ladder.left_out}
+    plain = left["zero1"]
+    assert plain.short_bytes is not None
+    assert plain.reason.startswith("too large by")
+    assert "zero3+offload" in names(ladder)
+
+
+def test_a_rung_stays_whose_larger_micro_batch_alone_may_fit() -> None:
+    """Before Ampere one whole row keeps all its scores, and two padded ones do not."""
+    scene = sim.traced(sim.setting(V100, SMALL))
+    huge = tuple(
+        replace(trace, moments=tuple(replace(moment, activations_bytes=99 * sim.GB) for moment in trace.moments))
+        if trace.of.micro_batch == 1
+        else trace
+        for trace in scene.traces
+    )
+    ladder = sim.ladder(replace(scene, traces=huge))
+    assert names(ladder) == names(sim.ladder(scene))
+    assert {step.leanest.micro_batch for step in ladder.steps} == {2}
+    assert {step.leanest.micro_batch for step in sim.ladder(scene).steps} == {1}
+
+
+def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
+    ladder = sim.ladder(sim.setting(sim.hardware(8, 24, host_gb=64)))
+    short = [out for out in ladder.left_out if out.host_short_bytes is not None]
+    assert short
+    assert all("offload" in str(out.rung) for out in short)
+
+
+@pytest.mark.parametrize(
+    ("machine", "pins", "words"),
+    [
+        (sim.hardware(), Pins(offload=Offload.ALL, zero_stage=2), "needs --zero-stage 3"),
+        (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 cannot be used: it does not work on GPU of a test; use fp16"),
+        (V100, Pins(attention=Attention.FLASH_2), "compute capability 8.0"),
+        (sim.hardware(), Pins(attention=Attention.FLASH_2), "flash-attn is not installed"),
+        (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 1, 2, 3"),
+        (sim.hardware(), Pins(micro_batch=3), "does not divide"),
+    ],
+)
+def test_pins_that_cannot_be_met_are_refused(machine: Hardware, pins: Pins, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        sim.ladder(sim.setting(machine, SMALL, pins=pins))

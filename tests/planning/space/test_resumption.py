@@ -1,0 +1,60 @@
+"""What a checkpoint allows, by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
+from autofit.domain.request import Lora
+from autofit.planning.space.resumption import can_resume, conflicts, kept, kept_text, weights_text
+from tests.builders import make_request, make_rung
+
+REQUEST = make_request(global_batch=8)
+CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
+RUNG = make_rung(2, offload=Offload.OPTIMIZER, gradient_checkpointing=True, attention=Attention.EAGER)
+
+
+@pytest.mark.parametrize(("there", "asked", "is_loaded"), [(1, 2, True), (2, 1, True), (2, 3, False), (3, 1, False)])
+def test_stages_that_load_each_other(there: int, asked: int, is_loaded: bool) -> None:
+    checkpoint = replace(CHECKPOINT, zero_stage=there)
+    request = replace(REQUEST, pins=Pins(zero_stage=asked))
+    assert (conflicts(request, checkpoint) == ()) is is_loaded
+    assert can_resume(replace(RUNG, zero_stage=asked), checkpoint) is is_loaded
+    assert kept(request, checkpoint).pins.of(ZERO_STAGE) == asked
+    assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in kept_text(
+        request, checkpoint
+    )
+
+
+def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:
+    narrowed = kept(REQUEST, CHECKPOINT)
+    assert narrowed.pins == Pins(method=Method.FULL, zero_stage=2, dtype=Dtype.BF16)
+    assert (narrowed.ranks, narrowed.training) == (2, REQUEST.training)
+
+
+def test_what_is_not_known_is_no_conflict() -> None:
+    silent = Checkpoint("/c", 3, 2, None, None, None)
+    asked = replace(REQUEST, pins=Pins(zero_stage=3, dtype=Dtype.FP32))
+    assert conflicts(asked, silent) == ()
+    assert can_resume(replace(RUNG, zero_stage=3), silent)
+
+
+def test_modules_are_the_same_in_any_order() -> None:
+    checkpoint = replace(CHECKPOINT, lora=Lora(target_modules=("q_proj", "v_proj")))
+    assert conflicts(replace(REQUEST, lora=Lora(target_modules=("v_proj", "q_proj"))), checkpoint) == ()
+    assert conflicts(replace(REQUEST, lora=Lora(target_modules=("q_proj",))), checkpoint) == (
+        "--lora-target-modules (q_proj,v_proj, now q_proj)",
+    )
+
+
+def test_weights_are_offered_as_they_can_be_loaded() -> None:
+    assert weights_text(REQUEST, CHECKPOINT) == "--model /c without --resume"
+    assert "merge --base m --adapter /c --dtype bf16" in weights_text(REQUEST, replace(CHECKPOINT, lora=Lora()))

@@ -1,0 +1,94 @@
+"""What is said when a full run did not come to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped, Symptom
+from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
+from autofit.report.run_end_text import run_failure_text
+
+LOG = Path("/run/logs/training.log")
+GO_ON = "the same command goes on from the last checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (
+            Crashed(1, Phase.BACKWARD, "boom", "x.log"),
+            f"the training failed in backward on rank 1: boom\nits log is {LOG}; {GO_ON}",
+        ),
+        (
+            Unsupported("no kernel", 1.0, 0, Phase.BUILD),
+            f"the training failed in build on rank 0: no kernel\nits log is {LOG}; {GO_ON}",
+        ),
+        (
+            Crashed(None, Phase.START, "the job ended", None, exit_code=3),
+            f"the training ended with exit code 3 and left no report; its log is {LOG}",
+        ),
+        (
+            Crashed(1, Phase.STEP, "it was killed", None, exit_code=-9),
+            f"the training ended with exit code -9 (SIGKILL) and left no report; its log is {LOG}",
+        ),
+        (
+            TimedOut(0, Phase.STEP, 1800.0),
+            f"no rank has moved for 30:00, the training was ended; its log is {LOG}, and {GO_ON}",
+        ),
+        (NoModel("/run/model"), f"the training ended and left no model in /run/model; its log is {LOG}"),
+        (MergeFailed("/run/model"), f"merging failed, the adapter in /run/model is whole; the log is {LOG}"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_every_end_has_its_sentence(end: RunFailure, told: str) -> None:
+    assert run_failure_text(end, LOG) == told
+
+
+def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
+    text = run_failure_text(OutOfMemory(1, Phase.BACKWARD, Place.DEVICE, "full", 1_500_000_000), LOG)
+    assert text.startswith("the training failed in backward on rank 1: out of device memory (asked for 1.5 GB)\n")
+    assert str(LOG) in text
+    assert "last checkpoint" not in text, "the same again would run out of memory again"
+    assert "a smaller --micro-batch" in text
+    unseen = run_failure_text(OutOfMemory(None, Phase.START, Place.HOST, "killed"), LOG)
+    assert unseen.startswith("the training failed in start: out of host memory\n")
+
+
+@pytest.mark.parametrize(
+    ("divergence", "told"),
+    [
+        (
+            Stopped(Symptom.LOSS_NOT_FINITE, 1_234, "/c/checkpoint-8"),
+            "the training has diverged: the loss is not finite since step 1,234; the last good checkpoint is "
+            "/c/checkpoint-8. A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on "
+            "all the same.",
+        ),
+        (
+            Stopped(Symptom.GRADIENT_EXPLODED, 1, None),
+            "the training has diverged: the gradient norm has exploded since step 1; there is no checkpoint from "
+            "before. It began so: look at the model's weights, and at its --dtype.",
+        ),
+        (
+            EndedNotFinite(True, None, None),
+            "the training has ended, and its evaluation loss is not finite; there is no checkpoint from before. A "
+            "lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same.",
+        ),
+        (
+            ChangedNothing(was_skipped=True),
+            "the training has changed nothing: DeepSpeed skipped every step, for the gradients were not finite; look "
+            "at the model's weights",
+        ),
+        (
+            ChangedNothing(was_skipped=False),
+            "the training has changed nothing: the learning rate or the gradient was 0 in every step; look at "
+            "--learning-rate and the warm-up",
+        ),
+    ],
+    ids=["stopped", "from the first step on", "at its end", "skipped", "unmoved"],
+)
+def test_a_divergence_says_what_it_was_and_what_may_mend_it(divergence: Divergence, told: str) -> None:
+    text = run_failure_text(Diverged(0, Phase.STEP, divergence), LOG)
+    assert text == f"{told}\nits log is {LOG}"

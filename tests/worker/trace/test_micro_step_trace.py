@@ -1,0 +1,350 @@
+"""Traces against the CPU allocator's own peak, against traces of all layers, and against counting by hand."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import trl.trainer.utils
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    MixtralConfig,
+    OPTConfig,
+    PhiConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3MoeConfig,
+)
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Lora
+from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
+from autofit.probing.protocol import Refused, Traced, TraceModel
+from autofit.worker.agent import trace_pool
+from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.trace.fake_model import prepare
+from autofit.worker.trace.micro_step_trace import micro_step_loss, trace
+from tests.builders import make_request
+
+LAYERS = 5
+VOCABULARY = 1000
+_SIZES = {"hidden_size": 128, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "vocab_size": VOCABULARY}
+_GROUPED = {**_SIZES, "num_key_value_heads": 2, "intermediate_size": 320}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**_GROUPED),
+    "mistral": MistralConfig(**_GROUPED, sliding_window=64),
+    "qwen2": Qwen2Config(**_GROUPED, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**_GROUPED, head_dim=32),
+    "gemma": GemmaConfig(**_GROUPED, head_dim=32),
+    "gemma2": Gemma2Config(**(_GROUPED | {"num_hidden_layers": 8}), head_dim=32, sliding_window=64),
+    "phi": PhiConfig(**_SIZES, intermediate_size=512),
+    "gpt_neox": GPTNeoXConfig(**_SIZES, intermediate_size=512),
+    "gpt2": GPT2Config(n_embd=128, n_layer=LAYERS, n_head=4, vocab_size=VOCABULARY),
+    "falcon": FalconConfig(**_SIZES, multi_query=True),
+    "opt": OPTConfig(**_SIZES, ffn_dim=512, word_embed_proj_dim=128),
+    "mixtral": MixtralConfig(**_GROUPED, num_local_experts=4),
+    "qwen2_moe": Qwen2MoeConfig(
+        **_GROUPED, moe_intermediate_size=96, shared_expert_intermediate_size=96, num_experts=8
+    ),
+    "qwen3_moe": Qwen3MoeConfig(**_GROUPED, moe_intermediate_size=96, num_experts=8),
+}
+_MODULES = {"gpt2": ("c_attn",), "gpt_neox": ("query_key_value",), "falcon": ("query_key_value",)}
+PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
+CUDA = replace(PLAIN, kind=DeviceKind.CUDA)
+
+
+def lora(name: str) -> Lora:
+    return Lora(8, 16, _MODULES.get(name, ("q_proj", "v_proj")))
+
+
+@pytest.fixture(autouse=True)
+def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of such small models would hide their layers: it works on tiles of 32768 columns."""
+    monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", 256)
+
+
+def peak_bytes(moments: tuple[Moment, ...]) -> int:
+    return max(moment.activations_bytes for moment in moments)
+
+
+# --- The real thing ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RealStep:
+    """The same model with real weights on the CPU; its gradients are dropped as they come, as DeepSpeed takes them."""
+
+    config: PretrainedConfig
+    step: MicroStep
+
+    def __post_init__(self) -> None:
+        config = copy.deepcopy(self.config)
+        config.use_cache = False
+        dtype, attention = TORCH_DTYPES[self.step.dtype], self.step.attention.value
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+        self.model = prepare(model, self.step)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda taken: setattr(taken, "grad", None))
+
+    def train(self) -> None:
+        self._loss().backward()
+
+    def evaluate(self) -> None:
+        with torch.no_grad():
+            self._loss()
+
+    def _loss(self) -> torch.Tensor:
+        shape = (self.step.micro_batch, self.step.tokens)
+        ids, mask = torch.randint(0, VOCABULARY, shape), torch.ones(shape, dtype=torch.int64)
+        if self.step.is_padded:
+            mask[:, -1] = 0
+        return micro_step_loss(self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask})
+
+
+def allocated_bytes(act: Callable[[], None]) -> int:
+    """The most that the CPU allocator had handed out at once, above what it had at the start."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        act()
+    recorded = profiled.profiler.kineto_results.events()
+    events = sorted((event for event in recorded if event.name() == "[memory]"), key=lambda event: event.start_ns())
+    held_bytes = most_bytes = 0
+    for event in events:
+        held_bytes += event.nbytes()
+        most_bytes = max(most_bytes, held_bytes)
+    return most_bytes
+
+
+CASES = [
+    ("llama", PLAIN),
+    ("llama", replace(PLAIN, is_padded=True)),
+    ("llama", replace(PLAIN, lora=lora("llama"), dtype=Dtype.FP32)),
+    ("mistral", replace(PLAIN, is_padded=True, lora=lora("mistral"))),
+    ("qwen2", replace(PLAIN, attention=Attention.EAGER)),
+    ("qwen3", replace(PLAIN, lora=lora("qwen3"))),
+    ("gemma", replace(PLAIN, is_padded=True)),
+    ("gemma2", replace(PLAIN, attention=Attention.EAGER, lora=lora("gemma2"))),
+    ("phi", replace(PLAIN, lora=lora("phi"))),
+    ("gpt_neox", replace(PLAIN, attention=Attention.EAGER, lora=lora("gpt_neox"))),
+    ("gpt2", replace(PLAIN, lora=lora("gpt2"), is_padded=True)),
+    ("falcon", replace(PLAIN, lora=lora("falcon"))),
+    ("opt", replace(PLAIN, attention=Attention.EAGER, is_padded=True)),
+    ("mixtral", PLAIN),
+    ("mixtral", replace(PLAIN, dtype=Dtype.FP32, lora=lora("mixtral"))),
+    ("qwen2_moe", replace(PLAIN, lora=lora("qwen2_moe"))),
+    ("qwen3_moe", replace(PLAIN, attention=Attention.EAGER)),
+]
+
+
+@pytest.mark.parametrize(("name", "step"), CASES)
+def test_the_allocators_peak(name: str, step: MicroStep) -> None:
+    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    real.model.train()
+    real.train()  # what is made once and kept
+    assert peak_bytes(traced.moments[:-1]) == pytest.approx(allocated_bytes(real.train), rel=1e-3)
+
+
+RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
+
+
+@pytest.mark.parametrize("name", ["llama", "opt", "gpt_neox", "qwen3"])
+@pytest.mark.parametrize("is_lora", [False, True])
+def test_the_allocators_peak_with_checkpointing(name: str, is_lora: bool) -> None:
+    step = replace(PLAIN, gradient_checkpointing=True, lora=lora(name) if is_lora else None)
+    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    real.model.train()
+    real.train()
+    expected_bytes = allocated_bytes(real.train) - RANDOM_STATE_BYTES * LAYERS
+    assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])
+def test_the_allocators_peak_in_an_evaluation(name: str) -> None:
+    traced, real = trace(CONFIGS[name], PLAIN), RealStep(CONFIGS[name], PLAIN)
+    real.model.eval()
+    real.evaluate()
+    assert traced.moments[-1].phase is Phase.EVALUATE
+    assert traced.moments[-1].activations_bytes == pytest.approx(allocated_bytes(real.evaluate), rel=1e-3)
+
+
+def test_work_is_that_of_torchs_own_counter() -> None:
+    step = replace(PLAIN, attention=Attention.EAGER)
+    real = RealStep(CONFIGS["llama"], step)
+    with FlopCounterMode(display=False) as counter:
+        real.train()
+    works = [moment.work for moment in trace(CONFIGS["llama"], step).moments[:-1]]
+    scored = step.micro_batch * (step.tokens - 1)
+    added_in_place_flop = 2 * (2 * scored * 128 * VOCABULARY)  # the loss's backward products: torch does not see them
+    assert sum(work.matmul_flop for work in works) == counter.get_total_flops() + added_in_place_flop
+
+
+# --- Few layers for many ----------------------------------------------------------------------------------------------
+
+
+def deep(name: str, count: int) -> PretrainedConfig:
+    config = copy.deepcopy(CONFIGS[name])
+    types = getattr(config, "layer_types", None)
+    if types:
+        config.layer_types = (types * count)[:count]
+    config.num_hidden_layers = count
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "step"),
+    [
+        ("llama", 9, CUDA),
+        ("llama", 9, replace(CUDA, gradient_checkpointing=True, lora=lora("llama"))),
+        ("gpt2", 9, replace(CUDA, attention=Attention.FLASH_2, is_padded=True)),
+        ("gemma2", 11, replace(CUDA, attention=Attention.EAGER)),
+        pytest.param(
+            *("gemma2", 12, replace(CUDA, attention=Attention.EAGER, lora=lora("gemma2"), gradient_checkpointing=True)),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_what_a_few_layers_say_of_all_is_what_all_say(name: str, count: int, step: MicroStep) -> None:
+    config = deep(name, count)
+    short, full = trace(config, step), trace(config, step, at_full_depth=True)
+    assert [_but_peak(moment) for moment in short.moments] == [_but_peak(moment) for moment in full.moments]
+    assert [moment.activations_bytes for moment in short.moments] == pytest.approx(
+        [moment.activations_bytes for moment in full.moments], rel=1e-3
+    )
+    assert (short.parameters, short.buffers_bytes) == (full.parameters, full.buffers_bytes)
+
+
+def _but_peak(moment: Moment) -> Moment:
+    return replace(moment, activations_bytes=0)
+
+
+def test_layers_that_are_not_alike_are_all_traced() -> None:
+    config = Qwen3MoeConfig(**_GROUPED, moe_intermediate_size=96, num_experts=8, mlp_only_layers=[1])
+    config.router_aux_loss_coef = 0.0
+    traced = trace(config, CUDA)
+    sizes = {moment.gradient_count - before.gradient_count for before, moment in _pairs(traced)}
+    assert len(sizes) == 3  # a layer with experts, one without, the embedding
+    assert traced.moments[-2].gradient_count == traced.trained_count
+
+
+def _pairs(traced: Trace) -> list[tuple[Moment, Moment]]:
+    backward = [moment for moment in traced.moments if moment.phase is Phase.BACKWARD]
+    return list(itertools.pairwise(backward))
+
+
+# --- What a trace holds -----------------------------------------------------------------------------------------------
+
+
+def test_moments_come_in_the_order_of_time_and_gradients_add_up() -> None:
+    traced = trace(CONFIGS["llama"], CUDA)
+    phases = [moment.phase for moment in traced.moments]
+    assert phases == [Phase.FORWARD] * (LAYERS + 2) + [Phase.BACKWARD] * (LAYERS + 2) + [Phase.EVALUATE]
+    counts = [moment.gradient_count for moment in traced.moments if moment.phase is Phase.BACKWARD]
+    assert counts == sorted(counts)
+    assert counts[-1] == traced.trained_count == traced.parameter_count
+    assert all(moment.gradient_count == 0 for moment in traced.moments if moment.phase is not Phase.BACKWARD)
+
+
+def test_parameters_are_those_of_the_model() -> None:
+    real = RealStep(CONFIGS["qwen2"], replace(PLAIN, lora=lora("qwen2")))
+    traced = trace(CONFIGS["qwen2"], replace(CUDA, lora=lora("qwen2")))
+    parameters = list(real.model.parameters())
+    assert traced.parameter_count == sum(parameter.numel() for parameter in parameters)
+    assert traced.trained_count == sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    assert {group.element_bytes for group in traced.parameters} == {2}  # DeepSpeed leaves no adapter in fp32
+
+
+def test_an_attention_mask_costs_something_only_where_there_is_padding() -> None:
+    mask_bytes = 2 * PLAIN.micro_batch * PLAIN.tokens**2
+    plain, padded = (trace(CONFIGS["llama"], replace(CUDA, is_padded=padded)) for padded in (False, True))
+    assert peak_bytes(padded.moments) - peak_bytes(plain.moments) > LAYERS * mask_bytes
+    flash = [trace(CONFIGS["llama"], replace(CUDA, attention=Attention.FLASH_2, is_padded=flag)) for flag in (0, 1)]
+    assert peak_bytes(flash[0].moments) == peak_bytes(flash[1].moments) <= peak_bytes(plain.moments)
+
+
+A100, H100 = replace(CUDA, capability=(8, 0)), replace(CUDA, capability=(9, 0))
+V100 = replace(CUDA, capability=(7, 0), dtype=Dtype.FP16)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (A100, SdpaKernel.FLASH),
+        (replace(A100, is_padded=True), SdpaKernel.EFFICIENT),
+        (H100, SdpaKernel.CUDNN),
+        (replace(H100, is_padded=True, gradient_checkpointing=True, lora=lora("llama")), SdpaKernel.CUDNN),
+        (V100, SdpaKernel.MATH),
+        (replace(V100, is_padded=True), SdpaKernel.EFFICIENT),
+    ],
+)
+def test_a_trace_says_which_kernel_torchs_attention_ran(step: MicroStep, expected: SdpaKernel) -> None:
+    assert trace(CONFIGS["llama"], step).sdpa_kernels == (expected,)
+
+
+def test_other_attention_names_no_kernel() -> None:
+    others = [PLAIN, replace(CUDA, attention=Attention.EAGER), replace(CUDA, attention=Attention.FLASH_2)]
+    assert [trace(CONFIGS["llama"], step).sdpa_kernels for step in others] == [()] * 3
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_cudnns_kernel_keeps_and_computes_what_the_others_do(is_padded: bool) -> None:
+    """Its own sums of the softmax are one fp32 number a row; those of the memory-efficient kernel come in 32s."""
+    cudnn, other = (trace(CONFIGS["llama"], replace(step, is_padded=is_padded)) for step in (H100, A100))
+    assert peak_bytes(cudnn.moments) == pytest.approx(peak_bytes(other.moments), rel=1e-3)
+    assert [moment.work.matmul_flop for moment in cudnn.moments] == [
+        moment.work.matmul_flop for moment in other.moments
+    ]
+
+
+def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
+    """No fused kernel takes them there. A larger micro-batch with padding takes less than one row alone."""
+    scores_bytes = PLAIN.micro_batch * 4 * PLAIN.tokens**2 * 4  # of 4 heads, in fp32
+    whole, padded = (trace(CONFIGS["llama"], replace(V100, is_padded=padded)) for padded in (False, True))
+    assert peak_bytes(whole.moments) - peak_bytes(padded.moments) > LAYERS * scores_bytes
+    ungrouped = trace(CONFIGS["phi"], V100)
+    assert ungrouped.sdpa_kernels == (SdpaKernel.EFFICIENT,)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "falcon"])
+@pytest.mark.parametrize("is_lora", [False, True])
+def test_a_gpu_needs_no_more_than_a_cpu(name: str, is_lora: bool) -> None:
+    """Its dropout keeps a byte an element, and its loss works in place; its blocks are larger, by less than 1 %."""
+    step = replace(PLAIN, lora=lora(name) if is_lora else None, gradient_checkpointing=is_lora)
+    on_gpu, on_cpu = trace(CONFIGS[name], replace(step, kind=DeviceKind.CUDA)), trace(CONFIGS[name], step)
+    assert 0 < peak_bytes(on_gpu.moments) < 1.01 * peak_bytes(on_cpu.moments)
+
+
+def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("model")
+    CONFIGS["llama"].save_pretrained(folder)
+    wrong = replace(CUDA, lora=Lora(8, 16, ("nothing",)))
+    slow = replace(PLAIN, attention=Attention.FLASH_2)
+    said = trace_pool.run(TraceModel(make_request(folder, 128), (wrong, CUDA, slow), "log"))
+    assert isinstance(said, Traced)
+    assert [traced.of for traced in said.traces] == [CUDA]
+    assert [failure.of for failure in said.failures] == [wrong, slow]
+    assert "nothing" in said.failures[0].why
+    assert "GPU" in said.failures[1].why
+
+
+def test_no_model_is_refused() -> None:
+    said = trace_pool.run(TraceModel(make_request("/nowhere/at/all", 128), (CUDA,), "log"))
+    assert isinstance(said, Refused)
+    assert "/nowhere/at/all" in said.message

@@ -1,0 +1,135 @@
+"""The steps of a probe: which are run, which are measured, and whose rows are real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Phase
+from autofit.domain.strategy import Strategy
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.worker.rank.failure import KnownFailure
+from autofit.worker.rank.measured_steps import MAX_MEASURED_STEPS, Course, ProbedSteps
+from autofit.worker.training import training_probe
+from autofit.worker.training.probe_rows import read_by, schedule
+from tests.builders import make_request, make_rung
+
+RANKS, ACCUMULATION = 2, 3
+STRATEGY = Strategy(
+    make_rung(2),
+    4,
+    ACCUMULATION,
+)
+WORST = BatchShape(512, 511.25)
+TYPICAL = tuple(BatchShape(tokens, tokens / 2) for tokens in range(64, 512, 16))
+
+
+def spec(kind: DeviceKind, typical: tuple[BatchShape, ...], *narrower: BatchShape) -> ProbeSpec:
+    job = Job(make_request(tokens=512, global_batch=24), STRATEGY, "{}", kind, RANKS)
+    return ProbeSpec(job, (*narrower, WORST), typical, "scratch", "log", 60.0, True)
+
+
+def test_on_a_gpu_uneven_rows_are_met_before_they_are_measured() -> None:
+    steps = schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION)
+    assert [step.is_measured for step in steps[:4]] == [False, False, False, True]
+    assert steps[0].shapes == steps[1].shapes == (WORST,) * RANKS * ACCUMULATION
+    assert steps[2].shapes == steps[3].shapes == TYPICAL[: RANKS * ACCUMULATION]
+    assert sum(step.is_measured for step in steps) == MAX_MEASURED_STEPS
+
+
+def test_rows_of_one_length_cost_no_step_more() -> None:
+    steps = schedule(spec(DeviceKind.CUDA, (BatchShape(510, 510.0),)), ACCUMULATION)
+    assert [step.is_measured for step in steps] == [False] * 2 + [True] * MAX_MEASURED_STEPS
+
+
+def test_on_a_cpu_each_width_is_a_worst_case_already() -> None:
+    narrower = [BatchShape(width, float(width)) for width in range(64, 512, 32)]
+    steps = schedule(spec(DeviceKind.CPU, TYPICAL, *narrower), ACCUMULATION)
+    first = next(number for number, step in enumerate(steps) if step.is_measured)
+    assert all(step.is_measured for step in steps[first:])
+    assert {shape for step in steps[:first] for shape in step.shapes} == {*narrower, WORST}
+
+
+def test_a_rank_makes_no_rows_that_others_read() -> None:
+    shapes = [shape for step in schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION) for shape in step.shapes]
+    for rank in range(RANKS):
+        own = read_by(rank, RANKS, shapes)
+        assert own[rank::RANKS] == shapes[rank::RANKS]
+        assert {shape.padded_tokens for shape in own[1 - rank :: RANKS]} == {1}
+
+
+def batch(tokens: int) -> Any:
+    """The arguments of a forward pass: a row with a place of padding."""
+    ids = torch.ones(1, tokens + 1, dtype=torch.long)
+    return (), {"input_ids": ids, "attention_mask": torch.ones_like(ids).index_fill(1, torch.tensor([tokens]), 0)}
+
+
+class Drive:
+    """A probe's steps, told as an engine's watch and a trainer do, by a clock of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, course: Course) -> None:
+        self.now_s = 0.0
+        monkeypatch.setattr("time.perf_counter", lambda: self.now_s)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
+        self.phases: list[Phase] = []
+        rank: Any = SimpleNamespace(step=0, enter=self.phases.append)
+        self.steps = ProbedSteps(rank, course, micro_batch=1, device=torch.device("cpu"))
+        self.enough = training_probe._Enough(self.steps)
+        self.control: Any = SimpleNamespace(should_training_stop=False)
+
+    def step(self, duration_s: float, tokens: int, *, is_skipped: bool = False) -> None:
+        """Of micro-batches of `duration_s` each, after the data have taken a second."""
+        self.now_s += 1.0
+        self.enough.on_step_begin()
+        for number in range(ACCUMULATION):
+            self.steps.forward(batch(tokens))
+            self.steps.backward()
+            self.now_s += duration_s
+            if number < ACCUMULATION - 1:
+                self.steps.micro_step_end()
+        self.steps.update()
+        self.steps.step_end(was_skipped=is_skipped)
+        self.enough.on_step_end(None, None, self.control)
+
+
+def test_only_measured_steps_count_and_their_number_is_that_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = schedule(spec(DeviceKind.CUDA, TYPICAL), ACCUMULATION)
+    course = training_probe._course(spec(DeviceKind.CUDA, TYPICAL), steps, ACCUMULATION)
+    drive = Drive(monkeypatch, replace(course, measure_s=12.0))
+    run = 0
+    for number, step in enumerate(steps):
+        drive.step(1.0 if step.is_measured or number < 2 else 10.0, tokens=100 if step.is_measured else 7)
+        run += 1
+        if drive.control.should_training_stop:
+            break
+    assert run == course.measured[3]  # 12 s of 3 s each
+    meter = drive.steps.meter
+    assert meter.first_s == meter.middle_s == meter.last_s == [1.0] * 4
+    assert drive.steps.mean_tokens() == 100
+    assert drive.phases[:7] == [Phase.FORWARD, Phase.BACKWARD] * ACCUMULATION + [Phase.STEP]
+
+
+def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = Drive(monkeypatch, Course(2, range(3, 6), 100.0, count=3))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: pytest.fail("asked"))
+    for _ in range(4):
+        drive.step(1.0, 5)
+    assert not drive.steps.is_over
+    drive.step(1.0, 5)
+    assert drive.steps.is_over
+    assert len(drive.steps.meter.last_s) == 3
+
+
+def test_a_step_that_is_skipped_ends_a_probe_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script's may scale its loss down: it is given some."""
+    drive = Drive(monkeypatch, Course(2, range(3, 6), 1.0))
+    drive.step(1.0, 5)
+    with pytest.raises(KnownFailure, match="not finite"):
+        drive.step(1.0, 5, is_skipped=True)
+    assert (drive.steps.skipped_count, len(drive.steps.meter.last_s)) == (1, 0)
