@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ _aten = torch.ops.aten
 def attention_name(step: MicroStep) -> str:
     """What transformers calls the kernel; ValueError when the device has none of this kind."""
     if step.attention is not Attention.FLASH_2:
-        return step.attention.value
+        return str(step.attention.value)
     if step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32:
         raise ValueError("FlashAttention-2 needs a GPU and half precision")
     return FLASH_2
@@ -53,10 +54,10 @@ class Sdpa:
         )
         self.taken.add(kernel)
         bias = None if attn_mask is None else _bias(attn_mask, query, key)
-        args = (query, key, value, bias, dropout_p, is_causal)
         if kernel is SdpaKernel.MATH:
+            args = (query, key, value, bias, dropout_p, is_causal)
             return _aten._scaled_dot_product_attention_math(*args, scale=scale, enable_gqa=enable_gqa)[0]
-        return _FUSED[kernel](*args, scale=scale)
+        return _FUSED[kernel](_KernelCall(query, key, value, bias, dropout_p, is_causal, scale))
 
 
 def _call(query: Any, key: Any, value: Any, mask: Any, dropout: float, enable_gqa: bool) -> SdpaCall:
@@ -87,24 +88,42 @@ def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.T
 # --- The kernels ------------------------------------------------------------------------------------------------------
 
 
-def _cudnn(query: Any, key: Any, value: Any, bias: Any, dropout: float, is_causal: bool, *, scale: Any) -> Any:
-    args = (query, key, value, bias, _is_trained(query, key, value), dropout, is_causal)
-    return _aten._scaled_dot_product_cudnn_attention(*args, scale=scale)[0]
+@dataclass(frozen=True)
+class _KernelCall:
+    """What a fused kernel is called with: heads of (batch, heads, tokens, head size), and a bias for each score."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    bias: torch.Tensor | None
+    dropout: float
+    is_causal: bool
+    scale: float | None
+
+    @property
+    def biased(self) -> tuple[Any, ...]:
+        """The arguments of the kernels that take a bias; the fifth asks for what the backward pass needs."""
+        heads = (self.query, self.key, self.value)
+        return (*heads, self.bias, _is_trained(*heads), self.dropout, self.is_causal)
 
 
-def _flash(query: Any, key: Any, value: Any, bias: None, dropout: float, is_causal: bool, *, scale: Any) -> Any:
-    """The kernel takes head sizes that are multiples of 8."""
-    size = query.shape[-1]
+def _cudnn(call: _KernelCall) -> Any:
+    return _aten._scaled_dot_product_cudnn_attention(*call.biased, scale=call.scale)[0]
+
+
+def _flash(call: _KernelCall) -> Any:
+    """The kernel takes head sizes that are multiples of 8, and no bias."""
+    size, scale = call.query.shape[-1], call.scale
+    heads = [call.query, call.key, call.value]
     if size % 8:
         scale = scale or size**-0.5
-        query, key, value = (functional.pad(tensor, (0, -size % 8)) for tensor in (query, key, value))
-    out = _aten._scaled_dot_product_flash_attention(query, key, value, dropout, is_causal, False, scale=scale)[0]
+        heads = [functional.pad(tensor, (0, -size % 8)) for tensor in heads]
+    out = _aten._scaled_dot_product_flash_attention(*heads, call.dropout, call.is_causal, False, scale=scale)[0]
     return out[..., :size]
 
 
-def _efficient(query: Any, key: Any, value: Any, bias: Any, dropout: float, is_causal: bool, *, scale: Any) -> Any:
-    args = (query, key, value, bias, _is_trained(query, key, value), dropout, is_causal)
-    return _aten._scaled_dot_product_efficient_attention(*args, scale=scale)[0]
+def _efficient(call: _KernelCall) -> Any:
+    return _aten._scaled_dot_product_efficient_attention(*call.biased, scale=call.scale)[0]
 
 
 _FUSED = {SdpaKernel.CUDNN: _cudnn, SdpaKernel.FLASH: _flash, SdpaKernel.EFFICIENT: _efficient}
@@ -123,7 +142,8 @@ def _flash_2(
 ) -> tuple[torch.Tensor, None]:
     """Padding is not taken out: the rows of a worst batch have hardly any."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    return _flash(query, key, value, None, dropout, causal, scale=scaling).transpose(1, 2).contiguous(), None
+    call = _KernelCall(query, key, value, None, dropout, causal, scaling)
+    return _flash(call).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(FLASH_2, _flash_2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import get_peft_model
@@ -71,7 +71,7 @@ def _with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
         adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
     for parameter in adapted.parameters():
         parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
-    return adapted
+    return cast(nn.Module, adapted)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -92,7 +92,8 @@ def make_fake(model: nn.Module, mode: FakeTensorMode) -> list[torch.Tensor]:
         return fakes[id(tensor)]
 
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers, module.__dict__):
+        places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+        for tensors in places:
             for name, tensor in tensors.items():
                 if isinstance(tensor, torch.Tensor):
                     tensors[name] = fake(tensor)

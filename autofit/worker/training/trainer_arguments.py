@@ -73,7 +73,7 @@ def extra_arguments(words: tuple[str, ...]) -> dict[str, Any]:
             raise UsageError(f"training argument --{name} is autofit's to set; use {_OURS[name]} instead")
         if name in _FIXED:
             raise UsageError(f"training argument --{name} is autofit's to set: {_FIXED[name]}")
-    return vars(known)
+    return dict(vars(known))
 
 
 def _unknown_sentence(name: str) -> str:
