@@ -1,4 +1,4 @@
-"""Machines, shapes and requests as tests need them: what a test does not name is of no matter to it."""
+"""Machines, shapes, requests and what scripts show: what a test does not name is of no matter to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.model import ModelShape
+from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.request import Request, Training
+from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.domain.strategy import Rung
 
 GB = 10**9
@@ -71,3 +72,26 @@ def make_request(
 ) -> Request:
     """`extra` are arguments after `--`, of a training of which nothing else is told; `asked` are fields of Request."""
     return Request(str(model), tokens, training=training or Training(extra_arguments=extra), **asked)
+
+
+def make_facts(**shown: Any) -> ScriptFacts:
+    """Of a script with transformers' Trainer and a tiny Llama on two ranks; `shown` are fields of ScriptFacts."""
+    values = {
+        "model_class": "LlamaForCausalLM",
+        "model_config": "{}",
+        "parameters": (ParameterGroup(1024, 10, True, 2),),
+        "buffers_bytes": 0,
+        "optimizer": "AdamW",
+        "dtype": Dtype.BF16,
+        "zero_stage": 0,
+        "offload": Offload.NONE,
+        "micro_batch": 8,
+        "gradient_accumulation": 2,
+        "rank_count": 2,
+        "gradient_checkpointing": False,
+        "attention": Attention.SDPA,
+        "rows": 8,
+        "tokens": 128,
+        "counting": Counting((Ask.TRAINER,)),
+    }
+    return ScriptFacts(**{**values, **shown})

@@ -6,20 +6,24 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.method import Method
-from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
-from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
-from autofit.probing.protocol import ProbeSpec, Ready, Traced
+from autofit.probing.protocol import ProbeSpec, Ready, Spec, Traced
+from tests.fake_tracer import FakeTracer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
 BASE_BYTES = 350_000_000
@@ -44,8 +48,6 @@ def tokens_per_s(strategy: Strategy) -> float:
 
 def outcome(spec: ProbeSpec, capacity_bytes: int) -> Outcome:
     """What the probe says on devices of `capacity_bytes` each."""
-    if spec.heartbeat_timeout_s < STEP_S:
-        return TimedOut(0, Phase.START, spec.heartbeat_timeout_s)
     strategy = spec.job.strategy
     held, limit = peak_bytes(strategy), min(capacity_bytes, spec.job.memory_limit_bytes or capacity_bytes)
     if held > limit:
@@ -67,6 +69,7 @@ class SimulatedMachine:
     specs: list[ProbeSpec] = field(default_factory=list)  # of every probe and rehearsal that was begun
     survey_count: int = 0
     running_count: int = 0  # agents between the start and the end of their `with`
+    tracer: FakeTracer = field(default_factory=FakeTracer)
 
     def start_agent(self, **_: Any) -> FakeAgent:
         return FakeAgent(self)
@@ -75,23 +78,57 @@ class SimulatedMachine:
         return FakeAgent(self)
 
 
-class FakeAgent:
-    """A TrainingProber."""
+class Surroundings(Protocol):
+    """What a simulated agent runs on."""
 
-    def __init__(self, machine: SimulatedMachine) -> None:
-        self._machine = machine
+    running_count: int
+    specs: list[Any]
 
-    def __enter__(self) -> FakeAgent:
-        self._machine.running_count += 1
+    @property
+    def on_ask(self) -> Callable[[Any], None]: ...
+
+
+class SimulatedAgent:
+    """What the real one does around a probe: `with`, the scratch folder, the log, and the beats."""
+
+    def __init__(self, there: Surroundings) -> None:
+        self._there = there
+
+    def __enter__(self) -> Self:
+        self._there.running_count += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._machine.running_count -= 1
+        self._there.running_count -= 1
 
     def wait_ready(self) -> Ready:
         return Ready(0.0)
+
+    def _answer(self, spec: Spec, on_beat: OnBeat, answer: Callable[[], Outcome]) -> Outcome:
+        self._there.specs.append(spec)
+        Path(spec.scratch_path).mkdir(parents=True)
+        try:
+            self._there.on_ask(spec)
+            Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
+            if spec.heartbeat_timeout_s < STEP_S:
+                return TimedOut(0, Phase.START, spec.heartbeat_timeout_s)
+            outcome = answer()
+            if isinstance(outcome, (Measured, OutOfMemory)):
+                for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):
+                    on_beat(phase)
+            return outcome
+        finally:
+            shutil.rmtree(spec.scratch_path)
+
+
+class FakeAgent(SimulatedAgent):
+    """A TrainingProber."""
+
+    def __init__(self, machine: SimulatedMachine) -> None:
+        super().__init__(machine)
+        self._machine = machine
 
     def survey(self, request: Request, *, log_path: Path) -> DataProfile:
         self._machine.survey_count += 1
@@ -103,42 +140,14 @@ class FakeAgent:
         return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
-        return Traced(tuple(_trace(step) for step in micro_steps))
+        return self._machine.tracer.trace(request, micro_steps, log_path=log_path)
 
     def probe(self, spec: ProbeSpec, on_beat: OnBeat) -> Outcome:
-        return self._answer(spec, lambda strategy, phase: on_beat(phase))
+        return self._answer(spec, on_beat, lambda: outcome(spec, self._machine.capacity_bytes))
 
     def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
-        assert all(spec.job.is_rehearsal for spec in specs)
-        return tuple(self._answer(spec, on_beat) for spec in specs)
-
-    def _answer(self, spec: ProbeSpec, on_beat: OnRehearsalBeat) -> Outcome:
-        self._machine.specs.append(spec)
-        Path(spec.scratch_path).mkdir(parents=True)
-        try:
-            self._machine.on_ask(spec)
-            Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
-            answer = outcome(spec, self._machine.capacity_bytes)
-            if not isinstance(answer, TimedOut):
-                for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):
-                    on_beat(spec.job.strategy, phase)
-            return answer
-        finally:
-            shutil.rmtree(spec.scratch_path)
-
-
-def _trace(step: MicroStep) -> Trace:
-    """One layer that holds what `peak_bytes` says of its rows."""
-    row_bytes = 20_000_000 if step.gradient_checkpointing else 50_000_000
-    forward = Work(10**9 * step.micro_batch, 10**7, 10**7, 30)
-    twice = Work(2 * forward.matmul_flop, 2 * 10**7, 2 * 10**7, 60)
-    trained = 10_000_000 if step.lora is None else 300_000
-    moments = (
-        Moment(Phase.FORWARD, row_bytes * step.micro_batch, 0, forward),
-        Moment(Phase.BACKWARD, row_bytes * step.micro_batch, trained, twice),
-    )
-    groups = (ParameterGroup(10_000_000, 1, step.lora is None, 2),)
-    return Trace(step, moments, groups if step.lora is None else (*groups, ParameterGroup(trained, 1, True, 2)))
+        assert {spec.job.is_rehearsal for spec in specs} == {True}
+        return tuple(self.probe(spec, partial(on_beat, spec.job.strategy)) for spec in specs)
 
 
 def _check(data: Path) -> None:

@@ -1,4 +1,7 @@
-"""A script of somebody else on a simulated machine: what its probes say follows from its config and its flags."""
+"""A script of somebody else on a simulated machine: what its probes say follows from its config and its flags.
+
+Its agent keeps the contract of the real one.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ParameterGroup
-from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, Unsupported
+from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.inputs.script_checkpoint import read_checkpoint
 from autofit.planning.script.script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
 from autofit.probing.prober import OnBeat, ScriptProber
-from autofit.probing.protocol import Ready, ScriptSpec
+from autofit.probing.protocol import ScriptSpec
 from autofit.process.files import write_whole
+from autofit.process.rendezvous import free_port
+from tests.fake_agent import BASE_BYTES, SimulatedAgent
 
-BASE_BYTES = 350_000_000
 STATES_BYTES = 240_000_000
 ROW_BYTES = 50_000_000
 COUNTS_STEPS = Counting((Ask.STEPS,))
@@ -82,7 +85,8 @@ class FakeScript:
         facts = self.facts(spec)
         assert facts.rows is not None
         if spec.job.rows not in (None, facts.rows):
-            return Unsupported(f"the script makes its own batches of {facts.rows} rows")
+            own = f"the script makes its own batches of {facts.rows} rows"
+            return Unsupported(f"{own}: its micro-batch cannot be turned")
         is_checkpointing = bool(spec.job.turns.gradient_checkpointing)
         row_bytes = ROW_BYTES * (0.4 if is_checkpointing else 1)
         held = round(BASE_BYTES + STATES_BYTES / max(1, facts.zero_stage) + row_bytes * facts.rows)
@@ -94,44 +98,30 @@ class FakeScript:
         return Measured(held, held, speed, 1000 / speed, 1 / speed, update_s=0.0, base_bytes=BASE_BYTES)
 
 
-class FakeScriptAgent:
+class FakeScriptAgent(SimulatedAgent):
     """A ScriptProber."""
 
     def __init__(self, script: FakeScript) -> None:
+        super().__init__(script)
         self._script = script
-
-    def __enter__(self) -> FakeScriptAgent:
-        self._script.running_count += 1
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._script.running_count -= 1
-
-    def wait_ready(self) -> Ready:
-        return Ready(0.0)
 
     @property
     def master_address(self) -> str:
         return "127.0.0.1"
 
     def free_port(self) -> int:
-        return 29_501
+        return free_port(self.master_address)
 
     def put_file(self, path: Path, text: str) -> None:
         write_whole(path, text)
 
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
         outcome = self.probe(spec, on_beat)
-        has_facts = self._script.has_facts and not isinstance(outcome, Crashed)
+        has_facts = self._script.has_facts and not isinstance(outcome, (Crashed, TimedOut))
         return outcome, self._script.facts(spec) if has_facts else None
 
     def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome:
-        self._script.specs.append(spec)
-        self._script.on_ask(spec)
-        Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
-        return self._script.fails_with or self._script.outcome(spec)
+        return self._answer(spec, on_beat, lambda: self._script.fails_with or self._script.outcome(spec))
 
 
 IMPLEMENTS: type[ScriptProber] = FakeScriptAgent

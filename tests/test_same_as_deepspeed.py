@@ -296,6 +296,7 @@ def test_with_pdsh_the_ranks_of_all_nodes_are_ended(number: signal.Signals, tmp_
         assert job.are_ranks_gone()
 
 
+@pytest.mark.skipif(not (ROOT / ".venv/bin/autofit").exists(), reason="nothing is installed into .venv")
 def test_under_the_name_of_deepspeed(tmp_path: Path) -> None:
     """With bin/ first on PATH; nothing is tuned in a script that names no config. The shell adds three variables."""
     theirs = run(DEEPSPEED, ok("see.py a"), tmp_path / "theirs" / "x")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from autofit.cli.main import main
 from autofit.domain.errors import InternalError, NothingFits, TrainingFailed, UsageError
 from autofit.domain.event import Note, Screen
+from tests.cli.command import end
 
 Replace = Callable[[Callable[..., None]], None]
 
@@ -21,13 +21,6 @@ def failing(error: BaseException) -> Callable[..., None]:
         raise error
 
     return train
-
-
-def end(*words: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(list(words))
-    assert isinstance(left.value.code, int)
-    return left.value.code
 
 
 @pytest.mark.parametrize(

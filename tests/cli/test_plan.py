@@ -3,79 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autofit.app import plan, rehearsals
-from autofit.cli.main import main
-from autofit.domain.errors import InternalError
-from autofit.domain.estimate import Constants
-from autofit.domain.model import ParameterGroup
-from autofit.domain.outcome import Measured, Phase
+from autofit.domain.outcome import Measured
 from autofit.domain.plan import Plan, Rehearsal, Rehearsed
-from autofit.domain.request import Request
-from autofit.domain.trace import MicroStep, Moment, Trace
-from autofit.probing.protocol import Traced, TraceFailure
-from autofit.store.machine_kind import DeviceKey
+from autofit.store import Store
+from tests.cli.command import end
+from tests.fake_tracer import FakeTracer
 from tests.hardware.model_folder import TINY_LLAMA, write_config
 
 LLAMA_7B = {
     **TINY_LLAMA, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "vocab_size": 32000,
     "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
 }  # fmt: skip
-GROUPS = (ParameterGroup(6_738_415_616, 1, True, 2),)
-
-
-class FakeTracer:
-    """Traces at once, and remembers like the store; `fails` for a model that cannot be traced."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[MicroStep, ...]] = []
-        self.kept: dict[tuple[str, MicroStep], Trace] = {}
-        self.fails = ""
-        self.starts = 0
-
-    @contextmanager
-    def start(self, log_path: Path) -> Iterator[FakeTracer]:
-        self.starts += 1
-        yield self
-
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
-        self.asked.append(tuple(micro_steps))
-        if self.fails == "dead":
-            raise InternalError("the agent has ended")
-        if self.fails:
-            return Traced((), tuple(TraceFailure(step, self.fails) for step in micro_steps))
-        return Traced(tuple(trace(step) for step in micro_steps))
-
-    @contextmanager
-    def open(self) -> Iterator[FakeTracer]:
-        yield self
-
-    def get_traces(self, fingerprint: str, micro_steps: Sequence[MicroStep]) -> tuple[Trace, ...]:
-        return tuple(self.kept[fingerprint, step] for step in micro_steps if (fingerprint, step) in self.kept)
-
-    def put_traces(self, fingerprint: str, new: Sequence[Trace]) -> None:
-        self.kept |= {(fingerprint, one.of): one for one in new}
-
-    def get_constants(self, device: DeviceKey) -> Constants | None:
-        return None
-
-
-def trace(step: MicroStep) -> Trace:
-    size = 1_000_000_000 * step.micro_batch // (8 if step.gradient_checkpointing else 1)
-    backward = Moment(Phase.BACKWARD, size, 6_738_415_616)
-    return Trace(step, (Moment(Phase.FORWARD, size, 0), backward, backward, Moment(Phase.EVALUATE, size, 0)), GROUPS)
 
 
 @pytest.fixture
-def tracer(monkeypatch: pytest.MonkeyPatch) -> FakeTracer:
-    fake = FakeTracer()
-    tools = replace(plan.REAL_TOOLS, open_store=fake.open, start_tracer=fake.start)
+def tracer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTracer:
+    fake = FakeTracer(6_738_415_616, row_bytes=1_000_000_000, checkpointed_row_bytes=125_000_000)
+    tools = replace(plan.REAL_TOOLS, open_store=lambda: Store(tmp_path / "store.sqlite"), start_tracer=fake.start)
     monkeypatch.setattr(plan.plan, "__kwdefaults__", {"tools": tools})
     return fake
 
@@ -86,10 +38,7 @@ def model(tmp_path: Path) -> str:
 
 
 def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["plan", *words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
+    return end("plan", *words)
 
 
 def unwrapped(text: str) -> str:
@@ -134,16 +83,17 @@ def test_flash_attention_is_asked_for_where_the_plan_uses_it(
 def test_a_second_plan_starts_no_tracer(tracer: FakeTracer, model: str) -> None:
     assert run("--model", model, "--on", "8xA100-80GB") == 0
     assert run("--model", model, "--on", "4xA100-40GB") == 0
-    assert tracer.starts == 1
+    assert tracer.start_count == 1
     assert run("--model", model, "--on", "4xA100-40GB", "--seq", "512") == 0
-    assert tracer.starts == 2
+    assert tracer.start_count == 2
 
 
-@pytest.mark.parametrize("fails", ["dead", "it has no layers"])
+@pytest.mark.parametrize("trouble", [{"has_ended": True}, {"fails": "it has no layers"}], ids=str)
 def test_a_model_that_cannot_be_traced_is_planned_by_formula_and_said_so(
-    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], fails: str
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], trouble: dict[str, Any]
 ) -> None:
-    tracer.fails = fails
+    for name, value in trouble.items():
+        setattr(tracer, name, value)
     assert run("--model", model, "--on", "8xA100-80GB", "--json") == 0
     captured = capsys.readouterr()
     assert "estimated by a formula" in captured.err

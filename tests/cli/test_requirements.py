@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.cli.main import main
+from tests.cli.command import end
 from tests.fake_packages import write_packages
 
 PIP = f"{sys.executable} -m pip install 'transformers>=5.23'"
@@ -46,9 +46,7 @@ def old_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    with pytest.raises(SystemExit) as left:
-        main(["doctor", *words])
-    assert left.value.code == 1
+    assert end("doctor", *words) == 1
     return capsys.readouterr().out
 
 

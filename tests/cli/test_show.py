@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from autofit.cli.main import main
 from autofit.domain.workload import Learned, RowCounts
 from autofit.hardware import machine
 from autofit.runs.run_folder import RunFolder
+from tests.cli.command import end
 from tests.report import simulated
 
 
@@ -28,9 +28,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    with pytest.raises(SystemExit) as left:
-        main(list(words))
-    assert left.value.code == 0
+    assert end(*words) == 0
     return capsys.readouterr().out
 
 
@@ -75,9 +73,7 @@ def test_what_is_lost_of_the_data_is_kept(run: Path, capsys: pytest.CaptureFixtu
 
 
 def test_another_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["show", str(tmp_path)])
-    assert left.value.code == 2
+    assert end("show", str(tmp_path)) == 2
     assert "is no run folder" in capsys.readouterr().err
 
 

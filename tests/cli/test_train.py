@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from autofit.cli import train as train_verb
-from autofit.cli.main import main
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
@@ -19,16 +18,14 @@ from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
 from autofit.hardware import host, machine
 from autofit.hardware.nvml import VendorNvml
 from autofit.runs.request_diff import FLAGS
+from tests.cli.command import end
 from tests.hardware.fake_nvml import a100_nvswitch
 
 PLAIN = Request("m", 2048, pins=Pins(), training=Training())
 
 
 def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["train", "--model", "m", *words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
+    return end("train", "--model", "m", *words)
 
 
 def asked(calls: list[dict[str, Any]], *words: str) -> Request:
@@ -136,8 +133,7 @@ def test_an_alias_asks_for_the_same(calls: list[dict[str, Any]], alias: str, own
 
 
 def test_the_hugging_face_name_of_the_model(calls: list[dict[str, Any]]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--model_name_or_path", "meta-llama/Llama-2-13b-hf"])
+    assert end("train", "--model_name_or_path", "meta-llama/Llama-2-13b-hf") == 0
     assert calls[-1]["request"] == replace(PLAIN, model="meta-llama/Llama-2-13b-hf")
     assert calls[-1]["output_dir"] == Path("autofit-runs/Llama-2-13b-hf-2048")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link
@@ -56,6 +57,7 @@ def setting(
     return Setting(request, machine or hardware(), shape, tokens)
 
 
+@cache
 def ladder(scene: Setting, *, has_flash: bool = False) -> Ladder:
     scene = replace(scene, installed=frozenset({FLASH_PACKAGE} if has_flash else ()))
     return build_ladder(scene, axes.settle(scene))

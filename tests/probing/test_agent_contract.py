@@ -10,22 +10,27 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
-from autofit.domain.request import Request
+from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Strategy
+from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
-from tests.builders import make_request, make_rung
+from tests.builders import LLAMA_7B, make_request, make_rung
 from tests.fake_agent import FakeAgent, SimulatedMachine
+from tests.fake_tracer import FakeTracer
 from tests.waiting import wait_until
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
@@ -167,22 +172,62 @@ def test_a_limit_below_what_a_rank_always_holds_is_out_of_memory(bench: Bench) -
     assert isinstance(bench.probe(bench.spec(memory_limit_bytes=10_000_000)), OutOfMemory)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_probe_leaves_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mark = _mark(monkeypatch)
+STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
+
+
+def test_traces_come_in_order_and_what_cannot_be_traced_says_why(bench: Bench) -> None:
+    """Also of the tracer that tests of plans have, which traces a larger model."""
+    wrong = replace(STEP, lora=Lora(target_modules=("nothing",)))
+    good = (STEP, replace(STEP, micro_batch=2), replace(STEP, gradient_checkpointing=True), replace(STEP, lora=Lora()))
+    others = [FakeTracer(LLAMA_7B.parameter_count)] if isinstance(bench.agent, FakeAgent) else []
+    for tracer in (bench.agent, *others):
+        said = tracer.trace(REQUEST, (*good[:2], wrong, *good[2:]), log_path=bench.folder / "trace.log")
+        assert tuple(one.of for one in said.traces) == good
+        assert [failure.of for failure in said.failures] == [wrong]
+        assert "nothing" in said.failures[0].why
+        for one in said.traces:
+            check_moments(one)
+        plain, two, checkpointed, lora = said.traces
+        assert peak_bytes(checkpointed) < peak_bytes(plain) < peak_bytes(two)
+        assert lora.trained_count < plain.trained_count == plain.parameter_count
+
+
+def check_moments(trace: Trace) -> None:
+    phases = [moment.phase for moment in trace.moments]
+    assert [phase for phase, _ in groupby(phases)] == [Phase.FORWARD, Phase.BACKWARD, Phase.EVALUATE]
+    counts = [moment.gradient_count for moment in trace.moments if moment.phase is Phase.BACKWARD]
+    assert counts == sorted(counts)
+    assert counts[-1] == trace.trained_count
+    assert {moment.gradient_count for moment in trace.moments if moment.phase is not Phase.BACKWARD} == {0}
+
+
+def peak_bytes(trace: Trace) -> int:
+    return max(moment.activations_bytes for moment in trace.moments)
+
+
+@pytest.mark.parametrize(("kind", "least_running"), [("simulated", 1), pytest.param("real", 4, marks=pytest.mark.slow)])
+def test_an_interrupted_probe_leaves_nothing(
+    kind: str, least_running: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the real one: the agent, its fork server and two ranks."""
+    mark, machine = _mark(monkeypatch), SimulatedMachine()
     seen: list[int] = []
+
+    def running_count() -> int:
+        return machine.running_count if kind == "simulated" else len(_marked(mark))
 
     def interrupt(phase: Phase) -> None:
         if phase is Phase.FORWARD:
-            seen.append(len(_marked(mark)))
+            seen.append(running_count())
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), _start(kind, tmp_path) as agent:
+    started = machine.start_agent() if kind == "simulated" else _start(kind, tmp_path)
+    with pytest.raises(KeyboardInterrupt), started as agent:
         agent.probe(Bench(agent, tmp_path).spec(), interrupt)
     assert len(seen) == 1
-    assert seen[0] >= (4 if kind == "real" else 0)  # the agent, its fork server and two ranks: the mark is found
+    assert seen[0] >= least_running
     assert not (tmp_path / "scratch").exists()
-    wait_until(lambda: not _marked(mark))  # what was killed takes a moment to be gone
+    wait_until(lambda: running_count() == 0)  # what was killed takes a moment to be gone
     assert _shared_memory(agent) == []
 
 
@@ -194,6 +239,8 @@ def test_an_agent_ends_with_the_process_that_started_it(tmp_path: Path, monkeypa
 import time
 from pathlib import Path
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.probing.agent import Agent
 with Agent(kind=DeviceKind.CPU, log_path=Path({str(tmp_path / "agent.log")!r}), oom_kill_count=lambda: None):
     print("started", flush=True)

@@ -16,6 +16,6 @@ def test_a_fake_has_all_that_its_interface_has(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.chdir(TESTS.parent)
     fakes = [path for path in TESTS.glob("fake_*.py") if "IMPLEMENTS: type[" in path.read_text()]
-    assert sorted(path.name for path in fakes) == ["fake_agent.py", "fake_script.py"]
+    assert sorted(path.name for path in fakes) == ["fake_agent.py", "fake_script.py", "fake_tracer.py"]
     told, complaint, code = api.run([str(path) for path in fakes])
     assert (code, complaint) == (0, ""), told

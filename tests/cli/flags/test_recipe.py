@@ -7,21 +7,18 @@ from typing import Any
 
 import pytest
 
-from autofit.cli.main import main
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Request, Training
+from tests.cli.command import end
 
 SHIPPED = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
 
 
 def run(*words: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(["train", *words])
-    assert isinstance(left.value.code, int)
-    return left.value.code
+    return end("train", *words)
 
 
 @pytest.fixture

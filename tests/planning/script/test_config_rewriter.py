@@ -11,35 +11,16 @@ import pytest
 from autofit.domain.deepspeed_line import Knob
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
-from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.model import ParameterGroup
-from autofit.domain.script import Ask, Counting, RuntimePatches, ScriptFacts
+from autofit.domain.script import Ask, Counting, RuntimePatches
 from autofit.domain.strategy import Strategy
 from autofit.planning.script.config_rewriter import ConfigRewriter, as_it_is
 from autofit.planning.script.inspection import complete_facts, leanest, needs_second_look, preferred_attention
 from autofit.planning.script.tunable_knobs import missing_knobs, pins_of, tunable_knobs
-from tests.builders import make_rung
+from tests.builders import make_facts, make_rung
 
-FACTS = ScriptFacts(
-    model_class="LlamaForCausalLM",
-    model_config="{}",
-    parameters=(ParameterGroup(1024, 10, True, 2),),
-    buffers_bytes=0,
-    optimizer="AdamW",
-    dtype=Dtype.BF16,
-    zero_stage=0,
-    offload=Offload.NONE,
-    micro_batch=8,
-    gradient_accumulation=2,
-    rank_count=2,
-    gradient_checkpointing=False,
-    attention=Attention.SDPA,
-    rows=8,
-    tokens=128,
-    counting=Counting((Ask.TRAINER,)),
-)
+FACTS = make_facts()
 STRATEGY = Strategy(
     make_rung(2, gradient_checkpointing=True),
     1,

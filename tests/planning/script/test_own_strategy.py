@@ -5,23 +5,17 @@ from __future__ import annotations
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.script import ScriptFacts
 from autofit.planning.script.script_setting import own_strategy
+from tests.builders import make_facts
 
 
 def test_it_is_the_engines_and_what_cannot_be_told_is_the_commonest() -> None:
-    facts = ScriptFacts(
-        model_class="Mine",
-        model_config=None,
-        parameters=(),
-        buffers_bytes=0,
-        optimizer="AdamW",
+    facts = make_facts(
         dtype=Dtype.FP16,
         zero_stage=3,
         offload=Offload.OPTIMIZER,
         micro_batch=4,
         gradient_accumulation=8,
-        rank_count=2,
         gradient_checkpointing=None,
         attention=None,
     )

@@ -65,6 +65,7 @@ def test_offload_is_no_rung_on_a_cpu_unless_it_is_pinned() -> None:
     scene = sim.setting(CPU, SMALL)
     assert not any("offload" in name for name in names(sim.ladder(scene)))
     pinned = sim.setting(CPU, SMALL, pins=Pins(offload=Offload.OPTIMIZER))
+    assert names(sim.ladder(pinned))
     assert all("offload" in name for name in names(sim.ladder(pinned)))
 
 

@@ -17,8 +17,6 @@ import pytest
 from torch.utils.file_baton import FileBaton
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.script import RuntimePatches, Script, ScriptFacts
 from autofit.domain.strategy import Strategy
@@ -51,7 +49,7 @@ from autofit.worker.agent.line_reader import Interrupted, LineReader
 from autofit.worker.agent.survey_process import survey_in_child
 from autofit.worker.agent.worker_group import WorkerGroup
 from tests.build_process import building
-from tests.builders import make_request, make_rung
+from tests.builders import make_facts, make_request, make_rung
 from tests.waiting import is_alive, wait_until
 
 STRATEGY = Strategy(
@@ -565,7 +563,7 @@ def test_a_file_stays_in_the_scratch_folder(bench: Bench, name: str) -> None:
 
 
 def test_what_a_script_shows_is_passed_on(bench: Bench) -> None:
-    facts = ScriptFacts("M", None, (), 0, None, Dtype.BF16, 2, Offload.NONE, 1, 1, 2, None, None)
+    facts = make_facts()
 
     def shows(rank: FakeRank) -> None:
         rank.show(facts)

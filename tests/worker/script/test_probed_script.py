@@ -230,13 +230,6 @@ def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Ben
     assert facts is None
 
 
-def test_batches_that_the_script_makes_itself_cannot_be_turned(bench: Bench) -> None:
-    spec = bench.spec("plain.py", "--deepspeed_config=DS", "--rows=5", strategy=STRATEGY, rows=STRATEGY.micro_batch)
-    outcome = bench.agent.probe(spec, bench.phases.append)
-    assert isinstance(outcome, Unsupported)
-    assert outcome.why == "the script makes its own batches of 5 rows: its micro-batch cannot be turned"
-
-
 def test_a_folder_that_is_not_there_is_named(bench: Bench) -> None:
     spec = bench.spec("plain.py")
     lost = replace(spec, job=replace(spec.job, script=replace(spec.job.script, directory="/nowhere")))

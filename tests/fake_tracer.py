@@ -1,0 +1,69 @@
+"""A tracer without torch: every micro-step is one layer, traced at once. It keeps the contract of the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from autofit.domain.errors import InternalError
+from autofit.domain.model import ParameterGroup
+from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
+from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.probing.prober import Tracer
+from autofit.probing.protocol import Traced, TraceFailure
+
+MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear"}
+
+
+@dataclass
+class FakeTracer:
+    """`fails`: why no micro-step can be traced; `has_ended`: its process is gone."""
+
+    parameter_count: int = 10_000_000
+    row_bytes: int = 50_000_000  # that a row holds
+    checkpointed_row_bytes: int = 20_000_000
+    fails: str = ""
+    has_ended: bool = False
+    start_count: int = 0
+
+    @contextmanager
+    def start(self, log_path: Path) -> Iterator[FakeTracer]:
+        self.start_count += 1
+        yield self
+
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+        if self.has_ended:
+            raise InternalError("the agent has ended")
+        complaints = {step: self.fails or _complaint(step) for step in micro_steps}
+        return Traced(
+            tuple(self._traced(step) for step, complaint in complaints.items() if not complaint),
+            tuple(TraceFailure(step, complaint) for step, complaint in complaints.items() if complaint),
+        )
+
+    def _traced(self, step: MicroStep) -> Trace:
+        row_bytes = self.checkpointed_row_bytes if step.gradient_checkpointing else self.row_bytes
+        held_bytes = row_bytes * step.micro_batch
+        trained = self.parameter_count if step.lora is None else self.parameter_count * 3 // 100
+        forward = Work(2 * self.parameter_count * step.tokens * step.micro_batch, 10**7, 10**7, 30)
+        twice = Work(2 * forward.matmul_flop, 2 * 10**7, 2 * 10**7, 60)
+        moments = (
+            Moment(Phase.FORWARD, held_bytes, 0, forward),
+            Moment(Phase.BACKWARD, held_bytes, trained, twice),
+            Moment(Phase.EVALUATE, held_bytes // 2, 0, forward),
+        )
+        groups: tuple[ParameterGroup, ...] = (ParameterGroup(self.parameter_count, 1, step.lora is None, 2),)
+        if step.lora is not None:
+            groups += (ParameterGroup(trained, 1, True, 2),)
+        return Trace(step, moments, groups)
+
+
+def _complaint(step: MicroStep) -> str:
+    """Of a model with the modules of Llama."""
+    unknown = set(() if step.lora is None else step.lora.target_modules) - MODULES
+    return f"Target modules {sorted(unknown)} not found in the base model" if unknown else ""
+
+
+IMPLEMENTS: type[Tracer] = FakeTracer
