@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
@@ -61,7 +64,21 @@ def _zero(strategy: Strategy, shape: ModelShape, kind: DeviceKind) -> dict[str, 
     return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
 
 
+_MOVED = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}
+"""How many of OFFLOAD_KEYS each takes."""
+
+
 def offload_sections(offload: Offload, kind: DeviceKind) -> dict[str, object]:
     """The sections of `zero_optimization` that offload takes."""
-    moved = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}[offload]
-    return {key: {"device": "cpu", "pin_memory": kind is DeviceKind.CUDA} for key in OFFLOAD_KEYS[:moved]}
+    moved = OFFLOAD_KEYS[: _MOVED[offload]]
+    return {key: {"device": "cpu", "pin_memory": kind is DeviceKind.CUDA} for key in moved}
+
+
+def offload_in(zero: Mapping[str, Any]) -> Offload:
+    """What the sections of somebody's `zero_optimization` move off the device; parameters move with their optimizer."""
+    moved = [number for number, key in enumerate(OFFLOAD_KEYS, 1) if _moves(zero.get(key))]
+    return next(offload for offload, count in _MOVED.items() if count == max(moved, default=0))
+
+
+def _moves(section: object) -> bool:
+    return isinstance(section, dict) and section.get("device", "none") != "none"

@@ -16,9 +16,9 @@ import transformers
 from accelerate.utils import MODEL_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import LoadedCheckpoint
 from autofit.inputs.script_checkpoint import read_checkpoint, to_make_universal
+from autofit.planning.export.deepspeed_config import offload_in
 
 See = Callable[[str, LoadedCheckpoint | None], None]
 _WEIGHTS = {"module", "optimizer"}
@@ -84,7 +84,7 @@ def _look_at(
     zero = (state.get("ds_config") or {}).get("zero_optimization")
     if not isinstance(zero, dict):
         return found, state
-    return replace(found, rank_count=found.rank_count or state.get("dp_world_size"), offload=_offload(zero)), state
+    return replace(found, rank_count=found.rank_count or state.get("dp_world_size"), offload=offload_in(zero)), state
 
 
 def _state(found: LoadedCheckpoint) -> dict[str, Any]:
@@ -96,13 +96,3 @@ def _state(found: LoadedCheckpoint) -> dict[str, Any]:
     except Exception as error:  # whatever is in a damaged or foreign file: the names have told what decides
         print(f"{file} cannot be read: {error}")
         return {}
-
-
-def _offload(zero: dict[str, Any]) -> Offload:
-    if _is_offloaded(zero.get("offload_param")):
-        return Offload.ALL
-    return Offload.OPTIMIZER if _is_offloaded(zero.get("offload_optimizer")) else Offload.NONE
-
-
-def _is_offloaded(section: Any) -> bool:
-    return isinstance(section, dict) and section.get("device", "none") != "none"

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ParameterGroup
 from autofit.domain.script import ScriptFacts
+from autofit.planning.export.deepspeed_config import offload_in
 from autofit.planning.optimizer_states import OPTIONS
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.rank.torch_dtypes import DTYPES
@@ -32,7 +32,7 @@ def facts_of(call: EngineCall) -> ScriptFacts:
         optimizer=call.optimizer_name,
         dtype=_dtype(model, config),
         zero_stage=int(config.zero_optimization_stage),
-        offload=_offload(config),
+        offload=offload_in(config.zero_config.model_dump()),
         micro_batch=config.train_micro_batch_size_per_gpu,
         gradient_accumulation=config.gradient_accumulation_steps,
         rank_count=torch.distributed.get_world_size(),
@@ -73,12 +73,3 @@ def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
         return Dtype.FP16
     widest = max((parameter.dtype for parameter in model.parameters()), key=lambda dtype: dtype.itemsize)
     return DTYPES.get(widest, Dtype.FP32)
-
-
-def _offload(config: DeepSpeedConfig) -> Offload:
-    zero = config.zero_config
-    if zero.offload_param is not None and zero.offload_param.device != "none":
-        return Offload.ALL
-    if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none":
-        return Offload.OPTIMIZER
-    return Offload.NONE

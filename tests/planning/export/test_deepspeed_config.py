@@ -6,11 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import deepspeed_config, offload_in
 from autofit.planning.memory.buffers import bucket_elements
 from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
@@ -64,3 +66,22 @@ def test_fp16_scales_its_loss() -> None:
     assert half["fp16"] == {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
     assert half["bf16"] == {"enabled": False}
     assert config(replace(RUNG, dtype=Dtype.FP32))["fp16"] == {"enabled": False}
+
+
+@pytest.mark.parametrize("offload", list(Offload))
+def test_what_a_configuration_offloads_is_read_back(offload: Offload) -> None:
+    zero = config(replace(RUNG, offload=offload))["zero_optimization"]
+    assert offload_in(zero) is offload
+
+
+@pytest.mark.parametrize(
+    ("sections", "offload"),
+    [
+        ({"offload_param": {"device": "nvme"}}, Offload.ALL),
+        ({"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "none"}}, Offload.OPTIMIZER),
+        ({"offload_optimizer": {"device": "none"}, "offload_param": None}, Offload.NONE),
+        ({"offload_optimizer": {}, "offload_param": "cpu"}, Offload.NONE),
+    ],
+)
+def test_what_somebody_elses_configuration_offloads(sections: dict[str, object], offload: Offload) -> None:
+    assert offload_in({"stage": 3, **sections}) is offload
