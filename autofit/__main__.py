@@ -1,4 +1,4 @@
-"""`python -m autofit`."""
+"""The entry of `python -m autofit`."""
 
 from autofit.cli.main import main
 

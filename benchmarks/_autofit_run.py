@@ -17,7 +17,7 @@ from autofit.runs.run_folder import RunFolder
 
 DEADLINE_S = 900.0
 LEAVE_S = 60.0  # an interrupted autofit takes its ranks along; it has this long before it is killed
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _link_extensions(cache: Path) -> None:
 
 def _await_choice(process: subprocess.Popen[bytes], choice: Path, until_s: float) -> None:
     while process.poll() is None and not choice.exists() and time.time() < until_s:
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

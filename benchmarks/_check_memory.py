@@ -81,7 +81,7 @@ def _translated(error: BaseException, kind: DeviceKind) -> RankFailed:
     return rank_failed(
         error,
         Phase.BUILD,
-        on_cpu=kind is DeviceKind.CPU,
+        is_on_cpu=kind is DeviceKind.CPU,
         peak_bytes=None,
         free_device_bytes=free_device_bytes(),
     )

@@ -83,13 +83,13 @@ def _run_in_rank(context: Any, check: Check, kind: DeviceKind, device: str, take
 
 def _rank_main(check: Check, kind: DeviceKind, device: str, findings: Connection) -> None:
     from autofit.probing.protocol import Share
-    from autofit.worker.agent.forked_process import forget_fork_server, take_place
+    from autofit.worker.agent.forked_process import forget_fork_server, set_rank_variables
     from autofit.worker.rank.device import show_devices
     from autofit.worker.rank.lifecycle import die_with_parent, end_process
 
     die_with_parent()
     forget_fork_server()
-    take_place(Share(0, 1, 0, 1, (), "127.0.0.1", os.getpid()), 0, 1)
+    set_rank_variables(Share(0, 1, 0, 1, (), "127.0.0.1", os.getpid()), 0, 1)
     if kind is DeviceKind.CUDA:
         show_devices((device,))
     _run_guarded(check, kind, lambda finding: findings.send_bytes(json.dumps(asdict(finding)).encode()))

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from autofit.domain.errors import AutofitError, NothingFits
-from autofit.process.lasting_stream import LastingStream, leave
+from autofit.process.best_effort_stream import BestEffortStream, leave
 from autofit.process.signals import Terminated
 
 INTERRUPTED = 130
@@ -22,9 +22,9 @@ _PREFIX = "autofit: "
 
 
 def die_of(number: int) -> NoReturn:
-    """Ends this process by the signal, as one that does not heed it: whoever waits for it sees the signal itself."""
+    """Ends this process by the signal, as one that does not handle it: whoever waits for it sees the signal itself."""
     for stream in (sys.stdout, sys.stderr):
-        LastingStream(stream).flush()
+        BestEffortStream(stream).flush()
     signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
@@ -35,19 +35,19 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     """The exit code of `action`; `words` are the command line, for the log of a crash."""
     try:
         action()
-        LastingStream(sys.stdout).flush()
+        BestEffortStream(sys.stdout).flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        say(_click_sentence(error))
+        print_error(_click_sentence(error))
         return _USAGE
     except AutofitError as error:
         return _expected(error, words)
     except Terminated as ended:
-        say("terminated.")
+        print_error("terminated.")
         return _SIGNALLED + ended.number
     except (KeyboardInterrupt, click.Abort):
-        say("interrupted.")
+        print_error("interrupted.")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         leave(sys.stdout)
@@ -56,8 +56,8 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     return 0
 
 
-def say(message: str) -> None:
-    """`autofit: …` on stderr, further lines under the first; nothing when nobody can read it."""
+def print_error(message: str) -> None:
+    """Prints `autofit: …` on stderr, further lines under the first; nothing when nobody can read it."""
     try:
         click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(message.splitlines()), err=True)
     except OSError:
@@ -68,18 +68,20 @@ def _expected(error: AutofitError, words: list[str]) -> int:
     if error.exit_code == _OUR_BUG:
         return _crashed(error, words)
     if not isinstance(error, NothingFits):  # the screen has told it
-        say(str(error))
+        print_error(str(error))
     return error.exit_code
 
 
 def _crashed(error: Exception, words: list[str]) -> int:
     first = (str(error).splitlines() or [""])[0]
-    say(f"{type(error).__name__}: {first}\nThis is a bug of autofit, not of your command. {log_crash(error, words)}")
+    print_error(
+        f"{type(error).__name__}: {first}\nThis is a bug of autofit, not of your command. {log_crash(error, words)}"
+    )
     return _OUR_BUG
 
 
 def log_crash(error: Exception, words: list[str]) -> str:
-    """Writes it down; the sentence that says where."""
+    """Writes our own bug down; gives the sentence that says where."""
     from .crash_log import write_crash_log
 
     try:

@@ -1,4 +1,4 @@
-"""`autofit cache`."""
+"""The verb `autofit cache`: what is remembered, shown, exported and forgotten."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _json_flag = click.option("--json", "is_json", is_flag=True, help="One JSON obje
 
 
 def _age_s(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """`30d` in seconds."""
+    """Reads `30d` as a number of seconds."""
     if text is None:
         return None
     number, unit = text[:-1], text[-1:]
@@ -53,13 +53,18 @@ def show(is_json: bool) -> None:
     from autofit.report.line import plain
 
     with _open() as store:
-        entries, counts = store.entries(), store.counts()
+        summaries, counts = store.summaries(), store.counts()
     size_bytes = store.path.stat().st_size if store.path.exists() else 0
     if is_json:
-        body = {"path": str(store.path), "size_bytes": size_bytes, "counts": encode(counts), "trials": encode(entries)}
+        body = {
+            "path": str(store.path),
+            "size_bytes": size_bytes,
+            "counts": encode(counts),
+            "trials": encode(summaries),
+        }
         write_json(sys.stdout, body)
     else:
-        click.echo(plain(cache_lines(store.path, size_bytes, counts, entries)))
+        click.echo(plain(cache_lines(store.path, size_bytes, counts, summaries)))
 
 
 @command.command()
@@ -116,7 +121,7 @@ def _open() -> Iterator[Store]:
 
 
 def _remove() -> str:
-    """The whole file, since a damaged one cannot be emptied; what was in it, as a sentence."""
+    """Removes the whole file, since a damaged one cannot be emptied; gives what was in it, as a sentence."""
     from autofit.domain.errors import AutofitError
     from autofit.store import open_store
     from autofit.store.place import remove_store

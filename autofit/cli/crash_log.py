@@ -15,7 +15,7 @@ from autofit import __version__
 
 
 def write_crash_log(error: BaseException, words: list[str], environment: Mapping[str, str]) -> Path:
-    """The path of a new log with the versions, the command line and the traceback."""
+    """Writes a new log and gives its path: it has the versions, the command line and the traceback."""
     text = "\n".join(
         [
             f"autofit {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",

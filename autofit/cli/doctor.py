@@ -1,4 +1,4 @@
-"""`autofit doctor`."""
+"""The verb `autofit doctor`: what this machine has and lacks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def command(is_json: bool) -> None:
 
 
 def _judge_attention(hardware: Hardware, findings: tuple[Finding, ...]) -> dict[str, str | None]:
-    """Each kernel with what keeps it from working, None when nothing does; in the dtype a run would take."""
+    """Each kernel with what keeps it from working, None when nothing does, in the dtype that a run would take."""
     from autofit.domain.knobs.attention import ATTENTION, Attention, why_no_flash
     from autofit.domain.knobs.dtype import supported_dtypes
 

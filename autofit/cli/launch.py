@@ -1,4 +1,4 @@
-"""`autofit launch`, and every command line whose first word is no verb."""
+"""The verb `autofit launch`, and every command line whose first word is no verb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from autofit.process.signals import Terminated
 
-from .boundary import die_of, log_crash, say
+from .boundary import die_of, log_crash, print_error
 from .flags.deepspeed_options import LAUNCHER_OPTIONS, HelpAsked, LauncherOption
 from .flags.flag import SectionedCommand
 from .flags.launch_flags import OWN_FLAGS
@@ -68,10 +68,10 @@ def command(context: click.Context, /, words: tuple[str, ...]) -> None:
 
         code = launch(line, settings, screen=LateScreen(), log_crash=lambda error: log_crash(error, ["launch", *words]))
     except Terminated as ended:
-        say("terminated.")
+        print_error("terminated.")
         die_of(ended.number)
     except KeyboardInterrupt:
-        say("interrupted.")
+        print_error("interrupted.")
         die_of(signal.SIGINT)
     if code < 0:
         die_of(-code)

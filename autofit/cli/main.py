@@ -29,7 +29,7 @@ def _run(words: list[str]) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """A standard stream that was closed before we began leads nowhere: else the next file would take its number."""
+    """Leads a standard stream that was closed before we began to nowhere: else the next file would take its number."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
@@ -39,7 +39,7 @@ def _open_what_is_closed() -> None:
 
 
 def _forgive_narrow_encodings() -> None:
-    """A terminal that cannot show `×` gets a question mark instead of an error."""
+    """Gives a terminal that cannot show `×` a question mark instead of an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

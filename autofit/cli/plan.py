@@ -1,4 +1,4 @@
-"""`autofit plan`."""
+"""The verb `autofit plan`: what is predicted, printed and nothing trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from autofit.process.lasting_stream import LastingStream
+from autofit.process.best_effort_stream import BestEffortStream
 
 from .flags.flag import SectionedCommand, rest_of
 from .flags.train_flags import TRAIN_ONLY, plan_flags
@@ -62,7 +62,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from autofit.report.plan.plan_figures import Terms
     from autofit.report.plan.plan_json import plans_body
 
-    from .boundary import say
+    from .boundary import print_error
     from .request_builder import build_request
 
     request = build_request(flags, rest_of(context), lambda ranks: _count_ranks(ranks, flags["on"]))
@@ -70,10 +70,10 @@ def command(context: click.Context, /, **flags: Any) -> None:
     with _waiting(f"planning {flags['model']}", is_quiet=flags["json"]):
         plans = plan.plan(request, flags["on"], tell=told.append)
     for note in told:
-        say(note)
+        print_error(note)
     if flags["rehearse"]:
         with _waiting("rehearsing", is_quiet=flags["json"]):
-            plans = rehearse(plans, tell=say, heartbeat_timeout_s=flags["probe_timeout"])
+            plans = rehearse(plans, tell=print_error, heartbeat_timeout_s=flags["probe_timeout"])
     if flags["json"]:
         write_json(sys.stdout, plans_body(plans))
     else:
@@ -86,7 +86,7 @@ for _parameter in command.params:
 
 
 def _shared(words: Iterable[str]) -> Iterator[str]:
-    """Without the flags that only a plan has, and their values."""
+    """The words without the flags that only a plan has, and their values."""
     rest = iter(words)
     for word in rest:
         if word in _OWN:
@@ -96,7 +96,7 @@ def _shared(words: Iterable[str]) -> Iterator[str]:
 
 
 def _count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
-    """What accumulation is multiplied with."""
+    """The number of ranks that accumulation is multiplied with."""
     if not on:
         from autofit.hardware.machine import detect_here
 
@@ -111,14 +111,14 @@ def _count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
 
 
 def _waiting(what: str, *, is_quiet: bool) -> Any:
-    """A sign of life on a terminal: the first plan of a model takes seconds, and so does a rehearsal."""
+    """Shows a sign of life on a terminal: the first plan of a model takes seconds, and so does a rehearsal."""
     from contextlib import nullcontext
 
     if is_quiet or not sys.stderr.isatty():
         return nullcontext()
     from rich.console import Console
 
-    return Console(file=cast(TextIO, LastingStream(sys.stderr))).status(what)
+    return Console(file=cast(TextIO, BestEffortStream(sys.stderr))).status(what)
 
 
 def _show(plans: tuple[Plan, ...], terms: Terms, words: tuple[str, ...]) -> None:
@@ -145,7 +145,7 @@ def _width() -> int:
 
 
 def _print(lines: list[Line]) -> None:
-    """In colours on a terminal."""
+    """Prints the lines, in colours on a terminal."""
     from autofit.report.line import plain
 
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":

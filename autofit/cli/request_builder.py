@@ -1,4 +1,4 @@
-"""Flags to a Request."""
+"""The request that flags ask for."""
 
 from __future__ import annotations
 

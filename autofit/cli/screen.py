@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol, TextIO, cast
 
 from autofit.domain.event import Event
-from autofit.process.lasting_stream import LastingStream
+from autofit.process.best_effort_stream import BestEffortStream
 
 
 class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
@@ -18,11 +18,11 @@ class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):
 
 
 def open_screen(*, is_json: bool = False, stream: TextIO | None = None) -> OpenScreen:
-    """The live table on a terminal, plain lines elsewhere; one JSON object where that was asked for.
+    """Opens the live table on a terminal, plain lines elsewhere; one JSON object where that was asked for.
 
     On `stream`, or on the standard output. When nobody can read it any more, the showing ends and nothing else.
     """
-    stream = cast(TextIO, LastingStream(stream or sys.stdout))
+    stream = cast(TextIO, BestEffortStream(stream or sys.stdout))
     if is_json:
         from autofit.report.json_screen import JsonScreen
 

@@ -1,4 +1,4 @@
-"""`autofit show`."""
+"""The verb `autofit show`: what a run folder holds, as it was on the screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`autofit train`."""
+"""The verb `autofit train`: flags to a request, and the story of a training."""
 
 from __future__ import annotations
 

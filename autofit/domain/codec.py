@@ -28,8 +28,8 @@ class SelfWritten(Protocol):
 
 
 def encode(value: object) -> Any:
-    """`value` as dicts, lists, strings, numbers, booleans and None, which also stands for a number that is not finite:
-    JSON has no word for one."""
+    """Writes `value` as dicts, lists, strings, numbers, booleans and None, which also stands for a number that is not
+    finite: JSON has no word for one."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Enum):
@@ -47,7 +47,7 @@ def encode(value: object) -> Any:
 
 
 def fields_of(value: object) -> Mapping[str, Any]:
-    """A dataclass's fields by their names, as they are written."""
+    """The fields of a dataclass by their names, as they are written."""
     if isinstance(value, SelfWritten):
         return value.as_fields()
     assert is_dataclass(value)
@@ -55,12 +55,13 @@ def fields_of(value: object) -> Mapping[str, Any]:
 
 
 def to_json(value: object, **layout: Any) -> str:
-    """`value` as JSON that any reader takes; `layout` is json.dumps's."""
+    """Writes `value` as JSON that any reader takes; `layout` is json.dumps's."""
     return json.dumps(encode(value), allow_nan=False, **layout)
 
 
 def decode(kind: type[T], value: Any) -> T:
-    """The `kind` that `encode` wrote; ValueError names the field that does not fit. Unknown fields are ignored."""
+    """Reads the `kind` that `encode` wrote; ValueError names the field that does not fit. Unknown fields are
+    ignored."""
     return cast(T, _decode(kind, value, kind.__name__ if isinstance(kind, type) else "value"))
 
 

@@ -29,7 +29,7 @@ class LauncherOptions:
 
 
 class Knob(str, Enum):
-    """What of a user's configuration may be changed although it was written as a number."""
+    """A part of a user's configuration that may be changed although it was written as a number."""
 
     STAGE = "stage"
     OFFLOAD = "offload"
@@ -52,7 +52,7 @@ class LaunchSettings:
 
 @dataclass(frozen=True)
 class LaunchLine:
-    """`option_words` are the launcher's as they were written, without autofit's own.
+    """A line taken apart: `option_words` are the launcher's as they were written, without autofit's own.
 
     A line that DeepSpeed's own parser refuses has nothing but these: it is handed over for DeepSpeed to say why.
     """

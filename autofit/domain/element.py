@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .knobs.dtype import Dtype
 
 FP32_BYTES, FP64_BYTES = 4, 8
-"""Of optimizer states and sums, whatever the training computes in."""
+"""The bytes of numbers that optimizer states and sums are made of, whatever the training computes in."""
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,5 @@ ELEMENTS: Mapping[Dtype, Element] = {
 
 
 def element_bytes(dtype: Dtype) -> int:
-    """Of one parameter, gradient or activation of a training in `dtype`."""
+    """The bytes of one parameter, gradient or activation of a training in `dtype`."""
     return ELEMENTS[dtype].size_bytes

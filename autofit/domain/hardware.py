@@ -118,7 +118,7 @@ class Hardware:
 
     @property
     def summary(self) -> str:
-        """`8 × NVIDIA A100-SXM4-80GB`, with the kinds named once each."""
+        """The devices in a few words: `8 × NVIDIA A100-SXM4-80GB`, each kind named once."""
         names = sorted({device.name for device in self.devices})
         return f"{self.rank_count} × {' and '.join(names)}"
 

@@ -50,7 +50,7 @@ class Ladder:
     left_out: tuple[LeftOut, ...] = ()
 
     def estimate(self, strategy: Strategy) -> Estimate:
-        """ValueError when the ladder does not have it."""
+        """The estimate of a strategy; ValueError when the ladder does not have it."""
         for step in self.steps:
             if strategy in step.strategies:
                 return step.estimate(strategy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class ParameterGroup:
-    """`tensor_count` parameters of `element_count` elements each."""
+    """A group of `tensor_count` parameters of `element_count` elements each."""
 
     element_count: int
     tensor_count: int

@@ -30,7 +30,7 @@ class Place(str, Enum):
 
 @dataclass(frozen=True)
 class Measured:
-    """It fits. Memory is the largest over the ranks; times are the slowest rank's, after warm-up."""
+    """The strategy fits. Memory is the largest over the ranks; times are the slowest rank's, after warm-up."""
 
     peak_device_bytes: int
     peak_host_bytes: int  # all ranks of the node together
@@ -66,7 +66,8 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class TimedOut:
-    """No beat within the deadline, or no end within the probe's limit. It does not mean that the rung does not fit."""
+    """There was no heartbeat within the deadline, or no end within the probe's limit. It does not mean that the rung
+    does not fit."""
 
     rank: int
     phase: Phase
@@ -87,7 +88,7 @@ class Crashed:
 
 @dataclass(frozen=True)
 class Diverged:
-    """A full run's: what it learns is no model."""
+    """A full run was ended because what it learned was no model."""
 
     rank: int
     phase: Phase

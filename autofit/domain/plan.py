@@ -31,8 +31,8 @@ class Rehearsed:
 
 
 @dataclass(frozen=True)
-class UnmetRequirements:
-    """By how much whose memory is too small, at the least."""
+class Shortfall:
+    """By how many bytes the memory of a place is too small, at the least."""
 
     place: Place
     short_bytes: int
@@ -53,7 +53,7 @@ class Candidate:
     reason: str
     is_expected: bool = False
     rehearsed: Rehearsed | None = None
-    shortfall: UnmetRequirements | None = None
+    shortfall: Shortfall | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Plan:
-    """`would_fit` is the smallest change of each kind after which something fits.
+    """A plan: `would_fit` is the smallest change of each kind after which something fits.
 
     Where something fits already, it is what lets all parameters be trained, empty when they can be. `sdpa_kernels` are
     those that torch's own attention was traced with, empty where another kind of attention is taken.

@@ -9,7 +9,7 @@ from .knobs.pins import Pins
 
 
 class Learn(str, Enum):
-    """Whose words the loss counts, in chats and in pairs of a prompt and its answer."""
+    """The ones whose words the loss counts, in chats and in pairs of a prompt and its answer."""
 
     ASSISTANT = "assistant"
     ALL = "all"

@@ -30,7 +30,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """By a signal that was sent to us, and that was passed on."""
+    """A signal that was sent to us, and that was forwarded, ended the job."""
 
     signal: int
 
@@ -38,12 +38,13 @@ class Interrupted:
 RunFailure = Union[Failure, NoModel, MergeFailed]
 
 RunEnd = Union[TrainingEnded, RunFailure]
-"""Of autofit's own training. A signal for us is no end of it: it comes up as an exception wherever we wait."""
+"""How autofit's own training ends. A signal for us is no end of it: it comes up as an exception wherever we wait."""
 
 
 @dataclass(frozen=True)
 class JobEnd:
-    """Of a job that was handed over; `exit_code` is what we leave with, -n for signal n, of which we should die."""
+    """The end of a job that was handed over; `exit_code` is what we leave with, -n for signal n, of which we should
+    die."""
 
     exit_code: int
     end: Union[Completed, Interrupted, Failure]

@@ -24,7 +24,7 @@ class Script:
 
 @dataclass(frozen=True)
 class RuntimePatches:
-    """What is changed within the script's process, at `deepspeed.initialize`; None leaves it as the script has it."""
+    """The changes within the script's process, at `deepspeed.initialize`; None leaves it as the script has it."""
 
     gradient_checkpointing: bool | None = None
     attention: Attention | None = None
@@ -56,7 +56,7 @@ class Counting:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """One of DeepSpeed's that a script loads, by the names of its files. Only `zero_stages` can load it."""
+    """A checkpoint of DeepSpeed's that a script loads, by the names of its files. Only `zero_stages` can load it."""
 
     path: str
     zero_stages: tuple[int, ...]

@@ -37,12 +37,12 @@ class Rung:
 
     @property
     def settled_name(self) -> str:
-        """What its settled knobs add to the end of its name: the same for all rungs of a ladder that are tried."""
+        """The end of its name, which its settled knobs add: the same for all rungs of a ladder that are tried."""
         return "".join(f"+{value.syllable}" for knob, value in self.values() if knob.is_settled and value.syllable)
 
     @property
     def by_name(self) -> Mapping[str, Any]:
-        """The values by the names of their knobs."""
+        """The rung's values by the names of their knobs."""
         return {knob.name: value.value for knob, value in self.values()}
 
 

@@ -68,7 +68,7 @@ class ModelTensors:
 
 @dataclass(frozen=True)
 class Trace:
-    """`moments` in the order of time: forward, backward, then one evaluation batch."""
+    """A trace has its `moments` in the order of time: forward, backward, then one evaluation batch."""
 
     of: MicroStep
     moments: tuple[Moment, ...]

@@ -12,7 +12,7 @@ from .strategy import Rung, Strategy
 
 @dataclass(frozen=True)
 class Trial:
-    """Appended to a history and never edited.
+    """What was tried and what came of it: appended to a history and never edited.
 
     A rehearsal's memory and times are rank 0's without the communicator's buffers and without communication.
     """
@@ -49,7 +49,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Rehearse:
-    """Rank 0 of each of them, side by side, one a device."""
+    """Rank 0 of each of these strategies is to be run, side by side, one a device."""
 
     strategies: tuple[Strategy, ...]
     why: str

@@ -14,7 +14,7 @@ _FACTORS = {
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of `24GiB`, `24GB`, `900MiB` or a plain number; ValueError names the text and the forms that work."""
+    """Reads `24GiB`, `24GB`, `900MiB` or a plain number as bytes; ValueError names the text and the forms that work."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     factor = _FACTORS.get(match.group(2).lower()) if match else None
     if match is None or factor is None:
@@ -23,7 +23,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(n_bytes: float) -> str:
-    """Decimal, three significant figures: `79.2 GB`, `512 MB`."""
+    """A size in decimal units, with three significant figures: `79.2 GB`, `512 MB`."""
     sign, size = ("-", -n_bytes) if n_bytes < 0 else ("", n_bytes)
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor * 0.9995:
@@ -33,7 +33,7 @@ def format_bytes(n_bytes: float) -> str:
 
 
 def format_count(n: float) -> str:
-    """`13.0 B`, `33.6 M`, `412 k`, `87`: for parameter counts."""
+    """A count of parameters as people read it: `13.0 B`, `33.6 M`, `412 k`, `87`."""
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if n >= factor * 0.9995:
             value = n / factor
@@ -51,7 +51,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def rough_bytes(n_bytes: float) -> str:
-    """Two or three significant figures: `53 GB`, `7.4 GB`."""
+    """A size with two or three significant figures: `53 GB`, `7.4 GB`."""
     return re.sub(r"^(\d\d+)\.\d", r"\1", format_bytes(n_bytes))
 
 

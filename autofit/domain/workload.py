@@ -38,7 +38,7 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class RowLengths:
-    """Of the rows that are trained on, in tokens, and whether others are evaluated."""
+    """The lengths of the rows that are trained on, in tokens, and whether others are evaluated."""
 
     longest_tokens: int
     mean_tokens: float

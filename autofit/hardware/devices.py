@@ -16,7 +16,8 @@ _NOTABLE_SHARE_IN_USE = 0.1
 
 
 def to_device(gpu: Gpu, own_pid: int) -> Device:
-    """`gpu` with its product's rates; a slice is no product, and what share of the rates it has nobody says."""
+    """The device that `gpu` is, with its product's rates; a slice is no product, and what share of the rates it has
+    nobody says."""
     key = None if gpu.is_slice else sku.find(gpu.name, gpu.memory_total_bytes)
     return Device(
         kind=DeviceKind.CUDA,

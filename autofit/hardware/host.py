@@ -59,11 +59,11 @@ def _core_affinity_count() -> int:
 
 
 _PUBLISHED_PARAMETERS_PER_S = 4e9
-"""1 billion parameters in 0.22 s, 2 in 0.51, 4 in 1.03, 8 in 2.41, 10 in 2.57 s, all cores of a node (Ren et al.,
-ZeRO-Offload, 2021, table 4)."""
+"""The published rate: 1 billion parameters in 0.22 s, 2 in 0.51, 4 in 1.03, 8 in 2.41, 10 in 2.57 s, all cores of a
+node (Ren et al., ZeRO-Offload, 2021, table 4)."""
 
 _PUBLISHED_CORE_COUNT = 48
-"""Two Xeon Platinum 8168, those of the DGX-2 nodes of the paper (section 6.1)."""
+"""The cores of that machine: two Xeon Platinum 8168, those of the paper's DGX-2 nodes (section 6.1)."""
 
 
 def host_adam_rate(core_count: int) -> float:

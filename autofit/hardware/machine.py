@@ -33,7 +33,7 @@ def detect_here(
     those of CUDA_VISIBLE_DEVICES. UsageError as `detect`.
     """
     visible = environment.get("CUDA_VISIBLE_DEVICES") if slots is None else ",".join(map(str, slots))
-    # A rank's DeepSpeed heeds this first (accelerator/real_accelerator.py of 0.19.8), so GPUs are not used then.
+    # A rank's DeepSpeed reads this first (accelerator/real_accelerator.py of 0.19.8), so GPUs are not used then.
     is_told_cpu = environment.get("DS_ACCELERATOR") == DeviceKind.CPU.value
     return detect(
         ranks=ranks,

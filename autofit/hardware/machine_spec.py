@@ -81,7 +81,7 @@ def _key(name: str, text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Letters and digits alone, without the vendor's and the family's name."""
+    """A name as its letters and digits alone, without the vendor's and the family's name."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"^(nvidia)?(geforce|tesla)?", "", plain) or plain
 

@@ -24,7 +24,7 @@ class Gpu:
     compute_capability: tuple[int, int] | None = None
     process_ids: tuple[int, ...] = ()  # of the host: in a container they are not ours to look up
     is_slice: bool = False
-    in_mig_mode: bool = False
+    is_in_mig_mode: bool = False
     slices: tuple[Gpu, ...] = ()
 
 
@@ -45,7 +45,7 @@ class Nvml(Protocol):
 
 
 class VendorNvml:
-    """The real one, over the module `pynvml` or anything that answers to the same names."""
+    """The real library, over the module `pynvml` or anything that answers to the same names."""
 
     def __init__(self, vendor: Any = None) -> None:
         self._vendor = vendor
@@ -101,7 +101,7 @@ def _read_gpu(vendor: Any, handle: Any, index: int) -> Gpu:
     mode, _pending = _optional(vendor, lambda: vendor.nvmlDeviceGetMigMode(handle), (vendor.NVML_DEVICE_MIG_DISABLE, 0))
     if mode != vendor.NVML_DEVICE_MIG_ENABLE:
         return gpu
-    return replace(gpu, in_mig_mode=True, slices=tuple(_read_slices(vendor, handle, gpu)))
+    return replace(gpu, is_in_mig_mode=True, slices=tuple(_read_slices(vendor, handle, gpu)))
 
 
 def _read_one(vendor: Any, handle: Any, index: int) -> Gpu:

@@ -59,7 +59,7 @@ REQUIRED = (
 # 5.23, `is_flash_attn_2_available` in utils/import_utils.py.
 FLASH_ATTENTION = Requirement("flash-attn", "2.3.3", "flash_attention_2", ("--no-build-isolation",))
 OPTIONAL = (FLASH_ATTENTION,)
-"""What only some values of the knobs need."""
+"""The packages that only some values of the knobs need."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class UnmetRequirements:
 
     @property
     def wants(self) -> str:
-        """`transformers 5.23 or newer (5.17.0 is installed) and trl 1.16 or newer (not installed)`."""
+        """What is wanted, in words: `transformers 5.23 or newer (5.17.0 is installed) and trl 1.16 or newer (not
+        installed)`."""
         *others, last = [_want(requirement) for requirement in self.unmet]
         return f"{', '.join(others)} and {last}" if others else last
 
@@ -86,7 +87,7 @@ def find_unmet_requirements() -> UnmetRequirements | None:
 
 
 def check_requirements() -> None:
-    """UsageError with the command that mends it where something is missing or too old."""
+    """Checks what is installed; UsageError with the command that mends it where something is missing or too old."""
     if lacking := find_unmet_requirements():
         raise UsageError(f"training needs {lacking.wants}: {lacking.how_to_get}")
 
@@ -106,7 +107,7 @@ def installed_here() -> frozenset[str]:
 
 
 def pip_command(requirements: Sequence[Requirement]) -> str:
-    """Installs all of them for the Python that runs."""
+    """The command that installs all of them for the Python that runs."""
     options = {option: None for requirement in requirements for option in requirement.pip_options}
     wanted = (f"{requirement.package}>={requirement.least}" for requirement in requirements)
     return shlex.join([sys.executable, "-m", "pip", "install", *options, *wanted])
@@ -118,6 +119,6 @@ def _want(requirement: Requirement) -> str:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Its numbers. A preview counts as its release: NVIDIA's containers have a torch 2.11.0a0."""
+    """The numbers of a version. A preview counts as its release: NVIDIA's containers have a torch 2.11.0a0."""
     numbers = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(number) for number in numbers[0].split(".")) if numbers else ()

@@ -54,7 +54,7 @@ class Sku:
 
     @property
     def rates(self) -> Rates:
-        """The same figures with links in one direction, half of what datasheets print."""
+        """The figures with links in one direction, half of what datasheets print."""
         nvlink = self.nvlink_bandwidth_bytes_per_s
         return Rates(
             bf16_flop_per_s=self.bf16_flop_per_s,

@@ -30,7 +30,7 @@ PCIE_BYTES_PER_S = 32e9
 
 @dataclass(frozen=True)
 class NodeFields:
-    """How many, and what is around them; None where the text does not say."""
+    """How many devices a node has, and what is around them; None where the text does not say."""
 
     node_count: int
     device_count: int
@@ -66,7 +66,7 @@ def split_fields(text: str) -> tuple[str | None, dict[str, str]]:
 
 
 def read_node(fields: Mapping[str, str], text: str) -> NodeFields:
-    """UsageError names the value that is not what its key needs."""
+    """Reads the fields of a node; UsageError names the value that is not what its key needs."""
     return NodeFields(
         node_count=_read(fields, "nodes", _count, text) or 1,
         device_count=_read(fields, "gpus", _count, text) or 1,
@@ -78,7 +78,8 @@ def read_node(fields: Mapping[str, str], text: str) -> NodeFields:
 
 
 def read_device(fields: Mapping[str, str], text: str) -> DeviceFields:
-    """A device that no table has. Links are in one direction. UsageError also when memory or tflops are missing."""
+    """Reads the fields of a device that no table has. Links are in one direction. UsageError also when memory or tflops
+    are missing."""
     memory_bytes, tflops = _read(fields, "memory", parse_bytes, text), _read(fields, "tflops", _positive, text)
     if memory_bytes is None or tflops is None:
         missing = " and ".join(key for key in ("memory", "tflops") if key not in fields)

@@ -122,7 +122,7 @@ def _finding(tool: _Tool, *, is_present: bool, version: str | None = None) -> Fi
 
 
 def _inspect_shared_memory() -> Finding:
-    """Docker makes it 64 MB unless it is told another size."""
+    """Whether /dev/shm is large enough: Docker makes it 64 MB unless it is told another size."""
     free_bytes = shutil.disk_usage(_SHARED_MEMORY).free
     return Finding(
         _SHARED_MEMORY,

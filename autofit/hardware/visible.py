@@ -67,9 +67,9 @@ def _end_of_list(text: str, entry: str, chosen: Sequence[Gpu], gpu_count: int) -
 
 
 def _without_parents(gpus: Sequence[Gpu], notes: tuple[str, ...]) -> Selection:
-    whole = tuple(gpu for gpu in gpus if not gpu.in_mig_mode and not gpu.is_slice)
+    whole = tuple(gpu for gpu in gpus if not gpu.is_in_mig_mode and not gpu.is_slice)
     slices = tuple(piece for gpu in gpus for piece in ((gpu,) if gpu.is_slice else gpu.slices))
-    empty = [gpu.index for gpu in gpus if gpu.in_mig_mode and not gpu.slices]
+    empty = [gpu.index for gpu in gpus if gpu.is_in_mig_mode and not gpu.slices]
     notes += tuple(f"GPU {index} is in MIG mode, has no slices, and is left out." for index in empty)
     if whole:
         if slices:

@@ -33,7 +33,7 @@ def _paths(source: str) -> list[Path]:
 
 
 def _file_digest(path: Path) -> bytes:
-    """Of its size and of blocks all over it: of a small file that is all of it."""
+    """A digest of a file's size and of blocks all over it: of a small file that is all of it."""
     size_bytes = path.stat().st_size
     step_bytes = max(_BLOCK_BYTES, size_bytes // _MOST_BLOCKS)
     digest = hashlib.sha256(str(size_bytes).encode())

@@ -76,7 +76,7 @@ def _check_causal(name: str, config: Config) -> None:
 
 
 def _with_formula(shape: ModelShape, config: Config, experts: _Experts) -> ModelShape:
-    """`shape` with the matrices of a Llama-like decoder counted: attention, feed-forward, norms, embeddings.
+    """The shape with the matrices of a Llama-like decoder counted: attention, feed-forward, norms, embeddings.
 
     Biases are left out, as are a router's and a learned position's extras beyond one matrix. Within 0.2 % for Llama,
     Mistral, Mixtral, Qwen, Gemma, GPT-2, GPT-NeoX and OPT; far off where attention is compressed (DeepSeek), where

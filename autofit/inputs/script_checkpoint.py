@@ -26,7 +26,8 @@ def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool =
 
 
 def to_make_universal(folder: str) -> LoadedCheckpoint | None:
-    """The latest checkpoint of `folder`, where none there is universal; None where nothing can be made of it.
+    """The checkpoint to make universal: the latest of `folder`, where none there is; None where nothing can be made of
+    it.
 
     DeepSpeed's tool reads what ZeRO has written, not what stage 0 has.
     """

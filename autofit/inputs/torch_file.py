@@ -14,7 +14,8 @@ _PLAIN = ("BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "SHORT_BINUN
 
 
 def named_scalars(path: Path) -> dict[str, Scalar]:
-    """Each name with the number, switch or text that first stands behind it; empty where `path` is no such file."""
+    """Finds for each name the number, switch or text that first stands behind it; empty where `path` is no such
+    file."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))

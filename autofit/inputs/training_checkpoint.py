@@ -14,7 +14,8 @@ from autofit.inputs.torch_file import Scalar, named_scalars
 
 
 def read_checkpoint(name: str) -> Checkpoint:
-    """UsageError when it is not whole, or was not written by a training under DeepSpeed. Nothing of it is unpickled."""
+    """Reads what the files of a checkpoint say; UsageError when it is not whole, or was not written by a training under
+    DeepSpeed. Nothing of it is unpickled."""
     folder = Path(name).expanduser()
     state = _state(folder, name)
     names = _part_names(folder, name)
@@ -35,7 +36,7 @@ def read_checkpoint(name: str) -> Checkpoint:
 
 
 def _state(folder: Path, name: str) -> dict[str, Any]:
-    """It is written last."""
+    """What transformers' trainer says of itself in a checkpoint: the file that is written last."""
     try:
         state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -44,7 +45,7 @@ def _state(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _part_names(folder: Path, name: str) -> list[str]:
-    """Of DeepSpeed's files."""
+    """The names of DeepSpeed's files."""
     latest = folder / "latest"
     parts = folder / latest.read_text().strip() if latest.is_file() else folder
     names = [path.name for path in parts.glob("*")]
@@ -58,7 +59,7 @@ def _part_names(folder: Path, name: str) -> list[str]:
 
 
 def _stage(names: list[str], told: dict[str, Scalar]) -> int | None:
-    """The names do not tell stages 1 and 2 apart."""
+    """The ZeRO stage that wrote it: the names do not tell stages 1 and 2 apart."""
     return 3 if stages_in(names) == (3,) else _number(told, "zero_stage")
 
 

@@ -31,7 +31,7 @@ class Tensor:
 
 
 def count_parameters(tensors: Iterable[Tensor], *, is_tied: bool) -> int:
-    """Elements of the tensors that are parameters: buffers do not count, tied output weights count once."""
+    """Counts the elements of the tensors that are parameters: buffers do not count, tied output weights count once."""
     return sum(math.prod(tensor.shape) for tensor in tensors if _is_parameter(tensor, is_tied))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from autofit.domain.errors import UsageError
 
 PROBED_ACCUMULATION = 3
-"""In a probe, at most: a first micro-batch that makes the gradients, one that adds to them, one with the update."""
+"""The most that a probe accumulates: a first micro-batch that makes the gradients, one that adds to them, one with the
+update."""
 
 
 def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ class Parameters:
 
     @cached_property
     def embedding_count(self) -> int:
-        """The largest tensor, when there are two of them: the input's alone, the output has its own."""
+        """Elements of the input embeddings: the largest tensor, where there are two of them, one for the output."""
         largest = max(self.groups, key=lambda group: (group.element_count, group.tensor_count))
         alike = sum(group.tensor_count for group in self.groups if group.element_count == largest.element_count)
         return largest.element_count if alike > 1 else 0
@@ -92,7 +92,8 @@ def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
 
 @lru_cache(maxsize=64)
 def _guessed(shape: ModelShape, lora: Lora | None) -> tuple[ParameterGroup, ...]:
-    """The counts are right, the tensors are those of a Llama: two embeddings and seven alike in each layer."""
+    """The tensors of a model that was not traced: the counts are right, the tensors are those of a Llama: two
+    embeddings and seven alike in each layer."""
     is_trained = lora is None
     embedding_count = shape.vocabulary_size * shape.hidden_size
     tables = 2 if 2 * embedding_count < shape.parameter_count else 0

@@ -42,8 +42,8 @@ def context(device: Device) -> Context:
 
 
 def prior(device: Device) -> Constants:
-    """NCCL takes 0.5 to 0.7 GB a group on 4 × A100; the caching allocator reserved 1.01 to 1.08 times what was
-    allocated in a replay."""
+    """The constants of a device before any trial: NCCL takes 0.5 to 0.7 GB a group on 4 × A100; the caching allocator
+    reserved 1.01 to 1.08 times what was allocated in a replay."""
     if device.kind is DeviceKind.CPU:
         return _CPU
     return Constants(context(device).expected_bytes, 600_000_000, 1.04, 0.5, 0.7)

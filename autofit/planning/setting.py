@@ -51,7 +51,7 @@ class Setting:
 
     @property
     def device(self) -> Device:
-        """The first: the constants are those of its kind."""
+        """The first of the devices: the constants are those of its kind."""
         return self.hardware.devices[0]
 
     @cached_property
@@ -63,14 +63,14 @@ class Setting:
 
     @cached_property
     def known_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
-        """By what LoRA adds; only of what was traced or seen."""
+        """The parameters that were traced or seen, by what LoRA adds."""
         if self.tensors is not None:
             return {None: self.tensors.parameters}
         return {trace.of.lora: trace.parameters for trace in self.traces}
 
     @property
     def buffers_bytes(self) -> int:
-        """Of the model's tensors that are no parameters; 0 where nobody has seen them."""
+        """The bytes of the model's tensors that are no parameters; 0 where nobody has seen them."""
         if self.tensors is not None:
             return self.tensors.buffers_bytes
         return self.traces[0].buffers_bytes if self.traces else 0
@@ -81,7 +81,7 @@ class Setting:
 
     @property
     def runtime_bytes(self) -> int:
-        """Taken on a device before the model is built."""
+        """The bytes that are taken on a device before the model is built."""
         return self.constants.runtime_bytes
 
     @property

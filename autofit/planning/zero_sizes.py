@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ZeroSizes:
-    """In elements."""
+    """The sizes of ZeRO's buckets, in elements."""
 
     reduce_bucket: int
     allgather_bucket: int
@@ -15,7 +15,8 @@ class ZeroSizes:
     persistence_threshold: int  # stage 3: parameters of so many elements at most stay whole on every rank
 
     def config(self, stage: int) -> dict[str, int]:
-        """Those that `stage` has, by DeepSpeed's keys within `zero_optimization`; none where ZeRO divides nothing."""
+        """The sizes that `stage` has, by DeepSpeed's keys within `zero_optimization`; none where ZeRO divides
+        nothing."""
         if stage == 0:
             return {}
         sizes = {"reduce_bucket_size": self.reduce_bucket, "allgather_bucket_size": self.allgather_bucket}
@@ -28,7 +29,8 @@ class ZeroSizes:
 
 
 def zero_sizes(hidden_size: int) -> ZeroSizes:
-    """As Hugging Face's "auto" sets them (transformers 5.23, HfTrainerDeepSpeedConfig.trainer_config_finalize).
+    """The sizes as Hugging Face's "auto" sets them (transformers 5.23,
+    HfTrainerDeepSpeedConfig.trainer_config_finalize).
 
     The allgather bucket, of which it says nothing, is as large as the other.
     """

@@ -111,7 +111,7 @@ class Agent(ShieldedExit):
         program: Program = OWN_TRAINING,
         limits: Limits = Limits(),
     ) -> None:
-        """`tell` hears for whom it has to wait."""
+        """Takes what starts the process; `tell` hears for whom it has to wait."""
         self._kind = kind
         self._program = program
         self._on_wait = WaitTeller(tell)
@@ -173,7 +173,7 @@ class Agent(ShieldedExit):
         return free_port(self.master_address)
 
     def put_file(self, path: Path, text: str) -> None:
-        """Onto this node, the only one."""
+        """Writes a file onto this node, the only one."""
         write_whole(path, text, is_durable=True)
 
     def probe(self, spec: Spec, on_beat: OnBeat) -> Outcome:
@@ -231,7 +231,8 @@ class Agent(ShieldedExit):
         return RunProbe(self._process.pid * 1000 + self._probe_count, spec)
 
     def _until_ended(self, runs: dict[int, _Run], silence_s: float) -> None:
-        """The agent ends a rank that is silent: more than that is its own silence."""
+        """The messages of a probe until it has ended. The agent ends a rank that is silent: more than that is its own
+        silence."""
         while any(run.ended is None for run in runs.values()):
             message = self._next(silence_s, "a probe")
             assert isinstance(message, (Heartbeat, ScriptSeen, GroupEnded))
@@ -254,13 +255,13 @@ class Agent(ShieldedExit):
 
         `what` takes so long, and `log_path` is its own log.
         """
-        while isinstance(message := self._hear(within_s, what, log_path), BuildWait):
+        while isinstance(message := self._receive(within_s, what, log_path), BuildWait):
             self._on_wait(message)
         if isinstance(message, AgentFailed):
             raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
         return message
 
-    def _hear(self, within_s: float, what: str, log_path: Path | None) -> Message:
+    def _receive(self, within_s: float, what: str, log_path: Path | None) -> Message:
         try:
             line = self._process.next_line(within_s)
         except TimeoutError:
@@ -274,7 +275,7 @@ class Agent(ShieldedExit):
         return read_message(line)
 
     def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
-        """DeepSpeed's files of ranks that died before they could take them away."""
+        """Removes DeepSpeed's files of ranks that died before they could take them away."""
         ports = [f"{self._process.pid}[0-9][0-9][0-9]"]
         ports += [str(share.master_port) for spec in specs if isinstance(spec, ScriptSpec) for share in spec.shares]
         for port in ports:

@@ -19,7 +19,7 @@ _POLITE_S = 3.0  # an agent that is asked to end has this long: in the middle of
 
 
 class AgentProcess(Child):
-    """`messages` is the descriptor on which it speaks; what libraries print goes to `log`.
+    """The process of an agent: `messages` is the descriptor on which it speaks; what libraries print goes to `log`.
 
     `program` is what Python is to run, the descriptor and the arguments after it.
     """
@@ -44,7 +44,7 @@ class AgentProcess(Child):
         os.close(sending)
 
     def send(self, command: Command) -> None:
-        """BrokenPipeError when it has ended."""
+        """Sends a command; BrokenPipeError when the process has ended."""
         assert self._process.stdin is not None
         self._process.stdin.write(to_line(command))
         self._process.stdin.flush()
@@ -61,9 +61,9 @@ class AgentProcess(Child):
             self._heard.extend(self._lines.split(chunk))
         return self._heard.popleft()
 
-    def close(self, patience_s: float = _POLITE_S) -> int:
-        """Asks it to end. Its fork server, that one's helpers, a compiler: nothing of it runs afterwards."""
-        exit_code = self.end(patience_s, self._hang_up)
+    def close(self, grace_s: float = _POLITE_S) -> int:
+        """Asks the process to end. Its fork server, that one's helpers, a compiler: nothing of it runs afterwards."""
+        exit_code = self.end(grace_s, self._hang_up)
         os.close(self.messages)
         return exit_code
 

@@ -1,4 +1,4 @@
-"""From the raw ends of a probe's ranks to one Outcome."""
+"""The one Outcome that the raw ends of a probe's ranks amount to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autofit.probing.protocol import GroupEnded, RankMeasured
 def classify(
     ended: GroupEnded, strategy: Strategy | None, *, rank_count: int, oom_kills: int, log_path: str
 ) -> Outcome:
-    """`oom_kills` is by how much the cgroup's count of killed processes grew during the probe.
+    """The outcome of a probe: `oom_kills` is by how much the cgroup's count of killed processes grew during the probe.
 
     `strategy` is None for a script that never came to `deepspeed.initialize`, and so cannot have been measured.
 
@@ -37,7 +37,8 @@ def _timed_out(ended: GroupEnded) -> TimedOut | None:
 
 
 def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded, rank_count: int) -> Measured:
-    """The slowest rank of each kind of micro-batch, put together as often as a step of the request has it."""
+    """The figures of all ranks: the slowest rank of each kind of micro-batch, as often as a step of the request has
+    it."""
     accumulation = strategy.gradient_accumulation
     last_s = _slowest_s([report.last_s for report in reports])
     first_s = _slowest_s([report.first_s for report in reports], last_s)

@@ -1,4 +1,4 @@
-"""From what ranks leave behind to what kept them from their end: alike of a probe, the full run, a job handed over."""
+"""What kept ranks from their end, told by what they leave behind: alike of a probe, the full run, a job handed over."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def failure(evidence: Evidence) -> Failure:
 def _first_told(ends: Iterable[RankEnd]) -> tuple[int, RankFailed | RankDiverged] | None:
     """The rank whose failure the others only follow from, with its report."""
     told = [(end.rank, end.report) for end in ends if isinstance(end.report, (RankFailed, RankDiverged))]
-    return min(told, key=lambda one: (_place(one[1]), one[1].at_s), default=None)
+    return min(told, key=lambda one: (_priority(one[1]), one[1].at_s), default=None)
 
 
-def _place(report: RankFailed | RankDiverged) -> int:
+def _priority(report: RankFailed | RankDiverged) -> int:
     return _CAUSES.index(RankDiverged if isinstance(report, RankDiverged) else report.kind)
 
 
@@ -61,8 +61,8 @@ def _is_crash(report: RankFailed | RankDiverged) -> bool:
 
 
 def _died_alone(end: RankEnd) -> bool:
-    """By a signal that nobody of us has sent. It breaks the connections of the others, and these say so: that is not
-    what went wrong."""
+    """Whether a signal killed it that nobody of us has sent. It breaks the connections of the others, and these say so:
+    that is not what went wrong."""
     return end.report is None and not end.was_killed and (end.exit_code is None or end.exit_code < 0)
 
 
@@ -86,7 +86,7 @@ def _told(rank: int, report: RankFailed | RankDiverged, evidence: Evidence) -> F
 
 
 def _died(evidence: Evidence) -> Failure:
-    """No rank left words of its own: the first that nobody else ended is the one that died."""
+    """What is said where no rank left words of its own: the first that nobody else ended is the one that died."""
     dead = _first_dead(evidence.ends)
     rank, phase = (None, evidence.unseen) if dead is None else (dead.rank, dead.last_phase)
     exit_code = evidence.exit_code if dead is None or dead.exit_code is None else dead.exit_code
@@ -112,5 +112,6 @@ def _how(exit_code: int | None) -> str:
 
 
 def signal_name(number: int) -> str:
-    """`SIGKILL`; a plain number for those that have no name, real-time signals most of all."""
+    """The name of a signal, such as `SIGKILL`; a plain number for those that have none, real-time signals most of
+    all."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -23,14 +23,14 @@ class Footprint:
         """The paths of what is new or was changed since, a few of them; nothing is told of a folder with too much."""
         if len(self._before) == _MANY:
             return ()
-        found = [path for path, sight in self._now().items() if self._before.get(path) != sight]
+        found = [path for path, state in self._now().items() if self._before.get(path) != state]
         return tuple(sorted(found)[:_SHOWN])
 
     def _now(self) -> dict[str, tuple[int, int]]:
-        return dict(islice(self._sights(str(self._folder)), _MANY))
+        return dict(islice(self._states(str(self._folder)), _MANY))
 
-    def _sights(self, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Each file with its size and when it was changed (ns); each folder as there."""
+    def _states(self, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
+        """The files below, each with its size and when it was changed (ns); of a folder only that it is there."""
         try:
             entries = list(os.scandir(folder))
         except OSError:
@@ -40,7 +40,7 @@ class Footprint:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield entry.path, (0, 0)
-                yield from self._sights(entry.path)
+                yield from self._states(entry.path)
             else:
                 with contextlib.suppress(OSError):  # gone meanwhile
                     found = entry.stat(follow_symlinks=False)

@@ -55,13 +55,13 @@ class ScriptProber(Prober[ScriptSpec], Protocol):
 
     @property
     def master_address(self) -> str:
-        """Where the ranks of a probe meet."""
+        """The address at which the ranks of a probe meet."""
 
     def free_port(self) -> int:
         """A port at the master's address that nobody listens on."""
 
     def put_file(self, path: Path, text: str) -> None:
-        """Onto every node, whole at every moment."""
+        """Writes a file onto every node, whole at every moment."""
 
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
         """Probes the script, without a strategy as it is; what it showed of itself is None where it came to no

@@ -118,7 +118,8 @@ ONLY_TRACES = "only-traces"  # the agent's argument: it is asked for nothing els
 
 @dataclass(frozen=True)
 class Survey:
-    """Load and tokenize the data as the trainer will, check the extra arguments, and answer with a DataProfile."""
+    """Asks to load and tokenize the data as the trainer will, and to check the extra arguments; answered by a
+    DataProfile."""
 
     request: Request
     log_path: str
@@ -141,14 +142,16 @@ class RunProbe:
 
 @dataclass(frozen=True)
 class RunProbes:
-    """Side by side, each on its own devices; each is answered by a GroupEnded of its number when it ends."""
+    """Asks to run probes side by side, each on its own devices; each is answered by a GroupEnded of its number when it
+    ends."""
 
     probes: tuple[RunProbe, ...]
 
 
 @dataclass(frozen=True)
 class TraceModel:
-    """Trace each micro-step of the request's model; answered by Traced, or Refused when there is no such model."""
+    """Asks to trace each micro-step of the request's model; answered by Traced, or Refused when there is no such
+    model."""
 
     request: Request
     micro_steps: tuple[MicroStep, ...]
@@ -157,7 +160,8 @@ class TraceModel:
 
 @dataclass(frozen=True)
 class EndProbe:
-    """End it at once, for it has failed on another node; answered by its GroupEnded, unless that is on its way."""
+    """Asks to end a probe at once, for it has failed on another node; answered by its GroupEnded, unless that is on its
+    way."""
 
     number: int
 
@@ -182,7 +186,7 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class TraceFailure:
-    """Why a micro-step has no trace; one sentence."""
+    """A micro-step that has no trace; one sentence says why."""
 
     of: MicroStep
     why: str
@@ -213,7 +217,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class ScriptSeen:
-    """Told by rank 0: once at `deepspeed.initialize`, and again with the first batch."""
+    """What a script shows of itself, told by rank 0: once at `deepspeed.initialize`, and again with the first batch."""
 
     number: int
     facts: ScriptFacts
@@ -268,7 +272,7 @@ class RankFailed:
 
 @dataclass(frozen=True)
 class RankDiverged:
-    """A full run's: what it learns is no model."""
+    """A rank of a full run was ended because what it learned was no model."""
 
     divergence: Divergence
     phase: Phase
@@ -332,7 +336,7 @@ def read_report(text: bytes) -> RankReport:
 
 
 def encode_entry(entry: ScriptEntry) -> str:
-    """One word without a character that a shell knows."""
+    """Writes the entry as one word without a character that a shell knows."""
     return base64.urlsafe_b64encode(to_json(entry).encode()).decode()
 
 

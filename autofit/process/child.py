@@ -13,13 +13,13 @@ from autofit.process.build_locks.lost_locks import taking_locks_of
 from autofit.process.host_processes import kill_sessions
 from autofit.process.signals import shielded, wait
 
-_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.001, 0.05
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.001, 0.05
 _GONE_S = 60.0  # a killed process may take as long to give its device's memory back; then nobody can do more
 
 
 class Child:
-    """It leads a session of its own, so Ctrl-C reaches it through us alone. What it prints goes to `log`, or
-    what it complains of to `errors`.
+    """A process that leads a session of its own, so that Ctrl-C reaches it through us alone. What it prints goes to
+    `log`, or what it complains of to `errors`.
 
     When it is ended, the locks of the builds that it or anything below it is at are taken away.
     """
@@ -50,18 +50,18 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """Negative for a signal; None while it runs."""
+        """The exit code, negative for a signal; None while it runs."""
         return self._process.poll()
 
     def has_ended(self, within_s: float) -> bool:
-        """Waits for its end, for so long, or until a signal for us comes (see interruption)."""
-        deadline_s, look_s = time.monotonic() + within_s, _FIRST_LOOK_S
+        """Waits for its end, for so long, or until a signal for us comes (see signals)."""
+        deadline_s, poll_s = time.monotonic() + within_s, _FIRST_POLL_S
         while self._process.poll() is None:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return False
-            wait((), min(look_s, left_s))
-            look_s = min(2 * look_s, _LONGEST_LOOK_S)
+            wait((), min(poll_s, left_s))
+            poll_s = min(2 * poll_s, _LONGEST_POLL_S)
         return True
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -81,11 +81,11 @@ class Child:
         exit_code = self.exit_code
         return -signal.SIGKILL if exit_code is None else exit_code
 
-    def end(self, patience_s: float, ask: Callable[[], None] = lambda: None) -> int:
+    def end(self, grace_s: float, ask: Callable[[], None] = lambda: None) -> int:
         """Asks it to end and lets it do so for so long, then kills what is left of its session; its exit code."""
         with taking_locks_of(self.pid):  # while one can still see what it has started
             ask()
-            self.has_ended(patience_s)
+            self.has_ended(grace_s)
             return self.kill()
 
 

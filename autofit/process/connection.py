@@ -18,7 +18,7 @@ class ConnectionLost(Exception):
 
 
 class Lines:
-    """Whole lines out of chunks."""
+    """Makes whole lines out of chunks."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -50,8 +50,8 @@ class Connection:
         """Whether both sides have the same address."""
         return self.own_address == str(self._connection.getpeername()[0])
 
-    def say(self, value: object) -> None:
-        """LinkLost when the other side has gone."""
+    def send(self, value: object) -> None:
+        """Sends a value; ConnectionLost when the other side has gone."""
         line = to_json(value, separators=(",", ":")).encode() + b"\n"
         try:
             self._connection.sendall(line)
@@ -59,7 +59,8 @@ class Connection:
             raise ConnectionLost(str(error)) from None
 
     def receive(self) -> list[Any]:
-        """What has been said, waiting for something; ValueError for what makes no sense, LinkLost at the end."""
+        """The values that have been said, waiting for something; ValueError for what makes no sense, ConnectionLost at
+        the end."""
         try:
             chunk = self._connection.recv(65536)
         except OSError as error:
@@ -69,7 +70,7 @@ class Connection:
         return [decode_union(self._hears, json.loads(line)) for line in self._lines.split(chunk)]
 
     def hang_up(self) -> None:
-        """Nothing more will be said from here; the other side may still talk."""
+        """Says that nothing more will come from here; the other side may still talk."""
         try:
             self._connection.shutdown(socket.SHUT_WR)
         except OSError:

@@ -30,7 +30,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int | None = None, is
 
 
 def explain(error: OSError, path: Path) -> str:
-    """What the user is to do about it."""
+    """Says why a file cannot be written, and what the user is to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return no_space(path)
     return f"{path} cannot be written ({error.strerror or error}): see to that there"

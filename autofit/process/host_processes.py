@@ -103,7 +103,7 @@ def _parent_and_session(process_id: int, proc: Path) -> tuple[int, ...]:
 
 
 def _stat(process_id: int, proc: Path) -> list[str]:
-    """From its state on (proc_pid_stat(5)); empty once it has ended."""
+    """The fields of a process from its state on (proc_pid_stat(5)); empty once it has ended."""
     try:
         return (proc / str(process_id) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -16,21 +16,21 @@ _OF_ITS_OWN = {"ramfs", "tmpfs"}
 
 @dataclass(frozen=True)
 class Mount:
-    """`kind` is the type that the kernel calls it by."""
+    """A mount whose `filesystem` is the type that the kernel calls it by."""
 
     point: Path
-    kind: str
+    filesystem: str
     is_writable: bool
 
     @property
     def is_local(self) -> bool:
         """Whether only this host writes there."""
-        return self.kind in _LOCAL
+        return self.filesystem in _LOCAL
 
     @property
     def is_containers_own(self) -> bool:
         """Whether, within a container, no other one, and nothing outside, is likely to write there."""
-        return self.point == Path("/") or self.kind in _OF_ITS_OWN
+        return self.point == Path("/") or self.filesystem in _OF_ITS_OWN
 
 
 def mounts(proc: Path = PROC) -> list[Mount]:
@@ -51,7 +51,7 @@ def mount_of(folder: Path, proc: Path = PROC) -> Mount | None:
 
 
 def _read(line: str) -> Mount:
-    """Of one line of mountinfo (proc_pid_mountinfo(5)): the type stands after a lone dash, blanks are octal."""
+    """Reads one line of mountinfo (proc_pid_mountinfo(5)): the type stands after a lone dash, blanks are octal."""
     before, _, after = line.partition(" - ")
     words = before.split()
     point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[4])

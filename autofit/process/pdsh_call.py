@@ -10,7 +10,7 @@ _LAUNCH = ["-u", "-m", "deepspeed.launcher.launch"]
 
 @dataclass(frozen=True)
 class PdshCall:
-    """pdsh's options, then one line for the shell of each node, cut into words.
+    """A call of pdsh: its options, then one line for the shell of each node, cut into words.
 
     `before` ends with the nodes' Python, `launch` is what it is given, `mark` tells this job's launch.py from others'.
     """

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-_LOOK_S = 0.02
+_POLL_S = 0.02
 _GONE_S = 60.0  # a killed rank may take as long to give its device's memory back; then nobody can do more
 
 
 def adopt_orphans() -> None:
-    """From now on a process below this one whose parent dies becomes a child of this one (Linux; elsewhere nothing)."""
+    """Adopts orphans: from now on a process below this one whose parent dies becomes a child of this one (Linux;
+    elsewhere nothing)."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -60,11 +61,11 @@ def end_all(polite_s: float) -> dict[int, int]:
     if polite_s > 0:
         send(living(), signal.SIGTERM)
     while living() and time.monotonic() < deadline_s:
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
         ended |= reap()
     deadline_s = time.monotonic() + _GONE_S
     while (left := living()) and time.monotonic() < deadline_s:
         send(left, signal.SIGKILL)
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
         ended |= reap()
     return ended | reap()

@@ -34,16 +34,16 @@ def worker_environment(kind: DeviceKind) -> dict[str, str]:
 
     With such a place accelerate waits for ranks that nobody has started, or asks for MASTER_ADDR.
     """
-    placeless = without_place(script_environment(kind))
+    placeless = without_rank_variables(script_environment(kind))
     return {name: value for name, value in placeless.items() if not name.startswith(_ACCELERATE_PREFIX)}
 
 
-def without_place(environment: Mapping[str, str]) -> dict[str, str]:
+def without_rank_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment but for the variables that say which rank of which job a process is."""
-    return {name: value for name, value in environment.items() if not _says_place(name)}
+    return {name: value for name, value in environment.items() if not _is_rank_variable(name)}
 
 
-def _says_place(name: str) -> bool:
+def _is_rank_variable(name: str) -> bool:
     return name in _PLACE or name.startswith(_PLACE_PREFIXES)
 
 
@@ -69,7 +69,7 @@ DEEPSPEED_MODULE = "deepspeed.launcher.runner"
 """What the script `deepspeed` starts. The script itself lies elsewhere after `pip install --user` or `--target`."""
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""As a variable, for what DeepSpeed's launcher starts with `-m` in its turn; heeded from Python 3.11 on."""
+"""The same as a variable, for what DeepSpeed's launcher starts with `-m` in its turn; Python reads it from 3.11 on."""
 
 
 def module_command(module: str) -> list[str]:

@@ -20,7 +20,7 @@ class RankPlace:
 
 
 class PlaceFile:
-    """Of this process, which says in it where it is: in one write, for a forward pass may take a millisecond."""
+    """The file in which this process says where it is: in one write, for a forward pass may take a millisecond."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._file = os.open(_path(folder, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -32,7 +32,7 @@ class PlaceFile:
 
 
 def read_place(folder: Path, rank: int) -> RankPlace | None:
-    """None where the rank has not begun."""
+    """Where a rank is; None where it has not begun."""
     try:
         text = _path(folder, rank).read_text()
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """One on which nobody listens now at this machine's `address`."""
+    """A port on which nobody listens now at this machine's `address`."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])

@@ -13,7 +13,8 @@ _STATE = "trainer_state.json"  # written last: a checkpoint without it was cut o
 
 
 def saved_step(path: Path) -> int | None:
-    """After how many optimizer steps the checkpoint `path` was saved, by its name; None for a folder of another."""
+    """The number of optimizer steps after which the checkpoint `path` was saved, by its name; None for a folder of
+    another."""
     match = _NAME.fullmatch(path.name)
     return None if match is None else int(match[1])
 
@@ -38,5 +39,5 @@ def set_aside(folder: Path, after_step: int) -> None:
 
 
 def _saved(folder: Path) -> dict[int, Path]:
-    """By their steps."""
+    """The checkpoints of a folder by their steps."""
     return {step: path for path in folder.glob("checkpoint-*") if (step := saved_step(path)) is not None}

@@ -18,7 +18,7 @@ _SIGNALLED = 128
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: left in the same good order as Ctrl-C."""
+    """SIGTERM or SIGHUP came: the command is left in the same good order as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -41,7 +41,7 @@ _process = _Process()
 
 
 def note_signals() -> None:
-    """From now on these signals are noted; one that is ignored from the start (nohup) stays so. For the main thread."""
+    """Notes these signals from now on; one that is ignored from the start (nohup) stays so. For the main thread."""
     if _process.waker is None:
         _process.waker, writing = os.pipe()
         for descriptor in (_process.waker, writing):
@@ -51,14 +51,15 @@ def note_signals() -> None:
 
 
 def ignore_signals() -> None:
-    """Whatever comes from now on changes nothing: this process ends, with the exit code that it has."""
+    """Lets whatever comes from now on change nothing: this process ends, with the exit code that it has."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def check() -> None:
-    """KeyboardInterrupt, or Terminated, when a signal was noted; each is raised once, and none within a shield."""
+    """Raises KeyboardInterrupt, or Terminated, when a signal was noted; each is raised once, and none within a
+    shield."""
     if _process.noted is None or _process.shields:
         return
     number, _process.noted = _process.noted, None
@@ -83,9 +84,9 @@ def wait(sources: Sequence[Source], timeout_s: float | None = None) -> list[Sour
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Within, no wait is cut short by a signal: for putting processes away. It is raised afterwards.
+    """Lets no wait within it be cut short by a signal: for putting processes away. The signal is raised afterwards.
 
-    Where nobody heeds signals, their own handlers get them afterwards.
+    Where nobody handles signals, their own handlers get them afterwards.
     """
     before = _install()
     _process.shields += 1
@@ -107,7 +108,7 @@ def _install() -> dict[signal.Signals, Any]:
 
 
 def _give_back(before: dict[signal.Signals, Any]) -> None:
-    """What was noted meanwhile is theirs to hear."""
+    """Gives the handlers from before what was noted meanwhile."""
     if not before:
         return
     number, _process.noted = _process.noted, None
@@ -126,14 +127,14 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """At once: what we have started ends with us, as after a kill."""
+    """Ends this process at once: what we have started ends with us, as after a kill."""
     if _process.noted is not None and not _process.shields:
         os._exit(_SIGNALLED + _process.noted)
     signal.setitimer(signal.ITIMER_REAL, _STUCK_S if _process.shields else 0.0)
 
 
 class ShieldedExit(ABC):
-    """Its end is not cut short by a signal: that arrives afterwards."""
+    """A context whose end is not cut short by a signal: that arrives afterwards."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -28,7 +28,7 @@ def data_lines(profile: DataProfile, *, width: int = WIDTH) -> list[Line]:
 
 
 def rows_text(counts: RowCounts) -> str:
-    """`400 in all · 31 cut at --seq, 12 of these lose a part of what is learned`, and so on for what is lost."""
+    """What becomes of rows: `400 in all · 31 cut at --seq, 12 of these lose a part of what is learned`, and so on."""
     parts = [
         (counts.dropped, f"{counts.dropped:,} dropped: all that is learned of them lies beyond --seq"),
         (counts.empty, f"{counts.empty:,} left out: nothing in them to learn from"),

@@ -14,7 +14,7 @@ _EXAMPLES = {"messages": "conversations", "sharegpt": "conversations", "text": "
 
 
 def machine_text(hardware: Hardware) -> str:
-    """`8 × A100-SXM4-80GB, 79.2 GB free each, NVLink · 1.8 TB host memory`."""
+    """The machine in one line: `8 × A100-SXM4-80GB, 79.2 GB free each, NVLink · 1.8 TB host memory`."""
     host = hardware.nodes[0].host
     per_node = " a node" if len(hardware.nodes) > 1 else ""
     return f"{_devices(hardware)} · {format_bytes(host.memory_total_bytes)} host memory{per_node}"
@@ -42,13 +42,13 @@ def _links(hardware: Hardware) -> list[str]:
 
 
 def model_text(shape: ModelShape) -> str:
-    """`Llama-2-13B, 13.0 B parameters, 40 layers`; a count by formula has a tilde."""
+    """The model in one line: `Llama-2-13B, 13.0 B parameters, 40 layers`; a count by formula has a tilde."""
     about = "" if shape.is_counted_exactly else "~"
     return f"{shape.name}, {about}{format_count(shape.parameter_count)} parameters, {shape.layer_count} layers"
 
 
 def request_text(request: Request, profile: DataProfile | None) -> str:
-    """`8,412 conversations · 2,048 tokens · global batch 32 · 3 epochs`."""
+    """The request in one line: `8,412 conversations · 2,048 tokens · global batch 32 · 3 epochs`."""
     parts = [_examples(profile)] if profile is not None else []
     parts += [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}"]
     return " · ".join([*parts, *([length_text(request.training)] if request.training.epochs else [])])
@@ -59,7 +59,7 @@ def _examples(profile: DataProfile) -> str:
 
 
 def length_text(training: Training) -> str:
-    """`3 epochs` or `200 steps`."""
+    """The length of a training: `3 epochs` or `200 steps`."""
     if training.max_steps is not None:
         return f"{training.max_steps:,} steps"
     return f"{training.epochs:g} epoch{'' if training.epochs == 1 else 's'}"

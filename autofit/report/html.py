@@ -1,4 +1,4 @@
-"""report.html: the whole decision on one page, without scripts or anything from elsewhere."""
+"""The page report.html: the whole decision on one page, without scripts or anything from elsewhere."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _facts(record: RunRecord) -> str:
 
 
 def _beside(path: str) -> str:
-    """The page may come to lie elsewhere, with all of its folder."""
+    """A path as the page names it, which may come to lie elsewhere, with all of its folder."""
     return f"{Path(path).name}/, beside this page"
 
 

@@ -13,7 +13,7 @@ from .view import View, fold
 
 
 class JsonScreen:
-    """Says nothing until it is closed; an error that ends the run stands under "error"."""
+    """A screen that says nothing until it is closed; an error that ends the run stands under "error"."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -33,7 +33,7 @@ class JsonScreen:
 
 
 def write_json(stream: TextIO, body: dict[str, object]) -> None:
-    """`body` and the schema as one object."""
+    """Writes `body` and the schema as one object."""
     stream.write(to_json(with_schema(body), indent=2) + "\n")
     stream.flush()
 

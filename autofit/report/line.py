@@ -11,7 +11,7 @@ _LABEL_COLUMNS = 9  # `machine  `
 
 
 class Style(str, Enum):
-    """Named by meaning; the values are rich's."""
+    """The styles of text, named by meaning; the values are rich's."""
 
     PLAIN = ""
     QUIET = "dim"
@@ -27,14 +27,14 @@ Line = tuple[Span, ...]
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """The words alone, one line each."""
+    """The words of lines alone, one line each."""
     return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
 
 
 def labelled(
     label: str, text: str, *, width: int = WIDTH, style: Style = Style.PLAIN, columns: int = _LABEL_COLUMNS
 ) -> list[Line]:
-    """`label    text`, wrapped under itself; spaces that align the text are kept while it fits."""
+    """The lines of `label text`, wrapped under itself; spaces that align the text are kept while it fits."""
     room, text = width - columns, text.replace("\n", " ")
     rows = [text] if len(text) <= room else wrap(text, room)
     first: Line = ((label.ljust(columns), Style.LABEL), (rows[0], style))

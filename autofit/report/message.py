@@ -13,7 +13,7 @@ from .view import View
 
 
 def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Line]:
-    """`view` is the one after `event`."""
+    """The lines that `event` leaves; `view` is the one after it."""
     match event:
         case ev.MachineSeen(hardware):
             return _with_notes("machine", machine_text(hardware), hardware.notes, width)

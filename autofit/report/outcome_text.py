@@ -22,7 +22,7 @@ _PLACES = {
 
 
 def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> str:
-    """One phrase: what was measured, or where it failed and by how much."""
+    """An outcome in one phrase: what was measured, or where it failed and by how much."""
     match outcome:
         case Measured():
             text = f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"

@@ -22,7 +22,8 @@ _QUIET_SHARE = 0.05  # of the training's steps
 
 
 class PlainScreen:
-    """One line an event, no colour, no cursor; the training speaks every 10 s or every 5 % of its steps at most."""
+    """A screen with one line an event, without colour or cursor; the training speaks every 10 s or every 5 % of its
+    steps at most."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream

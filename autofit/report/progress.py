@@ -15,7 +15,7 @@ _BAR_COLUMNS = (8, 40)
 
 
 def started_text(event: TrainingStarted) -> str:
-    """`zero1+lora mb4, from the beginning · log runs/x/logs/training.log`."""
+    """What has started: `zero1+lora mb4, from the beginning · log runs/x/logs/training.log`."""
     begin = "from the beginning" if event.resumed_from is None else f"going on from {event.resumed_from}"
     return f"{event.strategy}, {begin} · log {event.log_path}"
 
@@ -44,7 +44,7 @@ def progress_lines(progress: TrainingProgress, *, width: int = WIDTH) -> list[Li
 
 
 def progress_text(progress: TrainingProgress) -> str:
-    """The same on one line."""
+    """The progress on one line."""
     return " · ".join([_steps(progress), *_loss_and_speed(progress), *_below(progress)])
 
 

@@ -59,7 +59,7 @@ class View:
         strategies = [trial.strategy for trial in self.trials] + [probing.strategy for probing in self.probing]
         return tuple(dict.fromkeys(strategy.rung for strategy in strategies))
 
-    def holds(self, trial: Trial) -> bool:
+    def has_fit(self, trial: Trial) -> bool:
         """Whether it was measured and leaves a whole training the room that it needs."""
         limit_bytes = self.device_memory_bytes
         return isinstance(trial.outcome, Measured) and (limit_bytes is None or fits(trial.outcome, limit_bytes))
@@ -69,7 +69,7 @@ class View:
         fitting = [
             trial
             for trial in self.trials
-            if self.holds(trial) and not trial.is_rehearsal and method in (None, trial.strategy.rung.method)
+            if self.has_fit(trial) and not trial.is_rehearsal and method in (None, trial.strategy.rung.method)
         ]
         return max(fitting, key=tokens_per_s, default=None)
 
@@ -93,7 +93,7 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
         case ev.ProbeStarted(strategy):
             return replace(view, probing=(*view.probing, Probing(strategy, Phase.START, now_s)))
         case ev.ProbeBeat(strategy, phase):
-            return replace(view, probing=tuple(_beaten(probing, strategy, phase) for probing in view.probing))
+            return replace(view, probing=tuple(_in_phase(probing, strategy, phase) for probing in view.probing))
         case ev.TrialEnded(trial):
             rest = tuple(probing for probing in view.probing if probing.strategy != trial.strategy)
             return replace(view, trials=(*view.trials, trial), probing=rest)
@@ -111,12 +111,12 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
             return replace(view, notes=(*view.notes, text))
 
 
-def _beaten(probing: Probing, strategy: Strategy, phase: Phase) -> Probing:
+def _in_phase(probing: Probing, strategy: Strategy, phase: Phase) -> Probing:
     return replace(probing, phase=phase) if probing.strategy == strategy else probing
 
 
 def _kept(new: ev.TrainingProgress, old: ev.TrainingProgress | None) -> ev.TrainingProgress:
-    """A report that leaves something out does not take it off the screen."""
+    """The later of two reports, which does not take off the screen what it leaves out."""
     if old is None:
         return new
     kept = {

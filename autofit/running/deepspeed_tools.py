@@ -26,7 +26,8 @@ def resolve_layout(line: LaunchLine) -> Layout | None:
 
 
 def make_universal(checkpoint: LoadedCheckpoint, *, log_path: Path) -> bool:
-    """Whether `…_universal` now lies beside it, with `latest_universal` naming it; the log says why not."""
+    """Makes a checkpoint universal; says whether `…_universal` now lies beside it, with `latest_universal` naming it;
+    the log says why not."""
     words = ["--input_folder", checkpoint.path, "--output_folder", f"{checkpoint.path}_universal"]
     with log_path.open("ab") as log:
         ended = subprocess.run(

@@ -51,7 +51,7 @@ def train(
 def merge(
     hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path
 ) -> MergeFailed | None:
-    """Base model and adapter as one; None when that is done."""
+    """Makes one model of base and adapter; None when that is done."""
     command = [*module_command("autofit.worker.merge"), "--base", base, "--adapter", str(adapter)]
     command += ["--out", str(out), "--dtype", dtype.value]
     with log_path.open("ab") as log:

@@ -16,13 +16,14 @@ import psutil
 
 DONE = "autofit has left no rank on node"  # and its number, on a line
 _MODULE = "deepspeed.launcher.launch"
-_LOOK_S = 0.1
+_POLL_S = 0.1
 _GONE_S = 60.0  # a killed rank may take as long to give its device's memory back; then nobody can do more
 
 
 @dataclass(frozen=True)
 class NodeJob:
-    """The mark stands in the command line of its launch.py, and the node's number too; the ranks get the others."""
+    """A job on this node: the mark stands in the command line of its launch.py, and the node's number too; the ranks
+    get the others."""
 
     mark: str
     master_addr: str
@@ -50,7 +51,7 @@ class NodeJob:
             return False  # it has ended
 
     def end(self, number: int, grace_s: float) -> bool:
-        """The signal for every rank, SIGKILL for everyone after the grace; whether nothing is left.
+        """Sends the signal to every rank, and SIGKILL to everyone after the grace; says whether nothing is left.
 
         launch.py sees its ranks end: a signal of its own would reach them a second time, one after the other.
         """
@@ -65,7 +66,7 @@ class NodeJob:
             if time.monotonic() >= deadline_s:
                 return False
             push()
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         return True
 
     def _all(self) -> list[psutil.Process]:
@@ -73,7 +74,7 @@ class NodeJob:
 
 
 def _own_processes() -> list[psutil.Process]:
-    """Of this user, but for this one."""
+    """The processes of this user, but for this one."""
     return [each for each in psutil.process_iter(["uids"]) if _user(each) == os.getuid() and each.pid != os.getpid()]
 
 
@@ -83,7 +84,7 @@ def _user(process: psutil.Process) -> int | None:
 
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
-    """Nothing once it has ended: then its ranks are known by their environment."""
+    """The processes below one; none once it has ended: then its ranks are known by their environment."""
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -91,7 +92,7 @@ def _below(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _words(process: psutil.Process) -> list[str]:
-    """Its command line, empty once it has ended."""
+    """The command line of a process, empty once it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

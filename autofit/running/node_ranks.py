@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 
 from autofit.domain.codec import decode
-from autofit.process.lasting_stream import LastingStream
+from autofit.process.best_effort_stream import BestEffortStream
 from autofit.process.pdsh_call import PdshCall
 from autofit.process.process_tree import end_all, living
 from autofit.running import node_job
@@ -32,26 +32,27 @@ class NodeRanks:
     call: PdshCall
 
     @staticmethod
-    def told_in(file: int) -> NodeRanks:
+    def read_from(file: int) -> NodeRanks:
         """The ranks as told by a launcher that has come to call pdsh; `file` is a descriptor."""
         return NodeRanks(decode(PdshCall, json.loads(_text(file))))
 
-    def end(self, number: int, grace_s: float, heeded: Set[signal.Signals]) -> None:
-        """The signal for each rank, and SIGKILL after the grace or a second signal; with them everything here.
+    def end(self, number: int, grace_s: float, handled: Set[signal.Signals]) -> None:
+        """Sends the signal to each rank, and SIGKILL after the grace or a second signal; with them ends everything
+        here.
 
         pdsh is left alone meanwhile, so that what the ranks have to say arrives.
         """
-        left = self._end_on_hosts(number, grace_s, GracePeriod(heeded, grace_s + _REACH_S))
+        left = self._end_on_hosts(number, grace_s, GracePeriod(handled, grace_s + _REACH_S))
         if not left:
-            GracePeriod(heeded, _POLITE_S).wait_until(lambda: not living())
+            GracePeriod(handled, _POLITE_S).wait_until(lambda: not living())
         if living():  # a node that was cut off, or one that pdsh was still about to reach
             end_all(0.0)
-            left = self._end_on_hosts(signal.SIGKILL, 0.0, GracePeriod(heeded, 2 * _REACH_S))
+            left = self._end_on_hosts(signal.SIGKILL, 0.0, GracePeriod(handled, 2 * _REACH_S))
         if left:
             _warn(left)
 
     def _end_on_hosts(self, number: int, grace_s: float, grace_period: GracePeriod) -> list[str]:
-        """The hosts that have not said in time that nothing is left on them."""
+        """Ends the ranks on all hosts; gives those that have not said in time that nothing is left on them."""
         job = (self.call.mark, self.call.value("--master_addr"), self.call.value("--master_port"), _NODE)
         with TemporaryFile() as output:
             process = subprocess.Popen(
@@ -61,7 +62,7 @@ class NodeRanks:
                 stdout=output,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_heed_all,
+                preexec_fn=_unblock_signals,
             )
             grace_period.wait_until(lambda: process.pid in grace_period.ended)
             process.returncode = grace_period.ended.get(process.pid, 0)  # one that still runs is ended with the rest
@@ -78,15 +79,15 @@ _SOURCE = shlex.quote(
 
 
 def _text(file: int) -> str:
-    """Its whole content, wherever those who share it have come to."""
+    """The whole content of a file, wherever those who share it have come to."""
     return os.pread(file, os.fstat(file).st_size, 0).decode()
 
 
-def _heed_all() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _warn(hosts: Iterable[str]) -> None:
     names = ", ".join(hosts)
     told = f"autofit: could not reach {names} to end the ranks there; end what is left of them by hand\n"
-    LastingStream(sys.stderr).write(told)  # stderr writes each line at once
+    BestEffortStream(sys.stderr).write(told)  # stderr writes each line at once

@@ -20,7 +20,8 @@ class _Death:
 
 
 class RankWatch:
-    """DeepSpeed's launch.py looks at its ranks once a second, ends the others when one has died, and tells of none."""
+    """Sees which rank died first: DeepSpeed's launch.py looks once a second, ends the others when one has died, and
+    tells of none."""
 
     def __init__(self, reports: Path, rank_count: int) -> None:
         self._reports = reports
@@ -28,24 +29,24 @@ class RankWatch:
         self._fallen: dict[int, _Death] = {}
         self._is_over = False
 
-    def look(self) -> None:
-        """To be called several times a second: after the first death the others follow from it."""
+    def poll(self) -> None:
+        """Looks at the ranks; to be called several times a second: after the first death the others follow from it."""
         if self._is_over:
             return
         reports = read_reports(self._reports, self._rank_count).values()
-        is_told = any(not isinstance(report, RankTrained) for report in reports)
+        has_report = any(not isinstance(report, RankTrained) for report in reports)
         deaths = {rank: death for rank in range(self._rank_count) if (death := self._death(rank)) is not None}
-        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not is_told}
-        self._is_over = is_told or bool(self._fallen)
+        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not has_report}
+        self._is_over = has_report or bool(self._fallen)
 
     def phase(self, rank: int) -> Phase:
-        """That it entered last."""
+        """The phase that a rank entered last."""
         place = read_place(self._reports, rank)
         return Phase.START if place is None else place.phase
 
     def ends(self) -> tuple[RankEnd, ...]:
-        """Of all ranks that have begun. Of those without a report the first to fall died by themselves, and the others
-        were ended for it."""
+        """The ends of all ranks that have begun. Of those without a report the first to fall died by themselves, and
+        the others were ended for it."""
         reports = read_reports(self._reports, self._rank_count)
         begun = [rank for rank in range(self._rank_count) if rank in reports or read_place(self._reports, rank)]
         return tuple(self._end(rank, reports.get(rank)) for rank in begun)
@@ -56,7 +57,7 @@ class RankWatch:
         return RankEnd(rank, exit_code, self._is_over and death is None, self.phase(rank), report)
 
     def _death(self, rank: int) -> _Death | None:
-        """None while it runs, before it has begun, and where it left a report."""
+        """How a rank died; None while it runs, before it has begun, and where it left a report."""
         place = read_place(self._reports, rank)
         death = None if place is None else _death_of(place.process_id)
         return None if report_path(self._reports, rank).exists() else death
@@ -79,7 +80,8 @@ def _is_its_own(death: _Death) -> bool:
 
 
 def _death_of(process_id: int) -> _Death | None:
-    """None while it runs; of a zombie the kernel still tells how it ended, or 0 where it does not let us see that."""
+    """How a process died, None while it runs; of a zombie the kernel still tells how it ended, or 0 where it does not
+    let us see that."""
     try:
         words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

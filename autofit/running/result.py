@@ -11,7 +11,8 @@ from autofit.probing.protocol import RankTrained
 
 
 def run_end(evidence: Evidence, *, rank_count: int, model_path: Path) -> RunEnd:
-    """A TrainingEnded where every rank trained to its end and the launcher found nothing wrong, else a failure."""
+    """How the run ended: a TrainingEnded where every rank trained to its end and the launcher found nothing wrong, else
+    a failure."""
     trained = {end.rank: end.report for end in evidence.ends if isinstance(end.report, RankTrained)}
     if evidence.exit_code != 0 or len(trained) < rank_count:
         return failure(evidence)

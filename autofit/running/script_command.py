@@ -12,8 +12,8 @@ from autofit.probing.protocol import ENTRY_MODULE, ScriptEntry, encode_entry
 
 
 def starting_words(line: LaunchLine, decision: Decision, *, memory_limit_bytes: int | None) -> tuple[str, ...]:
-    """What follows `deepspeed`: the user's words but for the config and the batch's flags; under the entry where more
-    is turned, or memory is limited."""
+    """The words that follow `deepspeed`: the user's own but for the config and the batch's flags; under the entry where
+    something is patched, or memory is limited."""
     arguments = line.arguments
     if decision.config_path is not None:
         arguments = rewrite_arguments(arguments, decision.config_path, decision.flags)
@@ -40,7 +40,7 @@ exec {shlex.join(launcher)} {" ".join(_quoted(word, config) for word in words)}
 
 
 def _quoted(word: str, config: Path) -> str:
-    """For the shell, with the folder of `config` as `$here`."""
+    """Quotes a word for the shell, with the folder of `config` as `$here`."""
     before, path, after = word.partition(str(config))
     if not path:
         return shlex.quote(word)

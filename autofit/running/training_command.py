@@ -36,7 +36,7 @@ def launcher_arguments(hardware: Hardware, *, master_port: int | None) -> list[s
 
 
 def training_arguments(hardware: Hardware, files: TrainingFiles) -> list[str]:
-    """What follows the training module."""
+    """The words that follow the training module."""
     arguments = ["--request", files.request, "--choice", files.choice, "--deepspeed_config", files.deepspeed_config]
     arguments += ["--device-kind", hardware.kind.value]
     if devices := device_names(hardware):
@@ -86,7 +86,7 @@ exec {shlex.join(launcher)}{"".join(_script_words(words))}
 
 
 def _script_words(words: Iterable[str]) -> Iterable[str]:
-    """Quoted for a shell, each option on a line of its own."""
+    """Quotes the words for a shell, each option on a line of its own."""
     for word in words:
         yield " \\\n  " if word.startswith("--") else " "
         yield f'"{word}"' if "$out" in word else shlex.quote(word)

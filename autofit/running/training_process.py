@@ -22,7 +22,7 @@ from autofit.process.signals import ShieldedExit
 from autofit.running.rank_watch import RankWatch
 from autofit.running.training_command import TrainingFiles, launcher_arguments, training_arguments
 
-_LOOK_S = 0.2  # how often the progress file is read
+_POLL_S = 0.2  # how often the progress file is read
 _POLITE_S = 5.0  # ranks that are asked to end have this long before they are killed
 
 STALL_S = 1800.0  # a collective waits for longer; a save of a large model takes minutes
@@ -75,11 +75,11 @@ class Launcher(ShieldedExit):
             self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
 
     def watch(self) -> Iterator[TrainingProgress | Note]:
-        """What the ranks tell, as it comes, until the launcher has ended, or no rank has moved for too long."""
+        """Yields what the ranks tell, as it comes, until the launcher has ended, or no rank has moved for too long."""
         position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
-            has_ended = self._child.has_ended(_LOOK_S)
-            self._ranks.look()
+            has_ended = self._child.has_ended(_POLL_S)
+            self._ranks.poll()
             if not has_ended and pulse.silent_s() > STALL_S:
                 self.timed_out = TimedOut(0, self._ranks.phase(0), STALL_S)
                 self.ends = self._ranks.ends()  # what they say when they are ended is not what went wrong
@@ -93,14 +93,15 @@ class Launcher(ShieldedExit):
 
     @property
     def exit_code(self) -> int:
-        """The launcher's, once `with` is through."""
+        """The launcher's exit code, once `with` is through."""
         exit_code = self._child.exit_code
         assert exit_code is not None
         return exit_code
 
 
 class _Pulse:
-    """Of the ranks, by a file that they touch. Its date says only that it was touched: their clock may be set anew."""
+    """The pulse of the ranks, by a file that they touch. Its date says only that it was touched: their clock may be set
+    anew."""
 
     def __init__(self, beat: Path, clock: Callable[[], float]) -> None:
         self._beat = beat
@@ -109,7 +110,7 @@ class _Pulse:
         self._seen_at_s = clock()
 
     def silent_s(self) -> float:
-        """Since it was last seen touched."""
+        """Seconds since it was last seen touched."""
         if (touched_ns := self._touched_ns()) != self._seen_ns:
             self._seen_ns, self._seen_at_s = touched_ns, self._clock()
         return self._clock() - self._seen_at_s

@@ -18,7 +18,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; UsageError names the process that holds it already. The kernel frees it on a kill."""
+    """Holds the lock file `path`; UsageError names the process that holds it already. The kernel frees it on a kill."""
     with path.open("a+", encoding="utf-8") as stream:
         _take(stream, path)
         stream.truncate(0)

@@ -13,13 +13,14 @@ from .json_file import parse_value, with_schema
 
 
 class Journal:
-    """Every line that ends in a newline is whole; what follows the last one was cut off by a kill."""
+    """A file of trials in which every line that ends in a newline is whole; what follows the last one was cut off by a
+    kill."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, trial: Trial) -> None:
-        """Safe on disk when this returns."""
+        """Appends a trial, which is safe on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = to_json(with_schema(encode(trial)), ensure_ascii=False)
         with self.path.open("a+b") as stream:

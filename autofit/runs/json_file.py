@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Put `text` at `path` in one move, for good; the folder is made when it is missing."""
+    """Puts `text` at `path` in one move, for good; the folder is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text, mode=mode, is_durable=True)
 
@@ -25,7 +25,7 @@ def with_schema(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_value(path: Path, value: object) -> None:
-    """Write a domain dataclass."""
+    """Writes a domain dataclass."""
     write_body(path, encode(value))
 
 

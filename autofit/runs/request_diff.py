@@ -1,4 +1,4 @@
-"""In which flags two requests differ: a run folder goes on only with the request that began it."""
+"""The flags in which two requests differ: a run folder goes on only with the request that began it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FLAGS = {
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:
-    """One `--seq (2048, now 4096)` for each field of `among` that differs, in the order of Request."""
+    """What differs: one `--seq (2048, now 4096)` for each field of `among` that differs, in the order of Request."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return tuple(
         f"{FLAGS[name]} ({_spelt(before[name])}, now {_spelt(after[name])})"

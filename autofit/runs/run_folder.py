@@ -22,7 +22,7 @@ from autofit.process.saved_steps import last_whole, saved_after, saved_step
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
-from .shared_folder import check_free, check_place, move, sharing_text
+from .shared_folder import check_free, check_location, move, sharing_text
 
 _LOGS = (
     "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
@@ -35,7 +35,8 @@ def _silent(text: str) -> None: ...
 
 
 class RunFolder:
-    """Reads answer None (or nothing) for what is not there; UsageError for a damaged file or one of another schema."""
+    """A run folder, whose reads answer None (or nothing) for what is not there; UsageError for a damaged file or one of
+    another schema."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,14 +84,14 @@ class RunFolder:
         return self._lock.is_file() or is_value_of(self.request, Request)
 
     def check(self) -> None:
-        """UsageError where it is not to be used; nothing is written."""
-        check_place(self.root)
+        """Checks the folder and writes nothing; UsageError where it is not to be used."""
+        check_location(self.root)
         if not self.is_ours:
             check_free(self.root, self._own())
 
     def archive(self, tell: Tell) -> None:
-        """Move autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
-        place = self._new_place()
+        """Moves autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
+        place = self._new_archive()
         move(self._own(), self.root, place)
         tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
 
@@ -101,12 +102,12 @@ class RunFolder:
         is_own = begins.parent == self.checkpoints.resolve()
         later = saved_after(self.checkpoints, saved_step(begins) if is_own else None)
         if later:
-            place = self._new_place()
+            place = self._new_archive()
             move(later, self.root, place)
             tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
 
     def create(self) -> None:
-        """Make the folder and its subfolders; UsageError when that is not possible."""
+        """Makes the folder and its subfolders; UsageError when that is not possible."""
         try:
             for folder in (self.root, self.logs, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self, tell: Tell = _silent) -> Iterator[None]:
-        """Keep other autofits out of the folder, which is created; UsageError where it is not to be used.
+        """Keeps other autofits out of the folder, which is created; UsageError where it is not to be used.
 
         `tell` hears when other things lie in it.
         """
@@ -127,14 +128,14 @@ class RunFolder:
         with hold(self._lock):
             yield
 
-    def _new_place(self) -> Path:
-        """Under `earlier/`."""
+    def _new_archive(self) -> Path:
+        """A new folder's place under `earlier/`."""
         numbers = [int(path.name) for path in self._earlier.glob("*") if path.name.isdigit()]
         return self._earlier / str(max(numbers, default=0) + 1)
 
     @property
     def _own_files(self) -> tuple[Path, ...]:
-        """At the top."""
+        """The files of autofit's own that lie at the top."""
         return (
             self.request, self._hardware, self._data, self._profile, self._journal.path, self.choice, self.ds_config,
             self.command, self.report, self._result, self._kept, self.model, self.merged,
@@ -189,7 +190,7 @@ class RunFolder:
         return read_value(self.choice, Choice)
 
     def write_ds_config(self, config: dict[str, Any]) -> None:
-        """DeepSpeed passes over the top-level "schema"."""
+        """Writes the configuration of DeepSpeed, which passes over the top-level "schema"."""
         write_body(self.ds_config, config)
 
     def write_command(self, text: str) -> None:
@@ -250,7 +251,7 @@ def _placed(result: TrainingEnded, root: Path) -> TrainingEnded:
 
 
 def _with_config(kept: Kept, path: str) -> Kept:
-    """Where its decision has a config of its own, at `path`."""
+    """The line's decision with its config at `path`, where it has one of its own."""
     decision = kept.decision
     return kept if decision.config_path is None else replace(kept, decision=replace(decision, config_path=path))
 

@@ -11,8 +11,9 @@ from autofit.domain.errors import UsageError
 _NAMED = 4  # so many are told by name
 
 
-def check_place(root: Path) -> None:
-    """UsageError for a folder that is nobody's to fill: the root of the file system, a home, what holds a home."""
+def check_location(root: Path) -> None:
+    """Checks where a folder lies; UsageError for one that is nobody's to fill: the root of the file system, a home,
+    what holds a home."""
     place, home = root.absolute().resolve(), Path(os.path.expanduser("~")).resolve()
     if place == Path(place.anchor) or place == home or place in home.parents:
         what = "a home folder" if place != Path(place.anchor) else "the root of the file system"
@@ -20,7 +21,8 @@ def check_place(root: Path) -> None:
 
 
 def check_free(root: Path, taken: Iterable[Path]) -> None:
-    """UsageError when something that autofit did not write lies where it would write, in `taken`."""
+    """Checks that nothing is in the way; UsageError when what autofit did not write lies where it would write, in
+    `taken`."""
     names = [str(path.relative_to(root)) for path in taken]
     if names:
         raise UsageError(
@@ -39,7 +41,7 @@ def sharing_text(root: Path, own: Iterable[Path]) -> str | None:
 
 
 def move(items: Iterable[Path], root: Path, place: Path) -> None:
-    """Each of `items` from `root` to the same path under the new folder `place`."""
+    """Moves each of `items` from `root` to the same path under the new folder `place`."""
     place.mkdir(parents=True)
     for item in list(items):
         target = place / item.relative_to(root)
@@ -48,6 +50,6 @@ def move(items: Iterable[Path], root: Path, place: Path) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    """`a, b, c, d and 3 more`."""
+    """The names in a few words: `a, b, c, d and 3 more`."""
     named, more = names[:_NAMED], len(names) - _NAMED
     return ", ".join(named) + (f" and {more} more" if more > 0 else "")

@@ -24,7 +24,7 @@ def trace_fingerprint(
 
 
 def _essence(value: Any) -> Any:
-    """Without the keys that say nothing of the computation, at any depth."""
+    """A config without the keys that say nothing of the computation, at any depth."""
     if isinstance(value, Mapping):
         return {key: _essence(item) for key, item in value.items() if key not in _SAYS_NOTHING}
     return [_essence(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -12,7 +12,7 @@ from .versions import Versions
 
 @dataclass(frozen=True)
 class NodeKind:
-    """`host_memory_gib` is rounded: two machines of a kind differ by some megabytes."""
+    """A kind of node; `host_memory_gib` is rounded: two machines of a kind differ by some megabytes."""
 
     device_names: tuple[str, ...]
     link: Link
@@ -40,7 +40,7 @@ class MachineKind:
 
 @dataclass(frozen=True)
 class DeviceKey:
-    """What fitted constants hold for."""
+    """The kind of device, with versions, for which fitted constants hold."""
 
     kind: DeviceKind
     name: str  # as the vendor spells it

@@ -26,7 +26,7 @@ def unpack(kind: type[T], packed: bytes) -> T:
 
 
 def canonical(value: object) -> str:
-    """JSON that is equal where the values are."""
+    """The values as JSON that is equal where they are."""
     return to_json(value, sort_keys=True, separators=(",", ":"))
 
 

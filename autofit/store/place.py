@@ -27,6 +27,6 @@ def _folder(environment: Mapping[str, str]) -> Path:
 
 
 def remove_store(path: Path) -> None:
-    """The file, and the journal that a killed process may have left."""
+    """Removes the file, and the journal that a killed process may have left."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)

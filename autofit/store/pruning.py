@@ -13,7 +13,7 @@ class Counts:
     constants_count: int = 0
 
     def __str__(self) -> str:
-        """`12 trials, 1 trace and 2 sets of constants`."""
+        """What was forgotten, in words: `12 trials, 1 trace and 2 sets of constants`."""
         trials, traces = _plural(self.trial_count, "trial"), _plural(self.trace_count, "trace")
         return f"{trials}, {traces} and {_plural(self.constants_count, 'set')} of constants"
 

@@ -20,7 +20,7 @@ _TABLES = {
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """The file with its tables, made when it is missing; sqlite3.Error or OSError when it is of no use.
+    """Opens the file with its tables, made when it is missing; sqlite3.Error or OSError when it is of no use.
 
     Each statement is its own transaction and waits for other processes. The journal is SQLite's oldest kind, since the
     newer one (WAL) neither works on the network file systems that homes lie on nor reads in a folder without writing.
@@ -37,7 +37,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _version(connection: sqlite3.Connection) -> int:
-    """NotSupportedError for a newer one."""
+    """The schema of a file; NotSupportedError for a newer one."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA:
         raise sqlite3.NotSupportedError(f"a newer autofit wrote it, with schema {version}; this one reads {SCHEMA}")
@@ -45,7 +45,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """New tables in the place of those of an older schema: what they held can be measured again."""
+    """Makes new tables in the place of those of an older schema: what they held can be measured again."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         if _version(connection) == SCHEMA:  # another process was faster

@@ -21,13 +21,13 @@ from .place import store_path
 from .pruning import Counts
 from .schema import connect
 from .trial_key import TrialKey
-from .trials_table import Entry, Remembered
+from .trials_table import Remembered, TrialSummary
 
 T = TypeVar("T")
 
 
 def open_store() -> Store:
-    """The user's own; nothing is read or made before it is entered."""
+    """The user's own store; nothing is read or made before it is entered."""
     return Store(store_path(os.environ))
 
 
@@ -71,7 +71,7 @@ class Store:
         self._attempt(lambda file: trials_table.write_trial(file, trial, key, self._clock()), None)
 
     def forget(self, key: TrialKey) -> None:
-        """All its trials: they are not true any more."""
+        """Forgets all trials of a key: they are not true any more."""
         self._attempt(lambda file: trials_table.delete_trials(file, key), None)
 
     def get_constants(self, device: DeviceKey) -> Constants | None:
@@ -80,7 +80,7 @@ class Store:
     def put_constants(self, device: DeviceKey, fitted: Constants) -> None:
         self._attempt(lambda file: tables.write_constants(file, device, fitted, self._clock()), None)
 
-    def entries(self) -> tuple[Entry, ...]:
+    def summaries(self) -> tuple[TrialSummary, ...]:
         """All trials to be read by people, by model, request and machine."""
         return self._attempt(lambda file: tuple(trials_table.list_trials(file)), ())
 
@@ -106,7 +106,8 @@ class Store:
             return otherwise
 
     def _give_up(self, error: Exception) -> None:
-        """At the first failure: a file that a stuck process holds would cost the busy timeout each time."""
+        """Stops using the file at the first failure: a file that a stuck process holds would cost the busy timeout each
+        time."""
         self._close()
         reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
         self.trouble = f"{self.path} cannot be used ({reason}); autofit goes on without it"

@@ -16,7 +16,7 @@ from .versions import Versions
 
 @dataclass(frozen=True)
 class TrialKey:
-    """Two searches with the same `digest` would measure the same.
+    """What a trial depends on: two searches with the same `digest` would measure the same.
 
     The model's name, the machine's words for itself and the memory that was free do not count: they are kept to be
     told. Lengths are in tokens, the mean rounded to a whole one.

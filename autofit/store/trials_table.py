@@ -13,7 +13,8 @@ from .packing import digest, pack, unpack
 from .trial_key import TrialKey
 
 SAME_MEMORY = 1.05
-"""An out of memory says nothing of a device with more than so many times the memory that was free then."""
+"""How far an out of memory reaches: it says nothing of a device with more than so many times the memory that was free
+then."""
 
 _COLUMNS = (
     "id", "key", "at_s", "model", "request", "machine", "strategy", "outcome", "is_rehearsal", "tokens_per_s",
@@ -32,7 +33,7 @@ _LIST = """
 
 
 @dataclass(frozen=True)
-class Entry:
+class TrialSummary:
     """A trial as people read it; `at_s` counts from 1970, `outcome` is the name of its kind."""
 
     at_s: float
@@ -79,9 +80,9 @@ def delete_trials(connection: sqlite3.Connection, key: TrialKey) -> None:
     connection.execute("DELETE FROM trial WHERE key = ?", (key.digest,))
 
 
-def list_trials(connection: sqlite3.Connection) -> Iterator[Entry]:
+def list_trials(connection: sqlite3.Connection) -> Iterator[TrialSummary]:
     for at_s, model, request, machine, strategy, outcome, is_rehearsal, *figures in connection.execute(_LIST):
-        yield Entry(at_s, model, request, machine, strategy, outcome, bool(is_rehearsal), *figures)
+        yield TrialSummary(at_s, model, request, machine, strategy, outcome, bool(is_rehearsal), *figures)
 
 
 def whole_trials(connection: sqlite3.Connection) -> Iterator[Remembered]:

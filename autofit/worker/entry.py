@@ -1,4 +1,4 @@
-"""`python -m autofit.worker.entry`: the name that stands in the `command.sh` of run folders."""
+"""The door `python -m autofit.worker.entry`: the name that stands in the `command.sh` of run folders."""
 
 from autofit.worker.script.full_run_entry import main
 

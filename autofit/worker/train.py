@@ -1,4 +1,4 @@
-"""`python -m autofit.worker.train`: the name that stands in the `command.sh` of run folders."""
+"""The door `python -m autofit.worker.train`: the name that stands in the `command.sh` of run folders."""
 
 from autofit.worker.training.full_run.full_run_rank import main
 

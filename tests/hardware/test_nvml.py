@@ -19,7 +19,7 @@ def test_reads_what_a_machine_with_nvswitch_says():
     assert gpu.memory_free_bytes == (81920 - 500) * 2**20
     assert gpu.compute_capability == (8, 0)
     assert gpu.process_ids == (4711, 4712)
-    assert not gpu.in_mig_mode
+    assert not gpu.is_in_mig_mode
     assert len(reading.nvlink_pairs) == 28
 
 
@@ -74,7 +74,7 @@ def test_a_lost_gpu_is_left_out_and_the_others_keep_their_numbers():
 def test_mig_slices_hang_under_their_parent():
     (parent,) = VendorNvml(a100_mig()).read().gpus
 
-    assert parent.in_mig_mode
+    assert parent.is_in_mig_mode
     assert [piece.uuid[:8] for piece in parent.slices] == ["MIG-e000", "MIG-e100"]
     assert all(piece.is_slice and piece.compute_capability == (8, 0) for piece in parent.slices)
     assert parent.slices[0].memory_total_bytes == 40192 * 2**20

@@ -97,16 +97,16 @@ def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:
 
 def test_to_wait_for_a_build_is_a_sign_of_life_and_told_once(stage: Stage) -> None:
     """Each of them may take as long as the start alone."""
-    patience_s: list[float] = []
+    limits_s: list[float] = []
 
     class Patient(AgentProcess):
         def next_line(self, within_s: float) -> bytes | None:
-            patience_s.append(within_s)
+            limits_s.append(within_s)
             return super().next_line(within_s)
 
     with stage.agent(*[WAITS] * 4, Ready(0.1), process=Patient) as agent:
         assert agent.wait_ready() == Ready(0.1)
-    assert patience_s == [SHORT.start_s] * 5
+    assert limits_s == [SHORT.start_s] * 5
     assert stage.told == [
         "waiting for process 12, which is building torch's extension op (its lock is /builds/op/lock)"
     ]

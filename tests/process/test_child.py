@@ -47,7 +47,7 @@ def test_what_has_a_process_group_of_its_own_is_killed_as_well(start: Start, tmp
     wait_until(lambda: not is_alive(compiler))
 
 
-def test_it_may_end_by_itself_within_the_patience(start: Start, tmp_path: Path) -> None:
+def test_it_may_end_by_itself_within_the_grace_period(start: Start, tmp_path: Path) -> None:
     child = start("trap 'echo asked; exit 5' INT; touch there; while :; do sleep 0.01; done")
     assert not child.has_ended(0.0)
     child.send_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Place
-from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, UnmetRequirements, Verdict
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
 from autofit.domain.trace import SdpaKernel
 from autofit.planning.plan import fit
 from autofit.report.line import plain
@@ -31,7 +31,7 @@ def candidate(
     gb: float = 50,
     step_s: float = 2.0,
     reason: str = "because",
-    shortfall: UnmetRequirements | None = None,
+    shortfall: Shortfall | None = None,
 ) -> Candidate:
     memory = sim.estimate(gb).memory
     speed = SpeedEstimate(65_536.0, step_s, 0.0, 0.0, 0.0)
@@ -42,7 +42,7 @@ def candidate(
 
 
 def too_large(text: str, short_gb: float, place: Place = Place.DEVICE) -> Candidate:
-    ruling = fit.too_large(UnmetRequirements(place, round(short_gb * sim.GB)), "needs more than there is")
+    ruling = fit.too_large(Shortfall(place, round(short_gb * sim.GB)), "needs more than there is")
     return candidate(text, 1, ruling.verdict, gb=120, reason=ruling.reason, shortfall=ruling.shortfall)
 
 

@@ -79,12 +79,12 @@ def ended(rank: int, report: RankReport | None = None) -> RankEnd:
 
 def test_the_first_to_fall_died_and_the_others_were_ended_for_it(ranks: Ranks, tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (dead(0, None), dead(1, None)), "both still run"
     ranks.kill(1)
-    watch.look()
+    watch.poll()
     ranks.kill(0)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (ended(0), dead(1))
 
 
@@ -92,7 +92,7 @@ def test_a_rank_that_somebody_waited_for_has_fallen_without_its_exit_code(ranks:
     watch = RankWatch(tmp_path, 2)
     ranks.kill(0)
     ranks.wait(0)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (dead(0, None), ended(1))
 
 
@@ -100,9 +100,9 @@ def test_a_rank_that_left_its_report_has_not_fallen(ranks: Ranks, tmp_path: Path
     watch = RankWatch(tmp_path, 2)
     leave(tmp_path, 0, TRAINED)
     ranks.kill(0)
-    watch.look()
+    watch.poll()
     ranks.kill(1)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (ended(0, TRAINED), dead(1))
 
 
@@ -110,7 +110,7 @@ def test_who_lost_a_killed_neighbour_and_said_so_does_not_hide_it(ranks: Ranks, 
     watch = RankWatch(tmp_path, 2)
     ranks.kill(1)
     leave(tmp_path, 0, LOST)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (ended(0, LOST), dead(1))
 
 
@@ -122,13 +122,13 @@ def test_who_was_ended_after_a_failure_has_not_fallen(ranks: Ranks, tmp_path: Pa
     ranks.kill(1, signal.SIGTERM)
     if is_waited_for:
         ranks.wait(1)
-    watch.look()
+    watch.poll()
     assert watch.ends() == (ended(0, LOST), ended(1))
 
 
 def test_of_ranks_that_never_began_nothing_is_said(tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
-    watch.look()
+    watch.poll()
     assert watch.ends() == ()
     assert watch.phase(0) is Phase.START
 

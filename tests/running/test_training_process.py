@@ -86,7 +86,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(training_process, "_LOOK_S", 0.02)
+    monkeypatch.setattr(training_process, "_POLL_S", 0.02)
     monkeypatch.setattr(training_process, "_POLITE_S", 0.2)
     return Bench(tmp_path)
 

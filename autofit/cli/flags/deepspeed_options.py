@@ -19,7 +19,7 @@ class LineRefused(Exception):
 
 @dataclass(frozen=True)
 class LauncherOption:
-    """`names[-1]` or the first long one gives the attribute, as argparse has it; a switch takes no value."""
+    """An option: `names[-1]` or the first long one gives the attribute, as argparse has it; a switch takes no value."""
 
     names: tuple[str, ...]
     help: str
@@ -78,7 +78,8 @@ class _AskForHelp(argparse.Action):
 
 
 def launcher_parser(*, is_script_required: bool = True) -> argparse.ArgumentParser:
-    """argparse itself, so that abbreviations and what is refused are DeepSpeed's; it raises HelpAsked and Refused."""
+    """The parser is argparse itself, so that abbreviations and what is refused are DeepSpeed's; it raises HelpAsked and
+    LineRefused."""
     parser = _Parser(add_help=False)
     parser.add_argument("-h", "--help", action=_AskForHelp, nargs=0)
     for option in LAUNCHER_OPTIONS:

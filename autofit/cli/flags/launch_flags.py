@@ -14,7 +14,7 @@ _SECTION = "Of autofit, before the script"
 
 
 class Knobs(Names):
-    """`stage,buckets` as a set; `all` for every one."""
+    """Reads `stage,buckets` as a set; `all` is every one."""
 
     name = "LIST"
 

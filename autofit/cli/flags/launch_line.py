@@ -44,7 +44,8 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _has_script(words: list[str]) -> bool:
-    """Also where the words make no sense: what comes after them is then nobody's."""
+    """Whether these words have come to the script; also where they make no sense: what comes after them is then
+    nobody's."""
     if "--" in words:
         return True  # no option stands after it
     try:
@@ -68,8 +69,8 @@ def _line(words: list[str]) -> LaunchLine:
 
 
 def _without_autotuning(line: LaunchLine) -> tuple[str, ...] | None:
-    """The option words of the line that differs in that alone: one word or two are missing. None where it is not there,
-    or twice."""
+    """The option words without `--autotuning`, which is one word of them or two; None where it is not there, or
+    twice."""
     if not line.options.autotuning:
         return None
     words, wanted = line.option_words, (line.script, line.arguments, replace(line.options, autotuning=""))

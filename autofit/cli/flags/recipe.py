@@ -9,7 +9,7 @@ import click
 from autofit.domain.errors import UsageError
 
 
-def heed_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+def apply_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
     """Makes the recipe's values the defaults of the other flags; UsageError for a key that is no flag."""
     if path is not None:
         flags = _flags(ctx.command, but=param)
@@ -30,7 +30,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _flags(command: click.Command, *, but: click.Parameter) -> dict[str, click.Parameter]:
-    """By their names without the leading dashes, aliases included."""
+    """The flags by their names without the leading dashes, aliases included."""
     own = [parameter for parameter in command.params if parameter is not but]
     return {name.lstrip("-"): parameter for parameter in own for name in parameter.opts}
 

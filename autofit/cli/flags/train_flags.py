@@ -15,7 +15,7 @@ from autofit.domain.knobs.pins import PINNABLE
 from autofit.domain.request import OnDivergence
 
 from .flag import F, flag
-from .recipe import heed_recipe
+from .recipe import apply_recipe
 from .value import Amount, Count, Folder, Names, Pinned, Size, Switch, Tokens
 
 _WHAT = "What to train"
@@ -41,7 +41,7 @@ def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
 
 
 _FLAGS: tuple[Callable[[F], F], ...] = (
-    flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=heed_recipe,
+    flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=apply_recipe,
          type=click.Path(exists=True, dir_okay=False, path_type=Path),
          help="A YAML file of flags; those of the command line win."),
     flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
@@ -120,16 +120,16 @@ TRAIN_ONLY = frozenset((
     "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
     "output_dir",
 ))  # fmt: skip
-"""By parameter name: what a plan takes in silence, so that a training's command line and recipe are a plan's too."""
+"""Names of parameters that a plan takes in silence, so that a training's command line and recipe are a plan's too."""
 
 
 def train_flags(function: F) -> F:
-    """All of `autofit train`'s on `function`, in the order of the help."""
+    """Puts all flags of `autofit train` on `function`, in the order of the help."""
     return _with(_FLAGS, function)
 
 
 def plan_flags(function: F) -> F:
-    """All of `autofit plan`'s: the training's, and where and for how long."""
+    """Puts all flags of `autofit plan` on `function`: the training's, and where and for how long."""
     return _with((*_PLAN_FLAGS, *_FLAGS), function)
 
 

@@ -38,7 +38,7 @@ class Size(_Kind):
 
 
 class Tokens(_Kind):
-    """`1e9`, `300M` or `2B` as a number."""
+    """Reads `1e9`, `300M` or `2B` as a number."""
 
     name = "N"
 
@@ -84,7 +84,8 @@ class Amount(click.FloatRange):
 
 
 class Switch(_Kind):
-    """`on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is allowed."""
+    """Reads `on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is
+    allowed."""
 
     def __init__(self, *, has_auto: bool = False) -> None:
         self.name = "auto|on|off" if has_auto else "on|off"
@@ -118,7 +119,7 @@ class Pinned(_Kind):
 
 
 class Names(_Kind):
-    """`a,b` as a tuple; `none` and nothing as the empty one."""
+    """Reads `a,b` as a tuple; `none` and nothing are the empty one."""
 
     name = "NAMES"
 

@@ -33,7 +33,7 @@ def why_no_flash(hardware: Hardware, dtype: Dtype) -> str | None:
 
 
 def _why_unusable(attention: Attention, settled: Values, conditions: Conditions) -> str | None:
-    """torch's own kernel works everywhere; eager is the last resort."""
+    """Why a kernel does not work here; torch's own works everywhere, and eager is the last resort."""
     if attention is not Attention.FLASH_2:
         return None
     is_installed = FLASH_PACKAGE in conditions.installed

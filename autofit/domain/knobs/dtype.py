@@ -1,4 +1,4 @@
-"""What is computed in."""
+"""The type of numbers that a training computes in."""
 
 from __future__ import annotations
 

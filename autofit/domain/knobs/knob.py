@@ -71,7 +71,7 @@ class PinFlag:
 
 @dataclass(frozen=True)
 class Knob(Generic[V]):
-    """`values` stand with the plainest first, or, where the knob is settled, the best.
+    """A knob: `values` stand with the plainest first, or, where the knob is settled, the best.
 
     Most knobs compete: all their values are tried. Of a settled one only the best value that works is tried.
     """
@@ -112,7 +112,7 @@ class Knob(Generic[V]):
         return tuple(known for known in self.values if known.is_searched)
 
     def plainness(self, value: V) -> int:
-        """Smaller is plainer."""
+        """The place of a value in the order of plainness: the smaller, the plainer."""
         return self.values.index(self.of(value))
 
     def needs_no_less(self, one: V, other: V) -> bool:

@@ -36,16 +36,16 @@ class Pins:
         return cast("V | None", dict(self.fixed).get(knob.name))
 
     def but(self, **changed: Any) -> Pins:
-        """These with some changed; None unpins."""
+        """The pins with some of them changed; None unpins."""
         return Pins(**{"micro_batch": self.micro_batch, **dict(self.fixed), **changed})
 
     def only(self, knobs: Collection[Knob[Any]]) -> Pins:
-        """Those of `knobs` alone."""
+        """The pins of `knobs` alone."""
         names = {knob.name for knob in knobs}
         return Pins(**{name: value for name, value in self.fixed if name in names})
 
     def as_fields(self) -> Mapping[str, Any]:
-        """As they are written into files: a field for each knob that can be pinned."""
+        """The pins as files have them: a field for each knob that can be pinned."""
         written = {knob.name: self.of(knob) for knob in PINNABLE}
         return {**written, **dict(self.fixed), "micro_batch": self.micro_batch}
 

@@ -40,7 +40,7 @@ def widths(profile: DataProfile, multiple: int) -> tuple[BatchShape, ...]:
 
 
 def typical_shapes(profile: DataProfile, micro_batch: int, count: int) -> tuple[BatchShape, ...]:
-    """`count` micro-batches as they come when rows are drawn at random and padded to the longest of them.
+    """The shapes of `count` micro-batches as they come when rows are drawn at random and padded to the longest of them.
 
     The longest of b draws does not exceed the u-quantile of the lengths with probability u^b (David and Nagaraja, Order
     Statistics, 2003, ch. 2); the other rows are as long as the rows up to it are on average. Exact for the sample,
@@ -60,7 +60,7 @@ class ProbedStep:
 def warmed(
     steps: Iterable[tuple[BatchShape, ...]], rank_count: int, seen: Sequence[BatchShape], multiple: int
 ) -> Iterator[ProbedStep]:
-    """`steps` to be measured; one in which some rank meets a new width comes twice, and counts the second time.
+    """The steps to be measured; one in which some rank meets a new width comes twice, and counts the second time.
 
     Every rank has met the widths of `seen`; rows are padded to `multiple` tokens. A GPU pays for a new width what it
     pays once in a training: cuDNN, whose attention torch prefers on Hopper, builds its plans (23 to 37 ms each).

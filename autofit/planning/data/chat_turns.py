@@ -17,14 +17,15 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 _HEARD = {"role", "content", "from", "value", "loss", *MARKS, *REASONING}
 
 Turn = dict[str, object]
-"""`role` and `content`, `reasoning` (text or None), `is_learned` (as marked; None where nothing is marked)."""
+"""A turn has `role` and `content`, `reasoning` (text or None), `is_learned` (as marked; None where nothing is
+marked)."""
 
 
 class BadRow(ValueError):
     """A row that cannot be trained on; the message says which field and why, without the row's place."""
 
 
-def kind(value: object) -> str:
+def json_type(value: object) -> str:
     """What a value is, in the words of a JSON user."""
     if value is None:
         return "null"
@@ -38,7 +39,7 @@ def kind(value: object) -> str:
 
 def text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise BadRow(f"{name} is {kind(value)}, not text")
+        raise BadRow(f"{name} is {json_type(value)}, not text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -47,7 +48,7 @@ def text(name: str, value: object) -> str:
 
 
 def listed(name: str, value: object) -> object:
-    """`value`, and where it is text that holds a JSON list, that list; BadRow where it looks like one and is none."""
+    """The value, or where it is text that holds a JSON list, that list; BadRow where it looks like one and is none."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -65,20 +66,21 @@ def is_from_value(column: str, turns: object) -> bool:
 
 
 def chat(column: str, turns: object) -> list[Turn]:
-    """`turns`, a list or one held as JSON text; BadRow names the first turn that is not one."""
+    """Reads `turns`, a list or one held as JSON text; BadRow names the first turn that is not one."""
     turns = listed(column, turns)
     if not isinstance(turns, list):
-        raise BadRow(f"{column} is {kind(turns)}, not a list of turns")
+        raise BadRow(f"{column} is {json_type(turns)}, not a list of turns")
     return [_turn(f"{column}[{i}]", turn) for i, turn in enumerate(turns)]
 
 
 def turn(role: str, content: str) -> Turn:
-    """One that nothing else is said of."""
+    """A turn of which nothing else is said."""
     return {"role": role, "content": content, "reasoning": None, "is_learned": None}
 
 
 def unheard(column: str, turns: object) -> list[str]:
-    """What turns that `chat` takes say and nobody heeds: keys, and marks that ask to learn another's turn."""
+    """What turns that `chat` takes say although nothing follows from it: keys, and marks that ask to learn another's
+    turn."""
     turns = listed(column, turns)
     assert isinstance(turns, list)
     keys = {key for turn in turns for key, value in turn.items() if key not in _HEARD and value not in (None, [], "")}
@@ -90,7 +92,7 @@ def unheard(column: str, turns: object) -> list[str]:
 
 
 def with_system(name: str, system: object, turns: Sequence[Turn]) -> list[Turn]:
-    """`turns` after a system turn of `system`; BadRow where they begin with another one."""
+    """The turns behind a system turn of `system`; BadRow where they begin with another one."""
     if system in (None, ""):
         return list(turns)
     words = text(name, system)
@@ -107,7 +109,7 @@ def history(name: str, value: object) -> list[Turn]:
     if value in (None, "", []):
         return []
     if not isinstance(value, list):
-        raise BadRow(f"{name} is {kind(value)}, not a list of earlier turns")
+        raise BadRow(f"{name} is {json_type(value)}, not a list of earlier turns")
     if isinstance(value[0], Mapping):
         return chat(name, value)
     return [turn for i, pair in enumerate(value) for turn in _exchange(f"{name}[{i}]", pair)]
@@ -115,13 +117,13 @@ def history(name: str, value: object) -> list[Turn]:
 
 def _exchange(where: str, pair: object) -> tuple[Turn, Turn]:
     if not isinstance(pair, list) or len(pair) != 2:
-        raise BadRow(f"{where} is {kind(pair)}, not a pair of question and answer")
+        raise BadRow(f"{where} is {json_type(pair)}, not a pair of question and answer")
     return turn("user", text(f"{where}[0]", pair[0])), turn("assistant", text(f"{where}[1]", pair[1]))
 
 
 def _turn(where: str, turn: object) -> Turn:
     if not isinstance(turn, Mapping):
-        raise BadRow(f"{where} is {kind(turn)}, not a turn")
+        raise BadRow(f"{where} is {json_type(turn)}, not a turn")
     if turn.get("tool_calls"):
         raise BadRow(f"{where} calls tools, which is not supported")
     return {**_words(where, turn), "reasoning": _reasoning(where, turn), "is_learned": _mark(where, turn)}
@@ -163,7 +165,7 @@ def _sharegpt_role(where: str, speaker: object) -> str:
 
 
 def _content(where: str, content: object) -> str:
-    """Text, or a list of text parts as chat services write them."""
+    """Reads the content of a turn: text, or a list of text parts as chat services write them."""
     if not isinstance(content, list):
         return text(where, content)
     parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]

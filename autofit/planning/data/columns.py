@@ -87,7 +87,7 @@ def context_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_context(data_format: Format) -> Format:
-    """What `data_format` becomes where `context_columns` hold something: only turns can say it."""
+    """What the format becomes where `context_columns` hold something: only turns can say it."""
     chats = {Format.PROMPT_COMPLETION: Format.PAIR_CHATS, Format.ALPACA: Format.ALPACA_CHATS}
     return chats.get(data_format, data_format)
 

@@ -25,7 +25,7 @@ class RowExtent:
 
 @dataclass(frozen=True)
 class Cut:
-    """`limit_tokens` from the start or from the end of a row are trained on; None: all of it is."""
+    """How rows are cut: `limit_tokens` from the start or from the end of a row are trained on; None: all of it is."""
 
     limit_tokens: int | None
     keeps_start: bool = True
@@ -70,7 +70,7 @@ def _enough_tokens(rows: Sequence[RowExtent], cut: Cut, allowed_drop: float) -> 
 
 
 def check_lost_rows(request: Request, profile: DataProfile) -> None:
-    """UsageError where more rows are lost than the request allows, with what to do."""
+    """Checks what is lost; UsageError, with what to do, where that is more rows than the request allows."""
     sources = ((profile.rows, profile.source), (profile.eval_rows, request.eval_data))
     for counts, source in sources:
         if counts is not None and counts.lost > request.allowed_drop * counts.total:

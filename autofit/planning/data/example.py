@@ -10,9 +10,10 @@ from .token_row import IGNORED, token_row
 
 
 def to_example(data_format: Format, row: Mapping[str, object]) -> dict[str, object]:
-    """`row` as `text`, `prompt` and `completion`, `messages` or `input_ids` and `labels`; BadRow names the wrong field.
+    """Brings a row into the form of `text`, `prompt` and `completion`, `messages` or `input_ids` and `labels`; BadRow
+    names the wrong field.
 
-    Beside `messages` stands as `unheard` what turns say that nobody heeds.
+    Beside `messages` stands as `unheard` what turns say that nothing follows from.
     """
     if data_format is Format.TEXT:
         return {"text": text("text", row.get("text"))}
@@ -63,7 +64,7 @@ def _asked_and_answered(row: Mapping[str, object], question: str, answer: str, e
 
 
 def _after_context(row: Mapping[str, object], turns: list[Turn]) -> list[Turn]:
-    """`turns` after the row's system column and history; a system turn of their own stays the first."""
+    """The turns behind the row's system column and history; a system turn of their own stays the first."""
     system, past = first_of(SYSTEMS, list(row)), first_of(HISTORIES, list(row))
     own = turns[:1] if turns and turns[0]["role"] == "system" else []
     earlier = history(past, row.get(past)) if past else []
@@ -77,7 +78,7 @@ def _from_pair(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _from_instruction(row: Mapping[str, object]) -> dict[str, object]:
-    """Alpaca's layout: headed sections, the input's left out where it is empty."""
+    """The prompt in Alpaca's layout: headed sections, the input's left out where it is empty."""
     extra, output = first_of(INSTRUCTION_INPUTS, list(row)), first_of(INSTRUCTION_OUTPUTS, list(row))
     sections = [f"### Instruction:\n{text('instruction', row['instruction'])}"]
     if row.get(extra) not in (None, ""):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .chat_turns import BadRow, kind
+from .chat_turns import BadRow, json_type
 
 IGNORED = -100
 """The label of a token that the loss does not count, as torch's cross entropy has it."""
@@ -13,7 +13,7 @@ COLUMNS = ("input_ids", "labels", "attention_mask", *MASKS)
 
 
 def token_row(row: Mapping[str, object]) -> dict[str, list[int]]:
-    """`input_ids` and `labels` of the same length; BadRow names the column that does not fit.
+    """Gives `input_ids` and `labels` of the same length; BadRow names the column that does not fit.
 
     Where a mask is 0 nothing is learned. Padding, where the attention mask is 0, is left out at either end; amid a row
     it cannot be honoured, for the trainer makes its own attention mask.
@@ -42,7 +42,7 @@ def _real(attention: list[int] | None, length: int) -> slice:
 
 
 def _beside(ids: list[int], name: str, value: object) -> list[int] | None:
-    """None where the row does not have it."""
+    """A column beside `input_ids`, of the same length; None where the row does not have it."""
     if value is None:
         return None
     numbers = _numbers(name, value)
@@ -55,5 +55,5 @@ def _beside(ids: list[int], name: str, value: object) -> list[int] | None:
 
 def _numbers(name: str, value: object) -> list[int]:
     if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-        raise BadRow(f"{name} is {kind(value)}, not a list of whole numbers")
+        raise BadRow(f"{name} is {json_type(value)}, not a list of whole numbers")
     return [int(item) for item in value]

@@ -46,7 +46,7 @@ def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, ki
 
 
 def _fp16(dtype: Dtype) -> dict[str, object]:
-    """A loss scale of 0 is a dynamic one, starting at 2^16."""
+    """The section `fp16`: a loss scale of 0 is a dynamic one, starting at 2^16."""
     if dtype is not Dtype.FP16:
         return {"enabled": False}
     return {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}

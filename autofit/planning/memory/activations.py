@@ -106,7 +106,7 @@ def _is_like(traced: MicroStep, wanted: MicroStep) -> bool:
 
 
 def _nearest_tokens(wanted: MicroStep, alike: list[Trace]) -> list[Trace]:
-    """Those of one width, smallest micro-batch first: the wanted one, or the next above it, or the widest."""
+    """The traces of one width, smallest micro-batch first: the wanted one, or the next above it, or the widest."""
     widths = {trace.of.tokens for trace in alike}
     width = min((tokens for tokens in widths if tokens >= wanted.tokens), default=max(widths, default=0))
     return sorted((trace for trace in alike if trace.of.tokens == width), key=lambda trace: trace.of.micro_batch)
@@ -125,7 +125,7 @@ def _through(known: list[Trace], micro_batch: int) -> tuple[Moment, ...]:
 
 
 def _between(low: Moment, high: Moment, along: float) -> Moment:
-    """`low` at 0, `high` at 1, on the same line beyond."""
+    """A moment between two others: `low` at 0, `high` at 1, on the same line beyond."""
 
     def at(one: int, other: int) -> int:
         return max(0, round(one + along * (other - one)))
@@ -165,5 +165,5 @@ def _scores(shape: ModelShape, tokens: int) -> float:
 
 
 def _width_scale(dtype: Dtype) -> int:
-    """The closed form counts two bytes an element."""
+    """The factor of a dtype, since the closed form counts two bytes an element."""
     return element_bytes(dtype) // 2

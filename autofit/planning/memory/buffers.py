@@ -18,7 +18,7 @@ MAX_REUSE_DISTANCE = 1_000_000_000
 
 
 def bucket_elements(setting: Setting) -> int:
-    """The reduce bucket."""
+    """Elements of the reduce bucket."""
     return zero_sizes(setting.shape.hidden_size).reduce_bucket
 
 

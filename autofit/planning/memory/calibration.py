@@ -27,7 +27,7 @@ class _Point:
 
 
 def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Setting) -> Constants:
-    """`constants` with the memory part fitted to what was measured; unchanged where nothing was.
+    """The constants with the memory part fitted to what was measured; unchanged where nothing was.
 
     The runtime is the median of what lay beside the tensors of trials without a communicator (rehearsals, one device),
     and the communicator what lay there more with one; where all had one, the runtime stands as it was. On a CPU, where

@@ -33,7 +33,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Bytes: what stays, and what is on its way through the reduce buckets, those included."""
+    """Bytes of gradients: what stays, and what is on its way through the reduce buckets, those included."""
 
     kept_bytes: int
     passing_bytes: int
@@ -60,8 +60,8 @@ def gradients(strategy: Strategy, setting: Setting, progress: Progress, *, is_fi
 
 
 def _kept_whole(strategy: Strategy, setting: Setting, progress: Progress, _: bool) -> int:
-    """ZeRO-1 reduces at the end of an optimizer step. With overlap its last micro-step moves what fits into a bucket
-    as it comes; only larger tensors stay where they are."""
+    """Gradients under ZeRO-1, which reduces at the end of an optimizer step. With overlap its last micro-step moves
+    what fits into a bucket as it comes; only larger tensors stay where they are."""
     known = parameters(strategy.rung, setting)
     if progress.is_adding:
         return known.trained_count
@@ -71,7 +71,8 @@ def _kept_whole(strategy: Strategy, setting: Setting, progress: Progress, _: boo
 
 
 def _kept_parts(strategy: Strategy, setting: Setting, progress: Progress, is_first_rank: bool) -> int:
-    """ZeRO-2: a rank's own, and a second time what earlier micro-steps have added up. Offload takes both away."""
+    """Gradients under ZeRO-2: a rank's own, and a second time what earlier micro-steps have added up. Offload takes
+    both away."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return 0
     own = own_count(strategy, setting)
@@ -80,7 +81,7 @@ def _kept_parts(strategy: Strategy, setting: Setting, progress: Progress, is_fir
 
 
 def _kept_nothing(*_: object) -> int:
-    """ZeRO-3 adds them to a partition that is always there."""
+    """Gradients under ZeRO-3, which adds them to a partition that is always there."""
     return 0
 
 
@@ -93,7 +94,8 @@ _KEPT: Mapping[int, Callable[[Strategy, Setting, Progress, bool], int]] = {
 
 
 def _passing_count(strategy: Strategy, setting: Setting, progress: Progress) -> int:
-    """The buckets, which appear with the first gradient, and a tensor that waits in its place until the next one comes.
+    """Elements on their way: the buckets, which appear with the first gradient, and a tensor that waits in its place
+    until the next one comes.
 
     ZeRO-1 lets all of them wait. ZeRO-3 has its bucket from the beginning, and copies what is in it together before it
     is reduced.

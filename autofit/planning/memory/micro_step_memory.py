@@ -36,7 +36,8 @@ def loads_within(
 
 
 def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, is_adding: bool) -> Load:
-    """No gradient comes; those of earlier micro-steps are there, and ZeRO-1 keeps its bucket until it reduces."""
+    """The load of a forward moment: no gradient comes, those of earlier micro-steps are there, and ZeRO-1 keeps its
+    bucket until it reduces."""
     width = element_bytes(strategy.rung.dtype)
     stage = strategy.rung.zero_stage
     is_left = is_adding and moment.phase is Phase.FORWARD

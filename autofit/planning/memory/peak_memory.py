@@ -16,16 +16,17 @@ from .states import model_states
 from .step_memory import loads_outside
 
 RUNTIME_SPREAD = 0.15
-"""Of what a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510 MB on CPU ranks
-where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a range of its
-own."""
+"""How far that may err which a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510
+MB on CPU ranks where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a
+range of its own."""
 
 LATE_KERNELS_BYTES = 150_000_000
 """What kernels of a GPU take at most that are loaded when they are first needed. Not measured yet:
 benchmarks/gpu_check.py prints it under "driver memory"."""
 
 TRACED_LOW, TRACED_HIGH = 0.97, 1.03
-"""Of the tensors' bytes, from benchmarks/memory_error.py: real peaks lay between these times the prediction."""
+"""The factors of the tensors' bytes between which the truth lies, from benchmarks/memory_error.py: real peaks lay
+between these times the prediction."""
 
 WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
@@ -76,7 +77,7 @@ def _runtime_bytes(setting: Setting, peak: Load, is_alone: bool) -> int:
 
 
 def _low_bytes(setting: Setting, loads: list[Load], *, is_traced: bool) -> int:
-    """Without a trace only what lasts is certain; nothing is lost between tensors."""
+    """The least that the peak can be. Without a trace only what lasts is certain; nothing is lost between tensors."""
     if is_traced:
         return _runtime_range(setting)[0] + round(TRACED_LOW * max(load.total_bytes for load in loads))
     certain = [load.total_bytes - load.activations_bytes for load in loads]
@@ -84,7 +85,7 @@ def _low_bytes(setting: Setting, loads: list[Load], *, is_traced: bool) -> int:
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
-    """The least and the most (bytes)."""
+    """The least and the most that the runtime takes (bytes)."""
     if setting.kind is DeviceKind.CUDA and setting.known_constants is None:
         known = context(setting.device)
         return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES

@@ -14,7 +14,7 @@ from autofit.domain.trace import SdpaKernel
 Capability = tuple[int, int]
 
 ASSUMED: Capability = (8, 0)
-"""For a GPU whose compute capability is unknown: the rules of most, and the least memory."""
+"""The compute capability of a GPU whose own is unknown: the rules of most, and the least memory."""
 
 PREFERRED_CUDNN = 91501
 """The first version of cuDNN that torch asks before flash, as cudnnGetVersion tells it: 9.15.1."""
@@ -25,7 +25,7 @@ _SMALL_SHARED_MEMORY = ((8, 6), (8, 9)), ((12, 0), (12, 1))  # flash has no back
 
 @dataclass(frozen=True)
 class SdpaCall:
-    """What the choice looks at. Sizes are of one head, in elements."""
+    """A call as the choice of a kernel looks at it. Sizes are of one head, in elements."""
 
     dtype: Dtype
     query_size: int  # and that of keys
@@ -42,7 +42,7 @@ class SdpaCall:
 
 
 def sdpa_kernel(call: SdpaCall, capability: Capability | None, cudnn_version: int) -> SdpaKernel:
-    """The first in torch's order that can."""
+    """The first kernel in torch's order that can."""
     capability = capability or ASSUMED
     if call.is_broadcast:
         return SdpaKernel.MATH
@@ -88,7 +88,7 @@ def _fits_efficient(call: SdpaCall, capability: Capability) -> bool:
 
 
 def _alignment(call: SdpaCall, capability: Capability) -> int:
-    """Heads are multiples of so many elements: 16 bytes at a time for tensor cores."""
+    """The number of elements that head sizes must be multiples of: 16 bytes at a time for tensor cores."""
     if call.is_half:
         return 8 if capability >= (7, 0) else 1
     return 4 if capability >= (8, 0) else 1

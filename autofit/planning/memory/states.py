@@ -24,8 +24,9 @@ class ModelStates:
 
 
 def optimizer_bytes(setting: Setting) -> int:
-    """Per trained parameter: fp32 master weight and fp32 moments, two of them and so 12 bytes with Adam (Rajbhandari et
-    al., 2020, section 3.1). fp32 training has its own master copy too (DeepSpeed 0.19.8, measured in all stages)."""
+    """Bytes of a trained parameter: fp32 master weight and fp32 moments, two of them and so 12 bytes with Adam
+    (Rajbhandari et al., 2020, section 3.1). fp32 training has its own master copy too (DeepSpeed 0.19.8, measured in
+    all stages)."""
     return FP32_BYTES * (1 + setting.moment_count)
 
 
@@ -40,7 +41,7 @@ def whole_count(rung: Rung, setting: Setting) -> int:
 
 
 def offload_of(rung: Rung, setting: Setting) -> Offload:
-    """What really leaves the device: nothing does when the device's memory is the host's."""
+    """The offload that really leaves the device: there is none where the device's memory is the host's."""
     return Offload.NONE if setting.kind is DeviceKind.CPU else rung.offload
 
 
@@ -57,7 +58,8 @@ def persistent_count(rung: Rung, setting: Setting) -> int:
 
 
 def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
-    """2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et al., ZeRO, 2020).
+    """The model's states: 2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et
+    al., ZeRO, 2020).
 
     Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Within 0.1 % of DeepSpeed
     0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
@@ -85,8 +87,8 @@ def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:
 
 
 def _offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
-    """Of one rank, in DeepSpeed 0.19.8: the optimizer's bytes, an fp32 gradient, and the partition in the training's
-    dtype (the updated weights below stage 3, the accumulated gradients in it).
+    """What one rank offloads, in DeepSpeed 0.19.8: the optimizer's bytes, an fp32 gradient, and the partition in the
+    training's dtype (the updated weights below stage 3, the accumulated gradients in it).
 
     Below stage 3 the accumulated gradients lie on the host too, and one whole tensor on its way there. Pinned memory
     comes in powers of two from torch's allocator: what is not one takes up to twice as much of the host, which is not

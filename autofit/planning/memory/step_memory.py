@@ -32,8 +32,8 @@ def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
 
 
 def _initialization(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """Stages 1 and 2 copy the trained parameters into one flat tensor beside the old ones, which then go; fp32 copies
-    of the partition and its gradient come after that."""
+    """The loads of DeepSpeed's start: stages 1 and 2 copy the trained parameters into one flat tensor beside the old
+    ones, which then go; fp32 copies of the partition and its gradient come after that."""
     trained_bytes = element_bytes(strategy.rung.dtype) * parameters(strategy.rung, setting).trained_count
     is_moved = offload_of(strategy.rung, setting) is not Offload.NONE
     masters_bytes = 0 if is_moved else 2 * FP32_BYTES * part_count(strategy.rung, setting)
@@ -41,7 +41,8 @@ def _initialization(strategy: Strategy, setting: Setting, states: ModelStates) -
 
 
 def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """ZeRO-1 without overlap: all gradients, the bucket that they go through, and the copies of a rank's own."""
+    """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the copies of
+    a rank's own."""
     width = element_bytes(strategy.rung.dtype)
     own_bytes = width * own_count(strategy, setting)
     return Load(
@@ -54,8 +55,9 @@ def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Loa
 
 
 def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """The gradients, and the largest of what is made of them: for the norm each tensor in double precision, for the
-    update the partition in one piece and again in fp32. The fused AdamW itself takes nothing."""
+    """The load of the update: the gradients, and the largest of what is made of them: for the norm each tensor in
+    double precision, for the update the partition in one piece and again in fp32. The fused AdamW itself takes
+    nothing."""
     rung, part = strategy.rung, part_count(strategy.rung, setting)
     width = element_bytes(rung.dtype)
     flat_bytes = width * part + (FP32_BYTES * part if width != FP32_BYTES else 0)
@@ -71,7 +73,8 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
 
 
 def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """A second copy of all weights where the host's memory is the device's; otherwise ZeRO-3's gathered parameters."""
+    """The load of a save: a second copy of all weights where the host's memory is the device's; otherwise ZeRO-3's
+    gathered parameters."""
     rung = strategy.rung
     width = element_bytes(rung.dtype)
     bucket_bytes = width * bucket_elements(setting) if rung.zero_stage >= 3 else 0

@@ -35,7 +35,7 @@ class Case:
 
 
 def advice(ladder: Ladder, setting: Setting, underestimate: float = 1.0) -> tuple[str, ...]:
-    """`would_fit` for a ladder of which nothing fits."""
+    """What would make something fit of a ladder of which nothing does."""
     known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
     return would_fit(setting, Settled(known[0].by_name), underestimate=underestimate) if known else ()
 
@@ -111,7 +111,8 @@ def _shorter(here: Case) -> Iterator[Case]:
 
 
 def _more_devices(here: Case) -> Iterator[Case]:
-    """Twice as many, four times as many, as long as they can share the global batch. CPU ranks share their memory."""
+    """The machine with twice as many devices, four times as many, as long as they can share the global batch. CPU ranks
+    share their memory."""
     count, times = here.setting.rank_count, 2
     while (
         here.setting.kind is DeviceKind.CUDA
@@ -131,7 +132,7 @@ def _can_share(setting: Setting, rank_count: int) -> bool:
 
 
 def _grown(hardware: Hardware, times: int) -> Hardware:
-    """In the same node as long as such nodes are built, else in more nodes."""
+    """The machine with more devices, in the same node as long as such nodes are built, else in more nodes."""
     node = hardware.nodes[0]
     if len(hardware.nodes) > 1 or hardware.rank_count * times > _DEVICES_OF_A_NODE:
         return replace(hardware, nodes=hardware.nodes * times)
@@ -140,7 +141,7 @@ def _grown(hardware: Hardware, times: int) -> Hardware:
 
 
 def _bigger_devices(here: Case, bigger: tuple[Hardware, ...]) -> Iterator[Case]:
-    """Those with clearly more memory, the smallest first; of equal ones, the first of the table."""
+    """The devices with clearly more memory, the smallest first; of equal ones, the first of the table."""
     least_bytes = _BIGGER * here.setting.device_memory_bytes
     more = [one for one in bigger if one.device_memory_bytes >= least_bytes]
     for hardware in sorted(more, key=lambda one: one.device_memory_bytes):
@@ -149,7 +150,7 @@ def _bigger_devices(here: Case, bigger: tuple[Hardware, ...]) -> Iterator[Case]:
 
 
 def _more_host_memory(here: Case, underestimate: float) -> str | None:
-    """For the rung that fits on the device and misses least on the host."""
+    """The machine with more host memory, for the rung that fits on the device and misses least on the host."""
     has_bytes = here.setting.host_available_bytes
     enough = replace(here.setting, hardware=_with_endless_hosts(here.setting.hardware))
     short = [

@@ -28,7 +28,7 @@ def make_plan(
     bigger: tuple[Hardware, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    """`bigger` are machines to compare with.
+    """Makes the plan; `bigger` are machines to compare with.
 
     UsageError when the ranks cannot share the global batch or the pins exclude each other. Pins that the device lacks
     are no error: then every candidate is unsupported, and says why.
@@ -39,7 +39,7 @@ def make_plan(
     except UsageError as error:
         lacking = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
         return _plan(setting, tuple(lacking), (), notes)
-    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=place)
+    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=plan_order)
     lacking = _wished([candidate.strategy.rung for candidate in able], settled, setting)
     return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
 
@@ -66,8 +66,9 @@ def _best(step: Step, setting: Setting) -> Candidate:
     return max(expected, key=_speed) if expected else judge(step.leanest, step.estimate(step.leanest), setting)
 
 
-def place(candidate: Candidate) -> tuple[bool, int, float]:
-    """Expected to fit first, then by verdict; the fastest first, the nearest first of those that are too large.
+def plan_order(candidate: Candidate) -> tuple[bool, int, float]:
+    """The order of a plan: expected to fit first, then by verdict; the fastest first, the nearest first of those that
+    are too large.
 
     Speeds within 1 % count as equal, so that of two such rungs the plainer one stays in front.
     """
@@ -97,7 +98,7 @@ def _unsupported(lacking: Iterable[Rung], why: str, setting: Setting) -> Iterato
 
 
 def _advice(able: list[Candidate], setting: Setting, settled: Settled, bigger: tuple[Hardware, ...]) -> tuple[str, ...]:
-    """For whatever the request allows, or, where LoRA fits already, for all parameters."""
+    """Advice for whatever the request allows, or, where LoRA fits already, for all parameters."""
     if not any(candidate.is_expected for candidate in able):
         return would_fit(setting, settled, bigger=bigger)
     is_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in able)

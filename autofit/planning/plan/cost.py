@@ -10,7 +10,8 @@ from autofit.domain.hardware import Hardware
 
 @dataclass(frozen=True)
 class Cost:
-    """`energy_kwh` is an upper bound, the devices at their full power and nothing else; None where that is unknown."""
+    """A cost of which `energy_kwh` is an upper bound, the devices at their full power and nothing else; None where that
+    is unknown."""
 
     tokens: float
     hours: float

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured, Place
-from autofit.domain.plan import Candidate, UnmetRequirements, Verdict
+from autofit.domain.plan import Candidate, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes
 from autofit.planning.setting import Setting
 
 SURE_SHARE = 0.80
-"""Of the device's memory: of 454 jobs on A100 and H100, none whose estimate was below it ran out (arXiv 2411.06465)."""
+"""The share of the device's memory below which an estimate is sure: of 454 jobs on A100 and H100, none whose estimate
+was below it ran out (arXiv 2411.06465)."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,11 @@ class Ruling:
 
     verdict: Verdict
     reason: str
-    shortfall: UnmetRequirements | None = None
+    shortfall: Shortfall | None = None
 
 
 def judge(strategy: Strategy, estimate: Estimate, setting: Setting) -> Candidate:
-    """Too large by the lower bound, sure by the upper bound; in between only a probe can tell."""
+    """Judges an estimate: too large by the lower bound, sure by the upper bound; in between only a probe can tell."""
     memory = estimate.memory
     found = _host_ruling(memory, setting) or _device_ruling(memory, setting)
     is_expected = found.verdict in (Verdict.FITS, Verdict.PROBE) and leaves_room(memory, setting)
@@ -43,13 +44,14 @@ def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float =
 
 
 def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
-    """What is offloaded is known to the byte and there is no doing without it; the rest of the host's need is not."""
+    """Judges the host: what is offloaded is known to the byte and there is no doing without it; the rest of the host's
+    need is not."""
     has_bytes = setting.host_available_bytes
     if _is_on_host(setting) or memory.host_bytes <= has_bytes:
         return None
     offloaded_bytes, of = memory.host.offloaded_bytes, f"of {format_bytes(has_bytes)} host memory"
     if offloaded_bytes > has_bytes:
-        short = UnmetRequirements(Place.HOST, offloaded_bytes - has_bytes)
+        short = Shortfall(Place.HOST, offloaded_bytes - has_bytes)
         return too_large(short, f"offloads {format_bytes(offloaded_bytes)} {of}")
     if memory.low_bytes > setting.device_memory_bytes:
         return None
@@ -60,32 +62,30 @@ def _device_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling:
     has_bytes = setting.device_memory_bytes
     low, high, has = (format_bytes(size) for size in (memory.low_bytes, memory.high_bytes, has_bytes))
     if memory.low_bytes > has_bytes:
-        return too_large(
-            UnmetRequirements(Place.DEVICE, memory.low_bytes - has_bytes), f"needs {low} at least of {has}"
-        )
+        return too_large(Shortfall(Place.DEVICE, memory.low_bytes - has_bytes), f"needs {low} at least of {has}")
     if memory.high_bytes < SURE_SHARE * has_bytes:
         return Ruling(Verdict.FITS, f"needs {high} at most, below {100 * SURE_SHARE:.0f} % of {has}")
     return Ruling(Verdict.PROBE, f"needs {low} to {high} of {has}")
 
 
-def too_large(shortfall: UnmetRequirements, because: str) -> Ruling:
+def too_large(shortfall: Shortfall, because: str) -> Ruling:
     return Ruling(Verdict.TOO_LARGE, f"{shortfall_text(shortfall)}: {because}", shortfall)
 
 
-def shortfall_text(shortfall: UnmetRequirements) -> str:
+def shortfall_text(shortfall: Shortfall) -> str:
     what = "too large" if shortfall.place is Place.DEVICE else "host memory is short"
     return f"{what} by {format_bytes(shortfall.short_bytes)}"
 
 
 def _is_on_host(setting: Setting) -> bool:
-    """A CPU rank's device memory is the host's, which is then judged once."""
+    """Whether a rank's device memory is the host's, as a CPU rank's is, which is then judged once."""
     return setting.kind is DeviceKind.CPU
 
 
 HEADROOM = 0.03
-"""Of the device's memory, kept free: a training meets more shapes than a probe, and its allocator breaks up. Peaks of
-full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a probe at 99.6 % of
-the limit trained four steps and ran out of memory in the fifth."""
+"""The share of the device's memory that is kept free: a training meets more shapes than a probe, and its allocator
+breaks up. Peaks of full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a
+probe at 99.6 % of the limit trained four steps and ran out of memory in the fifth."""
 
 
 def fits(measured: Measured, device_bytes: int) -> bool:

@@ -36,7 +36,7 @@ class RehearsalSite:
 
     @property
     def is_same_kind(self) -> bool:
-        """A GPU for a GPU or a CPU for a CPU: memory then carries over as it is."""
+        """Whether a GPU stands in for a GPU or a CPU for a CPU: memory then carries over as it is."""
         return self.here.kind is self.setting.kind
 
     def is_timed(self, strategy: Strategy) -> bool:
@@ -54,7 +54,8 @@ class RehearsalSite:
 
     @property
     def planned_bytes(self) -> int:
-        """A device of the machine planned for; where it is of another kind, with the runtime of the kind here."""
+        """The memory of a device of the machine planned for; where it is of another kind, with the runtime of the kind
+        here."""
         setting = self.setting
         runtime_bytes = setting.runtime_bytes if self.is_same_kind else prior(self.here.devices[0]).runtime_bytes
         return setting.device_memory_bytes - setting.runtime_bytes + runtime_bytes
@@ -70,7 +71,8 @@ class RehearsalSite:
         return replace(self.here, memory_limit_bytes=min(self.room_bytes, self.planned_bytes))
 
     def playable(self, strategy: Strategy) -> Strategy:
-        """torch's own attention kernel, which holds as much, stands in for a FlashAttention-2 that is not here."""
+        """The strategy as it can be played: torch's own attention kernel, which holds as much, stands in for a
+        FlashAttention-2 that is not here."""
         if self.has_flash or strategy.rung.attention is not Attention.FLASH_2:
             return strategy
         return replace(strategy, rung=replace(strategy.rung, attention=Attention.SDPA))
@@ -93,7 +95,7 @@ def _lacking(*parts: MemoryShortfall) -> MemoryShortfall | None:
 
 
 def _is_same_product(one: Device, other: Device) -> bool:
-    """An unknown product is the same only by its name."""
+    """Whether two devices are one product; an unknown one is the same only by its name."""
     if one.kind is not other.kind:
         return False
     return one.name == other.name if one.sku is None or other.sku is None else one.sku == other.sku

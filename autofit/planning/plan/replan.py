@@ -10,13 +10,13 @@ from typing import Any
 from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Place
-from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, UnmetRequirements, Verdict
+from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
 from autofit.planning.setting import Setting
 
-from .candidates import place
+from .candidates import plan_order
 from .fit import SURE_SHARE, Ruling, leaves_room, too_large
 from .rehearsal import as_probe
 from .rehearsal_site import RehearsalSite
@@ -46,7 +46,7 @@ def replan(plan: Plan, outcomes: Mapping[Strategy, Outcome], site: RehearsalSite
     """
     judged = [_judged(one, outcomes.get(one.strategy), site) for one in plan.candidates]
     error = _time_error(plan.candidates, judged)
-    candidates = tuple(sorted((_corrected(one, error) for one in judged), key=_place))
+    candidates = tuple(sorted((_corrected(one, error) for one in judged), key=_replan_order))
     choice = next((one for one in candidates if one.is_expected), None)
     count = sum(is_telling(outcome, site) for outcome in outcomes.values())
     has_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in candidates)
@@ -96,19 +96,20 @@ def _measured(one: Candidate, estimate: Estimate, seen: Measured, site: Rehearsa
 
 
 def _carried(seen: Measured, setting: Setting) -> Measured:
-    """On a device of another kind: the tensors there, with the runtime and the fragmentation of this kind."""
+    """What was seen on a device of another kind, carried over: the tensors there, with the runtime and the
+    fragmentation of this kind."""
     tensors_bytes = setting.constants.fragmentation * (seen.peak_device_bytes - seen.base_bytes)
     return replace(seen, peak_device_bytes=setting.runtime_bytes + round(tensors_bytes))
 
 
 def _ruling(memory: MemoryEstimate, whole: Measured, site: RehearsalSite) -> Ruling:
-    """What was seen on rank 0 is certain, what was added is not; kernels of another kind are held to be as uncertain
-    as an estimate."""
+    """Judges what was rehearsed: what was seen on rank 0 is certain, what was added is not; kernels of another kind are
+    held to be as uncertain as an estimate."""
     setting, device = site.setting, site.device
     has_bytes = setting.device_memory_bytes
     took = f"{format_bytes(memory.peak_bytes)} of {format_bytes(has_bytes)}"
     if memory.low_bytes > has_bytes:
-        short = UnmetRequirements(Place.DEVICE, memory.low_bytes - has_bytes)
+        short = Shortfall(Place.DEVICE, memory.low_bytes - has_bytes)
         return too_large(short, f"rehearsed on {device}: takes {took}")
     if whole.alloc_retries:
         return Ruling(Verdict.TOO_LARGE, f"too tight in rehearsal: the allocator on {device} had to make room")
@@ -143,7 +144,7 @@ def _speed(seen: Measured, whole: Measured) -> SpeedEstimate:
 
 
 def _time_error(before: Sequence[Candidate], after: Sequence[Candidate]) -> float | None:
-    """By how much steps take longer than was estimated; None where no time was measured."""
+    """The factor by which steps take longer than was estimated; None where no time was measured."""
     ratios = [
         late.estimate.speed.step_s / early.estimate.speed.step_s
         for early, late in zip(before, after, strict=True)
@@ -165,7 +166,7 @@ def _is_timed(one: Candidate) -> bool:
     return one.rehearsed is not None and one.rehearsed.communication_s is not None
 
 
-def _place(one: Candidate) -> tuple[bool, bool, bool, int, float]:
-    """As in every plan, but what was measured stands before what was only estimated."""
-    is_unexpected, verdict, within = place(one)
+def _replan_order(one: Candidate) -> tuple[bool, bool, bool, int, float]:
+    """The order of every plan, but that what was measured stands before what was only estimated."""
+    is_unexpected, verdict, within = plan_order(one)
     return is_unexpected, one.verdict in (Verdict.TOO_LARGE, Verdict.UNSUPPORTED), not _is_timed(one), verdict, within

@@ -63,7 +63,7 @@ class ConfigRewriter:
         return BatchFlags(strategy.micro_batch, strategy.gradient_accumulation) if self.knobs.has_flags else None
 
     def rows(self, strategy: Strategy) -> int | None:
-        """That its batches must turn out to have; None where they are the script's own affair.
+        """The rows that its batches must turn out to have; None where they are the script's own affair.
 
         A trainer of preferences joins the better and the worse answer of a sample in one batch.
         """
@@ -98,7 +98,7 @@ class ConfigRewriter:
         return zero
 
     def _put_batch(self, copy: dict[str, Any], flags: BatchFlags) -> None:
-        """Wherever the config says it in numbers, and where nothing else says it."""
+        """Puts the batch wherever the config says it in numbers, and where nothing else says it."""
         sizes = {MICRO_BATCH_KEY: flags.micro_batch, ACCUMULATION_KEY: flags.gradient_accumulation}
         is_plain = not self.knobs.has_flags
         if is_plain and AUTO in (copy.get(key) for key in sizes):
@@ -133,12 +133,12 @@ def patches_of(strategy: Strategy, facts: ScriptFacts) -> RuntimePatches:
 
 
 def _tuned(config: Config) -> dict[str, Any]:
-    """A copy without DeepSpeed's own autotuner."""
+    """A copy of a config without DeepSpeed's own autotuner."""
     return {key: deepcopy(value) for key, value in config.items() if key != "autotuning"}
 
 
 def _quiet(config: Config) -> dict[str, Any]:
-    """A copy without monitors and profilers as well."""
+    """A copy of a config without monitors and profilers as well."""
     return {key: value for key, value in _tuned(config).items() if key not in (*MONITORS, *PROFILERS)}
 
 

@@ -16,7 +16,8 @@ from .tunable_knobs import TunableKnobs, own_batches
 
 
 def preferred_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
-    """FlashAttention-2 where it works and the kernel can be turned, else what the script has."""
+    """The kernel to look with: FlashAttention-2 where it works and the kernel may be tuned, else what the script
+    has."""
     own = facts.attention or Attention.SDPA
     return Attention.FLASH_2 if has_flash and facts.attention else own
 
@@ -44,7 +45,7 @@ def leanest(facts: ScriptFacts, knobs: TunableKnobs, attention: Attention) -> St
 
 
 def complete_facts(facts: ScriptFacts, knobs: TunableKnobs, seen: ScriptFacts) -> tuple[ScriptFacts, TunableKnobs]:
-    """`facts` of the script as it is, completed by what it showed as the leanest strategy."""
+    """The facts of the script as it is, completed by what it showed as the leanest strategy."""
     facts = replace(
         facts,
         counting=combine_countings(facts.counting, seen.counting),
@@ -61,12 +62,12 @@ def complete_facts(facts: ScriptFacts, knobs: TunableKnobs, seen: ScriptFacts) -
 
 
 def _least_stage(knobs: TunableKnobs) -> int:
-    """Of memory."""
+    """The ZeRO stage that needs the least memory of those that may be tuned."""
     return 3 if knobs.held_stage is None else knobs.held_stage
 
 
 def _rows_per_sample(facts: ScriptFacts) -> int:
-    """One, unless a trainer of preferences joins two answers."""
+    """The rows of a sample: one, unless a trainer of preferences joins two answers."""
     return max(1, (facts.rows or 0) // facts.micro_batch)
 
 

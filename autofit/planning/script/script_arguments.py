@@ -21,12 +21,13 @@ INDIFFERENT_FLAGS = tuple(
     )
     for spelling in dict.fromkeys((name, name.replace("_", "-")))
 )  # fmt: skip
-"""What neither fits nor speeds up anything: where it goes to, how long it trains, how fast it learns."""
+"""Flags that decide nothing of memory or speed: where it goes to, how long it trains, how fast it learns."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """`text` stands in the word at `index`, which `prefix` begins (`--flag=`, or nothing)."""
+    """A value on a command line: `text` stands in the word at `index`, which `prefix` begins (`--flag=`, or
+    nothing)."""
 
     index: int
     prefix: str
@@ -49,7 +50,7 @@ def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Value | None:
 
 
 def put(arguments: tuple[str, ...], flags: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """`arguments` with the last value that one of `flags` has replaced; unchanged where none has one."""
+    """The arguments with the last value that one of `flags` has replaced; unchanged where none has one."""
     value = find(arguments, flags)
     if value is None:
         return arguments
@@ -57,7 +58,7 @@ def put(arguments: tuple[str, ...], flags: tuple[str, ...], text: str) -> tuple[
 
 
 def without(arguments: tuple[str, ...], flags: tuple[str, ...]) -> tuple[str, ...]:
-    """`arguments` without `flags` and their values."""
+    """The arguments without `flags` and their values."""
     dropped = {value.index for value in _values(arguments, flags)}
     dropped |= {index for index, word in enumerate(arguments) if word in flags}
     return tuple(word for index, word in enumerate(arguments) if index not in dropped)

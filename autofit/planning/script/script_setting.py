@@ -21,7 +21,8 @@ _TENSORS_PER_LAYER = 7
 def script_request(
     name: str, facts: ScriptFacts, pins: Pins, *, memory_limit_bytes: int | None, identity: tuple[str, ...]
 ) -> Request:
-    """`identity` is whatever else its trials depend on, such as the text of the script."""
+    """The request that a script amounts to; `identity` is whatever else its trials depend on, such as the text of the
+    script."""
     return Request(
         model=name,
         data="the script's own",
@@ -36,7 +37,8 @@ def script_request(
 def script_setting(
     request: Request, facts: ScriptFacts, shape: ModelShape, hardware: Hardware, constants: Constants | None
 ) -> Setting:
-    """Parameters are known tensor by tensor; activations by the closed form, until probes correct it."""
+    """The setting of a script: parameters are known tensor by tensor; activations by the closed form, until probes
+    correct it."""
     return Setting(
         request,
         hardware,
@@ -74,7 +76,8 @@ def guessed_shape(facts: ScriptFacts) -> ModelShape:
 
 
 def own_strategy(facts: ScriptFacts) -> Strategy:
-    """Its method counts as full: LoRA is the script's own affair. Attention that cannot be told counts as SDPA."""
+    """The strategy of the script as it is. Its method counts as full: LoRA is the script's own affair. Attention that
+    cannot be told counts as SDPA."""
     rung = Rung(
         method=Method.FULL,
         zero_stage=facts.zero_stage,

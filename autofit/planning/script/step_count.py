@@ -24,7 +24,7 @@ def combine_countings(first: Counting, second: Counting) -> Counting:
 
 
 def why_steps_may_change(facts: ScriptFacts) -> str | None:
-    """One clause; None where the steps stay as they are.
+    """Says in one clause why the steps may change; None where they stay as they are.
 
     A loop over an epoch takes rows // (micro-batch x accumulation) steps, which is the same for every micro-batch where
     nothing is left over.
@@ -44,7 +44,7 @@ def why_steps_may_change(facts: ScriptFacts) -> str | None:
 
 
 def keep_steps(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
-    """The micro-batch stays where optimizer steps could change with it, unless the user has overridden that."""
+    """Keeps the micro-batch where optimizer steps could change with it, unless the user has overridden that."""
     why = why_steps_may_change(facts)
     if why is None or not knobs.micro_batch or Knob.MICRO_BATCH in knobs.override or facts.rank_rows == 1:
         return knobs
@@ -53,7 +53,7 @@ def keep_steps(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
 
 
 def overridden_steps(knobs: TunableKnobs, facts: ScriptFacts) -> tuple[str, ...]:
-    """A loud sentence where the micro-batch is turned although optimizer steps could change with it."""
+    """A loud sentence where the micro-batch is tuned although optimizer steps could change with it."""
     why = why_steps_may_change(facts)
     if why is None or not knobs.micro_batch:
         return ()

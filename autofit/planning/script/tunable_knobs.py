@@ -27,8 +27,8 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TunableKnobs:
-    """`kept` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the script's own flags,
-    otherwise by the config."""
+    """What may be tuned: `kept` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the
+    script's own flags, otherwise by the config."""
 
     stage: bool
     offload: bool

@@ -52,7 +52,7 @@ def _bound_text(expectation: Expectation) -> str:
 
 
 def _without_full(search: SearchState, is_missing: bool) -> str:
-    """Said when the request left room for all parameters and no such rung could be measured."""
+    """The clause for a request that left room for all parameters where no such rung could be measured."""
     if not is_missing or search.setting.request.pins.of(METHOD) is not None:
         return ""
     full = [history for history in search.histories if history.rung.method is Method.FULL]

@@ -25,8 +25,8 @@ def needs_no_less(heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate
 def _is_estimated_so(
     heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate, light_memory: MemoryEstimate
 ) -> bool:
-    """Towards ZeRO-3 the states of one alone must outweigh states and buffers of the other: a small model under ZeRO-3
-    was measured to take more than under ZeRO-2, which gathers nothing."""
+    """Whether the estimates say so. Towards ZeRO-3 the states of one alone must outweigh states and buffers of the
+    other: a small model under ZeRO-3 was measured to take more than under ZeRO-2, which gathers nothing."""
     if heavy_memory.peak_bytes < light_memory.peak_bytes:
         return False
     is_certain = states_bytes(heavy_memory) >= states_bytes(light_memory) + light_memory.buffers_bytes

@@ -1,4 +1,4 @@
-"""In which directions the estimates may err, and how far: the terms of the beliefs about memory and speed.
+"""The directions in which the estimates may err, and how far: the effects on memory and speed.
 
 All standard deviations are priors from published measurements and from our own benchmarks (docs/prediction.md); the
 trials of a search narrow them.
@@ -16,33 +16,34 @@ from autofit.domain.strategy import Rung, Strategy
 from .posterior import Effect
 
 UNKNOWN_RATES_STD = 2.0
-"""Of the logarithm of an absolute speed: the first measurement settles it whatever it was."""
+"""The spread of the logarithm of an absolute speed: the first measurement settles it whatever it was."""
 
 ROWS_MEAN, ROWS_STD = 0.1, 0.08
 """What each micro-batch costs besides what is predicted, as a share of one row's time: kernels that do not fill the
 device. A roofline leaves such things out, so it errs to one side (0.15 on two CPU ranks)."""
 
 TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
-"""The same, added, where every micro-batch also moves weights or gradients."""
+"""The same share, added, where every micro-batch also moves weights or gradients."""
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
 ATTENTION_STD = 0.3
 RUNG_STD = 0.015
 LEAST_TRAFFIC = 0.03
-"""Of a step's time: what may stay of communication although the estimate hides all of it."""
+"""The share of a step's time: what may stay of communication although the estimate hides all of it."""
 
 BASE_STD = 0.03
-"""Of the device's memory: what the runtime, the communicator and a fragmented heap hold beside what is predicted."""
+"""The share of the device's memory: what the runtime, the communicator and a fragmented heap hold beside what is
+predicted."""
 
 STATES_STD = 0.06
-"""Of the states and buffers of a ZeRO stage and an offload."""
+"""The spread of the states and buffers of a ZeRO stage and an offload."""
 
 OWN_STD = 0.03
-"""Of a rung's peak, beside what it shares with others."""
+"""The spread of a rung's peak, beside what it shares with others."""
 
 TRAFFIC_STD = 0.6
-"""Of the time that communication or offload takes beyond what computation hides."""
+"""The spread of the time that communication or offload takes beyond what computation hides."""
 
 
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
@@ -94,7 +95,8 @@ def middle_bytes(memory: MemoryEstimate) -> float:
 
 
 def log_speed(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> float:
-    """Expected before any trial, without the communication that a rehearsal leaves out."""
+    """The logarithm of tokens/s that is expected before any trial, without the communication that a rehearsal leaves
+    out."""
     speed, has_traffic = estimate.speed, _has_traffic(strategy.rung) and not is_rehearsal
     left_out_s = speed.communication_s if is_rehearsal else 0.0
     overhead = (ROWS_MEAN + (TRAFFIC_ROWS_MEAN if has_traffic else 0.0)) / strategy.micro_batch

@@ -36,16 +36,17 @@ def _implied_by_device(history: RungHistory, search: SearchState) -> str | None:
 
 
 def _lighter_failure(strategy: Strategy, search: SearchState) -> Strategy | None:
-    """One that was too large although it needs no more."""
+    """A strategy that was too large although it needs no more."""
     memory = search.ladder.estimate(strategy).memory
-    for failed in search.is_too_large:
+    for failed in search.too_large_strategies:
         if needs_no_less(strategy, failed, memory, search.ladder.estimate(failed).memory):
             return failed
     return None
 
 
 def _implied_by_host(history: RungHistory, search: SearchState) -> str | None:
-    """Only offload tells rungs apart on the host; without it a failure says nothing of the other rungs."""
+    """What a failure on the host implies. Only offload tells rungs apart there; without it a failure says nothing of
+    the other rungs."""
     host_bytes = history.step.estimates[0].memory.host_bytes
     for other in (history for history in search.histories if history.has_failed_on_host):
         is_more = OFFLOAD.plainness(history.rung.offload) >= OFFLOAD.plainness(other.rung.offload)
@@ -57,7 +58,7 @@ def _implied_by_host(history: RungHistory, search: SearchState) -> str | None:
 
 def _implied_by_complaints(history: RungHistory, search: SearchState) -> str | None:
     peers = [other for other in search.histories if other.rung.method is history.rung.method]
-    if any(other.points or other.is_too_large for other in peers):
+    if any(other.measurements or other.too_large_strategies for other in peers):
         return None
     counts = Counter(other.complaint for other in peers if other.complaint is not None)
     words, count = max(counts.items(), key=lambda item: item[1], default=("", 0))

@@ -17,7 +17,7 @@ from .search_state import SearchState, best_of, leader
 
 
 def next_untried(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Strategy | None:
-    """The likeliest to fit of what no trial rules out; None when nothing is left."""
+    """The strategy that is likeliest to fit of what no trial rules out; None when nothing is left."""
     search = SearchState.of(ladder, trials, setting)
     left = expectations(search, search.histories)
     return max(left, key=lambda expectation: expectation.chance).strategy if left else None

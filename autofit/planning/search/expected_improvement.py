@@ -26,7 +26,8 @@ _STANDARD = NormalDist()
 
 @dataclass(frozen=True)
 class Expectation:
-    """`expected` and `bound` are in tokens/s; before anything is measured they are only relative."""
+    """What a strategy may bring: `expected` and `bound` are in tokens/s; before anything is measured they are only
+    relative."""
 
     history: RungHistory
     strategy: Strategy
@@ -76,8 +77,10 @@ def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -
 def _cap(strategy: Strategy, search: SearchState) -> float:
     """The speed of the measured strategies that do the same and leave something of it out: no offload, nothing computed
     twice."""
-    measured = ((known, point) for history in search.histories for known, point in history.points.items())
-    return min((point.tokens_per_s for known, point in measured if _does_no_more(known, strategy)), default=math.inf)
+    measured = ((known, outcome) for history in search.histories for known, outcome in history.measurements.items())
+    return min(
+        (outcome.tokens_per_s for known, outcome in measured if _does_no_more(known, strategy)), default=math.inf
+    )
 
 
 def _does_no_more(known: Strategy, strategy: Strategy) -> bool:

@@ -51,7 +51,7 @@ def _retry(search: SearchState) -> Probe | None:
 
 
 def _next(search: SearchState) -> Probe | Rehearse | None:
-    """Among the strategies whose bound is worth it; among all while nothing fits."""
+    """The next probe, among the strategies whose bound is worth it; among all while nothing fits."""
     best = leader(search.histories)
     left = expectations(search, search.histories)
     if best is None:
@@ -62,7 +62,8 @@ def _next(search: SearchState) -> Probe | Rehearse | None:
 
 
 def _next_full(search: SearchState) -> Probe | None:
-    """Among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one that runs."""
+    """The next probe among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one
+    that runs."""
     full = tuple(history for history in search.histories if history.rung.method is Method.FULL)
     best = leader(full)
     left = expectations(search, full)
@@ -88,8 +89,8 @@ def _best_probe(left: Sequence[Expectation], best: RungHistory | None, search: S
 
 
 def _rehearsal(left: Sequence[Expectation], search: SearchState) -> Rehearse | None:
-    """Before anything is measured: one rung of each kind of activations, which is what a rehearsal tells most of, then
-    the next best ones."""
+    """The rehearsal before anything is measured: one rung of each kind of activations, which is what a rehearsal tells
+    most of, then the next best ones."""
     if search.setting.rehearsal_count < 2 or search.has_measured:
         return None
     rehearsed = {trial.strategy for history in search.histories for trial in history.rehearsals}

@@ -13,7 +13,8 @@ _FARTHEST = 8.0  # standard deviations; beyond it the tails of the normal distri
 
 @dataclass(frozen=True)
 class Effect:
-    """`weight` times the effect `name`, which is normal around 0 with `prior_std` before anything was seen."""
+    """An effect of a sum: `weight` times the one called `name`, which is normal around 0 with `prior_std` before
+    anything was seen."""
 
     name: str
     prior_std: float
@@ -74,7 +75,8 @@ class Posterior:
         return known
 
     def _moved(self, effects: tuple[Effect, ...], mean: float, variance: float) -> Posterior:
-        """With the sum of `effects` at `mean` and `variance`, everything tied to it moved along."""
+        """The posterior with the sum of `effects` at `mean` and `variance`, and with everything tied to it moved
+        along."""
         known, prior = self._known(effects), self.predict(effects)
         total = prior.std**2
         if total <= 0.0:

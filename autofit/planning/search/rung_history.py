@@ -36,8 +36,8 @@ class RungHistory:
         return frozenset(trial.strategy for trial in self.trials)
 
     @cached_property
-    def points(self) -> dict[Strategy, Measured]:
-        """What fits and was measured."""
+    def measurements(self) -> dict[Strategy, Measured]:
+        """The strategies that fit, with what was measured of them."""
         return {
             trial.strategy: trial.outcome
             for trial in self.trials
@@ -46,11 +46,11 @@ class RungHistory:
 
     @cached_property
     def best(self) -> tuple[Strategy, Measured] | None:
-        """The fastest measured, not the largest."""
-        return max(self.points.items(), key=lambda point: point[1].tokens_per_s, default=None)
+        """The fastest measured strategy, not the largest."""
+        return max(self.measurements.items(), key=lambda point: point[1].tokens_per_s, default=None)
 
     @cached_property
-    def is_too_large(self) -> tuple[Strategy, ...]:
+    def too_large_strategies(self) -> tuple[Strategy, ...]:
         """The strategies for which the device was too small."""
         return tuple(trial.strategy for trial in (*self.trials, *self.rehearsals) if self.has_shown_too_large(trial))
 
@@ -89,14 +89,15 @@ class RungHistory:
 
     @property
     def _has_recovered(self) -> bool:
-        """A single crash at the start, and a later trial that did not end so."""
+        """Whether there was a single crash at the start, and a later trial that did not end so."""
         ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, TimedOut, Unsupported))]
         is_start = len(ends) == 1 and isinstance(ends[0], Crashed) and ends[0].phase is Phase.START
         return is_start and ends[0] is not self.trials[-1].outcome
 
 
 def histories(ladder: Ladder, trials: Sequence[Trial]) -> tuple[RungHistory, ...]:
-    """One for each step, in the ladder's order; trials of strategies that the ladder does not have are passed over."""
+    """One history for each step, in the ladder's order; trials of strategies that the ladder does not have are passed
+    over."""
     return tuple(_history(step, ladder.device_memory_bytes, trials) for step in ladder.steps)
 
 

@@ -1,4 +1,4 @@
-"""What is known at one moment of the search: the ladder, its records, and what the trials taught."""
+"""What is known at one moment of the search: the ladder, its histories, and what the trials taught."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPEED_NOISE = 0.01
 """Relative standard deviation of a measured speed: two probes of one strategy, a second or two each."""
 
 MEMORY_NOISE = 0.002
-"""Of the device's memory: two probes of one strategy."""
+"""The same of the device's memory: two probes of one strategy."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class SearchState:
         return any(isinstance(trial.outcome, Measured) for trial in self.trials)
 
     @cached_property
-    def is_too_large(self) -> tuple[Strategy, ...]:
-        return tuple(strategy for history in self.histories for strategy in history.is_too_large)
+    def too_large_strategies(self) -> tuple[Strategy, ...]:
+        return tuple(strategy for history in self.histories for strategy in history.too_large_strategies)
 
     def memory(self, strategy: Strategy) -> Normal:
         """The distribution of the device's peak, in bytes."""
@@ -89,7 +89,7 @@ class SearchState:
         return posterior
 
     def _estimate(self, trial: Trial) -> MemoryEstimate:
-        """Of what was tried: a rehearsal has no communicator, and is always rank 0."""
+        """The estimate of what was tried: a rehearsal has no communicator, and is always rank 0."""
         if trial.is_rehearsal:
             return estimate_memory(trial.strategy, self.setting, is_rehearsal=True)
         return self.ladder.estimate(trial.strategy).memory
@@ -115,7 +115,7 @@ class SearchState:
 
 def leader(among: Iterable[RungHistory]) -> RungHistory | None:
     """The rung with the fastest measured strategy; the plainer one, earlier in the ladder, when two are equal."""
-    return max((history for history in among if history.points), key=best_tokens_per_s, default=None)
+    return max((history for history in among if history.measurements), key=best_tokens_per_s, default=None)
 
 
 def best_of(history: RungHistory) -> tuple[Strategy, Measured]:
@@ -124,5 +124,5 @@ def best_of(history: RungHistory) -> tuple[Strategy, Measured]:
 
 
 def best_tokens_per_s(history: RungHistory) -> float:
-    """0 when nothing of it was measured."""
+    """The best speed of a rung in tokens/s; 0 when nothing of it was measured."""
     return 0.0 if history.best is None else history.best[1].tokens_per_s

@@ -15,7 +15,7 @@ from autofit.planning.setting import Setting
 from .policy import decide
 
 SAME_SPEED = 0.1
-"""By how much, relatively, a speed may differ from the remembered one; a loaded machine's differ by some per cent."""
+"""How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent."""
 
 _LASTING = (Measured, OutOfMemory, TimedOut)
 """A rung that crashed or was not supported is tried again: it ends soon, and its reason may be mended since."""
@@ -29,7 +29,7 @@ def decide_with_warm_start(
     What was only measured in the past is probed before it is chosen. When a trial of today contradicts a remembered
     one, and before giving up, the search goes on as if nothing were remembered.
     """
-    past = tuple(_lasting(ladder, remembered))
+    past = tuple(_still_valid(ladder, remembered))
     if not past or is_contradicted(past, trials, ladder.device_memory_bytes):
         return decide(ladder, trials, setting)
     action = decide(ladder, [*_as_of_today(past, trials), *trials], setting)
@@ -47,8 +47,8 @@ def is_contradicted(remembered: Sequence[Trial], trials: Sequence[Trial], device
     return any(not _agree(then, now, device_bytes) for then, now in _pairs(remembered, trials))
 
 
-def _lasting(ladder: Ladder, remembered: Sequence[Trial]) -> Iterator[Trial]:
-    """What still says something, with the estimates of today, which may be better."""
+def _still_valid(ladder: Ladder, remembered: Sequence[Trial]) -> Iterator[Trial]:
+    """The remembered trials that still say something, with the estimates of today, which may be better."""
     estimates = {
         strategy: estimate
         for step in ladder.steps
@@ -80,8 +80,8 @@ def _sound(trial: Trial, device_bytes: int) -> Measured | None:
 
 
 def _as_of_today(past: Sequence[Trial], trials: Sequence[Trial]) -> Iterator[Trial]:
-    """The past without what was tried again, as fast as today: otherwise noise would set remembered rungs above the
-    confirmed one."""
+    """The remembered trials without what was tried again, as fast as today: otherwise noise would set remembered rungs
+    above the confirmed one."""
     gains = [_gain(then, now) for then, now in _pairs(past, trials)]
     gain = mean(gains) if gains else 1.0
     again = {trial.strategy for trial in trials}

@@ -29,7 +29,7 @@ class Other:
     is_better: bool
 
     def of(self, rung: Rung) -> Rung:
-        """`rung` with this value."""
+        """The rung with this value."""
         return Rung(**{**rung.by_name, self.knob.name: self.value.value})
 
 
@@ -71,7 +71,7 @@ def as_pinned(setting: Setting) -> Settled:
 
 
 def check_pins(setting: Setting) -> None:
-    """UsageError when the pinned knobs exclude each other."""
+    """Checks the pins; UsageError when they exclude each other."""
     pinned = dict(setting.request.pins.fixed)
     for knob in KNOBS:
         need = knob.of(pinned[knob.name]).needs if knob.name in pinned else None
@@ -94,7 +94,8 @@ def rungs(setting: Setting, settled: Settled) -> tuple[Rung, ...]:
 
 
 def plainness(rung: Rung) -> tuple[int, ...]:
-    """Smaller where fewer things are turned on; how it is run weighs more than what is trained."""
+    """The order of plainness: smaller where fewer things are turned on; how it is run weighs more than what is
+    trained."""
     return tuple(knob.plainness(getattr(rung, knob.name)) for knob in _WEIGHTIEST_FIRST)
 
 

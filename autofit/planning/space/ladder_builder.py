@@ -18,7 +18,7 @@ from .axes import Settled, check_pins, combinations, plainness, rungs
 
 
 def build_ladder(setting: Setting, settled: Settled) -> Ladder:
-    """UsageError when the ranks cannot share the global batch or the pins exclude each other.
+    """Builds the ladder; UsageError when the ranks cannot share the global batch or the pins exclude each other.
 
     A ladder without steps is no error: then everything is predicted not to fit, and `left_out` says by how much.
     """
@@ -50,7 +50,7 @@ def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
 
 
 def _left_out(step: Step, setting: Setting) -> LeftOut | None:
-    """Only what cannot fit even if every uncertain byte is absent."""
+    """The rungs that are left out: only what cannot fit even if every uncertain byte is absent."""
     short_bytes = step.estimate(step.leanest).memory.low_bytes - setting.device_memory_bytes
     if short_bytes > 0:
         return LeftOut(step.rung, f"too large by {format_bytes(short_bytes)} (predicted)", short_bytes=short_bytes)
@@ -62,7 +62,7 @@ def _left_out(step: Step, setting: Setting) -> LeftOut | None:
 
 
 def _others(setting: Setting, settled: Settled) -> Iterator[LeftOut]:
-    """The same rungs with values that work but are never faster."""
+    """The ladder's rungs with values that work but are never faster."""
     tried = rungs(setting, settled)
     for other in settled.others:
         if not other.is_better:
@@ -70,7 +70,8 @@ def _others(setting: Setting, settled: Settled) -> Iterator[LeftOut]:
 
 
 def _best_speed(step: Step, setting: Setting) -> float:
-    """Of the micro-batches that are predicted to fit, or else of the smallest (tokens/s, rounded to 1 %)."""
+    """The best speed of the micro-batches that are predicted to fit, or else of the smallest (tokens/s, rounded to 1
+    %)."""
     limit_bytes = setting.device_memory_bytes
     fitting = [estimate for estimate in step.estimates if estimate.memory.peak_bytes <= limit_bytes]
     fastest = max(estimate.speed.tokens_per_s for estimate in fitting or step.estimates[:1])

@@ -17,7 +17,7 @@ _LIKE_EACH_OTHER = ({1, 2}, {3})  # DeepSpeed loads what one of these stages wro
 
 
 def conflicts(request: Request, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """One `--seed (42, now 7)` for each flag that asks for what the checkpoint cannot go on with.
+    """What conflicts: one `--seed (42, now 7)` for each flag that asks for what the checkpoint cannot go on with.
 
     Another number of ranks, another dtype or method and a stage of another kind cannot be loaded; the seed, the batch
     and the length decide which rows come next; the learning rate comes from the checkpoint, whatever is asked for.
@@ -89,7 +89,7 @@ def kept_text(request: Request, checkpoint: Checkpoint) -> str:
 
 
 def weights_text(request: Request, checkpoint: Checkpoint) -> str:
-    """How to start from its weights instead."""
+    """Says how to start from its weights instead."""
     if checkpoint.lora is None:
         return f"--model {checkpoint.path} without --resume"
     dtype = checkpoint.dtype.value if checkpoint.dtype is not None else "fp32"

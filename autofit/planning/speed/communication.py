@@ -25,10 +25,10 @@ GLOO_BYTES_PER_S = 1.2e9
 """gloo's bus bandwidth between two ranks of one machine: 1.27 GB/s for 64 MB on a 2-core virtual machine."""
 
 NOMINAL_NETWORK_BYTES_PER_S = 12.5e9
-"""100 Gb/s, where nobody has said."""
+"""Bandwidth of a network of which nobody has said anything: 100 Gb/s."""
 
 COLLECTIVE_S = 30e-6
-"""Until the first byte of a collective on 8 GPUs of a node has arrived, the call from Python included."""
+"""Seconds until the first byte of a collective on 8 GPUs of a node has arrived, the call from Python included."""
 
 LAYER_GATHERS = 9
 """Modules with parameters of their own in a Llama layer: ZeRO-3 gathers each by itself."""
@@ -85,7 +85,7 @@ class Traffic:
 
     @property
     def gather_s(self) -> float:
-        """All parameters, module by module."""
+        """Seconds to gather all parameters, module by module."""
         gathers = LAYER_GATHERS * self.setting.shape.layer_count
         return self._collective_s(whole_count(self.strategy.rung, self.setting), gathers)
 
@@ -95,7 +95,7 @@ class Traffic:
 
     @property
     def reduce_s(self) -> float:
-        """The gradients, bucket by bucket, reduced and scattered; as long as gathering what was trained."""
+        """Seconds to reduce and scatter the gradients, bucket by bucket; as long as gathering what was trained."""
         trained = trained_count(self.strategy.rung, self.setting)
         return self._collective_s(trained, math.ceil(trained / bucket_elements(self.setting)))
 
@@ -109,7 +109,7 @@ class Traffic:
         return copied * element_bytes(self.strategy.rung.dtype) / memory_bytes_per_s(self.setting, self.rates)
 
     def _collective_s(self, elements: int, calls: int) -> float:
-        """All-gather or reduce-scatter over all ranks; the slowest link of the ring decides."""
+        """Seconds of an all-gather or reduce-scatter over all ranks; the slowest link of the ring decides."""
         nodes, ranks = self.setting.hardware.nodes, self.setting.rank_count
         moved_bytes = elements * element_bytes(self.strategy.rung.dtype)
         inside = [self._link_bytes_per_s(node) for node in nodes if len(node.devices) > 1]

@@ -25,8 +25,8 @@ HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
 hundred multiprocessors, for half a wave is what the last, unfilled one costs on average; on a CPU a small tile."""
 
 UPDATE_BYTES = {DeviceKind.CUDA: 40, DeviceKind.CPU: 80}
-"""Per trained parameter of a rank: Adam reads 16 and writes 12, the norm, the clipping, the fp32 gradient and the new
-16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
+"""Bytes that a trained parameter of a rank moves: Adam reads 16 and writes 12, the norm, the clipping, the fp32
+gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MicroStepSeconds:
 
 
 def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepSeconds:
-    """One micro-batch of typical width on the slowest device."""
+    """Seconds of one micro-batch of typical width on the slowest device."""
     seen = moments(strategy, setting)
     if seen is None:
         work = by_formula(strategy, setting, typical_tokens(strategy, setting))
@@ -52,14 +52,15 @@ def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepS
 
 
 def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Adding up the gradients of all micro-batches but the first: two reads and a write; from ZeRO-2 on of a share."""
+    """Seconds to add up the gradients of all micro-batches but the first: two reads and a write; from ZeRO-2 on of a
+    share."""
     share = setting.rank_count if strategy.rung.zero_stage >= 2 else 1
     each_bytes = 3 * element_bytes(strategy.rung.dtype) * trained_count(strategy.rung, setting) / share
     return (strategy.gradient_accumulation - 1) * each_bytes / memory_bytes_per_s(setting, rates)
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """The optimizer's step on the device; none where the host does it."""
+    """Seconds of the optimizer's step on the device; 0 where the host does it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return 0.0
     trained = trained_count(strategy.rung, setting) / setting.rank_count

@@ -17,10 +17,11 @@ PINNED_EFFICIENCY = 0.8
 """Copies from and to pinned memory by the link's peak: some 25 of PCIe 4.0's 32 GB/s."""
 
 ADAM_BYTES = 28
-"""Per parameter through the host's memory: gradient, weight and two moments read, the latter three written, in fp32."""
+"""Bytes of a parameter that go through the host's memory: gradient, weight and two moments read, the latter three
+written, in fp32."""
 
 HOST_STEP_BYTES = 24
-"""More of them around Adam: the gradient made fp32 (6), its norm (4), unscaled and clipped (8), the weight made 16 bits
+"""Bytes more around Adam: the gradient made fp32 (6), its norm (4), unscaled and clipped (8), the weight made 16 bits
 wide (6)."""
 
 
@@ -51,7 +52,7 @@ def _during_s(strategy: Strategy, setting: Setting, link_bytes_per_s: float, sec
 
 
 def _step_s(strategy: Strategy, setting: Setting, link_bytes_per_s: float) -> float:
-    """After the last backward pass; nothing computes meanwhile."""
+    """Seconds after the last backward pass, in which nothing computes."""
     is_moved_up = offload_of(strategy.rung, setting) is Offload.OPTIMIZER
     each_bytes = FP32_BYTES + (element_bytes(strategy.rung.dtype) if is_moved_up else 0)
     trained = _trained(strategy, setting)
@@ -60,12 +61,13 @@ def _step_s(strategy: Strategy, setting: Setting, link_bytes_per_s: float) -> fl
 
 
 def _trained(strategy: Strategy, setting: Setting) -> float:
-    """Parameters of one rank's share."""
+    """The number of trained parameters in one rank's share."""
     return trained_count(strategy.rung, setting) / setting.rank_count
 
 
 def _link_bytes_per_s(setting: Setting, rates: Rates) -> float:
-    """One device's, while all of its node copy at once: the host's memory is shared, and Adam shows how fast it is."""
+    """The bandwidth of one device's link, while all of its node copy at once: the host's memory is shared, and Adam
+    shows how fast it is."""
     own = PINNED_EFFICIENCY * rates.host_link_bytes_per_s
     shared = min(ADAM_BYTES * adam_parameters_per_s(node.host) / len(node.devices) for node in setting.hardware.nodes)
     return min(own, shared)

@@ -11,8 +11,8 @@ CORE_BYTES_PER_S = 10e9
 for 24 cores. 16-bit types count like fp32: whether a core multiplies them faster or slower is its own affair."""
 
 GLOO_BYTES_PER_S = 0.8e9
-"""Between two CPU ranks of one machine, in proportion to the figures above: many small collectives, copied several
-times. ZeRO-3 of a model of 14 M parameters halved the speed of ZeRO-1 on two cores."""
+"""The bandwidth between two CPU ranks of one machine, in proportion to the figures above: many small collectives,
+copied several times. ZeRO-3 of a model of 14 M parameters halved the speed of ZeRO-1 on two cores."""
 
 UNKNOWN_GPU = Rates(100e12, 100e12, 10e12, 700e9, 16e9)
 """A GPU that no table has, in the proportions of those that it has: 140 FLOP a byte. Only ratios mean something."""
@@ -21,7 +21,7 @@ NOMINAL_ADAM_PARAMETERS_PER_S = 1e9
 
 
 def rates_of(hardware: Hardware) -> Rates:
-    """The slowest device in everything: the others wait for it."""
+    """The rates of the slowest device in everything: the others wait for it."""
     every = [device.rates or _nominal(hardware) for device in hardware.devices]
     first = every[0]
     return first if all(rates is first or rates == first for rates in every) else _slowest(every)
@@ -63,6 +63,6 @@ def _slowest(every: list[Rates]) -> Rates:
 
 
 def _least(values: list[float | None]) -> float | None:
-    """None when one has none of it."""
+    """The least of the figures; None when a device has none of it."""
     there = [value for value in values if value is not None]
     return min(there) if len(there) == len(values) else None

@@ -24,7 +24,8 @@ BISECTIONS = 30
 
 
 def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
-    """One optimizer step of the global batch, with batches of typical width; tokens are real ones, without padding.
+    """Predicts one optimizer step of the global batch, with batches of typical width; tokens are real ones, without
+    padding.
 
     Known error where nothing was fitted: 20 % against published runs of transformers on DeepSpeed (8 × A800, 7B), 50 %
     too slow against software made for one model and one GPU, 2 times too fast with offload. Ratios err less.
@@ -42,7 +43,7 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
 
 
 def calibrate_speed(constants: Constants, trials: Iterable[Trial], setting: Setting) -> Constants:
-    """`constants` with both efficiencies corrected by one factor: the median of what the measured trials say.
+    """The constants with both efficiencies corrected by one factor: the median of what the measured trials say.
 
     Both, because a probe's time does not tell products from the rest; on a device whose rates are nominal they may come
     out above 1. Trials that mostly communicate or offload say nothing of them. Unchanged when no other is there.
@@ -83,6 +84,6 @@ def _log_slowness(trial: Trial, tokens_per_s: float, setting: Setting, constants
 
 
 def _predicted(trial: Trial, setting: Setting, constants: Constants) -> SpeedEstimate:
-    """As the trial ran: a rehearsal has no neighbours to talk to."""
+    """The speed that is predicted for a trial as it ran: a rehearsal has no neighbours to talk to."""
     predicted = estimate_speed(trial.strategy, replace(setting, known_constants=constants))
     return replace(predicted, communication_s=0.0) if trial.is_rehearsal else predicted

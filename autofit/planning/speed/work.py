@@ -15,14 +15,15 @@ from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
 GATE_BYTES = 10
-"""Read and written by a Llama layer's forward pass beside matrix products, in 16 bits, with a kernel an operation: for
-each element of the hidden state (two norms in fp32 72, residuals 12, rotary 36, copies 8), of the intermediate one."""
+"""Bytes read and written by a Llama layer's forward pass beside matrix products, in 16 bits, with a kernel an
+operation: for each element of the hidden state (two norms in fp32 72, residuals 12, rotary 36, copies 8), of the
+intermediate one."""
 
 LOSS_BYTES = 18
-"""For each logit in each pass: written in 16 bits, made fp32, its softmax taken, and back again."""
+"""Bytes for each logit in each pass: written in 16 bits, made fp32, its softmax taken, and back again."""
 
 SCORE_BYTES = 19
-"""For each attention score that the eager kernel writes: scaled, masked, softmax in fp32, cast, read again."""
+"""Bytes for each attention score that the eager kernel writes: scaled, masked, softmax in fp32, cast, read again."""
 
 LAYER_KERNELS = 40
 ADAPTER_KERNELS = 4
@@ -54,7 +55,7 @@ def typical_tokens(strategy: Strategy, setting: Setting) -> float:
 
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:
-    """A trace at the worst width, brought to the typical one in the proportion of the formulas."""
+    """The work of a trace at the worst width, brought to the typical one in the proportion of the formulas."""
     worst = by_formula(strategy, setting, setting.worst_tokens)
     usual = by_formula(strategy, setting, typical_tokens(strategy, setting))
     return MicroStepWork(
@@ -68,7 +69,8 @@ def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) ->
 
 
 def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStepWork:
-    """Rows `tokens` wide: 2·P FLOP a token forward, as much for each kind of gradient (Kaplan et al., 2020, sec. 2.1).
+    """The work of rows `tokens` wide: 2·P FLOP a token forward, as much for each kind of gradient (Kaplan et al., 2020,
+    sec. 2.1).
 
     Attention adds 4·s²·heads·head size a row and layer, half of it where a fused kernel skips what the mask hides.
     Checkpointing runs the layers again but for their last product, where torch stops early. Known error: input
@@ -99,7 +101,8 @@ def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
 
 
 def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:
-    """A forward pass without the output layer, the loss and each layer's last product, which nothing reads again."""
+    """The work of a second forward pass, without the output layer, the loss and each layer's last product, which
+    nothing reads again."""
     shape, seen = setting.shape, strategy.micro_batch * tokens
     skipped = shape.hidden_size * (shape.vocabulary_size + shape.layer_count * shape.intermediate_size)
     loss_bytes = LOSS_BYTES * shape.vocabulary_size * seen * element_bytes(strategy.rung.dtype) / 2
@@ -128,7 +131,8 @@ def _backward(forward: Work, strategy: Strategy, setting: Setting, tokens: float
 
 
 def _attention_flop(strategy: Strategy, setting: Setting, tokens: float) -> float:
-    """Forward. FlashAttention always skips the upper triangle, torch's kernels where no row is padded."""
+    """FLOP of attention, forward. FlashAttention always skips the upper triangle, torch's kernels where no row is
+    padded."""
     shape, kernel = setting.shape, strategy.rung.attention
     has_mask = setting.is_padded and strategy.micro_batch > 1
     skips = kernel is Attention.FLASH_2 or (kernel is Attention.SDPA and not has_mask)

@@ -36,7 +36,7 @@ class Backend:
     def __init__(self, line: LaunchLine, program: Path, arguments: Sequence[str], log_path: Path) -> None:
         self._log_path = log_path
         self._log_begins_at = log_path.stat().st_size if log_path.exists() else 0
-        place = [*place_words(line.option_words), "--no_local_rank"]
+        place = [*placement_options(line.option_words), "--no_local_rank"]
         with log_path.open("ab") as log:
             command = [*module_command(DEEPSPEED_MODULE), *place, str(program), *arguments]
             self._child = Child(command, log)
@@ -55,13 +55,13 @@ class Backend:
         lines = [line for line in self._log().splitlines() if line.strip()]
         return "\n".join(lines[-_TAIL_LINES:])
 
-    def end(self, patience_s: float) -> None:
+    def end(self, grace_s: float) -> None:
         """Lets it end by itself for so long, then kills what is left of it here."""
-        if not self._child.has_ended(patience_s):
+        if not self._child.has_ended(grace_s):
             self._kill()  # a host that cannot be reached keeps its ssh waiting
 
     def _kill(self) -> None:
-        """pdsh starts each ssh in a session of its own: they are found as its children."""
+        """Kills what is left here. pdsh starts each ssh in a session of its own: they are found as its children."""
         for child in psutil.Process(self._child.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -74,7 +74,7 @@ class Backend:
 
 
 def complaint_in(log: str, host: str) -> str | None:
-    """pdsh says when it gives a host up, and puts the host's name before each of its lines."""
+    """What pdsh complains of: it says when it gives a host up, and puts the host's name before each of its lines."""
     names = (host, host.partition(".")[0])  # it leaves out a domain that all have
     if all(match[1] not in names for match in _GAVE_UP.finditer(log)):
         return None
@@ -83,7 +83,7 @@ def complaint_in(log: str, host: str) -> str | None:
     return said[-1] if said else "its ssh ended"
 
 
-def place_words(option_words: Sequence[str]) -> Iterator[str]:
+def placement_options(option_words: Sequence[str]) -> Iterator[str]:
     """The launcher's options that say where to start and how to get there, abbreviated or not."""
     words = iter(option_words)
     for word in words:
@@ -107,7 +107,7 @@ class Launched(Protocol):
     def last_words(self) -> str:
         """The end of what it and the nodes have written."""
 
-    def end(self, patience_s: float) -> None:
+    def end(self, grace_s: float) -> None:
         """Lets it end by itself for so long, then ends it."""
 
 

@@ -71,7 +71,7 @@ class Cluster(ShieldedExit):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Each with the devices that the job uses there."""
+        """The nodes, each with the devices that the job uses there."""
         return tuple(_used(handle) for handle in self._all())
 
     @property
@@ -85,7 +85,7 @@ class Cluster(ShieldedExit):
         """A port that is free where the ranks meet."""
         self.wait_ready()
         first = self._handles[0]
-        first.say(FindPort())
+        first.send(FindPort())
         return answer_from(first, PortFound).port
 
     def wait_ready(self) -> Ready:
@@ -98,10 +98,10 @@ class Cluster(ShieldedExit):
         return Ready(time.monotonic() - self._began_at_s)
 
     def put_file(self, path: Path, text: str) -> None:
-        """Onto every node, whole at every moment."""
+        """Writes a file onto every node, whole at every moment."""
         self.wait_ready()
         for handle in self._handles:
-            handle.say(PutFile(str(path.absolute()), text))
+            handle.send(PutFile(str(path.absolute()), text))
         for handle in self._handles:
             answer_from(handle, FileWritten)
 
@@ -110,7 +110,7 @@ class Cluster(ShieldedExit):
         return self._run(spec, on_beat).outcome(spec.job.strategy, self._layout)
 
     def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
-        """Probes the script, without a strategy as it is; as `Agent.look`."""
+        """Probes the script, without a strategy as it is, as `Agent.look` does."""
         run = self._run(spec, on_beat)
         own = None if run.facts is None else own_strategy(run.facts)
         return run.outcome(spec.job.strategy or own, self._layout), run.facts
@@ -124,7 +124,7 @@ class Cluster(ShieldedExit):
         ]
 
     def _all(self) -> list[NodeHandle]:
-        """In the order of their ranks, once all have called."""
+        """The nodes in the order of their ranks, once all have called."""
         if not self._is_assembled:
             assemble(
                 self._rendezvous,
@@ -148,12 +148,12 @@ class Cluster(ShieldedExit):
         return probe
 
     def _close(self) -> None:
-        """Nodes hang up in their turn once nothing of theirs runs any more."""
+        """Hangs up; nodes do the same once nothing of theirs runs any more."""
         self._rendezvous.close()
         reached = [handle for handle in self._handles if not handle.is_lost]
         wait_until_gone(reached, _END_S)
         for handle in self._handles:
-            handle.link.close()
+            handle.connection.close()
         self._launched.end(_END_S if len(reached) == len(self._handles) else _END_OF_LOST_S)
 
 

@@ -28,7 +28,8 @@ from autofit.probing.protocol import (
 
 
 class JointProbe:
-    """`facts` are what the script showed of itself, None where it came to no `deepspeed.initialize`."""
+    """One probe on all nodes: `facts` are what the script showed of itself, None where it came to no
+    `deepspeed.initialize`."""
 
     def __init__(self, handles: Sequence[NodeHandle], spec: ScriptSpec, on_beat: OnBeat) -> None:
         self._handles = handles
@@ -41,7 +42,7 @@ class JointProbe:
         """Runs the probe to its end. The others' ranks wait in a collective for ever when one node's share fails: end
         them at once."""
         for index, handle in enumerate(self._handles):
-            handle.say(RunProbes((RunProbe(number, self._spec, index),)))
+            handle.send(RunProbes((RunProbe(number, self._spec, index),)))
         while late := [handle for handle in self._handles if handle.host not in self._ended]:
             # Each agent ends a rank that is silent: more than that is its own silence.
             handle, message = next_message(self._handles, late, self._spec.heartbeat_timeout_s + ANSWER_S)
@@ -71,7 +72,7 @@ class JointProbe:
     def _end_others(self, number: int) -> None:
         for handle in self._handles:
             if handle.host not in self._ended:
-                handle.say(EndProbe(number))
+                handle.send(EndProbe(number))
 
     def _end(self, handle: NodeHandle, ended: ProbeEnded) -> None:
         self._ended[handle.host] = ended

@@ -11,7 +11,7 @@ from autofit.probing.protocol import GroupEnded, RankEnd, RankFailed
 
 
 def merge(groups: Sequence[GroupEnded], clocks_ahead_s: Sequence[float]) -> GroupEnded:
-    """Ranks in their order, failures in the order in which they happened by one clock.
+    """Merges groups into one: ranks in their order, failures in the order in which they happened by one clock.
 
     `clocks_ahead_s` is by how much the clock of each group's node is ahead of that clock.
     """
@@ -34,7 +34,7 @@ def _shifted(end: RankEnd, ahead_s: float) -> RankEnd:
 
 
 def with_host(outcome: Outcome, layout: Layout) -> Outcome:
-    """A failure's message names the host of its rank, where there are several."""
+    """The end of a rank whose failure names its host, where there are several."""
     if len(layout.hosts) == 1:
         return outcome
     if isinstance(outcome, OutOfMemory):

@@ -26,7 +26,7 @@ from autofit.probing.nodes.relay import Relay
 from autofit.probing.protocol import AgentFailed, Refused
 from autofit.process.connection import Connection, ConnectionLost
 from autofit.process.files import explain
-from autofit.process.python import script_environment, without_place
+from autofit.process.python import script_environment, without_rank_variables
 from autofit.process.signals import Terminated, note_signals, wait
 from autofit.store.versions import versions
 
@@ -63,26 +63,26 @@ def main() -> None:
         connection.close()  # the CLI waits for this: nothing is left here
 
 
-def _serve(link: Connection, options: argparse.Namespace) -> None:
+def _serve(connection: Connection, options: argparse.Namespace) -> None:
     counts = [int(count) for count in options.slots.split(",")]
     index = _node_index(counts)
-    link.say(Hello(options.token, index, time.time()))
-    inventory = _inventory(counts[index], Path(options.temporary), link.own_address)
-    link.say(inventory)
+    connection.send(Hello(options.token, index, time.time()))
+    inventory = _inventory(counts[index], Path(options.temporary), connection.own_address)
+    connection.send(inventory)
     if isinstance(inventory, Refused):
         while True:
-            wait([link])
-            link.receive()  # until the CLI hangs up
-    environment = without_place(script_environment(inventory.node.devices[0].kind))  # that of this process
+            wait([connection])
+            connection.receive()  # until the CLI hangs up
+    environment = without_rank_variables(script_environment(inventory.node.devices[0].kind))  # that of this process
     agent = AgentProcess(environment, sys.stderr.buffer)
-    relay = Relay(link, agent)
+    relay = Relay(connection, agent)
     try:
         relay.run()
     except BrokenPipeError:
         pass  # the agent's: told below
     finally:
         exit_code = relay.end()
-    link.say(AgentFailed(f"its agent ended with exit code {exit_code}"))
+    connection.send(AgentFailed(f"its agent ended with exit code {exit_code}"))
 
 
 def _inventory(rank_count: int, temporary: Path, own_address: str) -> Inventory | Refused:
@@ -105,13 +105,13 @@ def _inventory(rank_count: int, temporary: Path, own_address: str) -> Inventory 
 
 
 def _node_index(counts: list[int]) -> int:
-    """Whose ranks this one is among, when nodes have `counts` of them, one after the other."""
+    """The index of the node that this rank is on, when nodes have `counts` ranks, one after the other."""
     rank = _number(_RANK)
     return next(index for index, end in enumerate(accumulate(counts)) if rank < end)
 
 
 def _number(names: tuple[str, ...]) -> int:
-    """Of this process, by the first variable of `names` that is set; 0 where it is alone."""
+    """The number of this process, by the first variable of `names` that is set; 0 where it is alone."""
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 

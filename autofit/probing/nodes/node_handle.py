@@ -26,7 +26,7 @@ class NodeHandle:
     """A node by its host as the hostfile names it, and the connection to it."""
 
     slots: HostSlots
-    link: Connection
+    connection: Connection
     clock_ahead_s: float  # its clock's, before the CLI's
     on_wait: OnWait = lambda wait: None
     inventory: Inventory | None = None
@@ -38,17 +38,17 @@ class NodeHandle:
     def host(self) -> str:
         return self.slots.host
 
-    def say(self, command: NodeCommand) -> None:
-        """HostFailed when it cannot be reached."""
+    def send(self, command: NodeCommand) -> None:
+        """Sends a command to the node; HostFailed when it cannot be reached."""
         try:
-            self.link.say(command)
+            self.connection.send(command)
         except ConnectionLost:
             self._part()
 
     def listen(self) -> None:
         """Adds to `heard`, waiting for something; HostFailed when it has gone, or speaks another language."""
         try:
-            self.heard.extend(self.link.receive())
+            self.heard.extend(self.connection.receive())
         except ConnectionLost:
             self._part()
         except ValueError as error:
@@ -68,17 +68,17 @@ class NodeHandle:
     def is_gone(self) -> bool:
         """Takes what it says, waiting for something, without a look at it; whether that was the end."""
         try:
-            self.link.receive()
+            self.connection.receive()
         except (ConnectionLost, ValueError):
             return True
         return False
 
     def _part(self) -> NoReturn:
-        """Its last words may say why."""
+        """The failure of a node that is gone: its last words may say why."""
         self.is_lost = True
         with suppress(ConnectionLost):
             while True:
-                self.heard.extend(self.link.receive())
+                self.heard.extend(self.connection.receive())
         while self.heard:
             self.take()
         raise HostFailed(
@@ -88,7 +88,7 @@ class NodeHandle:
 
 
 def check_alike(handles: Sequence[NodeHandle], temporary: str) -> None:
-    """HostFailed for the first host that cannot take part beside the others."""
+    """Checks that nodes are alike; HostFailed for the first host that cannot take part beside the others."""
     first, kind = _versions(handles[0]), _kind(handles[0])
     for handle in handles:
         for package in _ALIKE:

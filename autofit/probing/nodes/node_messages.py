@@ -20,7 +20,7 @@ Said = TypeVar("Said")
 def next_message(
     handles: Sequence[NodeHandle], late: Sequence[NodeHandle], within_s: float
 ) -> tuple[NodeHandle, NodeMessage]:
-    """What one of `handles` said; HostFailed when one is lost, or, naming `late`, when none says anything.
+    """The next message of one of `handles`; HostFailed when one is lost, or, naming `late`, when none says anything.
 
     That one waits for a build is a sign of life and no more.
     """
@@ -33,13 +33,13 @@ def next_message(
                     return handle, message
                 handle.on_wait(message)
                 deadline_s = time.monotonic() + within_s
-        links = {handle.link.fileno(): handle for handle in handles}
-        ready = wait(list(links), max(0.0, deadline_s - time.monotonic()))
+        handles_by_descriptor = {handle.connection.fileno(): handle for handle in handles}
+        ready = wait(list(handles_by_descriptor), max(0.0, deadline_s - time.monotonic()))
         if not ready:
             hosts = " and ".join(f"host {handle.host}" for handle in late)
             raise HostFailed(f"{hosts} said nothing for {within_s:.0f} s: look there what its processes wait for.")
         for number in ready:
-            links[number].listen()
+            handles_by_descriptor[number].listen()
 
 
 def answer_from(handle: NodeHandle, kind: type[Said]) -> Said:
@@ -52,9 +52,9 @@ def answer_from(handle: NodeHandle, kind: type[Said]) -> Said:
 def wait_until_gone(handles: Sequence[NodeHandle], within_s: float) -> None:
     """Hangs up and waits for them to do the same, which they do once nothing of theirs runs any more."""
     deadline_s = time.monotonic() + within_s
-    talking = {handle.link.fileno(): handle for handle in handles}
+    talking = {handle.connection.fileno(): handle for handle in handles}
     for handle in handles:
-        handle.link.hang_up()
+        handle.connection.hang_up()
     while talking:
         ready = wait(list(talking), max(0.0, deadline_s - time.monotonic()))
         if not ready:

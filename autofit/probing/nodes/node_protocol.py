@@ -14,7 +14,7 @@ from autofit.process.build_locks.build_wait import BuildWait
 
 @dataclass(frozen=True)
 class PutFile:
-    """Write it, with the folders above it; answered by FileWritten or Refused."""
+    """Asks to write a file, with the folders above it; answered by FileWritten or Refused."""
 
     path: str
     text: str
@@ -22,7 +22,7 @@ class PutFile:
 
 @dataclass(frozen=True)
 class FindPort:
-    """Answered by PortFound: nobody listens there now."""
+    """Asks for a port on which nobody listens now; answered by PortFound."""
 
 
 NodeCommand = Union[RunProbes, EndProbe, PutFile, FindPort]

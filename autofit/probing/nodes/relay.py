@@ -23,8 +23,8 @@ _FULL_BYTES = 1_000_000  # less free disk than this is none
 class Relay:
     """The CLI on one side, the agent on the other, and what neither of them can do in between."""
 
-    def __init__(self, link: Connection, agent: AgentProcess) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, agent: AgentProcess) -> None:
+        self._connection = connection
         self._agent = agent
         self._lines = Lines()
         self._remote_files: RemoteFiles | None = None
@@ -33,11 +33,11 @@ class Relay:
         self._is_ready = False
 
     def run(self) -> None:
-        """Runs until the agent ends, or the CLI hangs up (LinkLost), or a signal comes."""
+        """Runs until the agent ends, or the CLI hangs up (ConnectionLost), or a signal comes."""
         while True:
-            ready = wait([self._link.fileno(), self._agent.messages])
-            if self._link.fileno() in ready:
-                for command in self._link.receive():
+            ready = wait([self._connection.fileno(), self._agent.messages])
+            if self._connection.fileno() in ready:
+                for command in self._connection.receive():
                     self._obey(command)
             if self._agent.messages in ready:
                 chunk = os.read(self._agent.messages, 65536)
@@ -47,9 +47,10 @@ class Relay:
                     self._relay(read_message(line))
 
     def end(self) -> int:
-        """The agent's exit code; nothing of a probe is left. An agent that still imports has nothing to put away."""
+        """Ends the agent and gives its exit code; nothing of a probe is left. An agent that still imports has nothing
+        to put away."""
         with shielded():
-            exit_code = self._agent.close() if self._is_ready else self._agent.close(patience_s=0.0)
+            exit_code = self._agent.close() if self._is_ready else self._agent.close(grace_s=0.0)
             if self._scratch is not None:
                 shutil.rmtree(self._scratch, ignore_errors=True)  # an agent that was killed leaves it
             self._clear()
@@ -69,19 +70,19 @@ class Relay:
             self._put(Path(command.path), command.text)
         else:
             assert isinstance(command, FindPort)
-            self._link.say(PortFound(free_port(self._link.own_address)))
+            self._connection.send(PortFound(free_port(self._connection.own_address)))
 
     def _start(self, command: RunProbes) -> None:
         (probe,) = command.probes
         scratch = self._scratch = Path(probe.spec.scratch_path)
         self._kills_before = oom_kill_count() or 0
-        if not self._link.is_within_host:
+        if not self._connection.is_within_host:
             self._remote_files = RemoteFiles(probe)
             probe = self._remote_files.probe
             try:
                 self._remote_files.prepare()
             except OSError as error:
-                self._link.say(Refused(explain(error, scratch)))
+                self._connection.send(Refused(explain(error, scratch)))
                 return
         self._agent.send(RunProbes((probe,)))
 
@@ -90,24 +91,24 @@ class Relay:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
         except OSError as error:
-            self._link.say(Refused(explain(error, path)))
+            self._connection.send(Refused(explain(error, path)))
         else:
-            self._link.say(FileWritten(str(path)))
+            self._connection.send(FileWritten(str(path)))
 
     def _relay(self, message: Message) -> None:
         if isinstance(message, GroupEnded):
             self._end_probe(message)
         else:
             self._is_ready = self._is_ready or isinstance(message, Ready)
-            self._link.say(message)
+            self._connection.send(message)
 
     def _end_probe(self, ended: GroupEnded) -> None:
         assert self._scratch is not None
         if _left_nothing(ended) and disk_free_bytes(self._scratch) < _FULL_BYTES:
-            self._link.say(Refused(no_space(self._scratch)))
+            self._connection.send(Refused(no_space(self._scratch)))
         self._scratch = None
         kills = (oom_kill_count() or 0) - self._kills_before
-        self._link.say(ProbeEnded(ended, kills, self._clear()))
+        self._connection.send(ProbeEnded(ended, kills, self._clear()))
 
 
 def _left_nothing(ended: GroupEnded) -> bool:

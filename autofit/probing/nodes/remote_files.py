@@ -12,7 +12,8 @@ _TAIL_BYTES = 256 * 1024  # of a log: enough for a traceback of every rank
 
 
 class RemoteFiles:
-    """There the CLI's folder for logs need not exist: the ranks write beside their scratch folder."""
+    """What a probe leaves there, where the CLI's folder for logs need not exist: ranks write beside their scratch
+    folder."""
 
     def __init__(self, probe: RunProbe) -> None:
         assert isinstance(probe.spec, ScriptSpec)
@@ -26,7 +27,7 @@ class RemoteFiles:
         return replace(self._probe, spec=replace(self._spec, log_path=str(self._log_path)))
 
     def prepare(self) -> None:
-        """OSError where the node's disk does not let it."""
+        """Makes the folder; OSError where the node's disk does not let it."""
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log_path.touch()
 

@@ -36,8 +36,9 @@ class RendezvousServer:
         """The descriptors to wait on."""
         return [self._listener, *self._callers]
 
-    def hear(self, source: socket.socket | Connection) -> NodeHandle | None:
-        """What one of `sources` has: a node once it has said its hello; whoever says anything else is sent away."""
+    def accept(self, source: socket.socket | Connection) -> NodeHandle | None:
+        """Hears what one of `sources` has: a node once it has said its hello; whoever says anything else is sent
+        away."""
         if not isinstance(source, Connection):
             self._callers.append(Connection(self._listener.accept()[0], NodeMessage))
             return None
@@ -68,7 +69,7 @@ class RendezvousServer:
 
 
 def own_address(layout: Layout) -> str:
-    """This machine's, by which its hosts reach it: no packet is sent to find it."""
+    """The address of this machine by which the hosts reach it: no packet is sent to find it."""
     if not layout.is_multi_node:
         return "127.0.0.1"
     for name in (*(slots.host for slots in layout.hosts), _ANYWHERE):

@@ -15,7 +15,7 @@ from autofit.probing.nodes.node_protocol import Inventory
 from autofit.probing.nodes.rendezvous_server import RendezvousServer
 from autofit.process.signals import wait
 
-_LOOK_S = 0.2  # how often the launcher is looked at meanwhile
+_POLL_S = 0.2  # how often the launcher is looked at meanwhile
 
 
 def assemble(
@@ -30,9 +30,9 @@ def assemble(
     """Adds every node to `handles`, with its inventory, in the order of the hosts; HostFailed when one is missing."""
     deadline_s = time.monotonic() + timeout_s
     while missing := _missing(layout, handles):
-        ready = wait(rendezvous.sources, _LOOK_S)
+        ready = wait(rendezvous.sources, _POLL_S)
         for source in ready:
-            if (handle := rendezvous.hear(source)) is not None:
+            if (handle := rendezvous.accept(source)) is not None:
                 handles.append(handle)
         if ready:
             continue
@@ -54,7 +54,7 @@ def _missing(layout: Layout, handles: Sequence[NodeHandle]) -> list[str]:
 
 
 def _check_launch(launched: Launched, missing: Sequence[str], log_path: Path) -> None:
-    """HostFailed when one of the missing will not call any more."""
+    """Checks the launch; HostFailed when one of the missing will not call any more."""
     for host in missing:
         if (complaint := launched.complaint(host)) is not None:
             raise HostFailed(f"host {host} cannot be reached, or autofit does not start there: {complaint}")

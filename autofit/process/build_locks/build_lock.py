@@ -20,7 +20,7 @@ NAME = "lock"
 
 @dataclass(frozen=True)
 class BuildLock:
-    """`identity` tells it from a later one at the same path."""
+    """A lock whose `identity` tells it from a later one at the same path."""
 
     path: Path
     identity: tuple[int, int, int]  # device, inode, time of the last change (ns)
@@ -41,18 +41,19 @@ class BuildLock:
         return self.path.parent.name
 
     def age_s(self, now_s: float) -> float:
-        """`now_s` in seconds since 1970."""
+        """The age of the lock; `now_s` is in seconds since 1970."""
         return now_s - self.identity[2] / 1e9
 
     def remove(self) -> None:
-        """Unless it has gone, or another one has taken its place. PermissionError in another user's folder."""
+        """Removes it, unless it has gone or another one has taken its place. PermissionError in another user's
+        folder."""
         if BuildLock.at(self.path) == self:
             self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who is at a build; without a process it is sure to be nobody only if `is_certain`."""
+    """The one who is at a build; without a process it is sure to be nobody only if `is_certain`."""
 
     process_id: int | None
     is_certain: bool = True

@@ -1,4 +1,4 @@
-"""Split."""
+"""Waiting for a build of torch's that another process is at: with a limit, and with word for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autofit.process.build_locks.lost_locks import SETTLE_S, STALE_S, is_over
 
 @dataclass(frozen=True)
 class BuildWait:
-    """Torch is to build an extension, and another process is at it; said every second, as a sign of life too."""
+    """A wait for another process that builds an extension; said every second, as a sign of life too."""
 
     extension: str
     lock_path: str
@@ -62,8 +62,8 @@ class BuildWatch:
         return False
 
 
-def until_free(path: Path, watch: BuildWatch) -> bool:
-    """True once the builder has removed its lock at `path`, False once it had to be taken away for it.
+def wait_until_free(path: Path, watch: BuildWatch) -> bool:
+    """Waits until the builder has removed its lock at `path` (True), or until it had to be taken away for it (False).
 
     BuildLocked, after the limit of `watch` or where the lock cannot be removed, says what to do.
     """

@@ -14,7 +14,7 @@ STALE_S = 900.0
 
 SETTLE_S = 1.0  # a builder closes its lock a moment before it removes it
 _DYING_S = 5.0  # what was killed has this long to be gone
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 def is_over(lock: BuildLock, owner: Owner, now_s: float) -> bool:
@@ -49,7 +49,7 @@ def taking_locks_of(*process_ids: int) -> Iterator[None]:
             for lock in [lock for lock in held if owner_of(lock).process_id is None]:
                 lock.remove()
                 held.remove(lock)
-            time.sleep(_LOOK_S if held else 0.0)
+            time.sleep(_POLL_S if held else 0.0)
 
 
 def _held_by(process_ids: Collection[int]) -> list[BuildLock]:

@@ -78,7 +78,7 @@ def _heading(view: View, columns: _Columns) -> Line:
 
 
 def _memory_headings(view: View) -> tuple[str, ...]:
-    """From the widest to the narrowest."""
+    """The headings of the memory's column, from the widest to the narrowest."""
     limit_bytes, word = view.device_memory_bytes, view.device_word
     if limit_bytes is None:
         return (f"memory per {word}",)
@@ -87,7 +87,7 @@ def _memory_headings(view: View) -> tuple[str, ...]:
 
 
 def _unrepeated(rows: list[Row]) -> list[Row]:
-    """A rung's further rows stand under its name."""
+    """The rows of a rung, of which the first alone has its name."""
     names = ["", *(row.name for row in rows)]
     return [replace(row, name="") if row.name == above else row for above, row in zip(names, rows, strict=False)]
 
@@ -129,7 +129,7 @@ def _message_lines(label: tuple[str, Style], message: str, state: tuple[str, Sty
 
 
 def memory_bar(used_bytes: int | None, limit_bytes: int | None, columns: int, is_predicted: bool = False) -> str:
-    """`████▌░░░`, or `▒▒▒▒░░░░` for a prediction; blank when either size is not known."""
+    """A bar of the device's memory: `████▌░░░`, or `▒▒▒▒░░░░` for a prediction; blank when either size is not known."""
     if used_bytes is None or not limit_bytes:
         return " " * columns
     filled = min(used_bytes / limit_bytes, 1.0) * columns

@@ -38,13 +38,14 @@ def predicted_row(view: View, strategy: Strategy, estimate: Estimate | None, sta
 
 
 def _predicted_tokens_per_s(view: View, strategy: Strategy, estimate: Estimate) -> float | None:
-    """From the best trial of the same method, which is nearest, or else of the other one."""
+    """The speed that is predicted from the best trial of the same method, which is nearest, or else of the other
+    one."""
     best = view.best(strategy.rung.method) or view.best()
     return None if best is None else tokens_per_s(best) * estimate.speed.tokens_per_s / best.estimate.speed.tokens_per_s
 
 
 def estimate_of(view: View, strategy: Strategy) -> Estimate | None:
-    """The ladder's, None when it is not in the ladder."""
+    """The estimate of a strategy, None when it is not in the ladder."""
     for step in view.ladder.steps if view.ladder is not None else ():
         if strategy in step.strategies:
             return step.estimate(strategy)

@@ -34,9 +34,9 @@ def tried_rows(view: View, now_s: float) -> list[Row]:
 
 def _rung_rows(view: View, rung: Rung, now_s: float) -> Iterator[Row]:
     trials = [trial for trial in view.trials if trial.strategy.rung == rung]
-    probed = [trial for trial in trials if view.holds(trial) and not trial.is_rehearsal]
-    fitting = probed or [trial for trial in trials if view.holds(trial)]
-    failed = [trial for trial in trials if not view.holds(trial)]
+    probed = [trial for trial in trials if view.has_fit(trial) and not trial.is_rehearsal]
+    fitting = probed or [trial for trial in trials if view.has_fit(trial)]
+    failed = [trial for trial in trials if not view.has_fit(trial)]
     if fitting:
         yield _measured_row(view, _shown(view, fitting))
     if failed:

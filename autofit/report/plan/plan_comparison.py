@@ -17,7 +17,7 @@ _HEADINGS = ("machine", "pick", "memory", "tokens/s", "time", "price")
 
 
 def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
-    """One line for each machine; columns that nobody asked for are left out."""
+    """The table of machines, one line for each; columns that nobody asked for are left out."""
     lines = labelled("model", model_text(plans[0].model), width=width)
     lines += labelled("request", request_text(plans[0]), width=width)
     rows = [_cells(plan, terms) for plan in plans]

@@ -27,14 +27,15 @@ REHEARSED = "*"
 
 
 def memory_text(one: Candidate) -> str:
-    """`~53 GB`, or `*52.7 GB` after a rehearsal."""
+    """The memory of a candidate: `~53 GB`, or `*52.7 GB` after a rehearsal."""
     assert one.estimate is not None
     peak_bytes = one.estimate.memory.peak_bytes
     return f"~{rough_bytes(peak_bytes)}" if one.rehearsed is None else f"{REHEARSED}{format_bytes(peak_bytes)}"
 
 
 def speed_text(plan: Plan, one: Candidate) -> str:
-    """`~9,100`, `*9,123` after a rehearsal whose time counts, or `0.93×` of the pick where only ratios are known."""
+    """The speed of a candidate: `~9,100`, `*9,123` after a rehearsal whose time counts, or `0.93×` of the pick where
+    only ratios are known."""
     assert one.estimate is not None
     estimate = one.estimate
     if one.rehearsed is not None and one.rehearsed.communication_s is not None:
@@ -54,14 +55,14 @@ def speed_phrase(plan: Plan, one: Candidate) -> str:
 
 
 def hours_text(hours: float) -> str:
-    """`9.0 h`, `240 h`, `8 min`."""
+    """A number of hours as people read it: `9.0 h`, `240 h`, `8 min`."""
     if hours < 1:
         return f"{max(hours * 60, 1):.0f} min"
     return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
 
 
 def cost_text(due: Cost) -> str:
-    """`1.0 B tokens: 9.0 h · 29 kWh at most · price 180`."""
+    """What a training takes: `1.0 B tokens: ~9.0 h · up to 29 kWh in the devices · price ~180`."""
     parts = [f"{format_count(due.tokens)} tokens: ~{hours_text(due.hours)}"]
     parts += [] if due.energy_kwh is None else [f"up to {amount_text(due.energy_kwh)} kWh in the devices"]
     parts += [] if due.price is None else [f"price ~{amount_text(due.price)}"]

@@ -57,7 +57,7 @@ def _memory_body(memory: MemoryEstimate | None) -> dict[str, int | None]:
 
 
 def _speed_body(speed: SpeedEstimate | None) -> dict[str, float | None]:
-    """Relative speeds are no seconds: null."""
+    """The speed of a candidate; relative speeds are no seconds: null."""
     if speed is None or not speed.is_absolute:
         return {"step_s": None, "tokens_per_s": None}
     return {"step_s": speed.step_s, "tokens_per_s": speed.tokens_per_s}

@@ -38,7 +38,7 @@ def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
 
 
 def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
-    """`sdpa is predicted with torch's flash and memory-efficient kernels.`"""
+    """The notes on torch's kernels: `sdpa is predicted with torch's flash and memory-efficient kernels.`"""
     if not plan.sdpa_kernels:
         return ()
     names = " and ".join(kernel.value for kernel in plan.sdpa_kernels)
@@ -50,7 +50,7 @@ def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
 
 
 def request_text(plan: Plan) -> str:
-    """`2,048 tokens · global batch 32 · LoRA or all parameters · bf16`."""
+    """The request of a plan in one line: `2,048 tokens · global batch 32 · LoRA or all parameters · bf16`."""
     request = plan.request
     pinned = request.pins.of(METHOD)
     method = " or ".join(value.text for value in METHOD.values if pinned in (None, value.value))

@@ -140,7 +140,7 @@ def _more(count: int) -> Line:
 
 
 def _gathered(plan: Plan) -> list[Skipped]:
-    """What is too large by the device or by the host, and what is not supported."""
+    """The rungs that are too large by the device or by the host, and those that are not supported."""
     groups: dict[Place | str, list[Candidate]] = defaultdict(list)
     for one in plan.candidates:
         if one.verdict not in _WORDS:

@@ -23,7 +23,7 @@ PRELOAD = (
     "autofit.worker.trace.micro_step_trace",
 )
 PRELOADED_BUILD = "deepspeed_shm_comm"  # on a CPU: DeepSpeed's shared-memory collectives
-_LOOK_S = 1.0
+_POLL_S = 1.0
 
 
 def start_fork_server(
@@ -42,7 +42,7 @@ def start_fork_server(
     forkserver.ensure_running()  # from this thread: the server dies with the one that has started it
     first = context.Process(target=_check_imports, args=(modules,), daemon=True)
     started = _start_aside(first)
-    while not wait_or_interrupt([started], commands, _LOOK_S):
+    while not wait_or_interrupt([started], commands, _POLL_S):
         look()
     os.close(started)
     if first.exitcode is None and first.pid is not None:
@@ -54,8 +54,8 @@ def start_fork_server(
 
 
 def _start_aside(process: BaseProcess) -> int:
-    """Starts it in a thread, since that takes until the fork server has imported all. A descriptor that is ready then,
-    whatever came of it."""
+    """Starts the fork server in a thread, since that takes until the fork server has imported all. A descriptor that is
+    ready then, whatever came of it."""
     reading, writing = os.pipe()
 
     def start() -> None:
@@ -69,13 +69,14 @@ def _start_aside(process: BaseProcess) -> int:
 
 
 def _check_imports(modules: tuple[str, ...]) -> None:
-    """In a child: the fork server swallows the errors of a preload, here they are raised."""
+    """Imports everything in a child: the fork server swallows the errors of a preload, here they are raised."""
     for module in modules:
         importlib.import_module(module)
 
 
 def fork(context: ForkServerContext, target: Callable[..., Any], *arguments: Any) -> tuple[BaseProcess, Connection]:
-    """It runs `target(*arguments, sending)`; what it sends is heard on the second of the pair, EOFError at its end."""
+    """Forks a process that runs `target(*arguments, sending)`; what it sends is heard on the second of the pair,
+    EOFError at its end."""
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=target, args=(*arguments, sending), daemon=True)
     process.start()

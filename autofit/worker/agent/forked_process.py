@@ -73,7 +73,7 @@ def survey_main(line: bytes, answer: Connection) -> None:
 
 
 def settle(log_path: str) -> None:
-    """The first thing that any of them does: it dies with the fork server, and says to the log what it says."""
+    """Does what comes first in any of them: it is to die with the fork server, and to say to the log what it says."""
     from autofit.worker.rank.lifecycle import die_with_parent
 
     die_with_parent()
@@ -82,7 +82,8 @@ def settle(log_path: str) -> None:
 
 
 def forget_fork_server() -> None:
-    """Locks made from here on (tqdm makes one) take their names out of /dev/shm at once, whatever ends this process."""
+    """Has locks made from here on (tqdm makes one) take their names out of /dev/shm at once, whatever ends this
+    process."""
     multiprocessing.set_start_method("fork", force=True)
 
 
@@ -112,7 +113,7 @@ def set_environment(job: Job, rank: int, name: int) -> None:
     from autofit.worker.rank.device import show_devices
     from autofit.worker.rank.lifecycle import set_threads
 
-    take_place(Share(0, 1, 0, job.process_count, (), "127.0.0.1", name), rank, job.rank_count)
+    set_rank_variables(Share(0, 1, 0, job.process_count, (), "127.0.0.1", name), rank, job.rank_count)
     if job.devices:
         show_devices(job.devices)
     else:
@@ -123,12 +124,12 @@ def set_script_environment(job: ScriptJob, share: Share, rank: int) -> None:
     """Sets the environment of a rank of a user's script, which meets the others at the master's address."""
     from autofit.worker.rank.lifecycle import set_threads
 
-    take_place(share, rank, job.rank_count)
+    set_rank_variables(share, rank, job.rank_count)
     if job.kind is DeviceKind.CPU and "OMP_NUM_THREADS" not in os.environ:
         set_threads(share.rank_count)
 
 
-def take_place(share: Share, rank: int, rank_count: int) -> None:
+def set_rank_variables(share: Share, rank: int, rank_count: int) -> None:
     """Says the place in the environment, as DeepSpeed's launcher does on the node of `share`."""
     os.environ.update(
         RANK=str(rank),

@@ -45,7 +45,7 @@ def _watch(going: list[WorkerGroup], running: list[RankProcess], commands: LineR
     sources += [rank_process.heartbeats for rank_process in running if not rank_process.heartbeats.closed]
     ready = wait_or_command(sources, commands, max(0.0, wait_s))
     for group in going:
-        group.hear(ready)
+        group.receive(ready)
 
 
 def _obey(going: list[WorkerGroup], commands: LineReader) -> None:

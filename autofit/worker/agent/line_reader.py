@@ -12,7 +12,7 @@ class Interrupted(Exception):
 
 
 class LineReader:
-    """Whole lines of `fd`; `is_closed` once the other side has gone. `fileno` makes it something to wait on."""
+    """Reads whole lines of `fd`; `is_closed` once the other side has gone. `fileno` makes it something to wait on."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -22,12 +22,12 @@ class RankProcess:
     heartbeat_timeout_s: float
     heard_at_s: float  # time.monotonic
     phase: Phase = Phase.START
-    has_beaten: bool = False
+    has_started: bool = False
     was_killed: bool = False
 
     @property
     def deadline_s(self) -> float:
-        """When it will have been silent for too long (time.monotonic)."""
+        """The time at which it will have been silent for too long (time.monotonic)."""
         return self.heard_at_s + self.heartbeat_timeout_s
 
     @property

@@ -14,7 +14,7 @@ from autofit.process.rendezvous import remove_shared_memory
 from autofit.worker.script.isolation.isolation import TEMPORARY
 
 
-class ScriptRoom:
+class ScratchFolder:
     def __init__(self, spec: ScriptSpec, share: Share) -> None:
         self._spec = spec
         self._share = share

@@ -43,29 +43,29 @@ class AgentServer:
         self._preload = TRACE_PRELOAD if only_traces else PRELOAD
         self._commands = LineReader(sys.stdin.fileno())
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         os.write(self._message_fd, to_line(message))
 
     def run(self) -> None:
         began_at_s = time.monotonic()
         context = start_fork_server(self._preload, self._commands, self._look_for_builds())
-        self.say(Ready(time.monotonic() - began_at_s))
+        self.send(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
             if isinstance(command, Survey):
-                self.say(survey_in_child(context, command, self._commands))
+                self.send(survey_in_child(context, command, self._commands))
             elif isinstance(command, TraceModel):
-                self.say(trace_in_children(context, command, self._commands))
+                self.send(trace_in_children(context, command, self._commands))
             elif isinstance(command, RunProbes):
                 # An EndProbe that comes between probes finds nothing to end: its GroupEnded is on its way.
-                run_together([WorkerGroup(context, probe, self.say) for probe in command.probes], self._commands)
+                run_together([WorkerGroup(context, probe, self.send) for probe in command.probes], self._commands)
 
     def _look_for_builds(self) -> Callable[[], None]:
         """Says who is at the build that the fork server needs, itself or another; BuildLocked when that takes too long.
 
         The fork server cannot say it: nobody hears it until it has imported everything.
         """
-        watch = BuildWatch(self.say)
+        watch = BuildWatch(self.send)
 
         def look() -> None:
             for lock in build_locks(PRELOADED_BUILD):
@@ -83,9 +83,9 @@ def main() -> None:
     except (Interrupted, BrokenPipeError):
         os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
     except BuildLocked as error:
-        agent.say(Refused(str(error)))
+        agent.send(Refused(str(error)))
     except Exception as error:
-        agent.say(AgentFailed(f"{type(error).__name__}: {error}"))
+        agent.send(AgentFailed(f"{type(error).__name__}: {error}"))
         raise
 
 

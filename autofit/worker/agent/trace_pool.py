@@ -16,7 +16,7 @@ PRELOAD = ("autofit.worker.agent.trace_preload",)
 
 
 def trace_in_children(context: ForkServerContext, command: TraceModel, commands: LineReader) -> Message:
-    """Traced in the order of the command's micro-steps, or why the model cannot be read at all."""
+    """Traces the command's micro-steps, in their order; Refused says why the model cannot be read at all."""
     count = min(len(os.sched_getaffinity(0)), len(command.micro_steps))
     shares = [command.micro_steps[start::count] for start in range(count)]
     answers = _ask([_start(context, command, share) for share in shares], commands)
@@ -40,7 +40,7 @@ class _Child:
         self.command = command
         self.process, self.answer = fork(context, _main, to_line(command))
 
-    def hear(self) -> Message:
+    def receive(self) -> Message:
         try:
             return read_message(self.answer.recv_bytes())
         except EOFError:
@@ -57,7 +57,7 @@ def _ask(children: list[_Child], commands: LineReader) -> list[Message]:
     try:
         for child in children:  # those that are ready early wait in their pipes
             wait_or_interrupt([child.answer], commands)
-            answers.append(child.hear())
+            answers.append(child.receive())
         return answers
     finally:
         for child in children:

@@ -28,7 +28,7 @@ from autofit.process.host_processes import kill_sessions
 from autofit.worker.agent import forked_process
 from autofit.worker.agent.fork_server import fork
 from autofit.worker.agent.rank_process import RankProcess
-from autofit.worker.agent.scratch_folder import ScriptRoom
+from autofit.worker.agent.scratch_folder import ScratchFolder
 
 _EXIT_GRACE_S = 10.0  # a rank that has left its report has this long to end by itself
 _SIGN_S = 10.0  # who asked for the probe hears this often at least that its ranks live
@@ -37,19 +37,19 @@ _SIGN_S = 10.0  # who asked for the probe hears this often at least that its ran
 class WorkerGroup:
     """One probe's ranks, of a script's those of this node; the first failure kills all of them at once."""
 
-    def __init__(self, context: ForkServerContext, command: RunProbe, say: Callable[[Message], None]) -> None:
+    def __init__(self, context: ForkServerContext, command: RunProbe, send: Callable[[Message], None]) -> None:
         self.number = command.number
         self._command = command
         self._spec = command.spec
-        self._room: ScriptRoom | None = None
+        self._scratch_folder: ScratchFolder | None = None
         self._store: NamelessFile | None = None
         if isinstance(command.spec, ScriptSpec):
             share = command.spec.shares[command.node_index]
             self._ranks = range(share.first_rank, share.first_rank + share.rank_count)
-            self._room = ScriptRoom(command.spec, share)
+            self._scratch_folder = ScratchFolder(command.spec, share)
         else:
             self._ranks = range(command.spec.job.process_count)
-        self._say = say
+        self._send = send
         self._context = context
         self._began_at_s = self._said_at_s = time.monotonic()
         self._rank_processes: list[RankProcess] = []
@@ -59,8 +59,8 @@ class WorkerGroup:
         self._time_limit_s = command.spec.time_limit_s if isinstance(command.spec, ProbeSpec) else None
 
     def start(self) -> None:
-        if self._room is not None:
-            self._room.lay_out()
+        if self._scratch_folder is not None:
+            self._scratch_folder.lay_out()
         else:
             self._store = NamelessFile("autofit-store")
             self._command = replace(self._command, store_path=self._store.path)
@@ -68,7 +68,7 @@ class WorkerGroup:
             self._rank_processes.append(self._fork(rank))
 
     def give_up(self) -> None:
-        """It is over, whatever its ranks do: another node's part of it has failed."""
+        """Gives the probe up, whatever its ranks do: another node's part of it has failed."""
         self._is_given_up = True
 
     @property
@@ -77,7 +77,7 @@ class WorkerGroup:
 
     @property
     def deadline_s(self) -> float:
-        """When all of it will have taken too long (time.monotonic)."""
+        """The time at which all of it will have taken too long (time.monotonic)."""
         return math.inf if self._time_limit_s is None else self._began_at_s + self._time_limit_s
 
     @property
@@ -85,12 +85,12 @@ class WorkerGroup:
         has_failed = any(rank_process.has_failed for rank_process in self._rank_processes)
         return has_failed or self._is_given_up or self._silent is not None or self._is_late or not self.running
 
-    def hear(self, ready: list[object]) -> None:
+    def receive(self, ready: list[object]) -> None:
         """Takes what its ranks said, those in `ready`, and notes who has been silent, or goes on, for too long."""
         running = self.running
         for rank_process in running:
             if rank_process.heartbeats in ready:
-                self._hear(rank_process)
+                self._receive(rank_process)
         silent = min(running, key=lambda rank_process: rank_process.deadline_s, default=None)
         if silent is not None and time.monotonic() >= silent.deadline_s:
             self._silent = silent
@@ -118,12 +118,12 @@ class WorkerGroup:
             ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.heartbeat_timeout_s)
         if self._is_late:
             ended = replace(ended, time_limit_s=self._time_limit_s)
-        self._say(ended)
+        self._send(ended)
 
     def clear(self) -> None:
-        """What a script's probe leaves on this node; another probe's folder is its asker's."""
-        if self._room is not None:
-            self._room.clear()
+        """Removes what a script's probe leaves on this node; another probe's folder is its asker's."""
+        if self._scratch_folder is not None:
+            self._scratch_folder.clear()
         if self._store is not None:
             self._store.close()
 
@@ -131,7 +131,7 @@ class WorkerGroup:
         return time.monotonic() - self._began_at_s
 
     def _fork(self, rank: int) -> RankProcess:
-        folder = Path(self._spec.scratch_path) if self._room is None else self._room.reports
+        folder = Path(self._spec.scratch_path) if self._scratch_folder is None else self._scratch_folder.reports
         report_path = folder / f"rank{rank}.json"
         line = to_line(self._command)
         process, heartbeats = fork(self._context, forked_process.rank_main, line, rank, str(report_path))
@@ -139,7 +139,7 @@ class WorkerGroup:
             rank, process, heartbeats, report_path, self._spec.heartbeat_timeout_s, heard_at_s=time.monotonic()
         )
 
-    def _hear(self, rank_process: RankProcess) -> None:
+    def _receive(self, rank_process: RankProcess) -> None:
         try:
             said = read_message(rank_process.heartbeats.recv_bytes())
         except (EOFError, OSError):  # the end, or a message that its sender was killed in
@@ -147,7 +147,7 @@ class WorkerGroup:
             return
         rank_process.heard_at_s = time.monotonic()
         if isinstance(said, ScriptSeen):
-            self._say(said)
+            self._send(said)
         elif isinstance(said, BuildWait):
             self._pass_on(said, is_news=rank_process.rank == self._ranks[0])  # the others may wait for one of their own
         else:
@@ -155,21 +155,21 @@ class WorkerGroup:
             self._note(rank_process, said)
 
     def _note(self, rank_process: RankProcess, beat: Heartbeat) -> None:
-        if not rank_process.has_beaten:
-            rank_process.has_beaten = True
+        if not rank_process.has_started:
+            rank_process.has_started = True
             self._started_s = self._elapsed_s()
         self._pass_on(beat, is_news=beat.phase is not rank_process.phase and beat.rank == 0)
         rank_process.phase = beat.phase
 
     def _pass_on(self, said: Heartbeat | BuildWait, *, is_news: bool) -> None:
-        """Where it is news, or the only sign of life for a while."""
+        """Passes on what is news, or the only sign of life for a while."""
         if is_news or time.monotonic() >= self._said_at_s + _SIGN_S:
             self._said_at_s = time.monotonic()
-            self._say(said)
+            self._send(said)
 
     def _end(self, rank_process: RankProcess) -> RankEnd:
         while not rank_process.heartbeats.closed and rank_process.heartbeats.poll():
-            self._hear(rank_process)  # what it said before it ended
+            self._receive(rank_process)  # what it said before it ended
         exit_code, report = rank_process.process.exitcode, rank_process.report()
         rank_process.process.close()
         return RankEnd(rank_process.rank, exit_code, rank_process.was_killed, rank_process.phase, report)

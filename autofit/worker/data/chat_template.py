@@ -25,7 +25,7 @@ NOTE = "the tokenizer has no chat template: User:, Assistant: and an end-of-sequ
 
 
 def ensure_chat_template(tokenizer: PreTrainedTokenizerBase, is_conversational: bool) -> str | None:
-    """Give `tokenizer` a plain template if the data needs one and it has none; the note to show, or None.
+    """Gives `tokenizer` a plain template if the data needs one and it has none; the note to show, or None.
 
     UsageError if there is no token that could end a turn.
     """

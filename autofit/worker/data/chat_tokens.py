@@ -16,7 +16,8 @@ from .turn_spans import EveryTurn, Finder, Spans, UntoldError, finder
 
 @dataclass(frozen=True)
 class RowTokens:
-    """A label is its token, or IGNORED where nothing is learned. `unshown` is what the template leaves out."""
+    """The tokens and labels of a row: a label is its token, or IGNORED where nothing is learned. `unshown` is what the
+    template leaves out."""
 
     ids: list[int]
     labels: list[int]
@@ -25,7 +26,7 @@ class RowTokens:
 
 
 class ChatTokenizer:
-    """Called with turns; raises whatever the template raises over them, or BadRow."""
+    """Makes tokens of turns; raises whatever the template raises over them, or BadRow."""
 
     def __init__(self, writer: ChatWriter, learn: Learn) -> None:
         self._writer = writer
@@ -65,7 +66,7 @@ class ChatTokenizer:
         return with_end(self._told(messages), self.end.last if self.end is not None else None)
 
     def _but_marked(self, ids: list[int], messages: list[Message], turns: list[Turn]) -> list[int]:
-        """All of `ids` but for the assistant's turns that are marked as not to be learned."""
+        """The ranges of all of `ids` but for the assistant's turns that are marked as not to be learned."""
         if any(turn["is_learned"] is False and turn["role"] != "assistant" for turn in turns):
             raise BadRow("marks another's turn than the assistant's as not to be learned; leave --learn all out")
         spans = self._spans(messages)
@@ -77,7 +78,7 @@ class ChatTokenizer:
 
 
 def _learned_ranges(spans: Spans, turns: list[Turn]) -> list[range]:
-    """UntoldError where one is to be left out and nobody knows which."""
+    """The ranges that are learned; UntoldError where one is to be left out and nobody knows which."""
     marks = [turn["is_learned"] for turn in turns if turn["role"] == "assistant"]
     if False not in marks:
         return spans.ranges
@@ -96,7 +97,7 @@ def _refuse_marks(turns: list[Turn]) -> None:
 
 
 def _message(turn: Turn) -> Message:
-    """As templates read it; what a model thought goes by several names."""
+    """A turn as templates read it; what a model thought goes by several names."""
     message = {"role": turn["role"], "content": turn["content"]}
     return message if turn["reasoning"] is None else {**message, **dict.fromkeys(REASONING, turn["reasoning"])}
 

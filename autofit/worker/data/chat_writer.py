@@ -12,7 +12,7 @@ _WORDS = "some words"
 
 
 class ChatWriter:
-    """`chat_template` and the other keywords are those of transformers' `apply_chat_template`."""
+    """Writes chats; `chat_template` and the other keywords are those of transformers' `apply_chat_template`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -31,7 +31,8 @@ class ChatWriter:
         return [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in messages]
 
     def _shows_words(self, *, is_in_parts: bool = False) -> bool:
-        """Templates of models that see images may want a list of parts, and pass over plain text in silence."""
+        """Whether a template writes plain text: those of models that see images may want a list of parts, and pass it
+        over."""
         content = [{"type": "text", "text": _WORDS}] if is_in_parts else _WORDS
         try:
             return _WORDS in self.text([{"role": "user", "content": content}])

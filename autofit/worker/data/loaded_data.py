@@ -87,7 +87,8 @@ def split_eval(
 
 
 def _convert_files(name: str, files: Files, as_chats: bool) -> _Converted:
-    """Through `datasets`, which is fast; row by row when it fails, to name the line or to do without its guesses."""
+    """Converts through `datasets`, which is fast; row by row when it fails, to name the line or to do without its
+    guesses."""
     try:
         table = read_files(files)
     except Unreadable:
@@ -108,7 +109,7 @@ def _convert_hub(name: str, hub: HubDataset, as_chats: bool) -> _Converted:
 
 
 def _convert(name: str, table: datasets.Dataset, as_chats: bool) -> _Converted:
-    """BadRow counts the rows from 1."""
+    """Converts the rows of a table; BadRow counts them from 1."""
     columns = tuple(table.column_names)
     if len(table) == 0:
         raise fault(name, "empty")
@@ -136,7 +137,7 @@ def _numbered(
 
 
 def _convert_slowly(name: str, files: Files, as_chats: bool) -> _Converted:
-    """In memory, and only the columns that training needs; UsageError at the first line that is broken."""
+    """Converts in memory, and only the columns that training needs; UsageError at the first line that is broken."""
     rows = list(located(files))
     if not rows:
         raise fault(name, "empty")
@@ -187,7 +188,8 @@ def _unheard(examples: datasets.Dataset) -> tuple[str, ...]:
 
 
 def first_rows(words: Iterable[Sequence[str]]) -> str:
-    """`reasoning (first in row 3), system turns (first in row 1)`: each word with the first of the rows that say it."""
+    """What rows say unheard, each word with the first of the rows: `reasoning (first in row 3), system turns (first in
+    row 1)`."""
     first: dict[str, int] = {}
     for number, said in enumerate(words, start=1):
         for word in said:

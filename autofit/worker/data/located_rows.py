@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from autofit.domain.errors import UsageError
-from autofit.planning.data.chat_turns import kind
+from autofit.planning.data.chat_turns import json_type
 
 from .source import Files
 
@@ -20,11 +20,11 @@ Located = tuple[str, Mapping[str, object]]  # the place as people read it, and t
 
 
 class _TwiceError(ValueError):
-    """A JSON object that has a key twice."""
+    """A JSON object has a key twice."""
 
 
 def fault(where: str, what: str, then: str = "Fix it and run the command again") -> UsageError:
-    """`then` is what to do."""
+    """The error of a broken line; `then` is what to do."""
     return UsageError(f"{where}: {what}. Nothing was started. {then}.")
 
 
@@ -53,7 +53,7 @@ def read_header(path: Path) -> tuple[str, list[str]]:
 
 
 def check_first_row(path: Path) -> None:
-    """UsageError if a CSV file's first row has not as many fields as its header.
+    """Checks the first row; UsageError if a CSV file's has not as many fields as its header.
 
     pandas would take surplus fields there for an index and shift every column, without a word.
     """
@@ -81,7 +81,7 @@ def _json_rows(path: Path) -> Iterator[Located]:
 
 
 def _is_one_value(path: Path) -> bool:
-    """An array, or one object over several lines, rather than a JSON object on each line."""
+    """Whether a file is an array, or one object over several lines, rather than a JSON object on each line."""
     first = next((line.strip() for _, line in _lines(path) if line.strip()), "")
     return first.startswith("[") or first == "{"
 
@@ -112,7 +112,7 @@ def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _object(where: str, row: object) -> Mapping[str, object]:
     if not isinstance(row, dict):
-        raise fault(where, f"{kind(row)}, not an object with named columns")
+        raise fault(where, f"{json_type(row)}, not an object with named columns")
     return row
 
 

@@ -39,7 +39,8 @@ _THEN = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """`dataset` has `input_ids` and `labels` of the rows that are trained on, not yet cut. `notes` are for the user."""
+    """What was prepared: `dataset` has `input_ids` and `labels` of the rows that are trained on, not yet cut. `notes`
+    are for the user."""
 
     dataset: Dataset
     counts: RowCounts
@@ -66,7 +67,7 @@ class _RowError(Exception):
 
 
 def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Prepared:
-    """UsageError names the row that cannot be used."""
+    """Prepares the rows of a source; UsageError names the row that cannot be used."""
     try:
         rows = _tokenized(loaded.dataset, tokenize)
     except _RowError as error:
@@ -87,7 +88,8 @@ def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Pre
 
 
 def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
-    """Cached by what the tokens depend on: the survey does it once, and every rank finds it done."""
+    """The rows as tokens, cached by what the tokens depend on: the survey does it once, and every rank finds it
+    done."""
     return examples.map(
         _row(tokenize),
         with_indices=True,
@@ -138,7 +140,7 @@ def _extents(rows: Dataset) -> list[RowExtent]:
 
 
 def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embedding_count: int) -> None:
-    """The probe would pass, for its rows are made of tokens that the model knows, and the training die of an index."""
+    """Checks that the model knows all tokens: without it the probe would pass, and the training die of an index."""
     for index, token in enumerate(rows["highest"]):
         if token >= embedding_count:
             raise fault(

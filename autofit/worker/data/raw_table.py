@@ -15,11 +15,11 @@ from .source import Files, HubDataset
 
 
 class Unreadable(Exception):
-    """`datasets` could not read the files; it does not say which line is to blame."""
+    """The files could not be read: `datasets` does not say which line is to blame."""
 
 
 def read_files(files: Files) -> datasets.Dataset:
-    """All rows of `files`; Unreadable if a line may be broken, UsageError where the whole file or the disk is."""
+    """Reads all rows of `files`; Unreadable if a line may be broken, UsageError where the whole file or the disk is."""
     paths = [str(path) for path in files.paths]
     try:
         return datasets.load_dataset(files.kind, data_files=paths, split="train", **_options(files))
@@ -33,7 +33,7 @@ def read_files(files: Files) -> datasets.Dataset:
 
 
 def read_hub(hub: HubDataset) -> datasets.Dataset:
-    """The split `train`; UsageError says why the hub does not give it."""
+    """Reads the split `train`; UsageError says why the hub does not give it."""
     name = f"{hub.name}:{hub.config}" if hub.config else hub.name
     try:
         return datasets.load_dataset(hub.name, hub.config, split="train")
@@ -57,7 +57,8 @@ def _options(files: Files) -> dict[str, object]:
 
 
 def _csv_options(files: Files) -> dict[str, object]:
-    """Text stays text: an answer "12" is no number, and "NA" and "null" are words; only an empty field is null."""
+    """The options under which text stays text: an answer "12" is no number, and "NA" and "null" are words; only an
+    empty field is null."""
     for path in files.paths:
         check_first_row(path)
     separator, columns = read_header(files.paths[0])

@@ -19,7 +19,7 @@ from .turn_end import TurnEnd
 
 
 class RowTokenizer:
-    """Called with an example of `to_example`; raises whatever tokenizer and template raise over it, or BadRow.
+    """Makes tokens of an example of `to_example`; raises whatever tokenizer and template raise over it, or BadRow.
 
     Texts and answers end in the EOS token, as in trl's SFTTrainer, and begin with one BOS token where the tokenizer
     writes one.

@@ -27,7 +27,7 @@ def missing_stop(
 
 
 def stop_also_at(config: GenerationConfig, token_id: int) -> None:
-    """Generation with `config` ends at this token, too."""
+    """Has generation with `config` end at this token, too."""
     config.eos_token_id = [*_listed(config.eos_token_id), token_id]
 
 

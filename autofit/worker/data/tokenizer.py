@@ -35,7 +35,7 @@ def tokenizer_for(
 
 
 def embedding_count(model: str) -> int | None:
-    """How many tokens the model knows; None where its config does not say."""
+    """The number of tokens that the model knows; None where its config does not say."""
     return getattr(AutoConfig.from_pretrained(model).get_text_config(), "vocab_size", None)
 
 
@@ -48,7 +48,8 @@ def _loaded(model: str) -> PreTrainedTokenizerBase:
 
 
 def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:
-    """trl pads with the first of these; a token that the embedding does not hold would end the training."""
+    """Checks the token that trl pads with, the first of these; one that the embedding does not hold would end the
+    training."""
     pad = asked or tokenizer.pad_token or tokenizer.eos_token
     if pad is None:
         raise UsageError(f"the tokenizer of {model} has no token to pad with; give one as `-- --pad_token TOKEN`.")

@@ -23,8 +23,8 @@ from .tokenizer import embedding_count, tokenizer_for
 
 @dataclass(frozen=True)
 class TrainingData:
-    """`train` and `evaluation` have `input_ids` and `labels`, not yet cut at the sequence length; `notes` are for the
-    user. `stop_token_id` ends a turn, and generation does not yet stop at it."""
+    """What a trainer is given: `train` and `evaluation` have `input_ids` and `labels`, not yet cut at the sequence
+    length; `notes` are for the user. `stop_token_id` ends a turn, and generation does not yet stop at it."""
 
     train: Dataset
     evaluation: Dataset | None
@@ -39,7 +39,8 @@ class TrainingData:
 
 
 def training_data(request: Request) -> TrainingData:
-    """The same rows in the survey and on every rank. UsageError says what is wrong, and in which row."""
+    """Reads the request's data: the same rows in the survey and on every rank. UsageError says what is wrong, and in
+    which row."""
     extra = extra_arguments(request.training.extra_arguments)
     loaded = load(request.data)
     has_chats, size = loaded.data_format.is_conversational, embedding_count(request.model)
@@ -77,7 +78,7 @@ def cut_of(sequence_length: int, extra: dict[str, Any]) -> Cut:
 
 
 def _like(train: LoadedData, evaluation: LoadedData) -> LoadedData:
-    """`evaluation`, which must have the form of `train`."""
+    """The evaluation rows, which must have the form of `train`."""
     if set(evaluation.dataset.column_names) != set(train.dataset.column_names):
         raise UsageError(
             f"{evaluation.source} holds {evaluation.data_format.value} data and {train.source} "

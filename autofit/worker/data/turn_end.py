@@ -14,7 +14,7 @@ _ANSWERED: Message = {"role": "assistant", "content": "second words"}
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """`last` ends the last turn of a chat, None where the template writes no token of its own there.
+    """How turns end: `last` ends the last turn of a chat, None where the template writes no token of its own there.
 
     `learned` are all such tokens that are learned behind an answer, at a chat's end or amid it.
     """
@@ -43,7 +43,7 @@ def turn_end(writer: ChatWriter, finder: Finder) -> TurnEnd | None:
 
 
 def with_end(spans: Spans, end: int | None) -> Spans:
-    """`spans` with the token `end` where it stands right behind one: some templates mark a turn without its end."""
+    """The spans with the token `end` where it stands right behind one: some templates mark a turn without its end."""
     return replace(spans, ranges=[_with_end(spans.ids, one, end) for one in spans.ranges])
 
 

@@ -59,7 +59,7 @@ class MarkedTurns:
 
 
 class ComparedTurns:
-    """A turn is what the chat gains by it, after the words that ask for it.
+    """Finds turns by how the chat grows: a turn is what the chat gains by it, after the words that ask for it.
 
     It works where the template writes what came earlier the same whatever follows.
     """
@@ -73,14 +73,14 @@ class ComparedTurns:
 
     def __call__(self, messages: Sequence[Message]) -> Spans:
         whole = self._writer.text(messages)
-        places = [self._place(messages, i, whole) for i, turn in enumerate(messages) if _is_assistant(turn)]
+        places = [self._turn_range(messages, i, whole) for i, turn in enumerate(messages) if _is_assistant(turn)]
         encoding = self._tokenizer(whole, add_special_tokens=False)
         ids = list(encoding["input_ids"])
         ranges = [range(self._token(encoding, whole, a), self._token(encoding, whole, b)) for a, b in places]
         return Spans(ids, ranges, are_turns=True)
 
-    def _place(self, messages: Sequence[Message], i: int, whole: str) -> tuple[int, int]:
-        """Where the i-th turn begins and ends in `whole` (characters)."""
+    def _turn_range(self, messages: Sequence[Message], i: int, whole: str) -> tuple[int, int]:
+        """The range of the i-th turn in `whole` (characters)."""
         try:
             before = self._writer.text(messages[:i])
             asking = self._writer.text(messages[:i], add_generation_prompt=True)
@@ -102,7 +102,7 @@ class ComparedTurns:
 
 
 class EveryTurn:
-    """The whole chat, as the tokenizer's own template writes it."""
+    """Finds one span, the whole chat, as the tokenizer's own template writes it."""
 
     learned = Learned.EVERYTHING
     template: str | None = None

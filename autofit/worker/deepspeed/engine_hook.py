@@ -1,4 +1,5 @@
-"""`deepspeed.initialize` hooked from outside: the script calls it as ever, whether itself or through accelerate."""
+"""The call `deepspeed.initialize` hooked from outside: the script calls it as ever, whether itself or through
+accelerate."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class EngineCall:
 
     @property
     def is_trained(self) -> bool:
-        """A reference model of trl gets an engine without an optimizer; without a config DeepSpeed itself complains."""
+        """Whether the engine is to train: a reference model of trl gets one without an optimizer; without a config
+        DeepSpeed itself complains."""
         return self._given_config is not None and self.optimizer_name is not None
 
     @cached_property
@@ -61,7 +63,7 @@ def hook_engines(
     after: Callable[[Any], None],
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """From here on `before` sees each call that makes an engine to train with, and `after` sees the engine.
+    """Hooks this process: `before` sees each call that makes an engine to train with, and `after` sees the engine.
 
     `guard` is around the making.
     """

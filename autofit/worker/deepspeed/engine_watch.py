@@ -13,7 +13,8 @@ class StepListener:
     """Hears what an engine does; a listener overrides what it wants to know."""
 
     def forward(self, batch: Any) -> None:
-        """Before a forward pass that a backward pass can follow; `batch` is its arguments, positional and by name."""
+        """Hears of a forward pass, before it begins, that a backward pass can follow; `batch` is its arguments,
+        positional and by name."""
 
     def backward(self) -> None:
         """Hears of a backward pass before it begins."""
@@ -22,11 +23,11 @@ class StepListener:
         """Hears of an optimizer step before it begins."""
 
     def micro_step_end(self) -> None:
-        """A micro-batch has ended that is not the last of its optimizer step."""
+        """Hears that a micro-batch has ended which is not the last of its optimizer step."""
 
     def step_end(self, *, was_skipped: bool) -> None:
-        """The last micro-batch has ended; `was_skipped` where gradients were not finite and the weights are as they
-        were."""
+        """Hears that the last micro-batch has ended; `was_skipped` where gradients were not finite and the weights are
+        as they were."""
 
     def guard(self) -> AbstractContextManager[None]:
         """Stands around whatever the engine does."""
@@ -78,7 +79,7 @@ class StepWatch:
         return result
 
     def _is_boundary(self) -> bool:
-        """Where the script manages the accumulation itself, each `step` is an update."""
+        """Whether an update comes next; where the script manages the accumulation itself, each `step` is one."""
         is_managed = getattr(self._engine, "managed_gradient_accumulation", lambda: True)()
         return not is_managed or self._engine.is_gradient_accumulation_boundary()
 
@@ -89,7 +90,7 @@ class StepWatch:
 
 
 def _skips(engine: Any) -> tuple[int, float]:
-    """Grows with each step that is skipped.
+    """What grows with each step that is skipped.
 
     DeepSpeed counts those of its own optimizers, of every stage and dtype. Without ZeRO, under its `torch_autocast`,
     the optimizer is torch's, whose gradient scaler skips on its own and then halves its scale. In fp32 without ZeRO

@@ -27,7 +27,8 @@ def _start_nothing(command: list[str], **settings: Any) -> NoReturn:
 
 
 def layout_of(words: list[str]) -> Layout:
-    """SystemExit, ValueError, RuntimeError or AssertionError where DeepSpeed refuses the words. Asks no other host."""
+    """The layout for these words; SystemExit, ValueError, RuntimeError or AssertionError where DeepSpeed refuses them.
+    Asks no other host."""
     from deepspeed.launcher import runner
 
     seen: list[dict[str, list[int]]] = []

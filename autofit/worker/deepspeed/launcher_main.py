@@ -37,20 +37,23 @@ class _Child(subprocess.Popen[bytes]):
 
 
 def _with_first_pid(command: list[str]) -> list[str]:
-    """`--save_pid` names the first process that invoked `deepspeed`: the one above this one."""
+    """The words with the process that `--save_pid` names, the first that invoked `deepspeed`: the one above this
+    one."""
     own, at = ["--save_pid", str(os.getpid())], range(len(command) - 1)
     found = next((i for i in at if command[i : i + 2] == own), None)
     return command if found is None else [*command[: found + 1], str(os.getppid()), *command[found + 2 :]]
 
 
 def _die_of(number: int, _: Any) -> None:
-    """In place of DeepSpeed's handlers with pdsh, which end whatever it has started on the nodes, other jobs too."""
+    """Dies of a signal, in place of DeepSpeed's handlers with pdsh, which end whatever it has started on the nodes,
+    other jobs too."""
     if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
 
 
 def main() -> None:
-    """Leaves with the code of `deepspeed`, and with 128 + n where it would take an end by signal n for a success.
+    """Runs the launcher and leaves with the code of `deepspeed`, and with 128 + n where it would take an end by signal
+    n for a success.
 
     The first argument is the descriptor of the file to tell to, the others are those of `deepspeed`.
     """

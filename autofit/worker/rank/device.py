@@ -30,7 +30,8 @@ class DriverMemory:
     """
 
     def __init__(self, name: str, vendor: Any = None) -> None:
-        """`name` as CUDA_VISIBLE_DEVICES has it; `vendor` is the module `pynvml` or what answers to its names."""
+        """The device is `name`, as CUDA_VISIBLE_DEVICES has it; `vendor` is the module `pynvml` or what answers to its
+        names."""
         self._vendor = vendor or _import_vendor()
         self._vendor.nvmlInit()
         by_index, by_uuid = self._vendor.nvmlDeviceGetHandleByIndex, self._vendor.nvmlDeviceGetHandleByUUID
@@ -38,7 +39,7 @@ class DriverMemory:
         self._used_bytes = 0
 
     def used_bytes(self) -> int:
-        """What it was before where the driver does not answer any more: a rank whose GPU is lost has yet to say so."""
+        """What is taken now, or was when the driver answered last: a rank whose GPU is lost has yet to say so."""
         with suppress(self._vendor.NVMLError):
             self._used_bytes = int(self._vendor.nvmlDeviceGetMemoryInfo(self._handle).used)
         return self._used_bytes
@@ -50,8 +51,8 @@ def _import_vendor() -> Any:
     return pynvml
 
 
-def tell_deepspeed(available_bytes: Callable[[], int]) -> None:
-    """From here on DeepSpeed hears from `available_bytes` how much of this process's device is free.
+def override_deepspeed_memory(available_bytes: Callable[[], int]) -> None:
+    """Has DeepSpeed hear from `available_bytes` how much of this process's device is free.
 
     Its own answer reads CUDA_VISIBLE_DEVICES as integers and knows nothing of a cap, and ZeRO-1 and 2 decide by it
     where they lay out the flat copy of the parameters (deepspeed/runtime/zero/stage_1_and_2.py).

@@ -9,32 +9,32 @@ from pathlib import Path
 from torch.utils import cpp_extension
 from torch.utils.file_baton import FileBaton
 
-from autofit.process.build_locks.build_wait import BuildWait, BuildWatch, OnWait, WaitTeller, until_free
+from autofit.process.build_locks.build_wait import BuildWait, BuildWatch, OnWait, WaitTeller, wait_until_free
 
 
 class Baton(FileBaton):
-    """torch's lock of a build; torch's own waits for ever, for a builder that was killed too."""
+    """A lock in the place of torch's own, which waits for ever, for a builder that was killed too."""
 
     def __init__(self, path: str, on_wait: OnWait) -> None:
         super().__init__(path)
         self._path, self._on_wait = Path(path), on_wait
 
     def try_acquire(self) -> bool:
-        """False once another process has built it; BuildLocked when that one takes too long."""
+        """Takes the lock, or gives False once another process has built it; BuildLocked when that one takes too
+        long."""
         watch = BuildWatch(self._on_wait)
         while not super().try_acquire():
-            if until_free(self._path, watch):
+            if wait_until_free(self._path, watch):
                 return False
         return True
 
     def wait(self) -> None:
-        until_free(self._path, BuildWatch(self._on_wait))  # of one that came after the build
+        wait_until_free(self._path, BuildWatch(self._on_wait))  # of one that came after the build
 
 
 def wait_for_builders(on_wait: OnWait | None = None) -> None:
-    """From here on every build of torch's in this process waits so. The log says once for whom, `on_wait` hears it each
-    second; without it, whoever hears it already goes on to do so.
-    """
+    """Has every build of torch's in this process wait so from here on. The log says once for whom, `on_wait` hears it
+    each second; without it, whoever hears it already goes on to do so."""
     if on_wait is None and isinstance(cpp_extension.FileBaton, partial):  # type: ignore[attr-defined]
         return
     printer = WaitTeller(lambda text: print(f"autofit: {text}", file=sys.stderr, flush=True))

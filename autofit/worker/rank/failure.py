@@ -30,7 +30,7 @@ _UNSUPPORTED_WORDS = (
 
 
 class KnownFailure(Exception):
-    """One that our own code raises: its message is a whole sentence for the user."""
+    """A failure that our own code raises: its message is a whole sentence for the user."""
 
     def __init__(self, kind: FailureKind, sentence: str) -> None:
         super().__init__(sentence)
@@ -38,7 +38,7 @@ class KnownFailure(Exception):
 
 
 class TrainingDiverged(Exception):
-    """A full run's: what it learns is no model."""
+    """A full run is over because what it learns is no model."""
 
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(divergence)
@@ -46,7 +46,7 @@ class TrainingDiverged(Exception):
 
 
 def rank_failed(
-    error: BaseException, phase: Phase, *, on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
+    error: BaseException, phase: Phase, *, is_on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
 ) -> RankFailed:
     """The report of a rank that raised `error` during `phase`.
 
@@ -55,7 +55,7 @@ def rank_failed(
     if isinstance(error, KnownFailure):
         return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
     text = " ".join(f"{type(error).__name__}: {error}".split())
-    lacking = lacking_place(error, text, on_cpu=on_cpu, free_device_bytes=free_device_bytes)
+    lacking = lacking_place(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes)
     message = text[:_MESSAGE_LENGTH]
     return RankFailed(
         kind=_other_kind(error, message) if lacking is None else FailureKind.OUT_OF_MEMORY,
@@ -69,7 +69,7 @@ def rank_failed(
 
 
 def _other_kind(error: BaseException, message: str) -> FailureKind:
-    """Of an error that is not about memory."""
+    """The kind of an error that is not about memory."""
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or any(
         word in message for word in _UNSUPPORTED_WORDS
     ):

@@ -19,13 +19,13 @@ _DEVICES = ["cpu", "cuda"]
 
 
 def join(rank_count: int) -> None:
-    """This process becomes rank 0 of `rank_count`; what it gathers is its own data, from every rank."""
+    """Makes this process rank 0 of `rank_count`; what it gathers is its own data, from every rank."""
     dist.Backend.register_backend(_NAME, _create, extended_api=True, devices=_DEVICES)
     dist.init_process_group(_NAME, rank=0, world_size=rank_count, store=fake_pg.FakeStore())
 
 
 def _create(options: Any, backend_options: Any) -> dist.ProcessGroup:
-    """Of all ranks or, for `new_group`, of some."""
+    """Creates a group of all ranks or, for `new_group`, of some."""
     return _Group(fake_pg._create_fake_pg(options, backend_options))
 
 

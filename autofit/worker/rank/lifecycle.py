@@ -1,4 +1,4 @@
-"""One rank's life: its place among the others, its memory cap, its beats, and the report that it always leaves."""
+"""One rank's life: its place among the others, its memory cap, its heartbeats, and the report that it always leaves."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _PR_SET_PDEATHSIG = 1
 _MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
 
 GROUP_TIMEOUT = timedelta(hours=1)
-"""Of a collective: one rank may tokenize or save meanwhile, and long before this the watch over beats decides. NCCL's
-own 10 minutes would abort a rank that waits for another."""
+"""The longest that a collective waits: one rank may tokenize or save meanwhile, and long before this the watch over
+heartbeats decides. NCCL's own 10 minutes would abort a rank that waits for another."""
 
 Send = Callable[[Phase, int], None]
 
 
 class Rank:
-    """A rank by where it is and what it holds. `send` carries a beat to whoever watches."""
+    """A rank by where it is and what it holds. `send` carries a heartbeat to whoever watches."""
 
     def __init__(self, job: Job | ScriptJob, send: Send) -> None:
         self.index = int(os.environ["RANK"])
@@ -45,7 +45,7 @@ class Rank:
             self.meter.cap(job.memory_limit_bytes)
 
     def enter(self, phase: Phase) -> None:
-        """Beats, and marks the memory of the phase that ends."""
+        """Sends a heartbeat, and marks the memory of the phase that ends."""
         if phase in _MARKED and phase is not self.phase:
             self.meter.mark()
         self.phase = phase
@@ -72,12 +72,12 @@ def _ended_by(error: BaseException, rank: Rank | None, job: Job | ScriptJob) -> 
     if isinstance(error, TrainingDiverged):
         return RankDiverged(error.divergence, phase, time.time())
     peak_bytes = rank.meter.peak_device_bytes() if rank else None
-    on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
-    return rank_failed(error, phase, on_cpu=on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
+    is_on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
+    return rank_failed(error, phase, is_on_cpu=is_on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
 
 
 def write_report(report: RankReport, path: Path) -> None:
-    """For whoever watches the ranks, who may look at any moment."""
+    """Writes the report whole, for whoever watches the ranks may look at any moment."""
     write_whole(path, to_line(report))
 
 
@@ -114,12 +114,12 @@ def print_traceback() -> None:
 
 
 def die_with_parent() -> None:
-    """Linux: this process gets SIGKILL when the process that forked it ends."""
+    """Has Linux send SIGKILL to this process when the process that forked it ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _set_group_timeout() -> None:
-    """For every group that is made without a timeout of its own, DeepSpeed's and accelerate's among them.
+    """Sets the timeout of every group that is made without one of its own, DeepSpeed's and accelerate's among them.
 
     torch gives such a group its defaults and not the first group's timeout (_new_group_with_tag and split_group in
     torch/distributed/distributed_c10d.py).
@@ -131,7 +131,7 @@ def _set_group_timeout() -> None:
 
 
 def join_group(job: Job, store_path: Path | None = None) -> None:
-    """The process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
+    """Joins the process group, before anything asks for the number of ranks: ZeRO-3 divides a model while it is built.
 
     Over the file `store_path`, or over the launcher's address where there is none. A rehearsal has nobody to meet.
     """
@@ -167,7 +167,7 @@ def unlink_shared_memory() -> None:
 
 
 def set_threads(rank_count: int) -> None:
-    """Ranks on a CPU share its cores; without this each takes all of them. accelerate heeds the variable."""
+    """Divides the cores among the ranks on a CPU, of which each would take all. accelerate reads the variable, too."""
     import torch
 
     thread_count = max(1, len(os.sched_getaffinity(0)) // rank_count)

@@ -96,7 +96,7 @@ class ProbedSteps(PhaseListener):
             self._last_step = self._course.last_step(step_s, self._device)
 
     def mean_tokens(self) -> float:
-        """Real tokens of a measured micro-batch, the mean over all ranks, each of which must ask."""
+        """The real tokens of a measured micro-batch, the mean over all ranks, each of which must ask."""
         counts = [self.meter.tokens, float(self.meter.micro_batch_count)]
         sums = torch.tensor(counts, dtype=torch.float64, device=self._device)
         torch.distributed.all_reduce(sums)
@@ -104,7 +104,8 @@ class ProbedSteps(PhaseListener):
 
 
 def steps_in(measure_s: float, step_s: float, device: torch.device) -> int:
-    """How many steps of `step_s` are to be measured: the same number on every rank, by the slowest of them."""
+    """The number of steps of `step_s` that are to be measured: the same number on every rank, by the slowest of
+    them."""
     slowest_s = torch.tensor([step_s], device=device)
     torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
     wanted = math.ceil(measure_s / slowest_s.item())

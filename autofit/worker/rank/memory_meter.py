@@ -11,7 +11,7 @@ import resource
 from pathlib import Path
 from typing import Protocol
 
-from autofit.worker.rank.device import DriverMemory, own_device_name, tell_deepspeed
+from autofit.worker.rank.device import DriverMemory, override_deepspeed_memory, own_device_name
 
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
 _SLACK_BYTES = 8 * 2**20
@@ -21,15 +21,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 
 
 def give_back_at_once() -> None:
-    """What the agents' environment asks of glibc's malloc (`CPU_ALLOCATOR`), for a process that DeepSpeed's launcher
-    has started: it passes no such variables on to other nodes. Before the first thread."""
+    """Asks of glibc's malloc what the agents' environment asks (`CPU_ALLOCATOR`), for a process that DeepSpeed's
+    launcher has started: it passes no such variables on to other nodes. Before the first thread."""
     libc = ctypes.CDLL(None)
     for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 2**20), (_M_TRIM_THRESHOLD, 2**20)):
         libc.mallopt(parameter, value)
 
 
 class Meter(Protocol):
-    """Bytes of one rank. `cap` limits it for real: beyond it an allocation fails as on a full device."""
+    """A meter of one rank's bytes. `cap` limits them for real: beyond it an allocation fails as on a full device."""
 
     base_bytes: int  # held beside the tensors: the runtime, on a CPU before the model is built
 
@@ -85,8 +85,8 @@ class CpuMeter:
         self._set_limit()
 
     def _set_limit(self) -> None:
-        """RLIMIT_DATA counts reserved memory, which is far more than what is used: set anew at each mark, it stops the
-        growth of what is used at the cap."""
+        """Sets the limit. RLIMIT_DATA counts reserved memory, which is far more than what is used: set anew at each
+        mark, it stops the growth of what is used at the cap."""
         if self._limit_bytes is None:
             return
         status = _status()
@@ -144,7 +144,7 @@ class CudaMeter:
         self.base_bytes = max(self.base_bytes, beside_bytes)
 
     def _set_limit(self) -> None:
-        """As on a card of that size, the allocator has what is left beside the runtime."""
+        """Limits the allocator to what is left beside the runtime, as on a card of that size."""
         if self._limit_bytes is None:
             return
         allowed_bytes = max(0, self._limit_bytes - self.base_bytes)
@@ -152,7 +152,7 @@ class CudaMeter:
         self._cuda.set_per_process_memory_fraction(min(1.0, allowed_bytes / total_bytes), self._device)
 
     def available_bytes(self) -> int:
-        """Free on the device, and under the cap: what a card of the cap's size would have free."""
+        """What is free on the device, and under the cap: what a card of the cap's size would have free."""
         free_bytes = int(self._cuda.mem_get_info(self._device)[0])
         if self._limit_bytes is None:
             return free_bytes
@@ -167,8 +167,8 @@ class CudaMeter:
         return int(self._cuda.max_memory_allocated(self._device))
 
     def peak_host_bytes(self) -> int:
-        """Pinned memory is shared memory to the kernel, which the process's own figure leaves out. The two peaks may
-        not have come together: at worst their sum is too high by the smaller."""
+        """The peak of host memory. Pinned memory is shared memory to the kernel, which the process's own figure leaves
+        out. The two peaks may not have come together: at worst their sum is too high by the smaller."""
         return self._process.peak_bytes + int(self._cuda.host_memory_stats()["allocated_bytes.peak"])
 
     def alloc_retries(self) -> int:
@@ -180,12 +180,12 @@ def meter(kind: str) -> Meter:
     if kind != "cuda":
         return CpuMeter()
     made = CudaMeter()
-    tell_deepspeed(made.available_bytes)
+    override_deepspeed_memory(made.available_bytes)
     return made
 
 
 def _status() -> dict[str, int]:
-    """Sizes in bytes from /proc/self/status."""
+    """The sizes in /proc/self/status, in bytes."""
     sizes = {}
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, rest = line.partition(":")

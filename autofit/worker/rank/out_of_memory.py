@@ -68,8 +68,8 @@ _PATTERNS = tuple((re.compile(words), meaning) for words, meaning in _TEXTS)
 _PINNING = re.compile("cudaHostAlloc|cudaHostRegister|cudaMallocHost|pin_memory|pin_empty|pin memory thread")
 
 
-def lacking_place(error: BaseException, text: str, *, on_cpu: bool, free_device_bytes: int | None) -> Place | None:
-    """Whose memory `error` lacked, None when it lacked none; `text` are its words on one line, with its type.
+def lacking_place(error: BaseException, text: str, *, is_on_cpu: bool, free_device_bytes: int | None) -> Place | None:
+    """The place whose memory `error` lacked, None when it lacked none; `text` are its words on one line, with its type.
 
     `free_device_bytes` is what the driver had left when it was raised, None where that is not known. On a CPU the
     host's memory is the device.
@@ -78,7 +78,7 @@ def lacking_place(error: BaseException, text: str, *, on_cpu: bool, free_device_
         return Place.DEVICE
     is_host = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     place = Place.HOST if is_host else _told_place(error, text, free_device_bytes)
-    return Place.DEVICE if on_cpu and place is Place.HOST else place
+    return Place.DEVICE if is_on_cpu and place is Place.HOST else place
 
 
 def _told_place(error: BaseException, text: str, free_device_bytes: int | None) -> Place | None:
@@ -121,7 +121,7 @@ def _is_pinning(error: BaseException, text: str) -> bool:
 
 
 def _last_line(trace: TracebackType | None) -> str:
-    """The source of the innermost call, all lines of it from Python 3.11 on."""
+    """The source text of the innermost call, all lines of it from Python 3.11 on."""
     if trace is None:
         return ""
     while trace.tb_next is not None:

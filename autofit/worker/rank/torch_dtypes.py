@@ -1,4 +1,4 @@
-"""torch's dtypes and ours, from the one table of both.
+"""The dtypes of torch and ours, from the one table of both.
 
 By itself, for a rank of somebody else's script is to import no more of the family than it must.
 """
@@ -16,4 +16,4 @@ TORCH_DTYPES: Mapping[Dtype, torch.dtype] = {
     dtype: getattr(torch, element.torch_name) for dtype, element in ELEMENTS.items()
 }
 DTYPES: Mapping[torch.dtype, Dtype] = {torch_dtype: dtype for dtype, torch_dtype in TORCH_DTYPES.items()}
-"""Without those in which nobody trains, such as torch.float64."""
+"""Ours by torch's, without those in which nobody trains, such as torch.float64."""

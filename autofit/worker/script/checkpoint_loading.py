@@ -74,7 +74,7 @@ def _from_the_start(train: Callable[..., Any], see: See) -> Callable[..., Any]:
 def _look_at(
     folder: str, tag: str | None = None, *, is_universal: bool = False
 ) -> tuple[LoadedCheckpoint | None, dict[str, Any]]:
-    """What lies there, and what was saved with it: empty where that cannot be read."""
+    """Looks at what lies there, and at what was saved with it: empty where that cannot be read."""
     found = read_checkpoint(folder, tag, is_universal=is_universal)
     if found is None and is_universal and tag is None:
         found = to_make_universal(folder)

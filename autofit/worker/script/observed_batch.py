@@ -20,7 +20,7 @@ class ObservedBatch:
 
 
 def observe_batch(batch: Any, micro_batch: int) -> ObservedBatch:
-    """`micro_batch` tells how many rows were joined to one where the batch is flattened."""
+    """Observes a batch; `micro_batch` tells how many rows were joined to one where the batch is flattened."""
     named = list(_tensors(batch, ""))
     ids = next((tensor for name, tensor in named if name == "input_ids" and tensor.dim() == 2), None)
     if ids is None:

@@ -15,23 +15,24 @@ from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.script.checkpoint_loading import load_nothing
 from autofit.worker.script.isolation.isolation import isolate
 from autofit.worker.script.python_main import run_as_main
-from autofit.worker.script.script_observer import ScriptSight, See
+from autofit.worker.script.script_observer import ScriptObserver, See
 from autofit.worker.script.script_probe import Leave, ScriptProbe
 from autofit.worker.script.side_effects import keep_away
 from autofit.worker.script.step_questions import StepQuestions
 
 
 def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
-    """Raises what the script raises; otherwise leaves with a report. `see` is told what the script shows of itself."""
+    """Runs the script; raises what it raises, otherwise leaves with a report. `see` is told what the script shows of
+    itself."""
     questions = StepQuestions()
-    sight = ScriptSight(questions, see if rank.index == 0 else None)
-    probe = ScriptProbe(spec, rank, sight, leave)
+    observer = ScriptObserver(questions, see if rank.index == 0 else None)
+    probe = ScriptProbe(spec, rank, observer, leave)
     script, scratch = spec.job.script, Path(spec.scratch_path)
-    sight.escapes = isolate(scratch, script.directory)
+    observer.escapes = isolate(scratch, script.directory)
     _enter_directory(script.directory, script.name, is_module=script.is_module, refuse=probe.refuse)
     keep_away(scratch)
-    load_nothing(sight.take_checkpoint)
-    questions.hear()
+    load_nothing(observer.take_checkpoint)
+    questions.listen()
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
     arguments = [*local_rank, *script.arguments]

@@ -18,7 +18,8 @@ def leave_directory() -> None:
 
 
 def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None:
-    """Sets `sys.argv`, `sys.path[0]` and `__main__`; raises what the script raises. After `leave_directory`."""
+    """Runs the script with `sys.argv`, `sys.path[0]` and `__main__` set; raises what the script raises. After
+    `leave_directory`."""
     sys.argv = [name, *arguments]
     if not getattr(sys.flags, "safe_path", False):  # new in Python 3.11
         sys.path.insert(0, os.getcwd() if is_module else os.path.dirname(os.path.realpath(name)))
@@ -31,7 +32,8 @@ def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None
 
 
 def _run_file(path: str) -> None:
-    """Unlike runpy's, its `__main__` stays when it has ended, for what the script registered to run at exit."""
+    """Runs a file whose `__main__` stays when it has ended, unlike runpy's, for what the script registered to run at
+    exit."""
     main = ModuleType("__main__")
     main.__dict__.update(__file__=path, __loader__=SourceFileLoader("__main__", path), __builtins__=builtins)
     with open(path, "rb") as file:

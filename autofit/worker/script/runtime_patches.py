@@ -1,4 +1,4 @@
-"""Gradient checkpointing and attention of a Hugging Face model, read and turned wherever a script built it."""
+"""Gradient checkpointing and attention of a Hugging Face model, read and patched wherever a script built it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def hugging_face_model(model: nn.Module) -> PreTrainedModel | None:
 
 
 def has_checkpointing(model: PreTrainedModel | None) -> bool | None:
-    """Whether the model has gradient checkpointing on, None where it cannot be turned."""
+    """Whether the model has gradient checkpointing on, None where it cannot have it."""
     if model is None or not model.supports_gradient_checkpointing:
         return None
     return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
@@ -33,7 +33,7 @@ def attention_of(model: PreTrainedModel | None) -> Attention | None:
 
 
 def apply_patches(model: nn.Module, turns: RuntimePatches, *, zero_stage: int) -> None:
-    """Applies `turns` before the engine is made; ValueError, ImportError where the model has no such thing."""
+    """Applies `patches` before the engine is made; ValueError, ImportError where the model has no such thing."""
     if turns.is_nothing:
         return
     inner = hugging_face_model(model)

@@ -43,7 +43,7 @@ def facts_of(call: EngineCall) -> ScriptFacts:
 
 
 def optimizer_options(call: EngineCall) -> tuple[str, ...]:
-    """Those of `OPTIONS` that are on: of the script's own optimizer in any of its groups, or in the config."""
+    """The ones of `OPTIONS` that are on: of the script's own optimizer in any of its groups, or in the config."""
     optimizer = call._arguments.get("optimizer")
     given = call.config.optimizer_params or {}
     # DeepSpeed also takes a function that makes the optimizer, which has no groups yet.
@@ -52,7 +52,8 @@ def optimizer_options(call: EngineCall) -> tuple[str, ...]:
 
 
 def _config_text(model: PreTrainedModel) -> str:
-    """As its config.json says it, with nothing left to defaults; a config that was never saved names no class."""
+    """The model's config as its config.json says it, with nothing left to defaults; a config that was never saved names
+    no class."""
     config = json.loads(model.config.to_json_string(use_diff=False))
     return json.dumps(config | {"architectures": [type(model).__name__]}, allow_nan=False)
 
@@ -66,7 +67,7 @@ def _parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
 
 
 def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
-    """What it computes in; without mixed precision that of its widest parameters."""
+    """The dtype that it computes in; without mixed precision that of its widest parameters."""
     if config.bfloat16_config.enabled:
         return Dtype.BF16
     if config.float16_config.enabled:

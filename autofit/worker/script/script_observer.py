@@ -15,7 +15,7 @@ from autofit.worker.script.step_questions import StepQuestions
 See = Callable[[ScriptFacts], None]
 
 
-class ScriptSight:
+class ScriptObserver:
     """The facts of the first engine, and what comes to them while the script goes on; `see` hears each that is new."""
 
     escapes: Escapes | None = None  # of this process, once it is secluded
@@ -32,7 +32,7 @@ class ScriptSight:
 
     @property
     def facts(self) -> ScriptFacts:
-        """Once an engine has been asked for."""
+        """The facts, once an engine has been asked for."""
         assert self._facts is not None
         return self._facts
 
@@ -41,28 +41,28 @@ class ScriptSight:
         self.tell()
 
     def take_checkpoint(self, folder: str, found: LoadedCheckpoint | None) -> None:
-        """The script loads one; a trainer before its engine is made."""
+        """Takes a checkpoint that the script loads; a trainer does so before its engine is made."""
         if self._loads_from is None or self._checkpoint is None:
             self._loads_from, self._checkpoint = folder, found
         self.tell()
 
     def take_batch(self, batch: Any, rates: Sequence[float]) -> None:
-        """Before its forward pass, with the learning rates of then."""
+        """Takes a batch before its forward pass, with the learning rates of then."""
         self._rates.micro_batch(rates)
         if self.facts.rows is not None:
             return
-        sight = observe_batch(batch, self.facts.micro_batch)
-        if sight.rows is not None:
-            self._facts = replace(self.facts, rows=sight.rows, tokens=sight.tokens)
+        observed = observe_batch(batch, self.facts.micro_batch)
+        if observed.rows is not None:
+            self._facts = replace(self.facts, rows=observed.rows, tokens=observed.tokens)
             self._epoch_rows = self._questions.epoch_rows
             self.tell()
 
     def take_update(self, rates: Sequence[float]) -> None:
-        """Before an optimizer step, with the learning rates of then."""
+        """Takes the learning rates before an optimizer step."""
         self._rates.update(rates)
 
     def tell(self) -> None:
-        """What is new, if anything is."""
+        """Tells what is new, if anything is."""
         if self._see is None or self._facts is None:
             return
         facts = replace(

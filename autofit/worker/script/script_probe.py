@@ -30,7 +30,7 @@ from autofit.worker.rank.measured_steps import (
 from autofit.worker.rank.out_of_memory import free_device_bytes
 from autofit.worker.script.runtime_patches import apply_patches
 from autofit.worker.script.script_facts import facts_of
-from autofit.worker.script.script_observer import ScriptSight
+from autofit.worker.script.script_observer import ScriptObserver
 
 # Skipped steps in a row: a loss scale of 2^32 is halved 32 times and a little more; bf16 has none.
 _SCALING_STEPS, _SKIPPED_STEPS = 40, 3
@@ -41,10 +41,10 @@ Leave = Callable[[RankReport], NoReturn]  # ends this process without another li
 class ScriptProbe(StepListener):
     """Ends the script as soon as everything is measured, or as soon as it is plain that nothing can be."""
 
-    def __init__(self, spec: ScriptSpec, rank: Rank, sight: ScriptSight, leave: Leave) -> None:
+    def __init__(self, spec: ScriptSpec, rank: Rank, observer: ScriptObserver, leave: Leave) -> None:
         self._spec = spec
         self._rank = rank
-        self._sight = sight
+        self._observer = observer
         self._leave = leave
         self._engine: Any = None  # of several the first is the one that is watched
         self._steps: ProbedSteps | None = None  # of that engine
@@ -60,7 +60,7 @@ class ScriptProbe(StepListener):
         self._rank.enter(Phase.INITIALIZE)
         facts = facts_of(call)
         if self._engine is None:
-            self._sight.take_engine(facts)
+            self._observer.take_engine(facts)
         try:
             apply_patches(call.model, self._spec.job.turns, zero_stage=facts.zero_stage)
         except (ValueError, ImportError) as error:
@@ -71,14 +71,15 @@ class ScriptProbe(StepListener):
         if self._engine is not None:
             return
         self._engine = engine
-        micro_batch = self._sight.facts.micro_batch
+        micro_batch = self._observer.facts.micro_batch
         self._steps = ProbedSteps(self._rank, _course(self._spec), micro_batch=micro_batch, device=engine.device)
         StepWatch(engine, self)
         self._steps.meter.begin()
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
-        """A script that swallows an out-of-memory error, or tries less, must not look as if it fitted."""
+        """Stands around what the engine does: a script that swallows an out-of-memory error, or tries less, must not
+        look as if it fitted."""
         try:
             yield
         except BaseException as error:
@@ -92,7 +93,7 @@ class ScriptProbe(StepListener):
         return rank_failed(
             error,
             self._rank.phase,
-            on_cpu=self._spec.job.kind is DeviceKind.CPU,
+            is_on_cpu=self._spec.job.kind is DeviceKind.CPU,
             peak_bytes=self._rank.meter.peak_device_bytes(),
             free_device_bytes=free_device_bytes(),
         )
@@ -106,8 +107,8 @@ class ScriptProbe(StepListener):
 
     def forward(self, batch: Any) -> None:
         self._watched.forward(batch)
-        self._sight.take_batch(batch, self._engine.get_lr())
-        rows = self._sight.facts.rows
+        self._observer.take_batch(batch, self._engine.get_lr())
+        rows = self._observer.facts.rows
         if rows is not None and self._spec.job.rows not in (None, rows):
             self.refuse(f"the script makes its own batches of {rows} rows: its micro-batch cannot be turned")
 
@@ -116,17 +117,17 @@ class ScriptProbe(StepListener):
 
     def update(self) -> None:
         self._watched.update()
-        self._sight.take_update(self._engine.get_lr())
+        self._observer.take_update(self._engine.get_lr())
 
     def micro_step_end(self) -> None:
         self._watched.micro_step_end()
-        self._sight.tell()
+        self._observer.tell()
 
     def step_end(self, *, was_skipped: bool) -> None:
         steps = self._watched
         steps.step_end(was_skipped=was_skipped)
-        self._sight.tell()
-        if steps.skipped_count == (_SKIPPED_STEPS if self._sight.facts.dtype is Dtype.BF16 else _SCALING_STEPS):
+        self._observer.tell()
+        if steps.skipped_count == (_SKIPPED_STEPS if self._observer.facts.dtype is Dtype.BF16 else _SCALING_STEPS):
             self.refuse(NOT_FINITE)  # a script that skips for ever would never be measured
         if steps.is_over:
             self._finish(steps)
@@ -139,7 +140,7 @@ class ScriptProbe(StepListener):
         self._leave(self._measured(steps, tokens_per_micro_batch))
 
     def script_ended(self, code: object) -> NoReturn:
-        """`code` as SystemExit has it."""
+        """Leaves the report of a script that ended by itself; `code` is as SystemExit has it."""
         steps = self._steps
         if isinstance(code, str):
             print(code, file=sys.stderr)  # as Python does
@@ -154,7 +155,7 @@ class ScriptProbe(StepListener):
 
 
 def _course(spec: ScriptSpec) -> Course:
-    """Of a script that is asked for no number of steps as many as the time is for."""
+    """The steps of the probe; where no number of them is asked for, as many as the time is for."""
     count = None if spec.measured_steps is None else max(1, spec.measured_steps)
     first = MEMORY_STEPS + 1
     return Course(MEMORY_STEPS, range(first, first + (count or MAX_MEASURED_STEPS)), spec.measure_s, count)

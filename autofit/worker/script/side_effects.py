@@ -96,7 +96,7 @@ def _nothing(result: Any = None) -> Callable[..., Any]:
 
 
 def _only_within(folder: Path, write: Callable[..., Any], path_name: str) -> Callable[..., Any]:
-    """`write`, but for paths outside of `folder`, where it does nothing. A file that is open already is written."""
+    """A `write` that does nothing for paths outside of `folder`. A file that is open already is written."""
     signature = inspect.signature(write)
 
     @functools.wraps(write)

@@ -25,7 +25,8 @@ _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)  # autofit itself
 
 
 class StepQuestions:
-    """Hears them from `hear` on, in this process. What a library asks does not count: it asks for the script's loop."""
+    """Hears a script's questions from `listen` on, in this process. What a library asks does not count: it asks for the
+    script's loop."""
 
     def __init__(self) -> None:
         self.epoch_rows: int | None = None  # of this rank, in the loader that was begun last
@@ -35,7 +36,7 @@ class StepQuestions:
     def asks(self) -> tuple[Ask, ...]:
         return tuple(ask for ask in Ask if ask in self._asks)
 
-    def hear(self) -> None:
+    def listen(self) -> None:
         engine = deepspeed.DeepSpeedEngine
         for ask in (Ask.BOUNDARY, Ask.ACCUMULATION):
             note = functools.partial(self._asks.add, ask)
@@ -53,14 +54,14 @@ class StepQuestions:
 
 
 def _epoch_rows(loader: DataLoader[Any]) -> int | None:
-    """None for a stream, and where the script groups its rows itself."""
+    """The rows of an epoch; None for a stream, and where the script groups its rows itself."""
     if loader.batch_size is None or not isinstance(loader.sampler, Sized):
         return None
     return len(loader.sampler)
 
 
 class _Steps(int):
-    """`global_steps` as a script reads it: the first comparison within the script is told."""
+    """The number `global_steps` as a script reads it: the first comparison within the script is told."""
 
     tell: Callable[[], object]
 

@@ -30,7 +30,7 @@ def attention_name(step: MicroStep) -> str:
 
 
 class Sdpa:
-    """torch's scaled_dot_product_attention, as a GPU of this compute capability runs it."""
+    """The function scaled_dot_product_attention of torch, as a GPU of this compute capability runs it."""
 
     def __init__(self, capability: Capability | None) -> None:
         self._capability = capability
@@ -79,7 +79,7 @@ def _is_trained(*tensors: torch.Tensor) -> bool:
 
 
 def _bias(mask: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Every layer makes its own: 0 or minus infinity, in the query's dtype."""
+    """The bias of a mask, which every layer makes for itself: 0 or minus infinity, in the query's dtype."""
     if mask.dtype is torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), float("-inf"))
     return mask.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
@@ -112,7 +112,7 @@ def _cudnn(call: _KernelCall) -> Any:
 
 
 def _flash(call: _KernelCall) -> Any:
-    """The kernel takes head sizes that are multiples of 8, and no bias."""
+    """Runs the flash kernel, which takes head sizes that are multiples of 8, and no bias."""
     size, scale = call.query.shape[-1], call.scale
     heads = [call.query, call.key, call.value]
     if size % 8:
@@ -140,7 +140,7 @@ def _flash_2(
     is_causal: bool | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Padding is not taken out: the rows of a worst batch have hardly any."""
+    """Runs FlashAttention-2. Padding is not taken out: the rows of a worst batch have hardly any."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     call = _KernelCall(query, key, value, None, dropout, causal, scaling)
     return _flash(call).transpose(1, 2).contiguous(), None

@@ -16,7 +16,8 @@ from autofit.worker.trace.ledger import Section
 
 @dataclass(frozen=True)
 class Depth:
-    """`traced` layers stand for `traced + period * left_out`: each period after the second one repeats it."""
+    """The depth of a trace: `traced` layers stand for `traced + period * left_out`: each period after the second one
+    repeats it."""
 
     traced: int
     period: int
@@ -51,7 +52,8 @@ def shorten(config: PretrainedConfig, count: int) -> PretrainedConfig:
 
 
 def _mark(layer: nn.Module, config: PretrainedConfig, index: int, count: int) -> tuple[Any, ...]:
-    """Equal for layers that do the same: their classes, shapes and settings, and what the configuration lists."""
+    """A mark that is equal for layers that do the same: their classes, shapes and settings, and what the configuration
+    lists."""
     shapes = tuple((name, parameter.shape) for name, parameter in layer.named_parameters())
     settings = tuple((type(module), _settings(module)) for module in layer.modules())
     lists = (value for value in vars(config.get_text_config()).values() if isinstance(value, (list, tuple)))
@@ -79,7 +81,8 @@ def deepen(sections: Sequence[Section], depth: Depth) -> list[Section]:
 
 
 def _deepen_phase(sections: list[Section], depth: Depth) -> list[Section]:
-    """`sections` in the order of time: something, the layers, something; the layers go down on the way back."""
+    """The sections of one phase at full depth. They are in the order of time: something, the layers, something; the
+    layers go down on the way back."""
     layers = {section.layer: section for section in sections if section.layer is not None}
     inner = depth.repeated()
     slope_bytes = layers[inner[0]].peak_bytes - layers[inner[0] - depth.period].peak_bytes

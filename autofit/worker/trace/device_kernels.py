@@ -56,7 +56,8 @@ def _replace(stack: contextlib.ExitStack, module: Any, name: str, value: Any) ->
 
 
 def _mask_rule(is_padded: bool) -> Any:
-    """transformers builds the whole mask when it sees fake tensors; on real ones it first looks for a padded row."""
+    """The rule by which a mask is left out. transformers builds the whole mask when it sees fake tensors; on real ones
+    it first looks for a padded row."""
     original = transformers.masking_utils._ignore_causal_mask_sdpa
 
     def rule(padding_mask: torch.Tensor | None, *args: Any, **kwargs: Any) -> bool:
@@ -70,7 +71,7 @@ def _mask_rule(is_padded: bool) -> Any:
 
 
 def _cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-    """Keeps a mask of one byte an element; a CPU keeps the noise in full size."""
+    """Drops out as a GPU does, which keeps a mask of one byte an element; a CPU keeps the noise in full size."""
     return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
 
 
@@ -78,7 +79,7 @@ def _cuda_dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, in
 
 
 class _Fold:
-    """Launched like a Triton kernel: `kernel[grid](tile, …)`."""
+    """An operation that is launched like a Triton kernel: `kernel[grid](tile, …)`."""
 
     def __getitem__(self, grid: object) -> Any:
         return lambda tile, *_, **__: torch.ops.autofit.fold_logits(tile)

@@ -29,7 +29,8 @@ _ATTENTION = {  # where the query stands, and how many products of the size of i
 
 
 def work_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Work:
-    """Of one kernel: the bytes of what it reads and writes, and the operations of its products where it has some."""
+    """The work of one kernel: the bytes of what it reads and writes, and the operations of its products where it has
+    some."""
     if packet in _OBLIVIOUS:
         return Work()
     written_bytes = sum(_bytes(tensor) for tensor in tensors_in((out,)))
@@ -39,7 +40,7 @@ def work_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """Those among the values, and within their tuples and lists."""
+    """The tensors among the values, and within their tuples and lists."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -52,7 +53,7 @@ def _read_bytes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 
 def _bytes(tensor: torch.Tensor) -> int:
-    """An expanded tensor is read once."""
+    """The bytes of a tensor; an expanded one is read once."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
@@ -66,7 +67,7 @@ def _flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
 
 
 def _attention_flop(packet: Any, args: tuple[Any, ...]) -> int:
-    """A flash kernel leaves out what a causal mask hides: half of the scores."""
+    """FLOP of attention; a flash kernel leaves out what a causal mask hides: half of the scores."""
     query_at, product_count = _ATTENTION[packet]
     query, key = args[query_at], args[query_at + 1]
     flop = 2 * product_count * query.numel() * key.shape[-2]

@@ -46,7 +46,7 @@ class Section:
 
 @dataclass
 class Ledger(TorchDispatchMode):
-    """Under it every new storage counts from its birth to its death, but for those that are `exempt`."""
+    """A mode under which every new storage counts from its birth to its death, but for those that are `exempt`."""
 
     kind: DeviceKind
     sections: list[Section] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Ledger(TorchDispatchMode):
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def exempt(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Parameters and buffers: whoever reads the trace counts them."""
+        """Leaves parameters and buffers out: whoever reads the trace counts them."""
         for tensor in tensors:
             self._meet(tensor, is_counted=False)
 
@@ -66,7 +66,7 @@ class Ledger(TorchDispatchMode):
         self.sections.append(Section(phase, layer, self._live_bytes))
 
     def take_gradient(self, parameter: torch.Tensor) -> None:
-        """A parameter's gradient is complete; it counts until here."""
+        """Takes a parameter's gradient out when it is complete; it counts until here."""
         self.sections[-1].gradient_count += parameter.numel()
         parameter.grad = None
 
@@ -83,7 +83,7 @@ class Ledger(TorchDispatchMode):
         return out
 
     def _meet(self, tensor: torch.Tensor, *, is_counted: bool = True) -> bool:
-        """Whether the tensor's storage is new."""
+        """Counts the tensor's storage; says whether it is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._known:

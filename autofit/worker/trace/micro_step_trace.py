@@ -48,7 +48,7 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
 
 
 def _depth(config: PretrainedConfig, step: MicroStep, at_full_depth: bool) -> Depth:
-    """The router's loss takes all layers at once, which does not grow as they do."""
+    """The depth to trace. The router's loss takes all layers at once, which does not grow as they do."""
     layers = decoder_layers(meta_model(config, step))
     if at_full_depth or has_router_loss(config):
         return Depth(len(layers), 1, 0)
@@ -98,7 +98,7 @@ def _batch(step: MicroStep) -> Batch:
 
 
 def _mark_layers(layers: nn.ModuleList, ledger: Ledger) -> None:
-    """A section begins where a layer does, forward and backward, and where the last one ends."""
+    """Marks where sections begin: where a layer does, forward and backward, and where the last one ends."""
     last = len(layers) - 1
 
     def enter(layer: int | None) -> None:
@@ -130,7 +130,7 @@ def _mark_layers(layers: nn.ModuleList, ledger: Ledger) -> None:
 
 
 def _moments(sections: list[Section]) -> tuple[Moment, ...]:
-    """Gradients add up; the sections of the evaluation are one moment."""
+    """The moments of sections. Gradients add up; the sections of the evaluation are one moment."""
     moments, count = [], 0
     for section in sections:
         if section.phase is Phase.EVALUATE:
@@ -155,7 +155,7 @@ def _sum(works: Iterable[Work]) -> Work:
 
 
 def _groups(model: nn.Module, depth: Depth) -> tuple[ParameterGroup, ...]:
-    """Tied parameters once; those of the repeated layers as often as they stand for others."""
+    """The parameters in groups: tied ones once, those of the repeated layers as often as they stand for others."""
     layers = decoder_layers(model)
     repeated = chain.from_iterable(layers[index].parameters() for index in depth.repeated())
     counts = Counter(_group(parameter) for parameter in model.parameters())

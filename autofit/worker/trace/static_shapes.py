@@ -41,7 +41,7 @@ def _masked_select(tensor: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _grouped_product(
     rows: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor | None = None, *args: Any, **kwargs: Any
 ) -> torch.Tensor:
-    """The kernels take every dtype, torch's rule for fake tensors only bf16."""
+    """The product of grouped matrices: the kernels take every dtype, torch's rule for fake tensors only bf16."""
     if rows.dtype is torch.bfloat16 or offsets is None:
         product: torch.Tensor = _aten._grouped_mm.default(rows, weight, offsets, *args, **kwargs)
         return product

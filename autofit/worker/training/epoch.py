@@ -17,7 +17,8 @@ _BLANK = {"input_ids": [0, 0], "labels": [-100, -100], "seq_lengths": [2]}
 
 
 def filled(rows: Dataset, multiple: int) -> Dataset:
-    """`rows`, and behind them as many without a label as a multiple of `multiple` needs; the trainer's columns only."""
+    """The rows, and behind them as many without a label as a multiple of `multiple` needs; the trainer's columns
+    only."""
     columns = [name for name in _BLANK if name in rows.column_names]
     missing = -len(rows) % multiple
     if not missing:
@@ -28,7 +29,7 @@ def filled(rows: Dataset, multiple: int) -> Dataset:
 
 
 class EpochOrder(Sampler[int]):
-    """All rows in the order in which accelerate's seeded sampler gives them to one process, then the blank ones.
+    """Gives all rows in the order in which accelerate's seeded sampler gives them to one process, then the blank ones.
 
     `epoch` is asked when an epoch begins, rather than set: past what a resumed run skips, accelerate tells it to its
     own sampler alone.
@@ -56,7 +57,7 @@ class TokenMean:
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
 
     def add(self, loss: torch.Tensor, labels: torch.Tensor) -> None:
-        """`loss` is the mean of a batch over its tokens that are scored: the first of a row is not."""
+        """Adds a batch; `loss` is its mean over its tokens that are scored: the first of a row is not."""
         count = (labels[..., 1:] != -100).sum()
         self._sums += torch.stack([loss.detach().double() * count, count.double()])
 

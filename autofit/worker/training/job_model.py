@@ -22,12 +22,12 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 
 
 def pretrained_model(job: Job) -> PreTrainedModel:
-    """The real weights. Under ZeRO-3 transformers divides them while it loads."""
+    """The model with its real weights. Under ZeRO-3 transformers divides them while it loads."""
     return AutoModelForCausalLM.from_pretrained(job.request.model, **_options(job))
 
 
 def random_model(job: Job) -> PreTrainedModel:
-    """The same architecture with random weights, made on the device: reads the config and nothing else."""
+    """The model with random weights, made on the device: reads the config and nothing else."""
     config = AutoConfig.from_pretrained(job.request.model)
     with _fast_weights(), torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu"):
         return AutoModelForCausalLM.from_config(config, **_options(job))
@@ -40,7 +40,7 @@ def peft_config(job: Job) -> LoraConfig | None:
 
 
 def lora_config(lora: Lora) -> LoraConfig:
-    """Of the adapters of a training, a probe and a trace alike."""
+    """The config of the adapters of a training, a probe and a trace alike."""
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM")
 
 

@@ -15,7 +15,7 @@ from autofit.domain.request import Request
 from autofit.worker.training.trainer_arguments import extra_arguments
 
 OFFLOADED = frozenset({"adamw_torch", "adamw_torch_fused"})
-"""Each element by itself, and with a twin of DeepSpeed's own for the host."""
+"""Optimizers that update each element by itself, and have a twin of DeepSpeed's own for the host."""
 
 ELEMENTWISE = frozenset({
     "adamw_anyprecision", "ademamix", "adagrad", "lion_32bit", "paged_adamw_32bit", "paged_ademamix_32bit",
@@ -58,11 +58,11 @@ UNFAITHFUL = {
     "schedule_free_sgd": _SCHEDULE_FREE,
     "stable_adamw": "it clips the update by the mean square of each parameter",
 }
-"""By name, why it would be another algorithm on DeepSpeed's flat shares."""
+"""Optimizers by name, with why they would be other algorithms on DeepSpeed's flat shares."""
 
 
 def check_optimizer(request: Request) -> None:
-    """UsageError for an optimizer after `--` that this training would not be true to."""
+    """Checks the optimizer; UsageError for one after `--` that this training would not be true to."""
     asked = extra_arguments(request.training.extra_arguments).get("optim")
     if asked is None:
         return

@@ -16,7 +16,8 @@ _UNREAD = BatchShape(1, 1.0)
 
 
 def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
-    """Optimizer steps before the measured ones: each worst shape once, the last of them for a whole step at the end."""
+    """The number of optimizer steps before the measured ones: each worst shape once, the last of them for a whole step
+    at the end."""
     return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
 
 
@@ -37,12 +38,13 @@ def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
 
 
 def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:
-    """With next to nothing in the places of the other ranks' batches: thousands of long rows take seconds to make."""
+    """The rows as one rank reads them, with next to nothing in the places of the other ranks' batches: thousands of
+    long rows take seconds to make."""
     return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
 
 
 def rows_of(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-    """Micro-batches of these shapes, one after the other."""
+    """The rows of micro-batches of these shapes, one after the other."""
     lengths = [length for shape in shapes for length in _row_lengths(shape, micro_batch)]
     longest = [token % vocabulary_size for token in range(max(lengths))]
     ids = [longest[:length] for length in lengths]
@@ -50,7 +52,7 @@ def rows_of(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) ->
 
 
 def _row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
-    """One row as wide as the batch is padded, the others as long as the mean demands (tokens)."""
+    """The lengths in tokens: one row as wide as the batch is padded, the others as long as the mean demands."""
     if micro_batch == 1:
         return [shape.padded_tokens]
     rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)

@@ -10,7 +10,7 @@ import torch
 
 @dataclass
 class StepMeter:
-    """Durations of micro-batches by their place in an optimizer step, and their tokens.
+    """Measures durations of micro-batches by their place in an optimizer step, and counts their tokens.
 
     A duration is from `begin`, or from the end before, to the next end. Who tells the ends, and whose tokens are added,
     is the caller's: a watch on an engine counts those of its rank, a trainer's log those of all ranks.
@@ -26,21 +26,21 @@ class StepMeter:
     _marked_at_s: float = 0.0
 
     def begin(self) -> None:
-        """What was done since the last end is in no duration."""
+        """Begins anew: what was done since the last end is in no duration."""
         self._mark()
 
     def add_tokens(self, count: torch.Tensor | float) -> None:
-        """Of the step that goes on; a count on a device is read when the step has ended."""
+        """Adds tokens of the step that goes on; a count on a device is read when the step has ended."""
         self._step_tokens.append(count)
 
     def end_micro_step(self) -> None:
-        """A micro-batch has ended that is not the last of its step."""
+        """Ends a micro-batch that is not the last of its step."""
         marked_at_s = self._marked_at_s
         self._mark()
         self._step_s.append(self._marked_at_s - marked_at_s)
 
     def end_step(self, *, is_measured: bool) -> float:
-        """How long the whole step took (s); it counts where it is measured, and is forgotten otherwise."""
+        """Ends a step and gives how long it took (s); it counts where it is measured, and is forgotten otherwise."""
         self.end_micro_step()
         durations_s, tokens = self._step_s, self._step_tokens
         self._step_s, self._step_tokens = [], []
@@ -58,7 +58,7 @@ class StepMeter:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Over all that was measured; None where nothing was."""
+        """The speed over all that was measured; None where nothing was."""
         measured_s = sum(self.first_s) + sum(self.middle_s) + sum(self.last_s)
         return self.tokens / measured_s if measured_s > 0 else None
 

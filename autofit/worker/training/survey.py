@@ -78,7 +78,7 @@ def _lengths(rows: Sequence[dict[str, list[int]]]) -> list[int]:
 
 
 def _spread(dataset: Dataset) -> Dataset:
-    """At most SAMPLE_ROWS rows, evenly from the shortest to the longest."""
+    """The rows of a sample: at most SAMPLE_ROWS, evenly from the shortest to the longest."""
     if len(dataset) <= SAMPLE_ROWS:
         return dataset
     lengths = [len(ids) for ids in dataset["input_ids"]]

@@ -66,7 +66,7 @@ class PhasedTrainer(SFTTrainer):
         return loss
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """transformers' own mean is one of batches, whose tokens are not equally many."""
+        """Evaluates by tokens: transformers' own mean is one of batches, whose tokens are not equally many."""
         self._scored = TokenMean(self.args.device)
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         loss = self._scored.over_ranks()
@@ -80,7 +80,8 @@ class PhasedTrainer(SFTTrainer):
 
 
 def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with one tensor a parameter: accelerate clones them name by name, and a tied one would be saved twice."""
+    """The state with one tensor a parameter: accelerate clones them name by name, and a tied one would be saved
+    twice."""
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         first = names.setdefault(id(parameter), name)

@@ -83,12 +83,13 @@ def _unknown_sentence(name: str) -> str:
 
 
 def learning_rate(request: Request, method: Method) -> float:
-    """The user's, or the default of the method: an adapter starts from nothing and takes ten times as much."""
+    """The learning rate of the user, or the default of the method: an adapter starts from nothing and takes ten times
+    as much."""
     return request.training.learning_rate or _LEARNING_RATES[method]
 
 
 def sft_config(job: Job, *, output_path: str, overrides: dict[str, Any]) -> SFTConfig:
-    """Trainer arguments of `job`; `overrides` are what a probe or the full run does differently."""
+    """The trainer's arguments of `job`; `overrides` are what a probe or the full run does differently."""
     request, strategy = job.request, job.strategy
     rung = strategy.rung
     values: dict[str, Any] = {

@@ -40,7 +40,7 @@ class _Enough(TrainerCallback):
 
 
 def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
-    """Build, initialize, steps at full length, measured steps, evaluation, save; raises what torch raises.
+    """Builds, initializes, takes steps at full length and measured ones, evaluates and saves; raises what torch raises.
 
     The ranks meet in the file at `store_path`: at no port, which another could take first.
     """
@@ -71,7 +71,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
 
 
 def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
-    """Of the full run, but for its rows, its weights and how long it goes on."""
+    """The trainer of the full run, but for its rows, its weights and how long it goes on."""
     job = spec.job
     overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
     arguments = sft_config(job, output_path=spec.scratch_path, overrides=overrides)

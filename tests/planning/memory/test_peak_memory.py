@@ -124,11 +124,11 @@ def tensors_bytes(memory: MemoryEstimate) -> int:
 def test_published_figures_of_llama_2_7b(stage: int, expected_gb: float) -> None:
     strategy = one_row(replace(PLAIN, zero_stage=stage))
     states = model_states(strategy, SCENE)
-    lasting_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
+    persistent_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
     coming_bytes = {1: 2 * 7e9, 2: 2 * 7e9 / 8, 3: 0}[stage]  # all gradients, a rank's own, already counted
     activations_bytes = closed_form_bytes(strategy, SCENE)
     assert activations_bytes / 1e9 == pytest.approx(1.48, abs=0.005)
-    assert (lasting_bytes + coming_bytes + activations_bytes) / 1e9 == pytest.approx(expected_gb, abs=0.005)
+    assert (persistent_bytes + coming_bytes + activations_bytes) / 1e9 == pytest.approx(expected_gb, abs=0.005)
 
 
 def test_adapters_on_q_and_v() -> None:

@@ -17,7 +17,7 @@ from autofit.domain.hardware import DeviceKind, Node
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.script import RuntimePatches, Script
 from autofit.domain.strategy import Strategy
-from autofit.probing.nodes.backend import complaint_in, place_words
+from autofit.probing.nodes.backend import complaint_in, placement_options
 from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.nodes.node_protocol import (
     FileWritten,
@@ -85,11 +85,11 @@ class FakeNode:
         with socket.create_connection((address, port)) as connection:
             link = Connection(connection, NodeCommand)
             try:
-                link.say(Hello(token, self.index, time.time() + LATE_S * self.index))
-                link.say(self.inventory)
+                link.send(Hello(token, self.index, time.time() + LATE_S * self.index))
+                link.send(self.inventory)
                 for wait in self.waits:
-                    link.say(wait)
-                link.say(Ready(0.1))
+                    link.send(wait)
+                link.send(Ready(0.1))
                 self.talk(self, link)
             except ConnectionLost:
                 pass  # the end of the cluster
@@ -108,16 +108,18 @@ def obey(node: FakeNode, link: Connection) -> None:
             node.heard.append(command)
             if isinstance(command, RunProbes):
                 number = command.probes[0].number
-                link.say(Heartbeat(number, node.index, Phase.FORWARD, 0))
+                link.send(Heartbeat(number, node.index, Phase.FORWARD, 0))
                 if not node.is_waiting:
-                    link.say(node.end(number))
+                    link.send(node.end(number))
             elif isinstance(command, EndProbe):
-                link.say(node.end(command.number, was_killed=True))
+                link.send(node.end(command.number, was_killed=True))
             elif isinstance(command, PutFile):
-                link.say(FileWritten(command.path) if node.index == 0 else Refused(f"{command.path} cannot be written"))
+                link.send(
+                    FileWritten(command.path) if node.index == 0 else Refused(f"{command.path} cannot be written")
+                )
             else:
                 assert isinstance(command, FindPort)
-                link.say(PortFound(4242))
+                link.send(PortFound(4242))
 
 
 @dataclass
@@ -146,7 +148,7 @@ class FakeLaunch:
     def last_words(self) -> str:
         return "srun: error: no such partition"
 
-    def end(self, patience_s: float) -> None:
+    def end(self, grace_s: float) -> None:
         self.has_ended = True
 
     def are_all_nodes_gone(self) -> bool:
@@ -189,16 +191,16 @@ def failure_of(launch: FakeLaunch, folder: Path, **options: float) -> str:
 
 
 def test_a_probe_is_measured_when_every_node_has_measured_its_share(tmp_path: Path) -> None:
-    beats: list[Phase] = []
+    heartbeats: list[Phase] = []
     slower = replace(MEASURED, last_s=0.8, peak_device_bytes=300)
     launch = FakeLaunch([FakeNode(1, report=slower, device_count=3), FakeNode(0)])
     with cluster(launch, tmp_path) as started:
         assert [len(node.devices) for node in started.nodes] == [1, 1]  # no more than the job uses
         assert (started.master_address, started.free_port()) == ("10.0.0.7", 4242)
-        outcome = started.probe(spec(tmp_path), beats.append)
+        outcome = started.probe(spec(tmp_path), heartbeats.append)
     assert isinstance(outcome, Measured)
     assert (outcome.step_s, outcome.peak_device_bytes, outcome.peak_host_bytes) == (0.8, 300, 400)
-    assert beats == [Phase.FORWARD, Phase.FORWARD]
+    assert heartbeats == [Phase.FORWARD, Phase.FORWARD]
     assert [node.heard[-1].probes[0].node_index for node in launch.nodes] == [1, 0]  # type: ignore[union-attr]
     assert launch.are_all_nodes_gone()
 
@@ -254,7 +256,7 @@ def leave_at_probe(node: FakeNode, link: Connection) -> None:
 
 
 def give_up(node: FakeNode, link: Connection) -> None:
-    link.say(AgentFailed("its agent ended with exit code -9"))
+    link.send(AgentFailed("its agent ended with exit code -9"))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_a_host_that_cannot_take_part_is_named(node: FakeNode, sentence: str, tm
     ],
 )
 def test_only_what_says_where_is_kept_of_the_options(words: str, kept: str) -> None:
-    assert list(place_words(words.split())) == kept.split()
+    assert list(placement_options(words.split())) == kept.split()
 
 
 PDSH_LOG = """\

@@ -89,7 +89,7 @@ def test_it_says_who_it_is_and_ends_when_the_cli_hangs_up(listener: socket.socke
     assert (hello.token, hello.node_index) == ("t", 1)
     assert len(inventory.node.devices) == 2
     assert ("torch", versions().torch) in [(one.package, one.version) for one in inventory.installed]
-    link.say(FindPort())
+    link.send(FindPort())
     while not isinstance(heard[-1], PortFound):
         heard += link.receive()
     link.close()
@@ -118,7 +118,7 @@ def test_a_disk_that_became_full_is_said(
     spec = ScriptSpec(job, (), str(tmp_path / "scratch"), str(tmp_path / "probe.log"), heartbeat_timeout_s=60.0)
     there = Connection(socket.create_connection(listener.getsockname()), NodeCommand)
     here = Connection(listener.accept()[0], NodeMessage)
-    here.say(RunProbes((RunProbe(7, spec),)))
+    here.send(RunProbes((RunProbe(7, spec),)))
     agent = FakeAgent()
     Relay(there, agent).run()
     there.close()

@@ -10,7 +10,14 @@ import pytest
 
 from autofit.process.build_locks import build_lock, build_wait
 from autofit.process.build_locks.build_lock import BuildLock
-from autofit.process.build_locks.build_wait import LIMIT_S, BuildLocked, BuildWait, BuildWatch, WaitTeller, until_free
+from autofit.process.build_locks.build_wait import (
+    LIMIT_S,
+    BuildLocked,
+    BuildWait,
+    BuildWatch,
+    WaitTeller,
+    wait_until_free,
+)
 from autofit.process.build_locks.lost_locks import STALE_S
 from autofit.process.mount import Mount
 from tests.build_process import Builder, building, left_lock
@@ -53,7 +60,7 @@ class Listener:
 def test_a_lock_is_waited_for_until_its_builder_releases_it(tmp_path: Path) -> None:
     with building(tmp_path / "op") as builder:
         listener = Listener(builder.release)
-        assert until_free(builder.lock, BuildWatch(listener, clock=Clock(1.0)))
+        assert wait_until_free(builder.lock, BuildWatch(listener, clock=Clock(1.0)))
         listener.join()
     assert listener.heard[0] == BuildWait("op", str(tmp_path / "op/lock"), builder.process.pid)
 
@@ -61,25 +68,25 @@ def test_a_lock_is_waited_for_until_its_builder_releases_it(tmp_path: Path) -> N
 def test_a_builder_that_is_killed_meanwhile_is_seen_at_once(tmp_path: Path) -> None:
     with building(tmp_path / "op") as builder:
         listener = Listener(builder.kill)
-        assert not until_free(builder.lock, BuildWatch(listener, clock=Clock(1.0)))
+        assert not wait_until_free(builder.lock, BuildWatch(listener, clock=Clock(1.0)))
         listener.join()
     assert not builder.lock.exists()
 
 
 def test_a_lock_that_was_left_is_no_wait(tmp_path: Path) -> None:
     heard: list[BuildWait] = []
-    assert not until_free(left_lock(tmp_path / "op"), BuildWatch(heard.append, clock=Clock(1.0)))
+    assert not wait_until_free(left_lock(tmp_path / "op"), BuildWatch(heard.append, clock=Clock(1.0)))
     assert heard == []
 
 
 def test_no_lock_is_free(tmp_path: Path) -> None:
-    assert until_free(tmp_path / "op/lock", BuildWatch(lambda wait: None))
+    assert wait_until_free(tmp_path / "op/lock", BuildWatch(lambda wait: None))
 
 
 def test_a_wait_has_a_limit_and_a_sentence(tmp_path: Path) -> None:
     with building(tmp_path / "op") as builder:
         with pytest.raises(BuildLocked) as error:
-            until_free(builder.lock, BuildWatch(lambda wait: None, clock=Clock(LIMIT_S / 3)))
+            wait_until_free(builder.lock, BuildWatch(lambda wait: None, clock=Clock(LIMIT_S / 3)))
         assert builder.lock.exists()
     assert str(error.value) == (
         f"process {builder.process.pid} has been at the build of torch's extension op for 15:00 and still holds its "
@@ -103,7 +110,7 @@ def test_a_builder_out_of_sight_counts_as_lost_after_a_while(tmp_path: Path, mon
     monkeypatch.setattr(build_lock, "mount_of", lambda folder, proc: Mount(tmp_path, "nfs4", is_writable=True))
     heard: list[BuildWait] = []
     lock = left_lock(tmp_path / "op")
-    assert not until_free(lock, BuildWatch(heard.append, clock=Clock(STALE_S / 3)))
+    assert not wait_until_free(lock, BuildWatch(heard.append, clock=Clock(STALE_S / 3)))
     assert heard[0].process_id is None
     assert not lock.exists()
 

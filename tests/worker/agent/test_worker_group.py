@@ -93,11 +93,11 @@ class FakeRank:
         self.store_path = store_path
         self.number = number
         self._report_path = report_path
-        self._beats = heartbeats
+        self._heartbeats = heartbeats
 
     def beat(self, *phases: Phase) -> None:
         for phase in phases:
-            self._beats.send_bytes(to_line(Heartbeat(self.number, self.index, phase, 0)))
+            self._heartbeats.send_bytes(to_line(Heartbeat(self.number, self.index, phase, 0)))
 
     def end(self, report: RankReport | None, exit_code: int) -> None:
         if report is not None:
@@ -110,13 +110,13 @@ class FakeRank:
         assert FileBaton(folder / "lock").try_acquire()
 
     def wait_for_build(self, process_id: int) -> None:
-        self._beats.send_bytes(to_line(BuildWait("op", "/builds/op/lock", process_id)))
+        self._heartbeats.send_bytes(to_line(BuildWait("op", "/builds/op/lock", process_id)))
 
     def hang(self) -> None:
         time.sleep(600)
 
     def show(self, facts: ScriptFacts) -> None:
-        self._beats.send_bytes(to_line(ScriptSeen(self.number, facts)))
+        self._heartbeats.send_bytes(to_line(ScriptSeen(self.number, facts)))
 
     def start_helper(self) -> None:
         """A process below the rank, as a compiler would be; the folder of the report keeps its number."""

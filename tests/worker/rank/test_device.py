@@ -175,8 +175,8 @@ accelerator = get_accelerator()
 accelerator.current_device = lambda: 0
 assert type(accelerator) is cuda_accelerator.CUDA_Accelerator
 if "mended" in sys.argv:
-    from autofit.worker.rank.device import tell_deepspeed
-    tell_deepspeed(lambda: 12345)
+    from autofit.worker.rank.device import override_deepspeed_memory
+    override_deepspeed_memory(lambda: 12345)
 try:
     print(accelerator.available_memory())
 except ValueError as error:
@@ -194,6 +194,6 @@ def test_deepspeeds_own_question_fails_at_a_uuid_and_ours_answers_it(words: tupl
 def test_the_meter_of_a_gpu_tells_deepspeed(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(memory_meter, "DriverMemory", lambda name: SimpleNamespace(used_bytes=card.used_bytes))
-    monkeypatch.setattr(memory_meter, "tell_deepspeed", told.append)
+    monkeypatch.setattr(memory_meter, "override_deepspeed_memory", told.append)
     meter = memory_meter.meter("cuda")
     assert told == [meter.available_bytes]  # type: ignore[attr-defined]

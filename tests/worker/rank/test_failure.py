@@ -82,8 +82,8 @@ class CudaError(RuntimeError):
     """torch/cuda/__init__.py, for a call of the runtime's own functions; torch's asks a driver for the words."""
 
 
-def failed(error: BaseException, *, on_cpu: bool = False, free_bytes: int | None = None) -> RankFailed:
-    return rank_failed(error, Phase.STEP, on_cpu=on_cpu, peak_bytes=5, free_device_bytes=free_bytes)
+def failed(error: BaseException, *, is_on_cpu: bool = False, free_bytes: int | None = None) -> RankFailed:
+    return rank_failed(error, Phase.STEP, is_on_cpu=is_on_cpu, peak_bytes=5, free_device_bytes=free_bytes)
 
 
 Meant = tuple[FailureKind, Place]
@@ -94,7 +94,7 @@ UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
 
 
 @pytest.mark.parametrize(
-    ("error", "on_cpu", "kind", "place", "requested_bytes"),
+    ("error", "is_on_cpu", "kind", "place", "requested_bytes"),
     [
         (RuntimeError(CPU_ALLOCATOR), True, *DEVICE, 33423360),
         (RuntimeError(CPU_ALLOCATOR), False, *HOST, 33423360),
@@ -113,9 +113,9 @@ UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
     ],
 )
 def test_an_exception_is_translated(
-    error: Exception, on_cpu: bool, kind: FailureKind, place: Place, requested_bytes: int | None
+    error: Exception, is_on_cpu: bool, kind: FailureKind, place: Place, requested_bytes: int | None
 ) -> None:
-    report = failed(error, on_cpu=on_cpu)
+    report = failed(error, is_on_cpu=is_on_cpu)
     assert (report.kind, report.place, report.requested_bytes) == (kind, place, requested_bytes)
     assert (report.phase, report.peak_bytes) == (Phase.STEP, 5)
     assert "\n" not in report.message
@@ -290,4 +290,4 @@ def test_what_a_device_has_left_is_told_as_long_as_it_answers(monkeypatch: pytes
 def test_a_real_allocation_beyond_all_memory_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**46, dtype=torch.uint8)
-    assert failed(caught.value, on_cpu=True).requested_bytes == 2**46
+    assert failed(caught.value, is_on_cpu=True).requested_bytes == 2**46

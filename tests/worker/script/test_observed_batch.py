@@ -29,5 +29,5 @@ JOINED = torch.ones(1, 60, dtype=torch.long)
     ],
 )
 def test_a_batch_says_its_rows_and_tokens(inputs: Any, kwargs: Any, seen: tuple[int | None, ...]) -> None:
-    sight = observe_batch((inputs, kwargs), micro_batch=3)
-    assert (sight.rows, sight.tokens, int(sight.real_tokens)) == seen
+    observed = observe_batch((inputs, kwargs), micro_batch=3)
+    assert (observed.rows, observed.tokens, int(observed.real_tokens)) == seen

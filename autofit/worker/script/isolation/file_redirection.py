@@ -24,7 +24,7 @@ _CHANGERS = ("chmod", "chown", "truncate", "utime")
 
 
 class FileRedirection:
-    """`is_free` tells of an absolute path whether a probe may write it for real."""
+    """Redirects Python's functions; `is_free` tells of an absolute path whether a probe may write it for real."""
 
     def __init__(self, shadow: Shadow, is_free: Callable[[str], bool]) -> None:
         self._files = ShadowFiles(shadow)
@@ -62,7 +62,7 @@ class FileRedirection:
             setattr(accessor, name, staticmethod(io.open if name == "open" else function))
 
     def _on_path(self, real: Callable[..., Any], redirect: Callable[..., Any]) -> Callable[..., Any]:
-        """`divert(real, path, *arguments)` in place of `real(path, *arguments)`, for a path that is not free."""
+        """Puts `redirect(real, path, *arguments)` in place of `real(path, *arguments)`, for a path that is not free."""
 
         @functools.wraps(real)
         def redirected(*args: Any, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ class FileRedirection:
         return redirected
 
     def _on_last_path(self, real: Callable[..., Any], redirect: Callable[..., Any]) -> Callable[..., Any]:
-        """The same where the second path is the one that is made."""
+        """Does the same where the second path is the one that is made."""
 
         @functools.wraps(real)
         def redirected(source: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +90,7 @@ class FileRedirection:
         return redirected
 
     def _on_both_paths(self, real: Callable[..., None], redirect: Callable[..., None]) -> Callable[..., None]:
-        """The same with two paths, of which one may be free: `divert(real, paths, places)`."""
+        """Does the same with two paths, of which one may be free: `redirect(real, paths, places)`."""
 
         @functools.wraps(real)
         def redirected(src: Any, dst: Any, **folders: Any) -> None:

@@ -17,11 +17,12 @@ TEMPORARY = "temporary"  # in a node's folder: begins the names of files that na
 _MANY = 20
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {"os.mkdir": (0, 2), "os.rmdir": (0, 1), "os.remove": (0, 1), "os.rename": (1, 3)}
-"""Audit events of CPython: where their arguments have the path, and the descriptor of a folder that it begins in."""
+"""Audit events of CPython, with where their arguments have the path and the descriptor of a folder that it begins
+in."""
 
 
 class Escapes:
-    """Paths that Python changed for real although they are not free; other programs are not heard."""
+    """The paths that Python changed for real although they are not free; other programs are not heard."""
 
     def __init__(self, free: tuple[str, ...]) -> None:
         self._free = free
@@ -59,7 +60,7 @@ def _changed(event: str, arguments: tuple[object, ...]) -> object:
 
 
 def isolate(scratch: Path, directory: str) -> Escapes:
-    """From here on this process, a rank, changes files in a view that it shares with the ranks of its node.
+    """Has this process, a rank, change files from here on in a view that it shares with the ranks of its node.
 
     `scratch` is the probe's own folder, and written for real. Where no overlay can be mounted, Python's functions are
     led to copies there.
@@ -78,7 +79,8 @@ def isolate(scratch: Path, directory: str) -> Escapes:
 
 
 def _own_temporary_folder(place: Path) -> str:
-    """Not in the shadow: sockets and compilers need its true path. The agent removes it after the probe."""
+    """Makes a temporary folder out of the shadow: sockets and compilers need its true path. The agent removes it after
+    the probe."""
     folder = tempfile.mkdtemp(prefix="autofit-rank-")
     (place / f"{TEMPORARY}{os.environ['RANK']}").write_text(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = folder

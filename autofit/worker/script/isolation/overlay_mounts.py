@@ -29,12 +29,12 @@ class MountPoint:
 
 def mount_points() -> tuple[MountPoint, ...]:
     """The mount points of this process, each path once, parents first."""
-    found = {str(mount.point): mount.is_writable and mount.kind not in _VIRTUAL for mount in mounts()}
+    found = {str(mount.point): mount.is_writable and mount.filesystem not in _VIRTUAL for mount in mounts()}
     return tuple(MountPoint(path, found[path]) for path in sorted(found))
 
 
 def enter_private_namespace(*, as_user: bool) -> None:
-    """What is mounted from here on is this process's and its children's alone.
+    """Enters a namespace in which what is mounted from here on is this process's and its children's alone.
 
     `as_user`: within a user namespace, where nobody is root outside.
     """
@@ -63,7 +63,7 @@ def mount_memory(path: str, *, options: str) -> None:
 
 
 def mount_overlay(path: str, lower: int, room: int, name: str, *, as_user: bool) -> None:
-    """`path` from here on shows the folder open at `lower`, and changes go to the folders `name` below `room`."""
+    """Mounts an overlay: `path` shows the folder open at `lower`, and changes go to the folders `name` below `room`."""
     for kind in ("upper", "work"):
         os.mkdir(f"{kind}{name}", dir_fd=room)
     options = (
@@ -73,7 +73,7 @@ def mount_overlay(path: str, lower: int, room: int, name: str, *, as_user: bool)
 
 
 def mount_again(path: str, original: int) -> None:
-    """What is open at `original`, seen at `path`, with all that is mounted below it."""
+    """Mounts what is open at `original` at `path`, with all that is mounted below it."""
     _mount(_open_path(original), path, None, _MS_BIND | _MS_REC)
 
 

@@ -35,7 +35,7 @@ _JOIN_S = 60.0
 
 @dataclass(frozen=True)
 class OverlayView:
-    """`covered` are the folders whose changes are the view's; empty where nothing could be mounted."""
+    """The view: `covered` are the folders whose changes are its own; empty where nothing could be mounted."""
 
     pid: int  # whose namespaces they are
     as_user: bool
@@ -43,7 +43,7 @@ class OverlayView:
 
 
 def enter_view(place: Path, real: Sequence[str], directory: str, *, is_first: bool) -> OverlayView:
-    """The view of the ranks that share `place`, a folder of theirs: one of them is the first, and makes it.
+    """Enters the view of the ranks that share `place`, a folder of theirs: one of them is the first, and makes it.
 
     `real` are folders that stay as they are; where the view could not cover `directory` there is none.
     TimeoutError when the first has not made it.
@@ -70,7 +70,8 @@ def _told(path: Path) -> OverlayView:
 
 
 def _made(place: Path, real: Sequence[str], directory: str) -> OverlayView:
-    """With nothing covered where it is not allowed: that is tried in a child first, as it cannot be undone."""
+    """Makes the view, with nothing covered where it is not allowed: that is tried in a child first, as it cannot be
+    undone."""
     as_user = os.geteuid() != 0
     room = place / "view"
     room.mkdir(exist_ok=True)
@@ -95,14 +96,14 @@ def _is_possible(room: Path, real: Sequence[str], directory: str, as_user: bool)
 
 
 def _write_in(folder: Path) -> None:
-    """In the view: files of groups that a user namespace does not know cannot be copied."""
+    """Tries to write in the view: files of groups that a user namespace does not know cannot be copied."""
     trial = folder / f".autofit-{os.getpid()}"
     trial.mkdir()
     trial.rmdir()
 
 
 def _cover(room: Path, real: Sequence[str], as_user: bool) -> tuple[str, ...]:
-    """Mounts the view; the folders that it covers."""
+    """Mounts the view and gives the folders that it covers."""
     there = mount_points()
     below = {mount.path for mount in there}
     lower = {path for path in _folders(there, as_user) if not is_within(path, real)}
@@ -137,7 +138,7 @@ def _opened(paths: Iterable[str]) -> dict[str, int]:
 
 
 def _folders(there: Sequence[MountPoint], as_user: bool) -> Iterator[str]:
-    """What to lay an overlay over. A user's may not hide a mount, so there the folders beside it are taken."""
+    """The folders to lay an overlay over. A user's may not hide a mount, so there the folders beside it are taken."""
     points = {mount.path for mount in there}
 
     def within(folder: str) -> Iterator[str]:

@@ -17,8 +17,8 @@ _OF_THE_SYSTEM = ("/dev", "/proc", "/run", "/sys")
 
 
 def real_folders(environment: Mapping[str, str], scratch: Path, directory: str) -> tuple[str, ...]:
-    """Paths without links. A cache that the environment names is made, so that what is fetched into it stays; one that
-    the script's `directory` lies in is none."""
+    """The folders by paths without links. A cache that the environment names is made, so that what is fetched into it
+    stays; one that the script's `directory` lies in is none."""
     caches = [Path(environment[name]).expanduser() for name in _CACHES if environment.get(name)]
     home = Path("~").expanduser()
     for cache in (*caches, home / ".cache"):

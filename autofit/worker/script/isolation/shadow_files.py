@@ -36,7 +36,7 @@ class ShadowFiles:
         return real(self._writable(path, is_emptied=bool(flags & os.O_TRUNC)), flags, *args, **kwargs)
 
     def _writable(self, path: str, *, is_emptied: bool) -> str:
-        """A link is followed, as an open does."""
+        """The copy to write to; a link is followed, as an open does."""
         path = os.path.realpath(path) if os.path.islink(self._shadow.seen(path)) else path
         if os.path.isdir(self._shadow.seen(path)):
             return self._shadow.seen(path)  # which cannot be opened to be written
@@ -87,7 +87,7 @@ class ShadowFiles:
         real(source, self._shadow.place(path))
 
     def link(self, real: Callable[..., None], paths: Paths, places: Places) -> None:
-        """A copy instead: the two names would be of one file."""
+        """Makes a copy instead: the two names would be of one file."""
         source, target = places
         if target is not None:
             self._refuse_existing(target, True)

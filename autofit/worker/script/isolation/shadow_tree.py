@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 
 class Shadow:
-    """Paths are absolute and without `..`."""
+    """The shadow of a file system; paths are absolute and without `..`."""
 
     def __init__(self, root: str) -> None:
         self._changed = os.path.join(root, "changed")
@@ -68,7 +68,7 @@ class Shadow:
         return copy
 
     def remove(self, path: str) -> None:
-        """A file, or a folder with all below it."""
+        """Removes a file, or a folder with all below it."""
         copy = self._changed + path
         if os.path.isdir(copy) and not os.path.islink(copy):
             shutil.rmtree(copy)
@@ -78,7 +78,7 @@ class Shadow:
         self.forget(path)
 
     def forget(self, path: str) -> None:
-        """What lies there for real is seen no more."""
+        """Hides what lies there for real."""
         if os.path.lexists(path):
             open(self._mark(path), "w").close()
 
@@ -110,11 +110,11 @@ class ShadowEntries:
         self.close()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, for nothing is open."""
 
 
 class _Entry:
-    """As `os.DirEntry`, of what the shadow shows."""
+    """An entry as `os.DirEntry`, of what the shadow shows."""
 
     def __init__(self, name: str, path: str, shadow: Shadow) -> None:
         self.name, self.path = name, path

@@ -33,7 +33,7 @@ GRADIENT_EXPLODED = Fault(Symptom.GRADIENT_EXPLODED, 5)
 
 @dataclass(frozen=True)
 class Trouble:
-    """Goes on now, since `first_step`; `is_lasting` when patience with it is over.
+    """A trouble that goes on now, since `first_step`; `is_persistent` when it may be borne no longer.
 
     A step shows what the update before it has left: of the weights only those before the last sound step's update are
     known to be good, the ones after `good_step` updates.
@@ -42,7 +42,7 @@ class Trouble:
     first_step: int
     good_step: int
     symptom: Symptom
-    is_lasting: bool
+    is_persistent: bool
 
     def __str__(self) -> str:
         return f"{self.symptom.value} since step {self.first_step:,}"
@@ -65,7 +65,7 @@ _NORM = Limit(1000.0, 10.0)
 
 @dataclass
 class _Series:
-    """One quantity, step by step."""
+    """One quantity of a training, step by step."""
 
     limit: Limit
     not_finite: Fault
@@ -118,7 +118,8 @@ class Judge:
         self._losses.take(step, loss)
 
     def take_gradient(self, step: int, norm: float, *, was_skipped: bool) -> None:
-        """`norm` says nothing where the step was skipped: ZeRO-3 leaves the last one there."""
+        """Takes the norm of a step's gradients, which says nothing where the step was skipped: ZeRO-3 leaves the last
+        one there."""
         self._norms.take(step, norm, self._overflow if was_skipped else None)
 
     @property
@@ -127,6 +128,6 @@ class Judge:
         found = [trouble for trouble in (self._losses.trouble, self._norms.trouble) if trouble is not None]
         if not found:
             return None
-        told = next((trouble for trouble in found if trouble.is_lasting), found[0])
+        told = next((trouble for trouble in found if trouble.is_persistent), found[0])
         first_step, good_step = min(t.first_step for t in found), min(t.good_step for t in found)
-        return Trouble(first_step, good_step, told.symptom, told.is_lasting)
+        return Trouble(first_step, good_step, told.symptom, told.is_persistent)

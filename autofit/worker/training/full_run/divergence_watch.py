@@ -18,7 +18,8 @@ from autofit.worker.training.trainer import PhasedTrainer
 
 
 class DivergenceWatch(TrainerCallback, StepListener):
-    """TrainingDiverged, on every rank at the same step, where the training is over. It listens to the engine as well.
+    """Raises TrainingDiverged, on every rank at the same step, where the training is over. It listens to the engine as
+    well.
 
     While something is wrong nothing is saved, so that no sound checkpoint is rotated out for a broken one; the
     checkpoint that was due is saved with the next sound step.
@@ -54,27 +55,27 @@ class DivergenceWatch(TrainerCallback, StepListener):
         self._step_count += 1
         self._moved_count += not self._was_skipped and self._learning_rate > 0 and norm != 0
         self._judge.take_gradient(state.global_step, norm, was_skipped=self._was_skipped)
-        self._heed(control)
+        self._follow_judge(control)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:
         if "loss" in logs:
             self._judge.take_loss(state.global_step, float(logs["loss"]))
-            self._heed(control)
+            self._follow_judge(control)
         state.log_history[-1] = {name: _jsonable(value) for name, value in state.log_history[-1].items()}
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._heed(control)  # where a checkpoint may be due as well
+        self._follow_judge(control)  # where a checkpoint may be due as well
 
-    def _heed(self, control: TrainerControl) -> None:
+    def _follow_judge(self, control: TrainerControl) -> None:
         trouble = self.trouble
-        if trouble is not None and trouble.is_lasting and self._action is OnDivergence.STOP:
+        if trouble is not None and trouble.is_persistent and self._action is OnDivergence.STOP:
             raise TrainingDiverged(Stopped(trouble.symptom, trouble.first_step, self._keep_good(trouble)))
         is_due = control.should_save or self._is_save_due
         self._is_save_due = is_due and trouble is not None
         control.should_save = is_due and trouble is None
 
     def check_end(self, loss: float | None, eval_loss: float | None) -> None:
-        """TrainingDiverged where what was trained is no model, or is the one that it began with."""
+        """Raises TrainingDiverged where what was trained is no model, or is the one that it began with."""
         for is_evaluation, value in ((False, loss), (True, eval_loss)):
             if value is not None and not math.isfinite(value):
                 first_step = None if self.trouble is None else self.trouble.first_step
@@ -83,7 +84,7 @@ class DivergenceWatch(TrainerCallback, StepListener):
             raise TrainingDiverged(ChangedNothing(was_skipped=self.skipped_steps == self._step_count))
 
     def _keep_good(self, trouble: Trouble | None) -> str | None:
-        """The last one from before the trouble; those from after it are set aside."""
+        """Keeps the last checkpoint from before the trouble; those from after it are set aside."""
         folder = Path(self._trainer.args.output_dir)
         good_step = self._trainer.state.global_step if trouble is None else trouble.good_step
         good = last_whole(folder, good_step)
@@ -93,5 +94,5 @@ class DivergenceWatch(TrainerCallback, StepListener):
 
 
 def _jsonable(value: Any) -> Any:
-    """JSON has no word for what is not finite, and a checkpoint keeps the log."""
+    """A value that JSON can say: it has no word for what is not finite, and a checkpoint keeps the log."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

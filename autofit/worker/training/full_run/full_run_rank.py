@@ -51,7 +51,8 @@ def main() -> None:
 
 
 def _import_all(options: argparse.Namespace, report_path: Path) -> None:
-    """Before the rank's memory is first looked at, as in a probe. A build that is kept from its start is reported."""
+    """Imports everything before the rank's memory is first looked at, as in a probe. A build that is kept from its
+    start is reported."""
     from autofit.worker.rank.extension_builds import wait_for_builders
 
     wait_for_builders(_wait_teller(options.beat, options.progress))
@@ -61,12 +62,12 @@ def _import_all(options: argparse.Namespace, report_path: Path) -> None:
         from autofit.worker.rank.failure import rank_failed
         from autofit.worker.rank.lifecycle import write_report
 
-        write_report(rank_failed(error, Phase.START, on_cpu=True, peak_bytes=None), report_path)
+        write_report(rank_failed(error, Phase.START, is_on_cpu=True, peak_bytes=None), report_path)
         raise
 
 
 def _wait_teller(beat: Path, progress: Path) -> OnWait:
-    """To wait for a build is a sign of life, and rank 0 tells people for whom it waits."""
+    """Hears of a wait for a build: it is a sign of life, and rank 0 tells people for whom it waits."""
 
     def tell(text: str) -> None:
         with progress.open("a") as file:

@@ -28,7 +28,7 @@ from autofit.worker.training.trainer_arguments import sft_config
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a full run goes on from and what it leaves."""
+    """The paths where a full run goes on from and what it leaves."""
 
     checkpoints: Path
     model: Path
@@ -36,10 +36,10 @@ class Paths:
 
 
 def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
-    """Raises what torch raises, and TrainingDiverged where what was trained is no model."""
+    """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
     join_group(job)
     rank.enter(Phase.BUILD)
-    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides=schedule(job.request))
+    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides=schedule_arguments(job.request))
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data)
     trainer.phase_hook = rank.enter
@@ -88,8 +88,9 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTraine
     )
 
 
-def schedule(request: Request) -> dict[str, Any]:
-    """What the user asked for; it stands behind what was given after `--`, which may set other names only."""
+def schedule_arguments(request: Request) -> dict[str, Any]:
+    """The arguments that the user asked for; they stand behind what was given after `--`, which may set other names
+    only."""
     training = request.training
     has_eval = request.eval_data is not None or request.eval_fraction > 0
     extra_names = {word.lstrip("-").split("=")[0].replace("-", "_") for word in training.extra_arguments}
@@ -107,7 +108,7 @@ def schedule(request: Request) -> dict[str, Any]:
 
 
 def checkpoint(request: Request, folder: Path) -> str | None:
-    """The last whole one of this run; before it has one, that which the user named."""
+    """The checkpoint to go on from: the last whole one of this run; before it has one, that which the user named."""
     last = last_whole(folder)
     return request.training.resume if last is None else str(last)
 
@@ -123,11 +124,11 @@ def _final_evaluation(trainer: PhasedTrainer) -> float | None:
 
 
 def _save(trainer: PhasedTrainer, data: TrainingData, folder: Path, rank: Rank) -> None:
-    """Whole once every rank has returned from it."""
+    """Saves the model, which is whole once every rank has returned from it."""
     trainer.save_model(str(folder))
     if rank.index == 0:
         data.tokenizer.save_pretrained(str(folder))
-        if data.stop_token_id is not None:  # beside an adapter, too: merging heeds it
+        if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over
             trainer.model.generation_config.save_pretrained(str(folder))
     torch.distributed.barrier()
 

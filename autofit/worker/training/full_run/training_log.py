@@ -12,7 +12,7 @@ _WARM_UP_STEPS = 2
 
 
 class TrainingLog(TrainerCallback):
-    """Losses, and tokens per second of all ranks, from one log line to the next.
+    """Keeps losses, and tokens per second of all ranks, from one log line to the next.
 
     An interval in which something was saved or evaluated does not count; neither does one that ends in the warm-up.
     """

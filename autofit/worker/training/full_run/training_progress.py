@@ -60,7 +60,7 @@ class Progress(TrainerCallback):
         self._file.write(to_json(progress) + "\n")
 
     def _left_s(self, state: TrainerState) -> float | None:
-        """By the pace since the start."""
+        """The seconds that are left, by the pace since the start."""
         done: int = state.global_step - self._first_step
         if not done:
             return None

@@ -45,32 +45,32 @@ def test_a_small_loss_may_multiply() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_borne_for_two_steps() -> None:
-    assert judged([2.0, 2.0, NAN, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=False)
-    assert judged([2.0, 2.0, NAN, math.inf, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=True)
-    assert judged([2.0, NAN, NAN, 2.0, NAN]).trouble == Trouble(5, 3, Symptom.LOSS_NOT_FINITE, is_lasting=False)
+    assert judged([2.0, 2.0, NAN, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_persistent=False)
+    assert judged([2.0, 2.0, NAN, math.inf, NAN]).trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_persistent=True)
+    assert judged([2.0, NAN, NAN, 2.0, NAN]).trouble == Trouble(5, 3, Symptom.LOSS_NOT_FINITE, is_persistent=False)
 
 
 @pytest.mark.parametrize("diverged", [9.0, 400.0])
 def test_a_loss_explodes_against_its_own_history(diverged: float) -> None:
     judge = judged([1.5, 1.4, 1.6] + [diverged] * 5)
-    assert judge.trouble == Trouble(4, 2, Symptom.LOSS_EXPLODED, is_lasting=True)
+    assert judge.trouble == Trouble(4, 2, Symptom.LOSS_EXPLODED, is_persistent=True)
     recovered = judged([1.5, 1.4, 1.6] + [diverged] * 4 + [2.0])
     assert recovered.trouble is None
 
 
 def test_what_is_exploded_is_not_what_the_next_is_compared_with() -> None:
-    assert judged([1.5] + [60.0] * 60).trouble == Trouble(2, 0, Symptom.LOSS_EXPLODED, is_lasting=True)
+    assert judged([1.5] + [60.0] * 60).trouble == Trouble(2, 0, Symptom.LOSS_EXPLODED, is_persistent=True)
 
 
 def test_a_norm_explodes_where_the_loss_does_not() -> None:
     trouble = judged([2.0] * 9, [1.0] * 4 + [5e4] * 5).trouble
-    assert trouble == Trouble(5, 3, Symptom.GRADIENT_EXPLODED, is_lasting=True)
+    assert trouble == Trouble(5, 3, Symptom.GRADIENT_EXPLODED, is_persistent=True)
     assert judged([2.0] * 9, [1.0] * 4 + [500.0] * 5).trouble is None
 
 
 def test_steps_that_are_skipped_are_no_steps() -> None:
     trouble = judged([2.0] * 4, [1.0, NAN, NAN, NAN]).trouble
-    assert trouble == Trouble(2, 0, Symptom.GRADIENT_NOT_FINITE, is_lasting=True)
+    assert trouble == Trouble(2, 0, Symptom.GRADIENT_NOT_FINITE, is_persistent=True)
 
 
 def test_a_loss_scale_finds_its_way_down() -> None:
@@ -78,7 +78,7 @@ def test_a_loss_scale_finds_its_way_down() -> None:
     assert judged([2.0] * 20, [NAN] * 18 + [1.0, 1.0], scales_loss=True).trouble is None
     trouble = judged([2.0] * 40, [NAN] * 40, scales_loss=True).trouble
     assert trouble is not None
-    assert trouble.is_lasting
+    assert trouble.is_persistent
 
 
 def test_of_a_resumed_training_what_lies_before_is_known_to_be_good() -> None:
@@ -90,7 +90,7 @@ def test_of_a_resumed_training_what_lies_before_is_known_to_be_good() -> None:
 
 def test_of_two_troubles_the_earlier_says_what_is_good() -> None:
     judge = judged([2.0] * 4 + [NAN] * 3, [1.0, 1.0, 5e4, 5e4, 5e4, 5e4, 5e4])
-    assert judge.trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_lasting=True)
+    assert judge.trouble == Trouble(3, 1, Symptom.LOSS_NOT_FINITE, is_persistent=True)
 
 
 class Training:

@@ -11,7 +11,7 @@ import pytest
 
 from autofit.domain.request import Request, Training
 from autofit.runs.run_folder import RunFolder
-from autofit.worker.training.full_run.rank_training import checkpoint, schedule
+from autofit.worker.training.full_run.rank_training import checkpoint, schedule_arguments
 from autofit.worker.training.full_run.training_log import TrainingLog
 
 REQUEST = Request("m", 64)
@@ -42,18 +42,18 @@ def test_a_checkpoint_that_the_user_names_begins_a_run_that_goes_on_from_its_own
 
 
 def test_what_stands_after_the_dashes_goes_before_theschedule() -> None:
-    plain = schedule(replace(REQUEST, training=Training(max_steps=7, save_steps=3, report_to=("wandb",))))
+    plain = schedule_arguments(replace(REQUEST, training=Training(max_steps=7, save_steps=3, report_to=("wandb",))))
     assert (plain["max_steps"], plain["save_steps"], plain["eval_strategy"]) == (7, 3, "no")
     assert plain["report_to"] == ["wandb"]
     extra = ("--save-total-limit=5", "--eval_strategy", "epoch", "--load_best_model_at_end")
-    told = schedule(replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra)))
+    told = schedule_arguments(replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra)))
     assert not {"save_total_limit", "eval_strategy"} & set(told)
     assert (told["max_steps"], told["eval_steps"], told["report_to"]) == (-1, 500, "none")
 
 
 @pytest.mark.parametrize("given", [{"eval_data": "e.jsonl"}, {"eval_fraction": 0.1}], ids=str)
 def test_evaluation_comes_with_its_data(given: dict[str, object]) -> None:
-    assert schedule(replace(REQUEST, **given))["eval_strategy"] == "steps"  # type: ignore[arg-type]
+    assert schedule_arguments(replace(REQUEST, **given))["eval_strategy"] == "steps"  # type: ignore[arg-type]
 
 
 class Lines:

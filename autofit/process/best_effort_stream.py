@@ -6,8 +6,9 @@ import os
 from typing import TextIO
 
 
-class LastingStream:
-    """What is written goes to `stream` until that fails: a closed pipe, a terminal that hung up, a full disk.
+class BestEffortStream:
+    """A stream that outlives its reader: what is written goes to `stream` until that fails: a closed pipe, a terminal
+    that hung up, a full disk.
 
     From then on it goes nowhere, without an error. Any thread may write.
     """
