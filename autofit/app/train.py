@@ -100,7 +100,8 @@ def _recall(folder: RunFolder, screen: Screen) -> None:
 
 def _untried(context: Context) -> Setting:
     """By the request alone: rows as long as it allows."""
-    return Setting(context.request, context.hardware, context.shape, context.request.sequence_length)
+    tokens = context.request.sequence_length
+    return Setting(context.request, context.hardware, context.shape, tokens, installed=installed_here())
 
 
 def _predicted_ladder(context: Context, screen: Screen, tools: Tools) -> Ladder:

@@ -24,7 +24,6 @@ from autofit.domain.event import Event
 from autofit.domain.hardware import DeviceKind
 from autofit.planning.script.inspection import leanest
 from autofit.probing.agent import Agent
-from autofit.runs.json_file import write_text
 from autofit.runs.run_folder import RunFolder
 from tests.builders import make_hardware
 
@@ -98,7 +97,7 @@ def look(case: Case, agent: Agent, folder: Path) -> Looked:
     run_folder.create()
     program = Program(line, case.config, LAYOUT, DeviceKind.CPU, str(folder))
     specs = ScriptSpecs(program, LaunchSettings(steps=1), agent, run_folder, folder / f"scratch-{case.name}")
-    inspector = ScriptInspector(specs, LaunchContext(LAYOUT, make_hardware(), agent, write_text), Silent())
+    inspector = ScriptInspector(specs, LaunchContext(LAYOUT, make_hardware(), agent), Silent())
     known = inspector.inspect_knobs(inspector.inspect_as_is())
     rewriter = known.rewriter
     strategy = leanest(rewriter.facts, rewriter.knobs, known.attention)

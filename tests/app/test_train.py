@@ -31,6 +31,7 @@ from autofit.domain.event import (
     TrialEnded,
 )
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
@@ -47,6 +48,7 @@ from autofit.store import Store
 from tests.builders import GB, make_hardware, make_request
 from tests.fake_agent import SimulatedMachine, peak_bytes, tokens_per_s
 from tests.fake_checkpoint import write_checkpoint
+from tests.fake_packages import write_packages
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 REQUEST = make_request(MODEL, global_batch=8)
@@ -736,6 +738,16 @@ def test_a_pin_only_narrows(stage: Stage, pins: Pins, is_meant: Callable[[Strate
     narrow = {s for step in stage.told(LadderBuilt)[0].ladder.steps for s in step.strategies}
     assert narrow == {s for s in all_of_them if is_meant(s)}
     assert {spec.job.strategy for spec in stage.machine.specs} <= narrow
+
+
+def test_a_pinned_kernel_that_is_installed_is_searched_with(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    write_packages(tmp_path / "packages", flash_attn="2.8.3")
+    stage.hardware = devices(kind=DeviceKind.CUDA)
+    stage.train(replace(REQUEST, pins=Pins(attention=Attention.FLASH_2)))
+    assert {strategy.rung.attention for strategy in strategies(stage)} == {Attention.FLASH_2}
 
 
 def test_the_memory_limit_reaches_every_probe(stage: Stage) -> None:
