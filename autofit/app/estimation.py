@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from autofit.app.tools import StartTracer
 from autofit.domain.errors import AutofitError, UsageError
+from autofit.domain.event import Tell
 from autofit.domain.hardware import Hardware
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
@@ -36,8 +37,6 @@ TRACER_VERSION = 2
 
 ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
 """What a described machine is taken to have."""
-
-Tell = Callable[[str], None]
 
 
 class TraceProvider:

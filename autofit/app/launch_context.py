@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import hjson
 
 from autofit.app.tools import Tools
 from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings, Layout
+from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.script.script_arguments import INDIFFERENT_FLAGS, config_flags, find, is_config, without
@@ -94,7 +95,7 @@ def open_launch_context(
     folder: RunFolder,
     kind: DeviceKind,
     tools: Tools,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> Iterator[LaunchContext]:
     """Yields the context with the agents of all nodes started, until the end of the block; NotTuned where DeepSpeed
     refuses the line.

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import absolute
-from autofit.app.estimation import ALL_INSTALLED, Tell, TraceProvider, _rungs, prepare_setting
+from autofit.app.estimation import ALL_INSTALLED, TraceProvider, _rungs, prepare_setting
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.domain.errors import UsageError
+from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import ModelShape

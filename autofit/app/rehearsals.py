@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from autofit.app.context import Context
-from autofit.app.estimation import Tell
 from autofit.app.plan import best_first
 from autofit.app.probe_specs import ProbeSpecs
 from autofit.app.tools import REAL_TOOLS, Tools
+from autofit.domain.event import Tell
 from autofit.domain.knobs.attention import runs_flash
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported

@@ -9,12 +9,13 @@ from pathlib import Path
 from autofit.app.context import Context
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.errors import UsageError
+from autofit.domain.event import Tell
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.space.resumption import can_resume, conflicts, kept, kept_text, weights_text
 from autofit.runs.request_diff import differences
-from autofit.runs.run_folder import RunFolder, Tell
+from autofit.runs.run_folder import RunFolder
 
 # What the files of a checkpoint do not tell, and its run folder does.
 _OF_ITS_RUN = ("model", "data", "eval_fraction", "training.extra_arguments")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from autofit.domain.deepspeed_line import LaunchLine, Layout
-from autofit.domain.event import Note, TrainingProgress
+from autofit.domain.event import Note, Tell, TrainingProgress
 from autofit.domain.hardware import DeviceKind, Hardware, Node
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
 from autofit.hardware.machine import detect_here
-from autofit.probing.agent import TRACING, USER_SCRIPT, Agent, Tell
+from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
 from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.prober import ScriptProber, Tracer, TrainingProber
 from autofit.running.deepspeed_tools import resolve_layout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,17 @@ from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
-from autofit.domain.event import Chosen, DataRead, GaveUp, LadderBuilt, Note, Screen, TrainingEnded, TrainingStarted
+from autofit.domain.event import (
+    Chosen,
+    DataRead,
+    GaveUp,
+    LadderBuilt,
+    Note,
+    Screen,
+    TrainingEnded,
+    TrainingStarted,
+    teller,
+)
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import Request
@@ -67,8 +76,8 @@ def train(
     if dry_run:
         screen.show(LadderBuilt(_predicted_ladder(context, screen, tools)))
         return
-    with folder.lock(_teller(screen)):
-        context = claim(context, request, start, folder, _teller(screen))
+    with folder.lock(teller(screen)):
+        context = claim(context, request, start, folder, teller(screen))
         result = folder.read_result()
         if result is not None and not folder.lost:
             _recall(folder, screen)
@@ -107,7 +116,7 @@ def _untried(context: Context) -> Setting:
 def _predicted_ladder(context: Context, screen: Screen, tools: Tools) -> Ladder:
     with (
         tools.open_store() as store,
-        TraceProvider(context.request, store, tools.start_tracer, _teller(screen)) as tracing,
+        TraceProvider(context.request, store, tools.start_tracer, teller(screen)) as tracing,
     ):
         return ladder_of(_prepared(context, None, store, tracing))
 
@@ -129,10 +138,6 @@ def _prepared(context: Context, profile: DataProfile | None, store: Store, traci
     )
 
 
-def _teller(screen: Screen) -> Callable[[str], None]:
-    return lambda text: screen.show(Note(text))
-
-
 def _search(
     context: Context, folder: RunFolder, screen: Screen, tools: Tools, probe_timeout_s: float, is_exhaustive: bool
 ) -> Choice:
@@ -142,7 +147,7 @@ def _search(
             kind=context.hardware.kind,
             log_path=folder.logs / "agent.log",
             oom_kill_count=oom_kill_count,
-            tell=_teller(screen),
+            tell=teller(screen),
         ) as agent,
         tools.open_store() as store,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
@@ -168,7 +173,7 @@ def _search(
 
 def _setting(context: Context, profile: DataProfile, store: Store, agent: TrainingProber, screen: Screen) -> Setting:
     """The agent is warm already: it is the tracer, too."""
-    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), _teller(screen)) as tracing:
+    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), teller(screen)) as tracing:
         return _prepared(context, profile, store, tracing)
 
 

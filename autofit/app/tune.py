@@ -16,7 +16,7 @@ from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.domain.deepspeed_line import Decision, Kept, LaunchLine, LaunchSettings, Loading
 from autofit.domain.errors import NothingFits
-from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen
+from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead, Note, Screen, teller
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
@@ -59,9 +59,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
     root = settings.output_dir or os.path.join("autofit-runs", Path(line.script).stem)
     folder = RunFolder(Path(root).absolute())
 
-    def tell(text: str) -> None:
-        screen.show(Note(text))
-
+    tell = teller(screen)
     with folder.lock(tell):
         here = machine_here(tools, settings, folder.root)
         key = identity(line, config, settings, here)
@@ -114,7 +112,7 @@ def _searched(
     tools: Tools,
 ) -> Decision:
     with (
-        open_launch_context(line, settings, folder, kind, tools, lambda text: screen.show(Note(text))) as context,
+        open_launch_context(line, settings, folder, kind, tools, teller(screen)) as context,
         tempfile.TemporaryDirectory(prefix="autofit-script-") as scratch,
     ):
         screen.show(MachineSeen(context.hardware))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Union
 
@@ -131,3 +131,12 @@ class Screen(Protocol):
     """Whoever shows events: the live table, plain lines, or nobody."""
 
     def show(self, event: Event) -> None: ...
+
+
+Tell = Callable[[str], None]
+"""Whoever hears one sentence that people should see."""
+
+
+def teller(screen: Screen) -> Tell:
+    """Shows on `screen` what it hears."""
+    return lambda text: screen.show(Note(text))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from autofit.domain.errors import AutofitError, InternalError, UsageError
+from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Outcome, OutOfMemory, Place
 from autofit.domain.request import Request
@@ -48,8 +49,6 @@ from autofit.process.files import write_whole
 from autofit.process.python import script_environment, worker_environment
 from autofit.process.rendezvous import free_port, remove_shared_memory
 from autofit.process.signals import ShieldedExit
-
-Tell = Callable[[str], None]
 
 
 class StartProcess(Protocol):

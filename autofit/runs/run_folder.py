@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from autofit.domain.deepspeed_line import Kept
 from autofit.domain.errors import UsageError
-from autofit.domain.event import TrainingEnded
+from autofit.domain.event import Tell, TrainingEnded
 from autofit.domain.hardware import Hardware
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
@@ -28,7 +28,6 @@ _LOGS = (
     "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
-Tell = Callable[[str], None]
 
 
 def _silent(text: str) -> None: ...

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from autofit.domain.deepspeed_line import LaunchLine, Layout
+from autofit.domain.event import Tell
 from autofit.domain.hardware import Node
 from autofit.domain.outcome import Outcome
 from autofit.domain.script import ScriptFacts
@@ -45,7 +45,7 @@ class Cluster(ShieldedExit):
         layout: Layout,
         *,
         log_path: Path,
-        tell: Callable[[str], None] = lambda text: None,
+        tell: Tell = lambda text: None,
         connect_timeout_s: float = 60.0,
         launch: Launch = Backend,
     ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.errors import UsageError
+from autofit.domain.event import Tell
 from autofit.domain.units import format_seconds
 from autofit.process.build_locks.build_lock import BuildLock, owner_of
 from autofit.process.build_locks.lost_locks import SETTLE_S, STALE_S, is_over
@@ -100,7 +101,7 @@ def _remove(lock: BuildLock) -> None:
 class WaitTeller:
     """Tells people for whom one waits: once for each, however often it is heard. Each text begins with `whose`."""
 
-    def __init__(self, tell: Callable[[str], None], whose: str = "") -> None:
+    def __init__(self, tell: Tell, whose: str = "") -> None:
         self._tell, self._whose = tell, whose
         self._last: BuildWait | None = None
 
