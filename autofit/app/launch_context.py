@@ -14,7 +14,6 @@ from autofit.app.tools import Tools
 from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings, Layout
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.hardware.cgroup import oom_kill_count
 from autofit.planning.script.script_arguments import INDIFFERENT_FLAGS, config_flags, find, is_config, without
 from autofit.planning.script.tunable_knobs import Config
 from autofit.probing.prober import ScriptProber
@@ -110,7 +109,7 @@ def open_launch_context(
                 hardware = Hardware(cluster.nodes, settings.memory_limit_bytes)
                 yield LaunchContext(layout, hardware, cluster)
             return
-    with tools.start_script_agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell) as agent:
+    with tools.start_script_agent(kind=kind, log_path=log_path, tell=tell) as agent:
         layout = _layout(line, tools)  # while the agent imports
         yield LaunchContext(layout, machine_here(tools, settings, folder.root, layout), agent)
 

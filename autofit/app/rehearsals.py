@@ -21,7 +21,6 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.domain.workload import DataProfile
-from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.requirements import installed_here
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.plan.rehearsal_site import MemoryShortfall, RehearsalSite
@@ -53,10 +52,7 @@ def rehearse(
 
         @cache
         def agent() -> TrainingProber:  # takes seconds to start, and where nothing can be built here it is not needed
-            log_path = folder / "agent.log"
-            return open_here.enter_context(
-                tools.start_agent(kind=here.kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell)
-            )
+            return open_here.enter_context(tools.start_agent(kind=here.kind, log_path=folder / "agent.log", tell=tell))
 
         has_flash = runs_flash(here, Dtype.BF16, installed_here())
         sites = [RehearsalSite(_setting(plan, store), here, has_flash) for plan in plans]

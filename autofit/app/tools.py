@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from autofit.domain.deepspeed_line import LaunchLine, Layout
 from autofit.domain.event import Note, Tell, TrainingProgress
@@ -14,6 +14,7 @@ from autofit.domain.hardware import DeviceKind, Hardware, Node
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
+from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect_here
 from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
 from autofit.probing.nodes.cluster import Cluster
@@ -23,6 +24,8 @@ from autofit.running.full_run import merge
 from autofit.running.full_run import train as run_training
 from autofit.running.training_command import TrainingFiles
 from autofit.store import Store, open_store
+
+ProberT = TypeVar("ProberT", covariant=True)
 
 
 class Detect(Protocol):
@@ -48,20 +51,10 @@ class StartTracer(Protocol):
     def __call__(self, log_path: Path) -> AbstractContextManager[Tracer]: ...
 
 
-class StartAgent(Protocol):
-    """An agent for autofit's own training; `tell` hears for whom it has to wait."""
+class StartAgent(Protocol[ProberT]):
+    """An agent for autofit's own training or for a user's script; `tell` hears for whom it has to wait."""
 
-    def __call__(
-        self, *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
-    ) -> AbstractContextManager[TrainingProber]: ...
-
-
-class StartScriptAgent(Protocol):
-    """An agent for a user's script; `tell` hears for whom it has to wait."""
-
-    def __call__(
-        self, *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
-    ) -> AbstractContextManager[ScriptProber]: ...
+    def __call__(self, *, kind: DeviceKind, log_path: Path, tell: Tell) -> AbstractContextManager[ProberT]: ...
 
 
 class JobProber(ScriptProber, Protocol):
@@ -109,9 +102,11 @@ def start_tracer(log_path: Path) -> AbstractContextManager[Tracer]:
     return Agent(kind=DeviceKind.CPU, log_path=log_path, program=TRACING)
 
 
-def start_script_agent(
-    *, kind: DeviceKind, log_path: Path, oom_kill_count: Callable[[], int | None], tell: Tell
-) -> AbstractContextManager[ScriptProber]:
+def start_agent(*, kind: DeviceKind, log_path: Path, tell: Tell) -> AbstractContextManager[TrainingProber]:
+    return Agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell)
+
+
+def start_script_agent(*, kind: DeviceKind, log_path: Path, tell: Tell) -> AbstractContextManager[ScriptProber]:
     return Agent(kind=kind, log_path=log_path, oom_kill_count=oom_kill_count, tell=tell, program=USER_SCRIPT)
 
 
@@ -120,8 +115,8 @@ class Tools:
     detect: Detect = detect_here
     open_store: OpenStore = open_store
     start_tracer: StartTracer = start_tracer
-    start_agent: StartAgent = Agent
-    start_script_agent: StartScriptAgent = start_script_agent
+    start_agent: StartAgent[TrainingProber] = start_agent
+    start_script_agent: StartAgent[ScriptProber] = start_script_agent
     start_cluster: StartCluster = Cluster
     resolve_layout: ResolveLayout = resolve_layout
     run_training: RunTraining = run_training

@@ -31,7 +31,6 @@ from autofit.domain.request import Request
 from autofit.domain.run_end import NoModel
 from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.workload import DataProfile
-from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.requirements import installed_here
 from autofit.planning.data.cut import check_lost_rows
 from autofit.planning.export.deepspeed_config import deepspeed_config
@@ -146,7 +145,6 @@ def _search(
         tools.start_agent(
             kind=context.hardware.kind,
             log_path=folder.logs / "agent.log",
-            oom_kill_count=oom_kill_count,
             tell=teller(screen),
         ) as agent,
         tools.open_store() as store,

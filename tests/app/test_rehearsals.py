@@ -13,7 +13,7 @@ import pytest
 
 from autofit.app import plan
 from autofit.app.rehearsals import full_rows, rehearse
-from autofit.app.tools import Tools
+from autofit.app.tools import Tools, start_agent
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import Attention
@@ -23,7 +23,6 @@ from autofit.domain.plan import Plan, Verdict
 from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Trace
 from autofit.planning.plan.replan import MOST_REHEARSED
-from autofit.probing.agent import Agent
 from autofit.probing.protocol import ProbeSpec
 from autofit.store.machine_kind import DeviceKey
 from tests.builders import GB, make_device, make_hardware, make_host, make_request
@@ -213,7 +212,7 @@ def test_a_job_of_eight_is_rehearsed_for_real() -> None:
     place = Surroundings()
     pins = Pins(method=Method.FULL, zero_stage=2, gradient_checkpointing=False, micro_batch=1)
     (before,) = place.plan("gpus=8,memory=4GB,tflops=1", request=replace(REQUEST, pins=pins))
-    (plan,) = rehearse([before], tell=place.told.append, tools=replace(place.tools, start_agent=Agent))
+    (plan,) = rehearse([before], tell=place.told.append, tools=replace(place.tools, start_agent=start_agent))
     assert plan.rehearsal is not None
     assert plan.choice is not None, plan.rehearsal.notes
     assert plan.choice.rehearsed is not None, plan.rehearsal.notes
