@@ -18,7 +18,7 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Request, Training
+from autofit.domain.request import Request, SearchOptions, Training
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.hardware.machine import detect_here
@@ -125,8 +125,7 @@ def _train(request: Request, folder: Path, screen: _Notebook, device: str, *, is
         request,
         output_dir=folder,
         screen=screen,
-        is_exhaustive=is_exhaustive,
-        probe_timeout_s=PROBE_TIMEOUT_S,
+        options=SearchOptions(is_exhaustive=is_exhaustive, probe_timeout_s=PROBE_TIMEOUT_S),
         tools=tools,
     )
 

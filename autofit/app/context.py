@@ -1,4 +1,4 @@
-"""What a request is about: the machine and the model, as they are before anything is tried."""
+"""What a command works with, and what its request is about before anything is tried: the machine and the model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.inputs.model_files import read_model_files
+from autofit.report.html import report_html
+from autofit.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command on one run folder."""
+
+    folder: RunFolder
+    screen: Screen
+    tools: Tools
+
+    def tell(self, text: str) -> None:
+        self.screen.show(Note(text))
+
+    def write_report(self) -> None:
+        """Writes the report of everything that the folder holds by now."""
+        self.folder.write_report(report_html(self.folder.record()))
 
 
 @dataclass(frozen=True)
@@ -21,14 +39,14 @@ class Context:
     shape: ModelShape
 
 
-def look(request: Request, output_dir: Path, screen: Screen, tools: Tools) -> Context:
+def look(request: Request, session: Session) -> Context:
     """The machine and the model; UsageError when one of them cannot be what was asked for."""
-    hardware = tools.look(output_dir, request)
-    screen.show(MachineSeen(hardware))
+    hardware = session.tools.look(session.folder.root, request)
+    session.screen.show(MachineSeen(hardware))
     model = read_model_files(request.model)
-    screen.show(ModelRead(model.shape))
+    session.screen.show(ModelRead(model.shape))
     for note in model.notes:
-        screen.show(Note(note))
+        session.tell(note)
     return Context(_located(replace(request, model=model.path_or_id)), hardware, model.shape)
 
 

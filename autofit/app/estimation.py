@@ -11,15 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from autofit.app.context import Context
 from autofit.app.tools import StartTracer
+from autofit.app.trial_memory import known_constants
 from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.event import Tell
-from autofit.domain.hardware import Hardware
 from autofit.domain.ladder import Ladder
-from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung
 from autofit.domain.trace import MicroStep, Trace
+from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import OPTIONAL
 from autofit.inputs.hub import Hub
 from autofit.planning.memory.activations import wanted_micro_steps
@@ -29,7 +30,6 @@ from autofit.planning.space.ladder_builder import build_ladder
 from autofit.probing.prober import Tracer
 from autofit.store import Store
 from autofit.store.fingerprint import trace_fingerprint
-from autofit.store.machine_kind import DeviceKey
 from autofit.store.versions import versions
 
 TRACER_VERSION = 2
@@ -95,34 +95,31 @@ def ladder_of(setting: Setting) -> Ladder:
     return build_ladder(setting, settle(setting))
 
 
-def prepare_setting(
-    request: Request,
-    hardware: Hardware,
-    shape: ModelShape,
-    *,
-    worst_tokens: int,
-    is_padded: bool,
-    mean_tokens: float | None,
-    installed: frozenset[str],
-    store: Store,
-    tracing: TraceProvider,
-) -> Setting:
-    """The setting with all that is remembered of such devices and all traces that its rungs want."""
-    setting = Setting(
-        request,
-        hardware,
-        shape,
-        worst_tokens,
-        is_padded,
-        mean_tokens,
-        known_constants=store.get_constants(DeviceKey.of(hardware.devices[0], versions())),
-        installed=installed,
+def assumed_setting(context: Context, installed: frozenset[str] = frozenset()) -> Setting:
+    """By the request alone: rows as long as it allows, and some of them shorter, so that there is a mask."""
+    tokens = context.request.sequence_length
+    return Setting(context.request, context.hardware, context.shape, tokens, is_padded=True, installed=installed)
+
+
+def setting_of_data(context: Context, profile: DataProfile, installed: frozenset[str]) -> Setting:
+    """By what the data brings."""
+    lengths_tokens = profile.sampled_lengths_tokens
+    return replace(
+        assumed_setting(context, installed),
+        worst_tokens=profile.longest_tokens,
+        is_padded=lengths_tokens[0] < profile.longest_tokens,
+        mean_tokens=sum(lengths_tokens) / len(lengths_tokens),
     )
-    return replace(setting, traces=tracing.traces(wanted_micro_steps(_rungs(setting), setting)))
 
 
-def _rungs(setting: Setting) -> tuple[Rung, ...]:
-    """None where the device lacks what is pinned: the plan says so, and nothing needs to be traced."""
+def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> Setting:
+    """`setting` with all that is remembered of such devices and all traces that its rungs want."""
+    known = replace(setting, known_constants=known_constants(setting.hardware, store))
+    return replace(known, traces=tracing.traces(wanted_micro_steps(usable_rungs(known), known)))
+
+
+def usable_rungs(setting: Setting) -> tuple[Rung, ...]:
+    """The rungs to try, memory aside; none where the device lacks what is pinned."""
     try:
         return rungs(setting, settle(setting))
     except UsageError:

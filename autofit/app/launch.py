@@ -47,7 +47,7 @@ def _words(
         text = f"a search needs {lacking.wants} ({lacking.how_to_get}): the script runs as it is, unsearched."
         screen.show(Note(text))
         return ()
-    from autofit.app.launch_context import NotTuned
+    from autofit.app.script.tunable_line import NotTuned
     from autofit.app.tune import tune
 
     if line.options.autotuning:

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from autofit.app.context import absolute
-from autofit.app.estimation import ALL_INSTALLED, TraceProvider, _rungs, prepare_setting
+from autofit.app.context import Context, absolute
+from autofit.app.estimation import ALL_INSTALLED, TraceProvider, assumed_setting, prepare_setting, usable_rungs
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.model import ModelShape
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
 from autofit.hardware import sku
@@ -21,7 +20,7 @@ from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.requirements import installed_here
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.plan.candidates import make_plan
-from autofit.store import Store
+from autofit.planning.setting import Setting
 
 
 def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
@@ -34,8 +33,10 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     notes = (*model.notes, *_data_notes(request))
     request = replace(request, model=absolute(model.path_or_id))
     machines = [_described(text, request) for text in on] or [tools.look(Path(), request)]
+    installed = ALL_INSTALLED if on else installed_here()
+    settings = [assumed_setting(Context(request, machine, model.shape), installed) for machine in machines]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
-        plans = [_plan(request, machine, bool(on), model.shape, notes, store, tracing) for machine in machines]
+        plans = [_plan(prepare_setting(setting, store, tracing), notes, is_described=bool(on)) for setting in settings]
     return best_first(plans)
 
 
@@ -44,29 +45,10 @@ def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     return tuple(sorted(plans, key=_speed, reverse=True))
 
 
-def _plan(
-    request: Request,
-    hardware: Hardware,
-    is_described: bool,
-    shape: ModelShape,
-    notes: tuple[str, ...],
-    store: Store,
-    tracing: TraceProvider,
-) -> Plan:
-    setting = prepare_setting(
-        request,
-        hardware,
-        shape,
-        worst_tokens=request.sequence_length,
-        is_padded=True,
-        mean_tokens=None,
-        installed=ALL_INSTALLED if is_described else installed_here(),
-        store=store,
-        tracing=tracing,
-    )
-    if is_described and any(rung.attention is Attention.FLASH_2 for rung in _rungs(setting)):
+def _plan(setting: Setting, notes: tuple[str, ...], *, is_described: bool) -> Plan:
+    if is_described and any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting)):
         notes = (*notes, "FlashAttention-2 must be installed there (pip install flash-attn).")
-    return make_plan(setting, bigger=_other_machines(hardware), notes=notes)
+    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=notes)
 
 
 def _data_notes(request: Request) -> tuple[str, ...]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from autofit.app.context import Context
+from autofit.app.estimation import assumed_setting
 from autofit.app.plan import best_first
 from autofit.app.probe_specs import ProbeSpecs
 from autofit.app.tools import REAL_TOOLS, Tools
+from autofit.app.trial_memory import known_constants
 from autofit.domain.event import Tell
 from autofit.domain.knobs.attention import runs_flash
 from autofit.domain.knobs.dtype import Dtype
@@ -29,8 +32,6 @@ from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
 from autofit.runs.run_folder import RunFolder
 from autofit.store import Store
-from autofit.store.machine_kind import DeviceKey
-from autofit.store.versions import versions
 
 
 def rehearse(
@@ -82,11 +83,10 @@ class _Rehearsing:
     ) -> None:
         self._plan, self._site, self._agent, self._tell = plan, site, agent, tell
         self._trials: list[Trial] = []
-        context = Context(plan.request, plan.hardware, plan.model)
         profile = full_rows(plan.request.sequence_length)
         folder.create()
         self._specs = ProbeSpecs(
-            context, profile, folder, folder.root / "scratch", heartbeat_timeout_s, here=site.limited
+            _context(plan), profile, folder, folder.root / "scratch", heartbeat_timeout_s, here=site.limited
         )
 
     def run(self) -> Plan:
@@ -133,11 +133,13 @@ class _Rehearsing:
                 yield f"{strategy} {_end_text(outcome)}; it is estimated as before."
 
 
+def _context(plan: Plan) -> Context:
+    return Context(plan.request, plan.hardware, plan.model)
+
+
 def _setting(plan: Plan, store: Store) -> Setting:
-    """What the plan was made in, but for the traces: its estimates are there."""
-    constants = store.get_constants(DeviceKey.of(plan.hardware.devices[0], versions()))
-    tokens = plan.request.sequence_length
-    return Setting(plan.request, plan.hardware, plan.model, tokens, is_padded=True, known_constants=constants)
+    """What the plan was made in, but for what its rungs and their estimates came from: they are there."""
+    return replace(assumed_setting(_context(plan)), known_constants=known_constants(plan.hardware, store))
 
 
 def _end_text(outcome: Outcome) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, Screen, TrialEnded
+from autofit.app.context import Session
+from autofit.app.trial_memory import TrialMemory
+from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, TrialEnded
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.strategy import Strategy
@@ -16,7 +18,6 @@ from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
 from autofit.planning.setting import Setting
 from autofit.probing.prober import OnBeat, OnRehearsalBeat
-from autofit.runs.run_folder import RunFolder
 
 
 class ProbeRunner(Protocol):
@@ -34,40 +35,42 @@ class Rehearsals(Protocol):
 
 
 @dataclass(frozen=True)
+class SearchSpace:
+    """What is searched, and in which setting; `tried` is what was seen of it on the way here."""
+
+    setting: Setting
+    ladder: Ladder
+    tried: tuple[tuple[Strategy, Outcome], ...] = ()
+
+
+@dataclass(frozen=True)
 class SearchResult:
-    """What a search came to; `trials` are those of its run folder."""
+    """What a search came to; `trials` are those of its run folder. `is_contradicted`: what was remembered of earlier
+    runs is not true any more."""
 
     action: Choose | GiveUp
     trials: tuple[Trial, ...]
     decided_s: float
+    is_contradicted: bool
 
 
 class SearchLoop:
-    """One search. `rehearsals` are there where the setting counts some. `remembered` are the trials of earlier runs,
-    `tried` is what was seen in this one before the search; `keep` is told of each new trial."""
+    """One search. `rehearsals` are there where the setting counts some."""
 
     def __init__(
         self,
-        setting: Setting,
-        ladder: Ladder,
-        folder: RunFolder,
-        screen: Screen,
+        space: SearchSpace,
         runner: ProbeRunner,
+        session: Session,
+        memory: TrialMemory,
         *,
         rehearsals: Rehearsals | None = None,
-        remembered: Sequence[Trial] = (),
-        tried: Sequence[tuple[Strategy, Outcome]] = (),
-        keep: Callable[[Trial], None],
     ) -> None:
-        self._setting = setting
-        self._ladder = ladder
-        self._folder = folder
-        self._screen = screen
-        self._tries = runner
-        self._rehearsals = rehearsals
-        self._remembered = remembered
-        self._tried = tried
-        self._keep = keep
+        self._setting, self._ladder, self._tried = space.setting, space.ladder, space.tried
+        self._runner, self._rehearsals = runner, rehearsals
+        self._folder, self._screen = session.folder, session.screen
+        self._memory = memory
+        self._remembered: tuple[Trial, ...] = ()
         self._trials: list[Trial] = []
 
     def run(self, *, is_exhaustive: bool) -> SearchResult:
@@ -81,12 +84,8 @@ class SearchLoop:
             self._do(action)
         if is_exhaustive and isinstance(action, Choose):
             action = self._exhaust()
-        return SearchResult(action, tuple(self._trials), time.monotonic() - began_at_s)
-
-    @property
-    def is_contradicted(self) -> bool:
-        """Whether what was remembered is not true any more."""
-        return is_contradicted(self._remembered, self._trials, self._ladder.device_memory_bytes)
+        is_wrong = is_contradicted(self._remembered, self._trials, self._ladder.device_memory_bytes)
+        return SearchResult(action, tuple(self._trials), time.monotonic() - began_at_s, is_wrong)
 
     def _recall(self) -> None:
         """The trials of a search that was interrupted in this folder: of today, although the store has them, too."""
@@ -94,7 +93,7 @@ class SearchLoop:
             self._trials.append(trial)
             self._screen.show(TrialEnded(trial, is_remembered=True))
         own = {(trial.strategy, trial.outcome) for trial in self._trials}
-        self._remembered = tuple(trial for trial in self._remembered if (trial.strategy, trial.outcome) not in own)
+        self._remembered = tuple(trial for trial in self._memory.recall() if (trial.strategy, trial.outcome) not in own)
 
     def _decide(self) -> Action:
         return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting)
@@ -107,7 +106,7 @@ class SearchLoop:
 
     def _probe(self, strategy: Strategy, why: str) -> None:
         self._screen.show(ProbeStarted(strategy, why))
-        outcome = self._tries.probe(strategy, self._trials, lambda phase: self._beat(strategy, phase))
+        outcome = self._runner.probe(strategy, self._trials, lambda phase: self._beat(strategy, phase))
         self._end(strategy, outcome)
 
     def _rehearse(self, action: Rehearse) -> None:
@@ -125,7 +124,7 @@ class SearchLoop:
         trial = Trial(strategy, self._ladder.estimate(strategy), outcome, is_rehearsal)
         self._trials.append(trial)
         self._folder.append_trial(trial)
-        self._keep(trial)
+        self._memory.remember(trial)
         self._screen.show(TrialEnded(trial))
 
     def _exhaust(self) -> Choose:

@@ -36,6 +36,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
     check_requirements()  # before anything of it is imported
     from autofit.app import train
     from autofit.domain.event import Note
+    from autofit.domain.request import SearchOptions
 
     from .request_builder import build_request, default_output_dir
     from .screen import open_screen
@@ -48,9 +49,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
                 request,
                 output_dir=output_dir,
                 screen=screen,
-                dry_run=flags["dry_run"],
-                is_exhaustive=flags["exhaustive"],
-                probe_timeout_s=flags["probe_timeout"],
+                options=SearchOptions(flags["dry_run"], flags["exhaustive"], flags["probe_timeout"]),
             )
         except KeyboardInterrupt:
             screen.show(Note(f"Interrupted. The same command goes on from here: {output_dir} keeps what was done."))

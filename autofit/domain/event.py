@@ -135,8 +135,3 @@ class Screen(Protocol):
 
 Tell = Callable[[str], None]
 """Whoever hears one sentence that people should see."""
-
-
-def teller(screen: Screen) -> Tell:
-    """Shows on `screen` what it hears."""
-    return lambda text: screen.show(Note(text))

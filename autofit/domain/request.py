@@ -60,3 +60,12 @@ class Request:
     training: Training = Training()
     memory_limit_bytes: int | None = None  # per device
     ranks: int | None = None  # None: one per device
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How one command searches: no part of the request, and the next one may search otherwise."""
+
+    is_dry_run: bool = False  # the ladder is shown, and nothing is started
+    is_exhaustive: bool = False  # everything that may fit is probed
+    probe_timeout_s: float = 600.0  # the silence that ends a probe

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autofit.app import launch, tune
-from autofit.app.launch_context import NotTuned
+from autofit.app.script.tunable_line import NotTuned
 from autofit.domain.deepspeed_line import LauncherOptions, LaunchLine, LaunchSettings
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits, UsageError
 from autofit.domain.event import Event, Note

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from autofit.app.launch_context import LaunchContext
-from autofit.app.script_inspector import ScriptInspector
-from autofit.app.script_specs import Program, ScriptSpecs
+from autofit.app.script.launch_context import LaunchContext
+from autofit.app.script.script_inspector import ScriptInspector
+from autofit.app.script.script_specs import ScriptSpecs
+from autofit.app.script.tunable_line import TunableLine
 from autofit.domain.deepspeed_line import HostSlots, LaunchLine, LaunchSettings, Layout
-from autofit.domain.event import Event
 from autofit.domain.hardware import DeviceKind
 from autofit.planning.script.inspection import leanest
 from autofit.probing.agent import Agent
@@ -77,10 +77,6 @@ for number, words in enumerate(json.load(sys.stdin)):
 """
 
 
-class Silent:
-    def show(self, event: Event) -> None: ...
-
-
 @dataclass(frozen=True)
 class Looked:
     own: tuple[str, ...]
@@ -95,9 +91,9 @@ def look(case: Case, agent: Agent, folder: Path) -> Looked:
     line = LaunchLine((), SCRIPT, ("--deepspeed_config", str(config_path), *case.words))
     run_folder = RunFolder(folder / f"runs-{case.name}")
     run_folder.create()
-    program = Program(line, case.config, LAYOUT, DeviceKind.CPU, str(folder))
-    specs = ScriptSpecs(program, LaunchSettings(steps=1), agent, run_folder, folder / f"scratch-{case.name}")
-    inspector = ScriptInspector(specs, LaunchContext(LAYOUT, make_hardware(), agent), Silent())
+    tunable = TunableLine(line, LaunchSettings(steps=1), case.config, str(folder))
+    context = LaunchContext(LAYOUT, make_hardware(), agent)
+    inspector = ScriptInspector(ScriptSpecs(tunable, context, run_folder, folder / f"scratch-{case.name}"), print)
     known = inspector.inspect_knobs(inspector.inspect_as_is())
     rewriter = known.rewriter
     strategy = leanest(rewriter.facts, rewriter.knobs, known.attention)

@@ -37,7 +37,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase
-from autofit.domain.request import Lora, Request, Training
+from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import RowCounts
@@ -52,6 +52,7 @@ from tests.fake_packages import write_packages
 
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 REQUEST = make_request(MODEL, global_batch=8)
+OPTIONS = SearchOptions()
 # Some of the rungs fit, LoRA is the fastest of them, and a full-parameter one is named beside it.
 TIGHT_BYTES = 480_000_000
 REHEARSALS = 2  # one a device, before the first probe
@@ -105,7 +106,7 @@ class Stage:
     def show(self, event: Event) -> None:
         self.events.append(event)
 
-    def train(self, request: Request = REQUEST, **options: Any) -> None:
+    def train(self, request: Request = REQUEST, options: SearchOptions = OPTIONS) -> None:
         self.events.clear()
         tools = train.Tools(
             detect=self.detect,
@@ -115,7 +116,7 @@ class Stage:
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
             start_tracer=self.machine.start_tracer,
         )
-        train.train(request, output_dir=self.folder.root, screen=self, tools=tools, **options)
+        train.train(request, output_dir=self.folder.root, screen=self, options=options, tools=tools)
 
     @property
     def checkpoint(self) -> Path:
@@ -581,7 +582,7 @@ def test_the_ladder_of_a_run_that_goes_on_is_that_of_its_beginning(stage: Stage)
 
 def test_a_dry_run_shows_the_ladder_and_writes_nothing(stage: Stage) -> None:
     stage.machine.on_ask = untouchable
-    stage.train(dry_run=True)
+    stage.train(options=SearchOptions(is_dry_run=True))
     assert len(stage.told(LadderBuilt)[0].ladder.steps) > 3
     assert not stage.folder.root.exists()
 
@@ -593,7 +594,7 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_writt
 
 
 def test_an_exhaustive_search_probes_all_that_may_fit_and_tells_the_regret(stage: Stage, undisturbed: Stage) -> None:
-    stage.train(is_exhaustive=True)
+    stage.train(options=SearchOptions(is_exhaustive=True))
     usual, everything = strategies(undisturbed), strategies(stage)
     assert everything[: len(usual)] == usual
     assert len(everything) > len(usual)
@@ -714,7 +715,7 @@ def test_probes_have_names_of_their_own_even_after_an_interruption(stage: Stage)
     with pytest.raises(KeyboardInterrupt):
         stage.train()
     stage.go_on()
-    stage.train(probe_timeout_s=77.0)
+    stage.train(options=SearchOptions(probe_timeout_s=77.0))
     logs = [spec.log_path for spec in stage.machine.specs]
     assert logs[2] == logs[3]  # the interrupted one and its repetition
     numbers = [int(Path(log).name.split("-")[1]) for log in logs]
@@ -732,7 +733,7 @@ PINS = [
 
 @pytest.mark.parametrize(("pins", "is_meant"), PINS, ids=["method", "stage", "checkpointing", "micro-batch"])
 def test_a_pin_only_narrows(stage: Stage, pins: Pins, is_meant: Callable[[Strategy], bool]) -> None:
-    stage.train(dry_run=True)
+    stage.train(options=SearchOptions(is_dry_run=True))
     all_of_them = {s for step in stage.told(LadderBuilt)[0].ladder.steps for s in step.strategies}
     stage.train(replace(REQUEST, pins=pins))
     narrow = {s for step in stage.told(LadderBuilt)[0].ladder.steps for s in step.strategies}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autofit.app.launch_context import NotTuned
+from autofit.app.script.tunable_line import NotTuned
 from autofit.app.tools import Tools
 from autofit.app.tune import tune
 from autofit.domain.deepspeed_line import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout

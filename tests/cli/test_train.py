@@ -14,7 +14,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
+from autofit.domain.request import Learn, Lora, OnDivergence, Request, SearchOptions, Training
 from autofit.hardware import host, machine
 from autofit.hardware.nvml import VendorNvml
 from autofit.runs.request_diff import FLAGS
@@ -38,8 +38,7 @@ def asked(calls: list[dict[str, Any]], *words: str) -> Request:
 def test_the_least_command_asks_for_the_defaults(calls: list[dict[str, Any]]) -> None:
     assert asked(calls) == PLAIN
     assert calls[-1]["output_dir"] == Path("autofit-runs/m-2048")
-    assert calls[-1]["dry_run"] is False
-    assert calls[-1]["probe_timeout_s"] == 600.0
+    assert calls[-1]["options"] == SearchOptions(is_dry_run=False, is_exhaustive=False, probe_timeout_s=600.0)
 
 
 def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
@@ -49,7 +48,7 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         "--lora-alpha 16 --lora-target-modules q_proj,o_proj --zero-stage 3 --offload all --gradient-checkpointing on "
         "--attention sdpa --micro-batch 2 --dtype fp16 --epochs 1.5 --max-steps 7 --learning-rate 1e-3 --save-steps 9 "
         "--resume runs/c --seed 1 --on-divergence warn --report-to tensorboard,wandb --merge --memory-limit 1GB "
-        "--ranks 4 --output-dir out_dir --dry-run --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
+        "--ranks 4 --output-dir out_dir --dry-run --exhaustive --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
     )
     assert asked(calls, *words.split()) == Request(
         model="m",
@@ -85,8 +84,8 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         memory_limit_bytes=10**9,
         ranks=4,
     )
-    rest = {name: calls[-1][name] for name in ("output_dir", "dry_run", "probe_timeout_s")}
-    assert rest == {"output_dir": Path("out_dir"), "dry_run": True, "probe_timeout_s": 30.0}
+    assert calls[-1]["output_dir"] == Path("out_dir")
+    assert calls[-1]["options"] == SearchOptions(is_dry_run=True, is_exhaustive=True, probe_timeout_s=30.0)
 
 
 ALIASES = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from autofit.app.launch_context import LaunchContext, NotTuned
-from autofit.app.script_specs import ScriptSpecs
+from autofit.app.script.script_specs import ScriptSpecs
+from autofit.app.script.tunable_line import NotTuned
 from autofit.domain.errors import NothingFits, UsageError
-from autofit.domain.event import Note, Screen
+from autofit.domain.event import Tell
 from autofit.domain.knobs.attention import Attention, runs_flash
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Unsupported
@@ -44,35 +44,36 @@ class Inspection:
 
 
 class ScriptInspector:
-    def __init__(self, specs: ScriptSpecs, context: LaunchContext, screen: Screen) -> None:
-        self._specs, self._context, self._screen = specs, context, screen
+    """`tell` hears what each look showed."""
+
+    def __init__(self, specs: ScriptSpecs, tell: Tell) -> None:
+        self._specs, self._context, self._tell = specs, specs.context, tell
 
     def inspect_as_is(self) -> ScriptAsIs:
         """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
-        self._say("the script as it is, for a few steps")
+        self._tell("the script as it is, for a few steps")
         outcome, facts = self._context.prober.look(self._specs.own(), _nobody)
         log = f"(log: {self._specs.folder.logs / 'probe-own.log'})"
         if isinstance(outcome, OutOfMemory) and facts is None:
-            self._say(f"it runs out of memory before deepspeed.initialize, where no configuration can help {log}")
+            self._tell(f"it runs out of memory before deepspeed.initialize, where no configuration can help {log}")
             raise NothingFits
         if not isinstance(outcome, (Measured, OutOfMemory)) or facts is None:
             why = outcome.why if isinstance(outcome, Unsupported) else verdict_text(outcome)
             raise NotTuned(f"{why} {log}: it runs as it is, unsearched.")
         self._tell_escapes(facts)
-        self._say(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
+        self._tell(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return ScriptAsIs(facts, _shape(facts), outcome)
 
     def inspect_knobs(self, own: ScriptAsIs) -> Inspection:
         """What may be turned, once a second look has shown what the first left open."""
-        program, facts = self._specs.program, own.facts
-        knobs = tunable_knobs(program.config, program.line.arguments, self._specs.settings.override)
+        tunable, hardware, facts = self._specs.tunable, self._context.hardware, own.facts
+        arguments = tunable.line.arguments
+        knobs = tunable_knobs(tunable.config, arguments, tunable.settings.override)
         knobs = hold_knobs(knobs, facts)
         if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
             knobs = keep_steps(knobs, facts)
-        attention = preferred_attention(facts, runs_flash(self._context.hardware, facts.dtype, installed_here()))
-        rewriter = ConfigRewriter(
-            program.config, program.line.arguments, knobs, facts, own.shape.hidden_size, program.kind
-        )
+        attention = preferred_attention(facts, runs_flash(hardware, facts.dtype, installed_here()))
+        rewriter = ConfigRewriter(tunable.config, arguments, knobs, facts, own.shape.hidden_size, hardware.kind)
         tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
         known = Inspection(rewriter, attention, tried)
         if needs_second_look(facts, knobs, attention):
@@ -94,7 +95,7 @@ class ScriptInspector:
         rewriter = known.rewriter
         strategy = leanest(rewriter.facts, rewriter.knobs, known.attention)
         outcome, seen = self._context.prober.look(replace(self._specs, rewriter=rewriter).lean(strategy), _nobody)
-        self._say(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
+        self._tell(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
         if seen is None or not isinstance(outcome, (Measured, OutOfMemory)):
             return None
         facts, knobs = complete_facts(rewriter.facts, rewriter.knobs, seen)
@@ -104,14 +105,11 @@ class ScriptInspector:
 
     def _tell_escapes(self, facts: ScriptFacts) -> None:
         if facts.escaped:
-            self._say(f"a probe changed these for real, and they are left so: {', '.join(facts.escaped)}")
+            self._tell(f"a probe changed these for real, and they are left so: {', '.join(facts.escaped)}")
 
     @property
     def _device_bytes(self) -> int:
         return self._context.hardware.device_memory_bytes
-
-    def _say(self, text: str) -> None:
-        self._screen.show(Note(text))
 
 
 def _shape(facts: ScriptFacts) -> ModelShape:

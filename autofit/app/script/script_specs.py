@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings, Layout
-from autofit.domain.hardware import DeviceKind
+from autofit.app.script.launch_context import LaunchContext
+from autofit.app.script.tunable_line import TunableLine
+from autofit.domain.deepspeed_line import Layout
 from autofit.domain.outcome import Outcome
-from autofit.domain.script import Script
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.script.config_rewriter import ConfigRewriter, RewrittenLine, as_it_is
-from autofit.planning.script.tunable_knobs import Config
-from autofit.probing.prober import OnBeat, ScriptProber
+from autofit.probing.prober import OnBeat
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from autofit.runs.run_folder import RunFolder
 
@@ -22,31 +21,12 @@ CONFIG_NAME = "ds_config.json"
 
 
 @dataclass(frozen=True)
-class Program:
-    """A line of `deepspeed` that can be tuned, and where its ranks run."""
-
-    line: LaunchLine
-    config: Config
-    layout: Layout
-    kind: DeviceKind
-    directory: str
-
-    def script(self, arguments: tuple[str, ...]) -> Script:
-        """The script with these arguments in place of the user's."""
-        options = self.line.options
-        return Script(
-            self.line.script, arguments, self.directory, options.is_module, has_local_rank=not options.no_local_rank
-        )
-
-
-@dataclass(frozen=True)
 class ScriptSpecs:
     """Makes the specifications of the probes of one search; `scratch` is a folder of this search alone, at the same
     path on every node."""
 
-    program: Program
-    settings: LaunchSettings
-    prober: ScriptProber
+    tunable: TunableLine
+    context: LaunchContext
     folder: RunFolder
     scratch: Path
     rewriter: ConfigRewriter | None = None  # None: it is not known yet what may be turned
@@ -54,7 +34,7 @@ class ScriptSpecs:
     def own(self) -> ScriptSpec:
         """The script as it is."""
         place = self.scratch / "own"
-        words = as_it_is(self.program.config, self.program.line.arguments, str(place / CONFIG_NAME))
+        words = as_it_is(self.tunable.config, self.tunable.line.arguments, str(place / CONFIG_NAME))
         return self._spec(None, words, place, self.folder.logs / "probe-own.log")
 
     def lean(self, strategy: Strategy) -> ScriptSpec:
@@ -75,24 +55,24 @@ class ScriptSpecs:
         return self.rewriter.probed(strategy, str(place / CONFIG_NAME))
 
     def _spec(self, strategy: Strategy | None, words: RewrittenLine, place: Path, log_path: Path) -> ScriptSpec:
-        program = self.program
+        settings, layout, prober = self.tunable.settings, self.context.layout, self.context.prober
         job = ScriptJob(
-            script=program.script(words.arguments),
+            script=self.tunable.script(words.arguments),
             strategy=strategy,
             turns=words.turns,
-            kind=program.kind,
-            rank_count=program.layout.rank_count,
-            memory_limit_bytes=self.settings.memory_limit_bytes,
+            kind=self.context.hardware.kind,
+            rank_count=layout.rank_count,
+            memory_limit_bytes=settings.memory_limit_bytes,
             rows=None if strategy is None or self.rewriter is None else self.rewriter.rows(strategy),
         )
         return ScriptSpec(
             job=job,
-            shares=shares(program.layout, self.prober.master_address, self.prober.free_port()),
+            shares=shares(layout, prober.master_address, prober.free_port()),
             scratch_path=str(place),
             log_path=str(log_path),
-            heartbeat_timeout_s=self.settings.timeout_s,
+            heartbeat_timeout_s=settings.timeout_s,
             files=((CONFIG_NAME, words.config),),
-            measured_steps=self.settings.steps,
+            measured_steps=settings.steps,
         )
 
 
@@ -103,7 +83,7 @@ class ScriptProbeRunner:
     specs: ScriptSpecs
 
     def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
-        return self.specs.prober.probe(self.specs.probe(strategy, trials), on_beat)
+        return self.specs.context.prober.probe(self.specs.probe(strategy, trials), on_beat)
 
 
 def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:

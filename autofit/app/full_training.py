@@ -1,0 +1,59 @@
+"""The full run of a choice: trained, merged where that is asked for, and its result written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autofit.app.context import Context, Session
+from autofit.app.probe_specs import training_files
+from autofit.domain.errors import TrainingFailed
+from autofit.domain.event import TrainingEnded, TrainingStarted
+from autofit.domain.knobs.method import Method
+from autofit.domain.run_end import NoModel
+from autofit.domain.trial import Choice
+from autofit.report.run_end_text import run_failure_text
+from autofit.runs.run_folder import has_weights
+
+
+def run_training(context: Context, choice: Choice, session: Session) -> TrainingEnded:
+    """What it came to, with what was trained in an earlier run and is still there; TrainingFailed says why it ended."""
+    folder = session.folder
+    result = folder.read_result()
+    if result is None or str(folder.model) in folder.lost:
+        trained = _train(context, choice, session)
+        if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
+            result = trained
+    if context.request.training.merge and choice.strategy.rung.method is Method.LORA:
+        _merge(context, choice, session)
+        result = replace(result, merged_path=str(folder.merged))
+    folder.write_result(result)
+    session.write_report()
+    return result
+
+
+def _train(context: Context, choice: Choice, session: Session) -> TrainingEnded:
+    folder = session.folder
+    resumed_from = folder.last_checkpoint or context.request.training.resume
+    session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
+    files = training_files(folder)
+    end = session.tools.run_training(context.hardware, files, folder.training_log, session.screen.show)
+    if isinstance(end, TrainingEnded) and not has_weights(folder.model):
+        end = NoModel(str(folder.model))
+    if not isinstance(end, TrainingEnded):
+        raise TrainingFailed(run_failure_text(end, folder.training_log))
+    return end
+
+
+def _merge(context: Context, choice: Choice, session: Session) -> None:
+    session.tell("merging the adapter into the base model")
+    folder = session.folder
+    unmerged = session.tools.merge(
+        context.hardware,
+        base=context.request.model,
+        adapter=folder.model,
+        out=folder.merged,
+        dtype=choice.strategy.rung.dtype,
+        log_path=folder.merge_log,
+    )
+    if unmerged is not None:
+        raise TrainingFailed(run_failure_text(unmerged, folder.merge_log))

@@ -1,0 +1,97 @@
+"""A line of `deepspeed` that can be tuned, and what it is tuned by."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import hjson
+
+from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
+from autofit.domain.hardware import Hardware
+from autofit.domain.script import Script
+from autofit.planning.script.script_arguments import INDIFFERENT_FLAGS, config_flags, find, is_config, without
+from autofit.planning.script.tunable_knobs import Config
+from autofit.store.packing import digest
+from autofit.store.versions import versions
+
+
+class NotTuned(Exception):
+    """The line is DeepSpeed's launcher's alone. `note` says why; None where nobody needs to be told."""
+
+    def __init__(self, note: str | None = None) -> None:
+        super().__init__(note)
+        self.note = note
+
+
+@dataclass(frozen=True)
+class TunableLine:
+    """A line with the DeepSpeed config that its script's arguments name, and the folder that it is started in."""
+
+    line: LaunchLine
+    settings: LaunchSettings
+    config: Config
+    directory: str
+
+    @property
+    def name(self) -> str:
+        """That of the script."""
+        return Path(self.line.script).name
+
+    @property
+    def output_dir(self) -> Path:
+        """The run folder: where the user wants it, or one of the script's own here."""
+        named = self.settings.output_dir or os.path.join("autofit-runs", Path(self.line.script).stem)
+        return Path(named).absolute()
+
+    def script(self, arguments: tuple[str, ...]) -> Script:
+        """The script with these arguments in place of the user's."""
+        options = self.line.options
+        return Script(
+            self.line.script, arguments, self.directory, options.is_module, has_local_rank=not options.no_local_rank
+        )
+
+    def identity(self, hardware: Hardware) -> str:
+        """A digest that is equal for two lines that would be tuned alike: the output folder or the learning rate does
+        not count."""
+        line, settings = self.line, self.settings
+        parts = [
+            line.option_words, line.script, without(line.arguments, INDIFFERENT_FLAGS), self.config,
+            sorted(settings.override), settings.memory_limit_bytes, hardware.summary, versions(),
+            _digest(line.script), _digest(line.options.hostfile),
+        ]  # fmt: skip
+        return digest(parts)
+
+
+def read_tunable_line(line: LaunchLine, settings: LaunchSettings) -> TunableLine:
+    """The line with its config read; NotTuned where there is nothing to tune."""
+    if settings.is_off or line.is_refused:
+        raise NotTuned
+    if line.options.no_python:
+        raise NotTuned("--no_python starts a program that nobody can look into: it runs as it is, unsearched.")
+    if line.options.no_ssh:
+        raise NotTuned("--no_ssh starts each node by hand, so nobody can search on all: it runs as it is, unsearched.")
+    named = find(line.arguments, config_flags(line.arguments))
+    if named is None:
+        raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
+    return TunableLine(line, settings, _read_config(named.text), os.getcwd())
+
+
+def _read_config(name: str) -> Config:
+    try:
+        content = hjson.loads(Path(name).read_text(encoding="utf-8"))  # as DeepSpeed does: comments are allowed
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise NotTuned(f"{name} cannot be read ({why}): the script runs as it is, unsearched.") from None
+    if not is_config(content):
+        raise NotTuned(f"{name} is no DeepSpeed config: the script runs as it is, unsearched.")
+    config: Config = content
+    return config
+
+
+def _digest(name: str) -> str:
+    """Of a file's content; empty where there is none, as for a module."""
+    path = Path(name)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

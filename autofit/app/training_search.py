@@ -1,0 +1,76 @@
+"""The search of a training of autofit's own, with the agent here, from the survey of its data to its end."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from autofit.app.context import Context, Session
+from autofit.app.estimation import TraceProvider, ladder_of, prepare_setting, setting_of_data
+from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
+from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
+from autofit.app.trial_memory import TrialMemory, calibrate
+from autofit.domain.event import DataRead
+from autofit.domain.ladder import Ladder
+from autofit.domain.request import SearchOptions
+from autofit.domain.workload import DataProfile
+from autofit.hardware.requirements import installed_here
+from autofit.planning.data.cut import check_lost_rows
+from autofit.planning.plan.rehearsal import how_many
+from autofit.planning.setting import Setting
+from autofit.probing.prober import TrainingProber
+from autofit.store import Store
+
+
+def search_training(context: Context, session: Session, options: SearchOptions) -> SearchResult:
+    """The machine is free again when it returns; UsageError when something of the data must be changed first."""
+    folder, tools, kind = session.folder, session.tools, context.hardware.kind
+    with (
+        tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=session.tell) as agent,
+        tools.open_store() as store,
+        tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
+    ):
+        profile = _surveyed(context, session, agent)
+        setting = _setting(context, profile, session, store, agent)
+        ladder = ladder_of(setting)
+        setting = _with_rehearsals(setting, ladder)
+        memory = TrialMemory.of(setting, profile.lengths, store)
+        runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
+        loop = SearchLoop(SearchSpace(setting, ladder), runner, session, memory, rehearsals=runner)
+        ended = loop.run(is_exhaustive=options.is_exhaustive)
+        _learn(ended, setting, session, memory)
+        return ended
+
+
+def _surveyed(context: Context, session: Session, agent: TrainingProber) -> DataProfile:
+    """The profile of the data; UsageError when more of its rows would be lost than the request allows."""
+    profile = agent.survey(context.request, log_path=session.folder.logs / "survey.log")
+    session.folder.write_profile(profile)
+    session.screen.show(DataRead(context.request, profile))
+    check_lost_rows(context.request, profile)
+    return profile
+
+
+def _setting(context: Context, profile: DataProfile, session: Session, store: Store, agent: TrainingProber) -> Setting:
+    """The agent is warm already: it is the tracer, too."""
+    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing:
+        return prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
+
+
+def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
+    """Where there are neighbours to be played and something to rehearse."""
+    estimates = [step.estimates[0] for step in ladder.steps]
+    if not setting.is_divided or not estimates:
+        return setting
+    return replace(setting, rehearsal_count=how_many(estimates, setting, setting.hardware))
+
+
+def _learn(ended: SearchResult, setting: Setting, session: Session, memory: TrialMemory) -> None:
+    """What the trials say, for the next search."""
+    if ended.is_contradicted:
+        memory.replace(ended.trials)
+    calibrate(setting, ended.trials, memory.store)
+    if memory.store.trouble is not None:
+        session.tell(memory.store.trouble)
