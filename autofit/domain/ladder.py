@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from .estimate import Estimate
 from .strategy import Rung, Strategy
@@ -51,7 +53,12 @@ class Ladder:
 
     def estimate(self, strategy: Strategy) -> Estimate:
         """The estimate of a strategy; ValueError when the ladder does not have it."""
-        for step in self.steps:
-            if strategy in step.strategies:
-                return step.estimate(strategy)
-        raise ValueError(f"{strategy} is not on this ladder")
+        try:
+            return self._estimates[strategy]
+        except KeyError:
+            raise ValueError(f"{strategy} is not on this ladder") from None
+
+    @cached_property
+    def _estimates(self) -> Mapping[Strategy, Estimate]:
+        pairs = (zip(step.strategies, step.estimates, strict=True) for step in self.steps)
+        return {strategy: estimate for of_step in pairs for strategy, estimate in of_step}

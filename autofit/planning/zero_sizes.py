@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ZeroSizes:
         }
 
 
+@lru_cache(maxsize=8)  # the estimates of one model ask for them at every moment
 def zero_sizes(hidden_size: int) -> ZeroSizes:
     """The sizes as Hugging Face's "auto" sets them (transformers 5.23,
     HfTrainerDeepSpeedConfig.trainer_config_finalize).
