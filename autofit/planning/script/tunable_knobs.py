@@ -36,7 +36,7 @@ class TunableKnobs:
     has_flags: bool
     override: frozenset[Knob]
     kept: tuple[str, ...]
-    held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see holding)
+    held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see held_knobs)
     held_offload: Offload | None = None
 
     @property

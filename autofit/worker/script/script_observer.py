@@ -18,7 +18,7 @@ See = Callable[[ScriptFacts], None]
 class ScriptObserver:
     """The facts of the first engine, and what comes to them while the script goes on; `see` hears each that is new."""
 
-    escapes: Escapes | None = None  # of this process, once it is secluded
+    escapes: Escapes | None = None  # of this process, once it is isolated
 
     def __init__(self, questions: StepQuestions, see: See | None) -> None:
         self._questions = questions

@@ -1,4 +1,4 @@
-"""The belief against closed forms and against sampling."""
+"""The posterior against closed forms and against sampling."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from autofit.worker.script.isolation.real_folders import real_folders
 
 SCRIPT = Path(__file__).parents[2] / "scripts/files.py"
 PLAIN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-SECLUDED = f"""
+ISOLATED = f"""
 import json, sys
 from pathlib import Path
 from autofit.worker.script.isolation.isolation import isolate
@@ -65,7 +65,7 @@ def run(program: str, *words: Path, **environment: str) -> list[Any]:
 def test_a_script_finds_its_changes_and_its_folder_is_as_it_was(tmp_path: Path, overlay: str) -> None:
     home, twin = user_folder(tmp_path / "home"), user_folder(tmp_path / "twin")
     before = tree(home)
-    found, escaped, view = run(SECLUDED, home, tmp_path / "scratch", AUTOFIT_OVERLAY=overlay)
+    found, escaped, view = run(ISOLATED, home, tmp_path / "scratch", AUTOFIT_OVERLAY=overlay)
     if overlay == "1" and not view["covered"]:
         pytest.skip("no overlay may be mounted here")
     assert bool(view["covered"]) == (overlay == "1")
@@ -77,7 +77,7 @@ def test_a_script_finds_its_changes_and_its_folder_is_as_it_was(tmp_path: Path, 
 def test_what_is_written_past_python_is_noted_when_python_opens_it(tmp_path: Path) -> None:
     """`io.FileIO` is not led elsewhere; the audit hook hears it."""
     (tmp_path / "script.py").write_text("import io, sys; io.FileIO(sys.argv[1] + '/past', 'w').close()")
-    program = SECLUDED.replace("sys.argv = sys.argv[1:]", f"sys.argv = [{str(tmp_path / 'script.py')!r}, sys.argv[2]]")
+    program = ISOLATED.replace("sys.argv = sys.argv[1:]", f"sys.argv = [{str(tmp_path / 'script.py')!r}, sys.argv[2]]")
     home = user_folder(tmp_path / "home")
     escaped, _ = run(program, home, tmp_path / "scratch", AUTOFIT_OVERLAY="0")
     assert escaped == [str(home / "past")]
