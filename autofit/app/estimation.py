@@ -91,18 +91,19 @@ def _closed_form_note(what: str, why: str) -> str:
 
 
 def ladder_of(setting: Setting) -> Ladder:
-    """UsageError for what cannot be asked for."""
+    """The ladder of a setting, its settled knobs at their best; UsageError for what cannot be asked for."""
     return build_ladder(setting, settle(setting))
 
 
 def assumed_setting(context: Context, installed: frozenset[str] = frozenset()) -> Setting:
-    """By the request alone: rows as long as it allows, and some of them shorter, so that there is a mask."""
+    """The setting by the request alone: rows are as long as it allows, and some of them shorter, so that there is a
+    mask."""
     tokens = context.request.sequence_length
     return Setting(context.request, context.hardware, context.shape, tokens, is_padded=True, installed=installed)
 
 
 def setting_of_data(context: Context, profile: DataProfile, installed: frozenset[str]) -> Setting:
-    """By what the data brings."""
+    """The setting by what the data brings."""
     lengths_tokens = profile.sampled_lengths_tokens
     return replace(
         assumed_setting(context, installed),
@@ -113,7 +114,7 @@ def setting_of_data(context: Context, profile: DataProfile, installed: frozenset
 
 
 def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> Setting:
-    """`setting` with all that is remembered of such devices and all traces that its rungs want."""
+    """The setting with all that is remembered of such devices and all traces that its rungs want."""
     known = replace(setting, known_constants=known_constants(setting.hardware, store))
     return replace(known, traces=tracing.traces(wanted_micro_steps(usable_rungs(known), known)))
 

@@ -16,7 +16,8 @@ from autofit.runs.run_folder import has_weights
 
 
 def run_training(context: Context, choice: Choice, session: Session) -> TrainingEnded:
-    """What it came to, with what was trained in an earlier run and is still there; TrainingFailed says why it ended."""
+    """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
+    why it ended."""
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:

@@ -38,7 +38,7 @@ def launch(
 def _words(
     line: LaunchLine, settings: LaunchSettings, screen: LaunchScreen, log_crash: Callable[[Exception], str]
 ) -> tuple[str, ...]:
-    """Empty where the line goes on word for word."""
+    """What is given to DeepSpeed's launcher instead of the line; empty where the line goes on word for word."""
     if settings.is_off or line.is_refused:
         return ()
     from autofit.hardware.requirements import find_unmet_requirements

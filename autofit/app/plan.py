@@ -64,7 +64,8 @@ def _described(text: str, request: Request) -> Hardware:
 
 
 def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
-    """With as many of each other known device in the same hosts; none beside CPU ranks, which only stand in."""
+    """The machine with as many of each other known device in the same hosts; none beside CPU ranks, which only stand
+    in."""
     if hardware.kind is DeviceKind.CPU:
         return ()
     node = hardware.nodes[0]
@@ -74,7 +75,8 @@ def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
 
 
 def _speed(one: Plan) -> float:
-    """Relative speeds say nothing across machines: such a machine stands behind the others."""
+    """What plans are sorted by. Relative speeds say nothing across machines: such a machine stands behind the
+    others."""
     estimate = None if one.choice is None else one.choice.estimate
     if estimate is None:
         return 0.0

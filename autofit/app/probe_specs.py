@@ -43,7 +43,7 @@ class ProbeSpecs:
     """Makes the specifications of the probes of one search: `scratch` is a folder, `heartbeat_timeout_s` is the silence
     that ends a probe.
 
-    `here` is the machine that rehearsals run on, and the limit that they run under, where the scene's is another one.
+    `here` is the machine that rehearsals run on, and the limit that they run under, where the context's is another one.
     """
 
     context: Context
@@ -101,7 +101,7 @@ class ProbeSpecs:
         )
 
     def _narrower(self) -> tuple[BatchShape, ...]:
-        """On a CPU every width costs memory for its kernels, so that the widest batch alone is not the worst case."""
+        """The worst cases beside the widest batch: on a CPU every width costs memory for its kernels."""
         if self.context.hardware.kind is not DeviceKind.CPU:
             return ()
         return widths(self.profile, PAD_TO_MULTIPLE[DeviceKind.CPU])
@@ -124,6 +124,6 @@ class AgentProbeRunner:
 
 
 def _playable(config: str, kind: DeviceKind) -> str:
-    """`config` but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is no GPU;
-    it holds what torch's holds."""
+    """The configuration but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is
+    no GPU; it holds what torch's holds."""
     return config if kind is DeviceKind.CUDA else to_json({**json.loads(config), HOST_OPTIMIZER: False})

@@ -46,7 +46,7 @@ def rehearse(
     `plans` are those of one request, one at least; its --ranks says how many of the devices here are used. Nothing is
     left running, however it ends.
     """
-    # --memory-limit is heeded as a part of the machine planned for; --ranks is for the machine here alone.
+    # --memory-limit counts as a part of the machine planned for; --ranks is for the machine here alone.
     here = tools.detect(Path(), ranks=plans[0].request.ranks)
     with ExitStack() as open_here, tools.open_store() as store:
         folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
@@ -70,7 +70,7 @@ def full_rows(tokens: int) -> DataProfile:
 
 
 class _Rehearsing:
-    """Of one plan."""
+    """The rehearsals of one plan."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Rehearsing:
         return self._site.shortfalls(one.estimate)
 
     def _rounds(self, able: Sequence[Candidate]) -> Iterator[Sequence[Candidate]]:
-        """As many side by side as there are devices here and memory around them."""
+        """The candidates in rounds: as many side by side as there are devices here and memory around them."""
         estimates = [one.estimate for one in able if one.estimate is not None]
         size = how_many(estimates, self._site.setting, self._site.limited)
         return (able[start : start + size] for start in range(0, len(able), size))
@@ -138,7 +138,7 @@ def _context(plan: Plan) -> Context:
 
 
 def _setting(plan: Plan, store: Store) -> Setting:
-    """What the plan was made in, but for what its rungs and their estimates came from: they are there."""
+    """The setting that the plan was made in, but for what its rungs and their estimates came from: they are there."""
     return replace(assumed_setting(_context(plan)), known_constants=known_constants(plan.hardware, store))
 
 

@@ -24,14 +24,16 @@ _SCHEDULE = ("training.epochs", "training.max_steps")
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """`request` is what may be searched; `checkpoint` is None where the run folder's own last one counts, if any."""
+    """Where a run starts: `request` is what may be searched; `checkpoint` is None where the run folder's own last one
+    counts, if any."""
 
     request: Request
     checkpoint: Checkpoint | None = None
 
 
 def find_start(request: Request, folder: RunFolder) -> StartingPoint:
-    """UsageError, with the offer to start from the weights, for a checkpoint that cannot go on with what is asked."""
+    """Finds where a run starts; UsageError, with the offer to start from the weights, for a checkpoint that cannot go
+    on with what is asked."""
     named = request.training.resume
     if named is None:
         return StartingPoint(request)
@@ -92,7 +94,7 @@ def claim(context: Context, asked: Request, start: StartingPoint, folder: RunFol
 
 
 def _changes(request: Request, context: Context, folder: RunFolder) -> list[str]:
-    """In which the run here was begun with something else."""
+    """What the run here was begun with that differs from the request and the machine now."""
     earlier, machine = folder.read_request(), folder.read_hardware()
     changes = list(differences(earlier, request)) if earlier is not None else []
     if earlier is not None and earlier.data == request.data and _is_same_data(request, folder) is False:
@@ -117,7 +119,7 @@ def _goes_on(folder: RunFolder, named: str) -> bool:
 
 
 def _origin(checkpoint: Checkpoint) -> RunFolder | None:
-    """The run folder in which it lies."""
+    """The run folder in which a checkpoint lies."""
     path = Path(checkpoint.path)
     folder = RunFolder(path.parents[1]) if len(path.parents) > 1 else None
     return folder if folder is not None and folder.checkpoints == path.parent and folder.exists else None
@@ -132,7 +134,7 @@ def _of_its_run(request: Request, origin: RunFolder) -> Iterator[str]:
 
 
 def _is_same_data(request: Request, origin: RunFolder) -> bool | None:
-    """By what is in it; None where that is not known."""
+    """Whether the data is the same by what is in it; None where that is not known."""
     was, now = origin.read_data_digest(), data_digest(request.data)
     return None if was is None or now is None else was == now
 

@@ -29,7 +29,7 @@ ProberT = TypeVar("ProberT", covariant=True)
 
 
 class Detect(Protocol):
-    """As `detect_here`: the machine here, with `ranks` devices or those of `slots`, under the cap of each."""
+    """Looks, as `detect_here`, at the machine here, with `ranks` devices or those of `slots`, under the cap of each."""
 
     def __call__(
         self,
@@ -46,7 +46,7 @@ class OpenStore(Protocol):
 
 
 class StartTracer(Protocol):
-    """What the tracer prints goes to `log_path`."""
+    """Starts an agent without DeepSpeed, which traces; what it prints goes to `log_path`."""
 
     def __call__(self, log_path: Path) -> AbstractContextManager[Tracer]: ...
 
@@ -62,7 +62,7 @@ class JobProber(ScriptProber, Protocol):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Each with the devices that the job uses there."""
+        """The nodes, each with the devices that the job uses there."""
 
 
 class StartCluster(Protocol):
@@ -84,13 +84,13 @@ class ShowTraining(Protocol):
 
 
 class RunTraining(Protocol):
-    """The full run, to its end, whatever that is."""
+    """Runs the training to its end, whatever that is."""
 
     def __call__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining) -> RunEnd: ...
 
 
 class Merge(Protocol):
-    """Base model and adapter as one; why not, where they cannot be."""
+    """Makes one model of base and adapter; says why not, where that fails."""
 
     def __call__(
         self, hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path

@@ -87,7 +87,7 @@ def _show_ladder(assumed: Setting, session: Session) -> None:
 
 
 def _recall(session: Session) -> None:
-    """What was decided in a run that is finished already."""
+    """Shows what was decided in a run that is finished already."""
     record = session.folder.record()
     assert record.choice is not None
     session.tell(f"{session.folder.root} is finished already; another --output-dir trains anew")
@@ -95,7 +95,7 @@ def _recall(session: Session) -> None:
 
 
 def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
-    """What the search chose, written down; NothingFits when no rung does."""
+    """Searches and writes down what was chosen; NothingFits when no rung does."""
     folder = session.folder
     if isinstance(ended.action, GiveUp):
         session.screen.show(GaveUp(ended.action))

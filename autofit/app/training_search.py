@@ -25,7 +25,8 @@ from autofit.store import Store
 
 
 def search_training(context: Context, session: Session, options: SearchOptions) -> SearchResult:
-    """The machine is free again when it returns; UsageError when something of the data must be changed first."""
+    """Searches, and frees the machine before it returns; UsageError when something of the data must be changed
+    first."""
     folder, tools, kind = session.folder, session.tools, context.hardware.kind
     with (
         tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=session.tell) as agent,
@@ -54,13 +55,13 @@ def _surveyed(context: Context, session: Session, agent: TrainingProber) -> Data
 
 
 def _setting(context: Context, profile: DataProfile, session: Session, store: Store, agent: TrainingProber) -> Setting:
-    """The agent is warm already: it is the tracer, too."""
+    """The setting with its traces; the agent is warm already, so it traces, too."""
     with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing:
         return prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
 
 
 def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
-    """Where there are neighbours to be played and something to rehearse."""
+    """The setting with rehearsals, where there are other ranks to be played and something to rehearse."""
     estimates = [step.estimates[0] for step in ladder.steps]
     if not setting.is_divided or not estimates:
         return setting
@@ -68,7 +69,7 @@ def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
 
 
 def _learn(ended: SearchResult, setting: Setting, session: Session, memory: TrialMemory) -> None:
-    """What the trials say, for the next search."""
+    """Remembers what the trials say, for the next search."""
     if ended.is_contradicted:
         memory.replace(ended.trials)
     calibrate(setting, ended.trials, memory.store)

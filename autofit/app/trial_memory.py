@@ -43,7 +43,7 @@ class TrialMemory:
 
     @staticmethod
     def of(setting: Setting, rows: RowLengths, store: Store) -> TrialMemory:
-        """`rows` are those that the probes see, in tokens."""
+        """The memory of a search; `rows` are those that the probes see, in tokens."""
         return TrialMemory(store, TrialKey.of(setting.request, setting.shape, rows, setting.hardware, versions()))
 
     def recall(self) -> tuple[Trial, ...]:
@@ -53,7 +53,7 @@ class TrialMemory:
         self.store.remember(trial, self.key)
 
     def replace(self, trials: Sequence[Trial]) -> None:
-        """Forgets what is not true any more, for `trials`."""
+        """Puts `trials` in the place of what is not true any more."""
         self.store.forget(self.key)
         for trial in trials:
             self.remember(trial)

@@ -36,7 +36,7 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
 
 
 def _decide(tunable: TunableLine, session: Session) -> Decision:
-    """What was decided here for the same line, or what a search comes to."""
+    """The decision that was made here for the same line, or that a search comes to."""
     folder, here = session.folder, machine_here(tunable.settings, session)
     key, kept = tunable.identity(here), folder.read_kept()
     if kept is not None and kept.key == key and _is_usable(kept.decision, folder):
@@ -59,7 +59,7 @@ def _is_usable(decision: Decision, folder: RunFolder) -> bool:
 
 
 def _make_universal(decision: Decision, tunable: TunableLine, session: Session) -> None:
-    """Where the config asks for a universal checkpoint, and the script loads from where there is only another."""
+    """Makes the script's checkpoint universal where its config asks for that, and only another one is there."""
     is_asked = (tunable.config.get("checkpoint") or {}).get("load_universal")
     found = to_make_universal(decision.loading.folder) if is_asked and decision.loading else None
     if found is None:

@@ -17,7 +17,7 @@ from autofit.probing.prober import ScriptProber
 
 @dataclass(frozen=True)
 class LaunchContext:
-    """Where the ranks run, and who runs them there for a probe."""
+    """What a line is tuned in: where the ranks run, and who runs them there for a probe."""
 
     layout: Layout
     hardware: Hardware

@@ -44,13 +44,14 @@ class Inspection:
 
 
 class ScriptInspector:
-    """`tell` hears what each look showed."""
+    """Looks at a script; `tell` hears what each look showed."""
 
     def __init__(self, specs: ScriptSpecs, tell: Tell) -> None:
         self._specs, self._context, self._tell = specs, specs.context, tell
 
     def inspect_as_is(self) -> ScriptAsIs:
-        """NotTuned when the script does not come to an optimizer step for a reason that is not memory."""
+        """Looks at the script as it is; NotTuned when it does not come to an optimizer step for a reason that is not
+        memory."""
         self._tell("the script as it is, for a few steps")
         outcome, facts = self._context.prober.look(self._specs.own(), _nobody)
         log = f"(log: {self._specs.folder.logs / 'probe-own.log'})"

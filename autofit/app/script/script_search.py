@@ -33,13 +33,13 @@ from autofit.probing.footprint import Footprint
 from autofit.store import Store
 
 _ENOUGH = 0.99
-"""Of the choice's speed: the user's own configuration is kept when it reaches it."""
+"""The share of the choice's speed at which the user's own configuration is kept."""
 
 _STAYS = "your own configuration stays: nothing that fits is faster"
 
 
 def search_script(tunable: TunableLine, session: Session, *, kind: DeviceKind, key: str) -> Decision:
-    """The machine, whose devices are of `kind`, is free again when it returns; `key` is the line's identity.
+    """Searches, and frees the machine, whose devices are of `kind`, before it returns; `key` is the line's identity.
 
     NotTuned where there is nothing to go by, NothingFits when no configuration does, HostFailed when a host cannot
     take part.
@@ -59,7 +59,7 @@ def search_script(tunable: TunableLine, session: Session, *, kind: DeviceKind, k
 
 
 class _ScriptSearch:
-    """Of one line, while its agents run."""
+    """The search for one line, while its agents run."""
 
     def __init__(self, specs: ScriptSpecs, session: Session) -> None:
         self._specs, self._session = specs, session
@@ -82,7 +82,7 @@ class _ScriptSearch:
         return self._turned(choice, own, known.rewriter) if kept is None else self._as_written(kept, known.rewriter)
 
     def _tell_limits(self, own: ScriptAsIs, rewriter: ConfigRewriter) -> None:
-        """What stays as it is, and why."""
+        """Tells what stays as it is, and why."""
         for sentence in (
             *rewriter.knobs.kept,
             *overridden_steps(rewriter.knobs, rewriter.facts),
@@ -115,7 +115,7 @@ class _ScriptSearch:
         return SearchSpace(setting, ladder, tuple(one for one in known.tried if one[0] in on_ladder))
 
     def _give_up(self, action: GiveUp, trials: tuple[Trial, ...]) -> NoReturn:
-        """NothingFits, but where something else than memory kept the probes from their end."""
+        """Raises NothingFits, or NotTuned where something else than memory kept the probes from their end."""
         self._session.write_report()
         if not all(isinstance(trial.outcome, (Measured, OutOfMemory)) for trial in trials):
             raise NotTuned(f"{action.why.rstrip('.')}: it runs as it is.")
@@ -133,11 +133,11 @@ class _ScriptSearch:
         return Choice(own_strategy(own.facts), own.outcome, _STAYS, choice.unprobed)
 
     def _as_written(self, choice: Choice, rewriter: ConfigRewriter) -> Decision:
-        """The user's own configuration starts with the user's own config."""
+        """The decision for the user's own configuration, which starts with the user's own config."""
         return Decision(_STAYS, self._hardware.kind, loading=_loading(choice, rewriter))
 
     def _turned(self, choice: Choice, own: ScriptAsIs, rewriter: ConfigRewriter) -> Decision:
-        """The choice starts with a config of its own, on every node."""
+        """The decision for the choice, which starts with a config of its own, on every node."""
         path = self._folder.ds_config
         words = rewriter.trained(choice.strategy, str(path))
         self._specs.context.prober.put_file(path, words.config)

@@ -32,7 +32,7 @@ class ScriptSpecs:
     rewriter: ConfigRewriter | None = None  # None: it is not known yet what may be turned
 
     def own(self) -> ScriptSpec:
-        """The script as it is."""
+        """The specification of the first look: the script as it is."""
         place = self.scratch / "own"
         words = as_it_is(self.tunable.config, self.tunable.line.arguments, str(place / CONFIG_NAME))
         return self._spec(None, words, place, self.folder.logs / "probe-own.log")

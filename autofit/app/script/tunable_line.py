@@ -37,7 +37,7 @@ class TunableLine:
 
     @property
     def name(self) -> str:
-        """That of the script."""
+        """The name of the script."""
         return Path(self.line.script).name
 
     @property
@@ -92,6 +92,6 @@ def _read_config(name: str) -> Config:
 
 
 def _digest(name: str) -> str:
-    """Of a file's content; empty where there is none, as for a module."""
+    """A digest of a file's content; empty where there is none, as for a module."""
     path = Path(name)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
