@@ -21,7 +21,7 @@ from autofit.hardware.machine_spec import NETWORK_BYTES_PER_S
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.setting import Setting
 from autofit.planning.speed.step_time import estimate_speed
-from autofit.store.packing import pack, unpack
+from autofit.store.serialization import pack, unpack
 
 DEVICES_PER_NODE = 8
 

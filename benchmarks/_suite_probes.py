@@ -86,7 +86,7 @@ class Watch:
         self._before_bytes = self._taken_bytes()
         self.most_bytes: int | None = None
 
-    def look(self) -> None:
+    def poll(self) -> None:
         taken_bytes = self._taken_bytes()
         if taken_bytes is not None and self._before_bytes is not None:
             self.most_bytes = max(self.most_bytes or 0, taken_bytes - self._before_bytes)
@@ -156,7 +156,7 @@ class Bench:
         def beat(entered: Phase) -> None:
             nonlocal phase
             phase = entered
-            watch.look()
+            watch.poll()
 
         try:
             return self._ask(self._spec(configuration, limit_s), beat)
@@ -172,7 +172,7 @@ class Bench:
         return agent.probe(spec, beat)
 
     def _spec(self, configuration: Configuration, limit_s: float) -> ProbeSpec:
-        """As a search makes it, but for the save of a large model, and with a limit that no beat of its ranks moves."""
+        """As a search makes it, but for the save of a large model, and with a limit that no heartbeat of its ranks moves."""
         self._last = self._root / f"run{next(self._numbers)}"
         folder = RunFolder(self._last)
         folder.create()

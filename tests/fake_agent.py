@@ -18,7 +18,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile, RowCounts
-from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
+from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import ProbeSpec, Ready, Spec, Traced
 from tests.fake_tracer import FakeTracer
 
@@ -89,7 +89,7 @@ class Surroundings(Protocol):
 
 
 class SimulatedAgent:
-    """What the real one does around a probe: `with`, the scratch folder, the log, and the beats."""
+    """What the real one does around a probe: `with`, the scratch folder, the log, and the heartbeats."""
 
     def __init__(self, there: Surroundings) -> None:
         self._there = there
@@ -106,7 +106,7 @@ class SimulatedAgent:
     def wait_ready(self) -> Ready:
         return Ready(0.0)
 
-    def _answer(self, spec: Spec, on_beat: OnBeat, answer: Callable[[], Outcome]) -> Outcome:
+    def _answer(self, spec: Spec, on_heartbeat: OnHeartbeat, answer: Callable[[], Outcome]) -> Outcome:
         self._there.specs.append(spec)
         Path(spec.scratch_path).mkdir(parents=True)
         try:
@@ -117,7 +117,7 @@ class SimulatedAgent:
             outcome = answer()
             if isinstance(outcome, (Measured, OutOfMemory)):
                 for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):
-                    on_beat(phase)
+                    on_heartbeat(phase)
             return outcome
         finally:
             shutil.rmtree(spec.scratch_path)
@@ -142,12 +142,12 @@ class FakeAgent(SimulatedAgent):
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         return self._machine.tracer.trace(request, micro_steps, log_path=log_path)
 
-    def probe(self, spec: ProbeSpec, on_beat: OnBeat) -> Outcome:
-        return self._answer(spec, on_beat, lambda: outcome(spec, self._machine.capacity_bytes))
+    def probe(self, spec: ProbeSpec, on_heartbeat: OnHeartbeat) -> Outcome:
+        return self._answer(spec, on_heartbeat, lambda: outcome(spec, self._machine.capacity_bytes))
 
-    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
+    def rehearse(self, specs: Sequence[ProbeSpec], on_heartbeat: OnRehearsalHeartbeat) -> tuple[Outcome, ...]:
         assert {spec.job.is_rehearsal for spec in specs} == {True}
-        return tuple(self.probe(spec, partial(on_beat, spec.job.strategy)) for spec in specs)
+        return tuple(self.probe(spec, partial(on_heartbeat, spec.job.strategy)) for spec in specs)
 
 
 def _check(data: Path) -> None:

@@ -19,7 +19,7 @@ from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phas
 from autofit.domain.script import Ask, Counting, ScriptFacts
 from autofit.inputs.script_checkpoint import read_checkpoint
 from autofit.planning.script.script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
-from autofit.probing.prober import OnBeat, ScriptProber
+from autofit.probing.prober import OnHeartbeat, ScriptProber
 from autofit.probing.protocol import ScriptSpec
 from autofit.process.files import write_whole
 from autofit.process.rendezvous import free_port
@@ -115,13 +115,13 @@ class FakeScriptAgent(SimulatedAgent):
     def put_file(self, path: Path, text: str) -> None:
         write_whole(path, text)
 
-    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
-        outcome = self.probe(spec, on_beat)
+    def inspect(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> tuple[Outcome, ScriptFacts | None]:
+        outcome = self.probe(spec, on_heartbeat)
         has_facts = self._script.has_facts and not isinstance(outcome, (Crashed, TimedOut))
         return outcome, self._script.facts(spec) if has_facts else None
 
-    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome:
-        return self._answer(spec, on_beat, lambda: self._script.fails_with or self._script.outcome(spec))
+    def probe(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> Outcome:
+        return self._answer(spec, on_heartbeat, lambda: self._script.fails_with or self._script.outcome(spec))
 
 
 IMPLEMENTS: type[ScriptProber] = FakeScriptAgent

@@ -20,7 +20,7 @@ from autofit.domain.trace import Trace
 from autofit.probing.protocol import read_entry
 from autofit.report.html import report_html
 from autofit.runs.run_folder import RunFolder
-from autofit.store.packing import unpack
+from autofit.store.serialization import unpack
 from autofit.store.store import Store
 
 BEFORE = Path(__file__).parent / "written_before"
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_training_is_read(folder: Path) -> None:
     run = RunFolder(folder / "train")
     assert run.is_ours
-    record = run.record()
+    record = run.read_record()
     assert (record.request.pins, record.request.ranks) == (Pins(), 2)
     assert record.hardware is not None
     assert record.hardware.rank_count == 2
@@ -54,7 +54,7 @@ def test_a_training_is_read(folder: Path) -> None:
 
 def test_a_line_of_deepspeed_is_read(folder: Path) -> None:
     run = RunFolder(folder / "launch")
-    kept = run.read_kept()
+    kept = run.read_decision()
     assert kept is not None
     assert kept.decision.config_path == str(folder / "launch/ds_config.json")
     request = run.read_request()

@@ -29,7 +29,7 @@ class Session:
 
     def write_report(self) -> None:
         """Writes the report of everything that the folder holds by now."""
-        self.folder.write_report(report_html(self.folder.record()))
+        self.folder.write_report(report_html(self.folder.read_record()))
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Context:
     shape: ModelShape
 
 
-def look(request: Request, session: Session) -> Context:
+def read_context(request: Request, session: Session) -> Context:
     """The machine and the model; UsageError when one of them cannot be what was asked for."""
-    hardware = session.tools.look(session.folder.root, request)
+    hardware = session.tools.detect_for(session.folder.root, request)
     session.screen.show(MachineSeen(hardware))
     model = read_model_files(request.model)
     session.screen.show(ModelRead(model.shape))

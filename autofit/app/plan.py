@@ -32,7 +32,7 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
     request = replace(request, model=absolute(model.path_or_id))
-    machines = [_described(text, request) for text in on] or [tools.look(Path(), request)]
+    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     installed = ALL_INSTALLED if on else installed_here()
     settings = [assumed_setting(Context(request, machine, model.shape), installed) for machine in machines]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:

@@ -16,7 +16,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
-from autofit.probing.prober import OnBeat, OnRehearsalBeat, TrainingProber
+from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
 from autofit.runs.run_folder import RunFolder
@@ -114,13 +114,13 @@ class AgentProbeRunner:
     agent: TrainingProber
     specs: ProbeSpecs
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
-        return self.agent.probe(self.specs.probe(strategy, trials), on_beat)
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
+        return self.agent.probe(self.specs.probe(strategy, trials), on_heartbeat)
 
     def rehearse(
-        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_heartbeat: OnRehearsalHeartbeat
     ) -> tuple[Outcome, ...]:
-        return self.agent.rehearse(self.specs.rehearsals(strategies, trials), on_beat)
+        return self.agent.rehearse(self.specs.rehearsals(strategies, trials), on_heartbeat)
 
 
 def _playable(config: str, kind: DeviceKind) -> str:

@@ -13,7 +13,7 @@ from autofit.domain.event import Tell
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
 from autofit.inputs.training_checkpoint import read_checkpoint
-from autofit.planning.space.resumption import can_resume, conflicts, kept, kept_text, weights_text
+from autofit.planning.space.resumption import can_resume, checkpoint_text, conflicts, narrow_to_checkpoint, weights_text
 from autofit.runs.request_diff import differences
 from autofit.runs.run_folder import RunFolder
 
@@ -42,7 +42,7 @@ def find_start(request: Request, folder: RunFolder) -> StartingPoint:
         return StartingPoint(request if hardware is None else replace(request, ranks=hardware.rank_count))
     checkpoint = read_checkpoint(named)
     _refuse(conflicts(request, checkpoint), request, checkpoint)
-    return StartingPoint(kept(request, checkpoint), checkpoint)
+    return StartingPoint(narrow_to_checkpoint(request, checkpoint), checkpoint)
 
 
 def check_rows(request: Request, start: StartingPoint) -> tuple[str, ...]:
@@ -56,9 +56,10 @@ def check_rows(request: Request, start: StartingPoint) -> tuple[str, ...]:
     origin = _origin(checkpoint)
     if origin is None:
         unknown = "the model, the data and what stands after -- are those of its training"
-        return (kept_text(start.request, checkpoint), f"it lies in no run folder: whether {unknown} cannot be checked")
+        unchecked = f"it lies in no run folder: whether {unknown} cannot be checked"
+        return (checkpoint_text(start.request, checkpoint), unchecked)
     _refuse(tuple(_of_its_run(request, origin)), request, checkpoint)
-    return (kept_text(start.request, checkpoint), *_notes(request, origin))
+    return (checkpoint_text(start.request, checkpoint), *_notes(request, origin))
 
 
 def _refuse(wrong: tuple[str, ...], request: Request, checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from autofit.app.context import Session
 from autofit.app.trial_memory import TrialMemory
-from autofit.domain.event import LadderBuilt, ProbeBeat, ProbeStarted, TrialEnded
+from autofit.domain.event import LadderBuilt, ProbeHeartbeat, ProbeStarted, TrialEnded
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.strategy import Strategy
@@ -17,20 +17,20 @@ from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
 from autofit.planning.setting import Setting
-from autofit.probing.prober import OnBeat, OnRehearsalBeat
+from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
 
 
 class ProbeRunner(Protocol):
     """Runs the probes that the policy asks for; `trials` are those before."""
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome: ...
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome: ...
 
 
 class Rehearsals(Protocol):
     """Runs the rehearsals that the policy asks for; `trials` are those before."""
 
     def rehearse(
-        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_beat: OnRehearsalBeat
+        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_heartbeat: OnRehearsalHeartbeat
     ) -> tuple[Outcome, ...]: ...
 
 
@@ -118,7 +118,7 @@ class SearchLoop:
             self._end(strategy, outcome, is_rehearsal=True)
 
     def _beat(self, strategy: Strategy, phase: Phase) -> None:
-        self._screen.show(ProbeBeat(strategy, phase))
+        self._screen.show(ProbeHeartbeat(strategy, phase))
 
     def _end(self, strategy: Strategy, outcome: Outcome, *, is_rehearsal: bool = False) -> None:
         trial = Trial(strategy, self._ladder.estimate(strategy), outcome, is_rehearsal)

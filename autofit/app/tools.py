@@ -122,7 +122,7 @@ class Tools:
     run_training: RunTraining = run_training
     merge: Merge = merge
 
-    def look(self, disk_path: Path, request: Request) -> Hardware:
+    def detect_for(self, disk_path: Path, request: Request) -> Hardware:
         """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""
         return self.detect(disk_path, ranks=request.ranks, memory_limit_bytes=request.memory_limit_bytes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autofit.app.context import Context, Session, look
+from autofit.app.context import Context, Session, read_context
 from autofit.app.estimation import TraceProvider, assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
@@ -69,7 +69,7 @@ def _search_and_train(context: Context, session: Session, options: SearchOptions
 
 def _look(start: StartingPoint, session: Session) -> Context:
     try:
-        return look(start.request, session)
+        return read_context(start.request, session)
     except UsageError as error:
         if start.checkpoint is None:
             raise
@@ -88,7 +88,7 @@ def _show_ladder(assumed: Setting, session: Session) -> None:
 
 def _recall(session: Session) -> None:
     """Shows what was decided in a run that is finished already."""
-    record = session.folder.record()
+    record = session.folder.read_record()
     assert record.choice is not None
     session.tell(f"{session.folder.root} is finished already; another --output-dir trains anew")
     session.screen.show(Chosen.after(record.trials, record.choice, 0.0, is_remembered=True))

@@ -17,7 +17,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.request import SearchOptions
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import installed_here
-from autofit.planning.data.cut import check_lost_rows
+from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber

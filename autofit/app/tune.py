@@ -38,14 +38,14 @@ def tune(line: LaunchLine, settings: LaunchSettings, *, screen: Screen, tools: T
 def _decide(tunable: TunableLine, session: Session) -> Decision:
     """The decision that was made here for the same line, or that a search comes to."""
     folder, here = session.folder, machine_here(tunable.settings, session)
-    key, kept = tunable.identity(here), folder.read_kept()
+    key, kept = tunable.identity(here), folder.read_decision()
     if kept is not None and kept.key == key and _is_usable(kept.decision, folder):
         session.tell(f"{kept.decision.text}: kept in {folder.root}; another --autofit-output-dir searches anew")
         return kept.decision
     if folder.exists:
         folder.archive(session.tell)
     decision = search_script(tunable, session, kind=here.kind, key=key)
-    folder.write_kept(Kept(key, decision))
+    folder.write_decision(Kept(key, decision))
     return decision
 
 

@@ -124,7 +124,7 @@ def _remove() -> str:
     """Removes the whole file, since a damaged one cannot be emptied; gives what was in it, as a sentence."""
     from autofit.domain.errors import AutofitError
     from autofit.store import open_store
-    from autofit.store.place import remove_store
+    from autofit.store.location import remove_store
 
     store = open_store()
     if not store.path.exists():

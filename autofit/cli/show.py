@@ -22,7 +22,7 @@ def command(run: Path, is_json: bool) -> None:
     from autofit.report.json_screen import write_json
     from autofit.runs.run_folder import RunFolder
 
-    record = RunFolder(run).record()
+    record = RunFolder(run).read_record()
     if is_json:
         parts = ("request", "hardware", "trials", "choice", "result", "lost")
         body = {part: encode(getattr(record, part)) for part in parts}

@@ -45,7 +45,7 @@ class ProbeStarted:
 
 
 @dataclass(frozen=True)
-class ProbeBeat:
+class ProbeHeartbeat:
     strategy: Strategy
     phase: Phase
 
@@ -122,7 +122,7 @@ class Note:
 
 
 Event = Union[
-    MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeBeat, TrialEnded, Chosen, GaveUp,
+    MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen, GaveUp,
     TrainingStarted, TrainingProgress, TrainingEnded, Note,
 ]  # fmt: skip
 

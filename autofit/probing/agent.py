@@ -21,8 +21,8 @@ from autofit.domain.units import format_seconds
 from autofit.domain.workload import DataProfile
 from autofit.planning.script.script_setting import own_strategy
 from autofit.probing.agent_process import AgentProcess
-from autofit.probing.classify import classify
-from autofit.probing.prober import OnBeat, OnRehearsalBeat
+from autofit.probing.classification import classify
+from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
@@ -91,7 +91,7 @@ class Limits:
 class _Run:
     """What came of one probe so far."""
 
-    on_beat: OnBeat
+    on_heartbeat: OnHeartbeat
     ended: GroupEnded | None = None
     facts: ScriptFacts | None = None
     oom_kills: int = 0
@@ -175,25 +175,25 @@ class Agent(ShieldedExit):
         """Writes a file onto this node, the only one."""
         write_whole(path, text, is_durable=True)
 
-    def probe(self, spec: Spec, on_beat: OnBeat) -> Outcome:
+    def probe(self, spec: Spec, on_heartbeat: OnHeartbeat) -> Outcome:
         """Runs one probe to its end, whatever that is; a script's has a strategy. The scratch folder is gone then."""
-        return self._outcomes((spec,), (on_beat,))[0]
+        return self._outcomes((spec,), (on_heartbeat,))[0]
 
-    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
+    def inspect(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> tuple[Outcome, ScriptFacts | None]:
         """Probes the script, without a strategy as it is; what it showed of itself is None where it came to no
         `deepspeed.initialize`."""
-        (run,) = self._run((spec,), (on_beat,))
+        (run,) = self._run((spec,), (on_heartbeat,))
         own = None if run.facts is None else own_strategy(run.facts)
         return _outcome(run, spec, spec.job.strategy or own), run.facts
 
-    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
+    def rehearse(self, specs: Sequence[ProbeSpec], on_heartbeat: OnRehearsalHeartbeat) -> tuple[Outcome, ...]:
         """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.
 
         Each spec brings its own device, scratch and log. One for which the host's memory ran out is repeated alone: it
         may have been its neighbours' doing.
         """
         assert all(spec.job.is_rehearsal for spec in specs)
-        on_beats = [partial(on_beat, spec.job.strategy) for spec in specs]
+        on_beats = [partial(on_heartbeat, spec.job.strategy) for spec in specs]
         outcomes = self._outcomes(specs, on_beats)
         if len(specs) == 1:
             return outcomes
@@ -202,11 +202,11 @@ class Agent(ShieldedExit):
             for spec, heard, outcome in zip(specs, on_beats, outcomes, strict=True)
         )
 
-    def _outcomes(self, specs: Sequence[Spec], on_beats: Sequence[OnBeat]) -> tuple[Outcome, ...]:
+    def _outcomes(self, specs: Sequence[Spec], on_beats: Sequence[OnHeartbeat]) -> tuple[Outcome, ...]:
         runs = self._run(specs, on_beats)
         return tuple(_outcome(run, spec, spec.job.strategy) for run, spec in zip(runs, specs, strict=True))
 
-    def _run(self, specs: Sequence[Spec], on_beats: Sequence[OnBeat]) -> tuple[_Run, ...]:
+    def _run(self, specs: Sequence[Spec], on_beats: Sequence[OnHeartbeat]) -> tuple[_Run, ...]:
         self.wait_ready()
         probes = tuple(self._numbered(spec) for spec in specs)
         kills_before = self._oom_kill_count() or 0
@@ -214,7 +214,7 @@ class Agent(ShieldedExit):
             Path(spec.scratch_path).mkdir(parents=True)
         try:
             self._send(RunProbes(probes))
-            runs = {probe.number: _Run(on_beat) for probe, on_beat in zip(probes, on_beats, strict=True)}
+            runs = {probe.number: _Run(on_heartbeat) for probe, on_heartbeat in zip(probes, on_beats, strict=True)}
             self._until_ended(runs, max(spec.heartbeat_timeout_s for spec in specs) + self._limits.answer_s)
         finally:
             for spec in specs:
@@ -241,7 +241,7 @@ class Agent(ShieldedExit):
             elif isinstance(message, ScriptSeen):
                 run.facts = message.facts
             else:
-                run.on_beat(message.phase)
+                run.on_heartbeat(message.phase)
 
     def _send(self, command: Command) -> None:
         try:

@@ -14,8 +14,8 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import ProbeSpec, Ready, ScriptSpec, Traced
 
-OnBeat = Callable[[Phase], None]
-OnRehearsalBeat = Callable[[Strategy, Phase], None]
+OnHeartbeat = Callable[[Phase], None]
+OnRehearsalHeartbeat = Callable[[Strategy, Phase], None]
 
 SpecT = TypeVar("SpecT", ProbeSpec, ScriptSpec, contravariant=True)
 
@@ -26,7 +26,7 @@ class Prober(Protocol[SpecT]):
     def wait_ready(self) -> Ready:
         """Waits until everything is imported; UsageError when a build that it needs is kept from its start."""
 
-    def probe(self, spec: SpecT, on_beat: OnBeat) -> Outcome:
+    def probe(self, spec: SpecT, on_heartbeat: OnHeartbeat) -> Outcome:
         """Runs one probe to its end, whatever that is. The scratch folder is gone then."""
 
 
@@ -43,7 +43,7 @@ class TrainingProber(Prober[ProbeSpec], Tracer, Protocol):
     def survey(self, request: Request, *, log_path: Path) -> DataProfile:
         """The profile of the request's data; UsageError when something of it must be changed first."""
 
-    def rehearse(self, specs: Sequence[ProbeSpec], on_beat: OnRehearsalBeat) -> tuple[Outcome, ...]:
+    def rehearse(self, specs: Sequence[ProbeSpec], on_heartbeat: OnRehearsalHeartbeat) -> tuple[Outcome, ...]:
         """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.
 
         Each spec brings its own device, scratch and log.
@@ -63,6 +63,6 @@ class ScriptProber(Prober[ScriptSpec], Protocol):
     def put_file(self, path: Path, text: str) -> None:
         """Writes a file onto every node, whole at every moment."""
 
-    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
+    def inspect(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> tuple[Outcome, ScriptFacts | None]:
         """Probes the script, without a strategy as it is; what it showed of itself is None where it came to no
         `deepspeed.initialize`."""

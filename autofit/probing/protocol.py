@@ -297,9 +297,9 @@ class RankEnd:
 class GroupEnded:
     number: int
     ends: tuple[RankEnd, ...]
-    start_s: float  # from the command to the last rank's first beat
+    start_s: float  # from the command to the last rank's first heartbeat
     total_s: float
-    silent_rank: int | None = None  # gave no beat within the deadline
+    silent_rank: int | None = None  # sent no heartbeat within the deadline
     silent_s: float = 0.0
     time_limit_s: float | None = None  # it was ended since it had taken so long
 

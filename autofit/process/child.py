@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from autofit.process.build_locks.lost_locks import taking_locks_of
+from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.process.host_processes import kill_sessions
 from autofit.process.signals import shielded, wait
 

@@ -92,7 +92,7 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
             return replace(view, ladder=ladder)
         case ev.ProbeStarted(strategy):
             return replace(view, probing=(*view.probing, Probing(strategy, Phase.START, now_s)))
-        case ev.ProbeBeat(strategy, phase):
+        case ev.ProbeHeartbeat(strategy, phase):
             return replace(view, probing=tuple(_in_phase(probing, strategy, phase) for probing in view.probing))
         case ev.TrialEnded(trial):
             rest = tuple(probing for probing in view.probing if probing.strategy != trial.strategy)

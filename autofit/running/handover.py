@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 
 from autofit.domain.outcome import Failure, Phase
 from autofit.domain.run_end import Completed, Interrupted, JobEnd
-from autofit.process.build_locks.lost_locks import drop_abandoned, taking_locks_of
+from autofit.process.build_locks.stale_locks import drop_abandoned, taking_locks_of
 from autofit.process.python import module_command
 from autofit.process.rendezvous import SharedMemory
 from autofit.process.signals import check

@@ -199,11 +199,11 @@ class RunFolder:
     def write_report(self, html: str) -> None:
         write_text(self.report, html)
 
-    def write_kept(self, kept: Kept) -> None:
+    def write_decision(self, kept: Kept) -> None:
         """Writes how a line of `deepspeed` is started. Its config is the one here, wherever the folder comes to lie."""
         write_value(self._kept, _with_config(kept, self.ds_config.name))
 
-    def read_kept(self) -> Kept | None:
+    def read_decision(self) -> Kept | None:
         kept = read_value(self._kept, Kept)
         return None if kept is None else _with_config(kept, str(self.ds_config))
 
@@ -222,7 +222,7 @@ class RunFolder:
         claimed = () if result is None else (result.model_path, result.merged_path)
         return tuple(path for path in claimed if path is not None and not has_weights(Path(path)))
 
-    def record(self) -> RunRecord:
+    def read_record(self) -> RunRecord:
         """Everything that is known of the run; UsageError when no run was begun here."""
         request = self.read_request()
         if request is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .packing import digest
+from .serialization import digest
 from .versions import Versions
 
 _SAYS_NOTHING = {"_name_or_path", "_commit_hash", "transformers_version"}

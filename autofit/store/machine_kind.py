@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Link, Node
 
-from .packing import digest
+from .serialization import digest
 from .versions import Versions
 
 

@@ -16,8 +16,8 @@ from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.trial import Trial
 
 from . import pruning, tables, trials_table
+from .location import store_path
 from .machine_kind import DeviceKey
-from .place import store_path
 from .pruning import Counts
 from .schema import connect
 from .trial_key import TrialKey

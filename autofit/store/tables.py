@@ -9,7 +9,7 @@ from autofit.domain.estimate import Constants
 from autofit.domain.trace import MicroStep, Trace
 
 from .machine_kind import DeviceKey
-from .packing import canonical, pack, unpack
+from .serialization import canonical, pack, unpack
 
 _READ = "SELECT body FROM trace WHERE fingerprint = ? AND micro_step = ?"
 _WRITE = "INSERT OR REPLACE INTO trace (fingerprint, micro_step, at_s, body) VALUES (?, ?, ?, ?)"

@@ -10,7 +10,7 @@ from autofit.domain.request import Lora, Request
 from autofit.domain.workload import RowLengths
 
 from .machine_kind import MachineKind
-from .packing import digest
+from .serialization import digest
 from .versions import Versions
 
 

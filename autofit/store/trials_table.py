@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from autofit.domain.outcome import Measured, OutOfMemory
 from autofit.domain.trial import Trial
 
-from .packing import digest, pack, unpack
+from .serialization import digest, pack, unpack
 from .trial_key import TrialKey
 
 SAME_MEMORY = 1.05

@@ -82,7 +82,7 @@ class Looked:
     own: tuple[str, ...]
     turned: tuple[str, ...]
     micro_batch: int
-    kept: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def look(case: Case, agent: Agent, folder: Path) -> Looked:
@@ -99,7 +99,7 @@ def look(case: Case, agent: Agent, folder: Path) -> Looked:
     strategy = leanest(rewriter.facts, rewriter.knobs, known.attention)
     turned = rewriter.trained(strategy, str(turned_path))
     turned_path.write_text(turned.config)
-    return Looked((SCRIPT, *line.arguments), (SCRIPT, *turned.arguments), strategy.micro_batch, rewriter.knobs.kept)
+    return Looked((SCRIPT, *line.arguments), (SCRIPT, *turned.arguments), strategy.micro_batch, rewriter.knobs.notes)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from autofit.domain.event import (
     MachineSeen,
     ModelRead,
     Note,
-    ProbeBeat,
+    ProbeHeartbeat,
     ProbeStarted,
     TrainingEnded,
     TrainingProgress,
@@ -185,7 +185,7 @@ def test_the_whole_story(stage: Stage) -> None:
     assert kinds[-4:] == [Chosen, TrainingStarted, TrainingProgress, TrainingEnded]
     outcomes = [told.trial.outcome for told in stage.told(TrialEnded)]
     assert {type(outcome) for outcome in outcomes} == {Measured, OutOfMemory}
-    record = stage.folder.record()
+    record = stage.folder.read_record()
     assert record.choice is not None
     assert record.choice.measured.tokens_per_s == max(o.tokens_per_s for o in outcomes if isinstance(o, Measured))
     assert record.choice.full is not None
@@ -204,11 +204,11 @@ def test_too_many_lost_rows_are_refused_before_the_search_and_kept_in_the_record
         stage.train()
     assert [type(event) for event in stage.events][-1] is DataRead
     assert stage.machine.specs == []
-    record = stage.folder.record()
+    record = stage.folder.read_record()
     assert record.profile is not None
     assert record.profile.rows == stage.machine.rows
     stage.train(replace(REQUEST, allowed_drop=1.0))
-    assert stage.folder.record().result is not None
+    assert stage.folder.read_record().result is not None
     assert not list(stage.folder.root.glob("earlier/*"))  # what is put up with is no other request
 
 
@@ -471,14 +471,14 @@ def test_a_finished_run_whose_model_is_gone_says_so_and_makes_it_anew(stage: Sta
     stage.train()
     trials = strategies(stage)
     shutil.rmtree(stage.folder.model)
-    assert stage.folder.record().lost == (str(stage.folder.model),)
+    assert stage.folder.read_record().lost == (str(stage.folder.model),)
     result, stage.training.first_loss = stage.folder.read_result(), None  # as where no step was left to train
     stage.machine.start_agent = untouchable  # type: ignore[method-assign]
     stage.train()
     assert f"{stage.folder.model} of this finished run is gone" in stage.told(Note)[0].text
     assert stage.told(TrainingStarted)[0].resumed_from == str(stage.folder.checkpoints / "checkpoint-4")
     assert strategies(stage) == trials
-    assert stage.folder.record().lost == ()
+    assert stage.folder.read_record().lost == ()
     assert stage.folder.read_result() == result
 
 
@@ -812,8 +812,8 @@ def test_the_training_is_given_the_files_of_the_choice(stage: Stage) -> None:
     assert json.loads(files.deepspeed_config.read_text())["train_batch_size"] == REQUEST.global_batch
 
 
-def test_beats_are_shown_with_their_strategy(stage: Stage) -> None:
+def test_heartbeats_are_shown_with_their_strategy(stage: Stage) -> None:
     stage.train()
-    beats = stage.told(ProbeBeat)
-    assert {beat.phase for beat in beats} >= {Phase.BUILD, Phase.BACKWARD}
-    assert [beat.strategy for beat in beats if beat.phase is Phase.BUILD] == strategies(stage)
+    heartbeats = stage.told(ProbeHeartbeat)
+    assert {heartbeat.phase for heartbeat in heartbeats} >= {Phase.BUILD, Phase.BACKWARD}
+    assert [heartbeat.strategy for heartbeat in heartbeats if heartbeat.phase is Phase.BUILD] == strategies(stage)

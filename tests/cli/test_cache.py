@@ -14,7 +14,7 @@ import pytest
 from autofit.cli import cache
 from autofit.cli.boundary import guarded
 from autofit.store import Store
-from autofit.store.place import FILE_NAME
+from autofit.store.location import FILE_NAME
 from tests.store.samples import KEY, TRIALS, trace
 
 DAY_S = 86400.0

@@ -43,8 +43,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 for model in options.models:
                     place = Path(folder, Path(model).name)
-                    spec = look(cluster, line.script, layout, model, place, options.steps)
-                    outcome, facts = cluster.look(spec, lambda phase: say("beat", phase.value))
+                    spec = inspect(cluster, line.script, layout, model, place, options.steps)
+                    outcome, facts = cluster.inspect(spec, lambda phase: say("beat", phase.value))
                     say("outcome", encode(outcome))
                     say("facts", encode(facts))
     except AutofitError as error:
@@ -52,7 +52,7 @@ def main() -> None:
     say("ended", time.time())
 
 
-def look(cluster: Cluster, script: str, layout: Layout, model: str, place: Path, steps: int) -> ScriptSpec:
+def inspect(cluster: Cluster, script: str, layout: Layout, model: str, place: Path, steps: int) -> ScriptSpec:
     address, port = cluster.master_address, cluster.free_port()
     words = ("--deepspeed_config", str(place / "ds.json"), "--output_dir", str(place / "out"), "--model", model)
     count = len(layout.hosts)

@@ -70,9 +70,9 @@ class Bench:
         whole = self.spec(heartbeat_timeout_s=heartbeat_timeout_s)
         return replace(whole, job=job, scratch_path=str(self.folder / name), log_path=str(self.folder / f"{name}.log"))
 
-    def probe(self, spec: ProbeSpec, on_beat: Callable[[Phase], None] = lambda phase: None) -> Outcome:
+    def probe(self, spec: ProbeSpec, on_heartbeat: Callable[[Phase], None] = lambda phase: None) -> Outcome:
         """Whatever comes out, nothing of the probe's own is left."""
-        outcome = self.agent.probe(spec, on_beat)
+        outcome = self.agent.probe(spec, on_heartbeat)
         assert not Path(spec.scratch_path).exists()
         return outcome
 

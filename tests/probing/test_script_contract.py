@@ -59,10 +59,10 @@ class Bench:
         files = (("ds_config.json", json.dumps(CONFIG)),)
         return ScriptSpec(job, (share,), str(scratch), str(self.folder / "log"), heartbeat_timeout_s, files, 2)
 
-    def look(self, spec: ScriptSpec) -> tuple[Outcome, ScriptFacts | None, list[Phase]]:
+    def inspect(self, spec: ScriptSpec) -> tuple[Outcome, ScriptFacts | None, list[Phase]]:
         """Whatever comes out, nothing of the probe's own is left but its log."""
         phases: list[Phase] = []
-        outcome, facts = self.agent.look(spec, phases.append)
+        outcome, facts = self.agent.inspect(spec, phases.append)
         assert not Path(spec.scratch_path).exists()
         assert Path(spec.log_path).is_file()
         return outcome, facts, phases
@@ -80,7 +80,7 @@ def bench(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
 
 
 def test_a_script_is_measured_and_shows_itself(bench: Bench) -> None:
-    outcome, facts, phases = bench.look(bench.spec())
+    outcome, facts, phases = bench.inspect(bench.spec())
     assert isinstance(outcome, Measured), outcome
     assert outcome.peak_device_bytes > outcome.base_bytes > 0
     assert outcome.step_s >= outcome.micro_step_s > 0
@@ -96,17 +96,17 @@ def test_a_limit_is_a_lack_of_memory_and_a_strategy_is_probed_as_it_is_looked_at
     fits = bench.agent.probe(bench.spec("--width=2048", strategy=STRATEGY), lambda phase: None)
     assert isinstance(fits, Measured), fits
     limit_bytes = (fits.base_bytes + fits.peak_device_bytes) // 2
-    outcome, _, _ = bench.look(bench.spec("--width=2048", memory_limit_bytes=limit_bytes))
+    outcome, _, _ = bench.inspect(bench.spec("--width=2048", memory_limit_bytes=limit_bytes))
     assert isinstance(outcome, OutOfMemory), outcome
     assert outcome.place is Place.DEVICE
     assert "allocate memory" in outcome.message
 
 
 def test_who_is_silent_has_shown_nothing_and_the_next_is_measured(bench: Bench) -> None:
-    late, facts, _ = bench.look(bench.spec(heartbeat_timeout_s=0.001))
+    late, facts, _ = bench.inspect(bench.spec(heartbeat_timeout_s=0.001))
     assert isinstance(late, TimedOut), late
     assert (late.after_s, facts) == (0.001, None)
-    assert isinstance(bench.look(bench.spec())[0], Measured)
+    assert isinstance(bench.inspect(bench.spec())[0], Measured)
 
 
 def test_batches_that_a_script_makes_itself_cannot_be_turned(bench: Bench) -> None:

@@ -138,7 +138,7 @@ def searching() -> list[ev.Event]:
     for one in TRIALS:
         events += [ev.ProbeStarted(one.strategy, "best predicted speed"), ev.TrialEnded(one)]
     current = strategy("zero3+gc", 4)
-    return [*events, ev.ProbeStarted(current, "all parameters"), ev.ProbeBeat(current, Phase.FORWARD)]
+    return [*events, ev.ProbeStarted(current, "all parameters"), ev.ProbeHeartbeat(current, Phase.FORWARD)]
 
 
 def progress(at_step: int, loss: float | None = 1.183) -> ev.TrainingProgress:

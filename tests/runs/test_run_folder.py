@@ -37,7 +37,7 @@ def test_what_is_written_is_read(folder: RunFolder) -> None:
     for trial in simulated.TRIALS:
         folder.append_trial(trial)
     assert folder.exists
-    record = folder.record()
+    record = folder.read_record()
     assert (record.request, record.hardware) == (simulated.REQUEST, simulated.HARDWARE)
     assert (record.choice, record.result) == (simulated.CHOICE, replace(simulated.RESULT, model_path=str(folder.model)))
     assert record.trials == simulated.TRIALS
@@ -47,10 +47,10 @@ def test_how_a_line_of_deepspeed_is_started_is_read_where_the_folder_lies(folder
     own = Kept("a", Decision("as it is", DeviceKind.CUDA))
     turned = Kept("b", Decision("zero2", DeviceKind.CUDA, str(folder.ds_config)))
     for kept in (own, turned):
-        folder.write_kept(kept)
-        assert folder.read_kept() == kept
+        folder.write_decision(kept)
+        assert folder.read_decision() == kept
     folder.root.rename(tmp_path / "copy")
-    read = RunFolder(tmp_path / "copy").read_kept()
+    read = RunFolder(tmp_path / "copy").read_decision()
     assert read is not None
     assert read.decision.config_path == str(tmp_path / "copy/ds_config.json")
 
@@ -59,7 +59,7 @@ def test_an_empty_folder_answers_none(folder: RunFolder) -> None:
     assert folder.read_request() is None
     assert folder.read_trials() == ()
     with pytest.raises(UsageError, match="is no run folder"):
-        folder.record()
+        folder.read_record()
 
 
 def test_every_json_file_carries_the_schema(folder: RunFolder) -> None:

@@ -12,7 +12,7 @@ from autofit.domain.hardware import Hardware, Link, Node
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Lora, Training
 from autofit.store.fingerprint import trace_fingerprint
-from autofit.store.place import store_path
+from autofit.store.location import store_path
 from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions, versions
 from tests.report import simulated

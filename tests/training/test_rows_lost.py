@@ -12,7 +12,7 @@ import pytest
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile, RowCounts
-from autofit.planning.data.cut import check_lost_rows
+from autofit.planning.data.truncation import check_lost_rows
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.training_data import training_data
 from autofit.worker.training import survey

@@ -53,7 +53,7 @@ class ScriptInspector:
         """Looks at the script as it is; NotTuned when it does not come to an optimizer step for a reason that is not
         memory."""
         self._tell("the script as it is, for a few steps")
-        outcome, facts = self._context.prober.look(self._specs.own(), _nobody)
+        outcome, facts = self._context.prober.inspect(self._specs.own(), _nobody)
         log = f"(log: {self._specs.folder.logs / 'probe-own.log'})"
         if isinstance(outcome, OutOfMemory) and facts is None:
             self._tell(f"it runs out of memory before deepspeed.initialize, where no configuration can help {log}")
@@ -95,12 +95,13 @@ class ScriptInspector:
         """What the script shows with the least memory; None when it does not run so at all."""
         rewriter = known.rewriter
         strategy = leanest(rewriter.facts, rewriter.knobs, known.attention)
-        outcome, seen = self._context.prober.look(replace(self._specs, rewriter=rewriter).lean(strategy), _nobody)
+        outcome, seen = self._context.prober.inspect(replace(self._specs, rewriter=rewriter).lean(strategy), _nobody)
         self._tell(f"with the least memory: {strategy}, {verdict_text(outcome, self._device_bytes)}")
         if seen is None or not isinstance(outcome, (Measured, OutOfMemory)):
             return None
         facts, knobs = complete_facts(rewriter.facts, rewriter.knobs, seen)
-        is_so = knobs.micro_batch == rewriter.knobs.micro_batch  # otherwise its batches were not those of the strategy
+        # Otherwise its batches were not those of the strategy.
+        is_so = knobs.can_tune_micro_batch == rewriter.knobs.can_tune_micro_batch
         tried = (*known.tried, (strategy, outcome)) if is_so else known.tried
         return Inspection(replace(rewriter, knobs=knobs, facts=facts), known.attention, tried)
 

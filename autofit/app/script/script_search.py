@@ -29,7 +29,7 @@ from autofit.planning.script.step_count import overridden_steps
 from autofit.planning.script.tunable_knobs import missing_knobs, pins_of
 from autofit.planning.space.axes import as_pinned
 from autofit.planning.space.ladder_builder import build_ladder
-from autofit.probing.footprint import Footprint
+from autofit.probing.folder_snapshot import FolderSnapshot
 from autofit.store import Store
 
 _ENOUGH = 0.99
@@ -50,11 +50,11 @@ def search_script(tunable: TunableLine, session: Session, *, kind: DeviceKind, k
     ):
         session.screen.show(MachineSeen(context.hardware))
         specs = ScriptSpecs(tunable, context, session.folder, Path(scratch))
-        footprint = Footprint(Path.cwd(), ours=session.folder.root)
+        snapshot = FolderSnapshot(Path.cwd(), ours=session.folder.root)
         try:
             return _ScriptSearch(specs, session).run(key)
         finally:
-            if changes := footprint.changes():
+            if changes := snapshot.changes():
                 session.tell(f"changed while the probes ran, and left as it is: {', '.join(changes)}")
 
 
@@ -84,7 +84,7 @@ class _ScriptSearch:
     def _tell_limits(self, own: ScriptAsIs, rewriter: ConfigRewriter) -> None:
         """Tells what stays as it is, and why."""
         for sentence in (
-            *rewriter.knobs.kept,
+            *rewriter.knobs.notes,
             *overridden_steps(rewriter.knobs, rewriter.facts),
             *missing_knobs(own.facts),
         ):

@@ -13,7 +13,7 @@ from autofit.domain.outcome import Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.script.config_rewriter import ConfigRewriter, RewrittenLine, as_it_is
-from autofit.probing.prober import OnBeat
+from autofit.probing.prober import OnHeartbeat
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from autofit.runs.run_folder import RunFolder
 
@@ -82,8 +82,8 @@ class ScriptProbeRunner:
 
     specs: ScriptSpecs
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_beat: OnBeat) -> Outcome:
-        return self.specs.context.prober.probe(self.specs.probe(strategy, trials), on_beat)
+    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
+        return self.specs.context.prober.probe(self.specs.probe(strategy, trials), on_heartbeat)
 
 
 def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:

@@ -14,7 +14,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.script import Script
 from autofit.planning.script.script_arguments import INDIFFERENT_FLAGS, config_flags, find, is_config, without
 from autofit.planning.script.tunable_knobs import Config
-from autofit.store.packing import digest
+from autofit.store.serialization import digest
 from autofit.store.versions import versions
 
 

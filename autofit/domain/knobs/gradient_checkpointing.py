@@ -1,9 +1,9 @@
 """Whether activations are computed twice instead of being kept.
 
 With it a layer keeps its input alone, 2 bytes for each of s·b·h elements (s tokens of b rows, hidden size h), instead
-of the s·b·h·(34 + 5·a·s/h) bytes that its backward pass reads (a heads, scores written out; Korthikanti et al., Reducing
-Activation Recomputation, 2022, eq. 2 and section 5). The price is one more forward pass: a step that trains all
-parameters computes four times what a forward pass does, and three times without (Kaplan et al., 2020, section 2.1).
+of the s·b·h·(34 + 5·a·s/h) bytes that its backward pass reads (a heads, scores written out; Korthikanti et al.,
+Reducing Activation Recomputation, 2022, eq. 2 and section 5). The price is one more forward pass: a step that trains
+all parameters computes four times what a forward pass does, and three times without (Kaplan et al., 2020, section 2.1).
 """
 
 from __future__ import annotations

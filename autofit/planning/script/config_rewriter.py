@@ -68,7 +68,7 @@ class ConfigRewriter:
         A trainer of preferences joins the better and the worse answer of a sample in one batch.
         """
         facts = self.facts
-        if not self.knobs.micro_batch or facts.rows is None or facts.rows % facts.micro_batch:
+        if not self.knobs.can_tune_micro_batch or facts.rows is None or facts.rows % facts.micro_batch:
             return None
         return strategy.micro_batch * (facts.rows // facts.micro_batch)
 
@@ -76,7 +76,7 @@ class ConfigRewriter:
         self, copy: dict[str, Any], strategy: Strategy, accumulation: int, config_path: str
     ) -> RewrittenLine:
         copy[ZERO_KEY] = self._zero(strategy, dict(copy.get(ZERO_KEY) or {}))
-        if strategy.rung.offload is not Offload.NONE and self.knobs.offload:
+        if strategy.rung.offload is not Offload.NONE and self.knobs.can_tune_offload:
             copy.setdefault(HOST_OPTIMIZER, False)  # otherwise DeepSpeed refuses the optimizer that a script brings
         flags = BatchFlags(strategy.micro_batch, accumulation)
         self._put_batch(copy, flags)
@@ -85,9 +85,9 @@ class ConfigRewriter:
 
     def _zero(self, strategy: Strategy, zero: dict[str, Any]) -> dict[str, Any]:
         stage = strategy.rung.zero_stage
-        if self.knobs.stage:
+        if self.knobs.can_tune_stage:
             zero["stage"] = stage
-        if self.knobs.offload:
+        if self.knobs.can_tune_offload:
             kept = {key: value for key, value in zero.items() if key not in OFFLOAD_KEYS}
             zero = kept | offload_sections(strategy.rung.offload, self.kind)
         for key, elements in zero_sizes(self.hidden_size).config(stage).items():

@@ -24,7 +24,7 @@ def hold_knobs(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
         f"ZeRO stage {facts.zero_stage} and its offload stay: {facts.optimizer} may look at whole parameters, which "
         f"another stage lays out otherwise{unless(Knob.STAGE)}"
     )
-    return replace(knobs, held_stage=facts.zero_stage, held_offload=facts.offload, kept=(*knobs.kept, sentence))
+    return replace(knobs, held_stage=facts.zero_stage, held_offload=facts.offload, notes=(*knobs.notes, sentence))
 
 
 def _held_to(checkpoint: LoadedCheckpoint, knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
@@ -32,7 +32,7 @@ def _held_to(checkpoint: LoadedCheckpoint, knobs: TunableKnobs, facts: ScriptFac
     stage = facts.zero_stage if facts.zero_stage in stages else stages[-1]
     offload = facts.offload if checkpoint.offload is None else checkpoint.offload
     return replace(
-        knobs, held_stage=stage, held_offload=offload, kept=(*knobs.kept, *_sentences(checkpoint, facts, stage))
+        knobs, held_stage=stage, held_offload=offload, notes=(*knobs.notes, *_sentences(checkpoint, facts, stage))
     )
 
 

@@ -25,7 +25,7 @@ def preferred_attention(facts: ScriptFacts, has_flash: bool) -> Attention:
 def needs_second_look(facts: ScriptFacts, knobs: TunableKnobs, attention: Attention) -> bool:
     """Whether the script as it is has not shown all that the search needs."""
     has_other_kernel = facts.attention not in (None, attention)
-    may_count_batches = knobs.micro_batch and Ask.TRAINER not in facts.counting.asks
+    may_count_batches = knobs.can_tune_micro_batch and Ask.TRAINER not in facts.counting.asks
     return facts.rows is None or knobs.is_unproven or may_count_batches or has_other_kernel
 
 
@@ -34,13 +34,13 @@ def leanest(facts: ScriptFacts, knobs: TunableKnobs, attention: Attention) -> St
     micro-batch differs from the script's own where both are possible, to show whether the batches follow."""
     rung = Rung(
         method=Method.FULL,
-        zero_stage=_least_stage(knobs) if knobs.stage else facts.zero_stage,
-        offload=knobs.held_offload or Offload.NONE if knobs.offload else facts.offload,
+        zero_stage=_least_stage(knobs) if knobs.can_tune_stage else facts.zero_stage,
+        offload=knobs.held_offload or Offload.NONE if knobs.can_tune_offload else facts.offload,
         gradient_checkpointing=facts.gradient_checkpointing is not None,
         attention=attention,
         dtype=facts.dtype,
     )
-    micro_batch = _least(facts) if knobs.micro_batch else facts.micro_batch
+    micro_batch = _least(facts) if knobs.can_tune_micro_batch else facts.micro_batch
     return Strategy(rung, micro_batch, accumulation(facts.global_batch, facts.rank_count, micro_batch))
 
 

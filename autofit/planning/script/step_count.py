@@ -46,16 +46,16 @@ def why_steps_may_change(facts: ScriptFacts) -> str | None:
 def keep_steps(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
     """Keeps the micro-batch where optimizer steps could change with it, unless the user has overridden that."""
     why = why_steps_may_change(facts)
-    if why is None or not knobs.micro_batch or Knob.MICRO_BATCH in knobs.override or facts.rank_rows == 1:
+    if why is None or not knobs.can_tune_micro_batch or Knob.MICRO_BATCH in knobs.override or facts.rank_rows == 1:
         return knobs
     sentence = f"the micro-batch stays {facts.micro_batch}: {why}{unless(Knob.MICRO_BATCH)}"
-    return replace(knobs, micro_batch=False, kept=(*knobs.kept, sentence))
+    return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
 
 
 def overridden_steps(knobs: TunableKnobs, facts: ScriptFacts) -> tuple[str, ...]:
     """A loud sentence where the micro-batch is tuned although optimizer steps could change with it."""
     why = why_steps_may_change(facts)
-    if why is None or not knobs.micro_batch:
+    if why is None or not knobs.can_tune_micro_batch:
         return ()
     return (f"--autofit-override micro-batch: OPTIMIZER STEPS AND LEARNING RATE MAY CHANGE WITH IT: {why}",)
 

@@ -27,22 +27,22 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class TunableKnobs:
-    """What may be tuned: `kept` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the
+    """What may be tuned: `notes` are sentences, one for each knob that stays; `has_flags`: the batch is turned by the
     script's own flags, otherwise by the config."""
 
-    stage: bool
-    offload: bool
-    micro_batch: bool
+    can_tune_stage: bool
+    can_tune_offload: bool
+    can_tune_micro_batch: bool
     has_flags: bool
     override: frozenset[Knob]
-    kept: tuple[str, ...]
+    notes: tuple[str, ...]
     held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see held_knobs)
     held_offload: Offload | None = None
 
     @property
     def is_unproven(self) -> bool:
         """Whether only a probe tells if the script makes its batches as the config says."""
-        return self.micro_batch and not self.has_flags
+        return self.can_tune_micro_batch and not self.has_flags
 
 
 def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Knob]) -> TunableKnobs:
@@ -52,21 +52,21 @@ def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozense
     offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
     why_fixed = _why_fixed(config, override, flags)
-    kept = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
-    kept += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
-    kept += [] if why_fixed is None else [why_fixed]
-    return TunableKnobs(stage, offload, why_fixed is None, flags, override, tuple(kept))
+    notes = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
+    notes += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
+    notes += [] if why_fixed is None else [why_fixed]
+    return TunableKnobs(stage, offload, why_fixed is None, flags, override, tuple(notes))
 
 
 def pins_of(knobs: TunableKnobs, facts: ScriptFacts, attention: Attention) -> Pins:
     """What the search is held to. `attention`: the kernel that the model is to have."""
     return Pins(
         method=Method.FULL,
-        zero_stage=knobs.held_stage if knobs.stage else facts.zero_stage,
-        offload=knobs.held_offload if knobs.offload else facts.offload,
+        zero_stage=knobs.held_stage if knobs.can_tune_stage else facts.zero_stage,
+        offload=knobs.held_offload if knobs.can_tune_offload else facts.offload,
         gradient_checkpointing=False if facts.gradient_checkpointing is None else None,
         attention=attention,
-        micro_batch=None if knobs.micro_batch else facts.micro_batch,
+        micro_batch=None if knobs.can_tune_micro_batch else facts.micro_batch,
         dtype=facts.dtype,
     )
 
@@ -83,7 +83,7 @@ def missing_knobs(facts: ScriptFacts) -> tuple[str, ...]:
 def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
     """The knobs once it is seen that the script makes batches of `rows` rows whatever the config says."""
     sentence = f"the micro-batch stays {rows}: the script makes its own batches"
-    return replace(knobs, micro_batch=False, kept=(*knobs.kept, sentence))
+    return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
 
 
 def _why_fixed(config: Config, override: frozenset[Knob], flags: bool) -> str | None:

@@ -66,7 +66,7 @@ def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
     return rung.method is checkpoint.method and is_same_dtype and _can_load(rung.zero_stage, checkpoint.zero_stage)
 
 
-def kept(request: Request, checkpoint: Checkpoint) -> Request:
+def narrow_to_checkpoint(request: Request, checkpoint: Checkpoint) -> Request:
     """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned."""
     pins = request.pins.but(
         method=checkpoint.method,
@@ -76,7 +76,7 @@ def kept(request: Request, checkpoint: Checkpoint) -> Request:
     return replace(request, ranks=checkpoint.rank_count, pins=pins)
 
 
-def kept_text(request: Request, checkpoint: Checkpoint) -> str:
+def checkpoint_text(request: Request, checkpoint: Checkpoint) -> str:
     """What the screen says of it; `request` is the one that was narrowed."""
     parts = ["all parameters" if checkpoint.lora is None else "LoRA"]
     parts += [] if checkpoint.zero_stage is None else [f"ZeRO-{checkpoint.zero_stage}"]

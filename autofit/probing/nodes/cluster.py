@@ -21,7 +21,7 @@ from autofit.probing.nodes.node_messages import answer_from, next_message, wait_
 from autofit.probing.nodes.node_protocol import FileWritten, FindPort, PortFound, PutFile
 from autofit.probing.nodes.rendezvous_server import RendezvousServer
 from autofit.probing.nodes.roll_call import assemble
-from autofit.probing.prober import OnBeat
+from autofit.probing.prober import OnHeartbeat
 from autofit.probing.protocol import Ready, ScriptSpec
 from autofit.process.build_locks.build_wait import WaitTeller
 from autofit.process.signals import ShieldedExit
@@ -105,13 +105,13 @@ class Cluster(ShieldedExit):
         for handle in self._handles:
             answer_from(handle, FileWritten)
 
-    def probe(self, spec: ScriptSpec, on_beat: OnBeat) -> Outcome:
+    def probe(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> Outcome:
         """Runs one probe on all nodes to its end, whatever that is."""
-        return self._run(spec, on_beat).outcome(spec.job.strategy, self._layout)
+        return self._run(spec, on_heartbeat).outcome(spec.job.strategy, self._layout)
 
-    def look(self, spec: ScriptSpec, on_beat: OnBeat) -> tuple[Outcome, ScriptFacts | None]:
-        """Probes the script, without a strategy as it is, as `Agent.look` does."""
-        run = self._run(spec, on_beat)
+    def inspect(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> tuple[Outcome, ScriptFacts | None]:
+        """Probes the script, without a strategy as it is, as `Agent.inspect` does."""
+        run = self._run(spec, on_heartbeat)
         own = None if run.facts is None else own_strategy(run.facts)
         return run.outcome(spec.job.strategy or own, self._layout), run.facts
 
@@ -140,10 +140,10 @@ class Cluster(ShieldedExit):
             self._is_assembled = True
         return self._handles
 
-    def _run(self, spec: ScriptSpec, on_beat: OnBeat) -> JointProbe:
+    def _run(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> JointProbe:
         self.wait_ready()
         self._probe_count += 1
-        probe = JointProbe(self._handles, spec, on_beat)
+        probe = JointProbe(self._handles, spec, on_heartbeat)
         probe.run(os.getpid() * 1000 + self._probe_count)
         return probe
 

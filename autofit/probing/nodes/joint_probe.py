@@ -9,12 +9,12 @@ from autofit.domain.deepspeed_line import Layout
 from autofit.domain.outcome import Outcome
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
-from autofit.probing.classify import classify
+from autofit.probing.classification import classify
 from autofit.probing.nodes.merging import merge, with_host
 from autofit.probing.nodes.node_handle import NodeHandle
 from autofit.probing.nodes.node_messages import ANSWER_S, next_message
 from autofit.probing.nodes.node_protocol import ProbeEnded
-from autofit.probing.prober import OnBeat
+from autofit.probing.prober import OnHeartbeat
 from autofit.probing.protocol import (
     EndProbe,
     GroupEnded,
@@ -31,10 +31,10 @@ class JointProbe:
     """One probe on all nodes: `facts` are what the script showed of itself, None where it came to no
     `deepspeed.initialize`."""
 
-    def __init__(self, handles: Sequence[NodeHandle], spec: ScriptSpec, on_beat: OnBeat) -> None:
+    def __init__(self, handles: Sequence[NodeHandle], spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> None:
         self._handles = handles
         self._spec = spec
-        self._on_beat = on_beat
+        self._on_beat = on_heartbeat
         self._ended: dict[str, ProbeEnded] = {}
         self.facts: ScriptFacts | None = None
 

@@ -11,7 +11,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.units import format_seconds
 from autofit.process.build_locks.build_lock import BuildLock, owner_of
-from autofit.process.build_locks.lost_locks import SETTLE_S, STALE_S, is_over
+from autofit.process.build_locks.stale_locks import SETTLE_S, STALE_S, is_over
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ _POLL_S = 1.0
 
 
 def start_fork_server(
-    modules: tuple[str, ...], commands: LineReader, look: Callable[[], None] = lambda: None
+    modules: tuple[str, ...], commands: LineReader, on_poll: Callable[[], None] = lambda: None
 ) -> ForkServerContext:
-    """The context whose processes are forked warm, once it is warm; `look` is called each second until then.
+    """The context whose processes are forked warm, once it is warm; `on_poll` is called each second until then.
 
-    Interrupted when `commands` end meanwhile, and what `look` raises.
+    Interrupted when `commands` end meanwhile, and what `on_poll` raises.
     """
     # torch must not initialize CUDA in the server: its children could not use it any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
@@ -43,7 +43,7 @@ def start_fork_server(
     first = context.Process(target=_check_imports, args=(modules,), daemon=True)
     started = _start_aside(first)
     while not wait_or_interrupt([started], commands, _POLL_S):
-        look()
+        on_poll()
     os.close(started)
     if first.exitcode is None and first.pid is not None:
         wait_or_interrupt([first.sentinel], commands)

@@ -67,11 +67,11 @@ class AgentServer:
         """
         watch = BuildWatch(self.send)
 
-        def look() -> None:
+        def on_poll() -> None:
             for lock in build_locks(PRELOADED_BUILD):
                 watch.is_over(lock)  # then the fork server takes it away
 
-        return look if self._preload == PRELOAD and os.environ.get("DS_ACCELERATOR") == "cpu" else lambda: None
+        return on_poll if self._preload == PRELOAD and os.environ.get("DS_ACCELERATOR") == "cpu" else lambda: None
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.context import ForkServerContext
 
 from autofit.probing.protocol import Message, Survey, read_message, to_line
-from autofit.process.build_locks.lost_locks import taking_locks_of
+from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.worker.agent import forked_process
 from autofit.worker.agent.fork_server import fork
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt

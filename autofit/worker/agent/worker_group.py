@@ -22,7 +22,7 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.process.build_locks.build_wait import BuildWait
-from autofit.process.build_locks.lost_locks import taking_locks_of
+from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.process.files import NamelessFile
 from autofit.process.host_processes import kill_sessions
 from autofit.worker.agent import forked_process
@@ -154,12 +154,12 @@ class WorkerGroup:
             assert isinstance(said, Heartbeat)
             self._note(rank_process, said)
 
-    def _note(self, rank_process: RankProcess, beat: Heartbeat) -> None:
+    def _note(self, rank_process: RankProcess, heartbeat: Heartbeat) -> None:
         if not rank_process.has_started:
             rank_process.has_started = True
             self._started_s = self._elapsed_s()
-        self._pass_on(beat, is_news=beat.phase is not rank_process.phase and beat.rank == 0)
-        rank_process.phase = beat.phase
+        self._pass_on(heartbeat, is_news=heartbeat.phase is not rank_process.phase and heartbeat.rank == 0)
+        rank_process.phase = heartbeat.phase
 
     def _pass_on(self, said: Heartbeat | BuildWait, *, is_news: bool) -> None:
         """Passes on what is news, or the only sign of life for a while."""

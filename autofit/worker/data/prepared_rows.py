@@ -13,8 +13,8 @@ from autofit import __version__
 from autofit.domain.errors import UsageError
 from autofit.domain.workload import Learned, RowCounts
 from autofit.planning.data.chat_turns import BadRow
-from autofit.planning.data.cut import Cut, RowExtent, count_rows
 from autofit.planning.data.token_row import IGNORED
+from autofit.planning.data.truncation import RowExtent, Truncation, count_rows
 
 from .loaded_data import LoadedData, first_rows
 from .located_rows import fault
@@ -52,7 +52,7 @@ class Prepared:
 class Preparation:
     """How rows are cut, the share of them that may be lost, and how many tokens the model knows (None: unknown)."""
 
-    cut: Cut
+    truncation: Truncation
     allowed_drop: float
     embedding_count: int | None
 
@@ -75,10 +75,10 @@ def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Pre
     if how.embedding_count is not None:
         _check_known(loaded, rows, tokenize, how.embedding_count)
     extents = _extents(rows)
-    counts = count_rows(extents, how.cut, how.allowed_drop)
-    kept = [i for i, row in enumerate(extents) if how.cut.keeps(row)]
+    counts = count_rows(extents, how.truncation, how.allowed_drop)
+    kept = [i for i, row in enumerate(extents) if how.truncation.keeps(row)]
     if not kept:
-        raise _nothing_left(loaded.source, counts, how.cut)
+        raise _nothing_left(loaded.source, counts, how.truncation)
     return Prepared(
         dataset=rows.select(kept).select_columns(["input_ids", "labels"]),
         counts=counts,
@@ -151,11 +151,11 @@ def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embe
             )
 
 
-def _nothing_left(source: str, counts: RowCounts, cut: Cut) -> UsageError:
+def _nothing_left(source: str, counts: RowCounts, truncation: Truncation) -> UsageError:
     if not counts.dropped:
         return fault(source, "no row has a text or an answer to learn from")
     then = f"--seq {counts.enough_tokens} keeps enough of them" if counts.enough_tokens else "Use a longer --seq"
-    return fault(source, f"all that is learned lies beyond {cut.limit_tokens:,} tokens, in every row", then)
+    return fault(source, f"all that is learned lies beyond {truncation.limit_tokens:,} tokens, in every row", then)
 
 
 def _learned(learned: Learned, counts: RowCounts) -> Learned:

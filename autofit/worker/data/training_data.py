@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import Learned, RowCounts
-from autofit.planning.data.cut import Cut
+from autofit.planning.data.truncation import Truncation
 from autofit.worker.training.trainer_arguments import extra_arguments
 
 from .loaded_data import LoadedData, load, split_eval
@@ -47,7 +47,7 @@ def training_data(request: Request) -> TrainingData:
     evaluation = _like(loaded, load(request.eval_data, as_chats=has_chats)) if request.eval_data is not None else None
     tokenizer, note = tokenizer_for(request.model, extra, has_chats=has_chats, embedding_count=size)
     tokenize = RowTokenizer(tokenizer, request.learn, has_chats=has_chats)
-    how = Preparation(cut_of(request.sequence_length, extra), request.allowed_drop, size)
+    how = Preparation(truncation_of(request.sequence_length, extra), request.allowed_drop, size)
     made = prepare(loaded, tokenize, how)
     held_out = prepare(evaluation, tokenize, how) if evaluation is not None else None
     train, split = made.dataset, held_out.dataset if held_out is not None else None
@@ -70,11 +70,11 @@ def training_data(request: Request) -> TrainingData:
     )
 
 
-def cut_of(sequence_length: int, extra: dict[str, Any]) -> Cut:
+def truncation_of(sequence_length: int, extra: dict[str, Any]) -> Truncation:
     """How trl's SFTTrainer cuts rows: where it packs them, by `packing_strategy`, which may divide rows instead."""
     if not extra.get("packing"):
-        return Cut(sequence_length, extra.get("truncation_mode", "keep_start") == "keep_start")
-    return Cut(sequence_length if extra.get("packing_strategy", "bfd") == "bfd" else None)
+        return Truncation(sequence_length, extra.get("truncation_mode", "keep_start") == "keep_start")
+    return Truncation(sequence_length if extra.get("packing_strategy", "bfd") == "bfd" else None)
 
 
 def _like(train: LoadedData, evaluation: LoadedData) -> LoadedData:

@@ -45,10 +45,11 @@ def rewriter(
 
 def test_what_is_absent_or_auto_may_be_turned() -> None:
     knobs = tunable_knobs(PLAIN, (), NOTHING)
-    assert (knobs.stage, knobs.offload, knobs.micro_batch, knobs.kept) == (True, True, True, ())
+    assert (knobs.can_tune_stage, knobs.can_tune_offload, knobs.can_tune_micro_batch) == (True, True, True)
+    assert knobs.notes == ()
     assert knobs.is_unproven, "only its batches tell whether the script follows the config"
     knobs = tunable_knobs({**HF, "zero_optimization": {"stage": "auto"}}, HF_WORDS, NOTHING)
-    assert (knobs.stage, knobs.micro_batch, knobs.has_flags, knobs.kept) == (True, True, True, ())
+    assert (knobs.can_tune_stage, knobs.can_tune_micro_batch, knobs.has_flags, knobs.notes) == (True, True, True, ())
     assert not knobs.is_unproven
 
 
@@ -58,11 +59,11 @@ def test_what_was_written_as_a_number_is_kept_and_named() -> None:
         "zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}},
     }
     knobs = tunable_knobs(config, (), NOTHING)
-    assert (knobs.stage, knobs.offload, knobs.micro_batch) == (False, False, False)
-    assert [sentence.split(" stay")[0] for sentence in knobs.kept] == [
+    assert (knobs.can_tune_stage, knobs.can_tune_offload, knobs.can_tune_micro_batch) == (False, False, False)
+    assert [sentence.split(" stay")[0] for sentence in knobs.notes] == [
         "zero_optimization.stage", "zero_optimization.offload_*", "the micro-batch",
     ]  # fmt: skip
-    assert all("--autofit-override" in sentence for sentence in knobs.kept)
+    assert all("--autofit-override" in sentence for sentence in knobs.notes)
 
 
 @pytest.mark.parametrize("knob", [Knob.STAGE, Knob.OFFLOAD, Knob.MICRO_BATCH])
@@ -72,15 +73,15 @@ def test_an_override_frees_just_that(knob: Knob) -> None:
         "zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}},
     }
     knobs = tunable_knobs(config, (), frozenset({knob}))
-    assert [knobs.stage, knobs.offload, knobs.micro_batch] == [
+    assert [knobs.can_tune_stage, knobs.can_tune_offload, knobs.can_tune_micro_batch] == [
         knob is Knob.STAGE, knob is Knob.OFFLOAD, knob is Knob.MICRO_BATCH,
     ]  # fmt: skip
 
 
 def test_without_the_flag_a_hugging_face_script_keeps_its_micro_batch() -> None:
     knobs = tunable_knobs(HF, ("--deepspeed", "ds.json"), NOTHING)
-    assert not knobs.micro_batch
-    assert any("give --per_device_train_batch_size" in sentence for sentence in knobs.kept)
+    assert not knobs.can_tune_micro_batch
+    assert any("give --per_device_train_batch_size" in sentence for sentence in knobs.notes)
 
 
 def test_a_plain_script_is_turned_by_its_config() -> None:
@@ -178,7 +179,7 @@ def test_the_first_look_is_completed_by_a_lean_one() -> None:
     blind = replace(FACTS, rows=None, tokens=None)
     facts, stays = complete_facts(blind, knobs, replace(FACTS, micro_batch=1, rows=8))
     assert not stays.micro_batch
-    assert "makes its own batches" in stays.kept[-1]
+    assert "makes its own batches" in stays.notes[-1]
     assert (facts.rows, facts.tokens) == (8, 128)
 
 
@@ -194,7 +195,7 @@ def test_flags_need_no_second_look() -> None:
 def test_flags_and_numbers_of_the_config_stay_alike() -> None:
     config = {**HF, "gradient_accumulation_steps": 2}
     kept = rewriter(config, HF_WORDS)
-    assert "command line" in kept.knobs.kept[-1]
+    assert "command line" in kept.knobs.notes[-1]
     own = Strategy(STRATEGY.rung, 8, 2)
     assert json.loads(kept.trained(own, "x").config)["gradient_accumulation_steps"] == 2
     knobs = rewriter(config, HF_WORDS, frozenset({Knob.MICRO_BATCH})).probed(STRATEGY, "x")

@@ -31,7 +31,7 @@ def test_a_stage_that_can_load_it_is_held_the_own_one_where_it_can(
     assert pins_of(knobs, facts, Attention.SDPA).of(ZERO_STAGE) == held
     assert leanest(facts, knobs, Attention.SDPA).rung.zero_stage == held
     assert is_loadable(knobs, facts) == (own_stage == held)
-    assert f"ZeRO stage {held}" in knobs.kept[-1]
+    assert f"ZeRO stage {held}" in knobs.notes[-1]
     assert hold_knobs(knobs, facts) == knobs, "once"
 
 
@@ -57,7 +57,7 @@ def test_an_optimizer_of_whole_parameters_keeps_its_stage_unless_the_user_lets_i
     knobs = hold_knobs(FREE, facts)
     pins = pins_of(knobs, facts, Attention.SDPA)
     assert (pins.of(ZERO_STAGE), pins.of(OFFLOAD)) == (0, Offload.NONE)
-    assert name in knobs.kept[-1]
+    assert name in knobs.notes[-1]
     assert hold_knobs(knobs, facts) == knobs, "once"
     let_go = tunable_knobs(PLAIN, (), frozenset({Knob.STAGE}))
     assert hold_knobs(let_go, facts) == let_go
@@ -65,7 +65,7 @@ def test_an_optimizer_of_whole_parameters_keeps_its_stage_unless_the_user_lets_i
 
 def test_another_number_of_ranks_is_told_where_it_matters() -> None:
     def told(checkpoint: LoadedCheckpoint) -> bool:
-        return "is of 4 ranks and this job has 2" in hold_knobs(FREE, replace(FACTS, checkpoint=checkpoint)).kept[-1]
+        return "is of 4 ranks and this job has 2" in hold_knobs(FREE, replace(FACTS, checkpoint=checkpoint)).notes[-1]
 
     assert told(replace(OF_ZERO_2, rank_count=4))
     assert not told(OF_ZERO_2)

@@ -39,8 +39,8 @@ def test_a_micro_batch_that_decides_the_steps_stays_unless_it_is_overridden() ->
     facts = replace(FACTS, counting=Counting())
     kept = keep_steps(tunable_knobs(PLAIN, (), NOTHING), facts)
     assert not kept.micro_batch
-    assert "the micro-batch stays 8" in kept.kept[-1]
-    assert "--autofit-override micro-batch" in kept.kept[-1]
+    assert "the micro-batch stays 8" in kept.notes[-1]
+    assert "--autofit-override micro-batch" in kept.notes[-1]
     assert overridden_steps(kept, facts) == ()
     turned = keep_steps(tunable_knobs(PLAIN, (), frozenset({Knob.MICRO_BATCH})), facts)
     assert turned.micro_batch

@@ -14,7 +14,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora
-from autofit.planning.space.resumption import can_resume, conflicts, kept, kept_text, weights_text
+from autofit.planning.space.resumption import can_resume, checkpoint_text, conflicts, narrow_to_checkpoint, weights_text
 from tests.builders import make_request, make_rung
 
 REQUEST = make_request(global_batch=8)
@@ -28,14 +28,14 @@ def test_stages_that_load_each_other(there: int, asked: int, is_loaded: bool) ->
     request = replace(REQUEST, pins=Pins(zero_stage=asked))
     assert (conflicts(request, checkpoint) == ()) is is_loaded
     assert can_resume(replace(RUNG, zero_stage=asked), checkpoint) is is_loaded
-    assert kept(request, checkpoint).pins.of(ZERO_STAGE) == asked
-    assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in kept_text(
+    assert narrow_to_checkpoint(request, checkpoint).pins.of(ZERO_STAGE) == asked
+    assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in checkpoint_text(
         request, checkpoint
     )
 
 
 def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:
-    narrowed = kept(REQUEST, CHECKPOINT)
+    narrowed = narrow_to_checkpoint(REQUEST, CHECKPOINT)
     assert narrowed.pins == Pins(method=Method.FULL, zero_stage=2, dtype=Dtype.BF16)
     assert (narrowed.ranks, narrowed.training) == (2, REQUEST.training)
 

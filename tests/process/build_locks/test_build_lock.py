@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from autofit.process import host_processes
-from autofit.process.build_locks import build_lock, lost_locks
+from autofit.process.build_locks import build_lock, stale_locks
 from autofit.process.build_locks.build_lock import BuildLock, Owner, build_locks, owner_of
-from autofit.process.build_locks.lost_locks import STALE_S, drop_abandoned, taking_locks_of
+from autofit.process.build_locks.stale_locks import STALE_S, drop_abandoned, taking_locks_of
 from autofit.process.child import Child
 from autofit.process.host_processes import Unreadable, may_use_torch
 from autofit.process.mount import Mount, mount_of
@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where torch builds."""
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "builds"))
-    monkeypatch.setattr(lost_locks, "SETTLE_S", 0.05)
+    monkeypatch.setattr(stale_locks, "SETTLE_S", 0.05)
     return tmp_path / "builds"
 
 
@@ -84,7 +84,7 @@ def test_the_lock_of_a_builder_that_was_killed_is_dropped_at_once_and_a_living_o
 def test_a_builder_that_is_about_to_remove_its_lock_does_so_itself(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes the lock a moment before: what was left for that moment must not be taken for lost."""
     lock = left_lock(root / "op")
-    monkeypatch.setattr(lost_locks.time, "sleep", lambda _: lock.unlink())
+    monkeypatch.setattr(stale_locks.time, "sleep", lambda _: lock.unlink())
     drop_abandoned()  # and no error
 
 
@@ -237,7 +237,7 @@ def test_a_child_that_is_ended_takes_its_locks_along_and_one_that_releases_them_
 
 
 def test_what_is_still_held_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost_locks, "_DYING_S", 0.05)
+    monkeypatch.setattr(stale_locks, "_DYING_S", 0.05)
     with building(root / "op") as builder:
         with taking_locks_of(builder.process.pid):
             pass  # and it lives on

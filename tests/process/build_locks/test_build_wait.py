@@ -18,7 +18,7 @@ from autofit.process.build_locks.build_wait import (
     WaitTeller,
     wait_until_free,
 )
-from autofit.process.build_locks.lost_locks import STALE_S
+from autofit.process.build_locks.stale_locks import STALE_S
 from autofit.process.mount import Mount
 from tests.build_process import Builder, building, left_lock
 

@@ -238,7 +238,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 @pytest.fixture
 def trains(bench: Bench) -> Life:
-    """The life of a rank that ends well, once its first rank's last beat was heard."""
+    """The life of a rank that ends well, once its first rank's last heartbeat was heard."""
     heard = bench.folder / "heard"
 
     def hear(message: Message) -> None:
@@ -260,7 +260,7 @@ def hangs(rank: FakeRank) -> None:
 
 
 def beats_on(rank: FakeRank) -> None:
-    """Each beat of the first rank is told: its phase is another than that before."""
+    """Each heartbeat of the first rank is told: its phase is another than that before."""
     while True:
         rank.beat(Phase.FORWARD, Phase.BACKWARD)
         time.sleep(0.01)
@@ -357,7 +357,7 @@ def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench
     assert ended.total_s >= 60.0
 
 
-def test_a_beat_moves_the_deadline(bench: Bench) -> None:
+def test_a_heartbeat_moves_the_deadline(bench: Bench) -> None:
     """40 s go by after each of three, and the next one waits for that."""
 
     def hear(message: Message) -> None:
@@ -410,7 +410,7 @@ def test_who_asked_hears_now_and_then_that_the_ranks_live(bench: Bench, monkeypa
     bench.on_message = hear
     ended = bench.run(waits, beats_until_heard)
     assert sign in bench.said
-    assert len(bench.said) <= ended.total_s / 0.1  # and not of each beat
+    assert len(bench.said) <= ended.total_s / 0.1  # and not of each heartbeat
 
 
 def test_a_rank_that_waits_for_a_build_lives_and_the_first_says_for_whom(

@@ -90,17 +90,17 @@ class Bench:
     def log(self) -> str:
         return (self.folder / "probe.log").read_text()
 
-    def look(self, spec: ScriptSpec) -> tuple[Outcome, ScriptFacts | None]:
+    def inspect(self, spec: ScriptSpec) -> tuple[Outcome, ScriptFacts | None]:
         """Whatever comes out, nothing of the probe's own is left, and the user's folder is as it was."""
         before = _listing(self.home)
-        outcome, facts = self.agent.look(spec, self.phases.append)
+        outcome, facts = self.agent.inspect(spec, self.phases.append)
         assert _listing(self.home) == before, self.log
         assert not Path(spec.scratch_path).exists()
         assert list(shared_memory_files(str(spec.shares[0].master_port))) == []
         return outcome, facts
 
     def measured(self, spec: ScriptSpec) -> tuple[Measured, ScriptFacts]:
-        outcome, facts = self.look(spec)
+        outcome, facts = self.inspect(spec)
         assert isinstance(outcome, Measured), (outcome, self.log)
         assert facts is not None
         return outcome, facts
@@ -168,7 +168,7 @@ def test_a_checkpoint_that_is_loaded_is_seen_and_its_state_is_the_scripts(bench:
 
 def test_the_rank_that_runs_out_of_memory_is_named(bench: Bench) -> None:
     spec = bench.spec("plain.py", "--deepspeed_config=DS", "--width=4096", memory_limit_bytes=700_000_000)
-    outcome, facts = bench.look(spec)
+    outcome, facts = bench.inspect(spec)
     assert isinstance(outcome, OutOfMemory)
     assert outcome.place is Place.DEVICE
     assert outcome.phase in (Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.STEP)
@@ -182,7 +182,7 @@ def test_the_rank_that_runs_out_of_memory_is_named(bench: Bench) -> None:
 )
 def test_an_out_of_memory_that_the_script_swallows_is_seen(bench: Bench, limit_bytes: int, phases: set[Phase]) -> None:
     arguments = ("--deepspeed_config=DS", "--width=4096", "--trouble=swallow")
-    outcome, _ = bench.look(bench.spec("plain.py", *arguments, memory_limit_bytes=limit_bytes))
+    outcome, _ = bench.inspect(bench.spec("plain.py", *arguments, memory_limit_bytes=limit_bytes))
     assert isinstance(outcome, OutOfMemory), (outcome, bench.log)
     assert outcome.phase in phases
 
@@ -204,7 +204,7 @@ def test_a_loop_that_divides_its_model_while_it_builds_it(bench: Bench) -> None:
     ],
 )
 def test_a_script_that_ends_first_is_told_apart(bench: Bench, arguments: tuple[str, ...], why: str) -> None:
-    outcome, _ = bench.look(bench.spec("plain.py", "--deepspeed_config=DS", *arguments))
+    outcome, _ = bench.inspect(bench.spec("plain.py", "--deepspeed_config=DS", *arguments))
     assert isinstance(outcome, Unsupported)
     assert outcome.why == why
 
@@ -217,14 +217,14 @@ def test_one_measured_step_is_enough_whatever_the_optimizer(bench: Bench) -> Non
 
 
 def test_what_a_script_raises_is_said(bench: Bench) -> None:
-    outcome, _ = bench.look(bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=raise"))
+    outcome, _ = bench.inspect(bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=raise"))
     assert isinstance(outcome, Crashed)
     assert outcome.why == "RuntimeError: the loss is not finite"
 
 
 def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Bench) -> None:
     spec = bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=hang")
-    outcome, facts = bench.look(replace(spec, heartbeat_timeout_s=1.0))
+    outcome, facts = bench.inspect(replace(spec, heartbeat_timeout_s=1.0))
     assert isinstance(outcome, TimedOut)
     assert outcome.phase in (Phase.START, Phase.BUILD)
     assert facts is None
@@ -233,7 +233,7 @@ def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Ben
 def test_a_folder_that_is_not_there_is_named(bench: Bench) -> None:
     spec = bench.spec("plain.py")
     lost = replace(spec, job=replace(spec.job, script=replace(spec.job.script, directory="/nowhere")))
-    outcome, _ = bench.look(lost)
+    outcome, _ = bench.inspect(lost)
     assert isinstance(outcome, Unsupported)
     assert outcome.why == f"the script's working directory /nowhere is not there on {os.uname().nodename}"
 

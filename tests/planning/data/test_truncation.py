@@ -7,7 +7,7 @@ import random
 import pytest
 
 from autofit.domain.workload import RowCounts
-from autofit.planning.data.cut import Cut, RowExtent, count_rows
+from autofit.planning.data.truncation import RowExtent, Truncation, count_rows
 
 RANDOM = random.Random(0)
 ROWS = [[RANDOM.random() < 0.1 for _ in range(RANDOM.randint(1, 60))] for _ in range(300)]  # what of each is learned
@@ -23,7 +23,7 @@ def extent(row: list[bool]) -> RowExtent:
 def test_the_counts_are_those_of_rows_that_are_cut(limit: int, keeps_start: bool) -> None:
     pieces = [row[:limit] if keeps_start else row[-limit:] for row in ROWS]
     kept = [(row, piece) for row, piece in zip(ROWS, pieces, strict=True) if any(piece[1:]) and any(row[1:])]
-    counts = count_rows([extent(row) for row in ROWS], Cut(limit, keeps_start), 0.05)
+    counts = count_rows([extent(row) for row in ROWS], Truncation(limit, keeps_start), 0.05)
     assert counts.total == len(ROWS)
     assert counts.empty == sum(not any(row[1:]) for row in ROWS)
     assert counts.total - counts.lost == len(kept)
@@ -38,20 +38,20 @@ def test_the_length_that_is_proposed_is_the_least_of_its_kind_that_keeps_enough(
     allowed: float, keeps_start: bool
 ) -> None:
     rows = [extent(row) for row in ROWS]
-    enough = count_rows(rows, Cut(1, keeps_start), allowed).enough_tokens
+    enough = count_rows(rows, Truncation(1, keeps_start), allowed).enough_tokens
     assert enough is not None
     assert enough % 8 == 0
-    assert count_rows(rows, Cut(enough, keeps_start), allowed).lost <= allowed * len(rows)
-    assert count_rows(rows, Cut(enough - 8, keeps_start), allowed).lost > allowed * len(rows)
+    assert count_rows(rows, Truncation(enough, keeps_start), allowed).lost <= allowed * len(rows)
+    assert count_rows(rows, Truncation(enough - 8, keeps_start), allowed).lost > allowed * len(rows)
 
 
 def test_no_length_is_enough_for_rows_that_hold_nothing() -> None:
     rows = [RowExtent(9, -1, -1), RowExtent(9, 3, 8)]
-    assert count_rows(rows, Cut(4), 0.05) == RowCounts(2, empty=1, cut=1, cut_answers=1)
-    assert count_rows(rows, Cut(4), 0.5).enough_tokens == 8
+    assert count_rows(rows, Truncation(4), 0.05) == RowCounts(2, empty=1, cut=1, cut_answers=1)
+    assert count_rows(rows, Truncation(4), 0.5).enough_tokens == 8
 
 
 def test_without_a_limit_nothing_is_cut() -> None:
     rows = [extent(row) for row in ROWS]
-    counts = count_rows(rows, Cut(None), 0.05)
+    counts = count_rows(rows, Truncation(None), 0.05)
     assert (counts.dropped, counts.cut, counts.cut_answers) == (0, 0, 0)

@@ -12,7 +12,7 @@ _MANY = 20_000  # entries of a folder that are looked at
 _SHOWN = 10
 
 
-class Footprint:
+class FolderSnapshot:
     """The state of `folder` without what lies in `ours`, as it is now."""
 
     def __init__(self, folder: Path, ours: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
-from autofit.probing.classify import classify
+from autofit.probing.classification import classify
 from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
 from tests.builders import make_rung
 

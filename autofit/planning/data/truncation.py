@@ -24,7 +24,7 @@ class RowExtent:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncation:
     """How rows are cut: `limit_tokens` from the start or from the end of a row are trained on; None: all of it is."""
 
     limit_tokens: int | None
@@ -46,23 +46,23 @@ class Cut:
         return row.last >= self.limit_tokens if self.keeps_start else row.first < row.length - self.limit_tokens
 
 
-def count_rows(rows: Sequence[RowExtent], cut: Cut, allowed_drop: float) -> RowCounts:
+def count_rows(rows: Sequence[RowExtent], truncation: Truncation, allowed_drop: float) -> RowCounts:
     """What becomes of `rows`; `allowed_drop` is the share of them that may be lost."""
-    kept = [row for row in rows if cut.keeps(row)]
+    kept = [row for row in rows if truncation.keeps(row)]
     empty = sum(row.first < 1 for row in rows)
     return RowCounts(
         total=len(rows),
         empty=empty,
         dropped=len(rows) - empty - len(kept),
-        cut=sum(cut.shortens(row) for row in kept),
-        cut_answers=sum(cut.shortens_answer(row) for row in kept),
+        cut=sum(truncation.shortens(row) for row in kept),
+        cut_answers=sum(truncation.shortens_answer(row) for row in kept),
         untold=sum(row.is_untold for row in kept),
-        enough_tokens=_enough_tokens(rows, cut, allowed_drop),
+        enough_tokens=_enough_tokens(rows, truncation, allowed_drop),
     )
 
 
-def _enough_tokens(rows: Sequence[RowExtent], cut: Cut, allowed_drop: float) -> int | None:
-    needed = sorted(cut.needed_tokens(row) for row in rows if row.first > 0)
+def _enough_tokens(rows: Sequence[RowExtent], truncation: Truncation, allowed_drop: float) -> int | None:
+    needed = sorted(truncation.needed_tokens(row) for row in rows if row.first > 0)
     wanted = math.ceil(len(rows) * (1 - allowed_drop))
     if not 1 <= wanted <= len(needed):
         return None
