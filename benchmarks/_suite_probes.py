@@ -172,7 +172,8 @@ class Bench:
         return agent.probe(spec, beat)
 
     def _spec(self, configuration: Configuration, limit_s: float) -> ProbeSpec:
-        """As a search makes it, but for the save of a large model, and with a limit that no heartbeat of its ranks moves."""
+        """The specification that a search makes, but for the save of a large model, and with a limit that no heartbeat
+        of its ranks moves."""
         self._last = self._root / f"run{next(self._numbers)}"
         folder = RunFolder(self._last)
         folder.create()

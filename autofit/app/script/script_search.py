@@ -144,7 +144,7 @@ class _ScriptSearch:
         text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._session.tell(text)
         flags, loading = rewriter.flags(choice.strategy), _loading(choice, rewriter)
-        return Decision(text, self._hardware.kind, str(path), flags, words.turns, loading)
+        return Decision(text, self._hardware.kind, str(path), flags, words.patches, loading)
 
 
 def _loading(choice: Choice, rewriter: ConfigRewriter) -> Loading | None:

@@ -59,7 +59,7 @@ class ScriptSpecs:
         job = ScriptJob(
             script=self.tunable.script(words.arguments),
             strategy=strategy,
-            turns=words.turns,
+            turns=words.patches,
             kind=self.context.hardware.kind,
             rank_count=layout.rank_count,
             memory_limit_bytes=settings.memory_limit_bytes,

@@ -29,7 +29,7 @@ class RewrittenLine:
 
     config: str
     arguments: tuple[str, ...]
-    turns: RuntimePatches
+    patches: RuntimePatches
 
 
 def as_it_is(config: Config, arguments: tuple[str, ...], config_path: str) -> RewrittenLine:

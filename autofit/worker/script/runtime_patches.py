@@ -32,17 +32,17 @@ def attention_of(model: PreTrainedModel | None) -> Attention | None:
     return None
 
 
-def apply_patches(model: nn.Module, turns: RuntimePatches, *, zero_stage: int) -> None:
+def apply_patches(model: nn.Module, patches: RuntimePatches, *, zero_stage: int) -> None:
     """Applies `patches` before the engine is made; ValueError, ImportError where the model has no such thing."""
-    if turns.is_nothing:
+    if patches.is_nothing:
         return
     inner = hugging_face_model(model)
     if inner is None:
         raise ValueError(f"{type(model).__name__} is no Hugging Face model: nothing can be turned in it")
-    if turns.attention is not None:
-        _set_attention(inner, turns.attention)
-    if turns.gradient_checkpointing is not None:
-        _set_checkpointing(inner, turns.gradient_checkpointing, is_adapted=inner is not model, zero_stage=zero_stage)
+    if patches.attention is not None:
+        _set_attention(inner, patches.attention)
+    if patches.gradient_checkpointing is not None:
+        _set_checkpointing(inner, patches.gradient_checkpointing, is_adapted=inner is not model, zero_stage=zero_stage)
 
 
 def _set_attention(model: PreTrainedModel, attention: Attention) -> None:

@@ -92,7 +92,7 @@ def test_a_plain_script_is_turned_by_its_config() -> None:
     assert config["gradient_accumulation_steps"] == 16
     assert config["zero_optimization"] == {"stage": 2, "reduce_bucket_size": 4096, "allgather_bucket_size": 4096}
     assert config["bf16"] == {"enabled": True}
-    assert turned.turns == RuntimePatches(gradient_checkpointing=True)
+    assert turned.patches == RuntimePatches(gradient_checkpointing=True)
 
 
 def test_a_probe_accumulates_less_and_reports_to_nobody() -> None:
@@ -151,7 +151,7 @@ def test_as_it_is_changes_nothing_that_a_step_depends_on() -> None:
     own = as_it_is({**PLAIN, "comet": {"enabled": True}}, ("--deepspeed_config=ds.json",), "/p/ds.json")
     assert json.loads(own.config) == PLAIN
     assert own.arguments == ("--deepspeed_config=/p/ds.json",)
-    assert own.turns.is_nothing
+    assert own.patches.is_nothing
 
 
 def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
@@ -163,7 +163,7 @@ def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
     assert (
         ConfigRewriter(PLAIN, (), tunable_knobs(PLAIN, (), NOTHING), facts, 64, DeviceKind.CPU)
         .trained(STRATEGY, "x")
-        .turns
+        .patches
         == RuntimePatches()
     )
 
@@ -175,10 +175,10 @@ def test_the_first_look_is_completed_by_a_lean_one() -> None:
     assert (lean.rung.zero_stage, lean.rung.gradient_checkpointing, lean.micro_batch) == (3, True, 1)
     assert lean.micro_batch * lean.gradient_accumulation * 2 == FACTS.global_batch
     _, follows = complete_facts(FACTS, knobs, replace(FACTS, micro_batch=1, rows=1))
-    assert follows.micro_batch
+    assert follows.can_tune_micro_batch
     blind = replace(FACTS, rows=None, tokens=None)
     facts, stays = complete_facts(blind, knobs, replace(FACTS, micro_batch=1, rows=8))
-    assert not stays.micro_batch
+    assert not stays.can_tune_micro_batch
     assert "makes its own batches" in stays.notes[-1]
     assert (facts.rows, facts.tokens) == (8, 128)
 

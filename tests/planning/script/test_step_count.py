@@ -38,12 +38,12 @@ def test_why_steps_may_change(counting: Counting, why: str | None) -> None:
 def test_a_micro_batch_that_decides_the_steps_stays_unless_it_is_overridden() -> None:
     facts = replace(FACTS, counting=Counting())
     kept = keep_steps(tunable_knobs(PLAIN, (), NOTHING), facts)
-    assert not kept.micro_batch
+    assert not kept.can_tune_micro_batch
     assert "the micro-batch stays 8" in kept.notes[-1]
     assert "--autofit-override micro-batch" in kept.notes[-1]
     assert overridden_steps(kept, facts) == ()
     turned = keep_steps(tunable_knobs(PLAIN, (), frozenset({Knob.MICRO_BATCH})), facts)
-    assert turned.micro_batch
+    assert turned.can_tune_micro_batch
     assert "MAY CHANGE" in overridden_steps(turned, facts)[0]
 
 
