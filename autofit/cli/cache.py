@@ -53,18 +53,13 @@ def show(is_json: bool) -> None:
     from autofit.report.line import plain
 
     with _open() as store:
-        summaries, counts = store.summaries(), store.counts()
+        entries, counts = store.entries(), store.counts()
     size_bytes = store.path.stat().st_size if store.path.exists() else 0
     if is_json:
-        body = {
-            "path": str(store.path),
-            "size_bytes": size_bytes,
-            "counts": encode(counts),
-            "trials": encode(summaries),
-        }
+        body = {"path": str(store.path), "size_bytes": size_bytes, "counts": encode(counts), "trials": encode(entries)}
         write_json(sys.stdout, body)
     else:
-        click.echo(plain(cache_lines(store.path, size_bytes, counts, summaries)))
+        click.echo(plain(cache_lines(store.path, size_bytes, counts, entries)))
 
 
 @command.command()

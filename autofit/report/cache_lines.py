@@ -10,7 +10,7 @@ from pathlib import Path
 from autofit.domain.units import format_bytes
 from autofit.report.line import WIDTH, Line, Style, clip, labelled
 from autofit.store.pruning import Counts
-from autofit.store.trials_table import TrialSummary
+from autofit.store.trials_table import Entry
 
 _OUTCOMES = {
     "Measured": "measured",
@@ -21,12 +21,12 @@ _OUTCOMES = {
 }
 
 
-def cache_lines(path: Path, size_bytes: int, counts: Counts, summaries: Iterable[TrialSummary]) -> list[Line]:
+def cache_lines(path: Path, size_bytes: int, counts: Counts, entries: Iterable[Entry]) -> list[Line]:
     """The lines that say where the store lies and what is in it; then the trials, those of one model, request and
     machine together."""
     if size_bytes == 0:
         return labelled("cache", f"nothing is remembered yet; it will lie in {path}")
-    groups = groupby(summaries, lambda summary: (summary.model, summary.request, summary.machine))
+    groups = groupby(entries, lambda entry: (entry.model, entry.request, entry.machine))
     return [
         *labelled("cache", f"{path}, {format_bytes(size_bytes)}"),
         *labelled("holds", str(counts)),
@@ -34,16 +34,16 @@ def cache_lines(path: Path, size_bytes: int, counts: Counts, summaries: Iterable
     ]
 
 
-def _group_lines(heading: tuple[str, str, str], members: Iterable[TrialSummary]) -> Iterator[Line]:
+def _group_lines(heading: tuple[str, str, str], members: Iterable[Entry]) -> Iterator[Line]:
     yield ()
     yield ((clip(" · ".join(heading), WIDTH), Style.LABEL),)
-    for summary in members:
-        yield ((_summary_text(summary), Style.PLAIN),)
+    for entry in members:
+        yield ((_entry_text(entry), Style.PLAIN),)
 
 
-def _summary_text(summary: TrialSummary) -> str:
-    """The line of a trial: ` 2026-11-21 zero2+lora mb4 measured 31,200 tokens/s`."""
-    how = "rehearsed" if summary.is_rehearsal and summary.outcome == "Measured" else _OUTCOMES[summary.outcome]
-    speed = "" if summary.tokens_per_s is None else f"{summary.tokens_per_s:,.0f} tokens/s"
-    date = datetime.fromtimestamp(summary.at_s).strftime("%Y-%m-%d")
-    return f"  {date}  {clip(summary.strategy, 33):33}  {how:13}  {speed:>16}"
+def _entry_text(entry: Entry) -> str:
+    """The line of a trial: `  2026-11-21  zero2+lora mb4  measured  31,200 tokens/s`."""
+    how = "rehearsed" if entry.is_rehearsal and entry.outcome == "Measured" else _OUTCOMES[entry.outcome]
+    speed = "" if entry.tokens_per_s is None else f"{entry.tokens_per_s:,.0f} tokens/s"
+    date = datetime.fromtimestamp(entry.at_s).strftime("%Y-%m-%d")
+    return f"  {date}  {clip(entry.strategy, 33):33}  {how:13}  {speed:>16}"

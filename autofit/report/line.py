@@ -34,7 +34,7 @@ def plain(lines: Iterable[Line]) -> str:
 def labelled(
     label: str, text: str, *, width: int = WIDTH, style: Style = Style.PLAIN, columns: int = _LABEL_COLUMNS
 ) -> list[Line]:
-    """The lines of `label text`, wrapped under itself; spaces that align the text are kept while it fits."""
+    """The lines of `label    text`, wrapped under itself; spaces that align the text are kept while it fits."""
     room, text = width - columns, text.replace("\n", " ")
     rows = [text] if len(text) <= room else wrap(text, room)
     first: Line = ((label.ljust(columns), Style.LABEL), (rows[0], style))

@@ -21,7 +21,7 @@ from .machine_kind import DeviceKey
 from .pruning import Counts
 from .schema import connect
 from .trial_key import TrialKey
-from .trials_table import Remembered, TrialSummary
+from .trials_table import Entry, Remembered
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Store:
     def put_constants(self, device: DeviceKey, fitted: Constants) -> None:
         self._attempt(lambda file: tables.write_constants(file, device, fitted, self._clock()), None)
 
-    def summaries(self) -> tuple[TrialSummary, ...]:
+    def entries(self) -> tuple[Entry, ...]:
         """All trials to be read by people, by model, request and machine."""
         return self._attempt(lambda file: tuple(trials_table.list_trials(file)), ())
 

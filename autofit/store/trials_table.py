@@ -33,7 +33,7 @@ _LIST = """
 
 
 @dataclass(frozen=True)
-class TrialSummary:
+class Entry:
     """A trial as people read it; `at_s` counts from 1970, `outcome` is the name of its kind."""
 
     at_s: float
@@ -80,9 +80,9 @@ def delete_trials(connection: sqlite3.Connection, key: TrialKey) -> None:
     connection.execute("DELETE FROM trial WHERE key = ?", (key.digest,))
 
 
-def list_trials(connection: sqlite3.Connection) -> Iterator[TrialSummary]:
+def list_trials(connection: sqlite3.Connection) -> Iterator[Entry]:
     for at_s, model, request, machine, strategy, outcome, is_rehearsal, *figures in connection.execute(_LIST):
-        yield TrialSummary(at_s, model, request, machine, strategy, outcome, bool(is_rehearsal), *figures)
+        yield Entry(at_s, model, request, machine, strategy, outcome, bool(is_rehearsal), *figures)
 
 
 def whole_trials(connection: sqlite3.Connection) -> Iterator[Remembered]:

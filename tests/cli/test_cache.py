@@ -63,6 +63,7 @@ def test_the_list_as_json(filled: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert body["size_bytes"] == filled.stat().st_size
     assert body["counts"]["trace_count"] == 1
     assert {entry["outcome"] for entry in body["trials"]} == {"Measured", "OutOfMemory"}
+    assert {entry["type"] for entry in body["trials"]} == {"Entry"}, "programs read it: the name of the class stays"
 
 
 def test_an_empty_cache_is_not_made_by_looking(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,4 +121,4 @@ def test_the_trials_of_one_model_are_pruned(path: Path) -> None:
         store.remember(TRIALS[0], KEY)
         store.remember(TRIALS[0], other)
         assert store.prune(model="other") == Counts(1, 0, 0)
-        assert [entry.model for entry in store.summaries()] == [KEY.shape.name]
+        assert [entry.model for entry in store.entries()] == [KEY.shape.name]

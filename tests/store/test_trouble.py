@@ -29,7 +29,7 @@ def check_goes_on_without(path: Path, reason: str) -> None:
         store.remember(TRIALS[0], KEY)
         store.put_traces("model", [trace(1)])
         assert store.get_traces("model", [STEP]) == ()
-        assert store.summaries() == ()
+        assert store.entries() == ()
     assert store.trouble is not None
     assert reason in store.trouble
     assert str(path) in store.trouble
