@@ -1,4 +1,4 @@
-"""The verb `autofit plan`: what is predicted, printed and nothing trained."""
+"""The verb `autofit plan`: what is predicted is printed, and nothing is trained."""
 
 from __future__ import annotations
 
