@@ -28,7 +28,7 @@ class LauncherOptions:
     autotuning: str = ""  # tune or run
 
 
-class Knob(str, Enum):
+class Override(str, Enum):
     """A part of a user's configuration that may be changed although it was written as a number."""
 
     STAGE = "stage"
@@ -46,7 +46,7 @@ class LaunchSettings:
     memory_limit_bytes: int | None = None  # per device
     steps: int | None = None  # measured optimizer steps of a probe; None: as many as a good figure needs
     timeout_s: float = 600.0  # the silence that ends a probe
-    override: frozenset[Knob] = field(default_factory=frozenset)
+    override: frozenset[Override] = field(default_factory=frozenset)
     output_dir: str | None = None
 
 

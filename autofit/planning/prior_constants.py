@@ -13,7 +13,7 @@ _CPU = Constants(500_000_000, 0, 1.0, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class Context:
+class CudaContext:
     """What a lazily loaded CUDA context takes with torch in it, and the least and the most that it may (bytes)."""
 
     least_bytes: int
@@ -25,15 +25,15 @@ class Context:
 # 6000 Blackwell (188; ggml-org/llama.cpp, pull request 23604), 256 on an RTX 3090 (82; invoke-ai/InvokeAI, issue 9413),
 # 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). An H100 is said to take 0.45 to 0.6 GB.
 _CONTEXTS = (  # from this compute capability on
-    ((12, 0), Context(110_000_000, 525_000_000, 600_000_000)),  # consumers' cards, many of them small
-    ((9, 0), Context(450_000_000, 525_000_000, 600_000_000)),  # Hopper and B200
-    ((0, 0), Context(110_000_000, 300_000_000, 450_000_000)),
+    ((12, 0), CudaContext(110_000_000, 525_000_000, 600_000_000)),  # consumers' cards, many of them small
+    ((9, 0), CudaContext(450_000_000, 525_000_000, 600_000_000)),  # Hopper and B200
+    ((0, 0), CudaContext(110_000_000, 300_000_000, 450_000_000)),
 )
 # In the middle. A MIG slice has some of its GPU's multiprocessors: it may be any of these.
-_UNKNOWN = Context(50_000_000, 400_000_000, 600_000_000)
+_UNKNOWN = CudaContext(50_000_000, 400_000_000, 600_000_000)
 
 
-def context(device: Device) -> Context:
+def context(device: Device) -> CudaContext:
     """What a CUDA context takes on a GPU."""
     capability = device.compute_capability
     if capability is None or device.is_mig:

@@ -14,7 +14,7 @@ _ROUNDS = 5
 _IMPORTED_TORCH_BYTES = 64 * 2**20  # a process that has imported torch takes three times as much
 
 
-class Unreadable(Exception):
+class HiddenProcess(Exception):
     """What a process has open is hidden from us."""
 
 
@@ -33,7 +33,7 @@ def process_ids(proc: Path = PROC) -> list[int]:
 def open_paths(process_id: int, proc: Path = PROC) -> Iterator[str]:
     """A path in `proc` for each file that it has open, to be read with `os.readlink` and `os.stat`.
 
-    Nothing once it has ended; Unreadable where it is hidden.
+    Nothing once it has ended; HiddenProcess where it is hidden.
     """
     folder = proc / str(process_id) / "fd"
     try:
@@ -41,7 +41,7 @@ def open_paths(process_id: int, proc: Path = PROC) -> Iterator[str]:
     except (FileNotFoundError, ProcessLookupError):
         return
     except PermissionError:
-        raise Unreadable from None
+        raise HiddenProcess from None
 
 
 def may_use_torch(process_id: int, user_id: int, proc: Path = PROC) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from autofit.app.script.tunable_line import NotTuned
 from autofit.app.tools import Tools
 from autofit.app.tune import tune
-from autofit.domain.deepspeed_line import HostSlots, Knob, LauncherOptions, LaunchLine, LaunchSettings, Layout
+from autofit.domain.deepspeed_line import HostSlots, LauncherOptions, LaunchLine, LaunchSettings, Layout, Override
 from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, Event, GaveUp, Note
 from autofit.domain.hardware import Hardware
@@ -95,7 +95,7 @@ def test_a_config_that_does_not_fit_is_replaced_by_the_fastest_that_does(tmp_pat
 
 def test_the_gain_over_the_users_own_is_told(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript(), {"train_batch_size": 32, "gradient_accumulation_steps": 16})
-    tale.tune(override=frozenset({Knob.MICRO_BATCH}))
+    tale.tune(override=frozenset({Override.MICRO_BATCH}))
     assert "times as fast as yours" in tale.notes
 
 
@@ -199,7 +199,7 @@ def test_a_kept_choice_that_cannot_load_a_new_checkpoint_is_searched_for_again(t
 
 def test_what_an_override_changes_is_said_loudly(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000, counting=COUNTS_BATCHES))
-    tale.tune(override=frozenset({Knob.MICRO_BATCH}))
+    tale.tune(override=frozenset({Override.MICRO_BATCH}))
     assert "OPTIMIZER STEPS AND LEARNING RATE MAY CHANGE" in tale.notes
     assert json.loads(tale.run_folder.ds_config.read_text())["train_micro_batch_size_per_gpu"] < 16
 

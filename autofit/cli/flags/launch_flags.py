@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from autofit.domain.deepspeed_line import Knob, LaunchSettings
+from autofit.domain.deepspeed_line import LaunchSettings, Override
 
 from .flag import Flag
 from .value import Amount, Count, Folder, Names, Size
@@ -13,18 +13,18 @@ PREFIX = "--autofit-"
 _SECTION = "Of autofit, before the script"
 
 
-class Knobs(Names):
+class Overrides(Names):
     """Reads `stage,buckets` as a set; `all` is every one."""
 
     name = "LIST"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Knob]:  # type: ignore[override]
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[Override]:  # type: ignore[override]
         if isinstance(value, frozenset):
             return value
         words = super().convert(value, param, ctx)
         if words == ("all",):
-            return frozenset(Knob)
-        known = {knob.value: knob for knob in Knob}
+            return frozenset(Override)
+        known = {knob.value: knob for knob in Override}
         for word in words:
             if word not in known:
                 self.fail(f"'{word}' is not one of {', '.join(known)}, or all.", param, ctx)
@@ -42,8 +42,8 @@ OWN_FLAGS: list[click.Parameter] = [
     _own("steps", metavar="N", type=Count(min=1), help="Steps that a probe measures; as many as a good figure needs."),
     _own("timeout", metavar="SECONDS", type=Amount(min=0, min_open=True), default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
-    _own("override", metavar="LIST", type=Knobs(), default="none",
-         help=f"What may change although it is a number in the config: {', '.join(knob.value for knob in Knob)}, all."),
+    _own("override", metavar="LIST", type=Overrides(), default="none",
+         help=f"What may change although it is a number in the config: {', '.join(Override)}, all."),
     _own("output_dir", metavar="DIR", type=Folder(), help="The folder of the search; autofit-runs/SCRIPT."),
     _own("help", is_flag=True, is_eager=True, help="This text."),
 ]  # fmt: skip

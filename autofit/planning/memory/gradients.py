@@ -16,7 +16,7 @@ from .states import offload_of, part_count
 
 
 @dataclass(frozen=True)
-class Progress:
+class GradientProgress:
     """Trained parameters whose gradients had come when a moment of the backward pass began, and when it ended.
 
     One that is just being computed counts among the activations.
@@ -46,7 +46,7 @@ def own_count(strategy: Strategy, setting: Setting) -> int:
     return min(known.trained_count, max(part_count(strategy.rung, setting), known.largest_trained_count))
 
 
-def gradients(strategy: Strategy, setting: Setting, progress: Progress, *, is_first_rank: bool) -> Gradients:
+def gradients(strategy: Strategy, setting: Setting, progress: GradientProgress, *, is_first_rank: bool) -> Gradients:
     """What one rank holds while `progress` is made.
 
     The worst rank's own gradients come at the beginning, those of the first rank (`is_first_rank`) at the very end.
@@ -59,7 +59,7 @@ def gradients(strategy: Strategy, setting: Setting, progress: Progress, *, is_fi
     )
 
 
-def _kept_whole(strategy: Strategy, setting: Setting, progress: Progress, _: bool) -> int:
+def _kept_whole(strategy: Strategy, setting: Setting, progress: GradientProgress, _: bool) -> int:
     """Gradients under ZeRO-1, which reduces at the end of an optimizer step. With overlap its last micro-step moves
     what fits into a bucket as it comes; only larger tensors stay where they are."""
     known = parameters(strategy.rung, setting)
@@ -70,7 +70,7 @@ def _kept_whole(strategy: Strategy, setting: Setting, progress: Progress, _: boo
     return progress.before_count
 
 
-def _kept_parts(strategy: Strategy, setting: Setting, progress: Progress, is_first_rank: bool) -> int:
+def _kept_parts(strategy: Strategy, setting: Setting, progress: GradientProgress, is_first_rank: bool) -> int:
     """Gradients under ZeRO-2: a rank's own, and a second time what earlier micro-steps have added up. Offload takes
     both away."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
@@ -85,7 +85,7 @@ def _kept_nothing(*_: object) -> int:
     return 0
 
 
-_KEPT: Mapping[int, Callable[[Strategy, Setting, Progress, bool], int]] = {
+_KEPT: Mapping[int, Callable[[Strategy, Setting, GradientProgress, bool], int]] = {
     0: _kept_whole,
     1: _kept_whole,
     2: _kept_parts,
@@ -93,7 +93,7 @@ _KEPT: Mapping[int, Callable[[Strategy, Setting, Progress, bool], int]] = {
 }
 
 
-def _passing_count(strategy: Strategy, setting: Setting, progress: Progress) -> int:
+def _passing_count(strategy: Strategy, setting: Setting, progress: GradientProgress) -> int:
     """Elements on their way: the buckets, which appear with the first gradient, and a tensor that waits in its place
     until the next one comes.
 

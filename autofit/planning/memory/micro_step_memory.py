@@ -13,7 +13,7 @@ from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 from .buffers import bucket_elements, gathered_count
-from .gradients import Progress, gradients, own_count
+from .gradients import GradientProgress, gradients, own_count
 from .load import Load
 from .states import ModelStates, model_states, offload_of
 
@@ -27,7 +27,7 @@ def loads_within(
     for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
         before_count = 0
         for moment in moments:
-            progress = Progress(before_count, moment.gradient_count, is_adding)
+            progress = GradientProgress(before_count, moment.gradient_count, is_adding)
             if moment.phase is Phase.BACKWARD:
                 yield _backward(strategy, setting, states, moment, progress, is_first_rank)
                 before_count = moment.gradient_count
@@ -56,7 +56,12 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
 
 
 def _backward(
-    strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, progress: Progress, is_first_rank: bool
+    strategy: Strategy,
+    setting: Setting,
+    states: ModelStates,
+    moment: Moment,
+    progress: GradientProgress,
+    is_first_rank: bool,
 ) -> Load:
     width = element_bytes(strategy.rung.dtype)
     held = gradients(strategy, setting, progress, is_first_rank=is_first_rank)

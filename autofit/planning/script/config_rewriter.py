@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from autofit.domain.deepspeed_line import BatchFlags, Knob
+from autofit.domain.deepspeed_line import BatchFlags, Override
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import RuntimePatches, ScriptFacts
@@ -91,7 +91,7 @@ class ConfigRewriter:
             kept = {key: value for key, value in zero.items() if key not in OFFLOAD_KEYS}
             zero = kept | offload_sections(strategy.rung.offload, self.kind)
         for key, elements in zero_sizes(self.hidden_size).config(stage).items():
-            if zero.get(key, AUTO) == AUTO or Knob.BUCKETS in self.knobs.override:
+            if zero.get(key, AUTO) == AUTO or Override.BUCKETS in self.knobs.override:
                 zero[key] = elements
         if stage == 3:
             zero.setdefault(GATHER_ON_SAVE, True)

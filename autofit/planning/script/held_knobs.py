@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autofit.domain.deepspeed_line import Knob
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.script import LoadedCheckpoint, ScriptFacts
 from autofit.planning.optimizer_states import MOMENTS
 
@@ -18,11 +18,11 @@ def hold_knobs(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
         return knobs
     if facts.checkpoint is not None:
         return _held_to(facts.checkpoint, knobs, facts)
-    if Knob.STAGE in knobs.override or (facts.optimizer or "").lower() in MOMENTS:
+    if Override.STAGE in knobs.override or (facts.optimizer or "").lower() in MOMENTS:
         return knobs  # each element by itself: the same on a share of any size, whatever parameters it is of
     sentence = (
         f"ZeRO stage {facts.zero_stage} and its offload stay: {facts.optimizer} may look at whole parameters, which "
-        f"another stage lays out otherwise{unless(Knob.STAGE)}"
+        f"another stage lays out otherwise{unless(Override.STAGE)}"
     )
     return replace(knobs, held_stage=facts.zero_stage, held_offload=facts.offload, notes=(*knobs.notes, sentence))
 

@@ -25,7 +25,7 @@ INDIFFERENT_FLAGS = tuple(
 
 
 @dataclass(frozen=True)
-class Value:
+class FlagValue:
     """A value on a command line: `text` stands in the word at `index`, which `prefix` begins (`--flag=`, or
     nothing)."""
 
@@ -44,7 +44,7 @@ def is_config(content: object) -> bool:
     return isinstance(content, dict) and not _CONFIG_KEYS.isdisjoint(content)
 
 
-def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Value | None:
+def find(arguments: tuple[str, ...], flags: tuple[str, ...]) -> FlagValue | None:
     """The last value that one of `flags` has, as argparse takes it: `--flag value` or `--flag=value`."""
     return max(_values(arguments, flags), key=lambda value: value.index, default=None)
 
@@ -64,12 +64,12 @@ def without(arguments: tuple[str, ...], flags: tuple[str, ...]) -> tuple[str, ..
     return tuple(word for index, word in enumerate(arguments) if index not in dropped)
 
 
-def _values(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Iterator[Value]:
+def _values(arguments: tuple[str, ...], flags: tuple[str, ...]) -> Iterator[FlagValue]:
     for index, word in enumerate(arguments):
         name, equals, text = word.partition("=")
         if name not in flags:
             continue
         if equals:
-            yield Value(index, f"{name}=", text)
+            yield FlagValue(index, f"{name}=", text)
         elif index + 1 < len(arguments) and not arguments[index + 1].startswith("-"):
-            yield Value(index + 1, "", arguments[index + 1])
+            yield FlagValue(index + 1, "", arguments[index + 1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autofit.domain.deepspeed_line import Knob
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
@@ -34,7 +34,7 @@ class TunableKnobs:
     can_tune_offload: bool
     can_tune_micro_batch: bool
     has_flags: bool
-    override: frozenset[Knob]
+    override: frozenset[Override]
     notes: tuple[str, ...]
     held_stage: int | None = None  # what a checkpoint or the optimizer holds an open one to (see held_knobs)
     held_offload: Offload | None = None
@@ -45,15 +45,15 @@ class TunableKnobs:
         return self.can_tune_micro_batch and not self.has_flags
 
 
-def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Knob]) -> TunableKnobs:
+def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Override]) -> TunableKnobs:
     """What may be tuned by what the user wrote: a number is kept, "auto" and what is not there may be turned."""
     zero = config.get(ZERO_KEY) or {}
-    stage = Knob.STAGE in override or _is_open(zero, "stage")
-    offload = Knob.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
+    stage = Override.STAGE in override or _is_open(zero, "stage")
+    offload = Override.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
     why_fixed = _why_fixed(config, override, flags)
-    notes = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Knob.STAGE)}"]
-    notes += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Knob.OFFLOAD)}"]
+    notes = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Override.STAGE)}"]
+    notes += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Override.OFFLOAD)}"]
     notes += [] if why_fixed is None else [why_fixed]
     return TunableKnobs(stage, offload, why_fixed is None, flags, override, tuple(notes))
 
@@ -86,26 +86,26 @@ def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
     return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
 
 
-def _why_fixed(config: Config, override: frozenset[Knob], flags: bool) -> str | None:
+def _why_fixed(config: Config, override: frozenset[Override], flags: bool) -> str | None:
     """Why the micro-batch stays; None where it may be turned."""
     is_open = _is_open(config, MICRO_BATCH_KEY) and _is_open(config, ACCUMULATION_KEY)
-    is_turned = is_open or Knob.MICRO_BATCH in override
+    is_turned = is_open or Override.MICRO_BATCH in override
     if flags:
         mixed = "it stands both on the command line and as a number in the config"
-        return None if is_turned else f"the micro-batch stays: {mixed}{unless(Knob.MICRO_BATCH)}"
+        return None if is_turned else f"the micro-batch stays: {mixed}{unless(Override.MICRO_BATCH)}"
     if config.get(MICRO_BATCH_KEY) == AUTO or config.get(GLOBAL_BATCH_KEY) == AUTO:
         return "the micro-batch stays: give --per_device_train_batch_size on the command line to have it turned"
     if is_turned:
         return None
     if _is_open(config, MICRO_BATCH_KEY):
-        return f"gradient accumulation stays as written, and the micro-batch with it{unless(Knob.MICRO_BATCH)}"
-    return f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Knob.MICRO_BATCH)}"
+        return f"gradient accumulation stays as written, and the micro-batch with it{unless(Override.MICRO_BATCH)}"
+    return f"the micro-batch stays {config[MICRO_BATCH_KEY]} as written{unless(Override.MICRO_BATCH)}"
 
 
 def _is_open(section: Config, key: str) -> bool:
     return bool(section.get(key, AUTO) == AUTO)
 
 
-def unless(knob: Knob) -> str:
+def unless(knob: Override) -> str:
     """What ends a sentence on a knob that stays."""
     return f" (--autofit-override {knob.value} turns it)"

@@ -12,7 +12,15 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofit.process.host_processes import PROC, Unreadable, may_use_torch, open_paths, process_ids, sees_all, works_in
+from autofit.process.host_processes import (
+    PROC,
+    HiddenProcess,
+    may_use_torch,
+    open_paths,
+    process_ids,
+    sees_all,
+    works_in,
+)
 from autofit.process.mount import mount_of
 
 NAME = "lock"
@@ -86,7 +94,7 @@ def owner_of(lock: BuildLock, proc: Path = PROC) -> Owner:
         try:
             if _is_at(process_id, lock, proc):
                 return Owner(process_id)
-        except Unreadable:
+        except HiddenProcess:
             is_certain = is_certain and not may_use_torch(process_id, lock.user_id, proc)
     return Owner(None, is_certain)
 

@@ -31,7 +31,7 @@ def start_fork_server(
 ) -> ForkServerContext:
     """The context whose processes are forked warm, once it is warm; `on_poll` is called each second until then.
 
-    Interrupted when `commands` end meanwhile, and what `on_poll` raises.
+    CommandsClosed when `commands` end meanwhile, and what `on_poll` raises.
     """
     # torch must not initialize CUDA in the server: its children could not use it any more.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"

@@ -14,7 +14,7 @@ from autofit.worker.agent.worker_group import WorkerGroup
 def run_together(groups: Sequence[WorkerGroup], commands: LineReader) -> None:
     """Runs groups side by side until each has said how it ended; what ends one leaves the others be.
 
-    Raises Interrupted, with nothing left running, when `commands` end.
+    Raises CommandsClosed, with nothing left running, when `commands` end.
     """
     going = list(groups)
     try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 
 
-class Interrupted(Exception):
+class CommandsClosed(Exception):
     """The other side of the commands has gone."""
 
 
@@ -44,14 +44,14 @@ class LineReader:
 
 
 def wait_or_interrupt(sources: Sequence[object], commands: LineReader, timeout_s: float | None = None) -> list[object]:
-    """Which of `sources` are ready, none after `timeout_s`; raises Interrupted when the commands end meanwhile."""
+    """Which of `sources` are ready, none after `timeout_s`; raises CommandsClosed when the commands end meanwhile."""
     while True:
         ready: list[object] = list(wait([commands, *sources], timeout_s))  # type: ignore[list-item]
         if commands not in ready:
             return ready
         commands.read_more()
         if commands.is_closed:
-            raise Interrupted
+            raise CommandsClosed
 
 
 def wait_or_command(sources: Sequence[object], commands: LineReader, timeout_s: float) -> list[object]:
@@ -60,5 +60,5 @@ def wait_or_command(sources: Sequence[object], commands: LineReader, timeout_s: 
     if commands in ready:
         commands.read_more()
         if commands.is_closed:
-            raise Interrupted
+            raise CommandsClosed
     return [source for source in ready if source is not commands]

@@ -28,7 +28,7 @@ from autofit.process.build_locks.build_lock import build_locks
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWatch
 from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, start_fork_server
 from autofit.worker.agent.group_watch import run_together
-from autofit.worker.agent.line_reader import Interrupted, LineReader
+from autofit.worker.agent.line_reader import CommandsClosed, LineReader
 from autofit.worker.agent.survey_process import survey_in_child
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
@@ -80,7 +80,7 @@ def main() -> None:
     agent = AgentServer(int(sys.argv[1]), only_traces=ONLY_TRACES in sys.argv[2:])
     try:
         agent.run()
-    except (Interrupted, BrokenPipeError):
+    except (CommandsClosed, BrokenPipeError):
         os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
     except BuildLocked as error:
         agent.send(Refused(str(error)))

@@ -12,7 +12,7 @@ from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
 
 
 def survey_in_child(context: ForkServerContext, command: Survey, commands: LineReader) -> Message:
-    """What the survey says; Interrupted, with nothing left running, when `commands` end."""
+    """What the survey says; CommandsClosed, with nothing left running, when `commands` end."""
     process, answer = fork(context, forked_process.survey_main, to_line(command))
     try:
         wait_or_interrupt([answer], commands)

@@ -7,7 +7,7 @@ import pytest
 
 from autofit.cli.flags.deepspeed_options import HelpAsked
 from autofit.cli.flags.launch_line import parse_launch
-from autofit.domain.deepspeed_line import Knob, LauncherOptions, LaunchLine, LaunchSettings
+from autofit.domain.deepspeed_line import LauncherOptions, LaunchLine, LaunchSettings, Override
 
 GIB = 2**30
 
@@ -110,7 +110,7 @@ def test_our_own_options_wherever_they_stand_before_the_script() -> None:
         memory_limit_bytes=24 * GIB,
         steps=5,
         timeout_s=7.5,
-        override=frozenset({Knob.STAGE, Knob.MICRO_BATCH}),
+        override=frozenset({Override.STAGE, Override.MICRO_BATCH}),
         output_dir="runs/a",
     )
 
@@ -121,7 +121,7 @@ def test_ours_do_not_make_an_abbreviation_of_theirs_ambiguous() -> None:
 
 
 def test_an_override_of_everything() -> None:
-    assert parse("--autofit-override all train.py")[1].override == frozenset(Knob)
+    assert parse("--autofit-override all train.py")[1].override == frozenset(Override)
 
 
 @pytest.mark.parametrize(("value", "is_off"), [("1", True), ("0", False), ("", False), ("true", True)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autofit.domain.deepspeed_line import Knob
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
@@ -34,11 +34,11 @@ HF: dict[str, Any] = {
     "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"},
 }
 HF_WORDS = ("--deepspeed", "ds.json", "--per_device_train_batch_size", "8", "--gradient_accumulation_steps=2")
-NOTHING: frozenset[Knob] = frozenset()
+NOTHING: frozenset[Override] = frozenset()
 
 
 def rewriter(
-    config: dict[str, Any], words: tuple[str, ...] = (), override: frozenset[Knob] = NOTHING
+    config: dict[str, Any], words: tuple[str, ...] = (), override: frozenset[Override] = NOTHING
 ) -> ConfigRewriter:
     return ConfigRewriter(config, words, tunable_knobs(config, words, override), FACTS, 64, DeviceKind.CPU)
 
@@ -66,15 +66,15 @@ def test_what_was_written_as_a_number_is_kept_and_named() -> None:
     assert all("--autofit-override" in sentence for sentence in knobs.notes)
 
 
-@pytest.mark.parametrize("knob", [Knob.STAGE, Knob.OFFLOAD, Knob.MICRO_BATCH])
-def test_an_override_frees_just_that(knob: Knob) -> None:
+@pytest.mark.parametrize("knob", [Override.STAGE, Override.OFFLOAD, Override.MICRO_BATCH])
+def test_an_override_frees_just_that(knob: Override) -> None:
     config = {
         "train_micro_batch_size_per_gpu": 4,
         "zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}},
     }
     knobs = tunable_knobs(config, (), frozenset({knob}))
     assert [knobs.can_tune_stage, knobs.can_tune_offload, knobs.can_tune_micro_batch] == [
-        knob is Knob.STAGE, knob is Knob.OFFLOAD, knob is Knob.MICRO_BATCH,
+        knob is Override.STAGE, knob is Override.OFFLOAD, knob is Override.MICRO_BATCH,
     ]  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def test_accumulation_is_added_where_the_script_takes_flags() -> None:
 def test_a_bucket_that_was_written_stays() -> None:
     config = {"train_batch_size": 32, "zero_optimization": {"reduce_bucket_size": 7}}
     assert json.loads(rewriter(config).trained(STRATEGY, "x").config)["zero_optimization"]["reduce_bucket_size"] == 7
-    knobs = rewriter(config, override=frozenset({Knob.BUCKETS})).trained(STRATEGY, "x")
+    knobs = rewriter(config, override=frozenset({Override.BUCKETS})).trained(STRATEGY, "x")
     assert json.loads(knobs.config)["zero_optimization"]["reduce_bucket_size"] == 4096
 
 
@@ -138,7 +138,7 @@ def test_offload_takes_the_place_of_what_was_there() -> None:
         1,
         16,
     )
-    overridden = rewriter(config, override=frozenset({Knob.OFFLOAD})).trained(strategy, "x")
+    overridden = rewriter(config, override=frozenset({Override.OFFLOAD})).trained(strategy, "x")
     zero = json.loads(overridden.config)["zero_optimization"]
     assert zero["offload_optimizer"]["device"] == "cpu"
     assert "offload_param" not in zero
@@ -198,7 +198,7 @@ def test_flags_and_numbers_of_the_config_stay_alike() -> None:
     assert "command line" in kept.knobs.notes[-1]
     own = Strategy(STRATEGY.rung, 8, 2)
     assert json.loads(kept.trained(own, "x").config)["gradient_accumulation_steps"] == 2
-    knobs = rewriter(config, HF_WORDS, frozenset({Knob.MICRO_BATCH})).probed(STRATEGY, "x")
+    knobs = rewriter(config, HF_WORDS, frozenset({Override.MICRO_BATCH})).probed(STRATEGY, "x")
     assert json.loads(knobs.config)["gradient_accumulation_steps"] == 3
     assert "--gradient_accumulation_steps=3" in knobs.arguments
     assert json.loads(knobs.config)["train_micro_batch_size_per_gpu"] == "auto"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from autofit.domain.deepspeed_line import Knob
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
@@ -41,7 +41,7 @@ def test_the_offload_that_wrote_it_stays() -> None:
 
 
 def test_an_override_of_the_stage_is_held_too() -> None:
-    knobs = tunable_knobs({**PLAIN, "zero_optimization": {"stage": 0}}, (), frozenset({Knob.STAGE}))
+    knobs = tunable_knobs({**PLAIN, "zero_optimization": {"stage": 0}}, (), frozenset({Override.STAGE}))
     facts = replace(FACTS, checkpoint=OF_ZERO_2)
     assert pins_of(hold_knobs(knobs, facts), facts, Attention.SDPA).of(ZERO_STAGE) == 2
 
@@ -59,7 +59,7 @@ def test_an_optimizer_of_whole_parameters_keeps_its_stage_unless_the_user_lets_i
     assert (pins.of(ZERO_STAGE), pins.of(OFFLOAD)) == (0, Offload.NONE)
     assert name in knobs.notes[-1]
     assert hold_knobs(knobs, facts) == knobs, "once"
-    let_go = tunable_knobs(PLAIN, (), frozenset({Knob.STAGE}))
+    let_go = tunable_knobs(PLAIN, (), frozenset({Override.STAGE}))
     assert hold_knobs(let_go, facts) == let_go
 
 

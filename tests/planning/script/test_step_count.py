@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from autofit.domain.deepspeed_line import Knob
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.script import Ask, Counting
 from autofit.planning.script.inspection import complete_facts
 from autofit.planning.script.step_count import combine_countings, keep_steps, overridden_steps, why_steps_may_change
@@ -42,7 +42,7 @@ def test_a_micro_batch_that_decides_the_steps_stays_unless_it_is_overridden() ->
     assert "the micro-batch stays 8" in kept.notes[-1]
     assert "--autofit-override micro-batch" in kept.notes[-1]
     assert overridden_steps(kept, facts) == ()
-    turned = keep_steps(tunable_knobs(PLAIN, (), frozenset({Knob.MICRO_BATCH})), facts)
+    turned = keep_steps(tunable_knobs(PLAIN, (), frozenset({Override.MICRO_BATCH})), facts)
     assert turned.can_tune_micro_batch
     assert "MAY CHANGE" in overridden_steps(turned, facts)[0]
 

@@ -17,7 +17,7 @@ from autofit.process.build_locks import build_lock, stale_locks
 from autofit.process.build_locks.build_lock import BuildLock, Owner, build_locks, owner_of
 from autofit.process.build_locks.stale_locks import STALE_S, drop_abandoned, taking_locks_of
 from autofit.process.child import Child
-from autofit.process.host_processes import Unreadable, may_use_torch
+from autofit.process.host_processes import HiddenProcess, may_use_torch
 from autofit.process.mount import Mount, mount_of
 from tests.build_process import Builder, builder_command, building, left_lock
 from tests.waiting import wait_until
@@ -172,7 +172,7 @@ def test_a_process_that_hides_counts_only_where_torch_has_room_in_it(
     resident_kb: int, is_certain: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hide(process_id: int, proc: Path) -> list[str]:
-        raise Unreadable
+        raise HiddenProcess
 
     monkeypatch.setattr(build_lock, "open_paths", hide)
     proc = FakeProc(tmp_path / "proc")

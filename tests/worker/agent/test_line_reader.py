@@ -9,7 +9,7 @@ from multiprocessing import Pipe
 
 import pytest
 
-from autofit.worker.agent.line_reader import Interrupted, LineReader, wait_or_interrupt
+from autofit.worker.agent.line_reader import CommandsClosed, LineReader, wait_or_interrupt
 
 
 @dataclass
@@ -88,5 +88,5 @@ def test_waiting_ends_when_the_other_side_has_gone_even_if_something_is_ready(co
     with ready, other:
         other.send_bytes(b"here")
         commands.leave()
-        with pytest.raises(Interrupted):
+        with pytest.raises(CommandsClosed):
             wait_or_interrupt([ready], commands.reader)

@@ -45,7 +45,7 @@ from autofit.probing.protocol import (
 from autofit.process.build_locks.build_wait import BuildWait
 from autofit.worker.agent import forked_process, worker_group
 from autofit.worker.agent.group_watch import run_together
-from autofit.worker.agent.line_reader import Interrupted, LineReader
+from autofit.worker.agent.line_reader import CommandsClosed, LineReader
 from autofit.worker.agent.survey_process import survey_in_child
 from autofit.worker.agent.worker_group import WorkerGroup
 from tests.build_process import building
@@ -484,7 +484,7 @@ def test_the_ranks_end_with_the_one_who_asked_for_them(bench: Bench) -> None:
         hangs(rank)
 
     bench.on_message = lambda message: bench.leave()
-    with pytest.raises(Interrupted):
+    with pytest.raises(CommandsClosed):
         bench.run(is_seen_and_hangs)
     assert not is_alive(int(pids.read_text()))
 
@@ -528,7 +528,7 @@ def test_all_rehearsals_end_with_the_one_who_asked_for_them(bench: Bench) -> Non
             bench.leave()
 
     bench.on_message = hear
-    with pytest.raises(Interrupted):
+    with pytest.raises(CommandsClosed):
         bench.rehearse(is_seen_and_hangs, is_seen_and_hangs, beat_timeouts_s=(60.0, 60.0))
     assert len(pids) == 2
     assert not any(is_alive(pid) for pid in pids)
@@ -621,7 +621,7 @@ def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, mo
 
     leaving = Thread(target=leave)
     leaving.start()
-    with pytest.raises(Interrupted):
+    with pytest.raises(CommandsClosed):
         _survey(bench, compiles)
     leaving.join()
     assert not lock.exists()
