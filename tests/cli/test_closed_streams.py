@@ -26,7 +26,11 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 
 def train(request, *, screen, **rest):
-    strategy = Strategy(Rung(Method.FULL, 2, Offload.NONE, False, Attention.SDPA, Dtype.BF16), 1, 1)
+    rung = Rung(
+        zero_stage=2, method=Method.FULL, gradient_checkpointing=False, offload=Offload.NONE, dtype=Dtype.BF16,
+        attention=Attention.SDPA,
+    )
+    strategy = Strategy(rung, 1, 1)
     screen.show(TrainingStarted(strategy, None, "training.log"))
     while not Path("left").exists():
         time.sleep(0.01)

@@ -64,7 +64,8 @@ class Bench:
         phases: list[Phase] = []
         outcome, facts = self.agent.inspect(spec, phases.append)
         assert not Path(spec.scratch_path).exists()
-        assert Path(spec.log_path).is_file()
+        # ranks that were ended at once may have begun none
+        assert Path(spec.log_path).is_file() or isinstance(outcome, TimedOut)
         return outcome, facts, phases
 
 
