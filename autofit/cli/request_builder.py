@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.dtype import DTYPE, Dtype
+from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
 from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
 
@@ -47,7 +47,7 @@ def _pins(flags: Mapping[str, Any]) -> Pins:
 
 def _dtype(flags: Mapping[str, Any]) -> Dtype | None:
     """`--bf16` and `--fp16` are the Hugging Face spellings of `--dtype`; their `false` asks for nothing."""
-    asked = {flags[DTYPE.name]} | {Dtype(name) for name in ("bf16", "fp16") if flags[name]}
+    asked = {flags[DTYPE.name]} | {dtype for dtype in MIXED if flags[dtype.value]}
     asked.discard(None)
     if len(asked) > 1:
         raise UsageError("--dtype, --bf16 and --fp16 ask for different things: keep one of them.")

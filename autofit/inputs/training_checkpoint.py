@@ -8,7 +8,7 @@ from typing import Any
 
 from autofit.domain.checkpoint import Checkpoint, ranks_in, stages_in
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
 from autofit.domain.request import Lora
 from autofit.inputs.torch_file import Scalar, named_scalars
 
@@ -64,11 +64,9 @@ def _stage(names: list[str], told: dict[str, Scalar]) -> int | None:
 
 
 def _dtype(told: dict[str, Scalar]) -> Dtype | None:
-    if not isinstance(told.get("bf16"), bool) or not isinstance(told.get("fp16"), bool):
+    if not all(isinstance(told.get(dtype.value), bool) for dtype in MIXED):
         return None
-    if told["bf16"]:
-        return Dtype.BF16
-    return Dtype.FP16 if told["fp16"] else Dtype.FP32
+    return switched_on(told) or Dtype.FP32
 
 
 def _lora(folder: Path) -> Lora | None:

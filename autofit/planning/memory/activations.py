@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import Dtype, element_bytes
 from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from autofit.domain.element import element_bytes
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.planning.parameters import parameters

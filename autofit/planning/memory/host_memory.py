@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autofit.domain.element import element_bytes
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.strategy import Strategy
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting

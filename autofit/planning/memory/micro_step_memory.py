@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from autofit.domain.element import element_bytes
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy

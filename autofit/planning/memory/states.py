@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autofit.domain.element import FP32_BYTES, element_bytes
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import Parameters, parameters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autofit.domain.element import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from autofit.domain.element import element_bytes
 from autofit.domain.hardware import Link, Node, Rates
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
 from autofit.planning.memory.states import trained_count, whole_count

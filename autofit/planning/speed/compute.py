@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from autofit.domain.element import element_bytes
 from autofit.domain.hardware import DeviceKind, Rates
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Work

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autofit.domain.element import FP32_BYTES, element_bytes
 from autofit.domain.hardware import Rates
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.states import offload_of, trained_count, whole_count

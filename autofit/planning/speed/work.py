@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autofit.domain.element import element_bytes
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy

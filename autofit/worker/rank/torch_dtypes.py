@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from autofit.domain.element import ELEMENTS
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import ELEMENTS, Dtype
 
 TORCH_DTYPES: Mapping[Dtype, torch.dtype] = {
     dtype: getattr(torch, element.torch_name) for dtype, element in ELEMENTS.items()

@@ -10,7 +10,7 @@ from deepspeed.runtime.config import DeepSpeedConfig
 from torch import nn
 from transformers import PreTrainedModel
 
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import Dtype, switched_on
 from autofit.domain.model import ParameterGroup
 from autofit.domain.script import ScriptFacts
 from autofit.planning.export.deepspeed_config import offload_in
@@ -68,9 +68,8 @@ def _parameter_groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
 
 def _dtype(model: nn.Module, config: DeepSpeedConfig) -> Dtype:
     """The dtype that it computes in; without mixed precision that of its widest parameters."""
-    if config.bfloat16_config.enabled:
-        return Dtype.BF16
-    if config.float16_config.enabled:
-        return Dtype.FP16
+    mixed = switched_on({"bf16": config.bfloat16_config.enabled, "fp16": config.float16_config.enabled})
+    if mixed is not None:
+        return mixed
     widest = max((parameter.dtype for parameter in model.parameters()), key=lambda dtype: dtype.itemsize)
     return DTYPES.get(widest, Dtype.FP32)

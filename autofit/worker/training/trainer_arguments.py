@@ -13,7 +13,7 @@ from trl import SFTConfig
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import MIXED
 from autofit.domain.knobs.method import Method
 from autofit.domain.request import Request
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
@@ -101,8 +101,7 @@ def sft_config(job: Job, *, output_path: str, overrides: dict[str, Any]) -> SFTC
         "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
         "learning_rate": learning_rate(request, rung.method),
         "seed": request.training.seed,
-        "bf16": rung.dtype is Dtype.BF16,
-        "fp16": rung.dtype is Dtype.FP16,
+        **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
         "gradient_checkpointing": rung.gradient_checkpointing,
         "logging_steps": 1,

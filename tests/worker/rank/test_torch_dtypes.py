@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autofit.domain.element import element_bytes
-from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.dtype import Dtype, element_bytes
 from autofit.worker.rank.torch_dtypes import DTYPES, TORCH_DTYPES
 
 
