@@ -180,7 +180,8 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     assert "checkpoint-4" in ended.stdout
     assert (out / "trials.jsonl").read_text() == trials
     progress = [json.loads(line) for line in (out / "logs/progress.jsonl").read_text().splitlines()]
-    assert next(entry["step"] for entry in progress) == 4
+    # beside the steps it may be told that another process builds what this one needs
+    assert next(entry["step"] for entry in progress if entry["type"] == "TrainingProgress") == 4
     result = json.loads((out / "result.json").read_text())
     assert result["step_count"] == 8
     assert result["last_loss"] < 7.7  # ln(2048) = 7.62 is where random weights begin, a little above
