@@ -47,7 +47,7 @@ class Setting:
     @property
     def conditions(self) -> Conditions:
         """What decides which values of the knobs can be used."""
-        return Conditions(self.hardware, self.request.pins, self.installed)
+        return Conditions(self.hardware, self.installed)
 
     @property
     def device(self) -> Device:

@@ -110,12 +110,12 @@ class Pinned(_Kind):
         self._knob = knob
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        words = {known.word: known.value for known in self._knob.searched}
-        if isinstance(value, Enum) or not isinstance(value, str):
-            return value
-        if value != "auto" and value not in words:
-            self.fail(f"'{value}' is not one of {', '.join(words)}, or auto.", param, ctx)
-        return words.get(value)
+        if value == "auto" or not isinstance(value, str) or isinstance(value, Enum):
+            return None if value == "auto" else value
+        try:
+            return self._knob.read(value)
+        except ValueError as error:
+            self.fail(f"{error}, or auto.", param, ctx)
 
 
 class Names(_Kind):

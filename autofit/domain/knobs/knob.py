@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from autofit.domain.hardware import Hardware
 
-    from .pins import Pins
-
 V = TypeVar("V")
 Values = Mapping[str, Any]
 """Values that are settled already, by the names of their knobs."""
@@ -21,7 +19,6 @@ class Conditions:
     """What decides which values can be used; `installed` are the optional packages there, as pip names them."""
 
     hardware: Hardware
-    pins: Pins
     installed: frozenset[str] = frozenset()
 
 

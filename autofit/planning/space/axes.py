@@ -40,10 +40,6 @@ class Settled:
     values: Mapping[str, Any]
     others: tuple[Other, ...] = ()
 
-    def of(self, knob: Knob[V]) -> V:
-        value: V = self.values[knob.name]
-        return value
-
 
 def settle(setting: Setting) -> Settled:
     """The pinned value of each settled knob or the best that works; UsageError says why a pinned value does not."""
