@@ -4,6 +4,9 @@ With it a layer keeps its input alone, 2 bytes for each of s·b·h elements (s t
 of the s·b·h·(34 + 5·a·s/h) bytes that its backward pass reads (a heads, scores written out; Korthikanti et al.,
 Reducing Activation Recomputation, 2022, eq. 2 and section 5). The price is one more forward pass: a step that trains
 all parameters computes four times what a forward pass does, and three times without (Kaplan et al., 2020, section 2.1).
+
+The formulas stand in `planning/memory/activations.py` and `planning/speed/work.py`; where the real model was traced,
+its trace says both instead.
 """
 
 from __future__ import annotations
