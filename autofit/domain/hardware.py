@@ -112,9 +112,14 @@ class Hardware:
         free_bytes = min(device.memory_free_bytes for device in self.devices)
         return free_bytes if self.memory_limit_bytes is None else min(free_bytes, self.memory_limit_bytes)
 
-    def has_capability(self, least: tuple[int, int]) -> bool:
-        """Whether all its devices have it; one that is unknown is not there."""
-        return all((device.compute_capability or (0, 0)) >= least for device in self.devices)
+    @property
+    def is_cpu(self) -> bool:
+        return self.kind is DeviceKind.CPU
+
+    @property
+    def is_ampere(self) -> bool:
+        """Whether all its devices are at least that; one whose capability is unknown is not."""
+        return all((device.compute_capability or (0, 0)) >= AMPERE for device in self.devices)
 
     @property
     def summary(self) -> str:

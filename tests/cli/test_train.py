@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from autofit.cli import train as train_verb
@@ -191,3 +193,11 @@ def test_what_makes_no_sense_is_refused(
 def test_a_changed_field_is_named_by_a_flag_that_exists() -> None:
     names = {name for parameter in train_verb.command.params for name in parameter.opts}
     assert {flag for flag in FLAGS.values() if flag.startswith("--")} <= names
+
+
+@pytest.mark.parametrize(("name", "kind"), [("learn", Learn), ("on_divergence", OnDivergence)])
+def test_a_flag_has_the_words_of_what_it_sets(name: str, kind: type[Enum]) -> None:
+    """The help is not to wait for the request's module."""
+    (flag,) = [flag for flag in train_verb.command.params if flag.name == name]
+    assert isinstance(flag.type, click.Choice)
+    assert list(flag.type.choices) == [value.value for value in kind]

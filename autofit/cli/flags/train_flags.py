@@ -12,7 +12,6 @@ import click
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.knobs.method import METHOD
 from autofit.domain.knobs.pins import PINNABLE
-from autofit.domain.request import OnDivergence
 
 from .flag import F, flag
 from .recipe import apply_recipe
@@ -89,7 +88,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
     flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
     flag("on_divergence", "--on-divergence", section=_RUN, metavar="stop|warn", default="stop",
-         type=click.Choice([action.value for action in OnDivergence]),
+         type=click.Choice(["stop", "warn"]),
          help="When loss or gradients are not finite or explode for some steps: stop, or go on and say so; stop."),
     flag("report_to", "--report-to", section=_RUN, metavar="NAMES", type=Names(), multiple=True,
          help="tensorboard, wandb, ...; none unless told."),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from autofit.domain.hardware import AMPERE, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 from .dtype import DTYPE, Dtype
+
+if TYPE_CHECKING:
+    from autofit.domain.hardware import Hardware
 
 FLASH_PACKAGE = "flash-attn"
 
@@ -25,9 +28,9 @@ def runs_flash(hardware: Hardware, dtype: Dtype, installed: Container[str]) -> b
 
 def why_no_flash(hardware: Hardware, dtype: Dtype) -> str | None:
     """What of the device or the dtype keeps FlashAttention-2 from running; None when nothing does."""
-    if hardware.kind is DeviceKind.CPU:
+    if hardware.is_cpu:
         return "FlashAttention-2 does not run on a CPU"
-    if not hardware.has_capability(AMPERE):
+    if not hardware.is_ampere:
         return f"FlashAttention-2 needs compute capability 8.0 or newer, {_oldest(hardware)}"
     return "FlashAttention-2 computes in bf16 or fp16 only, not in fp32" if dtype is Dtype.FP32 else None
 

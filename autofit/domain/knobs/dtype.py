@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autofit.domain.hardware import AMPERE, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
+
+if TYPE_CHECKING:
+    from autofit.domain.hardware import Hardware
 
 
 class Dtype(str, Enum):
@@ -52,9 +54,9 @@ def switched_on(switches: Mapping[str, Any]) -> Dtype | None:
 def supported_dtypes(hardware: Hardware) -> tuple[Dtype, ...]:
     """The dtypes that work, best first. Before Ampere there is only fp16, with loss scaling; a CPU has no usable
     fp16."""
-    if hardware.kind is DeviceKind.CPU:
+    if hardware.is_cpu:
         return (Dtype.BF16, Dtype.FP32)
-    return (Dtype.BF16, Dtype.FP16) if hardware.has_capability(AMPERE) else (Dtype.FP16,)
+    return (Dtype.BF16, Dtype.FP16) if hardware.is_ampere else (Dtype.FP16,)
 
 
 def _why_unusable(dtype: Dtype, settled: Values, conditions: Conditions) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
 
 
@@ -16,7 +15,7 @@ class Offload(str, Enum):
 
 def _why_pointless(offload: Offload, settled: Values, conditions: Conditions) -> str | None:
     is_moved = offload is not Offload.NONE
-    return "offload moves nothing off a CPU" if is_moved and conditions.hardware.kind is DeviceKind.CPU else None
+    return "offload moves nothing off a CPU" if is_moved and conditions.hardware.is_cpu else None
 
 
 OFFLOAD = Knob(
