@@ -59,9 +59,9 @@ def weights() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("weights")
-@pytest.mark.parametrize("example", with_matrix(EXAMPLES[:1], EXAMPLES[1:]), ids=lambda example: example.script)
+@pytest.mark.parametrize("example", with_matrix([], EXAMPLES), ids=lambda example: example.script)
 def test_a_script_trains_to_its_end_with_plain_deepspeed(example: Example, tmp_path: Path) -> None:
-    """test_examples_drop_in.py trains all three of them to their end."""
+    """test_examples_drop_in.py always trains two of them to their end, with another configuration."""
     output = tmp_path / "out"
     run = deepspeed(example, output, tmp_path)
     assert run.returncode == 0, run.stdout[-4000:]

@@ -62,6 +62,7 @@ def test_deepspeed_itself_runs_on_both_hosts(rig: Rig, tmp_path: Path) -> None:
         assert f"{host.address}: rank {rank} at {rig.hosts[0].address}" in done.stdout
 
 
+@pytest.mark.matrix  # test_drop_in.py always searches over both hosts
 def test_a_script_is_probed_on_both_hosts(rig: Rig, tmp_path: Path) -> None:
     """The second time with a model that one of them lacks."""
     model, (here, there) = rig.temporary / "model", rig.hosts
@@ -80,6 +81,7 @@ def test_a_script_is_probed_on_both_hosts(rig: Rig, tmp_path: Path) -> None:
     assert rig.files(here) == rig.files(there) == []
 
 
+@pytest.mark.matrix  # in test_signals.py it always is
 def test_a_host_that_is_cut_off_is_named_soon(rig: Rig) -> None:
     """Long before TCP would give it up."""
     process = rig.start(drive(rig, "--models", str(MODEL), "--steps", "100000"))

@@ -53,7 +53,7 @@ def test_a_search_and_a_training_over_both_hosts(rig: Rig, tmp_path: Path) -> No
     assert (tmp_path / "out").is_dir()
 
 
-@pytest.mark.matrix  # as of a cluster without a search, which always runs
+@pytest.mark.matrix  # in test_signals.py it always is
 def test_a_host_that_is_cut_off_in_a_probe_is_named_soon(rig: Rig, tmp_path: Path) -> None:
     process = rig.start(line(rig, tmp_path), cwd=tmp_path)
     await_line(process, "as it is, for a few steps")
