@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
@@ -98,9 +97,9 @@ def _shared(words: Iterable[str]) -> Iterator[str]:
 def _count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
     """The number of ranks that accumulation is multiplied with."""
     if not on:
-        from autofit.hardware.machine import detect_here
+        from .request_builder import count_ranks_here
 
-        return ranks or detect_here(Path()).rank_count
+        return count_ranks_here(ranks)
     from autofit.domain.errors import UsageError
     from autofit.hardware.machine_spec import parse_machine
 

@@ -34,6 +34,15 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
     )
 
 
+def count_ranks_here(ranks: int | None) -> int:
+    """The number of ranks that a training here would have; looks at the machine only where nobody asked for some."""
+    if ranks is not None:
+        return ranks
+    from autofit.hardware.machine import detect_here
+
+    return detect_here(Path()).rank_count
+
+
 def default_output_dir(model: str, sequence_length: int) -> Path:
     """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`."""
     name = Path(model).name or Path(model).resolve().name

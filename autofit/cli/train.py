@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -38,10 +37,10 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from autofit.domain.event import Note
     from autofit.domain.request import SearchOptions
 
-    from .request_builder import build_request, default_output_dir
+    from .request_builder import build_request, count_ranks_here, default_output_dir
     from .screen import open_screen
 
-    request = build_request(flags, rest_of(context), _count_ranks)
+    request = build_request(flags, rest_of(context), count_ranks_here)
     output_dir = flags["output_dir"] or default_output_dir(request.model, request.sequence_length)
     with open_screen(is_json=flags["json"]) as screen:
         try:
@@ -54,11 +53,3 @@ def command(context: click.Context, /, **flags: Any) -> None:
         except KeyboardInterrupt:
             screen.show(Note(f"Interrupted. The same command goes on from here: {output_dir} keeps what was done."))
             raise
-
-
-def _count_ranks(ranks: int | None) -> int:
-    if ranks is not None:
-        return ranks
-    from autofit.hardware.machine import detect_here
-
-    return detect_here(Path()).rank_count

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from autofit.cli import request_builder
 from autofit.cli import train as train_verb
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
@@ -142,7 +143,7 @@ def test_the_hugging_face_name_of_the_model(calls: list[dict[str, Any]]) -> None
 def test_accumulation_counts_the_devices_of_the_machine(
     calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_verb, "_count_ranks", lambda ranks: ranks or 8)
+    monkeypatch.setattr(request_builder, "count_ranks_here", lambda ranks: ranks or 8)
     words = "--per_device_train_batch_size 2 --gradient_accumulation_steps 4"
     assert asked(calls, *words.split()).global_batch == 64
 

@@ -29,10 +29,14 @@ class EngineCall:
         return model
 
     @property
+    def optimizer(self) -> Any:
+        """The script's own optimizer, or a function that makes it; None where the config names one."""
+        return self._arguments.get("optimizer")
+
+    @property
     def optimizer_name(self) -> str | None:
         """The class of the script's own optimizer, or the type that the config names."""
-        optimizer = self._arguments.get("optimizer")
-        return self.config.optimizer_name if optimizer is None else type(optimizer).__name__
+        return self.config.optimizer_name if self.optimizer is None else type(self.optimizer).__name__
 
     @property
     def is_trained(self) -> bool:

@@ -44,10 +44,9 @@ def facts_of(call: EngineCall) -> ScriptFacts:
 
 def optimizer_options(call: EngineCall) -> tuple[str, ...]:
     """The ones of `OPTIONS` that are on: of the script's own optimizer in any of its groups, or in the config."""
-    optimizer = call._arguments.get("optimizer")
     given = call.config.optimizer_params or {}
-    # DeepSpeed also takes a function that makes the optimizer, which has no groups yet.
-    groups = [given] if optimizer is None else getattr(optimizer, "param_groups", [])
+    # A function that makes the optimizer has no groups yet.
+    groups = [given] if call.optimizer is None else getattr(call.optimizer, "param_groups", [])
     return tuple(sorted(option for option in OPTIONS if any(group.get(option) for group in groups)))
 
 
