@@ -47,6 +47,25 @@ class Work:
     other_bytes: int = 0  # norms, activation functions, softmax, copies
     kernel_count: int = 0
 
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.matmul_flop + other.matmul_flop,
+            self.matmul_bytes + other.matmul_bytes,
+            self.other_bytes + other.other_bytes,
+            self.kernel_count + other.kernel_count,
+        )
+
+    def __mul__(self, factor: int) -> Work:
+        return Work(
+            factor * self.matmul_flop,
+            factor * self.matmul_bytes,
+            factor * self.other_bytes,
+            factor * self.kernel_count,
+        )
+
+    def __sub__(self, other: Work) -> Work:
+        return self + other * -1
+
 
 @dataclass(frozen=True)
 class Moment:

@@ -41,7 +41,8 @@ from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker.agent import trace_pool
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import prepare
-from autofit.worker.trace.micro_step_trace import micro_step_loss, trace
+from autofit.worker.trace.micro_step_run import micro_step_loss
+from autofit.worker.trace.micro_step_trace import trace
 from tests.builders import make_request
 
 LAYERS = 5
