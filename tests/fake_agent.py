@@ -139,7 +139,7 @@ class FakeAgent(SimulatedAgent):
         source = request.data or "the sample that ships"
         return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         return self._machine.tracer.trace(request, micro_steps, log_path=log_path)
 
     def probe(self, spec: ProbeSpec, on_heartbeat: OnHeartbeat) -> Outcome:

@@ -34,7 +34,7 @@ class FakeTracer:
         self.start_count += 1
         yield self
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         if self.has_ended:
             raise InternalError("the agent has ended")
         complaints = {step: self.fails or _complaint(step) for step in micro_steps}

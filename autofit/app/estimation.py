@@ -20,6 +20,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung
 from autofit.domain.trace import MicroStep, Trace
+from autofit.domain.units import format_seconds
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import OPTIONAL
 from autofit.inputs.hub import Hub
@@ -28,11 +29,12 @@ from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
 from autofit.planning.space.ladder_builder import build_ladder
 from autofit.probing.prober import Tracer
+from autofit.probing.protocol import TraceProgress
 from autofit.store import Store
 from autofit.store.fingerprint import trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 2
+TRACER_VERSION = 3
 """Rises when a trace of the same micro-step would say something else."""
 
 ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
@@ -42,8 +44,12 @@ ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
 class TraceProvider:
     """The traces of one request's model, from `with` to its end; the tracer starts when the first one is missing."""
 
-    def __init__(self, request: Request, store: Store, start: StartTracer, tell: Tell) -> None:
+    def __init__(
+        self, request: Request, store: Store, start: StartTracer, tell: Tell, tell_at_once: Tell = lambda text: None
+    ) -> None:
+        """Takes who hears what has no trace, and who hears at once that tracing goes on."""
         self._request, self._store, self._start, self._tell = request, store, start, tell
+        self._tell_at_once = tell_at_once
         self._tracer: Tracer | None = None
         self._is_traceable = True
         self._open = ExitStack()
@@ -70,7 +76,12 @@ class TraceProvider:
 
     def _traced(self, missing: tuple[MicroStep, ...]) -> tuple[Trace, ...]:
         try:
-            answer = self._started().trace(self._request, missing, log_path=self._folder / "trace.log")
+            answer = self._started().trace(
+                self._request,
+                missing,
+                log_path=self._folder / "trace.log",
+                on_progress=lambda progress: self._tell_at_once(_progress_note(progress, len(missing))),
+            )
         except AutofitError as error:
             self._is_traceable = False
             self._tell(_closed_form_note("The model cannot be traced", str(error)))
@@ -84,6 +95,12 @@ class TraceProvider:
         if self._tracer is None:
             self._tracer = self._open.enter_context(self._start(self._folder / "agent.log"))
         return self._tracer
+
+
+def _progress_note(progress: TraceProgress, count: int) -> str:
+    """Says that tracing goes on."""
+    done = f"{progress.done_count} of {count} micro-steps"
+    return f"The model is traced on tensors without memory: {done} after {format_seconds(progress.passed_s)}."
 
 
 def _closed_form_note(what: str, why: str) -> str:

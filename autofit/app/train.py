@@ -81,7 +81,7 @@ def _show_ladder(assumed: Setting, session: Session) -> None:
     tools = session.tools
     with (
         tools.open_store() as store,
-        TraceProvider(assumed.request, store, tools.start_tracer, session.tell) as tracing,
+        TraceProvider(assumed.request, store, tools.start_tracer, session.tell, session.tell) as tracing,
     ):
         session.screen.show(LadderBuilt(ladder_of(prepare_setting(assumed, store, tracing))))
 

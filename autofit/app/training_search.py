@@ -56,7 +56,8 @@ def _surveyed(context: Context, session: Session, agent: TrainingProber) -> Data
 
 def _setting(context: Context, profile: DataProfile, session: Session, store: Store, agent: TrainingProber) -> Setting:
     """The setting with its traces; the agent is warm already, so it traces, too."""
-    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing:
+    tell = session.tell
+    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), tell, tell) as tracing:
         return prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
 
 

@@ -150,8 +150,8 @@ class RunProbes:
 
 @dataclass(frozen=True)
 class TraceModel:
-    """Asks to trace each micro-step of the request's model; answered by Traced, or Refused when there is no such
-    model."""
+    """Asks to trace each micro-step of the request's model; answered by Traced, after TraceProgress where it takes
+    long, or Refused when there is no such model."""
 
     request: Request
     micro_steps: tuple[MicroStep, ...]
@@ -198,6 +198,14 @@ class Traced:
 
     traces: tuple[Trace, ...]
     failures: tuple[TraceFailure, ...] = ()
+
+
+@dataclass(frozen=True)
+class TraceProgress:
+    """How many of the micro-steps that were asked for are done, with a trace or without; said while they take long."""
+
+    done_count: int
+    passed_s: float
 
 
 @dataclass(frozen=True)
@@ -311,7 +319,9 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, BuildWait, Surveyed, Traced, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed]
+Message = Union[
+    Ready, BuildWait, Surveyed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed
+]  # fmt: skip
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:

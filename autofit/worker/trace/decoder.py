@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -23,8 +25,8 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 def _decoder(model: nn.Module) -> nn.Module:
     """The smallest part of the model that has both its token embedding and lists of modules."""
-    bare: Any = _bare(model)
-    embedding = bare.get_input_embeddings()
+    bare = _bare(model)
+    embedding = cast(PreTrainedModel, bare).get_input_embeddings()
     parts = [part for part in bare.modules() if _has_list(part) and any(one is embedding for one in part.modules())]
     return min(parts, key=lambda part: sum(1 for _ in part.modules()), default=bare)
 
@@ -35,7 +37,7 @@ def _has_list(part: nn.Module) -> bool:
 
 def _bare(model: nn.Module) -> nn.Module:
     """The model without PEFT around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return cast(nn.Module, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 def _text_config(model: nn.Module) -> Any:

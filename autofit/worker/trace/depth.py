@@ -37,7 +37,8 @@ class Depth:
 def choose_depth(marks: Sequence[Hashable]) -> Depth:
     """The depth with the fewest layers that says it all, where layers of the same mark do the same.
 
-    What repeats may stand anywhere: after other layers, before others. All layers run where nothing repeats three times.
+    What repeats may stand anywhere, with other layers before it and behind it. All layers run where nothing repeats
+    three times.
     """
     best = Depth(len(marks))
     for period in range(1, len(marks) // (KEPT_PERIODS + 1) + 1):

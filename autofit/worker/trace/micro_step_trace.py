@@ -40,7 +40,7 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
         model = prepare(meta_model(config, step), step)
         layers = decoder_layers(model)
         whole = Depth(len(layers))
-        depth = whole if at_full_depth else choose_depth(layer_marks(layers, config))
+        depth = whole if at_full_depth else choose_depth(layer_marks(list(layers), config))
         groups, buffers_bytes = _groups(model), sum(buffer.nbytes for buffer in model.buffers())
         run = MicroStepRun(model, step)
         try:
