@@ -25,6 +25,11 @@ class Depth:
     def kept_periods(self) -> range:
         return range(self.start, self.start + self.kept * self.period)
 
+    def periods(self) -> list[range]:
+        """The periods that run."""
+        starts = range(self.start, self.kept_periods().stop, self.period)
+        return [range(start, start + self.period) for start in starts]
+
     def left_out_layers(self) -> range:
         first = self.kept_periods().stop
         return range(first, first + self.left_out * self.period)

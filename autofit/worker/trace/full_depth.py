@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autofit.domain.outcome import Phase
-from autofit.worker.trace.depth import Depth
+from autofit.worker.trace.depth import KEPT_PERIODS, Depth
 from autofit.worker.trace.section import Section, extend
 
 
@@ -15,80 +15,87 @@ class NotRepeatedError(Exception):
 
 
 def deepen(deep: Sequence[Section], shallow: Sequence[Section] | None, depth: Depth) -> list[Section]:
-    """The sections of all layers, told by those of `depth` and, where the number of layers counts for more than what is
-    held meanwhile, by those of one period less.
+    """The sections of all layers, told by those of `depth` and, where a loss looks at all layers, by those of one
+    period less.
 
     Everything grows by the same from period to period: what a period keeps for its backward pass, so that the loss, the
-    last layers and each layer on the way back stand that much higher, and what a loss takes that looks at all layers.
-    Exact but for a peak whose place within a section moves with the depth.
+    last layers and each layer on the way back stand that much higher, and what such a loss takes and holds for each
+    layer. Exact but for a peak whose place within a section moves with the depth.
     """
     sections: list[Section] = []
+    kept_bytes = 0
     for phase in (Phase.FORWARD, Phase.BACKWARD, Phase.EVALUATE):
-        parts = _parts([section for section in deep if section.phase is phase], depth)
-        less = parts.without_upper() if shallow is None else _parts(
-            [section for section in shallow if section.phase is phase], depth.shallower()
-        )  # fmt: skip
-        sections += _deepen_phase(parts, less, depth)
+        parts = _parts(deep, phase, depth)
+        # The way back has kept what the way there keeps. Its own levels say more where a loss holds something for each
+        # layer, and less where the first gradient of something shared is larger than the sums that follow.
+        if phase is not Phase.BACKWARD or shallow is not None:
+            kept_bytes = parts.kept_bytes
+        less = parts.with_less(kept_bytes) if shallow is None else _parts(shallow, phase, depth.shallower())
+        sections += _deepen_phase(parts, less, kept_bytes, depth.left_out)
     return sections
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """The sections of one phase in the order of time; the way back comes through the upper period first."""
+    """The sections of one phase in the order of time."""
 
     before: list[Section]
-    lower: list[Section]  # the first period
-    upper: list[Section]  # the second one, where it ran
+    first: list[Section]  # a period; none where the phase does not go through the periods
+    second: list[Section]  # the next one, where it ran
     after: list[Section]
-    is_backward: bool
+    is_backward: bool  # it comes through the upper period first
+
+    @property
+    def lower(self) -> list[Section]:
+        return self.second if self.second and self.is_backward else self.first
 
     @property
     def kept_bytes(self) -> int:
         """What a period keeps."""
-        return self.upper[0].start_bytes - self.lower[0].start_bytes if self.upper else 0
+        if not self.second:
+            return 0
+        rise_bytes = self.second[0].start_bytes - self.first[0].start_bytes
+        return -rise_bytes if self.is_backward else rise_bytes
 
-    def without_upper(self) -> _Parts:
+    def with_less(self, kept_bytes: int) -> _Parts:
         """The parts as they are with one period less."""
         before, after = self.before, self.after
         if self.is_backward:
-            before = [section.raised(-self.kept_bytes) for section in before]
+            before = [section.raised(-kept_bytes) for section in before]
         else:
-            after = [section.raised(-self.kept_bytes) for section in after]
+            after = [section.raised(-kept_bytes) for section in after]
         return _Parts(before, self.lower, [], after, self.is_backward)
 
 
-def _parts(sections: list[Section], depth: Depth) -> _Parts:
-    kept, first = depth.kept_periods(), depth.first_period()
-    inner = [index for index, section in enumerate(sections) if section.layer is not None and section.layer in kept]
-    begin, end = (inner[0], inner[-1] + 1) if inner else (len(sections), len(sections))
-    between = sections[begin:end]
-    lower = [section for section in between if section.layer in first]
-    upper = [section for section in between if section.layer not in first]
-    is_backward = bool(sections) and sections[0].phase is Phase.BACKWARD
-    if between != (upper + lower if is_backward else lower + upper):
-        raise NotRepeatedError
-    return _Parts(sections[:begin], lower, upper, sections[end:], is_backward)
-
-
-def _deepen_phase(deep: _Parts, shallow: _Parts, depth: Depth) -> list[Section]:
-    times = depth.left_out
-    copies = [
-        [extend(one, below, turn) for one, below in _pairs(deep.upper, deep.lower)] for turn in range(1, times + 1)
-    ]
-    periods = [deep.lower, deep.upper, *copies]
-    # What is held from the loss on for as long as the way back takes, for each layer that the loss looked at.
-    held_bytes = deep.lower[0].start_bytes - shallow.lower[0].start_bytes if deep.lower else 0
-    if deep.is_backward:
+def _parts(sections: Sequence[Section], phase: Phase, depth: Depth) -> _Parts:
+    own = [section for section in sections if section.phase is phase]
+    kept = depth.kept_periods()
+    inner = [index for index, section in enumerate(own) if section.layer is not None and section.layer in kept]
+    begin, end = (inner[0], inner[-1] + 1) if inner else (len(own), len(own))
+    periods = [[section for section in own[begin:end] if section.layer in period] for period in depth.periods()]
+    if phase is Phase.BACKWARD:
         periods.reverse()
-    inner = [section.raised(held_bytes * times) for period in periods for section in period]
-    before, after = (
-        [extend(one, other, times) for one, other in _pairs(of_deep, of_shallow)]
-        for of_deep, of_shallow in ((deep.before, shallow.before), (deep.after, shallow.after))
-    )
-    return [*before, *inner, *after]
-
-
-def _pairs(one: list[Section], other: list[Section]) -> list[tuple[Section, Section]]:
-    if len(one) != len(other):
+    first, second = [*periods, []][:2]
+    if own[begin:end] != first + second or (depth.kept == KEPT_PERIODS and len(first) != len(second)):
         raise NotRepeatedError
-    return list(zip(one, other, strict=True))
+    return _Parts(own[:begin], first, second, own[end:], phase is Phase.BACKWARD)
+
+
+def _deepen_phase(deep: _Parts, less: _Parts, kept_bytes: int, times: int) -> list[Section]:
+    # What the loss has left for each layer that it looked at.
+    held_bytes = (deep.lower[0].start_bytes - less.lower[0].start_bytes) * times if deep.lower else 0
+    rises_bytes = [kept_bytes * turn + held_bytes for turn in range(times + 1)]
+    if deep.is_backward:
+        rises_bytes.reverse()
+    return [
+        *_extended(deep.before, less.before, times),
+        *(section.raised(rises_bytes[0]) for section in deep.first),
+        *(section.raised(rise_bytes) for rise_bytes in rises_bytes for section in deep.second),
+        *_extended(deep.after, less.after, times),
+    ]
+
+
+def _extended(deep: list[Section], less: list[Section], times: int) -> list[Section]:
+    if len(deep) != len(less):
+        raise NotRepeatedError
+    return [extend(one, other, times) for one, other in zip(deep, less, strict=True)]

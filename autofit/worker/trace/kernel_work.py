@@ -62,6 +62,8 @@ def _flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
         return int(2 * args[first].numel() * args[first + 1].shape[-1])
     if packet in _ATTENTION:
         return _attention_flop(packet, args)
+    if packet is torch.ops.autofit.run_kernel:
+        return int(args[-1])
     formula = flop_registry.get(packet)
     return int(formula(*args, **kwargs, out_val=out)) if formula else 0
 

@@ -6,6 +6,7 @@ among the experts (the default kernel, grouped products, has the same shapes for
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 from torch import nn
@@ -21,6 +22,7 @@ from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
+from autofit.worker.trace.scan_kernels import scan_kernels_of
 from autofit.worker.trace.section import Section
 
 
@@ -36,8 +38,9 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
     is not seen shows on tiny models: 5 kB of random state a layer, and what CPU kernels take for themselves in bf16
     (up to 3 % with GPT-2's Conv1D, which has none in fp32, and up to 7 % with experts).
     """
-    with kernels_of(step) as taken:
+    with kernels_of(step) as taken, contextlib.ExitStack() as stack:
         model = prepare(meta_model(config, step), step)
+        stack.enter_context(scan_kernels_of(model, step.kernel_packages))
         layers = decoder_layers(model)
         whole = Depth(len(layers))
         depth = whole if at_full_depth else choose_depth(layer_marks(list(layers), config))

@@ -45,16 +45,19 @@ def _extend_levels(one: list[int], other: list[int], times: int) -> list[int]:
     """The levels further on along the line through `other` and `one`.
 
     Those that are alike at the beginning, counted from the first level, stand as much higher as that does; those at the
-    end likewise. What one of them does more often (a loss that goes from layer to layer) is covered by the two. What
-    differs in the middle of both has its peak on a line.
+    end likewise. Between them each level has its own line where both have as many of them; where not, one of them does
+    something more often (a loss that goes from layer to layer), and all stand as much higher as the last of them does.
     """
     alike_first, alike_last = _alike(one, other), _alike(one[::-1], other[::-1])
     first_bytes, last_bytes = times * (one[0] - other[0]), times * (one[-1] - other[-1])
-    levels = [level + first_bytes for level in one[:alike_first]]
-    if alike_first + alike_last < min(len(one), len(other)):
-        peak, other_peak = (max(each[alike_first : len(each) - alike_last]) for each in (one, other))
-        levels.append(peak + times * (peak - other_peak))
-    return levels + [level + last_bytes for level in one[len(one) - alike_last :]]
+    middle, other_middle = (each[alike_first : max(alike_first, len(each) - alike_last)] for each in (one, other))
+    if len(middle) == len(other_middle):
+        moved = [level + times * (level - like) for level, like in zip(middle, other_middle, strict=True)]
+    else:
+        rise_bytes = times * (middle[-1] - other_middle[-1]) if middle and other_middle else last_bytes
+        moved = [level + rise_bytes for level in middle]
+    first, last = one[:alike_first], one[len(one) - alike_last :]
+    return [*(level + first_bytes for level in first), *moved, *(level + last_bytes for level in last)]
 
 
 def _alike(one: Sequence[int], other: Sequence[int]) -> int:
