@@ -78,6 +78,8 @@ def _parts(sections: Sequence[Section], phase: Phase, depth: Depth) -> _Parts:
     first, second = [*periods, []][:2]
     if own[begin:end] != first + second or (depth.kept == KEPT_PERIODS and len(first) != len(second)):
         raise NotRepeatedError
+    if second and phase is not Phase.BACKWARD and [one.work for one in first] != [one.work for one in second]:
+        raise NotRepeatedError  # layers that take in more, the more of them there were before
     return _Parts(own[:begin], first, second, own[end:], phase is Phase.BACKWARD)
 
 

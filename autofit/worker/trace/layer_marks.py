@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -76,6 +77,11 @@ def _parameters(layer: nn.Module, index: int, uses: dict[int, list[int]]) -> tup
 
 
 def _listed(config: PretrainedConfig, index: int, count: int) -> tuple[str, ...]:
-    """What the configuration lists for the layer."""
+    """What the configuration lists for the layer. Numbers that grow are layers of a kind, which their classes tell."""
     values = vars(config.get_text_config()).values()
-    return tuple(str(value[index]) for value in values if isinstance(value, (list, tuple)) and len(value) >= count)
+    lists = [value for value in values if isinstance(value, (list, tuple)) and len(value) >= count]
+    return tuple(str(value[index]) for value in lists if not _grows(value))
+
+
+def _grows(values: Sequence[Any]) -> bool:
+    return all(type(value) is int for value in values) and all(one < other for one, other in pairwise(values))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import Work
 from autofit.worker.trace.depth import choose_depth
+from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.section import Section, extend
 
 
@@ -39,6 +41,16 @@ def test_a_layer_that_is_left_out_has_its_like_in_both_periods_that_run() -> Non
         for index in depth.left_out_layers():
             for turn in range(2):
                 assert marks[depth.start + turn * depth.period + (index - depth.start) % depth.period] == marks[index]
+
+
+def test_layers_that_compute_more_from_period_to_period_are_not_repeated() -> None:
+    depth = choose_depth("aaaaaa")
+    outside = Section(Phase.FORWARD, None, [0])
+    growing = [Section(Phase.FORWARD, index, [10 * index], work=Work(index)) for index in (0, 1)]
+    with pytest.raises(NotRepeatedError):
+        deepen([outside, *growing, outside], None, depth)
+    alike = [replace(section, work=Work(1)) for section in growing]
+    assert len(deepen([outside, *alike, outside], None, depth)) == 8
 
 
 def loss(layer_count: int) -> Section:
