@@ -52,7 +52,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], Attention]] = {
     "zamba2-2.7b": ("Zamba2Config", {}, Attention.SDPA),
     "bamba-9b": ("BambaConfig", {"attn_layer_indices": [9, 18, 27]}, Attention.SDPA),
     "falcon-h1-34b": ("FalconH1Config", _FALCON, Attention.SDPA),
-    "mamba2-2.7b": ("Mamba2Config", {}, Attention.EAGER),
+    "mamba-codestral-7b": ("Mamba2Config", {}, Attention.EAGER),
     "lfm2-1.2b": ("Lfm2Config", {}, Attention.SDPA),
     "gemma-3n": ("Gemma3nTextConfig", {}, Attention.SDPA),
 }

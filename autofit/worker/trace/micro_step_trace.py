@@ -22,7 +22,7 @@ from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
-from autofit.worker.trace.scan_kernels import scan_kernels_of
+from autofit.worker.trace.scan_stand_ins import scan_kernels_of
 from autofit.worker.trace.section import Section
 
 

@@ -8,69 +8,16 @@ is kept is what each autograd function saves for its backward pass: in mamba-ssm
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, cast
-from unittest.mock import patch
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional
 
-Shape = tuple[int, ...]
-FP32 = torch.float32
+from autofit.worker.trace.fake_kernel import FP32, Kernel, Shape
+
 SCAN_CHUNK_TOKENS = 2048  # after so many, the selective scan keeps its state
 DELTA_CHUNK_TOKENS = 64
-
-_LIBRARY = torch.library.Library("autofit", "FRAGMENT")
-_LIBRARY.define("run_kernel(Tensor[] read, Tensor(a!)[] written, int flop) -> ()")
-_LIBRARY.impl("run_kernel", lambda read, written, flop: None, "CPU")
-torch.library.register_fake("autofit::run_kernel", lambda read, written, flop: None, lib=_LIBRARY)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A kernel as memory sees it: the shapes and dtypes of what it makes; those it keeps beside its inputs, and those
-    that it frees before it ends, forward and backward."""
-
-    out: tuple[Shape, torch.dtype]
-    kept: Sequence[tuple[Shape, torch.dtype]] = ()
-    passing: Sequence[tuple[Shape, torch.dtype]] = ()
-    passing_backward: Sequence[tuple[Shape, torch.dtype]] = ()
-    flop: int = 0  # of its products, forward; backward it is three times that, for it computes them once more
-    keeps_out: bool = False
-    unkept: int = 0  # of its inputs, the first so many are not kept
-
-    def __call__(self, *inputs: torch.Tensor | None) -> torch.Tensor:
-        return cast(torch.Tensor, _Run.apply(self, *inputs))  # type: ignore[no-untyped-call]
-
-
-class _Run(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, kernel: Kernel, *inputs: torch.Tensor | None) -> torch.Tensor:
-        out, *kept = _made([kernel.out, *kernel.kept])
-        read = [tensor for tensor in inputs if tensor is not None]
-        torch.ops.autofit.run_kernel(read, [out, *kept, *_made(kernel.passing)], kernel.flop)
-        ctx.kernel = kernel
-        ctx.save_for_backward(*inputs[kernel.unkept :], *kept, out if kernel.keeps_out else None)
-        ctx.inputs = [None if tensor is None else (tuple(tensor.shape), tensor.dtype) for tensor in inputs]
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        needed = zip(ctx.inputs, ctx.needs_input_grad[1:], strict=True)
-        gradients = [_made([like])[0] if is_needed else None for like, is_needed in needed]
-        written = [one for one in gradients if one is not None] + _made(ctx.kernel.passing_backward)
-        read = [tensor for tensor in ctx.saved_tensors if tensor is not None]
-        torch.ops.autofit.run_kernel([*read, gradient], written, 3 * ctx.kernel.flop)
-        return None, *gradients
-
-
-def _made(things: Sequence[tuple[Shape, torch.dtype]]) -> list[torch.Tensor]:
-    return [torch.empty(shape, dtype=dtype) for shape, dtype in things]
 
 
 def _packed(tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -125,30 +72,6 @@ def mamba_inner(
     kernel = Kernel(out, kept, [wide] * 3, passing_backward, flop)
     weights = (conv_weight, conv_bias, x_proj_weight, dt_proj_weight, out_proj_weight, out_proj_bias)
     return kernel(_packed(xz), *weights, A, D, delta_bias)
-
-
-def scan_by_token(
-    u: torch.Tensor, dt: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor,
-    D: torch.Tensor | None = None, z: torch.Tensor | None = None, delta_bias: torch.Tensor | None = None,
-    delta_softplus: bool = False, **_: Any,
-) -> Any:  # fmt: skip
-    """The selective scan without a package: torch's operators, then one step after the other, each of which keeps the
-    state. The steps are one kernel here; thousands of them would take minutes."""
-    if delta_bias is not None:
-        dt = dt + delta_bias.to(dt.dtype)[..., None]
-    if delta_softplus:
-        dt = functional.softplus(dt)
-    decay = torch.exp(A[None, :, None, :] * dt[..., None])
-    added = dt[..., None] * B.transpose(1, 2)[:, None].float() * u[..., None].float()
-    batch, channels, tokens, states = added.shape
-    passed = ((tokens, batch, channels, states), added.dtype)
-    kept = [passed] if u.dtype is added.dtype else [passed, (passed[0], u.dtype)]
-    own = (tuple(u.shape), u.dtype)
-    # What a step adds to the state is not kept.
-    out = Kernel(own, kept, [own], [passed, passed], flop=2 * added.numel(), unkept=1)(added, decay, C)
-    if D is not None:
-        out = out + u * D[None, :, None]
-    return out if z is None else out * functional.silu(z)
 
 
 # --- mamba-ssm: Mamba-2 -----------------------------------------------------------------------------------------------
@@ -252,33 +175,3 @@ def chunk_gated_delta_rule(
         unkept=2 if normed else 0,
     )
     return kernel(_packed(query), _packed(key), _packed(value), g, beta), None
-
-
-STAND_INS: dict[str, dict[str, Callable[..., Any]]] = {
-    "causal-conv1d": {"causal_conv1d_fn": causal_conv},
-    "mamba-ssm": {
-        "mamba_selective_scan": selective_scan,
-        "mamba_inner_fn": mamba_inner,
-        "mamba2_chunk_scan": chunk_scan,
-        "mamba2_split_conv1d_scan_combined": split_conv_scan,
-    },
-    "flash-linear-attention": {"torch_chunk_gated_delta_rule": chunk_gated_delta_rule},
-}
-"""By package: the functions of transformers' models (5.23) that call a kernel of it, and what stands in for each."""
-
-WITHOUT_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {"mamba-ssm": {"mamba_selective_scan": scan_by_token}}
-
-
-@contextlib.contextmanager
-def scan_kernels_of(model: nn.Module, packages: Collection[str]) -> Iterator[None]:
-    """Puts stand-ins in place, until the end of `with`, in the code of the model's classes: those of the installed
-    `packages`, and those of what would take too long without one."""
-    stand_ins: dict[str, Callable[..., Any]] = {}
-    for package, functions in STAND_INS.items():
-        stand_ins |= functions if package in packages else WITHOUT_PACKAGE.get(package, {})
-    modules = {sys.modules[type(module).__module__] for module in model.modules()}
-    with contextlib.ExitStack() as stack:
-        for module in modules:
-            for name in stand_ins.keys() & vars(module).keys():
-                stack.enter_context(patch.object(module, name, stand_ins[name]))
-        yield

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
-from transformers import BambaConfig, MambaConfig
+from transformers import BambaConfig, MambaConfig, Qwen3NextConfig
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import KERNEL_PACKAGES, MicroStep, Trace
-from autofit.worker.trace import scan_kernels
+from autofit.worker.trace import scan_kernels, scan_stand_ins
 from autofit.worker.trace.ledger import Ledger
 from autofit.worker.trace.micro_step_trace import trace
 
@@ -86,10 +86,18 @@ BAMBA = BambaConfig(
 )  # fmt: skip
 
 
+DELTA = Qwen3NextConfig(
+    num_hidden_layers=3, hidden_size=128, vocab_size=500, num_experts=4, num_experts_per_tok=2,
+    moe_intermediate_size=64, shared_expert_intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
+    head_dim=32, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=32, linear_value_head_dim=48,
+)  # fmt: skip
+CONFIGS: dict[str, Any] = {"mamba": MAMBA, "bamba": BAMBA, "qwen3_next": DELTA}
+
+
 def traced(config: Any, packages: tuple[str, ...] = (), dtype: Dtype = Dtype.BF16) -> Trace:
     return trace(
         config,
-        MicroStep(None, Attention.EAGER, False, dtype, DeviceKind.CUDA, 2, 128, False, kernel_packages=packages),
+        MicroStep(None, Attention.EAGER, False, dtype, DeviceKind.CUDA, 2, 150, False, kernel_packages=packages),
     )
 
 
@@ -97,17 +105,19 @@ def peaks(said: Trace) -> list[int]:
     return [moment.activations_bytes for moment in said.moments]
 
 
-@pytest.mark.parametrize("dtype", [Dtype.BF16, Dtype.FP32])
-def test_a_scan_token_by_token_is_what_its_steps_are(dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = traced(MAMBA, dtype=dtype)
-    monkeypatch.setattr(scan_kernels, "WITHOUT_PACKAGE", {})
-    steps = traced(MAMBA, dtype=dtype)
+@pytest.mark.parametrize(("name", "dtype"), [("mamba", Dtype.BF16), ("mamba", Dtype.FP32), ("qwen3_next", Dtype.BF16)])
+def test_a_loop_in_one_is_what_its_steps_are(name: str, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CONFIGS[name]
+    whole = traced(config, dtype=dtype)
+    monkeypatch.setattr(scan_stand_ins, "WITHOUT_PACKAGE", {})
+    steps = traced(config, dtype=dtype)
     assert max(peaks(whole)) == pytest.approx(max(peaks(steps)), rel=0.01)
     assert peaks(whole) == pytest.approx(peaks(steps), rel=0.05)
 
 
-@pytest.mark.parametrize("config", [MAMBA, BAMBA], ids=["mamba", "bamba"])
-def test_with_its_package_a_state_space_holds_far_less(config: Any) -> None:
+@pytest.mark.parametrize("name", ["mamba", "bamba", "qwen3_next"])
+def test_with_its_package_a_scan_holds_far_less(name: str) -> None:
+    config = CONFIGS[name]
     plain, with_packages = traced(config), traced(config, KERNEL_PACKAGES)
     last_layer = config.num_hidden_layers  # the loss of so small a model hides its layers
     assert peaks(with_packages)[last_layer] < peaks(plain)[last_layer] / 2
