@@ -96,9 +96,7 @@ def shape_of(name: str, facts: ModelFacts | None, seen: ModelShape | None) -> Mo
     if facts is not None:
         return described_shape(name, facts)
     if seen is None:
-        raise UsageError(
-            f"The config.json of {name} is silent on sizes that only its class knows, and that cannot be asked."
-        )
+        raise UsageError(f"The config.json of {name} leaves sizes to the model's class, which could not be asked.")
     return seen
 
 

@@ -15,7 +15,7 @@ from .targets import lora_targets
 
 
 def lora_config(lora: Lora, model: PreTrainedModel) -> LoraConfig:
-    """The config of the adapters on `model`, for a training, a probe and a trace alike; ValueError as `lora_targets`."""
+    """The config of a training's, a probe's and a trace's adapters on `model`; ValueError as `lora_targets`."""
     targets = lora_targets(lora, model)
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(targets), task_type="CAUSAL_LM")
 
