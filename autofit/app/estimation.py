@@ -32,7 +32,7 @@ from autofit.store import Store
 from autofit.store.fingerprint import trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 2
+TRACER_VERSION = 3
 """Rises when a trace of the same micro-step would say something else."""
 
 ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)

@@ -13,25 +13,26 @@ from torch._subclasses import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-from autofit.worker.trace.attention_kernels import attention_name
+from autofit.worker.trace.attention_support import check_attention
+from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
+from autofit.worker.trace.unbuildable import building
 from autofit.worker.training.job_model import lora_config
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
 
 
 def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
-    """The bare model on the meta device; ValueError when it lacks the attention kernel."""
+    """The bare model on the meta device; Unbuildable when it cannot be built, or lacks the attention kernel."""
+    check_attention(config, step)
     config = copy.deepcopy(config)
     config.use_cache = False
-    name = attention_name(step)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=TORCH_DTYPES[step.dtype], attn_implementation=name)
-    if step.attention is Attention.FLASH_2 and not model._supports_flash_attn:
-        raise ValueError(f"{type(model).__name__} does not support FlashAttention-2")
+    options: dict[str, Any] = {"dtype": TORCH_DTYPES[step.dtype], "attn_implementation": step.attention.value}
+    with building("the model"), flash_attention(step.is_padded), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, **options)
+    lend_to_own_attention(model)
     return model
 
 
@@ -66,7 +67,7 @@ def _enable_router_loss(config: PretrainedConfig) -> None:
 
 def _with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
     is_meta = model.device.type == "meta"
-    with warnings.catch_warnings():
+    with building("the adapters"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
         adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
     for parameter in adapted.parameters():
