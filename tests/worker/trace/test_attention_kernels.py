@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 import transformers.modeling_flash_attention_utils as flash_utils
+import trl.trainer.utils
 from torch._subclasses import FakeTensorMode
 from transformers import PretrainedConfig
 
@@ -22,18 +23,19 @@ from autofit.worker.trace.fake_model import make_fake, meta_model, prepare
 from autofit.worker.trace.flash_attention import flash_attention
 from autofit.worker.trace.micro_step_trace import trace
 from autofit.worker.trace.unbuildable import Unbuildable
+from tests.worker.trace.test_micro_step_trace import VOCABULARY, RealStep, allocated_bytes
 
 ROWS, TOKENS, LAYERS, HIDDEN, HEADS = 2, 48, 2, 64, 4
 CPU = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, ROWS, TOKENS, False)
 CUDA = replace(CPU, kind=DeviceKind.CUDA)
 FLASH_2, SDPA, EAGER = (replace(CUDA, attention=attention) for attention in Attention)
 
-_SIZES = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "vocab_size": 300}
-_GPT = {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "vocab_size": 300}
-_BLOOM = {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "vocab_size": 300}
-_MPT = {"d_model": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "vocab_size": 300, "max_seq_len": 64}
-_XGLM = {"d_model": HIDDEN, "num_layers": LAYERS, "attention_heads": HEADS, "ffn_dim": 96, "vocab_size": 300}
-_NEO = {"hidden_size": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS, "vocab_size": 300, "window_size": 16}
+_SIZES = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "vocab_size": VOCABULARY}
+_GPT = {"n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "vocab_size": VOCABULARY}
+_BLOOM = {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "vocab_size": VOCABULARY}
+_MPT = {"d_model": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "vocab_size": VOCABULARY, "max_seq_len": 64}
+_XGLM = {"d_model": HIDDEN, "num_layers": LAYERS, "attention_heads": HEADS, "ffn_dim": 96, "vocab_size": VOCABULARY}
+_NEO = {"hidden_size": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS, "vocab_size": VOCABULARY, "window_size": 16}
 _GROUPED = _SIZES | {"num_key_value_heads": 2, "intermediate_size": 96}
 _WINDOW = _GROUPED | {"sliding_window": 16}
 _LATENT = _SIZES | {"num_key_value_heads": HEADS, "intermediate_size": 96, "q_lora_rank": 24, "kv_lora_rank": 16}
@@ -81,7 +83,8 @@ def config_of(name: str) -> PretrainedConfig:
 
 
 def peak_bytes(traced: Trace) -> int:
-    return max(moment.activations_bytes for moment in traced.moments)
+    """The peak of the training, without the evaluation."""
+    return max(moment.activations_bytes for moment in traced.moments[:-1])
 
 
 # --- What there is ----------------------------------------------------------------------------------------------------
@@ -111,6 +114,29 @@ def test_every_class_is_traced_with_every_kernel_that_it_supports(name: str) -> 
             assert peak_bytes(trace(config_of(name), step)) > 0
             if attention is not Attention.FLASH_2:
                 assert peak_bytes(trace(config_of(name), replace(step, kind=DeviceKind.CPU))) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [
+        ("falcon, new", Attention.SDPA),
+        ("falcon, alibi", Attention.EAGER),
+        ("gpt-neo", Attention.EAGER),
+        ("mpt", Attention.EAGER),
+        ("deepseek-v3", Attention.SDPA),
+        ("gpt-oss", Attention.EAGER),
+        ("heads of 20", Attention.SDPA),
+        ("bamba", Attention.SDPA),
+    ],
+)
+def test_the_allocators_peak(name: str, attention: Attention, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", 256)  # else the loss hides the layers
+    step = replace(CPU, attention=attention, is_padded=True)
+    real = RealStep(config_of(name), step)
+    real.model.train()
+    real.train()  # what is made once and kept
+    assert peak_bytes(trace(config_of(name), step)) == pytest.approx(allocated_bytes(real.train), rel=2e-3)
 
 
 def test_layers_with_a_window_compute_less() -> None:
