@@ -34,13 +34,13 @@ def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
 def _attention(model: PreTrainedModel) -> Iterator[Lacking]:
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     for kernel in _FLAGS:
-        reasons = (why_no_kernel(type(part), part.config, kernel) for part in parts)
+        reasons = (_why_no_kernel(type(part), part.config, kernel) for part in parts)
         why = next((reason for reason in reasons if reason is not None), None)
         if why is not None:
             yield lacks(ATTENTION, kernel, why)
 
 
-def why_no_kernel(model_class: type[PreTrainedModel], config: PretrainedConfig, attention: Attention) -> str | None:
+def _why_no_kernel(model_class: type[PreTrainedModel], config: PretrainedConfig, attention: Attention) -> str | None:
     """Why the class has no such kernel, as transformers declares it; None where it has one."""
     name, flag = model_class.__name__, _FLAGS.get(attention)
     if flag is not None and not getattr(model_class, flag, False):

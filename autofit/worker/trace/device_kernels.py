@@ -21,6 +21,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.worker.trace.attention_kernels import Sdpa
 from autofit.worker.trace.flash_attention import flash_attention
+from autofit.worker.trace.flex_attention import flex_attention
 from autofit.worker.trace.replacement import replace_name
 
 _LIBRARY = torch.library.Library("autofit", "DEF")
@@ -42,6 +43,7 @@ def kernels_of(step: MicroStep) -> Iterator[set[SdpaKernel]]:
         replace_name(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
         if step.kind is DeviceKind.CUDA:
             stack.enter_context(flash_attention(step.is_padded))
+            stack.enter_context(flex_attention())
             replace_name(stack, functional, "scaled_dot_product_attention", sdpa)
             replace_name(stack, functional, "dropout", _cuda_dropout)
             replace_name(stack, trl.trainer.utils, "_use_triton", lambda device: True)

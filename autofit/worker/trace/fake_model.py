@@ -11,12 +11,14 @@ from torch._subclasses import FakeTensorMode
 from transformers import PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
 from autofit.worker.model.loading import build_model
-from autofit.worker.model.unbuildable import building
+from autofit.worker.model.unbuildable import Unbuildable, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-from autofit.worker.trace.attention_support import check_attention
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
@@ -24,7 +26,8 @@ LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of th
 
 def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
     """The bare model on the meta device; Unbuildable when it cannot be built, or lacks the attention kernel."""
-    check_attention(config, step)
+    if step.attention is Attention.FLASH_2 and (step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32):
+        raise Unbuildable("FlashAttention-2 needs a GPU and half precision")
     config = copy.deepcopy(config)
     config.use_cache = False
     with building("the model"), flash_attention(step.is_padded), torch.device("meta"):

@@ -19,11 +19,11 @@ from torch import nn
 from torch.nn import functional
 
 from autofit.domain.knobs.attention import Attention
+from autofit.worker.model.support import LARGEST_FLASH_HEAD
 from autofit.worker.model.unbuildable import Unbuildable
 from autofit.worker.trace.replacement import replace_entry, replace_name
 
 _NAME = Attention.FLASH_2.value
-_LARGEST_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp, mha_fwd
 _forward = torch.ops.aten._flash_attention_forward
 
 
@@ -108,8 +108,8 @@ def _attend(
     """
     size = q.shape[-1]
     heads: tuple[torch.Tensor, ...] = (q, k, v)
-    if size > _LARGEST_HEAD:
-        raise Unbuildable(f"FlashAttention-2 takes heads of at most {_LARGEST_HEAD}, this model's have {size}")
+    if size > LARGEST_FLASH_HEAD:
+        raise Unbuildable(f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, this model's have {size}")
     if size % 8:
         softmax_scale = softmax_scale or size**-0.5
         heads = tuple(functional.pad(tensor, (0, -size % 8)) for tensor in heads)

@@ -20,7 +20,7 @@ GPT2 = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=40)
 
 
 def test_adapters_for_modules_that_the_family_does_not_have_cannot_be_built() -> None:
-    with pytest.raises(Unbuildable, match=r"the adapters cannot be built: Target modules .*q_proj.* not found"):
+    with pytest.raises(Unbuildable, match="the adapters cannot be built: no module is named q_proj"):
         trace(GPT2, replace(STEP, lora=Lora(8, 16, ("q_proj", "v_proj"))))
 
 

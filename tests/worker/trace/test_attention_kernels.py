@@ -14,10 +14,11 @@ from torch._subclasses import FakeTensorMode
 from transformers import PretrainedConfig
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, SdpaKernel, Trace
+from autofit.worker.model.support import lacking
 from autofit.worker.model.unbuildable import Unbuildable
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import make_fake, meta_model, prepare
@@ -106,8 +107,8 @@ def test_sdpa_is_traced_on_a_gpu(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_class_is_traced_with_every_kernel_that_it_supports(name: str) -> None:
-    lacking = {Attention.FLASH_2: name in LACKS_FLASH, Attention.SDPA: name in LACKS_SDPA}
-    kernels = [attention for attention in Attention if not lacking.get(attention)]
+    is_lacking = {Attention.FLASH_2: name in LACKS_FLASH, Attention.SDPA: name in LACKS_SDPA}
+    kernels = [one for one in (Attention.FLASH_2, Attention.SDPA, Attention.EAGER) if not is_lacking.get(one)]
     for is_padded in (False, True):
         for attention in kernels:
             step = replace(CUDA, attention=attention, is_padded=is_padded)
@@ -222,11 +223,9 @@ def test_what_stands_for_the_package_goes_again() -> None:
     ("name", "step", "words"),
     [
         ("heads of 512", FLASH_2, "FlashAttention-2 takes heads of at most 256, this model's have 512"),
-        ("falcon, alibi", FLASH_2, "FalconForCausalLM does not support FlashAttention-2 with alibi"),
-        ("codegen", FLASH_2, "CodeGenForCausalLM does not support FlashAttention-2"),
-        ("codegen", SDPA, "CodeGenForCausalLM does not support sdpa"),
-        ("gemma-2", SDPA, "Gemma2ForCausalLM does not support sdpa"),
-        ("gpt-oss", FLASH_2, "its flash attention is kernels-community/vllm-flash-attn3"),
+        ("codegen", FLASH_2, "CodeGenForCausalLM does not support Flash Attention 2"),
+        ("gemma-2", SDPA, "Gemma2ForCausalLM does not support an attention implementation"),
+        ("gpt-oss", FLASH_2, "its flash attention is kernels-community/vllm-flash-attn3, not FlashAttention-2"),
         ("cohere", replace(FLASH_2, dtype=Dtype.FP32), "FlashAttention-2 needs a GPU and half precision"),
         ("cohere", replace(FLASH_2, kind=DeviceKind.CPU), "FlashAttention-2 needs a GPU and half precision"),
     ],
@@ -236,13 +235,16 @@ def test_a_kernel_that_is_not_there_is_named(name: str, step: MicroStep, words: 
         trace(config_of(name), step)
 
 
-@pytest.mark.parametrize("step", [FLASH_2, SDPA])
-def test_every_class_says_which_kernels_it_lacks(step: MicroStep) -> None:
-    lacking = set()
-    for name in SHAPES:
-        try:
-            meta_model(config_of(name), step)
-        except Unbuildable:
-            lacking.add(name)
-    expected = LACKS_SDPA if step is SDPA else LACKS_FLASH - {"heads of 512"}  # their size is seen by the kernel
-    assert lacking == expected
+@pytest.mark.parametrize(("attention", "expected"), [(Attention.FLASH_2, LACKS_FLASH), (Attention.SDPA, LACKS_SDPA)])
+def test_what_is_known_of_a_class_beforehand_is_what_its_trace_comes_to(
+    attention: Attention, expected: set[str]
+) -> None:
+    word = ATTENTION.of(attention).word
+    lacks = {name for name in SHAPES if any(one.word == word for one in lacking(meta_model(config_of(name), EAGER)))}
+    assert lacks == expected
+
+
+@pytest.mark.parametrize("name", ["gemma-2", "deepseek-v3", "cohere"])
+def test_flex_attention_holds_less_than_eager_and_no_mask(name: str) -> None:
+    flex = [peak_bytes(trace(config_of(name), replace(FLEX, is_padded=is_padded))) for is_padded in (False, True)]
+    assert flex[0] == flex[1] < peak_bytes(trace(config_of(name), EAGER))
