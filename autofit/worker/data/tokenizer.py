@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from autofit.domain.errors import UsageError
 from autofit.worker.training.job_model import load_tokenizer
@@ -32,11 +32,6 @@ def tokenizer_for(
         )
     _check_padding(model, tokenizer, extra.get("pad_token"), embedding_count)
     return tokenizer, ensure_chat_template(tokenizer, has_chats)
-
-
-def embedding_count(model: str) -> int | None:
-    """The number of tokens that the model knows; None where its config does not say."""
-    return getattr(AutoConfig.from_pretrained(model).get_text_config(), "vocab_size", None)
 
 
 def _loaded(model: str) -> PreTrainedTokenizerBase:
