@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.request import Request
 from autofit.inputs.weights import has_all_weights, read_tensors
+from autofit.worker.model.configuration import load_config
+from autofit.worker.model.loading import build_model
 
 
-def embedding_count(model: str) -> int | None:
+def embedding_count(request: Request) -> int | None:
     """The number of tokens that the model's embedding holds, None where nobody can tell; no weight is read.
 
     UsageError where the model could not be loaded for it: its weights hold another number, or its padding token lies
     beyond.
     """
-    config = AutoConfig.from_pretrained(model)
+    model, config = request.model, load_config(request.model, trust_remote_code=request.trust_remote_code)
     stated: int | None = getattr(config.get_text_config(), "vocab_size", None)
     try:
         with torch.device("meta"):
-            built = AutoModelForCausalLM.from_config(config)
+            built = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
         count = int(built.get_input_embeddings().weight.shape[0])
     except Exception as error:  # a class may refuse its config for whatever else: the trace tells that
         _check_padding(model, config, stated, error)
         return stated
-    if getattr(config, "quantization_config", None) is None:
-        _check_weights(model, built, count)
+    _check_weights(model, built, count)
     return count
 
 
-def _check_padding(model: str, config: Any, count: int | None, error: Exception) -> None:
+def _check_padding(model: str, config: PretrainedConfig, count: int | None, error: Exception) -> None:
     """Checks the config's padding token where a model cannot be built: torch refuses an embedding without its row."""
     padding = getattr(config.get_text_config(), "pad_token_id", None)
     if isinstance(padding, int) and count is not None and not -count <= padding < count:
