@@ -14,6 +14,7 @@ from autofit.domain.errors import UsageError
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.row_tokens import RowTokenizer
 from autofit.worker.data.training_data import training_data
+from autofit.worker.model.description import describe
 from autofit.worker.training import survey
 from tests.builders import make_request
 from tests.training.rows import IGNORED, MODEL, model_with, plain_tokenizer, tokenizer_with, write
@@ -154,6 +155,8 @@ def test_a_padding_token_of_the_config_that_no_embedding_can_have_is_refused(tmp
     said = refusal(model, write("d.jsonl", {"text": "a"}))
     assert "pad_token_id 9,999 in the config" in said
     assert "beyond its embedding, which holds 1,330; set it to null" in said
+    with pytest.raises(UsageError, match="pad_token_id 9,999 in the config"):
+        describe(make_request(model))  # what is asked first of a model says no less
 
 
 @pytest.mark.parametrize("is_tied", [False, True])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.request import Request
 from autofit.inputs.weights import has_all_weights, read_tensors
-from autofit.worker.model.configuration import load_config
+from autofit.worker.model.configuration import check_padding, load_config
 from autofit.worker.model.loading import build_model
 
 
@@ -22,26 +22,16 @@ def embedding_count(request: Request) -> int | None:
     beyond.
     """
     model, config = request.model, load_config(request.model, trust_remote_code=request.trust_remote_code)
-    stated: int | None = getattr(config.get_text_config(), "vocab_size", None)
     try:
         with torch.device("meta"):
             built = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
         count = int(built.get_input_embeddings().weight.shape[0])
     except Exception as error:  # a class may refuse its config for whatever else: the trace tells that
-        _check_padding(model, config, stated, error)
+        check_padding(model, config, error)
+        stated: int | None = getattr(config.get_text_config(), "vocab_size", None)
         return stated
     _check_weights(model, built, count)
     return count
-
-
-def _check_padding(model: str, config: PretrainedConfig, count: int | None, error: Exception) -> None:
-    """Checks the config's padding token where a model cannot be built: torch refuses an embedding without its row."""
-    padding = getattr(config.get_text_config(), "pad_token_id", None)
-    if isinstance(padding, int) and count is not None and not -count <= padding < count:
-        raise UsageError(
-            f"pad_token_id {padding:,} in the config of {model} is beyond its embedding, which holds {count:,}; set it "
-            "to null, or to a token that the embedding holds."
-        ) from error
 
 
 def _check_weights(model: str, built: PreTrainedModel, count: int) -> None:

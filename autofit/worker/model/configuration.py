@@ -33,6 +33,18 @@ def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
     return config
 
 
+def check_padding(model: str, config: PretrainedConfig, error: Exception) -> None:
+    """Checks the config's padding token where the model cannot be built: torch refuses an embedding without its row.
+    UsageError with both numbers."""
+    text = config.get_text_config()
+    padding, count = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(padding, int) and count is not None and not -count <= padding < count:
+        raise UsageError(
+            f"pad_token_id {padding:,} in the config of {model} is beyond its embedding, which holds {count:,}; set it "
+            "to null, or to a token that the embedding holds."
+        ) from error
+
+
 def first_line(error: Exception) -> str:
     """What a library says of an error, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -21,7 +21,7 @@ from autofit.domain.model import ModelFacts, ParameterGroup
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
 
 from .adapters import with_adapters
-from .configuration import first_line, load_config
+from .configuration import check_padding, first_line, load_config
 from .loading import build_model
 from .positions import positions_of
 from .support import lacking, lacks
@@ -58,6 +58,7 @@ def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
         with _quiet(), torch.device("meta"):
             return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
     except Exception as error:  # a class of any make is built, and raises what it likes
+        check_padding(name, config, error)
         raise UsageError(f"the model {name} cannot be built: {first_line(error)}") from error
 
 
