@@ -117,7 +117,7 @@ class Setting:
 
     @property
     def host_available_bytes(self) -> int:
-        return min(node.host.memory_available_bytes for node in self.hardware.nodes)
+        return self.hardware.host_available_bytes
 
     @property
     def is_divided(self) -> bool:

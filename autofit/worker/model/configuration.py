@@ -45,6 +45,18 @@ def told(config: PretrainedConfig, name: str) -> int:
     return max((value for value in values if type(value) is int), default=0)
 
 
+def check_padding(model: str, config: PretrainedConfig, error: Exception) -> None:
+    """Checks the config's padding token where the model cannot be built: torch refuses an embedding without its row.
+    UsageError with both numbers."""
+    text = config.get_text_config()
+    padding, count = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(padding, int) and count is not None and not -count <= padding < count:
+        raise UsageError(
+            f"pad_token_id {padding:,} in the config of {model} is beyond its embedding, which holds {count:,}; set it "
+            "to null, or to a token that the embedding holds."
+        ) from error
+
+
 _INSTEAD = (
     "autofit trains models that predict the next token, so choose one whose config.json names an architecture that "
     "ends in ForCausalLM"

@@ -21,7 +21,7 @@ from autofit.domain.model import ModelFacts, ParameterGroup
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
 
 from .adapters import with_adapters
-from .configuration import load_config, told
+from .configuration import check_padding, load_config, told
 from .loading import build_model
 from .positions import positions_of
 from .support import lacking, lacks
@@ -59,6 +59,7 @@ def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
         with building(f"the model {name}"), _quiet(), torch.device("meta"):
             return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
     except Unbuildable as error:
+        check_padding(name, config, error)
         raise UsageError(f"{error}.") from error
 
 
