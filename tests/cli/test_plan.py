@@ -123,6 +123,15 @@ def test_a_model_that_cannot_be_traced_is_planned_by_formula_and_said_so(
     assert json.loads(captured.out)["choice"] is not None
 
 
+def test_rungs_that_cannot_be_built_are_said_to_be_so_once(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", "--lora-target-modules", "nothing") == 0
+    said = capsys.readouterr().out
+    assert said.count("not found in the base model") == 1
+    assert "estimated by a formula" not in said
+
+
 def test_the_flags_and_pins_of_train_narrow_the_plan(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
