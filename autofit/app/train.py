@@ -16,6 +16,7 @@ from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEn
 from autofit.domain.request import Request, SearchOptions
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
+from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.planning.setting import Setting
 from autofit.planning.space.resumption import weights_text
@@ -44,6 +45,7 @@ def train(
     for note in check_rows(context.request, start):
         session.tell(note)
     assumed = assumed_setting(context, installed_here())
+    check_trackers(request.training.report_to, Surroundings())
     ladder_of(assumed)  # what cannot be asked for is said before anything is started
     if options.is_dry_run:
         _show_ladder(assumed, session)
