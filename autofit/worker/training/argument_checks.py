@@ -70,14 +70,14 @@ def _best_model(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
     metric = extra.get("metric_for_best_model", "loss")
     if metric not in ("loss", "eval_loss"):
         yield f"--metric_for_best_model {metric}: an evaluation here has eval_loss alone"
-    if not extra.get("load_best_model_at_end"):
-        return
     values = {**schedule_arguments(request, extra), **extra}
     saving, evaluation = values["save_strategy"], values["eval_strategy"]
+    if saving != "best" and not extra.get("load_best_model_at_end"):
+        return
     if "no" in (saving, evaluation) or saving not in ("best", evaluation):
         yield (
-            f"--load_best_model_at_end chooses among checkpoints that are evaluated, and --save_strategy {saving} with "
-            f"--eval_strategy {evaluation} leaves none: give both the same, steps or epoch, or leave one out"
+            f"--save_strategy {saving} with --eval_strategy {evaluation}: the best model is chosen among checkpoints "
+            "that are evaluated, and here are none; give both the same, steps or epoch, or leave one out"
         )
 
 

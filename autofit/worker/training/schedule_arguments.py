@@ -7,6 +7,7 @@ evaluated (5.23, `_validate_args` in training_args.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from autofit.domain.request import Request
@@ -35,13 +36,27 @@ def schedule_arguments(request: Request, extra: Mapping[str, Any]) -> dict[str, 
     return {name: value for name, value in values.items() if name not in extra}
 
 
-def schedule_notes(request: Request, extra: Mapping[str, Any]) -> tuple[str, ...]:
-    """What people are told where the schedule is not the one of their flags."""
-    save_steps = schedule_arguments(request, extra)["save_steps"]  # no extra argument: it has a flag
-    if save_steps == request.training.save_steps:
+def step_count(request: Request, row_count: int) -> int:
+    """How many optimizer steps the training takes with so many rows."""
+    return request.training.max_steps or ceil(ceil(row_count / request.global_batch) * request.training.epochs)
+
+
+def schedule_notes(request: Request, extra: Mapping[str, Any], steps: int) -> tuple[str, ...]:
+    """What people are told of the best model in a training of so many steps."""
+    if not extra.get("load_best_model_at_end"):
         return ()
-    every = f"{save_steps:g} of the steps" if save_steps < 1 else f"{save_steps:g} steps"
-    return (f"the best model is chosen among checkpoints that are evaluated: one is saved every {every}",)
+    values = {**schedule_arguments(request, extra), **extra}
+    save_steps, eval_steps = values["save_steps"], values["eval_steps"]
+    notes = []
+    if save_steps != request.training.save_steps:
+        every = f"{save_steps:g} of the steps" if save_steps < 1 else f"{save_steps:g} steps"
+        notes.append(f"the best model is chosen among checkpoints that are evaluated: one is saved every {every}")
+    if values["eval_strategy"] == "steps" and steps < eval_steps:
+        notes.append(
+            f"the best model is the last one: {steps} steps are less than the {eval_steps:g} from one evaluation to "
+            "the next; give fewer as `-- --eval_steps N`"
+        )
+    return tuple(notes)
 
 
 def _for_best_model(values: Mapping[str, Any], extra: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

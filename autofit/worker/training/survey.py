@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Sequence
-from math import ceil
 
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -18,7 +17,7 @@ from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
-from autofit.worker.training.schedule_arguments import schedule_notes
+from autofit.worker.training.schedule_arguments import schedule_notes, step_count
 from autofit.worker.training.trainer_arguments import extra_arguments, stand_in_config
 
 SAMPLE_ROWS = 1024  # whose lengths are told; packed to see how many rows that makes
@@ -52,7 +51,7 @@ def _profile(request: Request) -> DataProfile:
         eval_example_count=len(data.evaluation) if data.evaluation is not None else 0,
         longest_tokens=max([*train, *evaluation]),
         sampled_lengths_tokens=tuple(sorted(train)),
-        notes=(*data.notes, *schedule_notes(request, extra)),
+        notes=(*data.notes, *schedule_notes(request, extra, step_count(request, example_count))),
         learned=data.learned,
         rows=data.rows,
         eval_rows=data.eval_rows,
@@ -64,7 +63,7 @@ def _seen_by_trl(request: Request, data: TrainingData) -> tuple[list[int], list[
     with tempfile.TemporaryDirectory() as folder:
         try:
             trainer = _stand_in_trainer(request, data, folder)
-            _prepare(trainer, _step_count(request, len(data.train)))
+            _prepare(trainer, step_count(request, len(data.train)))
         except Exception as error:  # an argument after `--` that trl refuses, whatever it raises then
             said = " ".join(str(error).split())[:400] or type(error).__name__
             words = request.training.extra_arguments
@@ -83,14 +82,9 @@ def _stand_in_trainer(request: Request, data: TrainingData, folder: str) -> SFTT
     )
 
 
-def _step_count(request: Request, row_count: int) -> int:
-    """How many optimizer steps the training takes, unless its rows are packed."""
-    return request.training.max_steps or ceil(ceil(row_count / request.global_batch) * request.training.epochs)
-
-
-def _prepare(trainer: SFTTrainer, step_count: int) -> None:
+def _prepare(trainer: SFTTrainer, steps: int) -> None:
     """Makes what a training makes when it begins: its optimizer, its schedule, and a batch of each data loader."""
-    trainer.create_optimizer_and_scheduler(step_count)
+    trainer.create_optimizer_and_scheduler(steps)
     loaders = [trainer.get_train_dataloader(), *([trainer.get_eval_dataloader()] if trainer.eval_dataset else [])]
     for loader in loaders:
         loader.collate_fn([loader.dataset[0]])

@@ -148,9 +148,10 @@ def test_what_evaluates_needs_data_to_evaluate_on(words: str) -> None:
 
 
 LATE = [
-    ("--eval_strategy no --load_best_model_at_end true", "leaves none: give both the same"),
-    ("--save_strategy no --load_best_model_at_end true", "leaves none: give both the same"),
-    ("--save_strategy steps --eval_strategy epoch --load_best_model_at_end", "leaves none: give both the same"),
+    ("--eval_strategy no --load_best_model_at_end true", "here are none; give both the same"),
+    ("--save_strategy no --load_best_model_at_end true", "here are none; give both the same"),
+    ("--save_strategy steps --eval_strategy epoch --load_best_model_at_end", "here are none; give both the same"),
+    ("--save_strategy best --eval_strategy no", "here are none; give both the same"),
     ("--load_best_model_at_end --metric_for_best_model accuracy", "has eval_loss alone"),
     ("--lr_scheduler_type cosine_with_min_lr", "min_lr"),
     ("--lr_scheduler_type warmup_stable_decay", "num_decay_steps"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autofit.domain.request import Request, Training
-from autofit.worker.training.schedule_arguments import schedule_arguments, schedule_notes
+from autofit.worker.training.schedule_arguments import schedule_arguments, schedule_notes, step_count
 
 REQUEST = Request("m", 64, eval_fraction=0.1, training=Training(save_steps=500))
 
@@ -57,8 +57,20 @@ def test_the_best_model_is_saved_when_it_is_evaluated(
 ) -> None:
     told = schedule(load_best_model_at_end=True, **extra)
     assert (told["save_strategy"], told["eval_strategy"], told["save_steps"]) == (saving, evaluation, save_steps)
-    notes = schedule_notes(REQUEST, {"load_best_model_at_end": True, **extra})
+    notes = schedule_notes(REQUEST, {"load_best_model_at_end": True, **extra}, 1000)
     assert bool(notes) == (save_steps != 500)
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_told"), [({}, True), ({"eval_steps": 20}, False), ({"eval_strategy": "epoch"}, False)], ids=str
+)
+def test_a_training_that_ends_before_its_first_evaluation_is_told_of(extra: dict[str, Any], is_told: bool) -> None:
+    request = replace(REQUEST, global_batch=8, training=Training(epochs=2.5))
+    steps = step_count(request, 90)
+    assert steps == 30
+    notes = schedule_notes(request, {"load_best_model_at_end": True, **extra}, steps)
+    assert any("30 steps are less than the 500" in note for note in notes) == is_told
+    assert not schedule_notes(request, {"eval_steps": 7}, steps)
 
 
 def test_without_the_best_model_nothing_follows() -> None:
