@@ -186,7 +186,7 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     trials = (out / "trials.jsonl").read_text()
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.returncode == 0, _said(ended, out)
     assert "checkpoint-4" in ended.stdout
     assert (out / "trials.jsonl").read_text() == trials
     progress = [json.loads(line) for line in (out / "logs/progress.jsonl").read_text().splitlines()]
@@ -202,6 +202,13 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     rerun = subprocess.run([str(out / "command.sh"), "again"], capture_output=True, text=True, check=False)
     assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
     assert (out / "again/model/adapter_config.json").exists()
+
+
+def _said(ended: subprocess.CompletedProcess[str], out: Path) -> str:
+    """The end of what a command and its ranks said: the screen alone only names the log."""
+    log = out / "logs/training.log"
+    said = (ended.stdout, ended.stderr, log.read_text(errors="replace") if log.exists() else "no training.log")
+    return "\n".join(text[-4000:] for text in said)
 
 
 def _check_made_anew(command: list[str], out: Path) -> None:
@@ -266,7 +273,7 @@ def test_all_parameters_under_zero_3_are_saved_whole(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.returncode == 0, _said(ended, out)
     assert json.loads(ended.stdout)["choice"]["strategy"]["rung"]["zero_stage"] == 3
     assert json.loads((out / "ds_config.json").read_text())["gradient_clipping"] == 0.3
     trained = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)

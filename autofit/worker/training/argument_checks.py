@@ -14,11 +14,11 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # exported without a word
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.planning.export.gradient_clipping import gradient_clipping
+from autofit.worker.model.configuration import load_config
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS
 from autofit.worker.training.optimizers import check_optimizer
 from autofit.worker.training.schedule_arguments import has_evaluation, schedule_arguments
@@ -126,8 +126,10 @@ def _checkpointing_kwargs(text: str) -> Iterator[str]:
 
 def _router(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
     coefficient = extra.get("router_aux_loss_coef")
-    config = AutoConfig.from_pretrained(request.model).get_text_config() if coefficient else None
-    if config is not None and not hasattr(config, "output_router_logits"):
+    if not coefficient:
+        return
+    config = load_config(request.model, trust_remote_code=request.trust_remote_code).get_text_config()
+    if not hasattr(config, "output_router_logits"):
         yield f"--router_aux_loss_coef {coefficient}: a {config.model_type} has no router of experts to weigh"
 
 

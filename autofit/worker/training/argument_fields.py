@@ -31,6 +31,7 @@ OURS = {
     "resume_from_checkpoint": "--resume",
     "save_steps": "--save-steps",
     "seed": "--seed",
+    "trust_remote_code": "--trust-remote-code",
     "use_cpu": "--ranks",
 }
 """Fields that autofit sets itself, with the flag of autofit that takes their place."""
@@ -73,7 +74,6 @@ FIXED = {
     "torch_compile_backend": _COMPILER,
     "torch_compile_mode": _COMPILER,
     "train_sampling_strategy": _ORDER,
-    "trust_remote_code": "autofit loads the model, and runs no code that lies beside the weights",
     "use_cache": "a training takes no keys and values of an earlier step",
 }
 """Fields that nothing takes the place of, with the reason."""

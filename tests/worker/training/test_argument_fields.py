@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -73,6 +74,7 @@ TAKEN = {
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with data and a template, nobody logged in, no GPU."""
+    monkeypatch.setattr(os, "environ", os.environ)  # datasets puts a copy in its place where it maps in processes
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
