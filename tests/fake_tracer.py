@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.errors import InternalError
-from autofit.domain.model import ParameterGroup
+from autofit.domain.model import ModelFacts, ParameterGroup, Positions
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.planning.parameters import USUAL_TARGETS
 from autofit.probing.prober import Tracer
 from autofit.probing.protocol import Traced, TraceFailure
 
-MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear"}
+MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear", "auto"}
 
 
 @dataclass
@@ -25,6 +27,7 @@ class FakeTracer:
     parameter_count: int = 10_000_000
     row_bytes: int = 50_000_000  # that a row holds
     checkpointed_row_bytes: int = 20_000_000
+    positions: Positions = Positions.ROTARY
     fails: str = ""
     has_ended: bool = False
     start_count: int = 0
@@ -34,14 +37,29 @@ class FakeTracer:
         self.start_count += 1
         yield self
 
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        if self.has_ended:
+            raise InternalError("the agent has ended")
+        config = json.loads(Path(request.model, "config.json").read_text())
+        whole = (ParameterGroup(self.parameter_count, 1, True, 2),)
+        frozen = (ParameterGroup(self.parameter_count, 1, False, 2),)
+        adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)
+        return ModelFacts(json.dumps(config), whole, self.positions, USUAL_TARGETS, (*frozen, adapters))
+
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         if self.has_ended:
             raise InternalError("the agent has ended")
-        complaints = {step: self.fails or _complaint(step) for step in micro_steps}
+        failures = {step: self._failure(step) for step in micro_steps}
         return Traced(
-            tuple(self._traced(step) for step, complaint in complaints.items() if not complaint),
-            tuple(TraceFailure(step, complaint) for step, complaint in complaints.items() if complaint),
+            tuple(self._traced(step) for step, failure in failures.items() if failure is None),
+            tuple(failure for failure in failures.values() if failure is not None),
         )
+
+    def _failure(self, step: MicroStep) -> TraceFailure | None:
+        if self.fails:
+            return TraceFailure(step, self.fails)
+        complaint = _complaint(step)
+        return TraceFailure(step, complaint, is_unbuildable=True) if complaint else None
 
     def _traced(self, step: MicroStep) -> Trace:
         row_bytes = self.checkpointed_row_bytes if step.gradient_checkpointing else self.row_bytes

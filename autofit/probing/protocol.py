@@ -11,6 +11,7 @@ from typing import Any, Union
 from autofit.domain.codec import decode, decode_union, to_json
 from autofit.domain.divergence import Divergence
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
 from autofit.domain.script import RuntimePatches, Script, ScriptFacts
@@ -126,6 +127,15 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class DescribeModel:
+    """Asks what the class of the request's model says of it; answered by ModelDescribed, or Refused when it is none
+    that can be trained."""
+
+    request: Request
+    log_path: str
+
+
+@dataclass(frozen=True)
 class RunProbe:
     """One probe of several, and what a forked rank of it is told.
 
@@ -166,7 +176,7 @@ class EndProbe:
     number: int
 
 
-Command = Union[Survey, RunProbes, TraceModel, EndProbe]
+Command = Union[Survey, DescribeModel, RunProbes, TraceModel, EndProbe]
 
 
 # --- agent to CLI -----------------------------------------------------------------------------------------------------
@@ -185,11 +195,17 @@ class Surveyed:
 
 
 @dataclass(frozen=True)
+class ModelDescribed:
+    facts: ModelFacts
+
+
+@dataclass(frozen=True)
 class TraceFailure:
-    """A micro-step that has no trace; one sentence says why."""
+    """A micro-step that has no trace; one plain sentence says why."""
 
     of: MicroStep
     why: str
+    is_unbuildable: bool = False  # the model cannot be built like this; else only the tracer cannot follow it
 
 
 @dataclass(frozen=True)
@@ -210,7 +226,7 @@ class TraceProgress:
 
 @dataclass(frozen=True)
 class Refused:
-    """The survey or a trace found something that the user must change; one sentence."""
+    """Something was found that the user must change; one sentence."""
 
     message: str
 
@@ -320,7 +336,8 @@ class AgentFailed:
 
 
 Message = Union[
-    Ready, BuildWait, Surveyed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed
+    Ready, BuildWait, Surveyed, ModelDescribed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded,
+    AgentFailed,
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from autofit.app import plan, rehearsals
+from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured
 from autofit.domain.plan import Plan, Rehearsal, Rehearsed
 from autofit.store import Store
@@ -46,6 +48,11 @@ def unwrapped(text: str) -> str:
     return "".join(text.split())
 
 
+def unwrapped_words(text: str) -> str:
+    """On one line, with single blanks."""
+    return " ".join(text.split())
+
+
 def test_the_screen_ends_with_the_command_that_trains(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,12 +64,34 @@ def test_the_screen_ends_with_the_command_that_trains(
     assert unwrapped(out).endswith(f"nextautofittrain--model{model}--seq1024--merge")
 
 
+def test_what_is_offloaded_is_shown_and_judged_on_device_and_host(
+    monkeypatch: pytest.MonkeyPatch, tracer: FakeTracer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """150 GB offloaded of 252 GB may be pinned as up to 300 GB."""
+    tracer.parameter_count = 9_400_000_000
+    dense = {
+        "architectures": ["GlmForCausalLM"], "model_type": "glm", "vocab_size": 151552, "hidden_size": 4096,
+        "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2,
+        "head_dim": 128, "max_position_embeddings": 131072, "dtype": "bfloat16", "tie_word_embeddings": False,
+    }  # fmt: skip
+    folder = str(write_config(tmp_path / "dense", dense))
+    words = ["--model", folder, "--method", "full", "--offload", "all", "--seq", "2048"]
+    assert run(*words, "--on", "1xA100-80GB,host=252GB") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "pick if it fits: zero3+" in out
+    assert re.search(r"~\d\d GB of 85\.1 GB per GPU · ~2\d\d GB of 252 GB host memory", out)
+    assert re.search(r"needs [\d.]+ GB at most, below 80 % of 85\.1 GB; may need 3\d\d GB of 252 GB host memory", out)
+    for host, verdict in (("252GB", "probe"), ("500GB", "fits"), ("150GB", "too_large")):
+        assert run(*words, "--on", f"1xA100-80GB,host={host}", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["verdict"] == verdict
+
+
 def test_json_is_one_object_and_nothing_else(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--model", model, "--on", "8xV100-32GB", "--json") == 0
     body = json.loads(capsys.readouterr().out)
-    assert list(body) == ["schema", "model", "hardware", "request", "sdpa_kernels", "choice", "candidates"]
+    assert list(body) == ["schema", "model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
     assert body["schema"] == 1
     assert body["choice"]["strategy"]["dtype"] == "fp16"
     for one in body["candidates"]:
@@ -98,6 +127,44 @@ def test_a_model_that_cannot_be_traced_is_planned_by_formula_and_said_so(
     captured = capsys.readouterr()
     assert "estimated by a formula" in captured.err
     assert json.loads(captured.out)["choice"] is not None
+
+
+def test_parameters_are_those_that_the_models_class_counts(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracer.parameter_count = 1_234_567_890
+    assert run("--model", model, "--on", "8xA100-80GB", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["model"]
+    assert (told["parameter_count"], told["is_counted_exactly"]) == (1_234_567_890, True)
+
+
+def test_sizes_that_config_json_leaves_to_the_class_are_no_refusal(
+    tracer: FakeTracer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = {name: value for name, value in LLAMA_7B.items() if name != "num_attention_heads"}
+    assert run("--model", str(write_config(tmp_path / "silent", silent)), "--on", "8xA100-80GB") == 0
+    assert "6.7 B parameters" in capsys.readouterr().out
+    tracer.has_ended = True
+    words = ["--model", str(write_config(tmp_path / "other", {**silent, "hidden_size": 2048})), "--on", "8xA100-80GB"]
+    assert run(*words) == 2
+    assert "leaves sizes to the model's class, which could not be asked" in capsys.readouterr().err
+
+
+def test_positions_that_end_are_a_refusal(tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192") == 0
+    assert "beyond the 4,096 positions" in unwrapped_words(capsys.readouterr().out)
+    tracer.positions = Positions.TABLE
+    assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192", "--lora-r", "8") == 2
+    assert "use --seq 4096 or less" in capsys.readouterr().err
+
+
+def test_rungs_that_cannot_be_built_are_said_to_be_so_once(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", "--lora-target-modules", "nothing") == 0
+    said = capsys.readouterr().out
+    assert said.count("not found in the base model") == 1
+    assert "estimated by a formula" not in said
 
 
 def test_the_flags_and_pins_of_train_narrow_the_plan(

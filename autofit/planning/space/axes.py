@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value, Values
 from autofit.domain.strategy import KNOBS, Rung
+from autofit.planning.memory.activations import micro_step
 from autofit.planning.setting import Setting
 
 V = TypeVar("V")
@@ -81,7 +82,14 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
         chosen = {knob.name: value.value for knob, value in zip(_COMPETING, values, strict=True)}
         everything = {**settled.values, **chosen}
         if all(value.needs is None or everything[value.needs.knob] == value.needs.value for value in values):
-            yield Rung(**everything), _why_left_out(everything, setting)
+            rung = Rung(**everything)
+            yield rung, _why_left_out(everything, setting) or why_unbuildable(rung, setting)
+
+
+def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
+    """What the rung's model met when it was to be built for its trace."""
+    met = (one.why for one in setting.unbuildable if one.of == micro_step(rung, one.of.micro_batch, setting))
+    return next(met, None)
 
 
 def rungs(setting: Setting, settled: Settled) -> tuple[Rung, ...]:
@@ -105,7 +113,7 @@ def _why_left_out(values: Values, setting: Setting) -> str | None:
     for knob in _COMPETING:
         if setting.request.pins.of(knob) is None:
             asked = (values[knob.name], values, setting.conditions)
-            why: str | None = knob.why_unusable(*asked) or knob.why_pointless(*asked)
+            why: str | None = knob.why_not(*asked) or knob.why_pointless(*asked)
             if why is not None:
                 return why
     return None
@@ -113,9 +121,9 @@ def _why_left_out(values: Values, setting: Setting) -> str | None:
 
 def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setting) -> Iterator[Other]:
     """The better values that do not work, and those that do and are not better."""
-    for known in knob.searched:
+    for known in (one for one in knob.searched if one.is_told_of):
         if known.value not in works and knob.plainness(known.value) < knob.plainness(works[0]):
-            why = knob.why_unusable(known.value, settled, setting.conditions)
+            why = knob.why_not(known.value, settled, setting.conditions)
             assert why is not None
             yield Other(knob, known, why, is_better=True)
         elif known.value in works[1:]:
@@ -125,7 +133,7 @@ def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setti
 def _unusable_text(knob: Knob[V], pinned: V, settled: Values, setting: Setting) -> str:
     if all(known.value != pinned for known in knob.searched):
         return f"{_flag(knob).name} {pinned} is not one of {', '.join(known.word for known in knob.searched)}"
-    why = knob.why_unusable(pinned, settled, setting.conditions)
+    why = knob.why_not(pinned, settled, setting.conditions)
     names = " or ".join(knob.of(value).word for value in knob.usable(settled, setting.conditions))
     return f"{_flag(knob).name} {knob.of(pinned).word} cannot be used: {why}; use {names}"
 

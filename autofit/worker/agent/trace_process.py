@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from autofit.domain.errors import UsageError
 from autofit.probing.protocol import Refused, Traced, TraceFailure, TraceModel, read_command, to_line
 
 
@@ -29,32 +30,30 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
     cannot be traced does not keep the others from it."""
     import transformers
 
-    from autofit.worker.trace.micro_step_trace import load_config, trace
+    from autofit.worker.model.configuration import load_config
+    from autofit.worker.model.unbuildable import Unbuildable
+    from autofit.worker.trace.micro_step_trace import trace
 
     transformers.logging.set_verbosity_error()
     try:
-        config = load_config(command.request.model)
-    except (OSError, ValueError) as error:
-        yield Refused(f"the model {command.request.model} cannot be read: {_first_line(error)}")
+        config = load_config(command.request.model, trust_remote_code=command.request.trust_remote_code)
+    except UsageError as error:
+        yield Refused(str(error))
         return
     for step in command.micro_steps:
         try:
             yield Traced((trace(config, step),))
+        except Unbuildable as error:
+            yield Traced((), (TraceFailure(step, str(error), is_unbuildable=True),))
         except Exception as error:  # of transformers, PEFT or torch: any of them means that this one has no trace
             traceback.print_exc()  # into the log
             yield Traced((), (TraceFailure(step, _why(error)),))
 
 
 def _why(error: Exception) -> str:
-    """What people are told: a library's own sentence, or the place where the model's code stopped.
+    """What people are told: a library's own sentence, or the place where the model's code stopped."""
+    from autofit.worker.model.unbuildable import first_sentence
 
-    What Python itself says of a fault in the code (a missing key, an attribute of None) tells them nothing.
-    """
-    if isinstance(error, (OSError, ValueError, RuntimeError)) and str(error).strip():
-        return _first_line(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"its code does not run on tensors without memory, {Path(place.filename).name} line {place.lineno}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or "it says no more").splitlines()[0]
+    where = f"{Path(place.filename).name} line {place.lineno}"
+    return first_sentence(error) or f"its code does not run on tensors without memory, {where}"

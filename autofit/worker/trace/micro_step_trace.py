@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
@@ -24,11 +24,6 @@ from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
 from autofit.worker.trace.scan_stand_ins import scan_kernels_of
 from autofit.worker.trace.section import Section
-
-
-def load_config(model: str) -> PretrainedConfig:
-    """The config of a folder or of a hub id."""
-    return AutoConfig.from_pretrained(model)
 
 
 def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = False) -> Trace:

@@ -6,11 +6,11 @@ import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
-from unittest.mock import patch
 
 from torch import nn
 
 from autofit.worker.trace.plain_scans import delta_rule_by_chunk, scan_by_token
+from autofit.worker.trace.replacement import replace_name
 from autofit.worker.trace.scan_kernels import (
     causal_conv,
     chunk_gated_delta_rule,
@@ -50,5 +50,5 @@ def scan_kernels_of(model: nn.Module, packages: Collection[str]) -> Iterator[Non
     with contextlib.ExitStack() as stack:
         for module in modules:
             for name in stand_ins.keys() & vars(module).keys():
-                stack.enter_context(patch.object(module, name, stand_ins[name]))
+                replace_name(stack, module, name, stand_ins[name])
         yield

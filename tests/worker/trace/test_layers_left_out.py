@@ -87,17 +87,17 @@ def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("dense, then experts", STEP),
         ("router's loss", STEP),
-        ("router's loss", CHECKPOINTED),
+        pytest.param("router's loss", CHECKPOINTED, marks=pytest.mark.slow),
         ("router's loss, by twos", EAGER),
         ("late attention", replace(STEP, lora=Lora(4, 8, ("q_proj",)))),
-        ("late attention", replace(STEP, kernel_packages=KERNEL_PACKAGES)),
+        pytest.param("late attention", replace(STEP, kernel_packages=KERNEL_PACKAGES), marks=pytest.mark.slow),
         ("state spaces with experts", replace(STEP, kernel_packages=KERNEL_PACKAGES)),
         ("a shared block", STEP),
         ("a longer vision tower", STEP),
-        ("a longer vision tower", CHECKPOINTED),
+        pytest.param("a longer vision tower", CHECKPOINTED, marks=pytest.mark.slow),
         ("shared keys and values", STEP),
         ("plain", replace(STEP, lora=LATE)),
-        ("plain", replace(CHECKPOINTED, lora=LATE)),
+        pytest.param("plain", replace(CHECKPOINTED, lora=LATE), marks=pytest.mark.slow),
     ],
 )
 def test_a_few_layers_say_what_all_say(name: str, step: MicroStep) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import select
@@ -37,7 +38,7 @@ def main() -> None:
     place = PlaceFile(options.reports, int(os.environ["RANK"]))
     place.write(Phase.START)
     _import_all(options, report_path)
-    from autofit.worker.rank.lifecycle import run_guarded, set_threads
+    from autofit.worker.rank.lifecycle import end_process, run_guarded, set_threads
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
@@ -47,7 +48,9 @@ def main() -> None:
         options.beat.touch()
         place.write(phase)
 
-    raise SystemExit(run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank)))
+    exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
+    atexit._run_exitfuncs()  # trackers send their last figures in one
+    end_process(exit_code)  # threads of gloo that outlive the interpreter may abort a rank that has done everything
 
 
 def _import_all(options: argparse.Namespace, report_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""A model as its class builds it, on the meta device: counted, and asked what it can do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from autofit.domain.errors import UsageError
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.model import ModelFacts, ParameterGroup
+from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
+
+from .adapters import with_adapters
+from .configuration import check_padding, load_config, told
+from .loading import build_model
+from .positions import positions_of
+from .support import lacking, lacks
+from .targets import lora_targets
+from .unbuildable import Unbuildable, building
+
+_USUAL_NAMES = (
+    "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
+    "max_position_embeddings", "vocab_size",
+)  # fmt: skip
+
+
+def describe(request: Request) -> ModelFacts:
+    """What the class of the request's model says of it; UsageError, with what to do, for what cannot be trained."""
+    config = load_config(request.model, trust_remote_code=request.trust_remote_code)
+    model = _built(request.model, config)
+    facts = ModelFacts(
+        json.dumps(_filled(model), allow_nan=False), groups(model), positions_of(model), lacking=lacking(model)
+    )
+    return _adapted(facts, model, request)
+
+
+def groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
+    """The parameters of a model in groups of equal ones; tied ones count once."""
+    counts = Counter((p.numel(), p.requires_grad, p.element_size()) for p in model.parameters())
+    return tuple(
+        ParameterGroup(elements, number, is_trained, n_bytes)
+        for (elements, is_trained, n_bytes), number in sorted(counts.items())
+    )
+
+
+def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The model without memory, with the attention that every class has."""
+    try:
+        with building(f"the model {name}"), _quiet(), torch.device("meta"):
+            return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+    except Unbuildable as error:
+        check_padding(name, config, error)
+        raise UsageError(f"{error}.") from error
+
+
+def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> ModelFacts:
+    """The facts with those of LoRA; UsageError for modules that the user named and that are not there."""
+    try:
+        targets = lora_targets(request.lora, model)
+        with building("the adapters"), _quiet():
+            adapted = groups(with_adapters(model, request.lora))
+    except (ValueError, Unbuildable) as error:
+        why = str(error)
+        words = (*request.lora.target_modules, *request.lora.exclude_modules)
+        if set(words) - {AUTO_TARGETS, ALL_LINEAR} and request.pins.of(METHOD) is not Method.FULL:
+            raise UsageError(f"--lora-target-modules {','.join(words)}: {why}.") from error
+        return replace(facts, lacking=(*facts.lacking, lacks(METHOD, Method.LORA, why)))
+    return replace(facts, lora_targets=targets, adapted=adapted)
+
+
+def _filled(model: PreTrainedModel) -> dict[str, Any]:
+    """The language model's configuration under the usual names, with what its class fills in."""
+    text, embedding = model.config.get_text_config(), model.get_input_embeddings()
+    built = {"vocab_size": embedding.num_embeddings, "hidden_size": embedding.embedding_dim}
+    plain = {name: value for name, value in text.to_dict().items() if isinstance(value, (int, str, bool))}
+    named = {name: value for name in _USUAL_NAMES if (value := told(text, name))}
+    return {**built, **plain, **named, "model_type": model.config.model_type}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say of a model that is not there
+        yield

@@ -1,0 +1,74 @@
+"""What a model's class lacks of what the knobs offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from autofit.domain.knobs.attention import ATTENTION, Attention
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.knob import Knob
+from autofit.domain.model import Lacking
+
+from .configuration import told
+
+LARGEST_FLASH_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp of flash-attn 2, mha_fwd
+_FLAGS = {
+    Attention.FLASH_2: "_supports_flash_attn",
+    Attention.SDPA: "_supports_sdpa",
+    Attention.FLEX: "_supports_flex_attn",
+}  # flags of transformers' classes
+
+
+def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
+    """The values of knobs that the model cannot be built with. Its parts, such as a vision tower, count as it does."""
+    return (*_attention(model), *_checkpointing(model))
+
+
+def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
+    return Lacking(knob.name, knob.of(value).word, why)
+
+
+def _attention(model: PreTrainedModel) -> Iterator[Lacking]:
+    parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    for kernel in _FLAGS:
+        reasons = (_why_no_kernel(type(part), part.config, kernel) for part in parts)
+        why = next((reason for reason in reasons if reason is not None), None)
+        if why is not None:
+            yield lacks(ATTENTION, kernel, why)
+
+
+def _why_no_kernel(model_class: type[PreTrainedModel], config: PretrainedConfig, attention: Attention) -> str | None:
+    """Why the class has no such kernel, as transformers declares it; None where it has one."""
+    name, flag = model_class.__name__, _FLAGS.get(attention)
+    if flag is not None and not getattr(model_class, flag, False):
+        return f"{name} does not support {ATTENTION.of(attention).text}"
+    return _why_no_flash(model_class, config) if attention is Attention.FLASH_2 else None
+
+
+def _why_no_flash(model_class: type[PreTrainedModel], config: PretrainedConfig) -> str | None:
+    name, others = model_class.__name__, getattr(model_class, "_compatible_flash_implementations", None) or ()
+    if others and Attention.FLASH_2.value not in others:
+        return f"{name} does not support FlashAttention-2: its flash attention is {' or '.join(others)}"
+    if getattr(config, "alibi", False):  # Falcon's; the other classes with alibi support no flash attention at all
+        return f"{name} does not support FlashAttention-2 with alibi"
+    size = _largest_head(config.get_text_config())
+    if size > LARGEST_FLASH_HEAD:
+        return f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, {name} has {size}"
+    return None
+
+
+def _largest_head(config: PretrainedConfig) -> int:
+    """The size of the largest head of attention, in elements; 0 where there is no attention."""
+    heads, width = told(config, "num_attention_heads"), told(config, "hidden_size")
+    compressed = told(config, "qk_nope_head_dim") + told(config, "qk_rope_head_dim")
+    size = told(config, "head_dim") or compressed or (width // heads if heads else 0)
+    return max(size, told(config, "global_head_dim"), told(config, "v_head_dim"))
+
+
+def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
+    if not model.supports_gradient_checkpointing:
+        why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
+        yield lacks(GRADIENT_CHECKPOINTING, True, why)
