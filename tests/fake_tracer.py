@@ -46,7 +46,7 @@ class FakeTracer:
         adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)
         return ModelFacts(json.dumps(config), whole, self.positions, USUAL_TARGETS, (*frozen, adapters))
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         if self.has_ended:
             raise InternalError("the agent has ended")
         failures = {step: self._failure(step) for step in micro_steps}

@@ -83,7 +83,7 @@ def _show_ladder(context: Context, session: Session) -> None:
     tools = session.tools
     with (
         tools.open_store() as store,
-        TraceProvider(context.request, store, tools.start_tracer, session.tell) as tracing,
+        TraceProvider(context.request, store, tools.start_tracer, session.tell, session.tell) as tracing,
     ):
         assumed = assumed_setting(described(context, tracing, session), installed_here())
         session.screen.show(LadderBuilt(ladder_of(prepare_setting(assumed, store, tracing))))
