@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep
-from autofit.worker.trace.decoder import decoder_layers
+from autofit.worker.model.decoder import decoder_layers
 from autofit.worker.trace.depth import Depth
 from autofit.worker.trace.fake_model import has_router_loss, make_fake
 from autofit.worker.trace.full_depth import NotRepeatedError

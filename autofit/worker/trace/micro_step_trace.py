@@ -15,7 +15,7 @@ from transformers import PretrainedConfig
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
-from autofit.worker.trace.decoder import decoder_layers
+from autofit.worker.model.decoder import decoder_layers
 from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare

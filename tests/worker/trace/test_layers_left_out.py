@@ -25,7 +25,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
 from autofit.domain.trace import KERNEL_PACKAGES, MicroStep
-from autofit.worker.trace.decoder import decoder_layers
+from autofit.worker.model.decoder import decoder_layers
 from autofit.worker.trace.depth import choose_depth
 from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.layer_marks import layer_marks

@@ -1,4 +1,4 @@
-"""The layers of a model's text decoder."""
+"""The part of a model that text goes through, and its layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     Other lists may be longer (the layers of a vision tower, the experts of one layer): what counts is that it stands in
     the text decoder, is as long as the configuration says, and stands in no other list.
     """
-    decoder = _decoder(model)
+    decoder = text_decoder(model)
     lists = [(name, module) for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise ValueError(f"{type(_bare(model)).__name__} has no list of layers")
@@ -23,7 +23,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     return min(lists, key=lambda one: (len(one[1]) != count, one[0].count("."), -len(one[1])))[1]
 
 
-def _decoder(model: nn.Module) -> nn.Module:
+def text_decoder(model: nn.Module) -> nn.Module:
     """The smallest part of the model that has both its token embedding and lists of modules."""
     bare = _bare(model)
     embedding = cast(PreTrainedModel, bare).get_input_embeddings()
