@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofit.domain.errors import InternalError
+from autofit.domain.errors import InternalError, UsageError
 from autofit.domain.model import ModelFacts, ParameterGroup, Positions
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
@@ -42,6 +42,8 @@ class FakeTracer:
         if self.has_ended:
             raise InternalError("the agent has ended")
         config = json.loads(Path(request.model, "config.json").read_text())
+        if config["model_type"] == "llama9":
+            raise UsageError(f"{request.model} is of the type {config['model_type']}, which nobody knows")
         whole = (ParameterGroup(self.parameter_count, 1, True, 2),)
         frozen = (ParameterGroup(self.parameter_count, 1, False, 2),)
         adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)

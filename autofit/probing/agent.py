@@ -46,6 +46,7 @@ from autofit.probing.protocol import (
     Traced,
     TraceModel,
     TraceProgress,
+    Undescribed,
     read_message,
 )
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
@@ -156,12 +157,15 @@ class Agent(ShieldedExit):
         return message.profile
 
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
-        """What the class of the request's model says of it; UsageError when it is none that can be trained."""
+        """What the class of the request's model says of it; UsageError when it is none that can be trained, another
+        AutofitError when it cannot be asked."""
         self.wait_ready()
         self._send(DescribeModel(request, str(log_path)))
         message = self._next(self._limits.description_s, "the description of the model", log_path)
         if isinstance(message, Refused):
             raise UsageError(message.message)
+        if isinstance(message, Undescribed):
+            raise AutofitError(message.why)
         assert isinstance(message, ModelDescribed)
         return message.facts
 

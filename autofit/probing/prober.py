@@ -36,7 +36,8 @@ class Tracer(Protocol):
     """Builds a model without memory, and runs it on fake tensors."""
 
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
-        """What the class of the request's model says of it; UsageError when it is none that can be trained."""
+        """What the class of the request's model says of it; UsageError when it is none that can be trained, another
+        AutofitError when it cannot be asked."""
 
     def trace(
         self,

@@ -128,8 +128,8 @@ class Survey:
 
 @dataclass(frozen=True)
 class DescribeModel:
-    """Asks what the class of the request's model says of it; answered by ModelDescribed, or Refused when it is none
-    that can be trained."""
+    """Asks what the class of the request's model says of it; answered by ModelDescribed or Undescribed, or Refused when
+    it is none that can be trained."""
 
     request: Request
     log_path: str
@@ -197,6 +197,13 @@ class Surveyed:
 @dataclass(frozen=True)
 class ModelDescribed:
     facts: ModelFacts
+
+
+@dataclass(frozen=True)
+class Undescribed:
+    """The model's class cannot be looked at without memory; one sentence says why."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -336,8 +343,8 @@ class AgentFailed:
 
 
 Message = Union[
-    Ready, BuildWait, Surveyed, ModelDescribed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded,
-    AgentFailed,
+    Ready, BuildWait, Surveyed, ModelDescribed, Undescribed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen,
+    GroupEnded, AgentFailed,
 ]  # fmt: skip
 
 

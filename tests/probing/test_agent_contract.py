@@ -19,11 +19,13 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
+from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.agent import Agent
@@ -191,6 +193,21 @@ def test_traces_come_in_order_and_what_cannot_be_traced_says_why(bench: Bench) -
         plain, two, checkpointed, lora = said.traces
         assert peak_bytes(checkpointed) < peak_bytes(plain) < peak_bytes(two)
         assert lora.trained_count < plain.trained_count == plain.parameter_count
+
+
+def test_a_model_is_described_and_what_cannot_be_trained_is_refused(bench: Bench, tmp_path: Path) -> None:
+    others = [FakeTracer(LLAMA_7B.parameter_count)] if isinstance(bench.agent, FakeAgent) else []
+    for tracer in (bench.agent, *others):
+        facts = tracer.describe(REQUEST, log_path=bench.folder / "description.log")
+        assert described_shape("tiny", facts).is_counted_exactly
+        assert (facts.lora_targets, facts.positions) == (("q_proj", "v_proj"), Positions.ROTARY)
+        whole = sum(group.element_count * group.tensor_count for group in facts.adapted if not group.is_trained)
+        assert whole == facts.parameter_count
+        unknown = tmp_path / "unknown"
+        unknown.mkdir(exist_ok=True)
+        (unknown / "config.json").write_text(json.dumps({"model_type": "llama9"}))
+        with pytest.raises(UsageError, match="llama9"):
+            tracer.describe(replace(REQUEST, model=str(unknown)), log_path=bench.folder / "description.log")
 
 
 def check_moments(trace: Trace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -43,8 +44,9 @@ def _describe(line: bytes, answer: Connection) -> None:
     import transformers
 
     from autofit.domain.errors import UsageError
-    from autofit.probing.protocol import ModelDescribed
+    from autofit.probing.protocol import ModelDescribed, Undescribed
     from autofit.worker.model.description import describe
+    from autofit.worker.model.unbuildable import first_sentence
 
     command = read_command(line)
     assert isinstance(command, DescribeModel)
@@ -54,6 +56,9 @@ def _describe(line: bytes, answer: Connection) -> None:
         message: Message = ModelDescribed(describe(command.request))
     except UsageError as error:
         message = Refused(str(error))
+    except Exception as error:  # of whatever its class does while it is built
+        traceback.print_exc()  # into the log
+        message = Undescribed(first_sentence(error) or "its code does not run on tensors without memory")
     answer.send_bytes(to_line(message))
 
 

@@ -85,6 +85,8 @@ def _check_code(model: str, values: dict[str, Any], *, trust_remote_code: bool) 
             f"{model} is a {model_type}, which AutoModelForCausalLM of transformers {version} does not take: "
             f"{_INSTEAD}."
         )
+    elif model_type is None:
+        raise UsageError(f"the config.json of {model} names no model_type: add the one of its family.")
     else:
         raise UsageError(
             f"{model} is of the type {model_type}, which transformers {version} does not know: install a newer "

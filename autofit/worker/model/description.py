@@ -18,7 +18,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.model import ModelFacts, ParameterGroup
-from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
+from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora, Request
 
 from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
@@ -37,7 +37,10 @@ _USUAL_NAMES = (
 
 
 def describe(request: Request) -> ModelFacts:
-    """What the class of the request's model says of it; UsageError, with what to do, for what cannot be trained."""
+    """What the class of the request's model says of it; UsageError, with what to do, for what cannot be trained.
+
+    What torch raises of tensors without memory comes through: it says nothing of the real model.
+    """
     config = load_config(request.model, trust_remote_code=request.trust_remote_code)
     model = _built(request.model, config)
     facts = ModelFacts(
@@ -76,12 +79,19 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
         with building("the adapters"), _quiet():
             adapted = groups(with_adapters(model, request.lora))
     except (ValueError, Unbuildable) as error:
-        why = str(error)
-        words = (*request.lora.target_modules, *request.lora.exclude_modules)
-        if set(words) - {AUTO_TARGETS, ALL_LINEAR} and request.pins.of(METHOD) is not Method.FULL:
-            raise UsageError(f"--lora-target-modules {','.join(words)}: {why}.") from error
-        return replace(facts, lacking=(*facts.lacking, lacks(METHOD, Method.LORA, why)))
+        if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
+            raise UsageError(f"{_flags(request.lora)}: {error}.") from error
+        return replace(facts, lacking=(*facts.lacking, lacks(METHOD, Method.LORA, str(error))))
     return replace(facts, lora_targets=targets, adapted=adapted)
+
+
+def _names_modules(lora: Lora) -> bool:
+    return bool({*lora.target_modules, *lora.exclude_modules} - {AUTO_TARGETS, ALL_LINEAR})
+
+
+def _flags(lora: Lora) -> str:
+    excluded = f" --lora-exclude-modules {','.join(lora.exclude_modules)}" if lora.exclude_modules else ""
+    return f"--lora-target-modules {','.join(lora.target_modules)}{excluded}"
 
 
 def _filled(model: PreTrainedModel) -> dict[str, Any]:
