@@ -117,7 +117,7 @@ def _progress_note(progress: TraceProgress, count: int) -> str:
 
 
 def _closed_form_note(what: str, why: str) -> str:
-    return f"{what} ({why.rstrip('.')}): their activations are estimated by a formula that is far less exact."
+    return f"{what} ({why.rstrip('.')}): activations are estimated by a formula that is far less exact."
 
 
 def _trace_fingerprint(request: Request) -> str:
