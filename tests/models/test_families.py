@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 import trl.trainer.utils
+from autofit.worker.model.description import describe
+from autofit.worker.model.loading import load_tokenizer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from autofit.app.plan import plan
 from autofit.app.tools import REAL_TOOLS
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.method import Method
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import MicroStep
@@ -29,16 +34,19 @@ from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
 from autofit.store import Store
 from autofit.worker.agent import trace_pool
 from autofit.worker.trace.micro_step_trace import trace
-from autofit.worker.training.job_model import load_tokenizer, peft_config, random_model
+from autofit.worker.training.job_model import peft_config, random_model
 from autofit.worker.training.probe_rows import rows_of
 from autofit.worker.training.trainer import PhasedTrainer
 from autofit.worker.training.trainer_arguments import sft_config
 from tests.builders import make_request
 from tests.models.expectations import Check, cases
 from tests.models.families import VOCABULARY, tiny_config, write_model
-from tests.models.job import LORA, ROWS, TOKENS, attention_of, job_of, model_class
+from tests.models.job import LORA, ROWS, TOKENS, job_of, usable_knobs
+from tests.models.results import KERNELS, TARGETS
 from tests.waiting import DEADLINE_S
 from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
+
+Record = Callable[[str, str], None]
 
 MACHINE = "1xA100-80GB"
 PEAK_TOLERANCE = 5e-3
@@ -49,6 +57,9 @@ PEAK_TOLERANCE = 5e-3
 
 class InProcessTracer:
     """The real tracer without its process, which takes longer to start than such a model to trace."""
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        return describe(request)
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         said = trace_pool.run(TraceModel(request, tuple(micro_steps), str(log_path)))
@@ -63,7 +74,8 @@ def start_tracer(log_path: Path) -> Iterator[Tracer]:
 
 
 @pytest.mark.parametrize("model_type", cases(Check.PLAN, ["gpt2", "gemma3"]))
-def test_it_is_planned_and_all_of_it_is_traced(model_type: str, tmp_path: Path) -> None:
+def test_it_is_planned_and_all_of_it_is_traced(model_type: str, tmp_path: Path, record_property: Record) -> None:
+    record_property(KERNELS, ", ".join(kernel.value for kernel in usable_knobs(tiny_config(model_type)).kernels))
     model, told = write_model(model_type, tmp_path / "model"), list[str]()
     tools = replace(REAL_TOOLS, open_store=lambda: Store(tmp_path / "store.sqlite"), start_tracer=start_tracer)
     (planned,) = plan(make_request(model, TOKENS, global_batch=8), (MACHINE,), tell=told.append, tools=tools)
@@ -95,8 +107,9 @@ def test_the_allocators_peak_with_adapters(model_type: str) -> None:
 def _check_peaks(model_type: str, lora: Lora | None) -> None:
     """With checkpointing, too, where the family has it."""
     config = tiny_config(model_type)
-    plain = replace(PLAIN, attention=attention_of(config), lora=lora, tokens=TOKENS)
-    for is_checkpointing in (False, True)[: 1 + model_class(config).supports_gradient_checkpointing]:
+    usable = usable_knobs(config)
+    plain = replace(PLAIN, attention=usable.attention, lora=lora, tokens=TOKENS)
+    for is_checkpointing in (False, True)[: 1 + usable.has_checkpointing]:
         step = replace(plain, gradient_checkpointing=is_checkpointing)
         traced, real = trace(config, step), RealStep(config, step)
         real.model.train()
@@ -133,12 +146,13 @@ def trainer_of(job: Job, folder: Path) -> PhasedTrainer:
     arguments = sft_config(job, output_path=str(folder), overrides=alone)
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     torch.manual_seed(0)
+    model = random_model(job)
     return PhasedTrainer(
-        model=random_model(job),
+        model=model,
         args=arguments,
         train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)], ROWS, VOCABULARY),
-        processing_class=load_tokenizer(job.request.model),
-        peft_config=peft_config(job),
+        processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
+        peft_config=peft_config(job, model),
     )
 
 
@@ -158,6 +172,18 @@ def test_what_is_saved_is_what_was_trained(model_type: str, tmp_path: Path) -> N
     assert [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, trained[name])] == []
     prompt = torch.arange(4, 12)[None]
     assert loaded.generate(prompt, max_new_tokens=3, min_new_tokens=3, do_sample=False).shape == (1, 11)
+
+
+@pytest.mark.parametrize("model_type", cases(Check.ADAPTERS, ["gpt_neox", "mamba2"]))
+def test_automatic_adapters_learn(model_type: str, tmp_path: Path, record_property: Record) -> None:
+    """All that there are; the head has none."""
+    trainer = trainer_of(job_of(write_model(model_type, tmp_path / "model"), method=Method.LORA), tmp_path)
+    record_property(TARGETS, ", ".join(sorted(trainer.model.peft_config["default"].target_modules)))
+    trainer.train()
+    assert not isinstance(trainer.model.get_output_embeddings(), BaseTunerLayer)
+    halves = {name: tensor for name, tensor in trainer.model.named_parameters() if "lora_B" in name}
+    assert halves
+    assert [name for name, tensor in halves.items() if not tensor.any()] == []  # they begin at zero
 
 
 def _copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
