@@ -70,9 +70,10 @@ def build_model(name: str, folder: str) -> None:
 
 
 def trace_steps(model: str, steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
-    from autofit.worker.trace.micro_step_trace import load_config, trace
+    from autofit.worker.model.configuration import load_config
+    from autofit.worker.trace.micro_step_trace import trace
 
-    config = load_config(model)
+    config = load_config(model, trust_remote_code=False)
     return tuple(trace(config, step) for step in steps)
 
 

@@ -186,6 +186,7 @@ def _details() -> tuple[Configuration, ...]:
     return (
         Configuration(MEDIUM, 2048, 8, 80 * GB),
         Configuration(SMALL, 2048, 4, 40 * GB, attention=Attention.EAGER),
+        Configuration(SMALL, 2048, 4, 40 * GB, attention=Attention.FLEX),
         Configuration(MEDIUM, 512, 16, 24 * GB, method=lora),
         Configuration(MEDIUM, 1024, 8, 24 * GB, method=lora, is_padded=True),
         Configuration(SMALL, 1024, 1, 16 * GB, accumulation=4),

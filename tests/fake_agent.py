@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.method import Method
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
@@ -138,6 +139,9 @@ class FakeAgent(SimulatedAgent):
         lengths = self._machine.lengths_tokens
         source = request.data or "the sample that ships"
         return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        return self._machine.tracer.describe(request, log_path=log_path)
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         return self._machine.tracer.trace(request, micro_steps, log_path=log_path)

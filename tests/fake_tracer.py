@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.errors import InternalError
-from autofit.domain.model import ParameterGroup
+from autofit.domain.model import ModelFacts, ParameterGroup, Positions
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.planning.parameters import USUAL_TARGETS
 from autofit.probing.prober import Tracer
 from autofit.probing.protocol import Traced, TraceFailure
 
-MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear"}
+MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear", "auto"}
 
 
 @dataclass
@@ -33,6 +35,15 @@ class FakeTracer:
     def start(self, log_path: Path) -> Iterator[FakeTracer]:
         self.start_count += 1
         yield self
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        if self.has_ended:
+            raise InternalError("the agent has ended")
+        config = json.loads(Path(request.model, "config.json").read_text())
+        whole = (ParameterGroup(self.parameter_count, 1, True, 2),)
+        frozen = (ParameterGroup(self.parameter_count, 1, False, 2),)
+        adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)
+        return ModelFacts(json.dumps(config), whole, Positions.ROTARY, USUAL_TARGETS, (*frozen, adapters))
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         if self.has_ended:

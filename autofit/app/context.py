@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
 from autofit.app.tools import Tools
+from autofit.app.tracing import TraceProvider
+from autofit.domain.errors import UsageError
 from autofit.domain.event import MachineSeen, ModelRead, Note, Screen
 from autofit.domain.hardware import Hardware
-from autofit.domain.model import ModelShape
+from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.model import ModelFacts, ModelShape
 from autofit.domain.request import Request
+from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
+from autofit.planning.data.positions import check_positions
+from autofit.planning.parameters import USUAL_TARGETS
 from autofit.report.html import report_html
 from autofit.runs.run_folder import RunFolder
 
@@ -37,17 +44,60 @@ class Context:
     request: Request
     hardware: Hardware
     shape: ModelShape
+    facts: ModelFacts | None = None  # None: the model's class was not asked yet
 
 
 def read_context(request: Request, session: Session) -> Context:
-    """The machine and the model; UsageError when one of them cannot be what was asked for."""
+    """The machine, and the model at first sight; UsageError when one of them cannot be what was asked for."""
     hardware = session.tools.detect_for(session.folder.root, request)
     session.screen.show(MachineSeen(hardware))
     model = read_model_files(request.model)
-    session.screen.show(ModelRead(model.shape))
+    request = _located(replace(request, model=model.path_or_id))
+    shape = model.shape or _described_alone(request, session)
+    session.screen.show(ModelRead(shape))
     for note in model.notes:
         session.tell(note)
-    return Context(_located(replace(request, model=model.path_or_id)), hardware, model.shape)
+    return Context(request, hardware, shape)
+
+
+def described(context: Context, tracing: TraceProvider, session: Session) -> Context:
+    """The context with what the model's class says of it; UsageError when it cannot be trained as asked for."""
+    facts = tracing.facts()
+    if facts is None:
+        return context
+    shape = described_shape(context.request.model, facts)
+    if shape.parameter_count != context.shape.parameter_count or not context.shape.is_counted_exactly:
+        session.screen.show(ModelRead(shape))
+    context = replace(context, shape=shape, facts=facts)
+    for note in model_notes(context):
+        session.tell(note)
+    return context
+
+
+def model_notes(context: Context) -> Iterator[str]:
+    """What people are told of a model once it is described; UsageError for rows longer than its positions."""
+    request, facts = context.request, context.facts
+    if facts is None:
+        return
+    yield from check_positions(request.sequence_length, context.shape, facts.positions, context.hardware.kind)
+    if facts.lora_targets not in ((), USUAL_TARGETS) and request.pins.of(METHOD) is not Method.FULL:
+        yield f"LoRA adapts {', '.join(facts.lora_targets)}"
+
+
+def _described_alone(request: Request, session: Session) -> ModelShape:
+    """The shape by what the model's class says, where config.json leaves sizes to it."""
+    tools = session.tools
+    with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, session.tell) as tracing:
+        return shape_of(request.model, tracing.facts(), None)
+
+
+def shape_of(name: str, facts: ModelFacts | None, seen: ModelShape | None) -> ModelShape:
+    """The shape by what the model's class says, else what was seen of it; UsageError when there is neither."""
+    if facts is not None:
+        return described_shape(name, facts)
+    if seen is None:
+        raise UsageError(f"The config.json of {name} leaves sizes to the model's class, which could not be asked.")
+    return seen
 
 
 def _located(request: Request) -> Request:

@@ -50,7 +50,7 @@ def _merge(context: Context, choice: Choice, session: Session) -> None:
     folder = session.folder
     unmerged = session.tools.merge(
         context.hardware,
-        base=context.request.model,
+        context.request,
         adapter=folder.model,
         out=folder.merged,
         dtype=choice.strategy.rung.dtype,

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from autofit.app.context import Context, absolute
-from autofit.app.estimation import ALL_INSTALLED, TraceProvider, assumed_setting, prepare_setting, usable_rungs
+from autofit.app.context import Context, absolute, model_notes, shape_of
+from autofit.app.estimation import ALL_INSTALLED, assumed_setting, prepare_setting, usable_rungs
 from autofit.app.tools import REAL_TOOLS, Tools
+from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
@@ -34,8 +35,12 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     request = replace(request, model=absolute(model.path_or_id))
     machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     installed = ALL_INSTALLED if on else installed_here()
-    settings = [assumed_setting(Context(request, machine, model.shape), installed) for machine in machines]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
+        facts = tracing.facts()
+        shape = shape_of(request.model, facts, model.shape)
+        contexts = [Context(request, machine, shape, facts) for machine in machines]
+        notes = (*notes, *dict.fromkeys(note for context in contexts for note in model_notes(context)))
+        settings = [assumed_setting(context, installed) for context in contexts]
         plans = [_plan(prepare_setting(setting, store, tracing), notes, is_described=bool(on)) for setting in settings]
     return best_first(plans)
 

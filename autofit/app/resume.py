@@ -13,7 +13,14 @@ from autofit.domain.event import Tell
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
 from autofit.inputs.training_checkpoint import read_checkpoint
-from autofit.planning.space.resumption import can_resume, checkpoint_text, conflicts, narrow_to_checkpoint, weights_text
+from autofit.planning.space.resumption import (
+    can_resume,
+    checkpoint_text,
+    conflicts,
+    kept_lora,
+    narrow_to_checkpoint,
+    weights_text,
+)
 from autofit.runs.request_diff import differences
 from autofit.runs.run_folder import RunFolder
 
@@ -38,7 +45,9 @@ def find_start(request: Request, folder: RunFolder) -> StartingPoint:
     if named is None:
         return StartingPoint(request)
     if _goes_on(folder, named):
-        hardware = folder.read_hardware()
+        hardware, earlier = folder.read_hardware(), folder.read_request()
+        assert earlier is not None
+        request = replace(request, lora=kept_lora(request.lora, earlier.lora))
         return StartingPoint(request if hardware is None else replace(request, ranks=hardware.rank_count))
     checkpoint = read_checkpoint(named)
     _refuse(conflicts(request, checkpoint), request, checkpoint)

@@ -90,10 +90,10 @@ class RunTraining(Protocol):
 
 
 class Merge(Protocol):
-    """Makes one model of base and adapter; says why not, where that fails."""
+    """Makes one model of the request's and the adapter; says why not, where that fails."""
 
     def __call__(
-        self, hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path
+        self, hardware: Hardware, request: Request, *, adapter: Path, out: Path, dtype: Dtype, log_path: Path
     ) -> MergeFailed | None: ...
 
 

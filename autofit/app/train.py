@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autofit.app.context import Context, Session, read_context
-from autofit.app.estimation import TraceProvider, assumed_setting, ladder_of, prepare_setting
+from autofit.app.context import Context, Session, described, read_context
+from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchResult
 from autofit.app.tools import REAL_TOOLS, Tools
+from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
@@ -17,7 +18,6 @@ from autofit.domain.request import Request, SearchOptions
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.planning.export.deepspeed_config import deepspeed_config
-from autofit.planning.setting import Setting
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.running.training_command import command_script
@@ -43,10 +43,9 @@ def train(
     context = _look(start, session)
     for note in check_rows(context.request, start):
         session.tell(note)
-    assumed = assumed_setting(context, installed_here())
-    ladder_of(assumed)  # what cannot be asked for is said before anything is started
+    ladder_of(assumed_setting(context, installed_here()))  # what cannot be asked for is said before anything is started
     if options.is_dry_run:
-        _show_ladder(assumed, session)
+        _show_ladder(context, session)
         return
     with folder.lock(session.tell):
         context = claim(context, request, start, folder, session.tell)
@@ -63,7 +62,8 @@ def _search_and_train(context: Context, session: Session, options: SearchOptions
         session.tell(f"{path} of this finished run is gone: it is made anew")
     choice = session.folder.read_choice()
     if choice is None:
-        choice = _choose(search_training(context, session, options), context, session)
+        context, ended = search_training(context, session, options)
+        choice = _choose(ended, context, session)
     return run_training(context, choice, session)
 
 
@@ -77,12 +77,13 @@ def _look(start: StartingPoint, session: Session) -> Context:
         raise UsageError(f"{error}\n{offer}") from error
 
 
-def _show_ladder(assumed: Setting, session: Session) -> None:
+def _show_ladder(context: Context, session: Session) -> None:
     tools = session.tools
     with (
         tools.open_store() as store,
-        TraceProvider(assumed.request, store, tools.start_tracer, session.tell) as tracing,
+        TraceProvider(context.request, store, tools.start_tracer, session.tell) as tracing,
     ):
+        assumed = assumed_setting(described(context, tracing, session), installed_here())
         session.screen.show(LadderBuilt(ladder_of(prepare_setting(assumed, store, tracing))))
 
 

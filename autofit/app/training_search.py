@@ -7,10 +7,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from autofit.app.context import Context, Session
-from autofit.app.estimation import TraceProvider, ladder_of, prepare_setting, setting_of_data
+from autofit.app.context import Context, Session, described
+from autofit.app.estimation import ladder_of, prepare_setting, setting_of_data
 from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
 from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
+from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import TrialMemory, calibrate
 from autofit.domain.event import DataRead
 from autofit.domain.ladder import Ladder
@@ -21,20 +22,24 @@ from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
-from autofit.store import Store
 
 
-def search_training(context: Context, session: Session, options: SearchOptions) -> SearchResult:
-    """Searches, and frees the machine before it returns; UsageError when something of the data must be changed
-    first."""
+def search_training(context: Context, session: Session, options: SearchOptions) -> tuple[Context, SearchResult]:
+    """Searches, and frees the machine before it returns; the context has the model described.
+
+    UsageError when something of the model or the data must be changed first.
+    """
     folder, tools, kind = session.folder, session.tools, context.hardware.kind
     with (
         tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=session.tell) as agent,
         tools.open_store() as store,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
+        # The agent is warm already, so it traces, too.
+        TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing,
     ):
+        context = described(context, tracing, session)
         profile = _surveyed(context, session, agent)
-        setting = _setting(context, profile, session, store, agent)
+        setting = prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
         ladder = ladder_of(setting)
         setting = _with_rehearsals(setting, ladder)
         memory = TrialMemory.of(setting, profile.lengths, store)
@@ -42,7 +47,7 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
         loop = SearchLoop(SearchSpace(setting, ladder), runner, session, memory, rehearsals=runner)
         ended = loop.run(is_exhaustive=options.is_exhaustive)
         _learn(ended, setting, session, memory)
-        return ended
+        return context, ended
 
 
 def _surveyed(context: Context, session: Session, agent: TrainingProber) -> DataProfile:
@@ -52,12 +57,6 @@ def _surveyed(context: Context, session: Session, agent: TrainingProber) -> Data
     session.screen.show(DataRead(context.request, profile))
     check_lost_rows(context.request, profile)
     return profile
-
-
-def _setting(context: Context, profile: DataProfile, session: Session, store: Store, agent: TrainingProber) -> Setting:
-    """The setting with its traces; the agent is warm already, so it traces, too."""
-    with TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing:
-        return prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
 
 
 def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:

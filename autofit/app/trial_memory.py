@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Hardware
@@ -44,7 +44,8 @@ class TrialMemory:
     @staticmethod
     def of(setting: Setting, rows: RowLengths, store: Store) -> TrialMemory:
         """The memory of a search; `rows` are those that the probes see, in tokens."""
-        return TrialMemory(store, TrialKey.of(setting.request, setting.shape, rows, setting.hardware, versions()))
+        request = replace(setting.request, lora=setting.lora)
+        return TrialMemory(store, TrialKey.of(request, setting.shape, rows, setting.hardware, versions()))
 
     def recall(self) -> tuple[Trial, ...]:
         return tuple(self.store.recall(self.key))

@@ -26,11 +26,14 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         eval_fraction=flags["eval_fraction"],
         learn=Learn(flags["learn"]),
         allowed_drop=flags["allow_drop"],
-        lora=Lora(flags["lora_r"], flags["lora_alpha"], flags["lora_target_modules"]),
+        lora=Lora(
+            flags["lora_r"], flags["lora_alpha"], flags["lora_target_modules"], flags["lora_exclude_modules"] or ()
+        ),
         pins=_pins(flags),
         training=_training(flags, extra_arguments),
         memory_limit_bytes=flags["memory_limit"],
         ranks=flags["ranks"],
+        trust_remote_code=flags["trust_remote_code"],
     )
 
 

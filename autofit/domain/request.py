@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any, get_type_hints
 
 from .knobs.pins import Pins
 
@@ -15,11 +17,39 @@ class Learn(str, Enum):
     ALL = "all"
 
 
+AUTO_TARGETS = "auto"
+ALL_LINEAR = "all-linear"
+
+
 @dataclass(frozen=True)
 class Lora:
+    """Adapters by their rank, their scale and the modules that get one.
+
+    A target is the end of a module's name, a glob of it, `all-linear` (all linear layers but the head) or `auto` (what
+    PEFT's table names for the family, else all-linear).
+    """
+
     r: int = 64
     alpha: int = 32
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    target_modules: tuple[str, ...] = (AUTO_TARGETS,)
+    exclude_modules: tuple[str, ...] = ()  # ends or globs of names, taken out of the targets
+
+    @property
+    def names_modules(self) -> bool:
+        """Whether the targets are names alone, so that they are the same for every model."""
+        words = self.target_modules
+        is_pattern = any(word in (AUTO_TARGETS, ALL_LINEAR) or set("*?[") & set(word) for word in words)
+        return not is_pattern and not self.exclude_modules
+
+    def as_fields(self) -> Mapping[str, Any]:
+        """The adapters as files have them: without exclusions where there are none, as before there could be any."""
+        written = {"r": self.r, "alpha": self.alpha, "target_modules": self.target_modules}
+        return {**written, "exclude_modules": self.exclude_modules} if self.exclude_modules else written
+
+    @classmethod
+    def field_kinds(cls) -> Mapping[str, Any]:
+        """The types of what `as_fields` writes."""
+        return get_type_hints(cls)
 
 
 class OnDivergence(str, Enum):
@@ -60,6 +90,7 @@ class Request:
     training: Training = Training()
     memory_limit_bytes: int | None = None  # per device
     ranks: int | None = None  # None: one per device
+    trust_remote_code: bool = False  # whether code that lies beside the model's weights may run
 
 
 @dataclass(frozen=True)

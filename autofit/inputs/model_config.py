@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.model import ModelShape
+from autofit.domain.model import ModelFacts, ModelShape
 
 Config = Mapping[str, Any]
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+_VOCABULARY = ("vocab_size",)
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 _KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
 _INTERMEDIATE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
-_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
+# Kinds whose weights hold no head that predicts the next token: transformers would make one of random weights.
+_OTHER_KINDS = (
+    "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
+    "ForNextSentencePrediction", "ForImageClassification", "ForSpeechSeq2Seq", "ForCTC", "EncoderModel",
+)  # fmt: skip
+_INSTEAD = "choose one whose config.json names an architecture that ends in ForCausalLM."
+
+LOADED_PLAIN = ("mxfp4",)
+"""How weights may be stored quantised: transformers makes plain ones of these while it loads."""
+
 _PLAIN_MLP_FAMILIES = (
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "opt", "bloom", "falcon", "codegen", "mpt", "phi",
     "starcoder2", "persimmon", "nemotron",
@@ -37,15 +48,17 @@ class _Experts:
     shared_width: int
 
 
-def read_shape(name: str, config: Config, counted: int | None) -> ModelShape:
+def read_shape(name: str, config: Config, counted: int | None) -> ModelShape | None:
     """The shape that `config` describes, with `counted` parameters, or as many as the formula gives when None.
 
     `intermediate_size` is the feed-forward width that one token meets: of a mixture of experts, those it is sent to.
-    UsageError when this is no causal language model or when a size is missing.
+    None where the configuration is silent on a size that the model's class fills in.
     """
-    _check_causal(name, config)
     text = {**config, **(config.get("text_config") or {})}
-    layers, hidden, heads = (_need(name, text, spellings) for spellings in (_LAYERS, _HIDDEN, _HEADS))
+    layers, hidden, vocabulary = (_first(text, spellings) for spellings in (_LAYERS, _HIDDEN, _VOCABULARY))
+    heads = _first(text, _HEADS) or _headless(text)
+    if layers is None or hidden is None or vocabulary is None or heads is None:
+        return None
     experts = _experts(text, hidden)
     shape = ModelShape(
         name=name,
@@ -54,9 +67,9 @@ def read_shape(name: str, config: Config, counted: int | None) -> ModelShape:
         hidden_size=hidden,
         head_count=heads,
         key_value_head_count=_key_value_heads(text, heads),
-        head_size=_first(text, ("head_dim",)) or hidden // heads,
+        head_size=_first(text, ("head_dim",)) or max(1, hidden // heads),
         intermediate_size=experts.per_token_count * experts.width + experts.shared_width,
-        vocabulary_size=_need(name, text, ("vocab_size",)),
+        vocabulary_size=vocabulary,
         parameter_count=counted or 0,
         max_positions=_first(text, _POSITIONS),
         is_counted_exactly=bool(counted),
@@ -64,15 +77,50 @@ def read_shape(name: str, config: Config, counted: int | None) -> ModelShape:
     return shape if counted else _with_formula(shape, text, experts)
 
 
-def _check_causal(name: str, config: Config) -> None:
-    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
-    # Some families that also read images keep their language model under text_config and train as one.
-    endings = (*_CAUSAL_ENDINGS, "ForConditionalGeneration") if "text_config" in config else _CAUSAL_ENDINGS
-    if architectures and not any(architecture.endswith(endings) for architecture in architectures):
+def described_shape(name: str, facts: ModelFacts) -> ModelShape:
+    """The shape by what the model's class says, counted exactly."""
+    filled = json.loads(facts.config)
+    shape = read_shape(name, {"num_attention_heads": 1, **filled}, facts.parameter_count)
+    if shape is None:
         raise UsageError(
-            f"{name} is a {architectures[0]}, not a causal language model: choose one whose config.json names an "
-            "architecture that ends in ForCausalLM."
+            f"The configuration of {name} tells neither its layers nor its sizes under any usual name: it cannot be "
+            "planned for."
         )
+    return shape
+
+
+def check_kind(name: str, config: Config) -> None:
+    """Checks what config.json alone can tell; UsageError for what is no causal language model that can be trained."""
+    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
+    other = next((one for one in architectures if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
+    if other is not None:
+        raise UsageError(f"{name} is a {other}, not a causal language model: {_INSTEAD}")
+    if config.get("is_encoder_decoder") is True:
+        raise UsageError(f"{name} is an encoder-decoder ({config.get('model_type')}): {_INSTEAD}")
+    method = quantization_method(config)
+    if method is not None and method not in LOADED_PLAIN:
+        raise UsageError(
+            f"{name} is stored quantised ({method}), and autofit trains plain weights: name the model that it was made "
+            "from, or a copy in bf16."
+        )
+
+
+def quantization_method(config: Config) -> str | None:
+    """How the weights are stored quantised; None where they are plain."""
+    quantization = config.get("quantization_config")
+    if not quantization:
+        return None
+    return str(quantization.get("quant_method") or "unnamed") if isinstance(quantization, dict) else "unnamed"
+
+
+def _is_bare(architecture: str) -> bool:
+    """Whether it is a body without a head, as published for embeddings."""
+    return architecture.endswith("Model") and not architecture.endswith("LMHeadModel")
+
+
+def _headless(config: Config) -> int | None:
+    """One head for what has no attention, such as a state space model: its own configuration says so."""
+    return 1 if _first(config, ("state_size", "ssm_state_size")) is not None else None
 
 
 def _with_formula(shape: ModelShape, config: Config, experts: _Experts) -> ModelShape:
@@ -113,15 +161,6 @@ def _key_value_heads(config: Config, heads: int) -> int:
         return 1
     nested = _first(config.get("attn_config") or {}, ("kv_n_heads",))
     return _first(config, _KEY_VALUE_HEADS) or nested or heads
-
-
-def _need(name: str, config: Config, spellings: tuple[str, ...]) -> int:
-    value = _first(config, spellings)
-    if value is None:
-        raise UsageError(
-            f"The config.json of {name} has no {spellings[0]}: it is no decoder that autofit can plan for."
-        )
-    return value
 
 
 def _first(config: Config, spellings: tuple[str, ...]) -> int | None:

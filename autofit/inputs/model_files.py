@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -10,9 +11,10 @@ from typing import Any
 
 from autofit.domain.errors import UsageError
 from autofit.domain.model import ModelShape
+from autofit.domain.request import Request
 
 from .hub import Hub, HubLibrary
-from .model_config import read_shape
+from .model_config import check_kind, quantization_method, read_shape
 from .weights import INDEX_FILE, OLD_FILES, SINGLE_FILE, Tensor, count_parameters, has_all_weights, read_tensors
 
 _HUB_FORMAT_SUFFIX = "-hf"
@@ -22,7 +24,7 @@ _WEIGHTS_FILES = (SINGLE_FILE, INDEX_FILE, OLD_FILES)
 @dataclass(frozen=True)
 class ModelFiles:
     path_or_id: str  # what to load: differs from what was asked for where a note says so
-    shape: ModelShape
+    shape: ModelShape | None  # at first sight; None where config.json leaves sizes to the model's class
     notes: tuple[str, ...] = ()
 
 
@@ -40,6 +42,24 @@ def read_model_files(model: str, library: HubLibrary | None = None, *, needs_wei
     if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
         raise UsageError(f"There is no folder {model}: name one with config.json and the weights, or a hub id.")
     return _read_hub(model, Hub(library))
+
+
+def model_source(request: Request) -> tuple[dict[str, Any], str]:
+    """The config.json of a request's model that was read once already, and a digest of the code beside it: empty where
+    none may run."""
+    folder = Path(request.model)
+    path = folder / "config.json" if folder.is_dir() else Hub(None).config_path(request.model)
+    assert path is not None
+    config = _read_config(request.model, path)
+    return config, _code_digest(path.parent, config) if request.trust_remote_code else ""
+
+
+def _code_digest(folder: Path, config: dict[str, Any]) -> str:
+    """Of the folder's Python files; of a snapshot of the hub, which may lack them yet, by its commit too."""
+    digest = hashlib.sha256(repr((folder.name, config.get("auto_map"))).encode())
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _read_folder(model: str, folder: Path, needs_weights: bool) -> ModelFiles:
@@ -79,25 +99,19 @@ def _read_hub_format(model_id: str, hub: Hub) -> ModelFiles:
 
 
 def _describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...] | None) -> ModelFiles:
-    quantization = config.get("quantization_config")
-    if quantization:  # several weights share one stored number
+    check_kind(path_or_id, config)
+    if quantization_method(config) is not None:  # several weights share one stored number
         tensors = None
     is_tied = config.get("tie_word_embeddings") is True
     counted = None if tensors is None else count_parameters(tensors, is_tied=is_tied)
-    shape = read_shape(path_or_id, config, counted)
-    return ModelFiles(path_or_id, shape, _quantization_notes(path_or_id, quantization))
-
-
-def _quantization_notes(name: str, quantization: Any) -> tuple[str, ...]:
-    if not quantization:
-        return ()
-    method = quantization.get("quant_method", "unnamed") if isinstance(quantization, dict) else "unnamed"
-    return (f"{name} is stored quantised ({method}): its parameters are counted by formula.",)
+    return ModelFiles(path_or_id, read_shape(path_or_id, config, counted))
 
 
 def _no_config(model: str, files: tuple[str, ...]) -> str:
     if "adapter_config.json" in files:
         return f"{model} is a LoRA adapter, not a model: name the base model that its adapter_config.json names."
+    if any(name.endswith(".gguf") for name in files):
+        return f"{model} holds GGUF files, which are not trained: name the model that they were made from."
     return f"{model} has no config.json, so it is not in the transformers format: name a model that is."
 
 

@@ -7,12 +7,14 @@ from functools import cached_property, lru_cache
 
 from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape, ParameterGroup
-from autofit.domain.request import Lora
+from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
 from autofit.domain.strategy import Rung
 
 from .setting import Setting
 
 _TENSORS_PER_LAYER = 7
+USUAL_TARGETS = ("q_proj", "v_proj")
+_LINEAR_NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Parameters:
     @cached_property
     def trained_count(self) -> int:
         return sum(group.element_count * group.tensor_count for group in self._trained)
+
+    @cached_property
+    def trained_tensor_count(self) -> int:
+        return sum(group.tensor_count for group in self._trained)
 
     @cached_property
     def largest_trained_count(self) -> int:
@@ -81,12 +87,12 @@ _known = lru_cache(maxsize=64)(Parameters)  # an estimate asks for the same ones
 def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
     """Parameters of the adapters: r (inputs + outputs) for each target of each layer (Hu et al., LoRA, 2021, 4.1).
 
-    Exact for Llama-like layers. Other targets are counted as hidden × hidden: right in order of magnitude only.
+    Exact for Llama-like layers. Other targets are counted as hidden × hidden: right in order of magnitude only, until
+    the model's class has counted them.
     """
     targets = _linear_shapes(shape)
-    names = tuple(targets) if lora.target_modules == ("all-linear",) else lora.target_modules
     square = (shape.hidden_size, shape.hidden_size)
-    sides = sum(sum(targets.get(name.rsplit(".", 1)[-1], square)) for name in names)
+    sides = sum(sum(targets.get(name.rsplit(".", 1)[-1], square)) for name in _guessed_names(lora))
     return shape.layer_count * lora.r * sides
 
 
@@ -105,17 +111,22 @@ def _guessed(shape: ModelShape, lora: Lora | None) -> tuple[ParameterGroup, ...]
         ParameterGroup(rest, 1, is_trained, 2),
     ]
     if lora is not None:
-        pairs = 2 * len(lora.target_modules) * shape.layer_count
+        pairs = 2 * len(_guessed_names(lora)) * shape.layer_count
         each, rest = divmod(lora_parameter_count(shape, lora), pairs)
         groups += [ParameterGroup(each, pairs, True, 2), ParameterGroup(rest, 1, True, 2)]
     return tuple(group for group in groups if group.element_count * group.tensor_count > 0)
+
+
+def _guessed_names(lora: Lora) -> tuple[str, ...]:
+    """The targets of a Llama: what PEFT's table names for most families, or all its linear layers."""
+    meant = {AUTO_TARGETS: USUAL_TARGETS, ALL_LINEAR: _LINEAR_NAMES}
+    names = (name for word in lora.target_modules for name in meant.get(word, (word,)))
+    return tuple(dict.fromkeys(name for name in names if name not in lora.exclude_modules))
 
 
 def _linear_shapes(shape: ModelShape) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of a Llama layer's linear modules, grouped-query attention included."""
     hidden, wide = shape.hidden_size, shape.intermediate_size
     queries, keys = shape.head_count * shape.head_size, shape.key_value_head_count * shape.head_size
-    return {
-        "q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys), "o_proj": (queries, hidden),
-        "gate_proj": (hidden, wide), "up_proj": (hidden, wide), "down_proj": (wide, hidden),
-    }  # fmt: skip
+    sides = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
+    return dict(zip(_LINEAR_NAMES, [*sides, (hidden, wide), (hidden, wide), (wide, hidden)], strict=True))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions
-from autofit.domain.model import ModelShape, ParameterGroup
+from autofit.domain.model import ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace
 
@@ -39,6 +39,7 @@ class Setting:
     moment_count: int = ADAM_MOMENTS  # fp32 numbers that the optimizer keeps of each trained parameter
     tensors: ModelTensors | None = None
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
+    facts: ModelFacts | None = None  # None: the model's class was not asked
 
     @property
     def kind(self) -> DeviceKind:
@@ -47,7 +48,7 @@ class Setting:
     @property
     def conditions(self) -> Conditions:
         """What decides which values of the knobs can be used."""
-        return Conditions(self.hardware, self.installed)
+        return Conditions(self.hardware, self.installed, self.facts.lacking if self.facts is not None else ())
 
     @property
     def device(self) -> Device:
@@ -63,10 +64,22 @@ class Setting:
 
     @cached_property
     def known_parameters(self) -> Mapping[Lora | None, tuple[ParameterGroup, ...]]:
-        """The parameters that were traced or seen, by what LoRA adds."""
+        """The parameters that were counted, traced or seen, by what LoRA adds."""
         if self.tensors is not None:
             return {None: self.tensors.parameters}
-        return {trace.of.lora: trace.parameters for trace in self.traces}
+        known = {trace.of.lora: trace.parameters for trace in self.traces}
+        if self.facts is not None:
+            known[None] = self.facts.parameters
+            if self.facts.adapted:
+                known[self.request.lora] = self.facts.adapted
+        return known
+
+    @property
+    def lora(self) -> Lora:
+        """The request's adapters by the modules that they really sit on, where these are known."""
+        if self.facts is None or not self.facts.lora_targets:
+            return self.request.lora
+        return replace(self.request.lora, target_modules=self.facts.lora_targets, exclude_modules=())
 
     @property
     def buffers_bytes(self) -> int:

@@ -12,6 +12,7 @@ from typing import IO, Protocol
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Outcome, OutOfMemory, Place
 from autofit.domain.request import Request
 from autofit.domain.script import ScriptFacts
@@ -27,9 +28,11 @@ from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
     Command,
+    DescribeModel,
     GroupEnded,
     Heartbeat,
     Message,
+    ModelDescribed,
     ProbeSpec,
     Ready,
     Refused,
@@ -83,6 +86,7 @@ class Limits:
 
     start_s: float = 600.0  # from a shared disk the imports take minutes; a build gives signs of life of its own
     survey_s: float = 3600.0  # the whole of the data is read, and perhaps downloaded
+    description_s: float = 600.0
     traces_s: float = 1800.0
     answer_s: float = 120.0  # beyond the silence of a rank that it ends itself
 
@@ -149,6 +153,16 @@ class Agent(ShieldedExit):
             raise UsageError(message.message)
         assert isinstance(message, Surveyed)
         return message.profile
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        """What the class of the request's model says of it; UsageError when it is none that can be trained."""
+        self.wait_ready()
+        self._send(DescribeModel(request, str(log_path)))
+        message = self._next(self._limits.description_s, "the description of the model", log_path)
+        if isinstance(message, Refused):
+            raise UsageError(message.message)
+        assert isinstance(message, ModelDescribed)
+        return message.facts
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         """The traces of the request's model, and why some have none; UsageError when there is no such model."""

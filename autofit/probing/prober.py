@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.request import Request
 from autofit.domain.script import ScriptFacts
@@ -31,7 +32,10 @@ class Prober(Protocol[SpecT]):
 
 
 class Tracer(Protocol):
-    """Runs a model on fake tensors."""
+    """Builds a model without memory, and runs it on fake tensors."""
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        """What the class of the request's model says of it; UsageError when it is none that can be trained."""
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         """The traces of the request's model, and why some have none; UsageError when there is no such model."""

@@ -11,6 +11,7 @@ from typing import Any, Union
 from autofit.domain.codec import decode, decode_union, to_json
 from autofit.domain.divergence import Divergence
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
 from autofit.domain.script import RuntimePatches, Script, ScriptFacts
@@ -126,6 +127,15 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class DescribeModel:
+    """Asks what the class of the request's model says of it; answered by ModelDescribed, or Refused when it is none
+    that can be trained."""
+
+    request: Request
+    log_path: str
+
+
+@dataclass(frozen=True)
 class RunProbe:
     """One probe of several, and what a forked rank of it is told.
 
@@ -166,7 +176,7 @@ class EndProbe:
     number: int
 
 
-Command = Union[Survey, RunProbes, TraceModel, EndProbe]
+Command = Union[Survey, DescribeModel, RunProbes, TraceModel, EndProbe]
 
 
 # --- agent to CLI -----------------------------------------------------------------------------------------------------
@@ -182,6 +192,11 @@ class Ready:
 @dataclass(frozen=True)
 class Surveyed:
     profile: DataProfile
+
+
+@dataclass(frozen=True)
+class ModelDescribed:
+    facts: ModelFacts
 
 
 @dataclass(frozen=True)
@@ -202,7 +217,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Refused:
-    """The survey or a trace found something that the user must change; one sentence."""
+    """Something was found that the user must change; one sentence."""
 
     message: str
 
@@ -311,7 +326,9 @@ class AgentFailed:
     why: str
 
 
-Message = Union[Ready, BuildWait, Surveyed, Traced, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed]
+Message = Union[
+    Ready, BuildWait, Surveyed, ModelDescribed, Traced, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed
+]
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from autofit.domain.event import Note, TrainingProgress
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.probing.evidence import Evidence
@@ -49,11 +50,12 @@ def train(
 
 
 def merge(
-    hardware: Hardware, *, base: str, adapter: Path, out: Path, dtype: Dtype, log_path: Path
+    hardware: Hardware, request: Request, *, adapter: Path, out: Path, dtype: Dtype, log_path: Path
 ) -> MergeFailed | None:
-    """Makes one model of base and adapter; None when that is done."""
-    command = [*module_command("autofit.worker.merge"), "--base", base, "--adapter", str(adapter)]
+    """Makes one model of the request's and the adapter; None when that is done."""
+    command = [*module_command("autofit.worker.merge"), "--base", request.model, "--adapter", str(adapter)]
     command += ["--out", str(out), "--dtype", dtype.value]
+    command += ["--trust-remote-code"] if request.trust_remote_code else []
     with log_path.open("ab") as log:
         exit_code = run_to_end(command, log, environment=worker_environment(hardware.kind))
     return None if exit_code == 0 else MergeFailed(str(adapter))

@@ -21,6 +21,7 @@ FLAGS = {
     "lora.r": "--lora-r",
     "lora.alpha": "--lora-alpha",
     "lora.target_modules": "--lora-target-modules",
+    "lora.exclude_modules": "--lora-exclude-modules",
     **{f"pins.{knob.name}": knob.flag.name for knob in PINNABLE if knob.flag is not None},
     "pins.micro_batch": "--micro-batch",
     "training.epochs": "--epochs",
@@ -34,17 +35,17 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# "training.resume", "training.on_divergence" and "allowed_drop" say where to go on, whether to, and what to put up
-# with: not what to train.
+# "training.resume", "training.on_divergence", "allowed_drop" and "trust_remote_code" say where to go on, whether to,
+# and what to put up with: not what to train.
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:
     """What differs: one `--seq (2048, now 4096)` for each field of `among` that differs, in the order of Request."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return tuple(
-        f"{FLAGS[name]} ({_spelt(before[name])}, now {_spelt(after[name])})"
-        for name in before
-        if name in among and before[name] != after[name]
+        f"{FLAGS[name]} ({_spelt(before.get(name))}, now {_spelt(after.get(name))})"
+        for name in {**before, **after}
+        if name in among and before.get(name) != after.get(name)
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from .tables import has_facts
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -29,6 +31,8 @@ def prune(connection: sqlite3.Connection, *, before_s: float, model: str | None)
         removed = Counts(done.rowcount)
     else:
         removed = Counts(*(_delete(connection, table, before_s) for table in ("trial", "trace", "constants")))
+        if has_facts(connection):
+            _delete(connection, "model", before_s)  # a second's work each: not worth a word
     connection.execute("VACUUM")
     return removed
 

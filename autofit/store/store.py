@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from autofit.domain.estimate import Constants
+from autofit.domain.model import ModelFacts
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.trial import Trial
 
@@ -32,7 +33,7 @@ def open_store() -> Store:
 
 
 class Store:
-    """Traces, trials and constants in the SQLite file at `path`; several processes may share it.
+    """Traces, models' facts, trials and constants in the SQLite file at `path`; several processes may share it.
 
     Nothing here raises for what is wrong with the file: the first time it is of no use, `trouble` says so in one
     sentence, and from then on nothing is found and nothing is written. `clock` gives seconds since 1970.
@@ -62,6 +63,13 @@ class Store:
 
     def put_traces(self, fingerprint: str, new: Iterable[Trace]) -> None:
         self._attempt(lambda file: tables.write_traces(file, fingerprint, new, self._clock()), None)
+
+    def get_facts(self, fingerprint: str) -> ModelFacts | None:
+        """What is known of a model; `fingerprint` is `facts_fingerprint`'s."""
+        return self._attempt(lambda file: tables.read_facts(file, fingerprint), None)
+
+    def put_facts(self, fingerprint: str, facts: ModelFacts) -> None:
+        self._attempt(lambda file: tables.write_facts(file, fingerprint, facts, self._clock()), None)
 
     def recall(self, key: TrialKey) -> tuple[Trial, ...]:
         """The latest trial of each strategy, oldest first; without every out of memory met with less memory."""

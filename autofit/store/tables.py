@@ -1,4 +1,5 @@
-"""The tables of traces and of fitted constants: by what a trace depends on, by kind of device and versions."""
+"""The tables of traces and models' facts, by what they depend on, and of fitted constants, by kind of device and
+versions."""
 
 from __future__ import annotations
 
@@ -6,12 +7,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from autofit.domain.estimate import Constants
+from autofit.domain.model import ModelFacts
 from autofit.domain.trace import MicroStep, Trace
 
 from .machine_kind import DeviceKey
 from .serialization import canonical, pack, unpack
 
 _READ = "SELECT body FROM trace WHERE fingerprint = ? AND micro_step = ?"
+# Came after the others: made when it is first written, so that a file without it can still be read.
+_MODEL_TABLE = "CREATE TABLE IF NOT EXISTS model (fingerprint TEXT PRIMARY KEY, at_s REAL, body BLOB)"
+_HAS_MODEL_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'model'"
 _WRITE = "INSERT OR REPLACE INTO trace (fingerprint, micro_step, at_s, body) VALUES (?, ?, ?, ?)"
 
 
@@ -30,6 +35,26 @@ def write_traces(connection: sqlite3.Connection, fingerprint: str, traces: Itera
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         connection.executemany(_WRITE, rows)
+
+
+def read_facts(connection: sqlite3.Connection, fingerprint: str) -> ModelFacts | None:
+    if not has_facts(connection):
+        return None
+    row = connection.execute("SELECT body FROM model WHERE fingerprint = ?", (fingerprint,)).fetchone()
+    try:
+        return None if row is None else unpack(ModelFacts, row[0])
+    except ValueError:  # of a build that wrote it otherwise
+        return None
+
+
+def write_facts(connection: sqlite3.Connection, fingerprint: str, facts: ModelFacts, at_s: float) -> None:
+    connection.execute(_MODEL_TABLE)
+    connection.execute("INSERT OR REPLACE INTO model VALUES (?, ?, ?)", (fingerprint, at_s, pack(facts)))
+
+
+def has_facts(connection: sqlite3.Connection) -> bool:
+    """Whether the file has a table of models' facts."""
+    return connection.execute(_HAS_MODEL_TABLE).fetchone() is not None
 
 
 def read_constants(connection: sqlite3.Connection, device: DeviceKey) -> Constants | None:

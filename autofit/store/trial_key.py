@@ -37,6 +37,7 @@ class TrialKey:
 
     @staticmethod
     def of(request: Request, shape: ModelShape, rows: RowLengths, hardware: Hardware, versions: Versions) -> TrialKey:
+        """The key of a request whose adapters sit on the modules that it names."""
         return TrialKey(
             shape=shape,
             sequence_length=request.sequence_length,

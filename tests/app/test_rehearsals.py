@@ -19,6 +19,7 @@ from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.model import ModelFacts
 from autofit.domain.plan import Plan, Verdict
 from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Trace
@@ -44,6 +45,11 @@ class NoMemory:
         return ()
 
     def put_traces(self, fingerprint: str, new: Sequence[Trace]) -> None: ...
+
+    def get_facts(self, fingerprint: str) -> ModelFacts | None:
+        return None
+
+    def put_facts(self, fingerprint: str, facts: ModelFacts) -> None: ...
 
     def get_constants(self, device: DeviceKey) -> Constants | None:
         return None

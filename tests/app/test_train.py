@@ -127,8 +127,8 @@ class Stage:
         self.asked_ranks.append(asked["ranks"])
         return replace(self.hardware, memory_limit_bytes=asked["memory_limit_bytes"])
 
-    def merge(self, hardware: Hardware, **asked: Any) -> None:
-        self.merged.append(asked)
+    def merge(self, hardware: Hardware, request: Request, **asked: Any) -> None:
+        self.merged.append({"base": request.model, **asked})
         asked["out"].mkdir(exist_ok=True)
         (asked["out"] / "model.safetensors").touch()
 
@@ -181,7 +181,8 @@ def untouchable(*_: Any, **__: Any) -> NoReturn:
 def test_the_whole_story(stage: Stage) -> None:
     stage.train()
     kinds = [type(event) for event in stage.events]
-    assert kinds[:5] == [MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted]
+    # what headers say, and what its class counts
+    assert kinds[:6] == [MachineSeen, ModelRead, ModelRead, DataRead, LadderBuilt, ProbeStarted]
     assert kinds[-4:] == [Chosen, TrainingStarted, TrainingProgress, TrainingEnded]
     outcomes = [told.trial.outcome for told in stage.told(TrialEnded)]
     assert {type(outcome) for outcome in outcomes} == {Measured, OutOfMemory}
@@ -795,7 +796,7 @@ def test_only_an_adapter_is_merged(stage: Stage, method: Method, count: int) -> 
 
 def test_an_adapter_that_is_not_merged_stays_and_is_merged_the_next_time(stage: Stage) -> None:
     request, merge = replace(REQUEST, pins=Pins(method=Method.LORA), training=Training(merge=True)), stage.merge
-    stage.merge = lambda hardware, **asked: MergeFailed(str(asked["adapter"]))  # type: ignore[method-assign]
+    stage.merge = lambda hardware, request, **asked: MergeFailed(str(asked["adapter"]))  # type: ignore[method-assign]
     with pytest.raises(TrainingFailed, match=rf"merging failed, the adapter in {stage.folder.model} is whole"):
         stage.train(request)
     assert stage.folder.read_result() is None

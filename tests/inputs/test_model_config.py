@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from autofit.domain.errors import UsageError
-from autofit.inputs.model_config import read_shape
+from autofit.domain.model import ModelFacts, ParameterGroup, Positions
+from autofit.inputs.model_config import check_kind, described_shape, read_shape
 from tests.hardware.model_folder import TINY_LLAMA
 
 LLAMA_2_7B = {
@@ -146,10 +149,35 @@ def test_text_part_of_a_model_that_also_reads_images():
     assert (shape.model_type, shape.hidden_size, shape.layer_count) == ("gemma3", 64, 2)
 
 
-@pytest.mark.parametrize("architecture", ["T5ForConditionalGeneration", "BertForMaskedLM", "LlamaModel"])
+@pytest.mark.parametrize("architecture", ["LlamaForSequenceClassification", "BertForMaskedLM", "LlamaModel"])
 def test_no_causal_language_model(architecture):
     with pytest.raises(UsageError, match=f"tiny is a {architecture}, not a causal language model"):
-        read_shape("tiny", {**TINY_LLAMA, "architectures": [architecture]}, None)
+        check_kind("tiny", {**TINY_LLAMA, "architectures": [architecture]})
+
+
+@pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "RwkvForCausalLM", "Gemma3ForConditionalGeneration"])
+def test_a_causal_language_model_of_any_spelling(architecture):
+    check_kind("tiny", {**TINY_LLAMA, "architectures": [architecture]})
+
+
+def test_an_encoder_decoder():
+    config = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "is_encoder_decoder": True}
+
+    with pytest.raises(UsageError, match="tiny is an encoder-decoder \\(t5\\): choose one"):
+        check_kind("tiny", config)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "method"),
+    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"load_in_4bit": True}, "unnamed"), ("awq", "unnamed")],
+)
+def test_quantised_weights_are_refused_with_what_to_do(quantization, method):
+    with pytest.raises(UsageError, match=f"stored quantised \\({method}\\).*name the model that it was made from"):
+        check_kind("tiny", {**TINY_LLAMA, "quantization_config": quantization})
+
+
+def test_weights_that_transformers_makes_plain_while_it_loads_are_none_of_these():
+    check_kind("tiny", {**TINY_LLAMA, "quantization_config": {"quant_method": "mxfp4"}})
 
 
 @pytest.mark.parametrize("architectures", [None, []])
@@ -159,6 +187,19 @@ def test_an_architecture_that_is_not_stated_is_taken_on_trust(architectures):
 
 @pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size"])
 @pytest.mark.parametrize("value", [None, 0, "32", True])
-def test_a_size_that_is_missing_or_no_number(key, value):
-    with pytest.raises(UsageError, match=f"config.json of tiny has no {key}"):
-        read_shape("tiny", {**TINY_LLAMA, key: value}, None)
+def test_a_size_that_is_missing_or_no_number_is_left_to_the_models_class(key, value):
+    assert read_shape("tiny", {**TINY_LLAMA, key: value}, None) is None
+
+
+def test_what_has_no_attention_is_read_without_heads():
+    config = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100, "state_size": 16}
+
+    assert read_shape("tiny", config, None).head_count == 1
+
+
+def test_the_class_of_the_model_counts_and_fills_in():
+    facts = ModelFacts(json.dumps(TINY_LLAMA), (ParameterGroup(10, 3, True, 2),), Positions.ROTARY)
+
+    shape = described_shape("tiny", facts)
+
+    assert (shape.parameter_count, shape.is_counted_exactly, shape.layer_count) == (30, True, 2)

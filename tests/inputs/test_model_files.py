@@ -118,15 +118,19 @@ class TestFolder:
         attention, feed_forward, norms = 64 * 64 * 2 + 64 * 32 * 2, 3 * 64 * 176, 2 * 64
         assert shape.parameter_count == 2 * (attention + feed_forward + norms) + 2 * 6400 + 64
 
-    def test_quantised_weights_are_counted_by_formula_and_said(self, tmp_path):
-        config = {**TINY_LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    def test_quantised_weights_are_counted_by_formula(self, tmp_path):
+        config = {**TINY_LLAMA, "quantization_config": {"quant_method": "mxfp4"}}
         weights = {"layer.qweight": (8, 8), "model.embed_tokens.weight": (100, 64)}
         write_safetensors(write_config(tmp_path, config) / "model.safetensors", weights)
 
         found = read_model_files(str(tmp_path))
 
         assert not found.shape.is_counted_exactly
-        assert "quantised (gptq)" in found.notes[0]
+
+    def test_files_of_another_format(self, tmp_path, refusal):
+        (tmp_path / "model.gguf").touch()
+
+        assert "holds GGUF files" in refusal(tmp_path)
 
     def test_home_folder(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))

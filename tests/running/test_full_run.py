@@ -11,7 +11,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.run_end import MergeFailed
 from autofit.process.python import module_command
 from autofit.running.full_run import merge
-from tests.builders import make_hardware
+from tests.builders import make_hardware, make_request
 
 
 def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
@@ -24,7 +24,7 @@ def test_merging_is_a_module_of_this_python_and_its_failure_is_told(
     monkeypatch.setattr(sys, "executable", str(python))
     adapter = tmp_path / "adapter"
     machine, out = make_hardware(), tmp_path / "out"
-    failed = merge(machine, base="b", adapter=adapter, out=out, dtype=Dtype.BF16, log_path=log_path)
+    failed = merge(machine, make_request("b"), adapter=adapter, out=out, dtype=Dtype.BF16, log_path=log_path)
     assert failed == MergeFailed(str(adapter))
     words = log_path.read_text().split()
     assert words[: words.index("--base")] == module_command("autofit.worker.merge")[1:]

@@ -12,7 +12,7 @@ import pytest
 from autofit.domain.deepspeed_line import Decision, Kept
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.request import Training
+from autofit.domain.request import Lora, Training
 from autofit.process import files
 from autofit.runs.request_diff import FLAGS, differences
 from autofit.runs.run_folder import RunFolder
@@ -225,5 +225,6 @@ def test_differences_are_spelt_as_flags() -> None:
 def test_every_field_of_a_request_has_a_flag() -> None:
     from autofit.runs.request_diff import _leaves
 
-    not_trained = {"training.resume", "training.on_divergence", "allowed_drop"}
-    assert {name for name, _ in _leaves(simulated.REQUEST)} == {*FLAGS, *not_trained}
+    not_trained = {"training.resume", "training.on_divergence", "allowed_drop", "trust_remote_code"}
+    request = replace(simulated.REQUEST, lora=Lora(exclude_modules=("lm_head",)))
+    assert {name for name, _ in _leaves(request)} == {*FLAGS, *not_trained}

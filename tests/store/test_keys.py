@@ -11,7 +11,7 @@ import pytest
 from autofit.domain.hardware import Hardware, Link, Node
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Lora, Training
-from autofit.store.fingerprint import trace_fingerprint
+from autofit.store.fingerprint import ModelSource, facts_fingerprint, trace_fingerprint
 from autofit.store.location import store_path
 from autofit.store.trial_key import TrialKey
 from autofit.store.versions import Versions, versions
@@ -25,6 +25,8 @@ CONFIG = {
     "hidden_size": 4096,
     "text_config": {"_name_or_path": "b", "num_hidden_layers": 32},
 }
+
+SOURCE: ModelSource = (CONFIG, "")
 
 
 def key(**changes: Any) -> TrialKey:
@@ -83,7 +85,7 @@ def test_what_makes_a_difference(changes: dict[str, Any]) -> None:
 
 
 def fingerprint(config: dict[str, Any] = CONFIG, versions: Versions = VERSIONS, tracer: int = 1) -> str:
-    return trace_fingerprint(config, versions=versions, tracer_version=tracer)
+    return trace_fingerprint((config, ""), versions=versions, tracer_version=tracer)
 
 
 def test_a_fingerprint_passes_over_where_a_config_came_from() -> None:
@@ -99,9 +101,19 @@ def test_a_fingerprint_heeds_what_a_trace_depends_on() -> None:
         fingerprint(versions=replace(VERSIONS, torch="2.14")),
         fingerprint(versions=replace(VERSIONS, peft="0.22")),
         fingerprint(tracer=2),
-        trace_fingerprint(CONFIG, versions=VERSIONS, tracer_version=1, extra_arguments=("--use_liger_kernel", "true")),
+        trace_fingerprint(SOURCE, versions=VERSIONS, tracer_version=1, extra_arguments=("--use_liger_kernel", "true")),
+        trace_fingerprint((CONFIG, "code"), versions=VERSIONS, tracer_version=1),
     ]
-    assert len({fingerprint(), *others}) == 7
+    assert len({fingerprint(), *others}) == 8
+
+
+def test_a_models_facts_depend_on_its_class_and_on_where_its_adapters_go() -> None:
+    def name(source: ModelSource = SOURCE, version: int = 1, **lora: Any) -> str:
+        return facts_fingerprint(source, versions=VERSIONS, describer_version=version, lora=Lora(**lora))
+
+    others = [name(r=8), name(exclude_modules=("v_proj",)), name(version=2), name((CONFIG, "code"))]
+    assert len({name(), *others}) == 5
+    assert name(({**CONFIG, "_name_or_path": "/elsewhere"}, "")) == name()
 
 
 def test_the_versions_are_those_that_are_installed() -> None:

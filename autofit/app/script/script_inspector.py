@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from autofit.app.script.script_specs import ScriptSpecs
 from autofit.app.script.tunable_line import NotTuned
-from autofit.domain.errors import NothingFits, UsageError
+from autofit.domain.errors import NothingFits
 from autofit.domain.event import Tell
 from autofit.domain.knobs.attention import Attention, runs_flash
 from autofit.domain.model import ModelShape
@@ -116,12 +116,9 @@ class ScriptInspector:
 
 def _shape(facts: ScriptFacts) -> ModelShape:
     counted = sum(group.element_count * group.tensor_count for group in facts.parameters)
-    if facts.model_config is None:
-        return guessed_shape(facts)
-    try:
-        return read_shape(facts.model_class, json.loads(facts.model_config), counted)
-    except UsageError:  # no causal language model
-        return guessed_shape(facts)
+    config = facts.model_config
+    known = None if config is None else read_shape(facts.model_class, json.loads(config), counted)
+    return known or guessed_shape(facts)
 
 
 def _nobody(phase: Phase) -> None:

@@ -20,6 +20,7 @@ class Attention(str, Enum):
     FLASH_2 = "flash_attention_2"
     SDPA = "sdpa"
     EAGER = "eager"
+    FLEX = "flex_attention"
 
 
 def runs_flash(hardware: Hardware, dtype: Dtype, installed: Container[str]) -> bool:
@@ -36,7 +37,9 @@ def why_no_flash(hardware: Hardware, dtype: Dtype) -> str | None:
 
 
 def _why_unusable(attention: Attention, settled: Values, conditions: Conditions) -> str | None:
-    """Why a kernel does not work here; torch's own works everywhere, and eager is the last resort."""
+    """Why a kernel does not work on this machine; sdpa and eager work everywhere."""
+    if attention is Attention.FLEX and conditions.hardware.is_cpu:
+        return "FlexAttention has no backward pass on a CPU"
     if attention is not Attention.FLASH_2:
         return None
     is_installed = FLASH_PACKAGE in conditions.installed
@@ -57,8 +60,9 @@ ATTENTION = Knob(
         Value(Attention.FLASH_2, "flash_attention_2", "FlashAttention-2", "fa2"),
         Value(Attention.SDPA, "sdpa", "sdpa"),
         Value(Attention.EAGER, "eager", "eager", "eager"),
+        Value(Attention.FLEX, "flex_attention", "FlexAttention", "flex", is_told_of=False),
     ),
-    PinFlag(("--attention", "--attn-implementation"), "KERNEL", "flash_attention_2, sdpa or eager."),
+    PinFlag(("--attention", "--attn-implementation"), "KERNEL", "flash_attention_2, sdpa, eager or flex_attention."),
     is_settled=True,
     tells_others=True,
     why_unusable=_why_unusable,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from autofit.domain.hardware import Hardware
+    from autofit.domain.model import Lacking
 
 V = TypeVar("V")
 Values = Mapping[str, Any]
@@ -16,10 +17,12 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What decides which values can be used; `installed` are the optional packages there, as pip names them."""
+    """What decides which values can be used; `installed` are the optional packages there, as pip names them, and
+    `lacking` is what the model's class does not have."""
 
     hardware: Hardware
     installed: frozenset[str] = frozenset()
+    lacking: tuple[Lacking, ...] = ()
 
 
 class Reason(Protocol):
@@ -51,6 +54,7 @@ class Value(Generic[V]):
     syllable: str = ""  # of the plain value: nothing
     needs: Need | None = None
     is_searched: bool = True  # False: only where a script brings it
+    is_told_of: bool = True  # False: nobody is told of it where it is not taken
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Knob(Generic[V]):
     changes_training: bool = False  # whether the values train something else, or with other numerics
     is_settled: bool = False
     tells_others: bool = False  # of a settled one: whether people are told of the values that are not taken
-    why_unusable: Reason = _none  # a pinned value is refused with it
+    why_unusable: Reason = _none  # of machine and packages: a pinned value is refused with it
     why_pointless: Reason = _none  # a pinned value is tried nevertheless
 
     def of(self, value: V) -> Value[V]:
@@ -102,7 +106,13 @@ class Knob(Generic[V]):
     def usable(self, settled: Values, conditions: Conditions) -> tuple[V, ...]:
         """The values that work there beside what is settled already, in their order."""
         known = (one.value for one in self.searched)
-        return tuple(value for value in known if self.why_unusable(value, settled, conditions) is None)
+        return tuple(value for value in known if self.why_not(value, settled, conditions) is None)
+
+    def why_not(self, value: V, settled: Values, conditions: Conditions) -> str | None:
+        """Why a value cannot be used there, whether the model lacks it or the machine; None where it can."""
+        word = self.of(value).word
+        of_model = (one.why for one in conditions.lacking if (one.knob, one.word) == (self.name, word))
+        return next(of_model, None) or self.why_unusable(value, settled, conditions)
 
     @property
     def searched(self) -> tuple[Value[V], ...]:

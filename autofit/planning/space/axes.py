@@ -105,7 +105,7 @@ def _why_left_out(values: Values, setting: Setting) -> str | None:
     for knob in _COMPETING:
         if setting.request.pins.of(knob) is None:
             asked = (values[knob.name], values, setting.conditions)
-            why: str | None = knob.why_unusable(*asked) or knob.why_pointless(*asked)
+            why: str | None = knob.why_not(*asked) or knob.why_pointless(*asked)
             if why is not None:
                 return why
     return None
@@ -113,9 +113,9 @@ def _why_left_out(values: Values, setting: Setting) -> str | None:
 
 def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setting) -> Iterator[Other]:
     """The better values that do not work, and those that do and are not better."""
-    for known in knob.searched:
+    for known in (one for one in knob.searched if one.is_told_of):
         if known.value not in works and knob.plainness(known.value) < knob.plainness(works[0]):
-            why = knob.why_unusable(known.value, settled, setting.conditions)
+            why = knob.why_not(known.value, settled, setting.conditions)
             assert why is not None
             yield Other(knob, known, why, is_better=True)
         elif known.value in works[1:]:
@@ -125,7 +125,7 @@ def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setti
 def _unusable_text(knob: Knob[V], pinned: V, settled: Values, setting: Setting) -> str:
     if all(known.value != pinned for known in knob.searched):
         return f"{_flag(knob).name} {pinned} is not one of {', '.join(known.word for known in knob.searched)}"
-    why = knob.why_unusable(pinned, settled, setting.conditions)
+    why = knob.why_not(pinned, settled, setting.conditions)
     names = " or ".join(knob.of(value).word for value in knob.usable(settled, setting.conditions))
     return f"{_flag(knob).name} {knob.of(pinned).word} cannot be used: {why}; use {names}"
 

@@ -49,15 +49,19 @@ def _can_load(asked: int | None, there: int | None) -> bool:
 
 
 def _lora_pairs(there: Lora, asked: Lora) -> list[tuple[str, Any, Any]]:
-    return [
-        ("--lora-r", there.r, asked.r),
-        ("--lora-alpha", there.alpha, asked.alpha),
-        ("--lora-target-modules", _modules(there), _modules(asked)),
-    ]
+    pairs: list[tuple[str, Any, Any]] = [("--lora-r", there.r, asked.r), ("--lora-alpha", there.alpha, asked.alpha)]
+    if asked.names_modules:
+        pairs.append(("--lora-target-modules", _modules(there), _modules(asked)))
+    return pairs
 
 
 def _modules(lora: Lora) -> str:
     return ",".join(sorted(lora.target_modules))
+
+
+def kept_lora(asked: Lora, there: Lora | None) -> Lora:
+    """The adapters that a training goes on with: those that are there, unless the request names modules itself."""
+    return asked if there is None or asked.names_modules else there
 
 
 def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
@@ -67,13 +71,14 @@ def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
 
 
 def narrow_to_checkpoint(request: Request, checkpoint: Checkpoint) -> Request:
-    """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned."""
+    """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned, and its
+    adapters stay where they are."""
     pins = request.pins.but(
         method=checkpoint.method,
         zero_stage=request.pins.of(ZERO_STAGE) or checkpoint.zero_stage,
         dtype=checkpoint.dtype or request.pins.of(DTYPE),
     )
-    return replace(request, ranks=checkpoint.rank_count, pins=pins)
+    return replace(request, ranks=checkpoint.rank_count, pins=pins, lora=kept_lora(request.lora, checkpoint.lora))
 
 
 def checkpoint_text(request: Request, checkpoint: Checkpoint) -> str:

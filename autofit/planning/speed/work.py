@@ -11,6 +11,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
 from autofit.planning.memory.states import trained_count
+from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
@@ -96,7 +97,7 @@ def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
         other_bytes=round(
             width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * shape.vocabulary_size) + score_bytes)
         ),
-        kernel_count=shape.layer_count * (LAYER_KERNELS + ADAPTER_KERNELS * _adapted(strategy, setting)),
+        kernel_count=round(shape.layer_count * (LAYER_KERNELS + ADAPTER_KERNELS * _adapted(strategy, setting))),
     )
 
 
@@ -146,8 +147,11 @@ def _operands(setting: Setting) -> int:
     return shape.layer_count * (11 * shape.hidden_size + 3 * shape.intermediate_size)
 
 
-def _adapted(strategy: Strategy, setting: Setting) -> int:
-    return len(setting.request.lora.target_modules) if strategy.rung.method is Method.LORA else 0
+def _adapted(strategy: Strategy, setting: Setting) -> float:
+    """The adapters of a layer, each of two tensors."""
+    if strategy.rung.method is not Method.LORA:
+        return 0
+    return parameters(strategy.rung, setting).trained_tensor_count / (2 * setting.shape.layer_count)
 
 
 def _scaled(work: Work, usual: tuple[Work, ...], worst: tuple[Work, ...]) -> Work:

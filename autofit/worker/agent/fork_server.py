@@ -21,6 +21,7 @@ PRELOAD = (
     "autofit.worker.script.probed_script",
     "autofit.worker.training.survey",
     "autofit.worker.trace.micro_step_trace",
+    "autofit.worker.model.description",
 )
 PRELOADED_BUILD = "deepspeed_shm_comm"  # on a CPU: DeepSpeed's shared-memory collectives
 _POLL_S = 1.0

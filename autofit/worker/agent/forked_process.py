@@ -20,8 +20,6 @@ from autofit.probing.protocol import (
     ScriptSeen,
     ScriptSpec,
     Share,
-    Survey,
-    read_command,
     read_probe,
     to_line,
 )
@@ -61,15 +59,6 @@ def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) 
     else:
         set_environment(spec.job, rank, command.number)
     end_process(run_guarded(spec.job, path, send, live))
-
-
-def survey_main(line: bytes, answer: Connection) -> None:
-    from autofit.worker.training import survey
-
-    command = read_command(line)
-    assert isinstance(command, Survey)
-    settle(command.log_path)
-    answer.send_bytes(to_line(survey.run(command)))
 
 
 def settle(log_path: str) -> None:

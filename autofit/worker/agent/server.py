@@ -15,6 +15,7 @@ from collections.abc import Callable
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
+    DescribeModel,
     Message,
     Ready,
     Refused,
@@ -26,10 +27,10 @@ from autofit.probing.protocol import (
 )
 from autofit.process.build_locks.build_lock import build_locks
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWatch
+from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
-from autofit.worker.agent.survey_process import survey_in_child
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
 from autofit.worker.agent.worker_group import WorkerGroup
@@ -52,8 +53,8 @@ class AgentServer:
         self.send(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
-            if isinstance(command, Survey):
-                self.send(survey_in_child(context, command, self._commands))
+            if isinstance(command, (Survey, DescribeModel)):
+                self.send(answer_in_child(context, command, self._commands))
             elif isinstance(command, TraceModel):
                 self.send(trace_in_children(context, command, self._commands))
             elif isinstance(command, RunProbes):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 
+from autofit.domain.errors import UsageError
 from autofit.domain.trace import MicroStep, Trace
 from autofit.probing.protocol import Message, Refused, Traced, TraceFailure, TraceModel, read_message, to_line
 from autofit.worker.agent.fork_server import fork
@@ -81,13 +82,14 @@ def run(command: TraceModel) -> Traced | Refused:
     """Traces in this process; a micro-step that cannot be traced does not keep the others from it."""
     import transformers
 
-    from autofit.worker.trace.micro_step_trace import load_config, trace
+    from autofit.worker.model.configuration import load_config
+    from autofit.worker.trace.micro_step_trace import trace
 
     transformers.logging.set_verbosity_error()
     try:
-        config = load_config(command.request.model)
-    except (OSError, ValueError) as error:
-        return Refused(f"the model {command.request.model} cannot be read: {_first_line(error)}")
+        config = load_config(command.request.model, trust_remote_code=command.request.trust_remote_code)
+    except UsageError as error:
+        return Refused(str(error))
     traces: list[Trace] = []
     failures: list[TraceFailure] = []
     for step in command.micro_steps:

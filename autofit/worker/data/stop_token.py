@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from autofit.domain.request import Request
+from autofit.worker.model.configuration import load_config
 
 from .turn_end import TurnEnd
 
 
 def missing_stop(
-    model: str, tokenizer: PreTrainedTokenizerBase, end: TurnEnd | None
+    request: Request, tokenizer: PreTrainedTokenizerBase, end: TurnEnd | None
 ) -> tuple[int | None, tuple[str, ...]]:
     """The token that ends a turn and at which generation does not stop yet, None where it does; notes for the user.
 
@@ -20,7 +23,7 @@ def missing_stop(
         return None, ()
     if not end.learned:
         return None, ("generation will not stop: the chat template ends no turn with a token of its own",)
-    token = end.missing([*_listed(tokenizer.eos_token_id), *_listed(_generation_eos(model))])
+    token = end.missing([*_listed(tokenizer.eos_token_id), *_listed(_generation_eos(request))])
     if token is None:
         return None, ()
     return token, (f"{tokenizer.decode([token])} ends a turn: the saved generation config stops at it, too",)
@@ -31,11 +34,11 @@ def stop_also_at(config: GenerationConfig, token_id: int) -> None:
     config.eos_token_id = [*_listed(config.eos_token_id), token_id]
 
 
-def _generation_eos(model: str) -> int | Sequence[int] | None:
+def _generation_eos(request: Request) -> int | Sequence[int] | None:
     try:
-        config = GenerationConfig.from_pretrained(model)
+        config = GenerationConfig.from_pretrained(request.model)
     except OSError:  # it has none: the model's own is made from its config
-        config = AutoConfig.from_pretrained(model).get_text_config()
+        config = load_config(request.model, trust_remote_code=request.trust_remote_code).get_text_config()
     ids: int | Sequence[int] | None = getattr(config, "eos_token_id", None)
     return ids
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from autofit.domain.errors import UsageError
-from autofit.worker.training.job_model import load_tokenizer
+from autofit.domain.request import Request
+from autofit.worker.model.configuration import load_config
+from autofit.worker.model.loading import load_tokenizer
 
 from .chat_template import ensure_chat_template
 
 
 def tokenizer_for(
-    model: str, extra: dict[str, Any], *, has_chats: bool, embedding_count: int | None
+    request: Request, extra: dict[str, Any], *, has_chats: bool, embedding_count: int | None
 ) -> tuple[PreTrainedTokenizerBase, str | None]:
     """The tokenizer as `extra` (training arguments) alters it, with a chat template where chats need one; a note when
     it was given one. UsageError where it lacks what the data needs."""
-    tokenizer = _loaded(model)
+    model, tokenizer = request.model, _loaded(request)
     if (eos := extra.get("eos_token")) is not None:
         if eos not in tokenizer.get_vocab():
             raise UsageError(f"training argument --eos_token {eos} is no token of {model}")
@@ -34,17 +36,18 @@ def tokenizer_for(
     return tokenizer, ensure_chat_template(tokenizer, has_chats)
 
 
-def embedding_count(model: str) -> int | None:
+def embedding_count(request: Request) -> int | None:
     """The number of tokens that the model knows; None where its config does not say."""
-    return getattr(AutoConfig.from_pretrained(model).get_text_config(), "vocab_size", None)
+    config = load_config(request.model, trust_remote_code=request.trust_remote_code)
+    return getattr(config.get_text_config(), "vocab_size", None)
 
 
-def _loaded(model: str) -> PreTrainedTokenizerBase:
+def _loaded(request: Request) -> PreTrainedTokenizerBase:
     try:
-        return load_tokenizer(model)
+        return load_tokenizer(request.model, trust_remote_code=request.trust_remote_code)
     except Exception as error:  # files of every age and make: transformers raises what it likes
         said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UsageError(f"the tokenizer of {model} cannot be loaded: {said}") from error
+        raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
 
 def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:

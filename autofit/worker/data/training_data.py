@@ -43,9 +43,9 @@ def training_data(request: Request) -> TrainingData:
     which row."""
     extra = extra_arguments(request.training.extra_arguments)
     loaded = load(request.data)
-    has_chats, size = loaded.data_format.is_conversational, embedding_count(request.model)
+    has_chats, size = loaded.data_format.is_conversational, embedding_count(request)
     evaluation = _like(loaded, load(request.eval_data, as_chats=has_chats)) if request.eval_data is not None else None
-    tokenizer, note = tokenizer_for(request.model, extra, has_chats=has_chats, embedding_count=size)
+    tokenizer, note = tokenizer_for(request, extra, has_chats=has_chats, embedding_count=size)
     tokenize = RowTokenizer(tokenizer, request.learn, has_chats=has_chats)
     how = Preparation(truncation_of(request.sequence_length, extra), request.allowed_drop, size)
     made = prepare(loaded, tokenize, how)
@@ -54,7 +54,7 @@ def training_data(request: Request) -> TrainingData:
     if evaluation is None:
         train, split = split_eval(made.dataset, request.eval_fraction, request.training.seed)
     notes = made.notes if held_out is None else (*made.notes, *(f"evaluation: {note}" for note in held_out.notes))
-    stop, stop_notes = missing_stop(request.model, tokenizer, tokenize.turn_end)
+    stop, stop_notes = missing_stop(request, tokenizer, tokenize.turn_end)
     sample = ("no --data given: training on the sample of dialogues that ships with autofit",)
     return TrainingData(
         train=train,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from typing import Any, cast
+from typing import Any
 
 import torch
-from peft import get_peft_model
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
+from autofit.worker.model.adapters import with_adapters
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.attention_kernels import attention_name
-from autofit.worker.training.job_model import lora_config
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
 
@@ -42,7 +39,7 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     Adapters have the model's dtype: PEFT casts them to fp32, and DeepSpeed casts them back (ZeRO-1 and 2) or trl keeps
     PEFT from it (ZeRO-3). Checkpointing is not reentrant; under ZeRO-3 with LoRA trl makes it so, which keeps the same.
     """
-    trained: nn.Module = model if step.lora is None else _with_adapters(model, step.lora)
+    trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
     if step.lora is not None and step.gradient_checkpointing:
         model.enable_input_require_grads()
     add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
@@ -62,16 +59,6 @@ def _enable_router_loss(config: PretrainedConfig) -> None:
     text = config.get_text_config()
     if hasattr(text, "router_aux_loss_coef"):
         text.output_router_logits = has_router_loss(config)
-
-
-def _with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
-    is_meta = model.device.type == "meta"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
-        adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
-    for parameter in adapted.parameters():
-        parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
-    return cast(nn.Module, adapted)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

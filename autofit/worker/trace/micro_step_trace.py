@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
@@ -25,11 +25,6 @@ from autofit.worker.trace.fake_model import decoder_layers, has_router_loss, mak
 from autofit.worker.trace.ledger import Ledger, Section
 
 Batch = dict[str, torch.Tensor]
-
-
-def load_config(model: str) -> PretrainedConfig:
-    """The config of a folder or of a hub id."""
-    return AutoConfig.from_pretrained(model)
 
 
 def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = False) -> Trace:

@@ -8,45 +8,40 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
-from autofit.domain.request import Lora
 from autofit.probing.protocol import Job
+from autofit.worker.model.adapters import lora_config
+from autofit.worker.model.configuration import load_config
+from autofit.worker.model.loading import build_model, load_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-
-
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(model)
 
 
 def pretrained_model(job: Job) -> PreTrainedModel:
     """The model with its real weights. Under ZeRO-3 transformers divides them while it loads."""
-    return AutoModelForCausalLM.from_pretrained(job.request.model, **_options(job))
+    rung = job.strategy.rung
+    return load_model(
+        job.request.model,
+        dtype=TORCH_DTYPES[rung.dtype],
+        trust_remote_code=job.request.trust_remote_code,
+        attn_implementation=rung.attention.value,
+    )
 
 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
-    config = AutoConfig.from_pretrained(job.request.model)
+    config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
+    rung = job.strategy.rung
     with _fast_weights(), torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu"):
-        return AutoModelForCausalLM.from_config(config, **_options(job))
+        return build_model(config, dtype=TORCH_DTYPES[rung.dtype], attention=rung.attention)
 
 
-def peft_config(job: Job) -> LoraConfig | None:
+def peft_config(job: Job, model: PreTrainedModel) -> LoraConfig | None:
     if job.strategy.rung.method is not Method.LORA:
         return None
-    return lora_config(job.request.lora)
-
-
-def lora_config(lora: Lora) -> LoraConfig:
-    """The config of the adapters of a training, a probe and a trace alike."""
-    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(lora.target_modules), task_type="CAUSAL_LM")
-
-
-def _options(job: Job) -> dict[str, Any]:
-    rung = job.strategy.rung
-    return {"dtype": TORCH_DTYPES[rung.dtype], "attn_implementation": rung.attention.value}
+    return lora_config(job.request.lora, model)
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
 from autofit.planning.micro_batches import PROBED_ACCUMULATION
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
+from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, ProbedSteps, rank_measured
-from autofit.worker.training.job_model import load_tokenizer, peft_config, random_model
+from autofit.worker.training.job_model import peft_config, random_model
 from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
 from autofit.worker.training.trainer import EngineListening, PhasedTrainer
 from autofit.worker.training.trainer_arguments import sft_config
@@ -86,8 +87,8 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
         args=arguments,
         train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
         eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
-        processing_class=load_tokenizer(job.request.model),
-        peft_config=peft_config(job),
+        processing_class=load_tokenizer(job.request.model, trust_remote_code=job.request.trust_remote_code),
+        peft_config=peft_config(job, model),
     )
 
 

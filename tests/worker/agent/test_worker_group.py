@@ -43,10 +43,10 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.process.build_locks.build_wait import BuildWait
-from autofit.worker.agent import forked_process, worker_group
+from autofit.worker.agent import answering_process, forked_process, worker_group
+from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
-from autofit.worker.agent.survey_process import survey_in_child
 from autofit.worker.agent.worker_group import WorkerGroup
 from tests.build_process import building
 from tests.builders import make_facts, make_request, make_rung
@@ -586,9 +586,9 @@ def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
 
 
 def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
-    bench._patch.setattr(forked_process, "survey_main", main)
+    bench._patch.setitem(answering_process._MAINS, Survey, main)
     command = Survey(make_request(), "the.log")
-    return survey_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
+    return answer_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
 
 def test_a_survey_answers_from_its_child(bench: Bench) -> None:

@@ -84,7 +84,7 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTraine
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.tokenizer,
-        peft_config=peft_config(job),
+        peft_config=peft_config(job, model),
     )
 
 

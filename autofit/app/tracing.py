@@ -1,0 +1,109 @@
+"""What the class of a request's model says of it, and its traces: remembered, or had from a tracer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from autofit.app.tools import StartTracer
+from autofit.domain.errors import AutofitError, UsageError
+from autofit.domain.event import Tell
+from autofit.domain.model import ModelFacts
+from autofit.domain.request import Request
+from autofit.domain.trace import MicroStep, Trace
+from autofit.inputs.model_files import model_source
+from autofit.probing.prober import Tracer
+from autofit.store import Store
+from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
+from autofit.store.versions import versions
+
+TRACER_VERSION = 2
+"""Rises when a trace of the same micro-step would say something else."""
+
+DESCRIBER_VERSION = 1
+"""Rises when the facts of the same model would say something else."""
+
+
+class TraceProvider:
+    """The facts and the traces of one request's model, from `with` to its end; the tracer starts when the first of them
+    is missing."""
+
+    def __init__(self, request: Request, store: Store, start: StartTracer, tell: Tell) -> None:
+        self._request, self._store, self._start, self._tell = request, store, start, tell
+        self._tracer: Tracer | None = None
+        self._is_traceable = True
+        self._open = ExitStack()
+
+    def __enter__(self) -> TraceProvider:
+        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="autofit-trace-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def facts(self) -> ModelFacts | None:
+        """What the model's class says of it, None where nobody could ask it, which is told; UsageError when it is none
+        that can be trained."""
+        request = self._request
+        fingerprint = facts_fingerprint(
+            model_source(request), versions=versions(), describer_version=DESCRIBER_VERSION, lora=request.lora
+        )
+        known = self._store.get_facts(fingerprint)
+        if known is not None:
+            return known
+        try:
+            facts = self._started().describe(request, log_path=self._folder / "description.log")
+        except UsageError:
+            raise
+        except AutofitError as error:
+            self._is_traceable = False
+            self._tell(_closed_form_note("The model cannot be looked at", str(error)))
+            return None
+        self._store.put_facts(fingerprint, facts)
+        return facts
+
+    def traces(self, micro_steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
+        """The traces of `micro_steps` that can be had; what cannot be traced is told once."""
+        wanted, fingerprint = tuple(dict.fromkeys(micro_steps)), _trace_fingerprint(self._request)
+        known = self._store.get_traces(fingerprint, wanted)
+        missing = tuple(step for step in wanted if step not in {trace.of for trace in known})
+        if not missing or not self._is_traceable:
+            return known
+        new = self._traced(missing)
+        self._store.put_traces(fingerprint, new)
+        return (*known, *new)
+
+    def _traced(self, missing: tuple[MicroStep, ...]) -> tuple[Trace, ...]:
+        try:
+            answer = self._started().trace(self._request, missing, log_path=self._folder / "trace.log")
+        except AutofitError as error:
+            self._is_traceable = False
+            self._tell(_closed_form_note("The model cannot be traced", str(error)))
+            return ()
+        if answer.failures:
+            what = f"{len(answer.failures)} of {len(missing)} micro-steps cannot be traced"
+            self._tell(_closed_form_note(what, answer.failures[0].why))
+        return answer.traces
+
+    def _started(self) -> Tracer:
+        if self._tracer is None:
+            self._tracer = self._open.enter_context(self._start(self._folder / "agent.log"))
+        return self._tracer
+
+
+def _closed_form_note(what: str, why: str) -> str:
+    return f"{what} ({why.rstrip('.')}): their activations are estimated by a formula that is far less exact."
+
+
+def _trace_fingerprint(request: Request) -> str:
+    return trace_fingerprint(
+        model_source(request),
+        versions=versions(),
+        tracer_version=TRACER_VERSION,
+        extra_arguments=request.training.extra_arguments,
+    )

@@ -1,0 +1,60 @@
+"""One answer from a process of its own, so that the agent stays clean of what the answer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+
+from autofit.probing.protocol import DescribeModel, Message, Refused, Survey, read_command, read_message, to_line
+from autofit.process.build_locks.stale_locks import taking_locks_of
+from autofit.worker.agent.fork_server import fork
+from autofit.worker.agent.forked_process import settle
+from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
+
+
+def answer_in_child(context: ForkServerContext, command: Survey | DescribeModel, commands: LineReader) -> Message:
+    """What the child says to `command`; CommandsClosed, with nothing left running, when `commands` end."""
+    process, answer = fork(context, _MAINS[type(command)], to_line(command))
+    try:
+        wait_or_interrupt([answer], commands)
+        return read_message(answer.recv_bytes())
+    except EOFError:
+        what = type(command).__name__
+        raise RuntimeError(f"the process for {what} ended without an answer; see {command.log_path}") from None
+    finally:
+        if process.is_alive() and process.pid is not None:
+            with taking_locks_of(process.pid):
+                process.kill()
+                process.join()
+        process.join()
+
+
+def _survey(line: bytes, answer: Connection) -> None:
+    from autofit.worker.training import survey
+
+    command = read_command(line)
+    assert isinstance(command, Survey)
+    settle(command.log_path)
+    answer.send_bytes(to_line(survey.run(command)))
+
+
+def _describe(line: bytes, answer: Connection) -> None:
+    import transformers
+
+    from autofit.domain.errors import UsageError
+    from autofit.probing.protocol import ModelDescribed
+    from autofit.worker.model.description import describe
+
+    command = read_command(line)
+    assert isinstance(command, DescribeModel)
+    settle(command.log_path)
+    transformers.logging.set_verbosity_error()
+    try:
+        message: Message = ModelDescribed(describe(command.request))
+    except UsageError as error:
+        message = Refused(str(error))
+    answer.send_bytes(to_line(message))
+
+
+_MAINS: dict[type, Callable[[bytes, Connection], None]] = {Survey: _survey, DescribeModel: _describe}

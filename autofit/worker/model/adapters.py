@@ -1,0 +1,32 @@
+"""LoRA's adapters on a model: their configuration, and the model with them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import cast
+
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from autofit.domain.request import Lora
+
+from .targets import lora_targets
+
+
+def lora_config(lora: Lora, model: PreTrainedModel) -> LoraConfig:
+    """The config of a training's, a probe's and a trace's adapters on `model`; ValueError as `lora_targets`."""
+    targets = lora_targets(lora, model)
+    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+
+
+def with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
+    """The model with adapters of its own dtype, as DeepSpeed has them when a step begins."""
+    is_meta = model.device.type == "meta"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
+        config = lora_config(lora, model)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
+    for parameter in adapted.parameters():
+        parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
+    return cast(nn.Module, adapted)

@@ -1,0 +1,102 @@
+"""Where LoRA's adapters go: the modules of one model that a request's words mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
+
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as FAMILY_TARGETS
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
+
+_LINEAR = (nn.Linear, Conv1D)
+_ADAPTABLE = (*_LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# Of a state space layer. Its kernels read the weights of its other modules past the modules themselves
+# (mamba_inner_fn, mamba_split_conv1d_scan_combined), so that an adapter there would learn nothing.
+_STATE_SPACE_PARAMETERS = ("A_log", "D")
+_STATE_SPACE_INPUT = "in_proj"
+
+
+def lora_targets(lora: Lora, model: PreTrainedModel) -> tuple[str, ...]:
+    """The ends of the names of the modules that get an adapter, each as short as no other module shares it.
+
+    ValueError, in one sentence, for words that no module of the model matches.
+    """
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)}
+    wanted = {name for word in lora.target_modules for name in _meant(word, model, modules)}
+    excluded = {name for word in lora.exclude_modules for name in _named(word, modules)}
+    if not wanted:
+        raise ValueError(f"{type(model).__name__} has no linear layer that LoRA can adapt")
+    if not wanted - excluded:
+        raise ValueError(f"nothing is left of the modules {_list(lora.target_modules)} without those excluded")
+    return _shortest(wanted - excluded, [name for name, _ in model.named_modules()])
+
+
+def _meant(word: str, model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
+    if word == AUTO_TARGETS:
+        return _of_family(model, modules) or _all_linear(model, modules)
+    return _all_linear(model, modules) if word == ALL_LINEAR else _named(word, modules)
+
+
+def _of_family(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
+    """What PEFT's own table names, by the language model's type where the whole one's is not there; none where the
+    table does not know the family, or means other modules than the class has."""
+    types = (model.config.model_type, model.config.get_text_config().model_type)
+    ends = next((FAMILY_TARGETS[one] for one in types if one in FAMILY_TARGETS), ())
+    if isinstance(ends, str):
+        return {name for name in modules if re.fullmatch(ends, name)}
+    found = {end: {name for name in modules if _ends(name, end)} for end in ends}
+    return set().union(*found.values()) if all(found.values()) else set()
+
+
+def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
+    """All linear layers of the language model but the head."""
+    head = model.get_output_embeddings()
+    linear = {name for name, module in modules.items() if isinstance(module, _LINEAR) and module is not head}
+    linear = {name for name in linear if _is_language(name, model)}
+    layers = [name for name, module in model.named_modules() if _is_state_space(module)]
+    past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
+    return {name for name in linear if name not in past or _ends(name, _STATE_SPACE_INPUT)}
+
+
+def _is_state_space(module: nn.Module) -> bool:
+    return all(isinstance(getattr(module, name, None), nn.Parameter) for name in _STATE_SPACE_PARAMETERS)
+
+
+def _is_language(name: str, model: PreTrainedModel) -> bool:
+    """Whether a module is not of what sees or hears in a model that takes more than text."""
+    if model.config.get_text_config() is model.config:
+        return True
+    return not re.search(r"(^|\.)(vision|visual|audio|image|multi_modal|embed_vision|embed_audio)", name)
+
+
+def _named(word: str, modules: Collection[str]) -> set[str]:
+    found = {name for name in modules if _ends(name, word) or fnmatchcase(name, word) or fnmatchcase(name, f"*.{word}")}
+    if not found:
+        known = sorted({name.rsplit(".", 1)[-1] for name in modules} - {"0", "1"})
+        raise ValueError(f"no module is named {word}; there are {_list(known[:20])}")
+    return found
+
+
+def _ends(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
+
+
+def _shortest(wanted: set[str], names: Iterable[str]) -> tuple[str, ...]:
+    """The shortest ends that match the wanted names and none of the others."""
+    others = {end for name in names if name not in wanted for end in _all_ends(name)}
+    return tuple(sorted({next(end for end in _all_ends(name) if end not in others) for name in wanted}))
+
+
+def _all_ends(name: str) -> list[str]:
+    """The ends of a dotted name, the shortest first."""
+    parts = name.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(words)
