@@ -32,6 +32,10 @@ def fault(check: Check, model_type: str) -> str | None:
     return next((why for why, families in _FAULTS.get(check, {}).items() if model_type in families), None)
 
 
+def declared_families() -> set[str]:
+    return {name for reasons in _FAULTS.values() for families in reasons.values() for name in families}
+
+
 def cases(check: Check, always: Iterable[str] = ()) -> Iterator[ParameterSet]:
     """The families as parameters of a test: some always, the others, which are slow together, in the matrix."""
     known = tuple(always)

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 import trl.trainer.utils
-from autofit.worker.model.description import describe
-from autofit.worker.model.loading import load_tokenizer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
@@ -33,6 +31,9 @@ from autofit.probing.prober import Tracer
 from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
 from autofit.store import Store
 from autofit.worker.agent import trace_pool
+from autofit.worker.model.description import describe
+from autofit.worker.model.loading import load_tokenizer
+from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.trace.micro_step_trace import trace
 from autofit.worker.training.job_model import peft_config, random_model
 from autofit.worker.training.probe_rows import rows_of
@@ -49,7 +50,16 @@ from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, al
 Record = Callable[[str, str], None]
 
 MACHINE = "1xA100-80GB"
-PEAK_TOLERANCE = 5e-3
+PEAK_TOLERANCE = 1e-2  # with checkpointing; a tenth of it without
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several only wait for each other in such small products."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # --- Planned ----------------------------------------------------------------------------------------------------------
@@ -78,7 +88,7 @@ def test_it_is_planned_and_all_of_it_is_traced(model_type: str, tmp_path: Path, 
     record_property(KERNELS, ", ".join(kernel.value for kernel in usable_knobs(tiny_config(model_type)).kernels))
     model, told = write_model(model_type, tmp_path / "model"), list[str]()
     tools = replace(REAL_TOOLS, open_store=lambda: Store(tmp_path / "store.sqlite"), start_tracer=start_tracer)
-    (planned,) = plan(make_request(model, TOKENS, global_batch=8), (MACHINE,), tell=told.append, tools=tools)
+    (planned,) = plan(make_request(model, TOKENS, global_batch=1), (MACHINE,), tell=told.append, tools=tools)
     assert planned.choice is not None
     assert told == []
 
@@ -135,6 +145,7 @@ def test_the_trainers_loss_is_the_models_own(model_type: str) -> None:
     with torch.no_grad():
         logits = model(**batch, use_cache=False).logits[:, :-1].float()
         own = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        name_for_loss(model)
         add_fused_lm_head(model)
         log_probs = model(**batch, labels=ids, fused_lm_head=True).log_probs
     assert -log_probs.mean().item() == pytest.approx(own.item(), abs=1e-4)

@@ -14,6 +14,7 @@ from trl.trainer.utils import add_fused_lm_head
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
+from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.attention_kernels import attention_name
 
@@ -42,6 +43,7 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
     if step.lora is not None and step.gradient_checkpointing:
         model.enable_input_require_grads()
+    name_for_loss(model)
     add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
     _enable_router_loss(model.config)
     if step.gradient_checkpointing:
