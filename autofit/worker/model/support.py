@@ -33,7 +33,7 @@ def _attention(model: PreTrainedModel) -> Iterator[Lacking]:
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     for kernel, flag in _SUPPORTS.items():
         without = next((type(part).__name__ for part in parts if not getattr(part, flag, False)), None)
-        why = f"{without} of transformers does not support it" if without else None
+        why = f"{without} of transformers does not support {ATTENTION.of(kernel).text}" if without else None
         if why is None and kernel is Attention.FLASH_2:
             why = _why_no_flash(model)
         if why is not None:
@@ -65,4 +65,5 @@ def _largest_head(config: PretrainedConfig) -> int:
 
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
     if not model.supports_gradient_checkpointing:
-        yield lacks(GRADIENT_CHECKPOINTING, True, f"{type(model).__name__} of transformers does not support it")
+        why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
+        yield lacks(GRADIENT_CHECKPOINTING, True, why)

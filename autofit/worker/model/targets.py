@@ -13,6 +13,12 @@ from transformers.pytorch_utils import Conv1D
 
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
 
+try:
+    from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as EXPERTS_LIKE
+    from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as EXPERT_TARGETS
+except ImportError:  # a PEFT that takes all names as they are
+    EXPERTS_LIKE, EXPERT_TARGETS = {}, {}
+
 _LINEAR = (nn.Linear, Conv1D)
 _ADAPTABLE = (*_LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Of a state space layer. Its kernels read the weights of its other modules past the modules themselves
@@ -27,13 +33,16 @@ def lora_targets(lora: Lora, model: PreTrainedModel) -> tuple[str, ...]:
     ValueError, in one sentence, for words that no module of the model matches.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)}
-    wanted = {name for word in lora.target_modules for name in _meant(word, model, modules)}
+    experts = set(lora.target_modules) & _expert_names(model)
+    words = [word for word in lora.target_modules if word not in experts]
+    wanted = {name for word in words for name in _meant(word, model, modules)}
     excluded = {name for word in lora.exclude_modules for name in _named(word, modules)}
-    if not wanted:
+    if not wanted and not experts:
         raise ValueError(f"{type(model).__name__} has no linear layer that LoRA can adapt")
-    if not wanted - excluded:
+    if not wanted - excluded and not experts:
         raise ValueError(f"nothing is left of the modules {_list(lora.target_modules)} without those excluded")
-    return _shortest(wanted - excluded, [name for name, _ in model.named_modules()])
+    ends = _shortest(wanted - excluded, [name for name, _ in model.named_modules()])
+    return tuple(sorted({*ends, *experts}))
 
 
 def _meant(word: str, model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
@@ -54,13 +63,19 @@ def _of_family(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str
 
 
 def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
-    """All linear layers of the language model but the head."""
-    head = model.get_output_embeddings()
+    """All linear layers of the language model but the head, and but those whose names PEFT takes for experts'."""
+    head, experts = model.get_output_embeddings(), _expert_names(model)
     linear = {name for name, module in modules.items() if isinstance(module, _LINEAR) and module is not head}
-    linear = {name for name in linear if _is_language(name, model)}
+    linear = {name for name in linear if _is_language(name, model) and name.rsplit(".", 1)[-1] not in experts}
     layers = [name for name, module in model.named_modules() if _is_state_space(module)]
     past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
     return {name for name in linear if name not in past or _ends(name, _STATE_SPACE_INPUT)}
+
+
+def _expert_names(model: PreTrainedModel) -> frozenset[str]:
+    """The names that experts' layers had before transformers 5 made one parameter of all of them. PEFT gives whatever
+    is called so an adapter for each expert, and none to the layers of that name that there are."""
+    return frozenset(EXPERT_TARGETS.get(EXPERTS_LIKE.get(model.config.model_type, ""), {}))
 
 
 def _is_state_space(module: nn.Module) -> bool:

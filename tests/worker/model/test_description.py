@@ -1,0 +1,162 @@
+"""What a model's class says of it: on shapes of other families than Llama."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from autofit.domain.errors import UsageError
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.model import ModelFacts, Positions
+from autofit.domain.request import Lora
+from autofit.inputs.model_config import described_shape
+from autofit.worker.model.description import describe
+from autofit.worker.model.positions import positions_of
+from tests.builders import make_request
+from tests.worker.model.small_models import small_config, small_model, write
+
+
+def facts_of(folder: Path, model_type: str, **asked: Any) -> ModelFacts:
+    return describe(make_request(write(folder, small_config(model_type)), **{"lora": Lora(r=2), **asked}))
+
+
+def lacks(facts: ModelFacts, knob: str) -> dict[str, str]:
+    return {one.word: one.why for one in facts.lacking if one.knob == knob}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mamba2", "bamba", "deepseek_v3", "opt", "mpt", "gemma2"])
+def test_parameters_are_counted_as_the_class_builds_them(tmp_path: Path, model_type: str) -> None:
+    facts = facts_of(tmp_path, model_type)
+    real = AutoModelForCausalLM.from_config(small_config(model_type))
+    assert facts.parameter_count == sum(parameter.numel() for parameter in real.parameters())
+    assert described_shape("small", facts).layer_count == 2
+    trained = sum(group.element_count * group.tensor_count for group in facts.adapted if group.is_trained)
+    frozen = sum(group.element_count * group.tensor_count for group in facts.adapted if not group.is_trained)
+    assert (frozen, trained > 0) == (facts.parameter_count, True)
+
+
+def test_sizes_that_a_class_fills_in_are_read(tmp_path: Path) -> None:
+    """As Gemma-3 is published: its config.json leaves most of its text model to the class."""
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3_text", "hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64})
+    )
+    shape = described_shape("small", describe(make_request(tmp_path)))
+    assert (shape.head_count, shape.key_value_head_count, shape.head_size) == (8, 4, 256)
+
+
+def test_the_kernels_that_a_class_has(tmp_path: Path) -> None:
+    kernels = {
+        name: set(lacks(facts_of(tmp_path / name, name), "attention")) for name in ("llama", "gemma2", "bloom", "gpt2")
+    }
+    assert kernels == {
+        "llama": set(),
+        "gemma2": {"sdpa"},
+        "bloom": {"flash_attention_2", "sdpa", "flex_attention"},
+        "gpt2": {"flex_attention"},
+    }
+
+
+def test_heads_that_flash_attention_does_not_take(tmp_path: Path) -> None:
+    config = small_config("llama", head_dim=512)
+    facts = describe(make_request(write(tmp_path, config)))
+    assert "heads of at most 256, LlamaForCausalLM has 512" in lacks(facts, "attention")["flash_attention_2"]
+
+
+def test_a_class_that_takes_another_flash_kernel(tmp_path: Path) -> None:
+    config = small_config("gpt_oss", num_local_experts=4, head_dim=8)
+    said = lacks(describe(make_request(write(tmp_path, config))), "attention")
+    assert "needs another flash kernel" in said["flash_attention_2"]
+    assert "sdpa" in said
+
+
+@pytest.mark.parametrize(
+    ("model_type", "positions"),
+    [
+        ("llama", Positions.ROTARY),
+        ("gpt2", Positions.TABLE),
+        ("opt", Positions.TABLE),
+        ("bloom", Positions.OTHER),
+        ("mamba2", Positions.OTHER),
+        ("xglm", Positions.OTHER),  # its table grows by itself
+    ],
+)
+def test_how_positions_are_told(model_type: str, positions: Positions) -> None:
+    assert positions_of(small_model(model_type)) is positions
+
+
+def test_a_module_that_the_user_named_and_that_is_not_there(tmp_path: Path) -> None:
+    named = Lora(target_modules=("q_proj",))
+    with pytest.raises(UsageError, match="--lora-target-modules q_proj: no module is named q_proj; there are c_attn"):
+        facts_of(tmp_path, "gpt2", lora=named)
+    facts = facts_of(tmp_path, "gpt2", lora=named, pins=Pins(method=Method.FULL))
+    assert "no module is named q_proj" in lacks(facts, "method")["lora"]
+
+
+def test_a_model_of_no_known_type(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama9", "hidden_size": 32}))
+    with pytest.raises(UsageError, match=r"of the type llama9, which transformers .* does not know: install a newer"):
+        describe(make_request(tmp_path))
+
+
+@pytest.mark.parametrize(("model_type", "said"), [("t5", "is an encoder-decoder"), ("clip", "is a clip, which AutoM")])
+def test_what_predicts_no_next_token(tmp_path: Path, model_type: str, said: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(UsageError, match=said):
+        describe(make_request(tmp_path))
+
+
+def test_weights_stored_in_mxfp4_are_described_as_plain_ones(tmp_path: Path) -> None:
+    folder = Path(write(tmp_path, small_config("gpt_oss", num_local_experts=4, head_dim=8)))
+    plain = describe(make_request(folder)).parameter_count
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "mxfp4"}}))
+    assert describe(make_request(folder)).parameter_count == plain
+
+
+# --- Code that lies beside the weights --------------------------------------------------------------------------------
+
+_CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+Path(__file__).with_name("has_run").touch()
+Path({mark!r}).touch()
+
+class OwnConfig(LlamaConfig):
+    model_type = "own_llama"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model whose class lies beside it; `has_run` appears next to its folder once the code was run."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "modeling_own.py").write_text(_CODE.format(mark=str(tmp_path / "has_run")))
+    values = small_config("llama").to_dict()
+    classes = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    (folder / "config.json").write_text(json.dumps({**values, "model_type": "own_llama", "auto_map": classes}))
+    return folder
+
+
+def test_code_of_its_own_is_refused_before_any_of_it_runs(own_model: Path) -> None:
+    with pytest.raises(UsageError, match=r"none of it has run: .* --trust-remote-code"):
+        describe(make_request(own_model))
+    assert not (own_model.parent / "has_run").exists()
+
+
+def test_code_of_its_own_runs_where_it_is_trusted(own_model: Path) -> None:
+    facts = describe(make_request(own_model, trust_remote_code=True, lora=Lora(target_modules=("all-linear",))))
+    assert (own_model.parent / "has_run").exists()
+    llama = AutoModelForCausalLM.from_config(small_config("llama"), dtype=torch.bfloat16)
+    assert facts.parameter_count == sum(parameter.numel() for parameter in llama.parameters())
+    assert "down_proj" in facts.lora_targets
