@@ -71,7 +71,7 @@ class InProcessTracer:
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         return describe(request)
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         said = trace_pool.run(TraceModel(request, tuple(micro_steps), str(log_path)))
         if isinstance(said, Refused):
             raise UsageError(said.message)
@@ -90,7 +90,7 @@ def test_it_is_planned_and_all_of_it_is_traced(model_type: str, tmp_path: Path, 
     tools = replace(REAL_TOOLS, open_store=lambda: Store(tmp_path / "store.sqlite"), start_tracer=start_tracer)
     (planned,) = plan(make_request(model, TOKENS, global_batch=1), (MACHINE,), tell=told.append, tools=tools)
     assert planned.choice is not None
-    assert told == []
+    assert told == [], told
 
 
 # --- Traced -----------------------------------------------------------------------------------------------------------
