@@ -48,11 +48,17 @@ class FakeTracer:
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
         if self.has_ended:
             raise InternalError("the agent has ended")
-        complaints = {step: self.fails or _complaint(step) for step in micro_steps}
+        failures = {step: self._failure(step) for step in micro_steps}
         return Traced(
-            tuple(self._traced(step) for step, complaint in complaints.items() if not complaint),
-            tuple(TraceFailure(step, complaint) for step, complaint in complaints.items() if complaint),
+            tuple(self._traced(step) for step, failure in failures.items() if failure is None),
+            tuple(failure for failure in failures.values() if failure is not None),
         )
+
+    def _failure(self, step: MicroStep) -> TraceFailure | None:
+        if self.fails:
+            return TraceFailure(step, self.fails)
+        complaint = _complaint(step)
+        return TraceFailure(step, complaint, is_unbuildable=True) if complaint else None
 
     def _traced(self, step: MicroStep) -> Trace:
         row_bytes = self.checkpointed_row_bytes if step.gradient_checkpointing else self.row_bytes

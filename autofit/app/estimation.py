@@ -56,7 +56,8 @@ def setting_of_data(context: Context, profile: DataProfile, installed: frozenset
 def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> Setting:
     """The setting with all that is remembered of such devices and all traces that its rungs want."""
     known = replace(setting, known_constants=known_constants(setting.hardware, store))
-    return replace(known, traces=tracing.traces(wanted_micro_steps(usable_rungs(known), known)))
+    traces = tracing.traces(wanted_micro_steps(usable_rungs(known), known))
+    return replace(known, traces=traces, unbuildable=tracing.unbuildable)
 
 
 def usable_rungs(setting: Setting) -> tuple[Rung, ...]:

@@ -80,9 +80,9 @@ def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
 
 
 def _speed(one: Plan) -> float:
-    """What plans are sorted by. Relative speeds say nothing across machines: such a machine stands behind the
-    others."""
+    """What plans are sorted by. Relative speeds say nothing across machines: such a machine stands behind the others;
+    last come those where something only may fit, and where nothing does."""
     estimate = None if one.choice is None else one.choice.estimate
     if estimate is None:
-        return 0.0
+        return 0.5 if one.possible else 0.0
     return 1.0 + estimate.speed.tokens_per_s if estimate.speed.is_absolute else 1.0

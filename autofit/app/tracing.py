@@ -13,14 +13,14 @@ from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.event import Tell
 from autofit.domain.model import ModelFacts
 from autofit.domain.request import Request
-from autofit.domain.trace import MicroStep, Trace
+from autofit.domain.trace import MicroStep, Trace, Unbuildable
 from autofit.inputs.model_files import model_source
 from autofit.probing.prober import Tracer
 from autofit.store import Store
 from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 2
+TRACER_VERSION = 3
 """Rises when a trace of the same micro-step would say something else."""
 
 DESCRIBER_VERSION = 1
@@ -35,6 +35,7 @@ class TraceProvider:
         self._request, self._store, self._start, self._tell = request, store, start, tell
         self._tracer: Tracer | None = None
         self._is_traceable = True
+        self.unbuildable: tuple[Unbuildable, ...] = ()  # met while tracing
         self._open = ExitStack()
 
     def __enter__(self) -> TraceProvider:
@@ -85,9 +86,11 @@ class TraceProvider:
             self._is_traceable = False
             self._tell(_closed_form_note("The model cannot be traced", str(error)))
             return ()
-        if answer.failures:
-            what = f"{len(answer.failures)} of {len(missing)} micro-steps cannot be traced"
-            self._tell(_closed_form_note(what, answer.failures[0].why))
+        self.unbuildable += tuple(Unbuildable(one.of, one.why) for one in answer.failures if one.is_unbuildable)
+        untraced = [one for one in answer.failures if not one.is_unbuildable]
+        if untraced:
+            what = f"{len(untraced)} of {len(missing)} micro-steps cannot be traced"
+            self._tell(_closed_form_note(what, untraced[0].why))
         return answer.traces
 
     def _started(self) -> Tracer:

@@ -113,6 +113,11 @@ class Hardware:
         return free_bytes if self.memory_limit_bytes is None else min(free_bytes, self.memory_limit_bytes)
 
     @property
+    def host_available_bytes(self) -> int:
+        """What all ranks of one node may use of its host's memory: that of the smallest one."""
+        return min(node.host.memory_available_bytes for node in self.nodes)
+
+    @property
     def is_cpu(self) -> bool:
         return self.kind is DeviceKind.CPU
 

@@ -20,6 +20,10 @@ class Verdict(str, Enum):
     TOO_LARGE = "too_large"  # even if the estimate errs
     UNSUPPORTED = "unsupported"  # the device, or what is installed, lacks the kernel or the dtype
 
+    @property
+    def may_fit(self) -> bool:
+        return self in (Verdict.FITS, Verdict.PROBE)
+
 
 @dataclass(frozen=True)
 class Rehearsed:
@@ -84,3 +88,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     rehearsal: Rehearsal | None = None
     sdpa_kernels: tuple[SdpaKernel, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of the choice; where there is none, of the candidate that comes nearest."""
+        return (self.choice or self.candidates[0]).verdict
+
+    @property
+    def possible(self) -> tuple[Candidate, ...]:
+        """The candidates that may fit, sure or not."""
+        return tuple(one for one in self.candidates if one.verdict.may_fit)

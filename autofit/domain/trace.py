@@ -39,6 +39,14 @@ class MicroStep:
 
 
 @dataclass(frozen=True)
+class Unbuildable:
+    """A micro-step whose model cannot be built at all; one sentence says why."""
+
+    of: MicroStep
+    why: str
+
+
+@dataclass(frozen=True)
 class Work:
     """What a device has to do: floating-point operations of matrix products, and bytes read and written."""
 

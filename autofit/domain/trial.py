@@ -62,13 +62,17 @@ class Choose:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Nothing fits: the closest rung, how many bytes it misses (None when unknown), and what would help."""
+    """Nothing fits: the closest rung, how many bytes it misses (None when unknown), and what would help.
+
+    Without `is_memory` nothing is known to be too large: no probe came to its end, for other reasons.
+    """
 
     why: str
     closest: Strategy | None = None
     needs_bytes: int | None = None
     has_bytes: int | None = None
     would_fit: tuple[str, ...] = ()
+    is_memory: bool = True
 
 
 Action = Union[Probe, Rehearse, Choose, GiveUp]

@@ -11,7 +11,7 @@ from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions
 from autofit.domain.model import ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
-from autofit.domain.trace import ModelTensors, Trace
+from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
@@ -40,6 +40,7 @@ class Setting:
     tensors: ModelTensors | None = None
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
     facts: ModelFacts | None = None  # None: the model's class was not asked
+    unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
 
     @property
     def kind(self) -> DeviceKind:
@@ -117,7 +118,7 @@ class Setting:
 
     @property
     def host_available_bytes(self) -> int:
-        return min(node.host.memory_available_bytes for node in self.hardware.nodes)
+        return self.hardware.host_available_bytes
 
     @property
     def is_divided(self) -> bool:

@@ -201,10 +201,11 @@ class ModelDescribed:
 
 @dataclass(frozen=True)
 class TraceFailure:
-    """A micro-step that has no trace; one sentence says why."""
+    """A micro-step that has no trace; one plain sentence says why."""
 
     of: MicroStep
     why: str
+    is_unbuildable: bool = False  # the model cannot be built like this; else only the tracer cannot follow it
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ _LABEL_COLUMNS = 10
 
 
 def give_up_lines(view: View, action: GiveUp, *, width: int = WIDTH) -> list[Line]:
-    lines: list[Line] = [((row, Style.BAD),) for row in wrap(_headline(view), width)]
+    lines: list[Line] = [((row, Style.BAD),) for row in wrap(_headline(view, action), width)]
     lines += labelled("why", action.why, width=width, columns=_LABEL_COLUMNS) if action.why else []
     if action.closest is not None:
         lines += labelled("closest", _closest(view, action), width=width, columns=_LABEL_COLUMNS)
@@ -63,13 +63,14 @@ def give_up_lines(view: View, action: GiveUp, *, width: int = WIDTH) -> list[Lin
     return lines
 
 
-def _headline(view: View) -> str:
+def _headline(view: View, action: GiveUp) -> str:
     what = [view.shape.name if view.shape is not None else "this model"]
     if view.request is not None:
         method = view.request.pins.of(METHOD)
         what += [] if method is None else [METHOD.of(method).text]
         what.append(f"{view.request.sequence_length:,} tokens")
-    return f"Nothing on this machine fits {', '.join(what)}."
+    found = "fits" if action.is_memory else "could train"  # what failed otherwise says nothing of memory
+    return f"Nothing on this machine {found} {', '.join(what)}."
 
 
 def _closest(view: View, action: GiveUp) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,12 +58,34 @@ def test_the_screen_ends_with_the_command_that_trains(
     assert unwrapped(out).endswith(f"nextautofittrain--model{model}--seq1024--merge")
 
 
+def test_what_is_offloaded_is_shown_and_judged_on_device_and_host(
+    monkeypatch: pytest.MonkeyPatch, tracer: FakeTracer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """150 GB offloaded of 252 GB may be pinned as up to 300 GB."""
+    tracer.parameter_count = 9_400_000_000
+    dense = {
+        "architectures": ["GlmForCausalLM"], "model_type": "glm", "vocab_size": 151552, "hidden_size": 4096,
+        "intermediate_size": 13696, "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2,
+        "head_dim": 128, "max_position_embeddings": 131072, "dtype": "bfloat16", "tie_word_embeddings": False,
+    }  # fmt: skip
+    folder = str(write_config(tmp_path / "dense", dense))
+    words = ["--model", folder, "--method", "full", "--offload", "all", "--seq", "2048"]
+    assert run(*words, "--on", "1xA100-80GB,host=252GB") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "pick if it fits: zero3+" in out
+    assert re.search(r"~\d\d GB of 85\.1 GB per GPU · ~2\d\d GB of 252 GB host memory", out)
+    assert re.search(r"needs [\d.]+ GB at most, below 80 % of 85\.1 GB; may need 3\d\d GB of 252 GB host memory", out)
+    for host, verdict in (("252GB", "probe"), ("500GB", "fits"), ("150GB", "too_large")):
+        assert run(*words, "--on", f"1xA100-80GB,host={host}", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["verdict"] == verdict
+
+
 def test_json_is_one_object_and_nothing_else(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--model", model, "--on", "8xV100-32GB", "--json") == 0
     body = json.loads(capsys.readouterr().out)
-    assert list(body) == ["schema", "model", "hardware", "request", "sdpa_kernels", "choice", "candidates"]
+    assert list(body) == ["schema", "model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
     assert body["schema"] == 1
     assert body["choice"]["strategy"]["dtype"] == "fp16"
     for one in body["candidates"]:
@@ -98,6 +121,15 @@ def test_a_model_that_cannot_be_traced_is_planned_by_formula_and_said_so(
     captured = capsys.readouterr()
     assert "estimated by a formula" in captured.err
     assert json.loads(captured.out)["choice"] is not None
+
+
+def test_rungs_that_cannot_be_built_are_said_to_be_so_once(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", "--lora-target-modules", "nothing") == 0
+    said = capsys.readouterr().out
+    assert said.count("not found in the base model") == 1
+    assert "estimated by a formula" not in said
 
 
 def test_the_flags_and_pins_of_train_narrow_the_plan(

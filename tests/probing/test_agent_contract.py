@@ -185,6 +185,7 @@ def test_traces_come_in_order_and_what_cannot_be_traced_says_why(bench: Bench) -
         assert tuple(one.of for one in said.traces) == good
         assert [failure.of for failure in said.failures] == [wrong]
         assert "nothing" in said.failures[0].why
+        assert said.failures[0].is_unbuildable
         for one in said.traces:
             check_moments(one)
         plain, two, checkpointed, lora = said.traces

@@ -11,6 +11,7 @@ from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Place
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall, Verdict
 from autofit.domain.trace import SdpaKernel
+from autofit.domain.units import rough_bytes
 from autofit.planning.plan import fit
 from autofit.report.line import plain
 from autofit.report.plan.plan_comparison import comparison_lines
@@ -65,7 +66,7 @@ def text(plan: Plan, terms: Terms = TERMS) -> str:
 
 def test_each_rung_has_its_memory_speed_time_and_verdict() -> None:
     rows = {line.split()[0]: line for line in text(PLAN).splitlines() if line.startswith("zero")}
-    assert rows["zero1+lora"].split()[-5:] == ["~33,000", "~8.5", "h", "the", "pick"]
+    assert rows["zero1+lora"].split()[-5:] == ["~33,000", "~8.5", "h", "pick,", "unsure"]
     assert "▒" in rows["zero1+lora"]
     assert rows["zero2+lora+gc"].endswith("fits")
     assert "~53 GB" in rows["zero3+gc"]
@@ -88,8 +89,8 @@ def test_what_lacks_host_memory_and_what_only_a_rehearsal_ruled_out_stand_apart(
 
 def test_the_pick_its_reason_its_cost_and_the_next_command() -> None:
     shown = text(PLAN)
-    assert "pick      zero1+lora mb4 · ~33,000 tokens/s · ~72 GB of 79.2 GB per GPU" in shown
-    assert "needs 65.0 GB to 79.0 GB of 79.2 GB" in " ".join(shown.split())
+    assert "pick      if it fits: zero1+lora mb4 · ~33,000 tokens/s · ~72 GB of 79.2 GB per" in shown
+    assert "expected to fit: needs 65.0 GB to 79.0 GB of 79.2 GB, only a probe can tell" in " ".join(shown.split())
     assert "cost      1.0 B tokens: ~8.5 h · price ~136" in shown
     assert "full      --method full: zero3+gc mb4 · ~9,000 tokens/s · ~53 GB" in shown
     assert shown.endswith(f"next      {NEXT}")
@@ -105,6 +106,71 @@ def test_the_kernel_of_torchs_attention_is_named() -> None:
     unknown = replace(node, devices=tuple(replace(device, compute_capability=None) for device in node.devices))
     shown = text(replace(PLAN, sdpa_kernels=kernels[:1], hardware=Hardware((unknown,))))
     assert "torch's flash kernel, as on compute capability 8.0: that of the GPUs is unknown." in " ".join(shown.split())
+
+
+def test_a_pick_that_is_sure_is_headed_the_pick() -> None:
+    sure = replace(PLAN, choice=CANDIDATES[1], candidates=CANDIDATES[1:])
+    shown = text(sure)
+    assert next(line for line in shown.splitlines() if line.startswith("zero2+lora+gc")).endswith("the pick")
+    assert "pick      zero2+lora+gc mb16 · " in shown
+    assert "probe can tell" not in shown
+    assert "unsure" not in shown
+    assert plans_body([sure])["verdict"] == "fits"
+
+
+def test_all_parameters_that_only_may_fit_are_said_so() -> None:
+    doubtful = candidate("zero3+gc", 4, Verdict.PROBE, gb=78)
+    unexpected = replace(doubtful, is_expected=False)
+    assert "full      --method full: zero3+gc mb4, if it fits" in text(
+        replace(PLAN, candidates=(*CANDIDATES[:2], doubtful))
+    )
+    shown = text(replace(PLAN, candidates=(*CANDIDATES[:2], unexpected)))
+    assert "full      no rung with all parameters is sure to fit, 1 may" in shown
+    assert "no rung with all parameters is expected to fit" in text(replace(PLAN, candidates=CANDIDATES[:2]))
+
+
+def test_where_nothing_is_expected_to_fit_what_may_is_not_denied() -> None:
+    may = tuple(replace(candidate(name, 1, Verdict.PROBE, gb=79), is_expected=False) for name in ("zero2", "zero3"))
+    unsure = replace(PLAN, choice=None, candidates=(*may, *CANDIDATES[3:]))
+    shown = text(unsure)
+    assert sum(line.endswith("must be probed") for line in shown.splitlines()) == 2
+    assert "Nothing is sure to fit, 2 rungs may: Llama-2-13B" in " ".join(shown.split())
+    assert "closest   zero2 mb1: because, only a probe can tell" in shown
+    assert "expected to fit" not in shown
+    assert (plans_body([unsure])["verdict"], plans_body([unsure])["choice"]) == ("probe", None)
+
+
+def test_of_several_machines_each_says_what_is_not_sure() -> None:
+    may = replace(CANDIDATES[0], is_expected=False)
+    sure = replace(PLAN, choice=CANDIDATES[1], candidates=CANDIDATES[1:])
+    unsure = replace(PLAN, choice=None, candidates=(may, *CANDIDATES[3:]))
+    shown = plain(comparison_lines([PLAN, sure, unsure], TERMS, NEXT))
+    rows = [line for line in shown.splitlines() if line.startswith("8 × A100")]
+    assert [("unsure" in row, " fits " in row, "none sure, 1 may fit" in row) for row in rows] == [
+        (True, False, False),
+        (False, True, False),
+        (False, False, True),
+    ]
+    assert "nothing fits" not in shown
+    assert " ".join(shown.split()).count("needs 65.0 GB to 79.0 GB of 79.2 GB, only a probe can tell") == 2
+    assert max(len(line) for line in shown.splitlines()) <= 80
+
+
+def test_a_rung_that_offloads_shows_what_it_takes_of_the_host() -> None:
+    one = candidate("zero3+gc+offload-all", 4, Verdict.FITS, gb=42)
+    offloads = replace(PLAN, choice=one, candidates=(one, *CANDIDATES[3:]))
+    shown = text(offloads)
+    assert one.estimate is not None
+    host = f"~{rough_bytes(one.estimate.memory.host_bytes)}"
+    row = next(line for line in shown.splitlines() if line.startswith("zero3+gc+offload-all"))
+    assert row.split("GB")[1].strip() == host.removesuffix(" GB")
+    assert f"~42 GB of 79.2 GB per GPU · {host} of 1.7 TB host memory" in " ".join(shown.split())
+    assert "host" not in text(replace(PLAN, candidates=CANDIDATES[:3])).split("pick ")[0].split("ladder")[1]
+
+
+def test_names_are_whole_where_the_bar_would_cut_them() -> None:
+    one = candidate("zero3+lora+gc+offload-all", 16, Verdict.PROBE, gb=42)
+    assert "zero3+lora+gc+offload-all mb16  ~42 GB" in text(replace(PLAN, choice=one, candidates=(one,)))
 
 
 def test_without_tokens_there_is_no_time() -> None:
@@ -143,7 +209,7 @@ def test_flash_attention_of_every_rung_stands_in_the_heading() -> None:
     flash = tuple(replace(one, strategy=sim.strategy("zero1+lora+fa2", 4)) for one in CANDIDATES[:1])
     shown = text(replace(PLAN, candidates=flash, choice=flash[0]))
     assert "ladder, each +fa2" in shown
-    assert "pick      zero1+lora+fa2 mb4" in shown
+    assert "pick      if it fits: zero1+lora+fa2 mb4" in shown
 
 
 def rehearsed(*, is_timed: bool, is_same_kind: bool = True, notes: tuple[str, ...] = ()) -> Plan:
@@ -162,7 +228,7 @@ def test_what_was_measured_is_marked_and_what_was_added_is_said() -> None:
     assert "█" in rows["zero1+lora"]
     assert "*" not in rows["zero2+lora+gc"]
     shown = " ".join(" ".join(lines).split())
-    assert "why the fastest of the rehearsed that fit" in shown
+    assert "why the fastest of the rehearsed that may fit" in shown
     assert "1 rung (*), rank 0 of 8 alone, on H100 80GB HBM3; from the estimates: 600 MB for the communicator," in shown
     assert "0.25 s of communication a step (zero1+lora mb4)" in shown
     assert "Not seen: the real network" in shown
@@ -202,7 +268,7 @@ def test_rehearsals_of_several_machines_are_told_apart() -> None:
 
 def test_several_machines_stand_in_one_table_best_first() -> None:
     slower = candidate("zero3+lora", 2, Verdict.FITS, gb=30, step_s=9.0)
-    nothing = replace(PLAN, choice=None)
+    nothing = replace(PLAN, choice=None, candidates=CANDIDATES[3:])
     shown = plain(comparison_lines([PLAN, replace(PLAN, choice=slower), nothing], TERMS, NEXT)).splitlines()
     rows = [line for line in shown if line.startswith("8 × A100")]
     assert [("zero1+lora mb4" in row, "nothing fits" in row) for row in rows] == [
@@ -216,7 +282,7 @@ def test_several_machines_stand_in_one_table_best_first() -> None:
 
 def test_the_json_has_exactly_the_promised_keys() -> None:
     body = plans_body([PLAN])
-    assert list(body) == ["model", "hardware", "request", "sdpa_kernels", "choice", "candidates"]
+    assert list(body) == ["model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
     one = body["candidates"][0]
     assert body["choice"] == one
     assert set(one) == {"strategy", "memory", "speed", "verdict", "reason"}

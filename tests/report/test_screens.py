@@ -14,7 +14,7 @@ from rich.console import Console
 from autofit.domain import event as ev
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.trial import Choice
+from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.header import machine_text
 from autofit.report.json_screen import JsonScreen
@@ -152,6 +152,13 @@ def test_nothing_fits() -> None:
         "          --seq 2048                          (22.1 GB, ~140 tokens/s)",
         "          2 more GPUs like these              (22.6 GB)",
     ]
+
+
+def test_what_failed_otherwise_is_not_said_not_to_fit() -> None:
+    broken = GiveUp("no probe came to its end; the first: zero1 mb1 is not supported: bf16", is_memory=False)
+    shown = plain(message_lines(view_of(sim.beginning()), ev.GaveUp(broken)))
+    assert shown.startswith("Nothing on this machine could train Llama-2-13B, 2,048 tokens.\nwhy ")
+    assert "fits" not in shown
 
 
 def full_line(choice: Choice) -> str:

@@ -194,6 +194,10 @@ def test_masks_of_tokenised_rows_say_what_is_learned() -> None:
         ({"completion_mask": [0, 1, 2]}, "completion_mask holds something else than 0 and 1"),
         ({"attention_mask": [1, 0, 1]}, "attention_mask has a 0 amid the row"),
         ({"input_ids": [1, -2, 3]}, "input_ids holds -2"),
+        ({"input_ids": [1, 2**40, 3]}, "input_ids holds 1099511627776, which is no token"),
+        ({"input_ids": [1, 10**25, 3]}, "input_ids holds 1000"),
+        ({"input_ids": [1, 2.5, 3]}, "input_ids holds 2.5, not whole numbers alone"),
+        ({"labels": [1, -1, 3]}, "labels holds -1, which is no token"),
     ],
 )
 def test_masks_that_cannot_be_honoured_are_refused_with_their_row(row: dict[str, Any], sentence: str) -> None:

@@ -105,7 +105,16 @@ def test_rows_with_nothing_to_learn_from_are_counted() -> None:
     seen = profile(request({"text": ""}, {"text": "a"}, {"text": " "}))
     assert seen.rows is not None
     assert (seen.rows.total, seen.rows.empty, seen.example_count) == (3, 2, 1)
+    assert "row 1 is the first that holds nothing to learn from" in seen.notes
     assert "no row has a text or an answer to learn from" in refusal(request({"text": ""}))
+
+
+def test_the_first_rows_that_are_lost_are_named() -> None:
+    seen = profile(request(PAIRS[0], PAIRS[1], PAIRS[2], PAIRS[3], PAIRS[2], eval_data=write("e.jsonl", *PAIRS[:3])))
+    assert "row 4 is the first that holds nothing to learn from" in seen.notes
+    assert "row 3 is the first that learns only what lies beyond --seq" in seen.notes
+    assert "evaluation: row 3 is the first that learns only what lies beyond --seq" in seen.notes
+    assert not any("is the first that" in note for note in profile(request(*PAIRS[:2])).notes)
 
 
 def test_evaluation_data_is_counted_and_checked_too() -> None:

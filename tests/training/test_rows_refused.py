@@ -8,13 +8,16 @@ from pathlib import Path
 import datasets
 import pytest
 from tokenizers.normalizers import Replace
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from autofit.domain.errors import UsageError
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.row_tokens import RowTokenizer
+from autofit.worker.data.training_data import training_data
+from autofit.worker.model.description import describe
 from autofit.worker.training import survey
 from tests.builders import make_request
-from tests.training.rows import MODEL, model_with, plain_tokenizer, tokenizer_with, write
+from tests.training.rows import IGNORED, MODEL, model_with, plain_tokenizer, tokenizer_with, write
 
 STRICT = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
@@ -114,9 +117,101 @@ def test_a_token_beyond_the_embedding_is_refused_with_both_sizes(tmp_path: Path)
         f"d.jsonl, line 2: token {size - 1:,} is beyond the model's embedding, which holds {size - 2:,}"
     )
     assert f"its tokenizer knows {size:,}" in said
-    assert "Resize the embedding" in said
+    assert f"model.resize_token_embeddings({size})" in said
     plain = make_request(model, data=write("e.jsonl", {"text": "plain"}))
     assert isinstance(survey.run(Survey(plain, "log")), Surveyed)  # what no row uses does no harm
+
+
+def narrow(tokenizer: PreTrainedTokenizerBase, folder: Path, **config: object) -> str:
+    """A model whose embedding holds two tokens less than its tokenizer."""
+    model = Path(model_with(tokenizer, folder))
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, "vocab_size": len(tokenizer) - 2, **config}))
+    return str(model)
+
+
+def test_a_token_that_only_the_template_or_only_the_evaluation_data_uses_is_refused(tmp_path: Path) -> None:
+    marks = tokenizer_with("{% for m in messages %}<|a|>{{ m['content'] }}<|b|>{% endfor %}")
+    assert len(marks) == len(plain_tokenizer()) + 2
+    said = refusal(narrow(marks, tmp_path / "marks"), write("d.jsonl", GOOD))
+    assert said.startswith(f"d.jsonl, line 1: token {len(marks) - 1:,} is beyond the model's embedding")
+    model = narrow(_with_two_more_tokens(), tmp_path / "plain")
+    said = refusal(model, write("d.jsonl", {"text": "a"}), write("e.jsonl", {"text": "a"}, {"text": "<|a|>"}))
+    assert said.startswith("e.jsonl, line 2: token ")
+
+
+def test_tokens_that_no_tokenizer_of_the_model_made_are_refused_with_their_row() -> None:
+    rows = [{"input_ids": [1, 5, 2]}, {"input_ids": [1, 5_000, 2]}]
+    said = refusal(str(MODEL), write("d.jsonl", *rows))
+    assert said.startswith("d.jsonl, line 2: token 5,000 is beyond the model's embedding, which holds 2,048")
+    assert "with the model's own tokenizer" in said
+    assert "resize" not in said
+    label = {"input_ids": [1, 5, 2], "labels": [IGNORED, 5_000, 2]}
+    assert refusal(str(MODEL), write("d.jsonl", rows[0], label)).startswith("d.jsonl, line 2: token 5,000")
+
+
+def test_a_padding_token_of_the_config_that_no_embedding_can_have_is_refused(tmp_path: Path) -> None:
+    model = narrow(_with_two_more_tokens(), tmp_path / "padded", pad_token_id=9_999)
+    said = refusal(model, write("d.jsonl", {"text": "a"}))
+    assert "pad_token_id 9,999 in the config" in said
+    assert "beyond its embedding, which holds 1,330; set it to null" in said
+    with pytest.raises(UsageError, match="pad_token_id 9,999 in the config"):
+        describe(make_request(model))  # what is asked first of a model says no less
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_weights_with_another_embedding_than_the_config_are_refused_with_both_sizes(
+    is_tied: bool, tmp_path: Path
+) -> None:
+    model = Path(model_with(plain_tokenizer(), tmp_path / "grown"))
+    config = AutoConfig.from_pretrained(model)
+    config.update({"num_hidden_layers": 1, "tie_word_embeddings": is_tied})
+    AutoModelForCausalLM.from_config(config).save_pretrained(model)
+    data = write("d.jsonl", {"text": "a"})
+    assert isinstance(survey.run(Survey(make_request(model, data=data), "log")), Surveyed)
+    values = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**values, "vocab_size": values["vocab_size"] + 64}))
+    said = refusal(str(model), data)
+    assert "has an embedding of 1,394 tokens, and its weights hold 1,330; set vocab_size to 1330" in said
+
+
+def test_an_end_of_text_that_config_and_tokenizer_do_not_share_is_noted(tmp_path: Path) -> None:
+    model = Path(model_with(plain_tokenizer(), tmp_path / "other"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "eos_token_id": [70_000]}))
+    said = survey.run(Survey(make_request(model, data=write("d.jsonl", {"text": "a"})), "log"))
+    assert isinstance(said, Surveyed)
+    assert any(
+        "ends in token 70000 by the model's config, in 2 (</s>) by its tokenizer" in n for n in said.profile.notes
+    )
+    same = survey.run(Survey(make_request(MODEL, data="d.jsonl"), "log"))
+    assert isinstance(same, Surveyed)
+    assert not any("a text ends" in note for note in same.profile.notes)
+
+
+MANY = 3_000
+ODD = 2_749  # of the rows counted from 0
+
+
+@pytest.mark.parametrize("is_evaluation", [False, True])
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [
+        ('{"messages": 3}', "messages is a number, not a list of turns"),
+        ('{"other": 1}', "messages is null, not a list of turns"),
+        ('{"messages": [{"role": "user", "content": null}]}', "messages[0].content is null, not text"),
+        ("caf\xe9", "not UTF-8 text"),
+        (json.dumps(BAD), "the tokenizer or its chat template refuses it (no system turns)"),
+    ],
+    ids=["type", "column", "content", "bytes", "template"],
+)
+def test_one_row_of_thousands_is_named_with_its_line(odd: str, what: str, is_evaluation: bool, strict: str) -> None:
+    lines = [json.dumps(GOOD)] * MANY
+    write("good.jsonl", GOOD)
+    lines[ODD] = odd
+    Path("many.jsonl").write_bytes("\n".join(lines).encode("latin-1"))
+    said = refusal(strict, "good.jsonl", "many.jsonl") if is_evaluation else refusal(strict, "many.jsonl")
+    assert said.startswith(f"many.jsonl, line 2,750: {what}")
 
 
 def test_a_padding_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None:
@@ -129,6 +224,23 @@ def test_a_padding_token_beyond_the_embedding_is_refused(tmp_path: Path) -> None
     assert "the padding token <|b|>" in refusal(str(model), data)
     other = make_request(model, data=data, extra=("--pad_token", "</s>"))
     assert isinstance(survey.run(Survey(other, "log")), Surveyed)
+
+
+@pytest.mark.parametrize("topics", [["a", "b"], [1, "a"]], ids=["read by datasets", "read line by line"])
+def test_no_row_is_tokenized_a_second_time(topics: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, topic in zip("de", topics, strict=True):
+        write(f"{name}.jsonl", {"text": "a plant", "topic": topic})
+    asked = make_request(MODEL, data="*.jsonl")
+    first = training_data(asked).train[:]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(RowTokenizer, "__call__", refuse)
+    assert training_data(asked).train[:] == first
+    write("d.jsonl", {"text": "other"})
+    with pytest.raises(UsageError, match="tokenized again"):
+        training_data(asked)
 
 
 def test_another_tokenizer_does_not_find_the_tokens_of_the_first(tmp_path: Path) -> None:

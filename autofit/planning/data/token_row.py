@@ -8,6 +8,7 @@ from .chat_turns import BadRow, json_type
 
 IGNORED = -100
 """The label of a token that the loss does not count, as torch's cross entropy has it."""
+_MOST_TOKENS = 2**31  # what 32 bits hold: no vocabulary comes near it
 MASKS = ("completion_mask", "assistant_masks", "assistant_mask", "loss_mask")
 COLUMNS = ("input_ids", "labels", "attention_mask", *MASKS)
 
@@ -19,16 +20,22 @@ def token_row(row: Mapping[str, object]) -> dict[str, list[int]]:
     it cannot be honoured, for the trainer makes its own attention mask.
     """
     ids = _numbers("input_ids", row.get("input_ids"))
-    if ids and min(ids) < 0:
-        raise BadRow(f"input_ids holds {min(ids)}, which is no token")
+    _check_tokens("input_ids", ids)
     labels = _beside(ids, "labels", row.get("labels"))
     labels = list(ids) if labels is None else labels
+    _check_tokens("labels", [label for label in labels if label != IGNORED])
     for name in MASKS:
         mask = _beside(ids, name, row.get(name))
         if mask is not None:
             labels = [label if bit else IGNORED for label, bit in zip(labels, mask, strict=True)]
     real = _real(_beside(ids, "attention_mask", row.get("attention_mask")), len(ids))
     return {"input_ids": ids[real], "labels": labels[real]}
+
+
+def _check_tokens(name: str, ids: list[int]) -> None:
+    wrong = next((token for token in ids if not 0 <= token < _MOST_TOKENS), None)
+    if wrong is not None:
+        raise BadRow(f"{name} holds {wrong}, which is no token")
 
 
 def _real(attention: list[int] | None, length: int) -> slice:
@@ -54,6 +61,9 @@ def _beside(ids: list[int], name: str, value: object) -> list[int] | None:
 
 
 def _numbers(name: str, value: object) -> list[int]:
-    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+    if not isinstance(value, list):
         raise BadRow(f"{name} is {json_type(value)}, not a list of whole numbers")
+    other = next((item for item in value if not isinstance(item, int)), 0)
+    if not isinstance(other, int):
+        raise BadRow(f"{name} holds {other if isinstance(other, float) else json_type(other)}, not whole numbers alone")
     return [int(item) for item in value]

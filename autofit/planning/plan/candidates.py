@@ -13,7 +13,7 @@ from autofit.domain.ladder import Step
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.strategy import Rung
 from autofit.planning.setting import Setting
-from autofit.planning.space.axes import Settled, as_pinned, check_pins, rungs, settle
+from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
 from autofit.planning.space.ladder_builder import make_step
 
 from .advice import would_fit
@@ -37,10 +37,11 @@ def make_plan(
     try:
         settled = settle(setting)
     except UsageError as error:
-        lacking = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
-        return _plan(setting, tuple(lacking), (), notes)
+        pinned = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
+        return _plan(setting, tuple(pinned), (), notes)
     able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=plan_order)
-    lacking = _wished([candidate.strategy.rung for candidate in able], settled, setting)
+    wished = _wished([candidate.strategy.rung for candidate in able], settled, setting)
+    lacking = (*wished, *_unbuildable(settled, setting))
     return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
 
 
@@ -89,6 +90,12 @@ def _wished(tried: Iterable[Rung], settled: Settled, setting: Setting) -> Iterat
     for other in settled.others:
         if other.is_better:
             yield from _unsupported((other.of(rung) for rung in tried), other.why, setting)
+
+
+def _unbuildable(settled: Settled, setting: Setting) -> Iterator[Candidate]:
+    for rung, why in combinations(setting, settled):
+        if why is not None and why == why_unbuildable(rung, setting):
+            yield from _unsupported((rung,), why, setting)
 
 
 def _unsupported(lacking: Iterable[Rung], why: str, setting: Setting) -> Iterator[Candidate]:

@@ -17,6 +17,11 @@ SURE_SHARE = 0.80
 was below it ran out (arXiv 2411.06465)."""
 
 
+PINNED_TIMES = 2
+"""How many times its bytes pinned memory may take: torch's allocator rounds each tensor up to a power of two
+(aten/src/ATen/core/CachingHostAllocator.h, torch 2.13), and what is offloaded is pinned."""
+
+
 @dataclass(frozen=True)
 class Ruling:
     """The part of a Candidate that says whether it will fit."""
@@ -27,11 +32,22 @@ class Ruling:
 
 
 def judge(strategy: Strategy, estimate: Estimate, setting: Setting) -> Candidate:
-    """Judges an estimate: too large by the lower bound, sure by the upper bound; in between only a probe can tell."""
+    """Judges an estimate, on the device and on the host: too large by the lower bound, sure by the upper bound; in
+    between only a probe can tell."""
     memory = estimate.memory
-    found = _host_ruling(memory, setting) or _device_ruling(memory, setting)
-    is_expected = found.verdict in (Verdict.FITS, Verdict.PROBE) and leaves_room(memory, setting)
+    found = _ruling(_device_ruling(memory, setting), _host_ruling(memory, setting))
+    is_expected = found.verdict.may_fit and leaves_room(memory, setting)
     return Candidate(strategy, estimate, found.verdict, found.reason, is_expected, shortfall=found.shortfall)
+
+
+def _ruling(device: Ruling, host: Ruling | None) -> Ruling:
+    """The worse of two rulings; where neither is too large the reasons of both, the doubtful one last."""
+    if host is None:
+        return device
+    if Verdict.TOO_LARGE in (device.verdict, host.verdict):
+        return host if host.verdict is Verdict.TOO_LARGE else device
+    first, last = (device, host) if host.verdict is Verdict.PROBE else (host, device)
+    return Ruling(last.verdict, f"{first.reason}; {last.reason}")
 
 
 def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float = 1.0) -> bool:
@@ -44,18 +60,22 @@ def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float =
 
 
 def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
-    """Judges the host: what is offloaded is known to the byte and there is no doing without it; the rest of the host's
-    need is not."""
-    has_bytes = setting.host_available_bytes
-    if _is_on_host(setting) or memory.host_bytes <= has_bytes:
+    """Judges the host; None where it is the device, or has room for all and nothing is offloaded.
+
+    What is offloaded is known to the byte, and there is no doing without it, but not how much of the host pinning it
+    takes; nor is the rest of the host's need certain.
+    """
+    has_bytes, offloaded_bytes = setting.host_available_bytes, memory.host.offloaded_bytes
+    high_bytes = memory.host_bytes + (PINNED_TIMES - 1) * offloaded_bytes
+    if _is_on_host(setting) or (not offloaded_bytes and high_bytes <= has_bytes):
         return None
-    offloaded_bytes, of = memory.host.offloaded_bytes, f"of {format_bytes(has_bytes)} host memory"
+    of = f"of {format_bytes(has_bytes)} host memory"
     if offloaded_bytes > has_bytes:
         short = Shortfall(Place.HOST, offloaded_bytes - has_bytes)
         return too_large(short, f"offloads {format_bytes(offloaded_bytes)} {of}")
-    if memory.low_bytes > setting.device_memory_bytes:
-        return None
-    return Ruling(Verdict.PROBE, f"may need {format_bytes(memory.host_bytes)} {of}")
+    if high_bytes <= has_bytes:
+        return Ruling(Verdict.FITS, f"{format_bytes(high_bytes)} at most {of}")
+    return Ruling(Verdict.PROBE, f"may need {format_bytes(high_bytes)} {of}")
 
 
 def _device_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling:

@@ -31,7 +31,7 @@ _ABSORBING = (
 
 def rivals(plan: Plan) -> tuple[Candidate, ...]:
     """What is worth a rehearsal: the best of each method that may fit, then the next best, the plan's choice first."""
-    possible = [one for one in plan.candidates if one.verdict in (Verdict.FITS, Verdict.PROBE)]
+    possible = plan.possible
     methods = [one.strategy.rung.method for one in possible]
     firsts = {methods.index(method) for method in Method if method in methods}
     wanted = sorted(range(len(possible)), key=lambda number: (number not in firsts, number))[:MOST_REHEARSED]
@@ -169,4 +169,4 @@ def _is_timed(one: Candidate) -> bool:
 def _replan_order(one: Candidate) -> tuple[bool, bool, bool, int, float]:
     """The order of every plan, but that what was measured stands before what was only estimated."""
     is_unexpected, verdict, within = plan_order(one)
-    return is_unexpected, one.verdict in (Verdict.TOO_LARGE, Verdict.UNSUPPORTED), not _is_timed(one), verdict, within
+    return is_unexpected, not one.verdict.may_fit, not _is_timed(one), verdict, within

@@ -24,13 +24,13 @@ class Miss:
 
 
 def give_up(search: SearchState) -> GiveUp:
-    """Gives up with the closest rung and what would make it fit; with the first complaint when nothing was about
+    """Gives up with the closest rung and what would make it fit; with the first complaint when no probe was about
     memory."""
-    misses = [*_probed_misses(search), *_predicted_misses(search)]
     trials = [trial for history in search.histories for trial in history.trials]
-    is_memory = bool(misses) or any(isinstance(trial.outcome, OutOfMemory) for trial in trials) or not trials
-    why = _memory_why(trials) if is_memory else _broken_why(trials)
-    would_fit = advice(search.ladder, search.setting, _underestimate(search)) if is_memory else ()
+    if trials and len(_broken(trials)) == len(trials):
+        return GiveUp(_broken_why(trials), is_memory=False)
+    misses = [*_probed_misses(search), *_predicted_misses(search)]
+    why, would_fit = _memory_why(trials), advice(search.ladder, search.setting, _underestimate(search))
     closest = min(misses, key=lambda miss: miss.needs_bytes, default=None)
     if closest is None:
         return GiveUp(why, would_fit=would_fit)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value, Values
 from autofit.domain.strategy import KNOBS, Rung
+from autofit.planning.memory.activations import micro_step
 from autofit.planning.setting import Setting
 
 V = TypeVar("V")
@@ -81,7 +82,14 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
         chosen = {knob.name: value.value for knob, value in zip(_COMPETING, values, strict=True)}
         everything = {**settled.values, **chosen}
         if all(value.needs is None or everything[value.needs.knob] == value.needs.value for value in values):
-            yield Rung(**everything), _why_left_out(everything, setting)
+            rung = Rung(**everything)
+            yield rung, _why_left_out(everything, setting) or why_unbuildable(rung, setting)
+
+
+def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
+    """What the rung's model met when it was to be built for its trace."""
+    met = (one.why for one in setting.unbuildable if one.of == micro_step(rung, one.of.micro_batch, setting))
+    return next(met, None)
 
 
 def rungs(setting: Setting, settled: Settled) -> tuple[Rung, ...]:

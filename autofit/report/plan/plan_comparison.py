@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autofit.domain.plan import Plan
+from autofit.domain.plan import Plan, Verdict
 from autofit.report.header import model_text
 from autofit.report.line import WIDTH, Line, Style, clip, labelled
 
 from .plan_figures import Terms, amount_text, hours_text, memory_text, speed_text
-from .plan_screen import rehearsal_lines, request_text
+from .plan_screen import doubt_text, rehearsal_lines, request_text
 
 _GAP = "  "
+_UNSURE = "unsure"
 _NAME_COLUMNS = (12, 28)  # fewest and most
-_HEADINGS = ("machine", "pick", "memory", "tokens/s", "time", "price")
+_HEADINGS = ("machine", "pick", "memory", "", "tokens/s", "time", "price")
 
 
 def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
@@ -21,12 +22,14 @@ def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, 
     lines = labelled("model", model_text(plans[0].model), width=width)
     lines += labelled("request", request_text(plans[0]), width=width)
     rows = [_cells(plan, terms) for plan in plans]
-    kept = [i for i, _ in enumerate(_HEADINGS) if i < 4 or any(row[i] for row in rows)]
+    kept = [i for i, _ in enumerate(_HEADINGS) if i < 5 or any(row[i] for row in rows)]
     widths = _widths([_HEADINGS, *rows], kept, width)
     table = [_line(row, kept, widths) for row in (_HEADINGS, *rows)]
-    body: list[Line] = [((table[0], Style.LABEL),), ((table[1], Style.GOOD),)]
+    best = Style.GOOD if plans[0].verdict is Verdict.FITS else Style.PLAIN
+    body: list[Line] = [((table[0], Style.LABEL),), ((table[1], best),)]
     body += [((text, Style.PLAIN),) for text in table[2:]]
-    notes = [line for plan in plans for line in rehearsal_lines(plan, width=width, name=_name(plan))]
+    notes = [line for plan in plans for line in _doubt_lines(plan, width)]
+    notes += [line for plan in plans for line in rehearsal_lines(plan, width=width, name=_name(plan))]
     return [*lines, (), *body, (), *notes, *labelled("next", next_command, width=width)]
 
 
@@ -34,16 +37,26 @@ def _name(plan: Plan) -> str:
     return plan.hardware.summary.replace("NVIDIA ", "")
 
 
+def _doubt_lines(plan: Plan, width: int) -> list[Line]:
+    """What is not sure of a machine: of its pick, or where it has none of what comes nearest."""
+    if plan.verdict is not Verdict.PROBE:
+        return []
+    one = plan.choice or plan.candidates[0]
+    return labelled(_UNSURE, f"{_name(plan)}, {one.strategy}: {doubt_text(one)}", width=width)
+
+
 def _cells(plan: Plan, terms: Terms) -> tuple[str, ...]:
     name = _name(plan)
     if plan.choice is None or plan.choice.estimate is None:
-        return (name, "nothing fits", "", "", "", "")
+        count = len(plan.possible)
+        return (name, f"none sure, {count} may fit" if count else "nothing fits", "", "", "", "", "")
     due = terms.cost(plan, plan.choice)
     estimate = plan.choice.estimate
     return (
         name,
         str(plan.choice.strategy),
         memory_text(plan.choice),
+        "fits" if plan.choice.verdict is Verdict.FITS else _UNSURE,
         speed_text(plan, plan.choice) if estimate.speed.is_absolute else "unknown",
         "" if due is None else f"~{hours_text(due.hours)}",
         "" if due is None or due.price is None else f"~{amount_text(due.price)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.plan import Candidate, Plan
 from autofit.domain.units import format_bytes, format_count, rough_bytes, rough_speed
 from autofit.planning.plan.cost import Cost, cost
@@ -31,6 +32,17 @@ def memory_text(one: Candidate) -> str:
     assert one.estimate is not None
     peak_bytes = one.estimate.memory.peak_bytes
     return f"~{rough_bytes(peak_bytes)}" if one.rehearsed is None else f"{REHEARSED}{format_bytes(peak_bytes)}"
+
+
+def host_text(one: Candidate) -> str:
+    """The memory of one node's host that a candidate takes, as estimated: `~208 GB`."""
+    assert one.estimate is not None
+    return f"~{rough_bytes(one.estimate.memory.host_bytes)}"
+
+
+def has_offload(one: Candidate) -> bool:
+    """Whether a part of what a candidate needs lies on the host, beside a device of its own."""
+    return one.estimate is not None and one.strategy.rung.offload is not Offload.NONE
 
 
 def speed_text(plan: Plan, one: Candidate) -> str:

@@ -28,6 +28,7 @@ def _plan_body(plan: Plan) -> dict[str, Any]:
         "hardware": encode(plan.hardware),
         "request": encode(plan.request),
         "sdpa_kernels": encode(plan.sdpa_kernels),
+        "verdict": plan.verdict.value,
         "choice": None if plan.choice is None else _candidate_body(plan.choice),
         "candidates": [_candidate_body(candidate) for candidate in plan.candidates],
     }

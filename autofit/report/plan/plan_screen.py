@@ -10,7 +10,7 @@ from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.header import machine_text, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 
-from .plan_figures import REHEARSED, Terms, cost_text, memory_text, speed_phrase
+from .plan_figures import REHEARSED, Terms, cost_text, has_offload, host_text, memory_text, speed_phrase
 from .plan_table import device_word, plan_table
 
 _LABEL_COLUMNS = 10
@@ -22,11 +22,7 @@ def plan_lines(plan: Plan, terms: Terms, next_command: str, *, width: int = WIDT
     lines += _pick_lines(plan, terms, width) if plan.choice is not None else _nothing_lines(plan, width)
     lines += would_fit_lines(plan, width=width)
     lines += rehearsal_lines(plan, width=width)
-    return lines + (_labelled("next", next_command, width) if _is_worth_a_try(plan) else [])
-
-
-def _is_worth_a_try(plan: Plan) -> bool:
-    return any(one.verdict in (Verdict.FITS, Verdict.PROBE) for one in plan.candidates)
+    return lines + (_labelled("next", next_command, width) if plan.possible else [])
 
 
 def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
@@ -108,8 +104,11 @@ def _untold_text(rehearsal: Rehearsal) -> str:
 def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
     choice = plan.choice
     assert choice is not None
-    lines = _labelled("pick", _candidate_text(plan, choice), width, Style.GOOD)
-    lines += _labelled("why", f"the fastest {_among(choice)}: {choice.reason}", width)
+    if choice.verdict is Verdict.FITS:
+        lines = _labelled("pick", _candidate_text(plan, choice), width, Style.GOOD)
+    else:
+        lines = _labelled("pick", f"if it fits: {_candidate_text(plan, choice)}", width)
+    lines += _labelled("why", f"the fastest {_among(choice)}: {doubt_text(choice)}", width)
     if choice.estimate is not None and not choice.estimate.speed.is_absolute:
         lines += _labelled("speed", _RELATIVE, width)
     due = terms.cost(plan, choice)
@@ -121,31 +120,48 @@ def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
 
 def _among(choice: Candidate) -> str:
     is_timed = choice.rehearsed is not None and choice.rehearsed.communication_s is not None
-    return "of the rehearsed that fit" if is_timed else "that is expected to fit"
+    if not is_timed:
+        return "that is expected to fit"
+    return "of the rehearsed that fit" if choice.verdict is Verdict.FITS else "of the rehearsed that may fit"
+
+
+def doubt_text(one: Candidate) -> str:
+    """The reason of a verdict, with the doubt that is left: `needs 73.1 GB to 84.2 GB of 85.1 GB, only a probe can
+    tell`."""
+    return f"{one.reason}, only a probe can tell" if one.verdict is Verdict.PROBE else one.reason
 
 
 def _candidate_text(plan: Plan, candidate: Candidate) -> str:
     assert candidate.estimate is not None
     has = f"{format_bytes(plan.hardware.device_memory_bytes)} per {device_word(plan)}"
     speed = f" · {speed_phrase(plan, candidate)}" if candidate.estimate.speed.is_absolute else ""
-    return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}"
+    host = f" · {_host_text(plan, candidate)}" if has_offload(candidate) else ""
+    return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}{host}"
+
+
+def _host_text(plan: Plan, candidate: Candidate) -> str:
+    return f"{host_text(candidate)} of {format_bytes(plan.hardware.host_available_bytes)} host memory"
 
 
 def _full_text(plan: Plan) -> str:
     full = next((one for one in plan.candidates if one.is_expected and one.strategy.rung.method is Method.FULL), None)
     if full is None or full.estimate is None:
-        return "no rung with all parameters is expected to fit" + ("; it would with" if plan.would_fit else "")
+        count = sum(one.strategy.rung.method is Method.FULL for one in plan.possible)
+        text = f"sure to fit, {count} may" if count else "expected to fit"
+        return f"no rung with all parameters is {text}" + ("; it would with" if plan.would_fit else "")
     figures = f"{speed_phrase(plan, full)} · {memory_text(full)}"
-    return f"--method full: {full.strategy} · {figures}"
+    return f"--method full: {full.strategy}{'' if full.verdict is Verdict.FITS else ', if it fits'} · {figures}"
 
 
 def _nothing_lines(plan: Plan, width: int) -> list[Line]:
     pinned = plan.request.pins.of(METHOD)
     method = "" if pinned is None else f", {METHOD.of(pinned).text}"
-    text = f"Nothing is expected to fit: {plan.model.name}{method}, {plan.request.sequence_length:,} tokens."
+    count = len(plan.possible)
+    found = f"sure to fit, {count} rung{'' if count == 1 else 's'} may" if count else "expected to fit"
+    text = f"Nothing is {found}: {plan.model.name}{method}, {plan.request.sequence_length:,} tokens."
     lines: list[Line] = [((row, Style.BAD),) for row in wrap(text, width)]
     closest = plan.candidates[0]
-    return lines + _labelled("closest", f"{closest.strategy}: {closest.reason}", width)
+    return lines + _labelled("closest", f"{closest.strategy}: {doubt_text(closest)}", width)
 
 
 def _quiet(notes: tuple[str, ...], width: int) -> list[Line]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 from autofit.domain.hardware import DeviceKind
@@ -16,12 +17,13 @@ from autofit.report.ladder.ladder_table import memory_bar
 from autofit.report.ladder.skipped_rungs import Skipped
 from autofit.report.line import WIDTH, Line, Style, clip, wrap
 
-from .plan_figures import Terms, hours_text, memory_text, speed_text
+from .plan_figures import Terms, has_offload, host_text, hours_text, memory_text, speed_text
 
 _GAP = "  "
 _MOST_ROWS = 6  # of each method
-_BAR_COLUMNS = (4, 21)  # fewest and most
+_BAR_COLUMNS = (4, 21)  # fewest and most; none where names would have to be cut for it
 _WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
+_PICKS = {Verdict.FITS: "the pick", Verdict.PROBE: "pick, unsure"}
 _STYLES = {Verdict.FITS: Style.GOOD, Verdict.PROBE: Style.PLAIN}
 
 
@@ -32,6 +34,7 @@ class _Row:
     memory_bytes: int
     memory: str
     is_measured: bool
+    host: str
     speed: str
     hours: str
     verdict: str
@@ -41,14 +44,15 @@ class _Row:
 def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
     """The table with at most `_MOST_ROWS` rungs of each method; what all of them share of their names stands in the
     heading."""
-    possible = [one for one in plan.candidates if one.verdict in _WORDS]
-    shown = _shown(possible)
+    shown = _shown(plan.possible)
     shared = _shared_name(plan)
     rows = [_row(plan, terms, one, shared) for one in shown]
+    if not any(map(has_offload, shown)):
+        rows = [replace(row, host="") for row in rows]
     columns = _widths(rows, width)
     lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
     lines += [_line(plan, row, columns) for row in rows]
-    lines += [_more(len(possible) - len(shown))] if len(shown) < len(possible) else []
+    lines += [_more(len(plan.possible) - len(shown))] if len(shown) < len(plan.possible) else []
     return lines + [line for group in _gathered(plan) for line in _group_lines(group, width)]
 
 
@@ -56,7 +60,7 @@ def device_word(plan: Plan) -> str:
     return "rank" if plan.hardware.kind is DeviceKind.CPU else "GPU"
 
 
-def _shown(possible: list[Candidate]) -> list[Candidate]:
+def _shown(possible: Sequence[Candidate]) -> list[Candidate]:
     ranks = {method: count() for method in Method}
     return [one for one in possible if next(ranks[one.strategy.rung.method]) < _MOST_ROWS]
 
@@ -70,10 +74,11 @@ def _row(plan: Plan, terms: Terms, one: Candidate, shared: str) -> _Row:
         memory_bytes=one.estimate.memory.peak_bytes,
         memory=memory_text(one),
         is_measured=one.rehearsed is not None,
+        host=host_text(one),
         speed=speed_text(plan, one),
         hours="" if due is None else f"~{hours_text(due.hours)}",
-        verdict="the pick" if one == plan.choice else _WORDS[one.verdict],
-        style=Style.GOOD if one == plan.choice else _STYLES[one.verdict],
+        verdict=(_PICKS if one == plan.choice else _WORDS)[one.verdict],
+        style=_STYLES[one.verdict],
     )
 
 
@@ -83,6 +88,7 @@ class _Widths:
     micro_batch: int
     bar: int
     memory: int
+    host: int
     speed: int
     hours: int
 
@@ -90,25 +96,29 @@ class _Widths:
 def _widths(rows: list[_Row], width: int) -> _Widths:
     micro_batch = max((len(row.micro_batch) for row in rows), default=0)
     memory = max((len(row.memory) for row in rows), default=0)
+    host = max((len(row.host) for row in rows), default=0)
     speed = max([8, *(len(row.speed) for row in rows)])
     hours = max((len(row.hours) for row in rows), default=0)
     verdict = max((len(row.verdict) for row in rows), default=0)
-    gaps = (5 if hours else 4) * len(_GAP) + 1
-    room = width - micro_batch - memory - speed - hours - verdict - gaps
+    gaps = (4 + bool(host) + bool(hours)) * len(_GAP) + 1
+    room = width - micro_batch - memory - host - speed - hours - verdict - gaps
     fewest, most = _BAR_COLUMNS
-    name = min(max([5, *(len(row.name) for row in rows)]), room - fewest)
-    return _Widths(name, micro_batch, min(max(room - name, fewest), most), memory, speed, hours)
+    longest = max([5, *(len(row.name) for row in rows)])
+    bar = min(room - longest, most) if room - longest >= fewest else 0
+    name = min(longest, room if bar else room + len(_GAP))
+    return _Widths(name, micro_batch, bar, memory, host, speed, hours)
 
 
 def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
-    room = columns.bar + len(_GAP) + columns.memory
+    room = columns.bar + len(_GAP) + columns.memory if columns.bar else columns.memory
     size, word = format_bytes(plan.hardware.device_memory_bytes), device_word(plan)
     texts = (f"memory per {word} (of {size})", f"{word} memory ({size})", f"of {size}")
     memory = next((text for text in texts if len(text) <= room), "memory")
     speed = "tokens/s" if _is_absolute(plan) else "speed"
     shared = _shared_name(plan)
     label = f"ladder{', each ' + shared if shared else ''}".ljust(columns.name + 1 + columns.micro_batch)
-    parts = [label, memory.ljust(room), speed.rjust(columns.speed)]
+    parts = [label, memory.ljust(room), *(["host".rjust(columns.host)] if columns.host else [])]
+    parts.append(speed.rjust(columns.speed))
     return ((_GAP.join(parts + (["time".rjust(columns.hours)] if has_hours else [])), Style.LABEL),)
 
 
@@ -124,19 +134,21 @@ def _is_absolute(plan: Plan) -> bool:
 
 def _line(plan: Plan, row: _Row, columns: _Widths) -> Line:
     label = f"{clip(row.name, columns.name).ljust(columns.name)} {row.micro_batch.ljust(columns.micro_batch)}{_GAP}"
-    bar = memory_bar(row.memory_bytes, plan.hardware.device_memory_bytes, columns.bar, is_predicted=not row.is_measured)
-    figures = [row.memory.rjust(columns.memory), row.speed.rjust(columns.speed)]
+    limit_bytes = plan.hardware.device_memory_bytes
+    bar = memory_bar(row.memory_bytes, limit_bytes, columns.bar, not row.is_measured) + _GAP if columns.bar else ""
+    figures = [row.memory.rjust(columns.memory), *([row.host.rjust(columns.host)] if columns.host else [])]
+    figures.append(row.speed.rjust(columns.speed))
     figures += [row.hours.rjust(columns.hours)] if columns.hours else []
     return (
         (label, Style.PLAIN),
         (bar, Style.BAR),
-        (_GAP + _GAP.join(figures) + _GAP, Style.PLAIN),
+        (_GAP.join(figures) + _GAP, Style.PLAIN),
         (row.verdict, row.style),
     )
 
 
 def _more(count: int) -> Line:
-    return ((f"and {count} more that may fit and {'is' if count == 1 else 'are'} slower", Style.QUIET),)
+    return ((f"and {count} more that may fit", Style.QUIET),)
 
 
 def _gathered(plan: Plan) -> list[Skipped]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -83,6 +84,7 @@ def run(command: TraceModel) -> Traced | Refused:
     import transformers
 
     from autofit.worker.model.configuration import load_config
+    from autofit.worker.model.unbuildable import Unbuildable, first_sentence
     from autofit.worker.trace.micro_step_trace import trace
 
     transformers.logging.set_verbosity_error()
@@ -95,10 +97,10 @@ def run(command: TraceModel) -> Traced | Refused:
     for step in command.micro_steps:
         try:
             traces.append(trace(config, step))
+        except Unbuildable as error:
+            failures.append(TraceFailure(step, str(error), is_unbuildable=True))
         except Exception as error:  # of transformers, PEFT or torch: any of them means that this one has no trace
-            failures.append(TraceFailure(step, f"{type(error).__name__}: {_first_line(error)}"))
+            traceback.print_exc()  # into the log
+            why = first_sentence(error) or "its code does not run on tensors without memory"
+            failures.append(TraceFailure(step, why))
     return Traced(tuple(traces), tuple(failures))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, config, is_caching_enabled
 from datasets.fingerprint import Hasher
 
 from autofit import __version__
@@ -83,21 +84,32 @@ def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Pre
         dataset=rows.select(kept).select_columns(["input_ids", "labels"]),
         counts=counts,
         learned=_learned(tokenize.learned(loaded.dataset[0]), counts),
-        notes=(*loaded.notes, *_untold_note(counts), *_unshown_note(rows)),
+        notes=(*loaded.notes, *_lost_notes(extents, how.truncation), *_untold_note(counts), *_unshown_note(rows)),
     )
 
 
 def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
     """The rows as tokens, cached by what the tokens depend on: the survey does it once, and every rank finds it
     done."""
+    fingerprint = Hasher.hash((examples._fingerprint, __version__, tokenize.learn.value, _state(tokenize)))
     return examples.map(
         _row(tokenize),
         with_indices=True,
         remove_columns=examples.column_names,
         features=_FEATURES,
-        new_fingerprint=Hasher.hash((examples._fingerprint, __version__, tokenize.learn.value, _state(tokenize))),
+        new_fingerprint=fingerprint,
+        cache_file_name=_cache_file(examples, fingerprint),
         desc="Tokenizing",
     )
+
+
+def _cache_file(examples: Dataset, fingerprint: str) -> str | None:
+    """Where the tokens are kept of rows that lie in memory; None where `datasets` has a place for them itself."""
+    if examples.cache_files or not is_caching_enabled():
+        return None
+    folder = Path(config.HF_DATASETS_CACHE, "autofit")
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"{fingerprint}.arrow")
 
 
 def _state(tokenize: RowTokenizer) -> tuple[object, ...]:
@@ -147,8 +159,18 @@ def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embe
                 loaded.where(index),
                 f"token {token:,} is beyond the model's embedding, which holds {embedding_count:,} "
                 f"(its tokenizer knows {len(tokenize.tokenizer):,})",
-                "Resize the embedding (resize_token_embeddings), or use the tokenizer that the model was trained with",
+                _then(token, len(tokenize.tokenizer)),
             )
+
+
+def _then(token: int, known_count: int) -> str:
+    """What to do about a token beyond the embedding."""
+    if token >= known_count:
+        return "Make the row's tokens with the model's own tokenizer, or train the model that they were made for"
+    return (
+        f"Resize the embedding and save the model (model.resize_token_embeddings({known_count}), save_pretrained), "
+        "or use the tokenizer that the model was trained with"
+    )
 
 
 def _nothing_left(source: str, counts: RowCounts, truncation: Truncation) -> UsageError:
@@ -160,6 +182,15 @@ def _nothing_left(source: str, counts: RowCounts, truncation: Truncation) -> Usa
 
 def _learned(learned: Learned, counts: RowCounts) -> Learned:
     return Learned.UNTOLD_TURNS if counts.untold == counts.total - counts.lost else learned
+
+
+def _lost_notes(extents: Sequence[RowExtent], truncation: Truncation) -> tuple[str, ...]:
+    """Which rows are the first of those that are left out and of those that are dropped."""
+    empty = next((number for number, row in enumerate(extents, 1) if row.first < 1), None)
+    kinds = (row.first >= 1 and not truncation.keeps(row) for row in extents)
+    dropped = next((number for number, is_dropped in enumerate(kinds, 1) if is_dropped), None)
+    found = (("holds nothing to learn from", empty), ("learns only what lies beyond --seq", dropped))
+    return tuple(f"row {number:,} is the first that {what}" for what, number in found if number is not None)
 
 
 def _untold_note(counts: RowCounts) -> tuple[str, ...]:

@@ -29,6 +29,17 @@ def missing_stop(
     return token, (f"{tokenizer.decode([token])} ends a turn: the saved generation config stops at it, too",)
 
 
+def unshared_end(request: Request, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """A note where the model's configs do not know the token with which its tokenizer ends a text, and which the
+    trainer writes into them."""
+    own, theirs = tokenizer.eos_token_id, _listed(_generation_eos(request))
+    if own is None or not theirs or own in theirs:
+        return ()
+    ends = ", ".join(map(str, theirs))
+    said = f"a text ends in token {ends} by the model's config, in {own} ({tokenizer.eos_token}) by its tokenizer"
+    return (f"{said}: the tokenizer's is learned, and saved with the model",)
+
+
 def stop_also_at(config: GenerationConfig, token_id: int) -> None:
     """Has generation with `config` end at this token, too."""
     config.eos_token_id = [*_listed(config.eos_token_id), token_id]

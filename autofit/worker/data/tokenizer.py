@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
-from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import load_tokenizer
 
 from .chat_template import ensure_chat_template
@@ -34,12 +33,6 @@ def tokenizer_for(
         )
     _check_padding(model, tokenizer, extra.get("pad_token"), embedding_count)
     return tokenizer, ensure_chat_template(tokenizer, has_chats)
-
-
-def embedding_count(request: Request) -> int | None:
-    """The number of tokens that the model knows; None where its config does not say."""
-    config = load_config(request.model, trust_remote_code=request.trust_remote_code)
-    return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def _loaded(request: Request) -> PreTrainedTokenizerBase:

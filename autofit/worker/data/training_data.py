@@ -14,11 +14,12 @@ from autofit.domain.workload import Learned, RowCounts
 from autofit.planning.data.truncation import Truncation
 from autofit.worker.training.trainer_arguments import extra_arguments
 
+from .embedding import embedding_count
 from .loaded_data import LoadedData, load, split_eval
 from .prepared_rows import Preparation, prepare
 from .row_tokens import RowTokenizer
-from .stop_token import missing_stop
-from .tokenizer import embedding_count, tokenizer_for
+from .stop_token import missing_stop, unshared_end
+from .tokenizer import tokenizer_for
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,13 @@ def training_data(request: Request) -> TrainingData:
         rows=made.counts,
         eval_rows=held_out.counts if held_out is not None else None,
         stop_token_id=stop,
-        notes=(*notes, *(() if request.data else sample), *([note] if note else []), *stop_notes),
+        notes=(
+            *notes,
+            *(() if request.data else sample),
+            *([note] if note else []),
+            *unshared_end(request, tokenizer),
+            *stop_notes,
+        ),
     )
 
 

@@ -9,6 +9,8 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
 from autofit.domain.errors import UsageError
 
+from .unbuildable import first_sentence
+
 _AUTO_CLASS = "AutoModelForCausalLM"
 
 
@@ -23,7 +25,8 @@ def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
     except Exception as error:  # a class of any make reads it, and raises what it likes
-        raise UsageError(f"the config.json of {model} cannot be read: {first_line(error)}") from error
+        why = first_sentence(error) or "it is not what its class expects"
+        raise UsageError(f"the config.json of {model} cannot be read: {why}.") from error
     if config.is_encoder_decoder:
         raise UsageError(f"{model} is an encoder-decoder ({config.model_type}): {_INSTEAD}.")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -33,9 +36,25 @@ def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
     return config
 
 
-def first_line(error: Exception) -> str:
-    """What a library says of an error, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def told(config: PretrainedConfig, name: str) -> int:
+    """The number of this name in a configuration, the largest where layers differ in it; 0 where there is none."""
+    try:
+        values = [getattr(config, name, None)]
+    except RuntimeError:  # transformers' own: layers differ, and the whole has none
+        values = [getattr(layer, name, None) for layer in config.per_layer_config]
+    return max((value for value in values if type(value) is int), default=0)
+
+
+def check_padding(model: str, config: PretrainedConfig, error: Exception) -> None:
+    """Checks the config's padding token where the model cannot be built: torch refuses an embedding without its row.
+    UsageError with both numbers."""
+    text = config.get_text_config()
+    padding, count = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
+    if isinstance(padding, int) and count is not None and not -count <= padding < count:
+        raise UsageError(
+            f"pad_token_id {padding:,} in the config of {model} is beyond its embedding, which holds {count:,}; set it "
+            "to null, or to a token that the embedding holds."
+        ) from error
 
 
 _INSTEAD = (
@@ -48,7 +67,7 @@ def _values(model: str) -> dict[str, Any]:
     try:
         values, _ = PretrainedConfig.get_config_dict(model)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the model {model} cannot be read: {first_line(error)}") from error
+        raise UsageError(f"the model {model} cannot be read: {first_sentence(error)}.") from error
     return dict(values)
 
 

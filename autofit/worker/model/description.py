@@ -21,11 +21,12 @@ from autofit.domain.model import ModelFacts, ParameterGroup
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
 
 from .adapters import with_adapters
-from .configuration import first_line, load_config
+from .configuration import check_padding, load_config, told
 from .loading import build_model
 from .positions import positions_of
 from .support import lacking, lacks
 from .targets import lora_targets
+from .unbuildable import Unbuildable, building
 
 _USUAL_NAMES = (
     "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
@@ -38,7 +39,7 @@ def describe(request: Request) -> ModelFacts:
     config = load_config(request.model, trust_remote_code=request.trust_remote_code)
     model = _built(request.model, config)
     facts = ModelFacts(
-        json.dumps(_filled(config), allow_nan=False), groups(model), positions_of(model), lacking=lacking(model)
+        json.dumps(_filled(model), allow_nan=False), groups(model), positions_of(model), lacking=lacking(model)
     )
     return _adapted(facts, model, request)
 
@@ -55,20 +56,21 @@ def groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
 def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
     """The model without memory, with the attention that every class has."""
     try:
-        with _quiet(), torch.device("meta"):
+        with building(f"the model {name}"), _quiet(), torch.device("meta"):
             return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
-    except Exception as error:  # a class of any make is built, and raises what it likes
-        raise UsageError(f"the model {name} cannot be built: {first_line(error)}") from error
+    except Unbuildable as error:
+        check_padding(name, config, error)
+        raise UsageError(f"{error}.") from error
 
 
 def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> ModelFacts:
     """The facts with those of LoRA; UsageError for modules that the user named and that are not there."""
     try:
         targets = lora_targets(request.lora, model)
-        with _quiet():
+        with building("the adapters"), _quiet():
             adapted = groups(with_adapters(model, request.lora))
-    except ValueError as error:
-        why = first_line(error)
+    except (ValueError, Unbuildable) as error:
+        why = str(error)
         words = (*request.lora.target_modules, *request.lora.exclude_modules)
         if set(words) - {AUTO_TARGETS, ALL_LINEAR} and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"--lora-target-modules {','.join(words)}: {why}.") from error
@@ -76,13 +78,13 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
     return replace(facts, lora_targets=targets, adapted=adapted)
 
 
-def _filled(config: PretrainedConfig) -> dict[str, Any]:
+def _filled(model: PreTrainedModel) -> dict[str, Any]:
     """The language model's configuration under the usual names, with what its class fills in."""
-    text = config.get_text_config()
-    usual = {name: getattr(text, name, None) for name in _USUAL_NAMES}
+    text, embedding = model.config.get_text_config(), model.get_input_embeddings()
+    built = {"vocab_size": embedding.num_embeddings, "hidden_size": embedding.embedding_dim}
     plain = {name: value for name, value in text.to_dict().items() if isinstance(value, (int, str, bool))}
-    named = {name: value for name, value in usual.items() if isinstance(value, int)}
-    return {**plain, **named, "model_type": config.model_type}
+    named = {name: value for name in _USUAL_NAMES if (value := told(text, name))}
+    return {**built, **plain, **named, "model_type": model.config.model_type}
 
 
 @contextlib.contextmanager

@@ -12,8 +12,10 @@ from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.model import Lacking
 
-LARGEST_FLASH_HEAD = 256  # elements: of FlashAttention-2 (README of flash-attn 2, "Functionality")
-_SUPPORTS = {
+from .configuration import told
+
+LARGEST_FLASH_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp of flash-attn 2, mha_fwd
+_FLAGS = {
     Attention.FLASH_2: "_supports_flash_attn",
     Attention.SDPA: "_supports_sdpa",
     Attention.FLEX: "_supports_flex_attn",
@@ -31,36 +33,39 @@ def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
 
 def _attention(model: PreTrainedModel) -> Iterator[Lacking]:
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    for kernel, flag in _SUPPORTS.items():
-        without = next((type(part).__name__ for part in parts if not getattr(part, flag, False)), None)
-        why = f"{without} of transformers does not support {ATTENTION.of(kernel).text}" if without else None
-        if why is None and kernel is Attention.FLASH_2:
-            why = _why_no_flash(model)
+    for kernel in _FLAGS:
+        reasons = (_why_no_kernel(type(part), part.config, kernel) for part in parts)
+        why = next((reason for reason in reasons if reason is not None), None)
         if why is not None:
             yield lacks(ATTENTION, kernel, why)
 
 
-def _why_no_flash(model: PreTrainedModel) -> str | None:
-    others = getattr(model, "_compatible_flash_implementations", None) or ()
+def _why_no_kernel(model_class: type[PreTrainedModel], config: PretrainedConfig, attention: Attention) -> str | None:
+    """Why the class has no such kernel, as transformers declares it; None where it has one."""
+    name, flag = model_class.__name__, _FLAGS.get(attention)
+    if flag is not None and not getattr(model_class, flag, False):
+        return f"{name} does not support {ATTENTION.of(attention).text}"
+    return _why_no_flash(model_class, config) if attention is Attention.FLASH_2 else None
+
+
+def _why_no_flash(model_class: type[PreTrainedModel], config: PretrainedConfig) -> str | None:
+    name, others = model_class.__name__, getattr(model_class, "_compatible_flash_implementations", None) or ()
     if others and Attention.FLASH_2.value not in others:
-        return f"{type(model).__name__} needs another flash kernel ({', '.join(others)})"
-    size = _largest_head(model.config.get_text_config())
+        return f"{name} does not support FlashAttention-2: its flash attention is {' or '.join(others)}"
+    if getattr(config, "alibi", False):  # Falcon's; the other classes with alibi support no flash attention at all
+        return f"{name} does not support FlashAttention-2 with alibi"
+    size = _largest_head(config.get_text_config())
     if size > LARGEST_FLASH_HEAD:
-        return f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, {type(model).__name__} has {size}"
+        return f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, {name} has {size}"
     return None
 
 
 def _largest_head(config: PretrainedConfig) -> int:
     """The size of the largest head of attention, in elements; 0 where there is no attention."""
-
-    def told(*names: str) -> int:
-        values = [getattr(config, name, None) for name in names]
-        return sum(value for value in values if isinstance(value, int))
-
-    heads = told("num_attention_heads")
-    even = told("hidden_size") // heads if heads else 0
-    compressed = told("qk_nope_head_dim", "qk_rope_head_dim")
-    return max(told("head_dim") or compressed or even, told("global_head_dim"), told("v_head_dim"))
+    heads, width = told(config, "num_attention_heads"), told(config, "hidden_size")
+    compressed = told(config, "qk_nope_head_dim") + told(config, "qk_rope_head_dim")
+    size = told(config, "head_dim") or compressed or (width // heads if heads else 0)
+    return max(size, told(config, "global_head_dim"), told(config, "v_head_dim"))
 
 
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:

@@ -20,6 +20,7 @@ _UNSUPPORTED_WORDS = (
     "does not support",
     "not implemented for",
     "FlashAttention only support",
+    "only supports head dimension at most",
     "flash_attn seems to be not installed",
     "Target modules",
     "out of resource: ",  # Triton: a kernel wants more of a multiprocessor than this device has

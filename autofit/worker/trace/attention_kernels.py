@@ -1,4 +1,4 @@
-"""The attention kernels that a GPU would run, on fake tensors of a CPU."""
+"""What torch's scaled_dot_product_attention runs on a GPU, on fake tensors of a CPU."""
 
 from __future__ import annotations
 
@@ -7,26 +7,12 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import AttentionInterface
 
-from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.trace import MicroStep, SdpaKernel
+from autofit.domain.trace import SdpaKernel
 from autofit.planning.memory.sdpa import PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel
 from autofit.worker.rank.torch_dtypes import DTYPES
 
-FLASH_2 = "autofit_fa2"  # transformers would ask a name with "flash" in it for the package
 _aten = torch.ops.aten
-
-
-def attention_name(step: MicroStep) -> str:
-    """What transformers calls the kernel; ValueError when the device has none of this kind."""
-    if step.attention is not Attention.FLASH_2:
-        return str(step.attention.value)
-    if step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32:
-        raise ValueError("FlashAttention-2 needs a GPU and half precision")
-    return FLASH_2
 
 
 class Sdpa:
@@ -127,23 +113,3 @@ def _efficient(call: _KernelCall) -> Any:
 
 
 _FUSED = {SdpaKernel.CUDNN: _cudnn, SdpaKernel.FLASH: _flash, SdpaKernel.EFFICIENT: _efficient}
-
-
-def _flash_2(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """Runs FlashAttention-2. Padding is not taken out: the rows of a worst batch have hardly any."""
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    call = _KernelCall(query, key, value, None, dropout, causal, scaling)
-    return _flash(call).transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(FLASH_2, _flash_2)

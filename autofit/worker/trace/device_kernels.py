@@ -20,6 +20,9 @@ from torch.nn import functional
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.worker.trace.attention_kernels import Sdpa
+from autofit.worker.trace.flash_attention import flash_attention
+from autofit.worker.trace.flex_attention import flex_attention
+from autofit.worker.trace.replacement import replace_name
 
 _LIBRARY = torch.library.Library("autofit", "DEF")
 # trl's Triton kernels: they work in place, on one tile of logits.
@@ -37,22 +40,16 @@ def kernels_of(step: MicroStep) -> Iterator[set[SdpaKernel]]:
     kernels that attention takes."""
     sdpa = Sdpa(step.capability)
     with contextlib.ExitStack() as stack:
-        _replace(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
+        replace_name(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
         if step.kind is DeviceKind.CUDA:
-            _replace(stack, functional, "scaled_dot_product_attention", sdpa)
-            _replace(stack, functional, "dropout", _cuda_dropout)
-            _replace(stack, trl.trainer.utils, "_use_triton", lambda device: True)
+            stack.enter_context(flash_attention(step.is_padded))
+            stack.enter_context(flex_attention())
+            replace_name(stack, functional, "scaled_dot_product_attention", sdpa)
+            replace_name(stack, functional, "dropout", _cuda_dropout)
+            replace_name(stack, trl.trainer.utils, "_use_triton", lambda device: True)
             for name, stand_in in _TRITON.items():
-                _replace(stack, trl.kernels.chunked_logprob, name, stand_in)
+                replace_name(stack, trl.kernels.chunked_logprob, name, stand_in)
         yield sdpa.taken
-
-
-def _replace(stack: contextlib.ExitStack, module: Any, name: str, value: Any) -> None:
-    if hasattr(module, name):
-        stack.callback(setattr, module, name, getattr(module, name))
-    else:
-        stack.callback(delattr, module, name)
-    setattr(module, name, value)
 
 
 def _mask_rule(is_padded: bool) -> Any:

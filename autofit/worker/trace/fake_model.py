@@ -8,28 +8,32 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
+from autofit.worker.model.loading import build_model
 from autofit.worker.model.loss_names import name_for_loss
+from autofit.worker.model.unbuildable import Unbuildable, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-from autofit.worker.trace.attention_kernels import attention_name
+from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
 
 
 def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
-    """The bare model on the meta device; ValueError when it lacks the attention kernel."""
+    """The bare model on the meta device; Unbuildable when it cannot be built, or lacks the attention kernel."""
+    if step.attention is Attention.FLASH_2 and (step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32):
+        raise Unbuildable("FlashAttention-2 needs a GPU and half precision")
     config = copy.deepcopy(config)
     config.use_cache = False
-    name = attention_name(step)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=TORCH_DTYPES[step.dtype], attn_implementation=name)
-    if step.attention is Attention.FLASH_2 and not model._supports_flash_attn:
-        raise ValueError(f"{type(model).__name__} does not support FlashAttention-2")
+    with building("the model"), flash_attention(step.is_padded), torch.device("meta"):
+        model = build_model(config, dtype=TORCH_DTYPES[step.dtype], attention=step.attention)
+    lend_to_own_attention(model)
     return model
 
 
@@ -40,7 +44,8 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     Adapters have the model's dtype: PEFT casts them to fp32, and DeepSpeed casts them back (ZeRO-1 and 2) or trl keeps
     PEFT from it (ZeRO-3). Checkpointing is not reentrant; under ZeRO-3 with LoRA trl makes it so, which keeps the same.
     """
-    trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
+    with building("the adapters"):
+        trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
     if step.lora is not None and step.gradient_checkpointing:
         model.enable_input_require_grads()
     name_for_loss(model)

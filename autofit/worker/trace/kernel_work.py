@@ -21,10 +21,12 @@ _ATTENTION = {  # where the query stands, and how many products of the size of i
     _aten._scaled_dot_product_flash_attention: (0, 2),
     _aten._scaled_dot_product_efficient_attention: (0, 2),
     _aten._scaled_dot_product_flash_attention_for_cpu: (0, 2),
+    _aten._flash_attention_forward: (0, 2),
     _aten._scaled_dot_product_cudnn_attention_backward: (1, 5),
     _aten._scaled_dot_product_flash_attention_backward: (1, 5),
     _aten._scaled_dot_product_efficient_attention_backward: (1, 5),
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: (1, 5),
+    _aten._flash_attention_backward: (1, 5),
 }
 
 
@@ -61,16 +63,21 @@ def _flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     if (first := _PRODUCTS.get(packet)) is not None:
         return int(2 * args[first].numel() * args[first + 1].shape[-1])
     if packet in _ATTENTION:
-        return _attention_flop(packet, args)
+        return _attention_flop(packet, args, kwargs)
     formula = flop_registry.get(packet)
     return int(formula(*args, **kwargs, out_val=out)) if formula else 0
 
 
-def _attention_flop(packet: Any, args: tuple[Any, ...]) -> int:
-    """FLOP of attention; a flash kernel leaves out what a causal mask hides: half of the scores."""
+def _attention_flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """FLOP of attention; a flash kernel leaves out what a causal mask hides, which is half of the scores, and what lies
+    before a sliding window."""
     query_at, product_count = _ATTENTION[packet]
     query, key = args[query_at], args[query_at + 1]
-    flop = 2 * product_count * query.numel() * key.shape[-2]
-    names = [argument.name for argument in packet.default._schema.arguments]
-    is_causal = names.index("is_causal") < len(args) and args[names.index("is_causal")]
-    return int(flop // 2 if is_causal else flop)
+    values = dict(zip((argument.name for argument in packet.default._schema.arguments), args, strict=False))
+    keys = values.get("max_k", key.shape[-2])
+    per_key_flop = 2 * product_count * query.numel()
+    if not values.get("is_causal"):
+        return int(per_key_flop * keys)
+    left = kwargs.get("window_size_left")
+    window = keys if left is None else min(left + 1, keys)
+    return int(per_key_flop * (2 * window * keys - window**2) // (2 * keys))

@@ -107,7 +107,7 @@ def test_text_parts_of_a_message_are_joined_and_other_keys_named() -> None:
         (Format.MESSAGES, {"messages": [{"role": "user", "content": None}]}, "messages[0].content is null, not text"),
         (Format.MESSAGES, {"messages": [{**TURNS[1], "tool_calls": [{"id": 1}]}]}, "messages[0] calls tools"),
         (Format.SHAREGPT, {"conversations": [{"from": "narrator", "value": "a"}]}, "from is 'narrator'"),
-        (Format.PRETOKENIZED, {"input_ids": [1, "2"]}, "input_ids is a list, not a list of whole numbers"),
+        (Format.PRETOKENIZED, {"input_ids": [1, "2"]}, "input_ids holds text, not whole numbers alone"),
     ],
 )
 def test_a_wrong_field_is_named(data_format: Format, row: dict[str, object], problem: str) -> None:

@@ -215,8 +215,19 @@ def test_when_everything_crashes_it_gives_up_early_and_quotes_the_crash() -> Non
     everything = {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in sim.ladder(TWO).steps}
     run = play(TWO, everything)
     assert isinstance(run.end, GiveUp)
+    assert run.end.why.startswith("no probe came to its end; the first: ")
     assert "no module x" in run.end.why
+    assert (run.end.is_memory, run.end.closest, run.end.would_fit) == (False, None, ())
     assert run.probe_count <= 6
+
+
+def test_a_crash_beside_rungs_that_are_too_large_by_prediction_is_no_want_of_memory() -> None:
+    scene = sim.setting(sim.hardware(2, 24), pins=Pins(method=Method.FULL))
+    rungs = sim.ladder(scene)
+    assert rungs.left_out
+    end = play(scene, {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in rungs.steps}).end
+    assert isinstance(end, GiveUp)
+    assert (end.is_memory, end.closest) == (False, None)
 
 
 def test_a_measurement_without_headroom_does_not_fit() -> None:

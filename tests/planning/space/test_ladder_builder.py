@@ -15,6 +15,9 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
+from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
+from autofit.domain.trace import Unbuildable
+from autofit.planning.memory.activations import micro_step
 from tests.planning import simulated as sim
 
 SMALL = replace(sim.LLAMA_7B, parameter_count=100_000_000)
@@ -126,3 +129,34 @@ def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
 def test_pins_that_cannot_be_met_are_refused(machine: Hardware, pins: Pins, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         sim.ladder(sim.setting(machine, SMALL, pins=pins))
+
+
+def test_what_a_models_class_lacks_is_left_out_and_a_pin_on_it_refused() -> None:
+    facts = ModelFacts("{}", (ParameterGroup(10**8, 1, True, 2),), Positions.ROTARY)
+    lacking = (
+        Lacking("attention", "sdpa", "Gemma9 does not support sdpa"),
+        Lacking("method", "lora", "it has no linear layer"),
+        Lacking("gradient_checkpointing", "on", "Gemma9 does not support gradient checkpointing"),
+    )
+    scene = replace(sim.setting(shape=SMALL), facts=replace(facts, lacking=lacking))
+    ladder = sim.ladder(scene)
+    assert {(step.rung.attention, step.rung.method) for step in ladder.steps} == {(Attention.EAGER, Method.FULL)}
+    assert not any(step.rung.gradient_checkpointing for step in ladder.steps)
+    assert reasons(ladder)["zero2+lora+eager"] == "it has no linear layer"
+    pinned = replace(scene, request=replace(scene.request, pins=Pins(attention=Attention.SDPA)))
+    with pytest.raises(UsageError, match="--attention sdpa cannot be used: Gemma9 does not support sdpa; use eager"):
+        sim.ladder(pinned)
+
+
+def test_what_cannot_be_built_is_left_out_with_its_reason() -> None:
+    scene = sim.setting(shape=SMALL)
+    lora = next(step.rung for step in sim.ladder(scene).steps if step.rung.method is Method.LORA)
+    like = micro_step(lora, 2, scene)
+    ladder = sim.ladder(replace(scene, unbuildable=(Unbuildable(like, "the adapters cannot be built"),)))
+    left = {out.rung for out in ladder.left_out if out.reason == "the adapters cannot be built"}
+    assert left == {
+        step.rung
+        for step in sim.ladder(scene).steps
+        if step.rung.method is Method.LORA and step.rung.gradient_checkpointing is lora.gradient_checkpointing
+    }
+    assert ladder.steps

@@ -108,6 +108,8 @@ UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
         (RuntimeError("can't start new thread"), True, *DEVICE, None),
         (ValueError("Target modules {'x'} not found"), True, *UNSUPPORTED, None),
         (ImportError("flash_attn seems to be not installed"), False, *UNSUPPORTED, None),
+        # csrc/flash_attn/flash_api.cpp
+        (RuntimeError("FlashAttention forward only supports head dimension at most 256"), False, *UNSUPPORTED, None),
         (RuntimeError("Connection closed by peer"), True, *CRASHED, None),
         (AssertionError("zero stage"), True, *CRASHED, None),
     ],

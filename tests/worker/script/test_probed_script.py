@@ -275,6 +275,16 @@ def test_transformers_trainer_keeps_its_hands_off_the_users_folders(bench: Bench
     assert facts.counting.asks == (Ask.TRAINER,)
 
 
+def test_the_refusal_of_a_trainer_whose_arguments_differ_from_its_config_is_passed_on(bench: Bench) -> None:
+    (bench.home / "kept/checkpoint-5").mkdir()
+    mismatch = {**AUTO, "train_batch_size": 64, "train_micro_batch_size_per_gpu": 4}
+    words = (f"--model={MODEL}", "--deepspeed=DS", "--output_dir=kept", "--per_device_train_batch_size=2", "--use_cpu")
+    outcome, _ = bench.inspect(bench.spec("with_trainer.py", *words, deepspeed=mismatch))
+    assert isinstance(outcome, Unsupported)
+    assert outcome.why.startswith("ValueError: Please correct the following DeepSpeed config values that mismatch")
+    assert "ds train_micro_batch_size_per_gpu=4 vs hf per_device_train_batch_size=2" in outcome.why
+
+
 def test_trl_with_an_adapter_is_measured(bench: Bench) -> None:
     data = str(EXAMPLES / "dialogues.jsonl")
     spec = bench.spec("with_trl.py", f"--model={MODEL}", f"--data={data}", "--deepspeed=DS", deepspeed=AUTO)

@@ -218,7 +218,7 @@ def test_an_attention_mask_costs_something_only_where_there_is_padding() -> None
     plain, padded = (trace(CONFIGS["llama"], replace(CUDA, is_padded=padded)) for padded in (False, True))
     assert peak_bytes(padded.moments) - peak_bytes(plain.moments) > LAYERS * mask_bytes
     flash = [trace(CONFIGS["llama"], replace(CUDA, attention=Attention.FLASH_2, is_padded=flag)) for flag in (0, 1)]
-    assert peak_bytes(flash[0].moments) == peak_bytes(flash[1].moments) <= peak_bytes(plain.moments)
+    assert peak_bytes(flash[0].moments) <= min(peak_bytes(flash[1].moments), peak_bytes(plain.moments))
 
 
 A100, H100 = replace(CUDA, capability=(8, 0)), replace(CUDA, capability=(9, 0))
@@ -284,6 +284,7 @@ def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pyte
     assert [failure.of for failure in said.failures] == [wrong, slow]
     assert "nothing" in said.failures[0].why
     assert "GPU" in said.failures[1].why
+    assert all(failure.is_unbuildable for failure in said.failures)
 
 
 def test_no_model_is_refused() -> None:
