@@ -42,8 +42,8 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("shared_experts_intermediate_size", "shared_intermediate_size"), EXPERT_WIDTH),
     **dict.fromkeys(("moe_shared_expert_intermediate_size", "expert_ffn_hidden_size"), EXPERT_WIDTH),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), EXPERTS),
-    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k"), 2),
-    **dict.fromkeys(("top_k_experts", "zero_expert_num"), 2),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"), EXPERTS_PER_TOKEN),
+    **dict.fromkeys(("moe_top_k", "top_k_experts", "zero_expert_num"), EXPERTS_PER_TOKEN),
     **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"), 1),
     **dict.fromkeys(("n_group", "topk_group"), 1),
     **dict.fromkeys(("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index"), 1),
@@ -100,11 +100,10 @@ _QWEN4 = {
 }
 
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "blt": {"encoder_hash_byte_group_vocab": 512},
-    "fuyu": {"text_config": {"model_type": "persimmon"}},
     "axk2": {"head_dim": HEAD, "layer_types": None},
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"num_hidden_layers": 4, "attn_layer_indices": [1, 3]},
+    "blt": {"encoder_hash_byte_group_vocab": 512},
     "cohere_compass_text": {
         "layer_types": _MIXED,
         "rope_parameters": {
@@ -113,6 +112,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     },
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8}},
     "dots3_note_text": _DOTS,
+    "fuyu": {"text_config": {"model_type": "persimmon"}},
     "gemma3": {
         "text_config": {"layer_types": _MIXED},
         "vision_config": {"model_type": "siglip_vision_model", **_TOWER},
@@ -132,9 +132,9 @@ _SPECIAL: dict[str, dict[str, Any]] = {
         "text_config": {"layer_types": _MIXED, "global_head_dim": 32},
         "vision_config": {"mm_embed_dim": HIDDEN, "output_proj_dims": HIDDEN, "mm_posemb_size": 16},
     },
-    "got_ocr2": {"text_config": {"model_type": "qwen2"}, "vision_config": {"global_attn_indexes": [1]}},
     "gemma4_unified_text": {"layer_types": _MIXED, "global_head_dim": 32},
     "glm4_moe_lite": {"head_dim": 8},
+    "got_ocr2": {"text_config": {"model_type": "qwen2"}, "vision_config": {"global_attn_indexes": [1]}},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": _RECURRENT},
     "inkling_text": {"local_layer_ids": [0, 2]},
@@ -172,7 +172,7 @@ LEFT_OUT: dict[str, str] = {
         (
             "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
             "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl",
-            "xmod",
+            "xlm", "xlnet", "xmod",
         ),
         _ENCODER,
     ),
@@ -183,7 +183,6 @@ LEFT_OUT: dict[str, str] = {
         ),
         _DECODER_OF_TWO,
     ),
-    **dict.fromkeys(("xlm", "xlnet"), _ENCODER),
     **dict.fromkeys(("moshi", "moss_transcribe_diarize", "musicgen", "musicgen_melody"), "reads or writes sound"),
     **dict.fromkeys(
         ("gemma4_assistant", "gemma4_unified_assistant"), "drafts for another model, whose keys and values it reads"
@@ -193,7 +192,6 @@ LEFT_OUT: dict[str, str] = {
     "git": "its own loss counts the tokens of an image, which text alone does not have",
 }  # fmt: skip
 """Entries of the mapping that are no family to train here, with the reason."""
-
 
 FAMILIES = tuple(sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(LEFT_OUT)))
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from autofit.worker.model.configuration import load_config
-from autofit.worker.model.loading import build_model
-from autofit.worker.model.support import lacking
 from transformers import PretrainedConfig
 
 from autofit.domain.hardware import DeviceKind
@@ -20,6 +17,9 @@ from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.protocol import Job
+from autofit.worker.model.configuration import load_config
+from autofit.worker.model.loading import build_model
+from autofit.worker.model.support import lacking
 from tests.builders import make_request, make_rung, make_shape
 from tests.models.families import HIDDEN
 
