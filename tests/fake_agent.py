@@ -143,7 +143,7 @@ class FakeAgent(SimulatedAgent):
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         return self._machine.tracer.describe(request, log_path=log_path)
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         return self._machine.tracer.trace(request, micro_steps, log_path=log_path)
 
     def probe(self, spec: ProbeSpec, on_heartbeat: OnHeartbeat) -> Outcome:

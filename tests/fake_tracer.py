@@ -27,6 +27,7 @@ class FakeTracer:
     parameter_count: int = 10_000_000
     row_bytes: int = 50_000_000  # that a row holds
     checkpointed_row_bytes: int = 20_000_000
+    positions: Positions = Positions.ROTARY
     fails: str = ""
     has_ended: bool = False
     start_count: int = 0
@@ -43,9 +44,9 @@ class FakeTracer:
         whole = (ParameterGroup(self.parameter_count, 1, True, 2),)
         frozen = (ParameterGroup(self.parameter_count, 1, False, 2),)
         adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)
-        return ModelFacts(json.dumps(config), whole, Positions.ROTARY, USUAL_TARGETS, (*frozen, adapters))
+        return ModelFacts(json.dumps(config), whole, self.positions, USUAL_TARGETS, (*frozen, adapters))
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         if self.has_ended:
             raise InternalError("the agent has ended")
         failures = {step: self._failure(step) for step in micro_steps}

@@ -19,7 +19,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
-from autofit.domain.request import Lora, Training
+from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.inputs.model_files import read_model_files
@@ -42,10 +42,10 @@ REQUEST = make_request(MODEL, global_batch=8, lora=Lora(r=8), ranks=2, training=
 SHAPE = read_model_files(str(MODEL)).shape
 
 
-def spec(rung: Rung, folder: Path, *, memory_limit_bytes: int | None = None) -> ProbeSpec:
+def spec(rung: Rung, folder: Path, *, request: Request = REQUEST, memory_limit_bytes: int | None = None) -> ProbeSpec:
     strategy = Strategy(rung, micro_batch=2, gradient_accumulation=2)
-    config = json.dumps(deepspeed_config(strategy, REQUEST, SHAPE, DeviceKind.CPU))
-    job = Job(REQUEST, strategy, config, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
+    config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
+    job = Job(request, strategy, config, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
     shape = BatchShape(64, 63.5)
     return ProbeSpec(
         job, (shape,), (shape,), str(folder / "scratch"), str(folder / "probe.log"), 120.0, True, measure_s=0.1
@@ -77,6 +77,16 @@ def test_a_rung_of_each_kind_trains_evaluates_and_saves(agent: Agent, tried: Run
     assert {Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.STEP, Phase.SAVE} <= set(phases)
     assert outcome.peak_device_bytes > outcome.base_bytes + 2 * SHAPE.parameter_count / 2
     assert outcome.tokens_per_s > 0
+
+
+def test_a_probe_takes_what_the_training_is_told(agent: Agent, tmp_path: Path) -> None:
+    """Workers that load data, a schedule that asks for an evaluation, a checkpointing that this rung does not have."""
+    words = "--dataloader_num_workers 1 --eval_strategy epoch --load_best_model_at_end true --max_grad_norm 0.3 "
+    words += "--lr_scheduler_type reduce_lr_on_plateau --warmup_ratio 0.5 --label_smoothing_factor 0.1 --eval_on_start"
+    extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"selective": true}')
+    request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra))
+    outcome = agent.probe(spec(rung(Method.FULL, 2), tmp_path, request=request), lambda phase: None)
+    assert isinstance(outcome, Measured), outcome
 
 
 def test_lora_holds_less_than_all_parameters(agent: Agent, tmp_path: Path) -> None:
@@ -255,8 +265,9 @@ def test_all_parameters_under_zero_3_are_saved_whole(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--method", "full", "--zero-stage", "3", "--micro-batch", "2", "--max-steps", "3"]
     words += ["--gradient-checkpointing", "on", "--learning-rate", "1e-3", "--eval-fraction", "0.1"]
+    extra = ["--eval_strategy", "epoch", "--load_best_model_at_end", "true", "--max_grad_norm", "0.3"]
     ended = subprocess.run(
-        [*autofit(*words, "--output-dir", str(out)), "--json"],
+        [*autofit(*words, "--output-dir", str(out)), "--json", "--", *extra],
         env={**os.environ, **ANOTHER_JOB},
         capture_output=True,
         text=True,
@@ -264,6 +275,7 @@ def test_all_parameters_under_zero_3_are_saved_whole(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, _said(ended, out)
     assert json.loads(ended.stdout)["choice"]["strategy"]["rung"]["zero_stage"] == 3
+    assert json.loads((out / "ds_config.json").read_text())["gradient_clipping"] == 0.3
     trained = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
     assert sum(p.numel() for p in trained.parameters()) == SHAPE.parameter_count

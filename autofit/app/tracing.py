@@ -14,13 +14,15 @@ from autofit.domain.event import Tell
 from autofit.domain.model import ModelFacts
 from autofit.domain.request import Request
 from autofit.domain.trace import MicroStep, Trace, Unbuildable
+from autofit.domain.units import format_seconds
 from autofit.inputs.model_files import model_source
 from autofit.probing.prober import Tracer
+from autofit.probing.protocol import TraceProgress
 from autofit.store import Store
 from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 3
+TRACER_VERSION = 4
 """Rises when a trace of the same micro-step would say something else."""
 
 DESCRIBER_VERSION = 1
@@ -31,8 +33,12 @@ class TraceProvider:
     """The facts and the traces of one request's model, from `with` to its end; the tracer starts when the first of them
     is missing."""
 
-    def __init__(self, request: Request, store: Store, start: StartTracer, tell: Tell) -> None:
+    def __init__(
+        self, request: Request, store: Store, start: StartTracer, tell: Tell, tell_at_once: Tell = lambda text: None
+    ) -> None:
+        """Takes who hears what has no trace, and who hears at once that tracing goes on."""
         self._request, self._store, self._start, self._tell = request, store, start, tell
+        self._tell_at_once = tell_at_once
         self._tracer: Tracer | None = None
         self._is_traceable = True
         self.unbuildable: tuple[Unbuildable, ...] = ()  # met while tracing
@@ -81,7 +87,12 @@ class TraceProvider:
 
     def _traced(self, missing: tuple[MicroStep, ...]) -> tuple[Trace, ...]:
         try:
-            answer = self._started().trace(self._request, missing, log_path=self._folder / "trace.log")
+            answer = self._started().trace(
+                self._request,
+                missing,
+                log_path=self._folder / "trace.log",
+                on_progress=lambda progress: self._tell_at_once(_progress_note(progress, len(missing))),
+            )
         except AutofitError as error:
             self._is_traceable = False
             self._tell(_closed_form_note("The model cannot be traced", str(error)))
@@ -97,6 +108,12 @@ class TraceProvider:
         if self._tracer is None:
             self._tracer = self._open.enter_context(self._start(self._folder / "agent.log"))
         return self._tracer
+
+
+def _progress_note(progress: TraceProgress, count: int) -> str:
+    """Says that tracing goes on."""
+    done = f"{progress.done_count} of {count} micro-steps"
+    return f"The model is traced on tensors without memory: {done} after {format_seconds(progress.passed_s)}."
 
 
 def _closed_form_note(what: str, why: str) -> str:

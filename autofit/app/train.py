@@ -17,6 +17,7 @@ from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEn
 from autofit.domain.request import Request, SearchOptions
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
+from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
@@ -43,6 +44,7 @@ def train(
     context = _look(start, session)
     for note in check_rows(context.request, start):
         session.tell(note)
+    check_trackers(request.training.report_to, Surroundings())
     ladder_of(assumed_setting(context, installed_here()))  # what cannot be asked for is said before anything is started
     if options.is_dry_run:
         _show_ladder(context, session)
@@ -81,7 +83,7 @@ def _show_ladder(context: Context, session: Session) -> None:
     tools = session.tools
     with (
         tools.open_store() as store,
-        TraceProvider(context.request, store, tools.start_tracer, session.tell) as tracing,
+        TraceProvider(context.request, store, tools.start_tracer, session.tell, session.tell) as tracing,
     ):
         assumed = assumed_setting(described(context, tracing, session), installed_here())
         session.screen.show(LadderBuilt(ladder_of(prepare_setting(assumed, store, tracing))))

@@ -35,7 +35,9 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
         tools.open_store() as store,
         tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
         # The agent is warm already, so it traces, too.
-        TraceProvider(context.request, store, lambda log_path: nullcontext(agent), session.tell) as tracing,
+        TraceProvider(
+            context.request, store, lambda log_path: nullcontext(agent), session.tell, session.tell
+        ) as tracing,
     ):
         context = described(context, tracing, session)
         profile = _surveyed(context, session, agent)

@@ -9,7 +9,7 @@ from typing import Any
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
-from autofit.domain.request import Learn, Lora, OnDivergence, Request, Training
+from autofit.domain.request import ARGUMENTS_URL, Learn, Lora, OnDivergence, Request, Training
 
 DEFAULT_GLOBAL_BATCH = 32
 CountRanks = Callable[[int | None], int]
@@ -17,6 +17,8 @@ CountRanks = Callable[[int | None], int]
 
 def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], count_ranks: CountRanks) -> Request:
     """What `flags` (by parameter name) ask for; `count_ranks` is asked only where a flag counts per device."""
+    if {"--help", "-h"} & set(extra_arguments):
+        raise UsageError(f"What may follow after -- are the fields of trl's SFTConfig: {ARGUMENTS_URL}")
     return Request(
         model=flags["model"],
         sequence_length=flags["seq"],

@@ -14,7 +14,7 @@ from .flags.train_flags import train_flags
     cls=SectionedCommand,
     options_metavar="--model MODEL [FLAGS]",
     epilog="""Hugging Face spellings work too (--model_name_or_path, --max_length, --per_device_train_batch_size,
-    --num_train_epochs, ...), and its further training arguments may follow after --.
+    --num_train_epochs, ...), and its further training arguments may follow after --: the fields of trl's SFTConfig.
 
     \b
     Examples:

@@ -9,6 +9,9 @@ from typing import Any, get_type_hints
 
 from .knobs.pins import Pins
 
+ARGUMENTS_URL = "https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig"
+"""Where people read of the training arguments that follow after `--`."""
+
 
 class Learn(str, Enum):
     """The ones whose words the loss counts, in chats and in pairs of a prompt and its answer."""

@@ -23,6 +23,10 @@ class SdpaKernel(str, Enum):
     MATH = "math"  # one operation after the other: it keeps all scores, in fp32
 
 
+KERNEL_PACKAGES = ("causal-conv1d", "flash-linear-attention", "mamba-ssm")
+"""The packages, as pip names them, whose kernels for linear attention and state spaces transformers takes on a GPU."""
+
+
 @dataclass(frozen=True, order=True)
 class MicroStep:
     """One forward and backward pass of one micro-batch on one rank: all that a trace of a model depends on."""
@@ -36,6 +40,7 @@ class MicroStep:
     tokens: int  # width of every row, padding included
     is_padded: bool  # some row is shorter, so there really is an attention mask
     capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
+    kernel_packages: tuple[str, ...] = ()  # those of KERNEL_PACKAGES that are installed where it runs
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,25 @@ class Work:
     matmul_bytes: int = 0
     other_bytes: int = 0  # norms, activation functions, softmax, copies
     kernel_count: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.matmul_flop + other.matmul_flop,
+            self.matmul_bytes + other.matmul_bytes,
+            self.other_bytes + other.other_bytes,
+            self.kernel_count + other.kernel_count,
+        )
+
+    def __mul__(self, factor: int) -> Work:
+        return Work(
+            factor * self.matmul_flop,
+            factor * self.matmul_bytes,
+            factor * self.other_bytes,
+            factor * self.kernel_count,
+        )
+
+    def __sub__(self, other: Work) -> Work:
+        return self + other * -1
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,14 @@ REQUIRED = (
 # FlashAttention-4 installs a module of the same name: the package is asked for. The least is that of transformers
 # 5.23, `is_flash_attn_2_available` in utils/import_utils.py.
 FLASH_ATTENTION = Requirement("flash-attn", "2.3.3", "flash_attention_2", ("--no-build-isolation",))
-OPTIONAL = (FLASH_ATTENTION,)
-"""The packages that only some values of the knobs need."""
+# The least versions are those of transformers 5.23, in utils/import_utils.py where it asks for one.
+SCANS = (
+    Requirement("causal-conv1d", "1.4", "convolutions of linear attention", ("--no-build-isolation",)),
+    Requirement("flash-linear-attention", "0.2.2", "linear attention"),
+    Requirement("mamba-ssm", "2.0.4", "state spaces", ("--no-build-isolation",)),
+)
+OPTIONAL = (FLASH_ATTENTION, *SCANS)
+"""The packages that only some values of the knobs need, and those that only some models run faster with."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from autofit.domain.workload import DataProfile
 from autofit.planning.script.script_setting import own_strategy
 from autofit.probing.agent_process import AgentProcess
 from autofit.probing.classification import classify
-from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
+from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, OnTraceProgress
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
@@ -45,6 +45,7 @@ from autofit.probing.protocol import (
     Surveyed,
     Traced,
     TraceModel,
+    TraceProgress,
     read_message,
 )
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
@@ -164,13 +165,22 @@ class Agent(ShieldedExit):
         assert isinstance(message, ModelDescribed)
         return message.facts
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(
+        self,
+        request: Request,
+        micro_steps: Sequence[MicroStep],
+        *,
+        log_path: Path,
+        on_progress: OnTraceProgress = lambda progress: None,
+    ) -> Traced:
         """The traces of the request's model, and why some have none; UsageError when there is no such model."""
         if not micro_steps:
             return Traced(())
         self.wait_ready()
         self._send(TraceModel(request, tuple(micro_steps), str(log_path)))
-        message = self._next(self._limits.traces_s, "the traces of the model", log_path)
+        what = "the traces of the model"
+        while isinstance(message := self._next(self._limits.traces_s, what, log_path), TraceProgress):
+            on_progress(message)
         if isinstance(message, Refused):
             raise UsageError(message.message)
         assert isinstance(message, Traced)

@@ -13,10 +13,11 @@ from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
-from autofit.probing.protocol import ProbeSpec, Ready, ScriptSpec, Traced
+from autofit.probing.protocol import ProbeSpec, Ready, ScriptSpec, Traced, TraceProgress
 
 OnHeartbeat = Callable[[Phase], None]
 OnRehearsalHeartbeat = Callable[[Strategy, Phase], None]
+OnTraceProgress = Callable[[TraceProgress], None]
 
 SpecT = TypeVar("SpecT", ProbeSpec, ScriptSpec, contravariant=True)
 
@@ -37,7 +38,14 @@ class Tracer(Protocol):
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         """What the class of the request's model says of it; UsageError when it is none that can be trained."""
 
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path) -> Traced:
+    def trace(
+        self,
+        request: Request,
+        micro_steps: Sequence[MicroStep],
+        *,
+        log_path: Path,
+        on_progress: OnTraceProgress = lambda progress: None,
+    ) -> Traced:
         """The traces of the request's model, and why some have none; UsageError when there is no such model."""
 
 

@@ -160,8 +160,8 @@ class RunProbes:
 
 @dataclass(frozen=True)
 class TraceModel:
-    """Asks to trace each micro-step of the request's model; answered by Traced, or Refused when there is no such
-    model."""
+    """Asks to trace each micro-step of the request's model; answered by Traced, after TraceProgress where it takes
+    long, or Refused when there is no such model."""
 
     request: Request
     micro_steps: tuple[MicroStep, ...]
@@ -214,6 +214,14 @@ class Traced:
 
     traces: tuple[Trace, ...]
     failures: tuple[TraceFailure, ...] = ()
+
+
+@dataclass(frozen=True)
+class TraceProgress:
+    """How many of the micro-steps that were asked for are done, with a trace or without; said while they take long."""
+
+    done_count: int
+    passed_s: float
 
 
 @dataclass(frozen=True)
@@ -328,8 +336,9 @@ class AgentFailed:
 
 
 Message = Union[
-    Ready, BuildWait, Surveyed, ModelDescribed, Traced, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed
-]
+    Ready, BuildWait, Surveyed, ModelDescribed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded,
+    AgentFailed,
+]  # fmt: skip
 
 
 def to_line(value: Command | RunProbe | Message | RankReport) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 
+from autofit.domain.codec import encode
 from autofit.domain.estimate import Constants
 from autofit.domain.model import ModelFacts
 from autofit.domain.trace import MicroStep, Trace
@@ -23,7 +24,7 @@ _WRITE = "INSERT OR REPLACE INTO trace (fingerprint, micro_step, at_s, body) VAL
 def read_traces(connection: sqlite3.Connection, fingerprint: str, micro_steps: Iterable[MicroStep]) -> Iterator[Trace]:
     """The traces that are there, in the order of `micro_steps`; one that this autofit cannot read counts as missing."""
     for micro_step in micro_steps:
-        for (body,) in connection.execute(_READ, (fingerprint, canonical(micro_step))):
+        for (body,) in connection.execute(_READ, (fingerprint, _key(micro_step))):
             try:
                 yield unpack(Trace, body)
             except ValueError:
@@ -31,10 +32,18 @@ def read_traces(connection: sqlite3.Connection, fingerprint: str, micro_steps: I
 
 
 def write_traces(connection: sqlite3.Connection, fingerprint: str, traces: Iterable[Trace], at_s: float) -> None:
-    rows = [(fingerprint, canonical(trace.of), at_s, pack(trace)) for trace in traces]
+    rows = [(fingerprint, _key(trace.of), at_s, pack(trace)) for trace in traces]
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         connection.executemany(_WRITE, rows)
+
+
+def _key(micro_step: MicroStep) -> str:
+    """The micro-step as its row is found by. Packages came later: without them older rows are found as well."""
+    body = encode(micro_step)
+    if not micro_step.kernel_packages:
+        del body["kernel_packages"]
+    return canonical(body)
 
 
 def read_facts(connection: sqlite3.Connection, fingerprint: str) -> ModelFacts | None:

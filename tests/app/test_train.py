@@ -649,6 +649,21 @@ def test_data_that_is_refused_starts_no_probe_and_leaves_no_agent(stage: Stage, 
     assert stage.told(TrainingEnded)
 
 
+@pytest.mark.parametrize("options", [OPTIONS, SearchOptions(is_dry_run=True)], ids=["train", "dry run"])
+def test_a_tracker_that_is_not_there_is_said_before_anything_is_started(stage: Stage, options: SearchOptions) -> None:
+    with pytest.raises(UsageError, match="--report-to wanbd: there is no such tracker; did you mean wandb"):
+        stage.train(replace(REQUEST, training=Training(report_to=("wanbd",))), options)
+    assert (stage.machine.survey_count, stage.machine.specs) == (0, [])
+    assert not stage.folder.exists
+
+
+def test_the_norm_that_is_asked_for_stands_in_every_configuration(stage: Stage) -> None:
+    stage.train(replace(REQUEST, training=Training(extra_arguments=("--max_grad_norm", "0.3"))))
+    configs = [spec.job.deepspeed_config for spec in stage.machine.specs]
+    configs.append(stage.folder.ds_config.read_text())
+    assert {json.loads(config)["gradient_clipping"] for config in configs} == {0.3}
+
+
 def test_local_paths_become_absolute_and_mean_the_same_from_everywhere(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autofit.app import plan, rehearsals
+from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured
 from autofit.domain.plan import Plan, Rehearsal, Rehearsed
 from autofit.store import Store
@@ -45,6 +46,11 @@ def run(*words: str) -> int:
 def unwrapped(text: str) -> str:
     """Without blanks: a path of any length may be wrapped anywhere."""
     return "".join(text.split())
+
+
+def unwrapped_words(text: str) -> str:
+    """On one line, with single blanks."""
+    return " ".join(text.split())
 
 
 def test_the_screen_ends_with_the_command_that_trains(
@@ -121,6 +127,35 @@ def test_a_model_that_cannot_be_traced_is_planned_by_formula_and_said_so(
     captured = capsys.readouterr()
     assert "estimated by a formula" in captured.err
     assert json.loads(captured.out)["choice"] is not None
+
+
+def test_parameters_are_those_that_the_models_class_counts(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracer.parameter_count = 1_234_567_890
+    assert run("--model", model, "--on", "8xA100-80GB", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["model"]
+    assert (told["parameter_count"], told["is_counted_exactly"]) == (1_234_567_890, True)
+
+
+def test_sizes_that_config_json_leaves_to_the_class_are_no_refusal(
+    tracer: FakeTracer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = {name: value for name, value in LLAMA_7B.items() if name != "num_attention_heads"}
+    assert run("--model", str(write_config(tmp_path / "silent", silent)), "--on", "8xA100-80GB") == 0
+    assert "6.7 B parameters" in capsys.readouterr().out
+    tracer.has_ended = True
+    words = ["--model", str(write_config(tmp_path / "other", {**silent, "hidden_size": 2048})), "--on", "8xA100-80GB"]
+    assert run(*words) == 2
+    assert "leaves sizes to the model's class, which could not be asked" in capsys.readouterr().err
+
+
+def test_positions_that_end_are_a_refusal(tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192") == 0
+    assert "beyond the 4,096 positions" in unwrapped_words(capsys.readouterr().out)
+    tracer.positions = Positions.TABLE
+    assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192", "--lora-r", "8") == 2
+    assert "use --seq 4096 or less" in capsys.readouterr().err
 
 
 def test_rungs_that_cannot_be_built_are_said_to_be_so_once(

@@ -177,6 +177,8 @@ REFUSED = [
     ("stray", "stray"),
     ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),
+    ("-- --help", "fields of trl's SFTConfig: https://"),
+    ("-- -h", "fields of trl's SFTConfig: https://"),
 ]
 
 

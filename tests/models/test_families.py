@@ -30,7 +30,7 @@ from autofit.probing.agent import Agent
 from autofit.probing.prober import Tracer
 from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
 from autofit.store import Store
-from autofit.worker.agent import trace_pool
+from autofit.worker.agent.trace_process import traced
 from autofit.worker.model.description import describe
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.model.loss_names import name_for_loss
@@ -72,10 +72,14 @@ class InProcessTracer:
         return describe(request)
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
-        said = trace_pool.run(TraceModel(request, tuple(micro_steps), str(log_path)))
-        if isinstance(said, Refused):
-            raise UsageError(said.message)
-        return said
+        said = list(traced(TraceModel(request, tuple(micro_steps), str(log_path))))
+        refused = next((one for one in said if isinstance(one, Refused)), None)
+        if refused is not None:
+            raise UsageError(refused.message)
+        return Traced(
+            tuple(trace for one in said for trace in one.traces),
+            tuple(failure for one in said for failure in one.failures),
+        )
 
 
 @contextmanager
@@ -121,12 +125,12 @@ def _check_peaks(model_type: str, lora: Lora | None) -> None:
     plain = replace(PLAIN, attention=usable.attention, lora=lora, tokens=TOKENS)
     for is_checkpointing in (False, True)[: 1 + usable.has_checkpointing]:
         step = replace(plain, gradient_checkpointing=is_checkpointing)
-        traced, real = trace(config, step), RealStep(config, step)
+        told, real = trace(config, step), RealStep(config, step)
         real.model.train()
         real.train()  # what is made once and kept
         kept_bytes = RANDOM_STATE_BYTES * config.get_text_config().num_hidden_layers if is_checkpointing else 0
         expected_bytes = allocated_bytes(real.train) - kept_bytes
-        assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=PEAK_TOLERANCE), step
+        assert peak_bytes(told.moments[:-1]) == pytest.approx(expected_bytes, rel=PEAK_TOLERANCE), step
 
 
 # --- Trained ----------------------------------------------------------------------------------------------------------

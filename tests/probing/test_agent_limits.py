@@ -17,7 +17,7 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent, Limits, Program
 from autofit.probing.agent_process import AgentProcess
-from autofit.probing.protocol import Job, Message, ProbeSpec, Ready, Refused, to_line
+from autofit.probing.protocol import Job, Message, ProbeSpec, Ready, Refused, Traced, TraceProgress, to_line
 from autofit.process.build_locks.build_wait import BuildWait
 from tests.builders import make_request, make_rung
 
@@ -87,6 +87,14 @@ def test_a_survey_and_traces_have_a_limit_too(stage: Stage) -> None:
         pytest.raises(AutofitError, match=silent("the traces of the model", "0.1 s", "trace.log")),
     ):
         agent.trace(REQUEST, (STEP,), log_path=Path("trace.log"))
+
+
+def test_how_far_traces_are_is_a_sign_of_life_and_told(stage: Stage) -> None:
+    progress = TraceProgress(2, 5.0)
+    seen: list[TraceProgress] = []
+    with stage.agent(Ready(0.1), progress, progress, Traced(())) as agent:
+        assert agent.trace(REQUEST, (STEP,), log_path=Path("trace.log"), on_progress=seen.append) == Traced(())
+    assert seen == [progress, progress]
 
 
 def test_an_agent_that_forgets_its_probe_is_ended(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
+from autofit.planning.export.gradient_clipping import gradient_clipping
 from autofit.planning.memory.buffers import is_overlapped
 from autofit.planning.zero_sizes import zero_sizes
 
@@ -21,18 +22,15 @@ OFFLOAD_KEYS = ("offload_optimizer", "offload_param")
 HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
 
-GRADIENT_CLIPPING = 1.0
-"""The norm at which Hugging Face's trainer clips by default."""
-
 
 def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
     """The configuration, ready for JSON and complete without Hugging Face: no value is "auto". Keys as DeepSpeed 0.19.8
-    reads them."""
+    reads them. UsageError for a norm to clip at that is none."""
     return {
         "train_batch_size": request.global_batch,
         "train_micro_batch_size_per_gpu": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
-        "gradient_clipping": GRADIENT_CLIPPING,
+        "gradient_clipping": gradient_clipping(request.training.extra_arguments),
         "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
         "fp16": _fp16(strategy.rung.dtype),
         "zero_optimization": _zero(strategy, shape, kind),

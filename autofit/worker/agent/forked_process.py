@@ -57,6 +57,7 @@ def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) 
         become_ordinary()
         set_script_environment(spec.job, spec.shares[command.node_index], rank)
     else:
+        allow_workers()
         set_environment(spec.job, rank, command.number)
     end_process(run_guarded(spec.job, path, send, live))
 
@@ -76,13 +77,18 @@ def forget_fork_server() -> None:
     multiprocessing.set_start_method("fork", force=True)
 
 
+def allow_workers() -> None:
+    """Lets this process have children of multiprocessing's, such as the workers that load data: a daemon may have
+    none."""
+    process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+
+
 def become_ordinary() -> None:
     """Makes this process as a script finds the one that a shell has started: no child of multiprocessing's, and free to
     have some."""
     multiprocessing.set_start_method(None, force=True)  # as it is before anyone sets it
-    current = process.current_process()
-    current.name = "MainProcess"
-    current._config["daemon"] = False  # type: ignore[attr-defined]  # a daemon may have no workers that load data
+    process.current_process().name = "MainProcess"
+    allow_workers()
     process._parent_process = None  # type: ignore[attr-defined]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # not the agent's commands

@@ -56,7 +56,7 @@ class AgentServer:
             if isinstance(command, (Survey, DescribeModel)):
                 self.send(answer_in_child(context, command, self._commands))
             elif isinstance(command, TraceModel):
-                self.send(trace_in_children(context, command, self._commands))
+                self.send(trace_in_children(context, command, self._commands, self.send))
             elif isinstance(command, RunProbes):
                 # An EndProbe that comes between probes finds nothing to end: its GroupEnded is on its way.
                 run_together([WorkerGroup(context, probe, self.send) for probe in command.probes], self._commands)

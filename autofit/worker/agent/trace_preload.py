@@ -6,6 +6,6 @@ from autofit.worker.script.python_main import leave_directory
 leave_directory()
 die_with_parent()  # before anything slow: a fork server in the middle of an import would outlive its agent
 
-import autofit.worker.agent.trace_pool  # noqa: E402
+import autofit.worker.agent.trace_process  # noqa: E402
 import autofit.worker.model.description  # noqa: E402
 import autofit.worker.trace.micro_step_trace  # noqa: E402, F401

@@ -36,9 +36,13 @@ def load_model(model: str, *, dtype: torch.dtype, trust_remote_code: bool, **opt
 
     Under ZeRO-3 transformers divides them while it loads.
     """
-    if _is_mxfp4(model):
+    is_made_plain = _is_mxfp4(model)
+    if is_made_plain:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
-    return AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **options)
+    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **options)
+    if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads
+        loaded._weight_conversions = None
+    return loaded
 
 
 def _is_mxfp4(model: str) -> bool:

@@ -13,6 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
 
+from .decoder import text_decoder
+
 try:
     from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as EXPERTS_LIKE
     from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as EXPERT_TARGETS
@@ -30,6 +32,7 @@ _STATE_SPACE_INPUT = "in_proj"
 def lora_targets(lora: Lora, model: PreTrainedModel) -> tuple[str, ...]:
     """The ends of the names of the modules that get an adapter, each as short as no other module shares it.
 
+    What is not named one by one lies in the text decoder: a tower that sees or hears learns nothing from text.
     ValueError, in one sentence, for words that no module of the model matches.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)}
@@ -56,17 +59,18 @@ def _of_family(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str
     table does not know the family, or means other modules than the class has."""
     types = (model.config.model_type, model.config.get_text_config().model_type)
     ends = next((FAMILY_TARGETS[one] for one in types if one in FAMILY_TARGETS), ())
+    of_text = _of_text(model, modules)
     if isinstance(ends, str):
-        return {name for name in modules if re.fullmatch(ends, name)}
-    found = {end: {name for name in modules if _ends(name, end)} for end in ends}
+        return {name for name in of_text if re.fullmatch(ends, name)}
+    found = {end: {name for name in of_text if _ends(name, end)} for end in ends}
     return set().union(*found.values()) if all(found.values()) else set()
 
 
 def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
     """All linear layers of the language model but the head, and but those whose names PEFT takes for experts'."""
     head, experts = model.get_output_embeddings(), _expert_names(model)
-    linear = {name for name, module in modules.items() if isinstance(module, _LINEAR) and module is not head}
-    linear = {name for name in linear if _is_language(name, model) and name.rsplit(".", 1)[-1] not in experts}
+    linear = {name for name in _of_text(model, modules) if isinstance(modules[name], _LINEAR)}
+    linear = {name for name in linear if modules[name] is not head and name.rsplit(".", 1)[-1] not in experts}
     layers = [name for name, module in model.named_modules() if _is_state_space(module)]
     past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
     return {name for name in linear if name not in past or _ends(name, _STATE_SPACE_INPUT)}
@@ -82,11 +86,10 @@ def _is_state_space(module: nn.Module) -> bool:
     return all(isinstance(getattr(module, name, None), nn.Parameter) for name in _STATE_SPACE_PARAMETERS)
 
 
-def _is_language(name: str, model: PreTrainedModel) -> bool:
-    """Whether a module is not of what sees or hears in a model that takes more than text."""
-    if model.config.get_text_config() is model.config:
-        return True
-    return not re.search(r"(^|\.)(vision|visual|audio|image|multi_modal|embed_vision|embed_audio)", name)
+def _of_text(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
+    """The names of the modules that lie in the text decoder."""
+    inside = {id(module) for module in text_decoder(model).modules()}
+    return {name for name, module in modules.items() if id(module) in inside}
 
 
 def _named(word: str, modules: Collection[str]) -> set[str]:

@@ -68,14 +68,6 @@ def _enable_router_loss(config: PretrainedConfig) -> None:
         text.output_router_logits = has_router_loss(config)
 
 
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The longest list of modules; ValueError when there is none."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        raise ValueError(f"{type(model).__name__} has no list of layers")
-    return max(lists, key=len)
-
-
 def make_fake(model: nn.Module, mode: FakeTensorMode) -> list[torch.Tensor]:
     """Replaces every tensor of `model` by a fake one on the CPU, shared ones by the same; returns them."""
     fakes: dict[int, torch.Tensor] = {}

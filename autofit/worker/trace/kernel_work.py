@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import flop_registry
 
 from autofit.domain.trace import Work
+from autofit.worker.trace.fake_kernel import RUN_KERNEL
 
 _aten = torch.ops.aten
 _OBLIVIOUS = {_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty, _aten.new_empty_strided}
@@ -64,6 +65,8 @@ def _flop(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
         return int(2 * args[first].numel() * args[first + 1].shape[-1])
     if packet in _ATTENTION:
         return _attention_flop(packet, args, kwargs)
+    if packet is RUN_KERNEL:
+        return int(args[-1])
     formula = flop_registry.get(packet)
     return int(formula(*args, **kwargs, out_val=out)) if formula else 0
 

@@ -12,36 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
-from autofit.domain.trace import Work
 from autofit.worker.trace.kernel_work import tensors_in, work_of
+from autofit.worker.trace.section import Section
 from autofit.worker.trace.static_shapes import STATIC_SHAPES
 
 # Memory is handed out in multiples of this: by CUDA's caching allocator, and by c10 on a CPU.
 BLOCK_BYTES = {DeviceKind.CUDA: 512, DeviceKind.CPU: 64}
-
-
-@dataclass
-class Section:
-    """What happened between two boundaries; `layer` is None outside the decoder's layers."""
-
-    phase: Phase
-    layer: int | None
-    peak_bytes: int
-    gradient_count: int = 0  # elements of parameters whose gradient was completed here
-    flop: int = 0
-    matmul_bytes: int = 0
-    other_bytes: int = 0
-    kernel_count: int = 0
-
-    @property
-    def work(self) -> Work:
-        return Work(self.flop, self.matmul_bytes, self.other_bytes, self.kernel_count)
-
-    def add(self, work: Work) -> None:
-        self.flop += work.matmul_flop
-        self.matmul_bytes += work.matmul_bytes
-        self.other_bytes += work.other_bytes
-        self.kernel_count += work.kernel_count
 
 
 @dataclass
@@ -63,7 +39,7 @@ class Ledger(TorchDispatchMode):
             self._meet(tensor, is_counted=False)
 
     def enter(self, phase: Phase, layer: int | None = None) -> None:
-        self.sections.append(Section(phase, layer, self._live_bytes))
+        self.sections.append(Section(phase, layer, [self._live_bytes]))
 
     def take_gradient(self, parameter: torch.Tensor) -> None:
         """Takes a parameter's gradient out when it is complete; it counts until here."""
@@ -79,7 +55,7 @@ class Ledger(TorchDispatchMode):
         for tensor in tensors_in((out,)):
             is_new |= self._meet(tensor)
         if is_new or func._schema.is_mutable:
-            self.sections[-1].add(work_of(func.overloadpacket, args, kwargs, out))
+            self.sections[-1].work += work_of(func.overloadpacket, args, kwargs, out)
         return out
 
     def _meet(self, tensor: torch.Tensor, *, is_counted: bool = True) -> bool:
@@ -96,6 +72,6 @@ class Ledger(TorchDispatchMode):
 
         self._known[key] = weakref.ref(storage, forget)
         self._live_bytes += n_bytes
-        if self.sections and self._live_bytes > self.sections[-1].peak_bytes:
-            self.sections[-1].peak_bytes = self._live_bytes
+        if self.sections and n_bytes:
+            self.sections[-1].levels_bytes.append(self._live_bytes)
         return True

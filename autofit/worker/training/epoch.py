@@ -12,8 +12,19 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
 
+from autofit.domain.errors import UsageError
+
 # What trl's collator reads of a row. Two tokens, so that something is left when the labels are shifted.
 _BLANK = {"input_ids": [0, 0], "labels": [-100, -100], "seq_lengths": [2]}
+
+
+def check_whole_batch(row_count: int, global_batch: int) -> None:
+    """Checks that rows of which only whole batches are trained make one; UsageError where they do not."""
+    if row_count < global_batch:
+        raise UsageError(
+            f"--dataloader_drop_last leaves nothing to train: {row_count} rows are less than a global batch of "
+            f"{global_batch}"
+        )
 
 
 def filled(rows: Dataset, multiple: int) -> Dataset:
@@ -59,7 +70,8 @@ class TokenMean:
     def add(self, loss: torch.Tensor, labels: torch.Tensor) -> None:
         """Adds a batch; `loss` is its mean over its tokens that are scored: the first of a row is not."""
         count = (labels[..., 1:] != -100).sum()
-        self._sums += torch.stack([loss.detach().double() * count, count.double()])
+        total = torch.where(count > 0, loss.detach().double() * count, 0.0)  # of a batch of blank rows it may be 0 / 0
+        self._sums += torch.stack([total, count.double()])
 
     def over_ranks(self) -> float | None:
         """The mean over all ranks, None where no rank has scored a token."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.training_data import TrainingData, training_data
-from autofit.worker.training.optimizers import check_optimizer
-from autofit.worker.training.trainer_arguments import extra_arguments
+from autofit.worker.training.argument_checks import check_arguments
+from autofit.worker.training.epoch import check_whole_batch
+from autofit.worker.training.schedule_arguments import schedule_notes, step_count
+from autofit.worker.training.trainer_arguments import extra_arguments, stand_in_config
 
 SAMPLE_ROWS = 1024  # whose lengths are told; packed to see how many rows that makes
 
@@ -33,13 +35,15 @@ def run(command: Survey) -> Surveyed | Refused:
 
 
 def _profile(request: Request) -> DataProfile:
-    check_optimizer(request)
     extra = extra_arguments(request.training.extra_arguments)
+    check_arguments(request, extra)
     data = training_data(request)
-    train, evaluation = _seen_by_trl(request, extra, data)
+    train, evaluation = _seen_by_trl(request, data)
     example_count = len(data.train)
     if extra.get("packing"):
         example_count = round(example_count * len(train) / len(_spread(data.train)))
+    if extra.get("dataloader_drop_last"):
+        check_whole_batch(example_count, request.global_batch)
     return DataProfile(
         source=data.source,
         data_format=data.data_format,
@@ -47,30 +51,43 @@ def _profile(request: Request) -> DataProfile:
         eval_example_count=len(data.evaluation) if data.evaluation is not None else 0,
         longest_tokens=max([*train, *evaluation]),
         sampled_lengths_tokens=tuple(sorted(train)),
-        notes=data.notes,
+        notes=(*data.notes, *schedule_notes(request, extra, step_count(request, example_count))),
         learned=data.learned,
         rows=data.rows,
         eval_rows=data.eval_rows,
     )
 
 
-def _seen_by_trl(request: Request, extra: dict[str, Any], data: TrainingData) -> tuple[list[int], list[int]]:
+def _seen_by_trl(request: Request, data: TrainingData) -> tuple[list[int], list[int]]:
     """The lengths of the rows that the trainer makes of a sample of the data, for training and for evaluation."""
-    evaluation = _spread(data.evaluation) if data.evaluation is not None else None
     with tempfile.TemporaryDirectory() as folder:
-        values = {"max_length": request.sequence_length, **extra, "report_to": "none", "use_cpu": True, "bf16": False}
         try:
-            trainer = SFTTrainer(
-                model=_stand_in(len(data.tokenizer)),
-                args=SFTConfig(output_dir=folder, **values),
-                train_dataset=_spread(data.train),
-                eval_dataset=evaluation,
-                processing_class=data.tokenizer,
-            )
+            trainer = _stand_in_trainer(request, data, folder)
+            _prepare(trainer, step_count(request, len(data.train)))
         except Exception as error:  # an argument after `--` that trl refuses, whatever it raises then
             said = " ".join(str(error).split())[:400] or type(error).__name__
-            raise UsageError(f"trl refuses the training: {said}") from error
-        return _lengths(trainer.train_dataset), _lengths(trainer.eval_dataset) if evaluation is not None else []
+            words = request.training.extra_arguments
+            asked = f" with `-- {shlex.join(words)}`" if words else ""
+            raise UsageError(f"trl refuses the training{asked}: {said}") from error
+        return _lengths(trainer.train_dataset), _lengths(trainer.eval_dataset or [])
+
+
+def _stand_in_trainer(request: Request, data: TrainingData, folder: str) -> SFTTrainer:
+    return SFTTrainer(
+        model=_stand_in(len(data.tokenizer)),
+        args=stand_in_config(request, output_path=folder),
+        train_dataset=_spread(data.train),
+        eval_dataset=_spread(data.evaluation) if data.evaluation is not None else None,
+        processing_class=data.tokenizer,
+    )
+
+
+def _prepare(trainer: SFTTrainer, steps: int) -> None:
+    """Makes what a training makes when it begins: its optimizer, its schedule, and a batch of each data loader."""
+    trainer.create_optimizer_and_scheduler(steps)
+    loaders = [trainer.get_train_dataloader(), *([trainer.get_eval_dataloader()] if trainer.eval_dataset else [])]
+    for loader in loaders:
+        loader.collate_fn([loader.dataset[0]])
 
 
 def _lengths(rows: Sequence[dict[str, list[int]]]) -> list[int]:

@@ -15,7 +15,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.model.loss_names import name_for_loss
-from autofit.worker.training.epoch import EpochOrder, TokenMean, filled
+from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 
 PhaseHook = Callable[[Phase], None]
 
@@ -40,11 +40,8 @@ class PhasedTrainer(SFTTrainer):
         config.update(had)
         self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         self._row_count = len(self.train_dataset)
-        if self.args.dataloader_drop_last and self._row_count < self._global_batch:
-            raise UsageError(
-                f"--dataloader_drop_last leaves nothing to train: {self._row_count} rows are less than a global "
-                f"batch of {self._global_batch}"
-            )
+        if self.args.dataloader_drop_last:
+            check_whole_batch(self._row_count, self._global_batch)
         self.train_dataset = filled(self.train_dataset, self._global_batch)
         if self.eval_dataset is not None:
             self.eval_dataset = filled(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
@@ -15,41 +16,12 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import MIXED
 from autofit.domain.knobs.method import Method
-from autofit.domain.request import Request
+from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
 from autofit.probing.protocol import Job
+from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
+from autofit.worker.training.schedule_arguments import schedule_arguments
 
-# Arguments that autofit sets itself, with the flag of autofit that takes their place.
-_OURS = {
-    "output_dir": "--output-dir",
-    "deepspeed": "--zero-stage and --offload",
-    "per_device_train_batch_size": "--micro-batch",
-    "per_device_eval_batch_size": "--micro-batch",
-    "gradient_accumulation_steps": "--batch-size",
-    "gradient_checkpointing": "--gradient-checkpointing",
-    "activation_checkpointing": "--gradient-checkpointing",
-    "max_length": "--seq",
-    "completion_only_loss": "--learn",
-    "assistant_only_loss": "--learn",
-    "num_train_epochs": "--epochs",
-    "max_steps": "--max-steps",
-    "learning_rate": "--learning-rate",
-    "save_steps": "--save-steps",
-    "seed": "--seed",
-    "report_to": "--report-to",
-    "bf16": "--dtype",
-    "fp16": "--dtype",
-    "use_cpu": "--ranks",
-    "resume_from_checkpoint": "--resume",
-    "fsdp": "--zero-stage",
-    "model_init_kwargs": "--attention and --dtype",
-}
-# Arguments that nothing takes the place of, with the reason.
-_FIXED = {
-    "train_sampling_strategy": "the probes need to know the order of the rows",
-    "accelerator_config": "it would divide the global batch in another way than was chosen",
-    "average_tokens_across_devices": "what a step learns would hang on the number of devices",
-}
 _LEARNING_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
 
 
@@ -60,26 +32,49 @@ class _Parser(HfArgumentParser):
 
 def extra_arguments(words: tuple[str, ...]) -> dict[str, Any]:
     """The fields of SFTConfig that `words` set; UsageError for unknown ones, wrong values and those autofit owns."""
+    for name in _names(words):
+        _check_free(name.removeprefix("no_"))  # which the parser puts before a switch to turn it off
     parser = _Parser(SFTConfig, add_help=False, allow_abbrev=False)
+    parser.add_argument("--warmup_ratio", "--warmup-ratio", type=float)
     for action in parser._actions:  # only what the user wrote may override our own values
         action.default = argparse.SUPPRESS
         action.required = False
     known, unknown = parser.parse_known_args(list(words))
-    names = [word.lstrip("-").split("=")[0].replace("-", "_") for word in unknown if word.startswith("--")]
     if unknown:
-        raise UsageError(_unknown_sentence(names[0] if names else unknown[0]))
-    for name in vars(known):
-        if name in _OURS:
-            raise UsageError(f"training argument --{name} is autofit's to set; use {_OURS[name]} instead")
-        if name in _FIXED:
-            raise UsageError(f"training argument --{name} is autofit's to set: {_FIXED[name]}")
-    return dict(vars(known))
+        raise UsageError(_unknown_sentence([*_names(unknown), *unknown][0]))
+    return _with_warmup_steps(dict(vars(known)))
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    return [word.lstrip("-").split("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+
+
+def _check_free(name: str) -> None:
+    if name in OURS:
+        raise UsageError(f"training argument --{name} is autofit's to set; use {OURS[name]} instead")
+    if name in FIXED:
+        raise UsageError(f"training argument --{name} cannot be set here: {FIXED[name]}")
 
 
 def _unknown_sentence(name: str) -> str:
+    if name in GONE:
+        return f"there is no training argument --{name} any more: {GONE[name]}"
     near = difflib.get_close_matches(name, SFTConfig.__dataclass_fields__, n=1)
-    hint = f"; did you mean --{near[0]}?" if near else "; see the fields of trl's SFTConfig"
-    return f"there is no training argument --{name}{hint}"
+    hint = f"did you mean --{near[0]}?" if near else f"they are the fields of trl's SFTConfig, {ARGUMENTS_URL}"
+    return f"there is no training argument --{name}; {hint}"
+
+
+def _with_warmup_steps(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with transformers 4's warmup_ratio in transformers 5's words: warmup_steps below 1 are a share of all
+    steps."""
+    ratio = fields.pop("warmup_ratio", None)
+    if ratio is None:
+        return fields
+    if "warmup_steps" in fields:
+        raise UsageError("training arguments --warmup_ratio and --warmup_steps say the same: give one of them")
+    if not 0 <= ratio < 1:
+        raise UsageError(f"training argument --warmup_ratio {ratio:g} is no share of the steps: give one from 0 to 1")
+    return {**fields, "warmup_steps": ratio}
 
 
 def learning_rate(request: Request, method: Method) -> float:
@@ -88,30 +83,53 @@ def learning_rate(request: Request, method: Method) -> float:
     return request.training.learning_rate or _LEARNING_RATES[method]
 
 
-def sft_config(job: Job, *, output_path: str, overrides: dict[str, Any]) -> SFTConfig:
-    """The trainer's arguments of `job`; `overrides` are what a probe or the full run does differently."""
-    request, strategy = job.request, job.strategy
-    rung = strategy.rung
-    values: dict[str, Any] = {
-        "output_dir": output_path,
-        "per_device_train_batch_size": strategy.micro_batch,
-        "per_device_eval_batch_size": strategy.micro_batch,
-        "gradient_accumulation_steps": strategy.gradient_accumulation,
+def request_arguments(request: Request) -> dict[str, Any]:
+    """The trainer's arguments that the request alone decides: the same for the survey, a probe and the full run."""
+    extra = extra_arguments(request.training.extra_arguments)
+    return {
         "max_length": request.sequence_length,
-        "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
-        "learning_rate": learning_rate(request, rung.method),
         "seed": request.training.seed,
-        **{dtype.value: rung.dtype is dtype for dtype in MIXED},
-        "use_cpu": job.kind is DeviceKind.CPU,
-        "gradient_checkpointing": rung.gradient_checkpointing,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "prediction_loss_only": True,
         "disable_tqdm": True,
-        "deepspeed": json.loads(job.deepspeed_config),
+        **schedule_arguments(request, extra),
+        **extra,
     }
-    values |= extra_arguments(request.training.extra_arguments)
-    values |= overrides
+
+
+def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
+    """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
+    strategy, rung = job.strategy, job.strategy.rung
+    values = {
+        "output_dir": output_path,
+        "per_device_train_batch_size": strategy.micro_batch,
+        "per_device_eval_batch_size": strategy.micro_batch,
+        "gradient_accumulation_steps": strategy.gradient_accumulation,
+        "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
+        "learning_rate": learning_rate(job.request, rung.method),
+        **{dtype.value: rung.dtype is dtype for dtype in MIXED},
+        "use_cpu": job.kind is DeviceKind.CPU,
+        "gradient_checkpointing": rung.gradient_checkpointing,
+        "deepspeed": json.loads(job.deepspeed_config),
+        **request_arguments(job.request),
+        **overrides,
+    }
+    if not rung.gradient_checkpointing:  # trl refuses some of them where nothing is checkpointed
+        values |= dict.fromkeys(CHECKPOINTING_KWARGS)
+    return _made(values)
+
+
+def stand_in_config(request: Request, *, output_path: str) -> SFTConfig:
+    """The full run's arguments for a trainer of the same data and another model: on the CPU, without DeepSpeed, and
+    nothing of it leaves this machine."""
+    apart = {"output_dir": output_path, "use_cpu": True, "bf16": False, "push_to_hub": False}
+    # What hangs on the model or on the device is checked apart.
+    of_the_model = {"router_aux_loss_coef": None, "activation_offloading": False}
+    return _made(request_arguments(request) | apart | of_the_model)
+
+
+def _made(values: Mapping[str, Any]) -> SFTConfig:
     with warnings.catch_warnings():
         # The name of gradient checkpointing changes between the versions that we support; both take the old one.
         warnings.filterwarnings("ignore", category=FutureWarning)

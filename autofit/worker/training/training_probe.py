@@ -108,9 +108,13 @@ def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict
         "gradient_accumulation_steps": accumulation,
         "max_steps": max_steps,
         "learning_rate": 1e-5,  # the user's may send weights without meaning to infinity, where steps are skipped
+        "lr_scheduler_type": "constant",  # the user's may want more steps than these, or an evaluation
+        "lr_scheduler_kwargs": None,
+        "warmup_steps": 0,
         "train_sampling_strategy": "sequential",
         "save_strategy": "no",
         "eval_strategy": "no",
+        "eval_on_start": False,
         "report_to": "none",
         "logging_strategy": "steps",
         "logging_steps": 1,

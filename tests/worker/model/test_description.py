@@ -11,11 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from autofit.domain.errors import UsageError
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.model import ModelFacts, Positions
 from autofit.domain.request import Lora
 from autofit.inputs.model_config import described_shape
+from autofit.planning.data.positions import check_positions
 from autofit.worker.model.description import describe
 from autofit.worker.model.positions import positions_of
 from tests.builders import make_request
@@ -88,6 +90,15 @@ def test_a_class_that_takes_another_flash_kernel(tmp_path: Path) -> None:
 )
 def test_how_positions_are_told(model_type: str, positions: Positions) -> None:
     assert positions_of(small_model(model_type)) is positions
+
+
+def test_rows_beyond_a_table_are_refused_by_what_the_class_says(tmp_path: Path) -> None:
+    """GPT-2 with 64 positions, and rows of 128 tokens: an index beyond the table, otherwise, in the first step."""
+    facts = describe(make_request(write(tmp_path, small_config("gpt2", n_positions=64))))
+    shape = described_shape("short", facts)
+    assert check_positions(64, shape, facts.positions, DeviceKind.CPU) == ()
+    with pytest.raises(UsageError, match="--seq 128 is beyond the 64 positions of short"):
+        check_positions(128, shape, facts.positions, DeviceKind.CPU)
 
 
 def test_a_module_that_the_user_named_and_that_is_not_there(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import prepare
-from autofit.worker.trace.micro_step_trace import micro_step_loss
+from autofit.worker.trace.micro_step_run import micro_step_loss
 
 PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
 RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trl.trainer.utils
@@ -33,8 +35,9 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
-from autofit.probing.protocol import Refused, Traced, TraceModel
-from autofit.worker.agent import trace_pool
+from autofit.probing.protocol import Refused, TraceModel
+from autofit.worker.agent.trace_process import traced
+from autofit.worker.trace import micro_step_trace
 from autofit.worker.trace.micro_step_trace import trace
 from tests.builders import make_request
 from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
@@ -278,16 +281,32 @@ def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pyte
     CONFIGS["llama"].save_pretrained(folder)
     wrong = replace(CUDA, lora=Lora(8, 16, ("nothing",)))
     slow = replace(PLAIN, attention=Attention.FLASH_2)
-    said = trace_pool.run(TraceModel(make_request(folder, 128), (wrong, CUDA, slow), "log"))
-    assert isinstance(said, Traced)
-    assert [traced.of for traced in said.traces] == [CUDA]
-    assert [failure.of for failure in said.failures] == [wrong, slow]
-    assert "nothing" in said.failures[0].why
-    assert "GPU" in said.failures[1].why
-    assert all(failure.is_unbuildable for failure in said.failures)
+    said = list(traced(TraceModel(make_request(folder, 128), (wrong, CUDA, slow), "log")))
+    assert [[one.of for one in each.traces] for each in said] == [[], [CUDA], []]
+    assert [[one.of for one in each.failures] for each in said] == [[wrong], [], [slow]]
+    assert "nothing" in said[0].failures[0].why
+    assert "GPU" in said[2].failures[0].why
+    assert all(one.is_unbuildable for each in said for one in each.failures)
+
+
+@pytest.mark.parametrize("error", [KeyError("seven"), AttributeError("no attribute 'size'"), TypeError("unhashable")])
+def test_what_python_says_of_a_models_code_is_not_told(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CONFIGS["llama"].save_pretrained(tmp_path)
+
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(micro_step_trace, "meta_model", fail)
+    (said,) = traced(TraceModel(make_request(tmp_path, 128), (CUDA,), "log"))
+    why = said.failures[0].why
+    assert why.startswith("its code does not run on tensors without memory, test_micro_step_trace.py line ")
+    assert type(error).__name__ not in why
+    assert str(error) not in why
 
 
 def test_no_model_is_refused() -> None:
-    said = trace_pool.run(TraceModel(make_request("/nowhere/at/all", 128), (CUDA,), "log"))
+    (said,) = traced(TraceModel(make_request("/nowhere/at/all", 128), (CUDA,), "log"))
     assert isinstance(said, Refused)
     assert "/nowhere/at/all" in said.message

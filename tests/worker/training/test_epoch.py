@@ -8,7 +8,7 @@ from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
 from datasets import Dataset
 from torch.utils.data import BatchSampler
 
-from autofit.worker.training.epoch import EpochOrder, filled
+from autofit.worker.training.epoch import EpochOrder, TokenMean, filled
 
 ROWS = [{"input_ids": [n, n, n], "labels": [n, n, n]} for n in range(5)]
 
@@ -55,3 +55,14 @@ def test_each_step_has_the_same_rows_however_they_are_divided(micro_batch: int, 
     ]
     whole = torch.tensor(list(order)).view(3, 16)
     assert steps == [sorted(rows) for rows in whole.tolist()]
+
+
+def test_a_batch_of_blank_rows_alone_adds_nothing_whatever_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label smoother divides by its number of labels."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda sums: None)
+    mean = TokenMean(torch.device("cpu"))
+    mean.add(torch.tensor(2.0), torch.tensor([[5, 5, 5]]))
+    mean.add(torch.tensor(float("nan")), torch.tensor([[-100, -100, -100]]))
+    assert mean.over_ranks() == 2.0
+    mean.add(torch.tensor(float("nan")), torch.tensor([[5, 5, 5]]))
+    assert str(mean.over_ranks()) == "nan"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
     join_group(job)
     rank.enter(Phase.BUILD)
-    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides=schedule_arguments(job.request))
+    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data)
     trainer.phase_hook = rank.enter
@@ -88,25 +89,6 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTraine
     )
 
 
-def schedule_arguments(request: Request) -> dict[str, Any]:
-    """The arguments that the user asked for; they stand behind what was given after `--`, which may set other names
-    only."""
-    training = request.training
-    has_eval = request.eval_data is not None or request.eval_fraction > 0
-    extra_names = {word.lstrip("-").split("=")[0].replace("-", "_") for word in training.extra_arguments}
-    values: dict[str, Any] = {
-        "num_train_epochs": training.epochs,
-        "max_steps": training.max_steps if training.max_steps is not None else -1,
-        "save_strategy": "steps",
-        "save_steps": training.save_steps,
-        "save_total_limit": 2,
-        "eval_strategy": "steps" if has_eval else "no",
-        "eval_steps": training.save_steps,
-        "report_to": list(training.report_to) or "none",
-    }
-    return {name: value for name, value in values.items() if name not in extra_names}
-
-
 def checkpoint(request: Request, folder: Path) -> str | None:
     """The checkpoint to go on from: the last whole one of this run; before it has one, that which the user named."""
     last = last_whole(folder)
@@ -119,7 +101,8 @@ def _final_evaluation(trainer: PhasedTrainer) -> float | None:
         return None
     last = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
     if last is not None and last["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
-        return float(last["eval_loss"])
+        loss = last["eval_loss"]
+        return math.nan if loss is None else float(loss)  # the log has no word for what is not finite
     return float(trainer.evaluate()["eval_loss"])
 
 

@@ -1,7 +1,8 @@
-"""The full run: where it goes on, what it is told to do, and what its log says of its speed."""
+"""The full run: where it goes on, and what its log says of its speed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from autofit.domain.request import Request, Training
 from autofit.runs.run_folder import RunFolder
-from autofit.worker.training.full_run.rank_training import checkpoint, schedule_arguments
+from autofit.worker.training.full_run.rank_training import _final_evaluation, checkpoint
 from autofit.worker.training.full_run.training_log import TrainingLog
 
 REQUEST = Request("m", 64)
@@ -41,19 +42,19 @@ def test_a_checkpoint_that_the_user_names_begins_a_run_that_goes_on_from_its_own
     assert checkpoint(request, tmp_path) == own
 
 
-def test_what_stands_after_the_dashes_goes_before_theschedule() -> None:
-    plain = schedule_arguments(replace(REQUEST, training=Training(max_steps=7, save_steps=3, report_to=("wandb",))))
-    assert (plain["max_steps"], plain["save_steps"], plain["eval_strategy"]) == (7, 3, "no")
-    assert plain["report_to"] == ["wandb"]
-    extra = ("--save-total-limit=5", "--eval_strategy", "epoch", "--load_best_model_at_end")
-    told = schedule_arguments(replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra)))
-    assert not {"save_total_limit", "eval_strategy"} & set(told)
-    assert (told["max_steps"], told["eval_steps"], told["report_to"]) == (-1, 500, "none")
-
-
-@pytest.mark.parametrize("given", [{"eval_data": "e.jsonl"}, {"eval_fraction": 0.1}], ids=str)
-def test_evaluation_comes_with_its_data(given: dict[str, object]) -> None:
-    assert schedule_arguments(replace(REQUEST, **given))["eval_strategy"] == "steps"  # type: ignore[arg-type]
+def test_a_last_evaluation_that_was_not_finite_stays_so() -> None:
+    """The log says None of it, and the divergence watch is to see it."""
+    last = {"step": 4, "eval_loss": None}
+    trainer: Any = SimpleNamespace(
+        eval_dataset=[],
+        state=SimpleNamespace(log_history=[{"step": 3, "loss": 1.0}, last], global_step=4),
+        args=SimpleNamespace(load_best_model_at_end=False),
+    )
+    loss = _final_evaluation(trainer)
+    assert loss is not None
+    assert math.isnan(loss)
+    last["eval_loss"] = 2.5
+    assert _final_evaluation(trainer) == 2.5
 
 
 class Lines:

@@ -1,0 +1,36 @@
+"""The norm at which gradients are clipped: DeepSpeed's configuration and the trainer's arguments must say the same one.
+
+transformers compares the two when it makes its arguments (5.23, `trainer_config_process` in integrations/deepspeed.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from autofit.domain.errors import UsageError
+
+DEFAULT_NORM = 1.0
+"""The norm at which Hugging Face's trainer clips by default."""
+
+_SPELLINGS = ("--max_grad_norm", "--max-grad-norm")
+
+
+def gradient_clipping(words: Sequence[str]) -> float:
+    """The norm that `words` (training arguments after `--`) ask for, the last one as argparse takes it; 0 clips
+    nothing. UsageError for what is no norm."""
+    text = [str(DEFAULT_NORM), *_asked(words)][-1]
+    try:
+        norm = float(text)
+    except ValueError:
+        norm = math.nan
+    if not 0 <= norm < math.inf:
+        raise UsageError(f"training argument --max_grad_norm {text} is no norm: give a number, or 0 for no clipping")
+    return norm
+
+
+def _asked(words: Sequence[str]) -> Iterator[str]:
+    for word, following in zip(words, (*words, "")[1:], strict=True):
+        name, equals, value = word.partition("=")
+        if name in _SPELLINGS:
+            yield value if equals else following

@@ -1,0 +1,157 @@
+"""One micro-step of a model of fake tensors, some of its decoder's layers left out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+
+from autofit.domain.outcome import Phase
+from autofit.domain.trace import MicroStep
+from autofit.worker.model.decoder import decoder_layers
+from autofit.worker.trace.depth import Depth
+from autofit.worker.trace.fake_model import has_router_loss, make_fake
+from autofit.worker.trace.full_depth import NotRepeatedError
+from autofit.worker.trace.ledger import Ledger
+from autofit.worker.trace.section import Section
+
+Batch = dict[str, torch.Tensor]
+
+
+def micro_step_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """The loss as trl 1.16 computes it: SFTTrainer.compute_loss, without its metrics."""
+    config: Any = model.config
+    extra: dict[str, Any] = {"output_router_logits": True} if has_router_loss(config) else {}
+    outputs = model(**batch, use_cache=False, fused_lm_head=True, **extra)
+    loss: torch.Tensor = (-outputs.log_probs).sum() / (batch["labels"] != -100).sum().clamp(min=1)
+    if extra:
+        loss = loss + config.get_text_config().router_aux_loss_coef * outputs.aux_loss
+    return loss
+
+
+class MicroStepRun:
+    """A model whose tensors are fake from here on; it runs as often as one asks."""
+
+    def __init__(self, model: nn.Module, step: MicroStep) -> None:
+        self._model, self._step = model, step
+        self._layers = decoder_layers(model)
+        self._mode = FakeTensorMode()
+        self._tensors = make_fake(model, self._mode)
+
+    def sections(self, depth: Depth) -> list[Section]:
+        """The sections of the layers that run; NotRepeatedError when others cannot be left out."""
+        ledger = Ledger(self._step.kind)
+        ledger.exempt(self._tensors)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_without(self._layers, depth))
+            stack.enter_context(_marked(self._layers, depth, ledger))
+            for parameter in self._model.parameters():
+                if parameter.requires_grad:
+                    stack.callback(parameter.register_post_accumulate_grad_hook(ledger.take_gradient).remove)
+            with self._mode, ledger:
+                self._run(ledger)
+        return ledger.sections
+
+    def _run(self, ledger: Ledger) -> None:
+        ledger.enter(Phase.FORWARD)
+        batch = _batch(self._step)
+        loss = micro_step_loss(self._model.train(), batch)
+        ledger.enter(Phase.BACKWARD)
+        loss.backward()
+        if ledger.sections[-1].layer is not None:
+            ledger.enter(Phase.BACKWARD)  # nothing below the layers is trained
+        del loss
+        ledger.enter(Phase.EVALUATE)
+        with torch.no_grad():
+            micro_step_loss(self._model.eval(), batch)
+
+
+def _batch(step: MicroStep) -> Batch:
+    shape = (step.micro_batch, step.tokens)
+    return {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "labels", "attention_mask")}
+
+
+# --- Layers that run --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _marked(layers: nn.ModuleList, depth: Depth, ledger: Ledger) -> Iterator[None]:
+    """Marks where sections begin: where a layer does, forward and backward, and where the last one ends."""
+    last = len(layers) - 1
+
+    def enter(layer: int | None) -> None:
+        ledger.enter(Phase.FORWARD if layers.training else Phase.EVALUATE, layer)
+
+    def watch(tensor: torch.Tensor, layer: int | None) -> None:
+        if tensor.requires_grad:
+            tensor.register_hook(lambda _: ledger.enter(Phase.BACKWARD, layer))
+
+    def before(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        enter(index)
+        if index == 0:
+            watch(_hidden_states(args, kwargs), None)
+
+    def after(index: int, out: Any) -> None:
+        watch(out if isinstance(out, torch.Tensor) else out[0], index)
+        if index == last:
+            enter(None)
+
+    with contextlib.ExitStack() as stack:
+        for index in set(range(len(layers))) - set(depth.left_out_layers()):
+            layer = layers[index]
+            on_entry, on_exit = partial(_call_before, before, index), partial(_call_after, after, index)
+            stack.callback(layer.register_forward_pre_hook(on_entry, with_kwargs=True).remove)
+            stack.callback(layer.register_forward_hook(on_exit).remove)
+        yield
+
+
+def _call_before(before: Any, index: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    before(index, args, kwargs)
+
+
+def _call_after(after: Any, index: int, _: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+    after(index, out)
+
+
+def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """What goes through the layers: their first argument."""
+    tensor: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return tensor
+
+
+# --- Layers that do not -----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _without(layers: nn.ModuleList, depth: Depth) -> Iterator[None]:
+    """Has the layers that are left out give on what comes in, in the form in which their like gives it.
+
+    They stay where they are: the decoder's own code chooses by the number of a layer.
+    """
+    forms: dict[int, tuple[Any, ...] | None] = {}
+
+    def learn(period_index: int, _: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        forms[period_index] = None if isinstance(out, torch.Tensor) else tuple(out[1:])
+
+    def give_on(period_index: int, *args: Any, **kwargs: Any) -> Any:
+        hidden_states, rest = _hidden_states(args, kwargs), forms[period_index]
+        if rest is None:
+            return hidden_states
+        if any(value is not None for value in rest):
+            raise NotRepeatedError  # the layers hand on more than one thing
+        return (hidden_states, *rest)
+
+    left_out = depth.left_out_layers()
+    with contextlib.ExitStack() as stack:
+        for period_index, index in enumerate(depth.first_period() if left_out else ()):
+            stack.callback(layers[index].register_forward_hook(partial(learn, period_index)).remove)
+        for index in left_out:
+            layer: Any = layers[index]
+            layer.forward = partial(give_on, (index - depth.start) % depth.period)
+            stack.callback(delattr, layer, "forward")
+        yield

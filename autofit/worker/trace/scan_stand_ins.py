@@ -1,0 +1,54 @@
+"""Which stand-in takes the place of which function of transformers' models with linear attention or state spaces."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from torch import nn
+
+from autofit.worker.trace.plain_scans import delta_rule_by_chunk, scan_by_token
+from autofit.worker.trace.replacement import replace_name
+from autofit.worker.trace.scan_kernels import (
+    causal_conv,
+    chunk_gated_delta_rule,
+    chunk_scan,
+    mamba_inner,
+    selective_scan,
+    split_conv_scan,
+)
+
+_WITH_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {
+    "causal-conv1d": {"causal_conv1d_fn": causal_conv},
+    "mamba-ssm": {
+        "mamba_selective_scan": selective_scan,
+        "mamba_inner_fn": mamba_inner,
+        "mamba2_chunk_scan": chunk_scan,
+        "mamba2_split_conv1d_scan_combined": split_conv_scan,
+    },
+    "flash-linear-attention": {"torch_chunk_gated_delta_rule": chunk_gated_delta_rule},
+}
+"""By package: the functions of transformers' models (5.23) that call a kernel of it, and what stands in for each."""
+
+WITHOUT_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {
+    "mamba-ssm": {"mamba_selective_scan": scan_by_token},
+    "flash-linear-attention": {"torch_chunk_gated_delta_rule": delta_rule_by_chunk},
+}
+"""The functions that go from token to token, or from chunk to chunk, without their package."""
+
+
+@contextlib.contextmanager
+def scan_kernels_of(model: nn.Module, packages: Collection[str]) -> Iterator[None]:
+    """Puts stand-ins in place, until the end of `with`, in the code of the model's classes: those of the installed
+    `packages`, and those of what would take too long without one."""
+    stand_ins: dict[str, Callable[..., Any]] = {}
+    for package, functions in _WITH_PACKAGE.items():
+        stand_ins |= functions if package in packages else WITHOUT_PACKAGE.get(package, {})
+    modules = {sys.modules[type(module).__module__] for module in model.modules()}
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            for name in stand_ins.keys() & vars(module).keys():
+                replace_name(stack, module, name, stand_ins[name])
+        yield

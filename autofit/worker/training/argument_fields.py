@@ -1,0 +1,92 @@
+"""The fields of trl's SFTConfig that do not stand after `--`, each with the flag or the reason; all others are taken.
+
+What a field does under DeepSpeed was read in transformers 5.23, trl 1.16 and accelerate 1.15.
+"""
+
+from __future__ import annotations
+
+OURS = {
+    "activation_checkpointing": "--gradient-checkpointing",
+    "assistant_only_loss": "--learn",
+    "auto_find_batch_size": "--micro-batch",
+    "bf16": "--dtype",
+    "bf16_full_eval": "--dtype",
+    "completion_only_loss": "--learn",
+    "deepspeed": "--zero-stage and --offload",
+    "fp16": "--dtype",
+    "fp16_full_eval": "--dtype",
+    "fsdp": "--zero-stage",
+    "fsdp_config": "--zero-stage",
+    "gradient_accumulation_steps": "--batch-size",
+    "gradient_checkpointing": "--gradient-checkpointing",
+    "learning_rate": "--learning-rate",
+    "max_length": "--seq",
+    "max_steps": "--max-steps",
+    "model_init_kwargs": "--attention and --dtype",
+    "num_train_epochs": "--epochs",
+    "output_dir": "--output-dir",
+    "per_device_eval_batch_size": "--micro-batch",
+    "per_device_train_batch_size": "--micro-batch",
+    "report_to": "--report-to",
+    "resume_from_checkpoint": "--resume",
+    "save_steps": "--save-steps",
+    "seed": "--seed",
+    "trust_remote_code": "--trust-remote-code",
+    "use_cpu": "--ranks",
+}
+"""Fields that autofit sets itself, with the flag of autofit that takes their place."""
+
+_ORDER = "the probes need to know the order of the rows"
+_ONE_LOSS = "an evaluation here has the loss of the tokens and nothing else"
+_NO_DDP = "DeepSpeed takes the place of torch's DistributedDataParallel"
+_COMPILER = "a probe of a few steps would time the compiler, which begins anew with each width of a batch"
+_OPTIMIZERS = "it is read by optimizers alone that ZeRO's shares of flat parameters do not let be what they are"
+
+FIXED = {
+    "accelerator_config": "it would divide the global batch in another way than was chosen",
+    "average_tokens_across_devices": "what a step learns would hang on the number of devices",
+    "batch_eval_metrics": _ONE_LOSS,
+    "dataset_kwargs": "the rows are tokenized by autofit, and cut by trl alone",
+    "dataset_text_field": "autofit finds the columns by their names; name the column text",
+    "ddp_backend": _NO_DDP,
+    "ddp_broadcast_buffers": _NO_DDP,
+    "ddp_bucket_cap_mb": _NO_DDP,
+    "ddp_find_unused_parameters": _NO_DDP,
+    "ddp_static_graph": _NO_DDP,
+    "ddp_timeout": "the ranks have met before transformers would set it",
+    "do_predict": "nothing is predicted after a training",
+    "enable_jit_checkpoint": "it keeps the signal that ends a training from ending it, each rank by a timer of its own",
+    "eval_use_gather_object": _ONE_LOSS,
+    "greater_is_better": "the best model is the one with the least loss",
+    "hub_token": "it would stand in the run folder; log in with `hf auth login`, or set HF_TOKEN",
+    "include_for_metrics": _ONE_LOSS,
+    "label_names": "what is learned is the column labels, which autofit writes",
+    "length_column_name": _ORDER,
+    "liger_kernel_config": "transformers reads no such value from a command line",
+    "local_rank": "the launcher tells each rank its own",
+    "logging_nan_inf_filter": "it would hide a loss that is not finite, which --on-divergence looks for",
+    "optim_target_modules": _OPTIMIZERS,
+    "parallelism_config": "all devices share the batch; nothing divides a sequence or a layer",
+    "save_on_each_node": "all nodes see the same run folder, where they would write over each other's files",
+    "save_only_model": "an interrupted run goes on from the optimizer's state",
+    "skip_memory_metrics": "it sets the peak memory back that autofit reads",
+    "torch_compile": _COMPILER,
+    "torch_compile_backend": _COMPILER,
+    "torch_compile_mode": _COMPILER,
+    "train_sampling_strategy": _ORDER,
+    "use_cache": "a training takes no keys and values of an earlier step",
+}
+"""Fields that nothing takes the place of, with the reason."""
+
+GONE = {
+    "evaluation_strategy": "it is called --eval_strategy",
+    "group_by_length": _ORDER,
+    "logging_dir": "set the environment variable TENSORBOARD_LOGGING_DIR",
+    "max_seq_length": "use --seq",
+    "overwrite_output_dir": "leave it out: another --output-dir trains anew",
+    "save_safetensors": "leave it out: weights are always saved so",
+}
+"""Names of earlier versions of transformers and trl, with what to do today."""
+
+CHECKPOINTING_KWARGS = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+"""Fields that say how a rung checkpoints which does."""

@@ -1,0 +1,49 @@
+"""Models that are stored otherwise than they are trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from autofit.domain.knobs.attention import Attention
+from autofit.worker.model.loading import build_model, load_model
+from tests.worker.model.small_models import small_config
+
+_ONE = 127  # the exponent of a scale of 1
+_HALF = 0x11  # two numbers of 0.5 in a byte (E2M1)
+
+
+def test_weights_in_mxfp4_are_loaded_plain_and_saved_so(tmp_path: Path) -> None:
+    config = small_config("gpt_oss", num_local_experts=2, head_dim=8, intermediate_size=32)
+    model = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+    model.save_pretrained(tmp_path / "stored")
+    _quantise(tmp_path / "stored")
+
+    loaded = load_model(str(tmp_path / "stored"), dtype=torch.bfloat16, trust_remote_code=False)
+    experts = loaded.model.layers[0].mlp.experts
+    assert torch.all(experts.gate_up_proj == 0.5)
+    loaded.save_pretrained(tmp_path / "saved")
+    again = load_model(str(tmp_path / "saved"), dtype=torch.bfloat16, trust_remote_code=False)
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter, again.get_parameter(name)), name
+
+
+def _quantise(folder: Path) -> None:
+    """Writes the experts' weights as openai/gpt-oss-20b has them: blocks of 32 numbers of four bits, with a scale."""
+    stored: dict[str, torch.Tensor] = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            count, inputs, outputs = tensor.shape
+            shape = (count, outputs, inputs // 32)
+            stored[f"{name}_blocks"] = torch.full((*shape, 16), _HALF, dtype=torch.uint8)
+            stored[f"{name}_scales"] = torch.full(shape, _ONE, dtype=torch.uint8)
+        else:
+            stored[name] = tensor
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "config.json"
+    kept = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    quantization = {"quant_method": "mxfp4", "modules_to_not_convert": kept}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": quantization}))
