@@ -28,6 +28,7 @@ class FakeTracer:
     row_bytes: int = 50_000_000  # that a row holds
     checkpointed_row_bytes: int = 20_000_000
     positions: Positions = Positions.ROTARY
+    kernel_packages: tuple[str, ...] = ()
     fails: str = ""
     has_ended: bool = False
     start_count: int = 0
@@ -44,7 +45,14 @@ class FakeTracer:
         whole = (ParameterGroup(self.parameter_count, 1, True, 2),)
         frozen = (ParameterGroup(self.parameter_count, 1, False, 2),)
         adapters = ParameterGroup(self.parameter_count * 3 // 100, 1, True, 2)
-        return ModelFacts(json.dumps(config), whole, self.positions, USUAL_TARGETS, (*frozen, adapters))
+        return ModelFacts(
+            json.dumps(config),
+            whole,
+            self.positions,
+            USUAL_TARGETS,
+            (*frozen, adapters),
+            kernel_packages=self.kernel_packages,
+        )
 
     def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
         if self.has_ended:

@@ -11,7 +11,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.ladder import Ladder
 from autofit.domain.strategy import Rung
 from autofit.domain.workload import DataProfile
-from autofit.hardware.requirements import OPTIONAL
+from autofit.hardware.requirements import OPTIONAL, pip_command
 from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
@@ -20,6 +20,19 @@ from autofit.store import Store
 
 ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
 """What a described machine is taken to have."""
+
+
+def package_note(setting: Setting) -> str | None:
+    """What is said where kernels that the model would call here are not installed; None where none is missing."""
+    lacking = set(setting.called_packages) - setting.installed
+    missing = [one for one in OPTIONAL if one.package in lacking]
+    if not missing:
+        return None
+    names = ", ".join(one.package for one in missing)
+    return (
+        f"{names}: not installed, so torch's operators stand in, which take many times as much memory and time "
+        f"({pip_command(missing)})"
+    )
 
 
 def ladder_of(setting: Setting) -> Ladder:

@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import Context, absolute, model_notes, shape_of
-from autofit.app.estimation import ALL_INSTALLED, assumed_setting, prepare_setting, usable_rungs
+from autofit.app.estimation import (
+    ALL_INSTALLED,
+    assumed_setting,
+    package_note,
+    prepare_setting,
+    usable_rungs,
+)
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
 from autofit.hardware import sku
@@ -51,9 +57,18 @@ def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
 
 
 def _plan(setting: Setting, notes: tuple[str, ...], *, is_described: bool) -> Plan:
-    if is_described and any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting)):
-        notes = (*notes, "FlashAttention-2 must be installed there (pip install flash-attn).")
-    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=notes)
+    told = _needed_there(setting) if is_described else package_note(setting)
+    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=(*notes, *([told] if told else [])))
+
+
+def _needed_there(setting: Setting) -> str | None:
+    """What a described machine is taken to have, of the packages that this model would use."""
+    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting))
+    names = {FLASH_PACKAGE: "FlashAttention-2"} if has_flash else {}
+    names |= {package: package for package in setting.called_packages}
+    if not names:
+        return None
+    return f"{', '.join(names.values())} must be installed there (pip install {' '.join(names)})."
 
 
 def _data_notes(request: Request) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import Context, Session, described
-from autofit.app.estimation import ladder_of, prepare_setting, setting_of_data
+from autofit.app.estimation import ladder_of, package_note, prepare_setting, setting_of_data
 from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
 from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
 from autofit.app.tracing import TraceProvider
@@ -42,6 +42,8 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
         context = described(context, tracing, session)
         profile = _surveyed(context, session, agent)
         setting = prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
+        if (note := package_note(setting)) is not None:
+            session.tell(note)
         ladder = ladder_of(setting)
         setting = _with_rehearsals(setting, ladder)
         memory = TrialMemory.of(setting, profile.lengths, store)

@@ -64,6 +64,7 @@ class ModelFacts:
     lora_targets: tuple[str, ...] = ()
     adapted: tuple[ParameterGroup, ...] = ()
     lacking: tuple[Lacking, ...] = ()
+    kernel_packages: tuple[str, ...] = ()  # whose kernels its code takes on a GPU where they are installed
 
     @property
     def parameter_count(self) -> int:

@@ -23,10 +23,6 @@ class SdpaKernel(str, Enum):
     MATH = "math"  # one operation after the other: it keeps all scores, in fp32
 
 
-KERNEL_PACKAGES = ("causal-conv1d", "flash-linear-attention", "mamba-ssm")
-"""The packages, as pip names them, whose kernels for linear attention and state spaces transformers takes on a GPU."""
-
-
 @dataclass(frozen=True, order=True)
 class MicroStep:
     """One forward and backward pass of one micro-batch on one rank: all that a trace of a model depends on."""
@@ -40,7 +36,7 @@ class MicroStep:
     tokens: int  # width of every row, padding included
     is_padded: bool  # some row is shorter, so there really is an attention mask
     capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
-    kernel_packages: tuple[str, ...] = ()  # those of KERNEL_PACKAGES that are installed where it runs
+    kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
 
 
 @dataclass(frozen=True)

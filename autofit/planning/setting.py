@@ -76,6 +76,11 @@ class Setting:
         return known
 
     @property
+    def called_packages(self) -> tuple[str, ...]:
+        """The optional packages whose kernels the model's code calls where they are installed; a CPU runs none."""
+        return () if self.facts is None or self.kind is DeviceKind.CPU else self.facts.kernel_packages
+
+    @property
     def lora(self) -> Lora:
         """The request's adapters by the modules that they really sit on, where these are known."""
         if self.facts is None or not self.facts.lora_targets:

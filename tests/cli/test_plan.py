@@ -150,6 +150,15 @@ def test_sizes_that_config_json_leaves_to_the_class_are_no_refusal(
     assert "leaves sizes to the model's class, which could not be asked" in capsys.readouterr().err
 
 
+def test_packages_that_the_model_would_call_must_be_there(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracer.kernel_packages = ("mamba-ssm",)
+    assert run("--model", model, "--on", "8xA100-80GB") == 0
+    out = unwrapped_words(capsys.readouterr().out)
+    assert "FlashAttention-2, mamba-ssm must be installed there (pip install flash-attn mamba-ssm)." in out
+
+
 def test_positions_that_end_are_a_refusal(tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192") == 0
     assert "beyond the 4,096 positions" in unwrapped_words(capsys.readouterr().out)

@@ -12,7 +12,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
-from autofit.domain.trace import KERNEL_PACKAGES, MicroStep, Moment, Trace, Work
+from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.micro_batches import micro_batches
 from autofit.planning.parameters import parameters
@@ -48,9 +48,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         tokens=tokens,
         is_padded=tokens > setting.worst_tokens or (setting.is_padded and micro_batch > 1),
         capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
-        kernel_packages=tuple(one for one in KERNEL_PACKAGES if one in setting.installed)
-        if setting.kind is DeviceKind.CUDA
-        else (),
+        kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
     )
 
 

@@ -22,6 +22,7 @@ from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
 
 from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
+from .kernel_packages import kernel_packages
 from .loading import build_model
 from .positions import positions_of
 from .support import lacking, lacks
@@ -39,7 +40,11 @@ def describe(request: Request) -> ModelFacts:
     config = load_config(request.model, trust_remote_code=request.trust_remote_code)
     model = _built(request.model, config)
     facts = ModelFacts(
-        json.dumps(_filled(model), allow_nan=False), groups(model), positions_of(model), lacking=lacking(model)
+        json.dumps(_filled(model), allow_nan=False),
+        groups(model),
+        positions_of(model),
+        lacking=lacking(model),
+        kernel_packages=kernel_packages(model),
     )
     return _adapted(facts, model, request)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
 from autofit.worker.trace.plain_scans import delta_rule_by_chunk, scan_by_token
 from autofit.worker.trace.replacement import replace_name
 from autofit.worker.trace.scan_kernels import (
@@ -20,17 +21,15 @@ from autofit.worker.trace.scan_kernels import (
     split_conv_scan,
 )
 
-_WITH_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {
-    "causal-conv1d": {"causal_conv1d_fn": causal_conv},
-    "mamba-ssm": {
-        "mamba_selective_scan": selective_scan,
-        "mamba_inner_fn": mamba_inner,
-        "mamba2_chunk_scan": chunk_scan,
-        "mamba2_split_conv1d_scan_combined": split_conv_scan,
-    },
-    "flash-linear-attention": {"torch_chunk_gated_delta_rule": chunk_gated_delta_rule},
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    "causal_conv1d_fn": causal_conv,
+    "torch_chunk_gated_delta_rule": chunk_gated_delta_rule,
+    "mamba_selective_scan": selective_scan,
+    "mamba_inner_fn": mamba_inner,
+    "mamba2_chunk_scan": chunk_scan,
+    "mamba2_split_conv1d_scan_combined": split_conv_scan,
 }
-"""By package: the functions of transformers' models (5.23) that call a kernel of it, and what stands in for each."""
+"""What stands in for each of KERNEL_FUNCTIONS where its package is there."""
 
 WITHOUT_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {
     "mamba-ssm": {"mamba_selective_scan": scan_by_token},
@@ -44,8 +43,9 @@ def scan_kernels_of(model: nn.Module, packages: Collection[str]) -> Iterator[Non
     """Puts stand-ins in place, until the end of `with`, in the code of the model's classes: those of the installed
     `packages`, and those of what would take too long without one."""
     stand_ins: dict[str, Callable[..., Any]] = {}
-    for package, functions in _WITH_PACKAGE.items():
-        stand_ins |= functions if package in packages else WITHOUT_PACKAGE.get(package, {})
+    for package, names in KERNEL_FUNCTIONS.items():
+        is_there = package in packages
+        stand_ins |= {name: _STAND_INS[name] for name in names} if is_there else WITHOUT_PACKAGE.get(package, {})
     modules = {sys.modules[type(module).__module__] for module in model.modules()}
     with contextlib.ExitStack() as stack:
         for module in modules:

@@ -92,6 +92,13 @@ def test_how_positions_are_told(model_type: str, positions: Positions) -> None:
     assert positions_of(small_model(model_type)) is positions
 
 
+@pytest.mark.parametrize(
+    ("model_type", "packages"), [("llama", ()), ("bamba", ("causal-conv1d", "mamba-ssm")), ("gpt2", ())]
+)
+def test_the_packages_whose_kernels_a_model_calls(tmp_path: Path, model_type: str, packages: tuple[str, ...]) -> None:
+    assert facts_of(tmp_path, model_type).kernel_packages == packages
+
+
 def test_rows_beyond_a_table_are_refused_by_what_the_class_says(tmp_path: Path) -> None:
     """GPT-2 with 64 positions, and rows of 128 tokens: an index beyond the table, otherwise, in the first step."""
     facts = describe(make_request(write(tmp_path, small_config("gpt2", n_positions=64))))

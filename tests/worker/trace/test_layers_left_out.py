@@ -24,8 +24,9 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
-from autofit.domain.trace import KERNEL_PACKAGES, MicroStep
+from autofit.domain.trace import MicroStep
 from autofit.worker.model.decoder import decoder_layers
+from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
 from autofit.worker.trace.depth import choose_depth
 from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.layer_marks import layer_marks
@@ -90,8 +91,8 @@ def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("router's loss", CHECKPOINTED, marks=pytest.mark.slow),
         ("router's loss, by twos", EAGER),
         ("late attention", replace(STEP, lora=Lora(4, 8, ("q_proj",)))),
-        pytest.param("late attention", replace(STEP, kernel_packages=KERNEL_PACKAGES), marks=pytest.mark.slow),
-        ("state spaces with experts", replace(STEP, kernel_packages=KERNEL_PACKAGES)),
+        pytest.param("late attention", replace(STEP, kernel_packages=tuple(KERNEL_FUNCTIONS)), marks=pytest.mark.slow),
+        ("state spaces with experts", replace(STEP, kernel_packages=tuple(KERNEL_FUNCTIONS))),
         ("a shared block", STEP),
         ("a longer vision tower", STEP),
         pytest.param("a longer vision tower", CHECKPOINTED, marks=pytest.mark.slow),

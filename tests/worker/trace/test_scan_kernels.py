@@ -14,7 +14,8 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
-from autofit.domain.trace import KERNEL_PACKAGES, MicroStep, Trace
+from autofit.domain.trace import MicroStep, Trace
+from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
 from autofit.worker.trace import scan_kernels, scan_stand_ins
 from autofit.worker.trace.ledger import Ledger
 from autofit.worker.trace.micro_step_trace import trace
@@ -118,7 +119,7 @@ def test_a_loop_in_one_is_what_its_steps_are(name: str, dtype: Dtype, monkeypatc
 @pytest.mark.parametrize("name", ["mamba", "bamba", "qwen3_next"])
 def test_with_its_package_a_scan_holds_far_less(name: str) -> None:
     config = CONFIGS[name]
-    plain, with_packages = traced(config), traced(config, KERNEL_PACKAGES)
+    plain, with_packages = traced(config), traced(config, tuple(KERNEL_FUNCTIONS))
     last_layer = config.num_hidden_layers  # the loss of so small a model hides its layers
     assert peaks(with_packages)[last_layer] < peaks(plain)[last_layer] / 2
     assert with_packages.parameters == plain.parameters
