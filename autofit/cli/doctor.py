@@ -41,13 +41,13 @@ def command(is_json: bool) -> None:
 
 def _judge_attention(hardware: Hardware, findings: tuple[Finding, ...]) -> dict[str, str | None]:
     """Each kernel with what keeps it from working, None when nothing does, in the dtype that a run would take."""
-    from autofit.domain.knobs.attention import ATTENTION, Attention, why_no_flash
-    from autofit.domain.knobs.dtype import supported_dtypes
+    from autofit.domain.knobs.attention import ATTENTION
+    from autofit.domain.knobs.dtype import DTYPE, supported_dtypes
+    from autofit.domain.knobs.knob import Conditions
 
-    flash = next(finding for finding in findings if finding.name == "flash-attn")
-    missing = f"flash-attn {flash.least} or newer is not installed ({flash.how_to_get})"
-    why_not = why_no_flash(hardware, supported_dtypes(hardware)[0]) or (None if flash.is_usable else missing)
-    return {value.word: why_not if value.value is Attention.FLASH_2 else None for value in ATTENTION.values}
+    settled = {DTYPE.name: supported_dtypes(hardware)[0]}
+    conditions = Conditions(hardware, frozenset(finding.name for finding in findings if finding.is_usable))
+    return {one.word: ATTENTION.why_not(one.value, settled, conditions) for one in ATTENTION.values}
 
 
 def _text(hardware: Hardware, findings: tuple[Finding, ...], verdicts: dict[str, str | None]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from autofit.domain.units import format_bytes
 
 from .nvml import Nvml, Reading, VendorNvml
-from .requirements import FLASH_ATTENTION, REQUIRED, Requirement, installed_version
+from .requirements import OPTIONAL, REQUIRED, Requirement, installed_version
 
 RunProgram = Callable[[tuple[str, ...]], str]
 
@@ -76,7 +76,7 @@ def inspect_toolchain(
     return (
         Finding("python", platform.python_version(), True, "everything", "apt-get install python3"),
         *(_inspect_requirement(requirement) for requirement in REQUIRED),
-        _inspect_requirement(FLASH_ATTENTION, is_optional=True),
+        *(_inspect_requirement(requirement, is_optional=True) for requirement in OPTIONAL),
         _inspect_package(_BITSANDBYTES),
         *(_inspect_program(tool, folders, run) for tool in programs),
         _inspect_shared_memory(),

@@ -22,6 +22,7 @@ from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Request
 
 from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
+from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
 from .loading import build_model
 from .positions import positions_of
@@ -86,7 +87,11 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
 def _filled(model: PreTrainedModel) -> dict[str, Any]:
     """The language model's configuration under the usual names, with what its class fills in."""
     text, embedding = model.config.get_text_config(), model.get_input_embeddings()
-    built = {"vocab_size": embedding.num_embeddings, "hidden_size": embedding.embedding_dim}
+    built = {
+        "num_hidden_layers": len(decoder_layers(model)),
+        "hidden_size": embedding.embedding_dim,
+        "vocab_size": embedding.num_embeddings,
+    }
     plain = {name: value for name, value in text.to_dict().items() if isinstance(value, (int, str, bool))}
     named = {name: value for name in _USUAL_NAMES if (value := told(text, name))}
     return {**built, **plain, **named, "model_type": model.config.model_type}

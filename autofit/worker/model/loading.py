@@ -16,14 +16,17 @@ from transformers import (
 
 from autofit.domain.knobs.attention import Attention
 
+from .configuration import load_config
+
+_TOWERS = ("vision_config", "audio_config")
 _REMOTE_PACKAGE = "transformers_modules"  # where transformers puts code that lies beside weights
 
 
 def build_model(config: PretrainedConfig, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:
     """The model with random weights; code of its own runs where `config` came from such code, which was allowed."""
-    is_remote = type(config).__module__.startswith(_REMOTE_PACKAGE)
+    is_remote, implementation = type(config).__module__.startswith(_REMOTE_PACKAGE), _by_part(config, attention)
     return AutoModelForCausalLM.from_config(
-        config, dtype=dtype, attn_implementation=attention.value, trust_remote_code=is_remote
+        config, dtype=dtype, attn_implementation=implementation, trust_remote_code=is_remote
     )
 
 
@@ -31,11 +34,17 @@ def load_tokenizer(model: str, *, trust_remote_code: bool) -> PreTrainedTokenize
     return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
 
 
-def load_model(model: str, *, dtype: torch.dtype, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
+def load_model(
+    model: str, *, dtype: torch.dtype, trust_remote_code: bool, attention: Attention | None = None
+) -> PreTrainedModel:
     """The model of a folder or a hub id in `dtype`, with plain weights where it is stored in mxfp4.
 
-    Under ZeRO-3 transformers divides them while it loads.
+    `attention` is None where the model is not run. Under ZeRO-3 transformers divides the weights while it loads them.
     """
+    options: dict[str, Any] = {}
+    if attention is not None:
+        config = load_config(model, trust_remote_code=trust_remote_code)
+        options["attn_implementation"] = _by_part(config, attention)
     is_made_plain = _is_mxfp4(model)
     if is_made_plain:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
@@ -43,6 +52,19 @@ def load_model(model: str, *, dtype: torch.dtype, trust_remote_code: bool, **opt
     if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads
         loaded._weight_conversions = None
     return loaded
+
+
+def towers(config: PretrainedConfig) -> dict[str, PretrainedConfig]:
+    """The configurations of what sees or hears in a model that takes more than text, by their names in the whole."""
+    parts = {name: getattr(config, name, None) for name in _TOWERS}
+    return {name: part for name, part in parts.items() if part is not None and name in config.sub_configs}
+
+
+def _by_part(config: PretrainedConfig, attention: Attention) -> str | dict[str, str]:
+    """The kernel as transformers is asked for it. Towers, which do not run on text, take the one that all classes
+    have."""
+    beside = dict.fromkeys(towers(config), Attention.EAGER.value)
+    return {"": attention.value, **beside} if beside else attention.value
 
 
 def _is_mxfp4(model: str) -> bool:

@@ -38,8 +38,10 @@ def _position_tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _is_table(tensor: torch.Tensor, count: int) -> bool:
+    if tensor.dim() < 2:
+        return False
     size = tensor.shape[-1] if tensor.dim() == 4 else tensor.shape[0]
-    return tensor.dim() > 1 and count <= size <= count + _EXTRA_ROWS
+    return count <= size <= count + _EXTRA_ROWS
 
 
 def _names(model: nn.Module) -> Iterator[str]:

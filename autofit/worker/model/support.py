@@ -13,6 +13,7 @@ from autofit.domain.knobs.knob import Knob
 from autofit.domain.model import Lacking
 
 from .configuration import told
+from .loading import towers
 
 LARGEST_FLASH_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp of flash-attn 2, mha_fwd
 _FLAGS = {
@@ -23,7 +24,7 @@ _FLAGS = {
 
 
 def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
-    """The values of knobs that the model cannot be built with. Its parts, such as a vision tower, count as it does."""
+    """The values of knobs that the model cannot be built with."""
     return (*_attention(model), *_checkpointing(model))
 
 
@@ -32,7 +33,9 @@ def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
 
 
 def _attention(model: PreTrainedModel) -> Iterator[Lacking]:
+    beside = {part.model_type for part in towers(model.config).values()}
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    parts = [part for part in parts if part.config.model_type not in beside]
     for kernel in _FLAGS:
         reasons = (_why_no_kernel(type(part), part.config, kernel) for part in parts)
         why = next((reason for reason in reasons if reason is not None), None)

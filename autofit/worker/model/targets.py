@@ -27,12 +27,13 @@ _ADAPTABLE = (*_LINEAR, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # (mamba_inner_fn, mamba_split_conv1d_scan_combined), so that an adapter there would learn nothing.
 _STATE_SPACE_PARAMETERS = ("A_log", "D")
 _STATE_SPACE_INPUT = "in_proj"
+_CHOOSING = "indexer"  # the module of DeepSeek's sparse attention and of those that follow it
 
 
 def lora_targets(lora: Lora, model: PreTrainedModel) -> tuple[str, ...]:
     """The ends of the names of the modules that get an adapter, each as short as no other module shares it.
 
-    What is not named one by one lies in the text decoder: a tower that sees or hears learns nothing from text.
+    What is not named one by one lies in the layers of the text decoder: what sees or hears learns nothing from text.
     ValueError, in one sentence, for words that no module of the model matches.
     """
     modules = {name: module for name, module in model.named_modules() if isinstance(module, _ADAPTABLE)}
@@ -69,7 +70,7 @@ def _of_family(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str
 def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
     """All linear layers of the language model but the head, and but those whose names PEFT takes for experts'."""
     head, experts = model.get_output_embeddings(), _expert_names(model)
-    linear = {name for name in _of_text(model, modules) if isinstance(modules[name], _LINEAR)}
+    linear = {name for name in _of_text(model, modules) if _is_plain_linear(modules[name])}
     linear = {name for name in linear if modules[name] is not head and name.rsplit(".", 1)[-1] not in experts}
     layers = [name for name, module in model.named_modules() if _is_state_space(module)]
     past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
@@ -82,14 +83,24 @@ def _expert_names(model: PreTrainedModel) -> frozenset[str]:
     return frozenset(EXPERT_TARGETS.get(EXPERTS_LIKE.get(model.config.model_type, ""), {}))
 
 
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Whether it does what a linear layer does: routers that are made of one give more than its product."""
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in _LINEAR)
+
+
 def _is_state_space(module: nn.Module) -> bool:
     return all(isinstance(getattr(module, name, None), nn.Parameter) for name in _STATE_SPACE_PARAMETERS)
 
 
 def _of_text(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
-    """The names of the modules that lie in the text decoder."""
-    inside = {id(module) for module in text_decoder(model).modules()}
-    return {name for name, module in modules.items() if id(module) in inside}
+    """The names of the modules that lie in layers of the text decoder, but for those that choose which keys are
+    attended to: no gradient comes through a choice."""
+    decoder = text_decoder(model)
+    parts = [part for part in decoder.modules() if isinstance(part, PreTrainedModel) and part is not decoder]
+    beside = {id(module) for part in parts for module in part.modules()}
+    lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
+    inside = {id(module) for layers in lists for module in layers.modules()} - beside
+    return {name for name, module in modules.items() if id(module) in inside and f".{_CHOOSING}." not in name}
 
 
 def _named(word: str, modules: Collection[str]) -> set[str]:

@@ -26,7 +26,7 @@ def pretrained_model(job: Job) -> PreTrainedModel:
         job.request.model,
         dtype=TORCH_DTYPES[rung.dtype],
         trust_remote_code=job.request.trust_remote_code,
-        attn_implementation=rung.attention.value,
+        attention=rung.attention,
     )
 
 

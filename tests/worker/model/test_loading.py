@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 from autofit.domain.knobs.attention import Attention
 from autofit.worker.model.loading import build_model, load_model
@@ -29,6 +30,21 @@ def test_weights_in_mxfp4_are_loaded_plain_and_saved_so(tmp_path: Path) -> None:
     again = load_model(str(tmp_path / "saved"), dtype=torch.bfloat16, trust_remote_code=False)
     for name, parameter in loaded.named_parameters():
         assert torch.equal(parameter, again.get_parameter(name)), name
+
+
+def test_what_sees_takes_the_attention_that_every_class_has() -> None:
+    """Gemma-4's audio tower has no other one, and its text must not go without sdpa for that."""
+    tower = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "head_dim": 8}
+    config = CONFIG_MAPPING["gemma3"](text_config=text, vision_config=tower)
+    with torch.device("meta"):
+        model = build_model(config, dtype=torch.bfloat16, attention=Attention.SDPA)
+    kernels = {type(part).__name__: part.config._attn_implementation for part in model.modules() if _is_part(part)}
+    assert (kernels["Gemma3TextModel"], kernels["SiglipVisionModel"]) == ("sdpa", "eager")
+
+
+def _is_part(module: torch.nn.Module) -> bool:
+    return isinstance(module, PreTrainedModel)
 
 
 def _quantise(folder: Path) -> None:
