@@ -107,7 +107,7 @@ def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("narrow_tiles")
-@pytest.mark.parametrize("model_type", cases(Check.TRACE, ["bloom", "qwen3_5"]))
+@pytest.mark.parametrize("model_type", cases(Check.TRACE, ["bloom", "lfm2"]))
 def test_the_allocators_peak(model_type: str) -> None:
     _check_peaks(model_type, None)
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep, Moment
+from autofit.worker.model.loading import build_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import prepare
 from autofit.worker.trace.micro_step_run import micro_step_loss
@@ -36,8 +37,7 @@ class RealStep:
     def __post_init__(self) -> None:
         config = copy.deepcopy(self.config)
         config.use_cache = False
-        dtype, attention = TORCH_DTYPES[self.step.dtype], self.step.attention.value
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+        model = build_model(config, dtype=TORCH_DTYPES[self.step.dtype], attention=self.step.attention)
         self.model = prepare(model, self.step)
         for parameter in self.model.parameters():
             if parameter.requires_grad:
