@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT, signal.
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("tests marked matrix, left out by default")
-    group.addoption("--all", action="store_true", help="with all of them: ten minutes more")
+    group.addoption("--all", action="store_true", help="with all of them: half an hour more")
     group.addoption("--spread", metavar="SEED", help=f"with {COUNT} of them, other ones for another SEED")
 
 

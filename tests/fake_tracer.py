@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.errors import InternalError, UsageError
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import ModelFacts, ParameterGroup, Positions
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
@@ -29,6 +30,7 @@ class FakeTracer:
     checkpointed_row_bytes: int = 20_000_000
     positions: Positions = Positions.ROTARY
     kernel_packages: tuple[str, ...] = ()
+    unbuildable: tuple[Attention, ...] = ()  # kernels
     fails: str = ""
     has_ended: bool = False
     start_count: int = 0
@@ -68,7 +70,8 @@ class FakeTracer:
     def _failure(self, step: MicroStep) -> TraceFailure | None:
         if self.fails:
             return TraceFailure(step, self.fails)
-        complaint = _complaint(step)
+        is_unbuildable = step.attention in self.unbuildable
+        complaint = f"the model cannot be built: {step.attention.value}" if is_unbuildable else _complaint(step)
         return TraceFailure(step, complaint, is_unbuildable=True) if complaint else None
 
     def _traced(self, step: MicroStep) -> Trace:

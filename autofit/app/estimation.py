@@ -8,7 +8,9 @@ from autofit.app.context import Context
 from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import known_constants
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.ladder import Ladder
+from autofit.domain.model import Lacking
 from autofit.domain.strategy import Rung
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import OPTIONAL, pip_command
@@ -69,8 +71,23 @@ def setting_of_data(context: Context, profile: DataProfile, installed: frozenset
 def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> Setting:
     """The setting with all that is remembered of such devices and all traces that its rungs want."""
     known = replace(setting, known_constants=known_constants(setting.hardware, store))
-    traces = tracing.traces(wanted_micro_steps(usable_rungs(known), known))
-    return replace(known, traces=traces, unbuildable=tracing.unbuildable)
+    tried = usable_rungs(known)
+    traces = tracing.traces(wanted_micro_steps(tried, known))
+    found = replace(known, traces=traces, unbuildable=tracing.unbuildable)
+    if not tried or usable_rungs(found):
+        return found
+    without = _without_kernel(found, tried[0].attention)
+    return found if without is None else prepare_setting(without, store, tracing)
+
+
+def _without_kernel(setting: Setting, attention: Attention) -> Setting | None:
+    """The setting without the kernel that all rungs share, with which no model could be built; None where it is pinned,
+    or where the model's class was not asked."""
+    facts = setting.facts
+    if facts is None or setting.request.pins.of(ATTENTION) is not None:
+        return None
+    lacks = Lacking(ATTENTION.name, ATTENTION.of(attention).word, setting.unbuildable[-1].why)
+    return replace(setting, facts=replace(facts, lacking=(*facts.lacking, lacks)))
 
 
 def usable_rungs(setting: Setting) -> tuple[Rung, ...]:

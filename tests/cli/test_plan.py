@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autofit.app import plan, rehearsals
+from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured
 from autofit.domain.plan import Plan, Rehearsal, Rehearsed
@@ -165,6 +166,19 @@ def test_positions_that_end_are_a_refusal(tracer: FakeTracer, model: str, capsys
     tracer.positions = Positions.TABLE
     assert run("--model", model, "--on", "8xA100-80GB", "--seq", "8192", "--lora-r", "8") == 2
     assert "use --seq 4096 or less" in capsys.readouterr().err
+
+
+def test_a_kernel_with_which_nothing_can_be_built_is_left_for_the_next_one(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracer.unbuildable = (Attention.FLASH_2,)
+    assert run("--model", model, "--on", "8xA100-80GB", "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["choice"]["strategy"]["attention"] == "sdpa"
+    lacking = [one for one in body["candidates"] if one["verdict"] == "unsupported"]
+    assert {one["reason"] for one in lacking} == {"the model cannot be built: flash_attention_2"}
+    assert run("--model", model, "--on", "8xA100-80GB", "--attention", "flash_attention_2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["choice"] is None
 
 
 def test_rungs_that_cannot_be_built_are_said_to_be_so_once(

@@ -51,6 +51,8 @@ def settle(setting: Setting) -> Settled:
         pinned = setting.request.pins.of(knob)
         if pinned is not None and pinned not in works:
             raise UsageError(_unusable_text(knob, pinned, values, setting))
+        if knob.is_settled and not works:
+            raise UsageError(_nothing_works_text(knob, values, setting))
         if knob.is_settled:
             if knob.tells_others and pinned is None:
                 others += _others(knob, works, values, setting)
@@ -63,7 +65,8 @@ def as_pinned(setting: Setting) -> Settled:
     values: dict[str, Any] = {}
     for knob in _SETTLED:
         pinned = setting.request.pins.of(knob)
-        values[knob.name] = knob.usable(values, setting.conditions)[0] if pinned is None else pinned
+        usable = knob.usable(values, setting.conditions) or tuple(one.value for one in knob.searched)
+        values[knob.name] = usable[0] if pinned is None else pinned
     return Settled(values)
 
 
@@ -136,6 +139,11 @@ def _unusable_text(knob: Knob[V], pinned: V, settled: Values, setting: Setting) 
     why = knob.why_not(pinned, settled, setting.conditions)
     names = " or ".join(knob.of(value).word for value in knob.usable(settled, setting.conditions))
     return f"{_flag(knob).name} {knob.of(pinned).word} cannot be used: {why}; use {names}"
+
+
+def _nothing_works_text(knob: Knob[Any], settled: Values, setting: Setting) -> str:
+    reasons = (f"{one.word}: {knob.why_not(one.value, settled, setting.conditions)}" for one in knob.searched)
+    return f"no {knob.name} can be used: {'; '.join(reasons)}"
 
 
 def _need_text(knob: Knob[Any], value: Value[Any], need: Need) -> str:

@@ -25,6 +25,7 @@ from .configuration import check_padding, load_config, told
 from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
 from .loading import build_model
+from .loss_names import why_no_loss
 from .positions import positions_of
 from .support import lacking, lacks
 from .targets import lora_targets
@@ -43,6 +44,8 @@ def describe(request: Request) -> ModelFacts:
     """
     config = load_config(request.model, trust_remote_code=request.trust_remote_code)
     model = _built(request.model, config)
+    if (why := why_no_loss(model)) is not None:
+        raise UsageError(f"{request.model} is not trained as it would have to be: {why}.")
     facts = ModelFacts(
         json.dumps(_filled(model), allow_nan=False),
         groups(model),

@@ -17,6 +17,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
 from autofit.worker.model.loading import build_model
+from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.model.unbuildable import Unbuildable, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
@@ -47,6 +48,7 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
         trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
     if step.lora is not None and step.gradient_checkpointing:
         model.enable_input_require_grads()
+    name_for_loss(model)
     add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
     _enable_router_loss(model.config)
     if step.gradient_checkpointing:

@@ -14,6 +14,7 @@ from trl import SFTTrainer
 from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
+from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 
 PhaseHook = Callable[[Phase], None]
@@ -33,6 +34,7 @@ class PhasedTrainer(SFTTrainer):
     def __init__(self, *, model: Any, **kwargs: Any) -> None:
         config = vars(model.config)
         had = {name: value for name, value in config.items() if name == "use_cache"}
+        name_for_loss(model)
         super().__init__(model=model, **kwargs)
         config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
         config.update(had)

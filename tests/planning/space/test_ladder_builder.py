@@ -9,7 +9,7 @@ import pytest
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
-from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention, runs_flash, why_no_flash
+from autofit.domain.knobs.attention import ATTENTION, FLASH_PACKAGE, Attention, runs_flash, why_no_flash
 from autofit.domain.knobs.dtype import Dtype, supported_dtypes
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
@@ -160,3 +160,10 @@ def test_what_cannot_be_built_is_left_out_with_its_reason() -> None:
         if step.rung.method is Method.LORA and step.rung.gradient_checkpointing is lora.gradient_checkpointing
     }
     assert ladder.steps
+
+
+def test_where_no_kernel_is_left_each_one_says_why() -> None:
+    lacking = tuple(Lacking("attention", value.word, f"no {value.word} here") for value in ATTENTION.values)
+    facts = ModelFacts("{}", (ParameterGroup(10**8, 1, True, 2),), Positions.ROTARY, lacking=lacking)
+    with pytest.raises(UsageError, match=r"no attention can be used: flash_attention_2: no fl.*; sdpa"):
+        sim.ladder(replace(sim.setting(shape=SMALL), facts=facts))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import torch
 import trl.trainer.utils
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
-    AutoModelForCausalLM,
     FalconConfig,
     Gemma2Config,
     GemmaConfig,
@@ -41,12 +37,10 @@ from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, TraceModel
 from autofit.worker.agent.trace_process import traced
-from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace import micro_step_trace
-from autofit.worker.trace.fake_model import prepare
-from autofit.worker.trace.micro_step_run import micro_step_loss
 from autofit.worker.trace.micro_step_trace import trace
 from tests.builders import make_request
+from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
 
 LAYERS = 5
 VOCABULARY = 1000
@@ -71,7 +65,6 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "qwen3_moe": Qwen3MoeConfig(**_GROUPED, moe_intermediate_size=96, num_experts=8),
 }
 _MODULES = {"gpt2": ("c_attn",), "gpt_neox": ("query_key_value",), "falcon": ("query_key_value",)}
-PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
 CUDA = replace(PLAIN, kind=DeviceKind.CUDA)
 
 
@@ -85,56 +78,7 @@ def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", 256)
 
 
-def peak_bytes(moments: tuple[Moment, ...]) -> int:
-    return max(moment.activations_bytes for moment in moments)
-
-
 # --- The real thing ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class RealStep:
-    """The same model with real weights on the CPU; its gradients are dropped as they come, as DeepSpeed takes them."""
-
-    config: PretrainedConfig
-    step: MicroStep
-
-    def __post_init__(self) -> None:
-        config = copy.deepcopy(self.config)
-        config.use_cache = False
-        dtype, attention = TORCH_DTYPES[self.step.dtype], self.step.attention.value
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
-        self.model = prepare(model, self.step)
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda taken: setattr(taken, "grad", None))
-
-    def train(self) -> None:
-        self._loss().backward()
-
-    def evaluate(self) -> None:
-        with torch.no_grad():
-            self._loss()
-
-    def _loss(self) -> torch.Tensor:
-        shape = (self.step.micro_batch, self.step.tokens)
-        ids, mask = torch.randint(0, VOCABULARY, shape), torch.ones(shape, dtype=torch.int64)
-        if self.step.is_padded:
-            mask[:, -1] = 0
-        return micro_step_loss(self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask})
-
-
-def allocated_bytes(act: Callable[[], None]) -> int:
-    """The most that the CPU allocator had handed out at once, above what it had at the start."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        act()
-    recorded = profiled.profiler.kineto_results.events()
-    events = sorted((event for event in recorded if event.name() == "[memory]"), key=lambda event: event.start_ns())
-    held_bytes = most_bytes = 0
-    for event in events:
-        held_bytes += event.nbytes()
-        most_bytes = max(most_bytes, held_bytes)
-    return most_bytes
 
 
 CASES = [
@@ -164,9 +108,6 @@ def test_the_allocators_peak(name: str, step: MicroStep) -> None:
     real.model.train()
     real.train()  # what is made once and kept
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(allocated_bytes(real.train), rel=1e-3)
-
-
-RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
 
 
 @pytest.mark.parametrize("name", ["llama", "opt", "gpt_neox", "qwen3"])

@@ -1,0 +1,59 @@
+"""A family's training at its smallest: one rank on a CPU, rows of a moment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PretrainedConfig
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import ATTENTION, Attention
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.method import Method
+from autofit.domain.request import Lora
+from autofit.domain.strategy import Strategy
+from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.probing.protocol import Job
+from autofit.worker.model.configuration import load_config
+from autofit.worker.model.loading import build_model
+from autofit.worker.model.support import lacking
+from tests.builders import make_request, make_rung, make_shape
+from tests.models.families import HIDDEN
+
+
+@dataclass(frozen=True)
+class Usable:
+    kernels: tuple[Attention, ...]
+    has_checkpointing: bool
+
+    @property
+    def attention(self) -> Attention:
+        """torch's own kernel, where it can be had."""
+        return Attention.SDPA if Attention.SDPA in self.kernels else Attention.EAGER
+
+
+TOKENS, ROWS = 32, 2
+LORA = Lora(r=8)
+SHAPE = make_shape("tiny", 2, 2 * HIDDEN, 10**6)  # sizes DeepSpeed's buckets and nothing else
+
+
+def usable_knobs(config: PretrainedConfig) -> Usable:
+    """What the model's class, and each part of it, can be built with."""
+    with torch.device("meta"):
+        model = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+    lacks = {(one.knob, one.word) for one in lacking(model)}
+    kernels = tuple(kernel for kernel in Attention if (ATTENTION.name, ATTENTION.of(kernel).word) not in lacks)
+    has_checkpointing = (GRADIENT_CHECKPOINTING.name, GRADIENT_CHECKPOINTING.of(True).word) not in lacks
+    return Usable(kernels, has_checkpointing)
+
+
+def job_of(model: Path, *, method: Method = Method.FULL, zero_stage: int = 3) -> Job:
+    request = make_request(model, TOKENS, global_batch=ROWS, lora=LORA, ranks=1)
+    usable = usable_knobs(load_config(str(model), trust_remote_code=False))
+    rung = make_rung(zero_stage, method=method, attention=usable.attention)
+    strategy = Strategy(rung, ROWS, 1)
+    config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
+    return Job(request, strategy, config, DeviceKind.CPU, 1)

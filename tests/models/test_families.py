@@ -1,0 +1,217 @@
+"""Every family of causal language models at tiny size: planned, traced, adapted, probed, saved and loaded again.
+
+`expectations` declares what is known to fail; where it no longer does, the test says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import trl.trainer.utils
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import AutoModelForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from autofit.app.plan import plan
+from autofit.app.tools import REAL_TOOLS
+from autofit.domain.errors import UsageError
+from autofit.domain.knobs.method import Method
+from autofit.domain.model import ModelFacts
+from autofit.domain.outcome import Measured
+from autofit.domain.request import Lora, Request
+from autofit.domain.trace import MicroStep
+from autofit.domain.workload import BatchShape
+from autofit.probing.agent import Agent
+from autofit.probing.prober import Tracer
+from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
+from autofit.store import Store
+from autofit.worker.agent.trace_process import traced
+from autofit.worker.model.description import describe
+from autofit.worker.model.loading import load_tokenizer
+from autofit.worker.model.loss_names import name_for_loss
+from autofit.worker.trace.micro_step_trace import trace
+from autofit.worker.training.job_model import peft_config, random_model
+from autofit.worker.training.probe_rows import rows_of
+from autofit.worker.training.trainer import PhasedTrainer
+from autofit.worker.training.trainer_arguments import sft_config
+from tests.builders import make_request
+from tests.models.expectations import Check, cases
+from tests.models.families import VOCABULARY, tiny_config, write_model
+from tests.models.job import LORA, ROWS, TOKENS, job_of, usable_knobs
+from tests.models.results import KERNELS, TARGETS
+from tests.waiting import DEADLINE_S
+from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
+
+Record = Callable[[str, str], None]
+
+MACHINE = "1xA100-80GB"
+PEAK_TOLERANCE = 1e-2  # with checkpointing; a tenth of it without
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several only wait for each other in such small products."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- Planned ----------------------------------------------------------------------------------------------------------
+
+
+class InProcessTracer:
+    """The real tracer without its process, which takes longer to start than such a model to trace."""
+
+    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
+        return describe(request)
+
+    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
+        said = list(traced(TraceModel(request, tuple(micro_steps), str(log_path))))
+        refused = next((one for one in said if isinstance(one, Refused)), None)
+        if refused is not None:
+            raise UsageError(refused.message)
+        return Traced(
+            tuple(trace for one in said for trace in one.traces),
+            tuple(failure for one in said for failure in one.failures),
+        )
+
+
+@contextmanager
+def start_tracer(log_path: Path) -> Iterator[Tracer]:
+    yield InProcessTracer()
+
+
+@pytest.mark.parametrize("model_type", cases(Check.PLAN, ["gpt2"]))
+def test_it_is_planned_and_all_of_it_is_traced(model_type: str, tmp_path: Path, record_property: Record) -> None:
+    record_property(KERNELS, ", ".join(kernel.value for kernel in usable_knobs(tiny_config(model_type)).kernels))
+    model, told = write_model(model_type, tmp_path / "model"), list[str]()
+    tools = replace(REAL_TOOLS, open_store=lambda: Store(tmp_path / "store.sqlite"), start_tracer=start_tracer)
+    (planned,) = plan(make_request(model, TOKENS, global_batch=1), (MACHINE,), tell=told.append, tools=tools)
+    assert planned.choice is not None
+    assert told == [], told
+
+
+# --- Traced -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of such small models would hide their layers: it works on tiles of 32768 columns."""
+    monkeypatch.setattr(trl.trainer.utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", 256)
+
+
+@pytest.mark.usefixtures("narrow_tiles")
+@pytest.mark.parametrize("model_type", cases(Check.TRACE, ["bloom", "lfm2"]))
+def test_the_allocators_peak(model_type: str) -> None:
+    _check_peaks(model_type, None)
+
+
+@pytest.mark.usefixtures("narrow_tiles")
+@pytest.mark.parametrize("model_type", cases(Check.TRACE_LORA, ["deepseek_v3"]))
+def test_the_allocators_peak_with_adapters(model_type: str) -> None:
+    _check_peaks(model_type, LORA)
+
+
+def _check_peaks(model_type: str, lora: Lora | None) -> None:
+    """With checkpointing, too, where the family has it."""
+    config = tiny_config(model_type)
+    usable = usable_knobs(config)
+    plain = replace(PLAIN, attention=usable.attention, lora=lora, tokens=TOKENS)
+    for is_checkpointing in (False, True)[: 1 + usable.has_checkpointing]:
+        step = replace(plain, gradient_checkpointing=is_checkpointing)
+        told, real = trace(config, step), RealStep(config, step)
+        real.model.train()
+        real.train()  # what is made once and kept
+        kept_bytes = RANDOM_STATE_BYTES * config.get_text_config().num_hidden_layers if is_checkpointing else 0
+        expected_bytes = allocated_bytes(real.train) - kept_bytes
+        assert peak_bytes(told.moments[:-1]) == pytest.approx(expected_bytes, rel=PEAK_TOLERANCE), step
+
+
+# --- Trained ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model_type", cases(Check.LOSS, ["cohere", "gemma2", "granite", "falcon_h1", "minicpm3"]))
+def test_the_trainers_loss_is_the_models_own(model_type: str) -> None:
+    """trl projects the last hidden states itself, and must scale and cap as the model does."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type), dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 3 if parameter.ndim > 1 else 1  # away from a flat distribution, which hides a factor
+    ids = torch.randint(4, VOCABULARY, (ROWS, TOKENS))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.no_grad():
+        logits = model(**batch, use_cache=False).logits[:, :-1].float()
+        own = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        name_for_loss(model)
+        add_fused_lm_head(model)
+        log_probs = model(**batch, labels=ids, fused_lm_head=True).log_probs
+    assert -log_probs.mean().item() == pytest.approx(own.item(), abs=1e-4)
+
+
+def trainer_of(job: Job, folder: Path) -> PhasedTrainer:
+    """One step in this process: without DeepSpeed, at a learning rate that moves every weight."""
+    alone = {"deepspeed": None, "max_steps": 1, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
+    arguments = sft_config(job, output_path=str(folder), overrides=alone)
+    arguments.dataset_kwargs = {"skip_prepare_dataset": True}
+    torch.manual_seed(0)
+    model = random_model(job)
+    return PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)], ROWS, VOCABULARY),
+        processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
+        peft_config=peft_config(job, model),
+    )
+
+
+@pytest.mark.parametrize("model_type", cases(Check.SAVED, ["gpt2", "gemma3"]))
+def test_what_is_saved_is_what_was_trained(model_type: str, tmp_path: Path) -> None:
+    trainer = trainer_of(job_of(write_model(model_type, tmp_path / "model")), tmp_path)
+    began = _copies(trainer.model)
+    trainer.train()
+    trained = _copies(trainer.model)
+    assert any(not torch.equal(began[name], tensor) for name, tensor in trained.items())
+    # As under DeepSpeed, where accelerate gives out a copy of each name's tensor.
+    trainer._save(str(tmp_path / "saved"), state_dict=_copies(trainer.model))
+    loaded, said = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "saved", dtype=trainer.model.dtype, output_loading_info=True
+    )
+    assert {name: list(names) for name, names in said.items() if names} == {}
+    assert [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, trained[name])] == []
+    prompt = torch.arange(4, 12)[None]
+    assert loaded.generate(prompt, max_new_tokens=3, min_new_tokens=3, do_sample=False).shape == (1, 11)
+
+
+@pytest.mark.parametrize("model_type", cases(Check.ADAPTERS, ["gpt_neox", "mamba2"]))
+def test_automatic_adapters_learn(model_type: str, tmp_path: Path, record_property: Record) -> None:
+    """All that there are; the head has none."""
+    trainer = trainer_of(job_of(write_model(model_type, tmp_path / "model"), method=Method.LORA), tmp_path)
+    record_property(TARGETS, ", ".join(sorted(trainer.model.peft_config["default"].target_modules)))
+    trainer.train()
+    assert not isinstance(trainer.model.get_output_embeddings(), BaseTunerLayer)
+    halves = {name: tensor for name, tensor in trainer.model.named_parameters() if "lora_B" in name}
+    assert halves
+    assert [name for name, tensor in halves.items() if not tensor.any()] == []  # they begin at zero
+
+
+def _copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", cases(Check.PROBE, ["gpt_oss", "qwen3_next"]))
+def test_a_probe_measures_it(model_type: str, tmp_path: Path, agent: Agent) -> None:
+    job = job_of(write_model(model_type, tmp_path / "model"))
+    shapes = (BatchShape(TOKENS, TOKENS - 0.5),)
+    scratch, log = str(tmp_path / "scratch"), str(tmp_path / "probe.log")
+    outcome = agent.probe(
+        ProbeSpec(job, shapes, shapes, scratch, log, DEADLINE_S, True, measure_s=0.01), lambda _: None
+    )
+    assert isinstance(outcome, Measured), outcome

@@ -1,0 +1,72 @@
+"""The micro-step that a trace tells of, with real weights on the CPU, and what its allocator hands out meanwhile."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import PretrainedConfig
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.trace import MicroStep, Moment
+from autofit.worker.model.loading import build_model
+from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.trace.fake_model import prepare
+from autofit.worker.trace.micro_step_run import micro_step_loss
+
+PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
+RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
+
+
+def peak_bytes(moments: tuple[Moment, ...]) -> int:
+    return max(moment.activations_bytes for moment in moments)
+
+
+@dataclass
+class RealStep:
+    """The same model with real weights on the CPU; its gradients are dropped as they come, as DeepSpeed takes them."""
+
+    config: PretrainedConfig
+    step: MicroStep
+
+    def __post_init__(self) -> None:
+        config = copy.deepcopy(self.config)
+        config.use_cache = False
+        model = build_model(config, dtype=TORCH_DTYPES[self.step.dtype], attention=self.step.attention)
+        self.model = prepare(model, self.step)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda taken: setattr(taken, "grad", None))
+
+    def train(self) -> None:
+        self._loss().backward()
+
+    def evaluate(self) -> None:
+        with torch.no_grad():
+            self._loss()
+
+    def _loss(self) -> torch.Tensor:
+        shape = (self.step.micro_batch, self.step.tokens)
+        vocabulary_size = self.config.get_text_config().vocab_size
+        ids, mask = torch.randint(0, vocabulary_size, shape), torch.ones(shape, dtype=torch.int64)
+        if self.step.is_padded:
+            mask[:, -1] = 0
+        return micro_step_loss(self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask})
+
+
+def allocated_bytes(act: Callable[[], None]) -> int:
+    """The most that the CPU allocator had handed out at once, above what it had at the start."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        act()
+    recorded = profiled.profiler.kineto_results.events()
+    events = sorted((event for event in recorded if event.name() == "[memory]"), key=lambda event: event.start_ns())
+    held_bytes = most_bytes = 0
+    for event in events:
+        held_bytes += event.nbytes()
+        most_bytes = max(most_bytes, held_bytes)
+    return most_bytes
