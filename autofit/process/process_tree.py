@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import time
@@ -10,15 +9,8 @@ from collections.abc import Iterable
 
 import psutil
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _POLL_S = 0.02
 _GONE_S = 60.0  # a killed rank may take as long to give its device's memory back; then nobody can do more
-
-
-def adopt_orphans() -> None:
-    """Adopts orphans: from now on a process below this one whose parent dies becomes a child of this one (Linux;
-    elsewhere nothing)."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def reap() -> dict[int, int]:

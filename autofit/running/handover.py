@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from autofit.domain.outcome import Failure, Phase
 from autofit.domain.run_end import Completed, Interrupted, JobEnd
 from autofit.process.build_locks.stale_locks import drop_abandoned, taking_locks_of
+from autofit.process.orphans import adopt_orphans
 from autofit.process.python import module_command
 from autofit.process.rendezvous import SharedMemory
 from autofit.process.signals import check
@@ -52,6 +53,7 @@ def hand_over(
     """
     shared_memory = SharedMemory(master_port)
     drop_abandoned()  # with one of them the job would wait for ever
+    adopt_orphans()
     with TemporaryFile() as told, _held_signals() as (handled, mask):
 
         def restore_mask() -> None:
@@ -95,11 +97,10 @@ def _see_out(pid: int, told: int, handled: set[signal.Signals], grace_s: float) 
 
     `told` is the file in which it says what it has started on other nodes.
     """
-    from autofit.process.process_tree import adopt_orphans, end_all  # imported while the launcher is starting
+    from autofit.process.process_tree import end_all  # imported while the launcher is starting
 
     for name in _NEEDED_LATER:
         import_module(name)
-    adopt_orphans()
     code, heard = _end_or_signal(pid, handled)
     if heard is not None:
         return _pass_on(heard, pid, told, handled, grace_s), heard.si_signo
