@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 COUNT = 40  # two to three minutes
+MOST_OF_A_FILE = 15  # of one large table, so that the others keep their part
 
 
 def with_matrix(always: Iterable[Any], drawn_from: Iterable[Any]) -> Iterator[ParameterSet]:
@@ -20,5 +22,12 @@ def with_matrix(always: Iterable[Any], drawn_from: Iterable[Any]) -> Iterator[Pa
 
 
 def drawn(names: Sequence[str], seed: str) -> set[str]:
-    """COUNT of them, the same ones for the same seed and other ones for another."""
-    return set(sorted(names, key=lambda name: sha256(f"{seed} {name}".encode()).digest())[:COUNT])
+    """COUNT of them, not too many of one file; the same ones for the same seed and other ones for another."""
+    taken: Counter[str] = Counter()
+    chosen: set[str] = set()
+    for name in sorted(names, key=lambda name: sha256(f"{seed} {name}".encode()).digest()):
+        file = name.partition("::")[0]
+        if len(chosen) < COUNT and taken[file] < MOST_OF_A_FILE:
+            taken[file] += 1
+            chosen.add(name)
+    return chosen

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.spread import COUNT, drawn
+from tests.spread import COUNT, MOST_OF_A_FILE, drawn
 
 NAMES = [f"test_{number}" for number in range(300)]
 SENDS_SIGNALS = ["tests/process/test_signals.py", "-k", "end_of_the_block or other_endings"]
@@ -24,6 +24,14 @@ def test_a_spread_is_limited_and_changes_with_its_seed() -> None:
     assert spreads[0] == drawn(NAMES, "commit 0") != spreads[1]
     assert set().union(*spreads) == set(NAMES), "no case is never drawn"
     assert drawn(NAMES[:3], "commit 0") == set(NAMES[:3])
+
+
+def test_a_large_table_leaves_the_others_their_part() -> None:
+    large = [f"test_large.py::test_{number}" for number in range(2000)]
+    small = [f"test_small.py::test_{number}" for number in range(20)]
+    spread = drawn([*large, *small], "commit 0")
+    assert len(spread & set(large)) == MOST_OF_A_FILE
+    assert len(spread & set(small)) == MOST_OF_A_FILE
 
 
 def test_signals_that_are_ignored_where_the_suite_is_started_are_heeded_in_it() -> None:
