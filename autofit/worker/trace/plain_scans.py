@@ -73,5 +73,42 @@ def delta_rule_by_chunk(
     return out.transpose(1, 2).to(dtype, memory_format=torch.contiguous_format), None
 
 
+def kimi_delta_by_chunk(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, g: torch.Tensor, beta: torch.Tensor,
+    chunk_size: int = DELTA_CHUNK_TOKENS, use_qk_l2norm_in_kernel: bool = False, **_: Any,
+) -> Any:  # fmt: skip
+    """Kimi's delta rule without a package, whose decay is one of each channel: as above, but that chunks are inverted
+    row by row, and that each one keeps the products of all pairs of its tokens."""
+    dtype, tokens = query.dtype, query.shape[1]
+    query, key, value, beta, g = (_by_head(tensor) for tensor in (query, key, value, beta, g))
+    if use_qk_l2norm_in_kernel:
+        query, key = (tensor / torch.sqrt((tensor * tensor).sum(-1, keepdim=True) + 1e-6) for tensor in (query, key))
+    scale, pad = query.shape[-1] ** -0.5, -tokens % chunk_size
+    query, key, value, g = (functional.pad(tensor, (0, 0, 0, pad)) for tensor in (query, key, value, g))
+    query, beta = query * scale, functional.pad(beta, (0, pad))
+    weighted = [value * beta.unsqueeze(-1), key * beta.unsqueeze(-1)]
+    query, key, g, new, old = (tensor.unflatten(2, (-1, chunk_size)) for tensor in (query, key, g, *weighted))
+    g = g.cumsum(dim=3)
+    hidden = torch.ones(chunk_size, chunk_size, dtype=torch.bool).triu(0)
+    later = torch.ones(chunk_size, chunk_size, dtype=torch.bool).triu(1)
+    decay = (g.unsqueeze(4) - g.unsqueeze(3)).masked_fill(later[..., None], float("-inf")).exp()
+    system = -(old.unsqueeze(4) * key.unsqueeze(3) * decay).sum(-1).masked_fill(hidden, 0)
+    for row in range(1, chunk_size):
+        above = system[..., row, :row].clone()
+        system[..., row, :row] = above + (above.unsqueeze(-1) * system[..., :row, :row].clone()).sum(-2)
+    system = system + torch.eye(chunk_size)
+    new, old = system @ new, system @ (old * g.exp())
+    values, pairs = (tuple(new.shape), FP32), (tuple(decay.shape), FP32)
+    keys = (tuple(key.shape), FP32)
+    scores = ((*new.shape[:3], chunk_size, chunk_size), FP32)
+    states = ((*new.shape[:3], key.shape[-1], new.shape[-1]), FP32)
+    flop = 2 * new.numel() * (3 * key.shape[-1] + chunk_size)
+    one = ((*decay.shape[:2], 1, *decay.shape[3:]), FP32)  # chunk's pairs
+    kept = [keys] * 4 + [pairs, scores, states, values]
+    kernel = Kernel(values, kept, [one], [pairs, one, keys, keys, keys, keys, values, values, states], flop)
+    out = kernel(query, key, new, old, g, decay).flatten(2, 3)[:, :, :tokens]
+    return out.transpose(1, 2).contiguous().to(dtype), None
+
+
 def _by_head(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.transpose(1, 2).to(FP32, memory_format=torch.contiguous_format)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
-from autofit.worker.trace.plain_scans import delta_rule_by_chunk, scan_by_token
+from autofit.worker.trace.plain_scans import delta_rule_by_chunk, kimi_delta_by_chunk, scan_by_token
 from autofit.worker.trace.replacement import replace_name
 from autofit.worker.trace.scan_kernels import (
     causal_conv,
@@ -33,7 +33,10 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
 
 WITHOUT_PACKAGE: dict[str, dict[str, Callable[..., Any]]] = {
     "mamba-ssm": {"mamba_selective_scan": scan_by_token},
-    "flash-linear-attention": {"torch_chunk_gated_delta_rule": delta_rule_by_chunk},
+    "flash-linear-attention": {
+        "torch_chunk_gated_delta_rule": delta_rule_by_chunk,
+        "chunk_kimi_delta_attention": kimi_delta_by_chunk,
+    },
 }
 """The functions that go from token to token, or from chunk to chunk, without their package."""
 
@@ -44,8 +47,8 @@ def scan_kernels_of(model: nn.Module, packages: Collection[str]) -> Iterator[Non
     `packages`, and those of what would take too long without one."""
     stand_ins: dict[str, Callable[..., Any]] = {}
     for package, names in KERNEL_FUNCTIONS.items():
-        is_there = package in packages
-        stand_ins |= {name: _STAND_INS[name] for name in names} if is_there else WITHOUT_PACKAGE.get(package, {})
+        stand_ins |= WITHOUT_PACKAGE.get(package, {})  # also of a function whose kernel has no stand-in
+        stand_ins |= {name: _STAND_INS[name] for name in names} if package in packages else {}
     modules = {sys.modules[type(module).__module__] for module in model.modules()}
     with contextlib.ExitStack() as stack:
         for module in modules:

@@ -19,6 +19,7 @@ from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
 from autofit.worker.trace import scan_kernels, scan_stand_ins
 from autofit.worker.trace.ledger import Ledger
 from autofit.worker.trace.micro_step_trace import trace
+from tests.models.families import tiny_config
 
 BATCH, TOKENS, HEADS, SIZE, STATES = 2, 128, 4, 32, 16
 CHANNELS = HEADS * SIZE
@@ -92,7 +93,9 @@ DELTA = Qwen3NextConfig(
     moe_intermediate_size=64, shared_expert_intermediate_size=64, num_attention_heads=4, num_key_value_heads=2,
     head_dim=32, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=32, linear_value_head_dim=48,
 )  # fmt: skip
-CONFIGS: dict[str, Any] = {"mamba": MAMBA, "bamba": BAMBA, "qwen3_next": DELTA}
+CONFIGS: dict[str, Any] = {
+    "mamba": MAMBA, "bamba": BAMBA, "qwen3_next": DELTA, "kimi_linear": tiny_config("kimi_linear"),
+}  # fmt: skip
 
 
 def traced(config: Any, packages: tuple[str, ...] = (), dtype: Dtype = Dtype.BF16) -> Trace:
@@ -106,7 +109,10 @@ def peaks(said: Trace) -> list[int]:
     return [moment.activations_bytes for moment in said.moments]
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("mamba", Dtype.BF16), ("mamba", Dtype.FP32), ("qwen3_next", Dtype.BF16)])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("mamba", Dtype.BF16), ("mamba", Dtype.FP32), ("qwen3_next", Dtype.BF16), ("kimi_linear", Dtype.BF16)],
+)
 def test_a_loop_in_one_is_what_its_steps_are(name: str, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     config = CONFIGS[name]
     whole = traced(config, dtype=dtype)
