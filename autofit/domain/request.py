@@ -29,7 +29,7 @@ class Lora:
     """Adapters by their rank, their scale and the modules that get one.
 
     A target is the end of a module's name, a glob of it, `all-linear` (all linear layers but the head) or `auto` (what
-    PEFT's table names for the family, else all-linear).
+    PEFT's table names for the family, else all-linear but for lists of experts).
     """
 
     r: int = 64

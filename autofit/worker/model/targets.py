@@ -51,7 +51,7 @@ def lora_targets(lora: Lora, model: PreTrainedModel) -> tuple[str, ...]:
 
 def _meant(word: str, model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
     if word == AUTO_TARGETS:
-        return _of_family(model, modules) or _all_linear(model, modules)
+        return _of_family(model, modules) or _without_experts(_all_linear(model, modules), model)
     return _all_linear(model, modules) if word == ALL_LINEAR else _named(word, modules)
 
 
@@ -75,6 +75,14 @@ def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[st
     layers = [name for name, module in model.named_modules() if _is_state_space(module)]
     past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
     return {name for name in linear if name not in past or _ends(name, _STATE_SPACE_INPUT)}
+
+
+def _without_experts(names: set[str], model: PreTrainedModel) -> set[str]:
+    """Without the experts that stand in a list: hundreds of adapters a layer, each of which sees a few tokens. Where
+    transformers has all experts of a layer in one parameter, they are left as they are, too."""
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    experts = tuple(f"{name}." for name in lists if "expert" in name.rsplit(".", 1)[-1])
+    return {name for name in names if not name.startswith(experts)} or names
 
 
 def _expert_names(model: PreTrainedModel) -> frozenset[str]:

@@ -82,6 +82,16 @@ def test_a_table_that_means_other_modules_is_not_taken() -> None:
     )  # fmt: skip
 
 
+def test_lists_of_experts_are_adapted_only_where_they_are_asked_for() -> None:
+    """As code beside weights has them: a list of small networks in each layer."""
+    model = small_model("cohere")
+    for layer in model.model.layers:
+        layer.mlp.experts = nn.ModuleList(nn.Linear(32, 32, device="meta") for _ in range(3))
+    own = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+    assert lora_targets(Lora(), model) == own
+    assert set(lora_targets(Lora(target_modules=("all-linear",)), model)) > set(own)
+
+
 def test_experts_are_adapted_where_they_are_named_as_before() -> None:
     """As PEFT reads them: an adapter for the experts' parameter."""
     model = small_model("mixtral", num_local_experts=4)
