@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("script", with_matrix(["plain_loop.py", "hf_trainer.py"], ["trl_sft.py"]))
+@pytest.mark.parametrize("script", with_matrix(["hf_trainer.py"], ["plain_loop.py", "trl_sft.py"]))
 def test_a_script_that_knows_nothing_is_tuned_and_trains_to_its_end(script: str, tmp_path: Path) -> None:
     limit, words, global_batch = CASES[script]
     arguments = [str(EXAMPLES / word) if word.endswith(".json") else word for word in words.split()]

@@ -102,7 +102,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "step"), CASES)
+# One of two is slow together with the others.
+@pytest.mark.parametrize(
+    ("name", "step"), [pytest.param(*case, marks=pytest.mark.slow if at % 2 else ()) for at, case in enumerate(CASES)]
+)
 def test_the_allocators_peak(name: str, step: MicroStep) -> None:
     traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
     real.model.train()
@@ -267,7 +270,9 @@ def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
     assert ungrouped.sdpa_kernels == (SdpaKernel.EFFICIENT,)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral", "falcon"])
+@pytest.mark.parametrize(
+    "name", ["gpt2", "mixtral", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama", "falcon"))]
+)
 @pytest.mark.parametrize("is_lora", [False, True])
 def test_a_gpu_needs_no_more_than_a_cpu(name: str, is_lora: bool) -> None:
     """Its dropout keeps a byte an element, and its loss works in place; its blocks are larger, by less than 1 %."""

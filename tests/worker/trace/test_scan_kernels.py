@@ -111,7 +111,12 @@ def peaks(said: Trace) -> list[int]:
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("mamba", Dtype.BF16), ("mamba", Dtype.FP32), ("qwen3_next", Dtype.BF16), ("kimi_linear", Dtype.BF16)],
+    [
+        ("mamba", Dtype.BF16),
+        pytest.param("mamba", Dtype.FP32, marks=pytest.mark.slow),
+        ("qwen3_next", Dtype.BF16),
+        pytest.param("kimi_linear", Dtype.BF16, marks=pytest.mark.slow),
+    ],
 )
 def test_a_loop_in_one_is_what_its_steps_are(name: str, dtype: Dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     config = CONFIGS[name]
