@@ -40,8 +40,19 @@ def small_config(model_type: str, **changed: Any) -> PretrainedConfig:
 
 
 def small_model(model_type: str, **changed: Any) -> PreTrainedModel:
+    return _on_meta(small_config(model_type, **changed), Attention.EAGER)
+
+
+def seeing_model(attention: Attention = Attention.EAGER) -> PreTrainedModel:
+    """Gemma-3 with a tower that sees, whose modules are called as those of its text decoder are."""
+    tower = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "head_dim": 8}
+    return _on_meta(CONFIG_MAPPING["gemma3"](text_config=text, vision_config=tower), attention)
+
+
+def _on_meta(config: PretrainedConfig, attention: Attention) -> PreTrainedModel:
     with torch.device("meta"):
-        return build_model(small_config(model_type, **changed), dtype=torch.bfloat16, attention=Attention.EAGER)
+        return build_model(config, dtype=torch.bfloat16, attention=attention)
 
 
 def write(folder: Path, config: PretrainedConfig, **architecture: Any) -> str:

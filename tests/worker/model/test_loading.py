@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CONFIG_MAPPING, PreTrainedModel
+from transformers import PreTrainedModel
 
 from autofit.domain.knobs.attention import Attention
 from autofit.worker.model.loading import build_model, load_model
-from tests.worker.model.small_models import small_config
+from tests.worker.model.small_models import seeing_model, small_config
 
 _ONE = 127  # the exponent of a scale of 1
 _HALF = 0x11  # two numbers of 0.5 in a byte (E2M1)
@@ -34,11 +34,7 @@ def test_weights_in_mxfp4_are_loaded_plain_and_saved_so(tmp_path: Path) -> None:
 
 def test_what_sees_takes_the_attention_that_every_class_has() -> None:
     """Gemma-4's audio tower has no other one, and its text must not go without sdpa for that."""
-    tower = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "head_dim": 8}
-    config = CONFIG_MAPPING["gemma3"](text_config=text, vision_config=tower)
-    with torch.device("meta"):
-        model = build_model(config, dtype=torch.bfloat16, attention=Attention.SDPA)
+    model = seeing_model(Attention.SDPA)
     kernels = {type(part).__name__: part.config._attn_implementation for part in model.modules() if _is_part(part)}
     assert (kernels["Gemma3TextModel"], kernels["SiglipVisionModel"]) == ("sdpa", "eager")
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import nn
-from transformers import CONFIG_MAPPING
 
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.request import Lora
 from autofit.worker.model.adapters import with_adapters
-from autofit.worker.model.loading import build_model
 from autofit.worker.model.targets import lora_targets
-from tests.worker.model.small_models import small_model
+from tests.worker.model.small_models import seeing_model, small_model
 
 
 def targets(model_type: str, *words: str, exclude: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -59,12 +55,7 @@ def test_all_linear_leaves_the_head_and_adapts_the_rest(model_type: str) -> None
 
 
 def test_a_tower_that_sees_is_left_as_it_is() -> None:
-    """Its modules are called as those of the text decoder are."""
-    tower = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-    text = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64, "head_dim": 8}
-    config = CONFIG_MAPPING["gemma3"](text_config=text, vision_config=tower)
-    with torch.device("meta"):
-        model = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+    model = seeing_model()
     for words in (("auto",), ("all-linear",)):
         adapted = with_adapters(model, Lora(r=2, target_modules=words))
         trained = [name for name, one in adapted.named_parameters() if one.requires_grad]
