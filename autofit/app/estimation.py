@@ -77,7 +77,8 @@ def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> S
     if not tried or usable_rungs(found):
         return found
     without = _without_kernel(found, tried[0].attention)
-    return found if without is None else prepare_setting(without, store, tracing)
+    again = found if without is None else prepare_setting(without, store, tracing)
+    return again if usable_rungs(again) else found  # else it was not the kernel
 
 
 def _without_kernel(setting: Setting, attention: Attention) -> Setting | None:

@@ -181,6 +181,17 @@ def test_a_kernel_with_which_nothing_can_be_built_is_left_for_the_next_one(
     assert json.loads(capsys.readouterr().out)["choice"] is None
 
 
+def test_adapters_that_cannot_be_built_are_not_blamed_on_the_kernel(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--method", "lora", "--lora-target-modules", "nothing", "--json"]
+    assert run("--model", model, "--on", "8xA100-80GB", *words) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["choice"] is None
+    assert {one["strategy"]["attention"] for one in body["candidates"]} == {"flash_attention_2"}
+    assert all("not found in the base model" in one["reason"] for one in body["candidates"])
+
+
 def test_rungs_that_cannot_be_built_are_said_to_be_so_once(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

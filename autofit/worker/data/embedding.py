@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.request import Request
 from autofit.inputs.weights import has_all_weights, read_tensors
 from autofit.worker.model.configuration import check_padding, load_config
-from autofit.worker.model.loading import build_model
+from autofit.worker.model.loading import build_without_memory
 
 
 def embedding_count(request: Request) -> int | None:
@@ -23,8 +21,7 @@ def embedding_count(request: Request) -> int | None:
     """
     model, config = request.model, load_config(request.model, trust_remote_code=request.trust_remote_code)
     try:
-        with torch.device("meta"):
-            built = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+        built = build_without_memory(config)
         count = int(built.get_input_embeddings().weight.shape[0])
     except Exception as error:  # a class may refuse its config for whatever else: the trace tells that
         check_padding(model, config, error)

@@ -67,7 +67,8 @@ def _values(model: str) -> dict[str, Any]:
     try:
         values, _ = PretrainedConfig.get_config_dict(model)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the model {model} cannot be read: {first_sentence(error)}.") from error
+        why = first_sentence(error) or "its config.json is not found"
+        raise UsageError(f"the model {model} cannot be read: {why}.") from error
     return dict(values)
 
 

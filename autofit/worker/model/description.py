@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import METHOD, Method
-from autofit.domain.model import ModelFacts, ParameterGroup
+from autofit.domain.model import ModelFacts
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora, Request
 
 from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
 from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
-from .loading import build_model
+from .loading import build_without_memory
 from .loss_names import why_no_loss
+from .parameter_groups import parameter_groups
 from .positions import positions_of
 from .support import lacking, lacks
 from .targets import lora_targets
@@ -48,7 +45,7 @@ def describe(request: Request) -> ModelFacts:
         raise UsageError(f"{request.model} is not trained as it would have to be: {why}.")
     facts = ModelFacts(
         json.dumps(_filled(model), allow_nan=False),
-        groups(model),
+        parameter_groups(model),
         positions_of(model),
         lacking=lacking(model),
         kernel_packages=kernel_packages(model),
@@ -56,20 +53,11 @@ def describe(request: Request) -> ModelFacts:
     return _adapted(facts, model, request)
 
 
-def groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
-    """The parameters of a model in groups of equal ones; tied ones count once."""
-    counts = Counter((p.numel(), p.requires_grad, p.element_size()) for p in model.parameters())
-    return tuple(
-        ParameterGroup(elements, number, is_trained, n_bytes)
-        for (elements, is_trained, n_bytes), number in sorted(counts.items())
-    )
-
-
 def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
-    """The model without memory, with the attention that every class has."""
+    """The model without memory; UsageError with what its class objects to."""
     try:
-        with building(f"the model {name}"), _quiet(), torch.device("meta"):
-            return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+        with building(f"the model {name}"), _quiet():
+            return build_without_memory(config)
     except Unbuildable as error:
         check_padding(name, config, error)
         raise UsageError(f"{error}.") from error
@@ -80,7 +68,7 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
     try:
         targets = lora_targets(request.lora, model)
         with building("the adapters"), _quiet():
-            adapted = groups(with_adapters(model, request.lora))
+            adapted = parameter_groups(with_adapters(model, request.lora))
     except (ValueError, Unbuildable) as error:
         if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"{_flags(request.lora)}: {error}.") from error

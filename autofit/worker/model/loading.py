@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations import deepspeed as hf_deepspeed
 
 from autofit.domain.knobs.attention import Attention
 
@@ -28,6 +31,24 @@ def build_model(config: PretrainedConfig, *, dtype: torch.dtype, attention: Atte
     return AutoModelForCausalLM.from_config(
         config, dtype=dtype, attn_implementation=implementation, trust_remote_code=is_remote
     )
+
+
+def build_without_memory(config: PretrainedConfig) -> PreTrainedModel:
+    """The model on the meta device, with the attention that every class has; on a rank that trains under ZeRO-3, too,
+    where transformers would make each layer real to divide it."""
+    with _without_zero_3(), torch.device("meta"):
+        return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
+
+
+@contextlib.contextmanager
+def _without_zero_3() -> Iterator[None]:
+    """Has transformers forget DeepSpeed's configuration until the end of `with`."""
+    known = hf_deepspeed._hf_deepspeed_config_weak_ref
+    hf_deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        hf_deepspeed._hf_deepspeed_config_weak_ref = known
 
 
 def load_tokenizer(model: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:

@@ -7,15 +7,13 @@ among the experts (the default kernel, grouped products, has the same shapes for
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 
-from torch import nn
 from transformers import PretrainedConfig
 
-from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.worker.model.decoder import decoder_layers
+from autofit.worker.model.parameter_groups import parameter_groups
 from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare
@@ -39,7 +37,7 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
         layers = decoder_layers(model)
         whole = Depth(len(layers))
         depth = whole if at_full_depth else choose_depth(layer_marks(list(layers), config))
-        groups, buffers_bytes = _groups(model), sum(buffer.nbytes for buffer in model.buffers())
+        groups, buffers_bytes = parameter_groups(model), sum(buffer.nbytes for buffer in model.buffers())
         run = MicroStepRun(model, step)
         try:
             sections = _sections(run, depth, grows_with_layers=has_router_loss(config))
@@ -71,16 +69,3 @@ def _moments(sections: list[Section]) -> tuple[Moment, ...]:
     evaluation = [section for section in sections if section.phase is Phase.EVALUATE]
     peak_bytes = max(section.peak_bytes for section in evaluation)
     return (*moments, Moment(Phase.EVALUATE, peak_bytes, 0, sum((section.work for section in evaluation), Work())))
-
-
-def _groups(model: nn.Module) -> tuple[ParameterGroup, ...]:
-    """The parameters in groups, tied ones once."""
-    counts = Counter(_group(parameter) for parameter in model.parameters())
-    return tuple(
-        ParameterGroup(elements, count, is_trained, element_bytes)
-        for (elements, is_trained, element_bytes), count in sorted(counts.items())
-    )
-
-
-def _group(parameter: nn.Parameter) -> tuple[int, bool, int]:
-    return parameter.numel(), parameter.requires_grad, parameter.element_size()

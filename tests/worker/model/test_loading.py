@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
+from transformers.integrations import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
 
 from autofit.domain.knobs.attention import Attention
-from autofit.worker.model.loading import build_model, load_model
+from autofit.worker.model.loading import build_model, build_without_memory, load_model
 from tests.worker.model.small_models import seeing_model, small_config
 
 _ONE = 127  # the exponent of a scale of 1
@@ -37,6 +38,15 @@ def test_what_sees_takes_the_attention_that_every_class_has() -> None:
     model = seeing_model(Attention.SDPA)
     kernels = {type(part).__name__: part.config._attn_implementation for part in model.modules() if _is_part(part)}
     assert (kernels["Gemma3TextModel"], kernels["SiglipVisionModel"]) == ("sdpa", "eager")
+
+
+def test_a_rank_under_zero_3_builds_without_memory_as_well() -> None:
+    """Where transformers finds a configuration of stage 3, it makes every layer real, on the meta device too."""
+    known = HfDeepSpeedConfig({"zero_optimization": {"stage": 3}})
+    assert all(parameter.is_meta for parameter in build_without_memory(small_config("llama")).parameters())
+    assert is_deepspeed_zero3_enabled()
+    del known
+    assert not is_deepspeed_zero3_enabled()
 
 
 def _is_part(module: torch.nn.Module) -> bool:
