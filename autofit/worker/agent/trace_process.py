@@ -31,7 +31,7 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
     import transformers
 
     from autofit.worker.model.configuration import load_config
-    from autofit.worker.model.unbuildable import Unbuildable
+    from autofit.worker.model.unbuildable import BuildRefused
     from autofit.worker.trace.micro_step_trace import trace
 
     transformers.logging.set_verbosity_error()
@@ -43,7 +43,7 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
     for step in command.micro_steps:
         try:
             yield Traced((trace(config, step),))
-        except Unbuildable as error:
+        except BuildRefused as error:
             yield Traced((), (TraceFailure(step, str(error), is_unbuildable=True),))
         except Exception as error:  # of transformers, PEFT or torch: any of them means that this one has no trace
             traceback.print_exc()  # into the log

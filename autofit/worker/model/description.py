@@ -26,7 +26,7 @@ from .parameter_groups import parameter_groups
 from .positions import positions_of
 from .support import lacking, lacks
 from .targets import lora_targets
-from .unbuildable import Unbuildable, building
+from .unbuildable import BuildRefused, building
 
 _USUAL_NAMES = (
     "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
@@ -58,7 +58,7 @@ def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
     try:
         with building(f"the model {name}"), _quiet():
             return build_without_memory(config)
-    except Unbuildable as error:
+    except BuildRefused as error:
         check_padding(name, config, error)
         raise UsageError(f"{error}.") from error
 
@@ -69,7 +69,7 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
         targets = lora_targets(request.lora, model)
         with building("the adapters"), _quiet():
             adapted = parameter_groups(with_adapters(model, request.lora))
-    except (ValueError, Unbuildable) as error:
+    except (ValueError, BuildRefused) as error:
         if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"{_flags(request.lora)}: {error}.") from error
         return replace(facts, lacking=(*facts.lacking, lacks(METHOD, Method.LORA, str(error))))

@@ -10,23 +10,23 @@ _OF_PYTHON = (ArithmeticError, AttributeError, LookupError, NameError, TypeError
 _EXCEPTION_NAME = re.compile(r"\b\w+(?:Error|Exception): ?")
 
 
-class Unbuildable(Exception):
+class BuildRefused(Exception):
     """The model itself cannot be built like this, here or on a GPU; the message is one plain sentence."""
 
 
 @contextlib.contextmanager
 def building(what: str) -> Iterator[None]:
-    """Turns what transformers or PEFT object to while they build `what` into Unbuildable.
+    """Turns what transformers or PEFT object to while they build `what` into BuildRefused.
 
     A RuntimeError comes from torch: it may be about the meta device alone, so it says nothing of a real model.
     """
     try:
         yield
-    except (Unbuildable, RuntimeError):
+    except (BuildRefused, RuntimeError):
         raise
     except Exception as error:
         why = first_sentence(error) or "its code does not accept these settings"
-        raise Unbuildable(f"{what} cannot be built: {why}") from error
+        raise BuildRefused(f"{what} cannot be built: {why}") from error
 
 
 def first_sentence(error: Exception) -> str | None:

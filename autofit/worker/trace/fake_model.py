@@ -18,7 +18,7 @@ from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
 from autofit.worker.model.loading import build_model
 from autofit.worker.model.loss_names import name_for_loss
-from autofit.worker.model.unbuildable import Unbuildable, building
+from autofit.worker.model.unbuildable import BuildRefused, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
 
@@ -26,9 +26,9 @@ LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of th
 
 
 def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
-    """The bare model on the meta device; Unbuildable when it cannot be built, or lacks the attention kernel."""
+    """The bare model on the meta device; BuildRefused when it cannot be built, or lacks the attention kernel."""
     if step.attention is Attention.FLASH_2 and (step.kind is not DeviceKind.CUDA or step.dtype is Dtype.FP32):
-        raise Unbuildable("FlashAttention-2 needs a GPU and half precision")
+        raise BuildRefused("FlashAttention-2 needs a GPU and half precision")
     config = copy.deepcopy(config)
     config.use_cache = False
     with building("the model"), flash_attention(step.is_padded), torch.device("meta"):

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from autofit.domain.knobs.attention import Attention
 from autofit.worker.model.support import LARGEST_FLASH_HEAD
-from autofit.worker.model.unbuildable import Unbuildable
+from autofit.worker.model.unbuildable import BuildRefused
 from autofit.worker.trace.replacement import replace_entry, replace_name
 
 _NAME = Attention.FLASH_2.value
@@ -64,7 +64,7 @@ def _yes(kernels_fallback_ok: bool = False) -> bool:
 def _functions(implementation: str | None, *_: Any, **__: Any) -> tuple[Callable[..., Any] | None, ...]:
     """The functions of the package for `implementation`, in the order in which transformers imports them."""
     if implementation != _NAME:
-        raise Unbuildable(f"its flash attention is {implementation}, not FlashAttention-2")
+        raise BuildRefused(f"its flash attention is {implementation}, not FlashAttention-2")
     return _attend, _attend, None, flash_utils._pad_input, flash_utils._unpad_input
 
 
@@ -109,7 +109,7 @@ def _attend(
     size = q.shape[-1]
     heads: tuple[torch.Tensor, ...] = (q, k, v)
     if size > LARGEST_FLASH_HEAD:
-        raise Unbuildable(f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, this model's have {size}")
+        raise BuildRefused(f"FlashAttention-2 takes heads of at most {LARGEST_FLASH_HEAD}, this model's have {size}")
     if size % 8:
         softmax_scale = softmax_scale or size**-0.5
         heads = tuple(functional.pad(tensor, (0, -size % 8)) for tensor in heads)

@@ -12,7 +12,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
-from autofit.worker.model.unbuildable import Unbuildable, building, first_sentence
+from autofit.worker.model.unbuildable import BuildRefused, building, first_sentence
 from autofit.worker.trace.micro_step_trace import trace
 
 STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 16, False)
@@ -20,13 +20,13 @@ GPT2 = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=40)
 
 
 def test_adapters_for_modules_that_the_family_does_not_have_cannot_be_built() -> None:
-    with pytest.raises(Unbuildable, match="the adapters cannot be built: no module is named q_proj"):
+    with pytest.raises(BuildRefused, match="the adapters cannot be built: no module is named q_proj"):
         trace(GPT2, replace(STEP, lora=Lora(8, 16, ("q_proj", "v_proj"))))
 
 
 def test_a_configuration_that_its_class_refuses_cannot_be_built() -> None:
     wrong = GPT2Config(n_embd=16, n_layer=2, n_head=3, vocab_size=40)
-    with pytest.raises(Unbuildable, match=r"the model cannot be built: .*must be divisible by num_heads"):
+    with pytest.raises(BuildRefused, match=r"the model cannot be built: .*must be divisible by num_heads"):
         trace(wrong, STEP)
 
 

@@ -19,7 +19,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, SdpaKernel, Trace
 from autofit.worker.model.support import lacking
-from autofit.worker.model.unbuildable import Unbuildable
+from autofit.worker.model.unbuildable import BuildRefused
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import make_fake, meta_model, prepare
 from autofit.worker.trace.flash_attention import flash_attention
@@ -231,7 +231,7 @@ def test_what_stands_for_the_package_goes_again() -> None:
     ],
 )
 def test_a_kernel_that_is_not_there_is_named(name: str, step: MicroStep, words: str) -> None:
-    with pytest.raises(Unbuildable, match=words):
+    with pytest.raises(BuildRefused, match=words):
         trace(config_of(name), step)
 
 
