@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.spread import COUNT, MOST_OF_A_FILE, drawn
 
 NAMES = [f"test_{number}" for number in range(300)]
@@ -34,6 +36,7 @@ def test_a_large_table_leaves_the_others_their_part() -> None:
     assert len(spread & set(small)) == MOST_OF_A_FILE
 
 
+@pytest.mark.slow
 def test_signals_that_are_ignored_where_the_suite_is_started_are_heeded_in_it() -> None:
     """As under `nohup … &`."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SENDS_SIGNALS]
