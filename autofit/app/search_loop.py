@@ -10,6 +10,7 @@ from typing import Protocol
 from autofit.app.context import Session
 from autofit.app.trial_memory import TrialMemory
 from autofit.domain.event import LadderBuilt, ProbeHeartbeat, ProbeStarted, TrialEnded
+from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.strategy import Strategy
@@ -36,10 +37,11 @@ class Rehearsals(Protocol):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched, and in which setting; `tried` is what was seen of it on the way here."""
+    """What is searched, in which setting, and what for; `tried` is what was seen of it on the way here."""
 
     setting: Setting
     ladder: Ladder
+    goal: Goal = AN_HOUR
     tried: tuple[tuple[Strategy, Outcome], ...] = ()
 
 
@@ -66,7 +68,7 @@ class SearchLoop:
         *,
         rehearsals: Rehearsals | None = None,
     ) -> None:
-        self._setting, self._ladder, self._tried = space.setting, space.ladder, space.tried
+        self._setting, self._ladder, self._goal, self._tried = space.setting, space.ladder, space.goal, space.tried
         self._runner, self._rehearsals = runner, rehearsals
         self._folder, self._screen = session.folder, session.screen
         self._memory = memory
@@ -96,7 +98,7 @@ class SearchLoop:
         self._remembered = tuple(trial for trial in self._memory.recall() if (trial.strategy, trial.outcome) not in own)
 
     def _decide(self) -> Action:
-        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting)
+        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting, self._goal)
 
     def _do(self, action: Probe | Rehearse) -> None:
         if isinstance(action, Probe):
@@ -130,4 +132,4 @@ class SearchLoop:
     def _exhaust(self) -> Choose:
         while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
             self._probe(strategy, "everything that may fit is probed")
-        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting))
+        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting, self._goal))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.goal import Certainty, Goal
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
@@ -27,6 +28,8 @@ from autofit.planning.setting import Setting
 from autofit.planning.space import axes
 from autofit.planning.space.ladder_builder import build_ladder
 from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
+
+CERTAIN = Certainty(0.01)
 
 
 def hardware(
@@ -94,10 +97,11 @@ def search(
     rehearse: Callable[[Strategy], Outcome] | None = None,
     before: tuple[Trial, ...] = (),
     limit: int = 400,
+    goal: Goal = CERTAIN,
 ) -> Run:
     """`decide` in a loop against `probe`, going on from `before`; fails when it does not end within `limit` probes."""
     trials = list(before)
-    while isinstance(action := decide(rungs, trials, scene), (Probe, Rehearse)):
+    while isinstance(action := decide(rungs, trials, scene, goal), (Probe, Rehearse)):
         assert len(trials) < limit, "the search does not end"
         if isinstance(action, Probe):
             trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))

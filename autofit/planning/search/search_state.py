@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Strategy
@@ -33,10 +34,11 @@ class SearchState:
     setting: Setting
     trials: tuple[Trial, ...]
     histories: tuple[RungHistory, ...]
+    goal: Goal = AN_HOUR
 
     @staticmethod
-    def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> SearchState:
-        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials))
+    def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> SearchState:
+        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials), goal)
 
     @property
     def probe_count(self) -> int:
