@@ -90,7 +90,7 @@ class Share(Amount):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, str) and value.endswith("%"):
-            value = click.FLOAT.convert(value[:-1], param, ctx) / 100
+            value = click.FLOAT(value[:-1], param, ctx) / 100
         return super().convert(value, param, ctx)
 
 
