@@ -227,11 +227,8 @@ def compare_times(count: int, method: Method | None) -> dict[str, object]:
 
 def _times(found: list[TimedSearch], best: list[tuple[float, float]]) -> dict[str, object]:
     pairs = list(zip(found, best, strict=True))
-    ratios = sorted(
-        (one.spent_s + tokens / one.tokens_per_s) / (tokens / speed)
-        for one, (speed, tokens) in pairs
-        if one.tokens_per_s
-    )
+    ended = [(one, tokens / speed, tokens) for one, (speed, tokens) in pairs if one.tokens_per_s > 0]
+    ratios = sorted((one.spent_s + tokens / one.tokens_per_s) / best_s for one, best_s, tokens in ended)
     return {
         "median time to the end": round(statistics.median(ratios), 4),
         "95th percentile": round(ratios[int(0.95 * (len(ratios) - 1))], 4),
