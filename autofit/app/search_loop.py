@@ -9,13 +9,14 @@ from typing import Protocol
 
 from autofit.app.context import Session
 from autofit.app.trial_memory import TrialMemory
-from autofit.domain.event import LadderBuilt, ProbeHeartbeat, ProbeStarted, TrialEnded
+from autofit.domain.event import LadderBuilt, Note, ProbeHeartbeat, ProbeStarted, TrialEnded
 from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
+from autofit.planning.search.noise import busy_text
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
 from autofit.planning.setting import Setting
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
@@ -128,6 +129,8 @@ class SearchLoop:
         self._folder.append_trial(trial)
         self._memory.remember(trial)
         self._screen.show(TrialEnded(trial))
+        if (note := busy_text(trial)) is not None:
+            self._screen.show(Note(note))
 
     def _exhaust(self) -> Choose:
         while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:

@@ -274,6 +274,7 @@ class RankMeasured:
     last_s: float | None  # the one that ends the step, with the optimizer's part
     tokens_per_micro_batch: float  # real tokens, all ranks
     peak_allocated_bytes: int | None = None  # what tensors held; None where no allocator counts
+    speed_error: float | None = None  # relative standard error of the steps' mean; None where one was measured
 
 
 @dataclass(frozen=True)

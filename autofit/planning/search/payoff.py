@@ -10,8 +10,9 @@ from functools import cached_property
 from autofit.domain.goal import TimeToEnd
 
 from .expected_improvement import LEAST_CHANCE, Expectation
+from .noise import next_noise
 from .probe_cost import ProbeCost
-from .search_state import SPEED_NOISE, SearchState
+from .search_state import SearchState
 
 UNKNOWN_LENGTH_S = 3600.0
 """A training of which nobody knows how long it is counts as one of an hour."""
@@ -28,6 +29,7 @@ class Payoff:
     cost_s: float
     rest_s: float
     tokens: float
+    noise: float  # relative, of the speed that the probe would measure
 
     @cached_property
     def saving_s(self) -> float:
@@ -53,7 +55,7 @@ class Payoff:
         return math.exp(high)
 
     def _saving_s(self, rest_s: float) -> float:
-        return self.of.expected_saving_s(rest_s, self.tokens, SPEED_NOISE)
+        return self.of.expected_saving_s(rest_s, self.tokens, self.noise)
 
 
 def payoffs(
@@ -62,9 +64,9 @@ def payoffs(
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
     tokens_per_step = search.ladder.steps[0].estimates[0].speed.tokens_per_step
     tokens = UNKNOWN_LENGTH_S * best if goal.step_count is None else goal.step_count * tokens_per_step
-    cost = ProbeCost.of(search.trials, tokens_per_step)
+    cost, noise = ProbeCost.of(search.trials, tokens_per_step), next_noise(search.trials)
     return tuple(
-        Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens)
+        Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
         for one in left
         if one.chance > LEAST_CHANCE and (has_slower or one.bound > best)
     )

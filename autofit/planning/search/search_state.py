@@ -18,14 +18,9 @@ from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
+from .noise import MEMORY_NOISE, speed_noise
 from .posterior import Normal, Posterior
 from .rung_history import RungHistory, histories
-
-SPEED_NOISE = 0.01
-"""Relative standard deviation of a measured speed: two probes of one strategy, a second or two each."""
-
-MEMORY_NOISE = 0.002
-"""The same of the device's memory: two probes of one strategy."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ class SearchState:
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 error = math.log(trial.outcome.tokens_per_s) - expected
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
-                posterior = posterior.observe(effects, error, SPEED_NOISE)
+                posterior = posterior.observe(effects, error, speed_noise(trial.outcome))
         return posterior
 
     @cached_property

@@ -120,6 +120,7 @@ def rank_measured(memory: Meter, durations: StepMeter, tokens_per_micro_batch: f
         last_s=_mean(durations.last_s),
         tokens_per_micro_batch=tokens_per_micro_batch,
         peak_allocated_bytes=memory.peak_allocated_bytes(),
+        speed_error=durations.error,
     )
 
 

@@ -125,7 +125,7 @@ def test_a_difference_below_the_noise_saves_nothing() -> None:
 
 def test_the_reservation_value_is_where_a_probe_saves_what_it_costs() -> None:
     of = expectation(110.0, 0.1)
-    payoff = Payoff(of, cost_s=5.0, rest_s=1000.0, tokens=100_000.0)
+    payoff = Payoff(of, cost_s=5.0, rest_s=1000.0, tokens=100_000.0, noise=0.01)
     assert of.expected_saving_s(payoff.reservation_s, 100_000.0, 0.01) == pytest.approx(5.0, rel=1e-3)
     dearer, likelier = replace(payoff, cost_s=20.0), replace(payoff, of=replace(of, expected=120.0))
     assert likelier.reservation_s < payoff.reservation_s < dearer.reservation_s
