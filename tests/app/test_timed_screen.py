@@ -56,8 +56,11 @@ def test_a_run_that_goes_on_notes_what_happened_in_it() -> None:
 
 def test_people_read_each_part_and_the_whole() -> None:
     text = timeline_text(Timeline(22.0, 31.5, 110.0, 114.0))
-    assert (
-        text
-        == "choice after 22 s · first step after 9.5 s more · last step after 1:18 more · model saved after 4.0 s more · 1:54 in all"
-    )
+    assert text.split(" · ") == [
+        "choice after 22 s",
+        "first step after 9.5 s more",
+        "last step after 1:18 more",
+        "model saved after 4.0 s more",
+        "1:54 in all",
+    ]
     assert timeline_text(Timeline(saved_s=5.0)) == "model saved after 5.0 s · 5.0 s in all"
