@@ -5,6 +5,7 @@ python benchmarks/search_simulation.py [--machines 1000] [--date 2026-11-21]
 Prints one JSON object; about two minutes for 1000 machines. A machine is 1 to 64 devices of 16 to 140 GB and a model of
 0.5 to 70 B parameters; its memory, speed and faults are drawn by tests/planning/simulated.py, not as the search
 believes. `regret` is 1 - the pick's true tokens/s ÷ those of the fastest strategy that truly fits.
+`time to the end` counts the seconds of the probes, too.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from _machine import add_date, header
 
+from autofit.domain.goal import Goal, TimeToEnd
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, Step
-from autofit.domain.outcome import Measured
+from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp
 from autofit.planning.plan.fit import fits
@@ -35,6 +37,7 @@ from tests.planning import simulated as sim
 
 FAULTS = sim.Faults(crashed=0.02, unsupported=0.02, timed_out=0.01)
 DEVICE_COUNTS = (1, 2, 4, 8, 64)
+LENGTHS_S = {"1 minute": 60, "10 minutes": 600, "1 hour": 3600, "1 day": 86400}  # of a training with the best strategy
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,34 @@ def autofit(cluster: sim.Cluster) -> Result:
         return Result(run.probe_count, 0.0)
     assert isinstance(run.end, Choose)
     return Result(run.probe_count, cluster.tokens_per_s(run.end.choice.strategy))
+
+
+@dataclass(frozen=True)
+class TimedSearch:
+    """A search to its end: `spent_s` until the choice, `tokens_per_s` its true speed; 0 when it found nothing."""
+
+    probes: int
+    spent_s: float
+    tokens_per_s: float
+
+
+def timed_search(cluster: sim.Cluster, goal: Goal) -> TimedSearch:
+    """Rehearsals run side by side: the longest of them counts."""
+    probes_s, rehearsals_s = [], [0.0]
+
+    def timed(outcome: Outcome, strategy: Strategy, spent_s: list[float]) -> Outcome:
+        spent_s.append(cluster.probe_s(strategy, outcome))
+        return replace(outcome, total_s=spent_s[-1])
+
+    run = sim.search(
+        cluster.scene,
+        cluster.rungs,
+        lambda strategy: timed(cluster.probe(strategy), strategy, probes_s),
+        rehearse=lambda strategy: timed(cluster.rehearse(strategy), strategy, rehearsals_s),
+        goal=goal,
+    )
+    speed = cluster.tokens_per_s(run.end.choice.strategy) if isinstance(run.end, Choose) else 0.0
+    return TimedSearch(run.probe_count, sum(probes_s) + max(rehearsals_s), speed)
 
 
 def ladder_walk(cluster: sim.Cluster) -> Result:
@@ -175,6 +206,38 @@ def _summary(regrets: list[float], probes: list[int], nothing: int) -> dict[str,
     }
 
 
+def compare_times(count: int, method: Method | None) -> dict[str, object]:
+    """For each length of a training the time to its end ÷ that of who knows the best beforehand and searches nothing:
+    of the search, and of one that goes on until nothing left can be faster by 1 %."""
+    searches: dict[str, dict[str, list[TimedSearch]]] = {name: {"autofit": [], "until 1 %": []} for name in LENGTHS_S}
+    best_s: dict[str, list[tuple[float, float]]] = {name: [] for name in LENGTHS_S}
+    for cluster in machines(count, method):
+        best = cluster.best_tokens_per_s()
+        if best == 0:
+            continue
+        certain = timed_search(cluster, sim.CERTAIN)
+        tokens_per_step = cluster.rungs.steps[0].estimates[0].speed.tokens_per_step
+        for name, length_s in LENGTHS_S.items():
+            steps = max(1, round(length_s * best / tokens_per_step))
+            best_s[name].append((best, steps * tokens_per_step))
+            searches[name]["until 1 %"].append(certain)
+            searches[name]["autofit"].append(timed_search(cluster, TimeToEnd(steps)))
+    return {name: {way: _times(found, best_s[name]) for way, found in ways.items()} for name, ways in searches.items()}
+
+
+def _times(found: list[TimedSearch], best: list[tuple[float, float]]) -> dict[str, object]:
+    pairs = list(zip(found, best, strict=True))
+    ended = [(one, tokens / speed, tokens) for one, (speed, tokens) in pairs if one.tokens_per_s > 0]
+    ratios = sorted((one.spent_s + tokens / one.tokens_per_s) / best_s for one, best_s, tokens in ended)
+    return {
+        "median time to the end": round(statistics.median(ratios), 4),
+        "95th percentile": round(ratios[int(0.95 * (len(ratios) - 1))], 4),
+        "median search_s": round(statistics.median(one.spent_s for one in found), 1),
+        "mean probes": round(statistics.mean(one.probes for one in found), 1),
+        "wrong 'nothing fits'": sum(one.tokens_per_s == 0 for one in found),
+    }
+
+
 def planning_times() -> list[dict[str, object]]:
     """Seconds for the ladder with its estimates and for the first decision, by the number of devices."""
     return [_planning_time(count) for count in (1, 4, 16, 64, 256, 1024)]
@@ -183,7 +246,7 @@ def planning_times() -> list[dict[str, object]]:
 def _planning_time(count: int) -> dict[str, object]:
     scene = sim.traced(sim.setting(sim.hardware(count, 80), global_batch=8 * count))
     ladder_s, ladder = _timed(lambda: sim.ladder(scene))
-    decide_s, _ = _timed(lambda: decide(ladder, (), scene))
+    decide_s, _ = _timed(lambda: decide(ladder, (), scene, sim.CERTAIN))
     strategies = sum(len(step.strategies) for step in ladder.steps)
     return {"devices": count, "strategies": strategies, "ladder_s": round(ladder_s, 4), "decide_s": round(decide_s, 4)}
 
@@ -203,6 +266,8 @@ def main() -> None:
         **header("search simulation", options.date),
         "all parameters or LoRA": compare(options.machines, None),
         "all parameters": compare(options.machines, Method.FULL),
+        "time to the end, all parameters or LoRA": compare_times(options.machines, None),
+        "time to the end, all parameters": compare_times(options.machines, Method.FULL),
         "planning": planning_times(),
     }
     print(json.dumps(result, indent=2))

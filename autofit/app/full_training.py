@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from autofit.app.context import Context, Session
@@ -10,20 +11,21 @@ from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingEnded, TrainingStarted
 from autofit.domain.knobs.method import Method
 from autofit.domain.run_end import NoModel
+from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.report.run_end_text import run_failure_text
 from autofit.runs.run_folder import has_weights
 
 
-def run_training(context: Context, choice: Choice, session: Session) -> TrainingEnded:
+def run_training(context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline]) -> TrainingEnded:
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended."""
+    why it ended. `timeline` is asked when the model is saved."""
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
         trained = _train(context, choice, session)
         if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
-            result = trained
+            result = replace(trained, timeline=timeline())
     if context.request.training.merge and choice.strategy.rung.method is Method.LORA:
         _merge(context, choice, session)
         result = replace(result, merged_path=str(folder.merged))

@@ -9,12 +9,14 @@ from typing import Protocol
 
 from autofit.app.context import Session
 from autofit.app.trial_memory import TrialMemory
-from autofit.domain.event import LadderBuilt, ProbeHeartbeat, ProbeStarted, TrialEnded
+from autofit.domain.event import LadderBuilt, Note, ProbeHeartbeat, ProbeStarted, TrialEnded
+from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
+from autofit.planning.search.noise import busy_text
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
 from autofit.planning.setting import Setting
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
@@ -36,10 +38,11 @@ class Rehearsals(Protocol):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched, and in which setting; `tried` is what was seen of it on the way here."""
+    """What is searched, in which setting, and what for; `tried` is what was seen of it on the way here."""
 
     setting: Setting
     ladder: Ladder
+    goal: Goal = AN_HOUR
     tried: tuple[tuple[Strategy, Outcome], ...] = ()
 
 
@@ -66,7 +69,7 @@ class SearchLoop:
         *,
         rehearsals: Rehearsals | None = None,
     ) -> None:
-        self._setting, self._ladder, self._tried = space.setting, space.ladder, space.tried
+        self._setting, self._ladder, self._goal, self._tried = space.setting, space.ladder, space.goal, space.tried
         self._runner, self._rehearsals = runner, rehearsals
         self._folder, self._screen = session.folder, session.screen
         self._memory = memory
@@ -96,7 +99,7 @@ class SearchLoop:
         self._remembered = tuple(trial for trial in self._memory.recall() if (trial.strategy, trial.outcome) not in own)
 
     def _decide(self) -> Action:
-        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting)
+        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting, self._goal)
 
     def _do(self, action: Probe | Rehearse) -> None:
         if isinstance(action, Probe):
@@ -126,8 +129,10 @@ class SearchLoop:
         self._folder.append_trial(trial)
         self._memory.remember(trial)
         self._screen.show(TrialEnded(trial))
+        if (note := busy_text(trial)) is not None:
+            self._screen.show(Note(note))
 
     def _exhaust(self) -> Choose:
         while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
             self._probe(strategy, "everything that may fit is probed")
-        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting))
+        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting, self._goal))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from autofit.app.context import Context, Session, described, read_context
@@ -9,12 +11,14 @@ from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchResult
+from autofit.app.timed_screen import TimedScreen
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.request import Request, SearchOptions
+from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
@@ -37,7 +41,8 @@ def train(
 
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
-    session = Session(RunFolder(output_dir), screen, tools)
+    timed = TimedScreen(screen, time.monotonic)
+    session = Session(RunFolder(output_dir), timed, tools)
     folder = session.folder
     folder.check()
     start = find_start(request, folder)
@@ -55,18 +60,20 @@ def train(
         if result is not None and not folder.lost:
             _recall(session)
         else:
-            result = _search_and_train(context, session, options)
+            result = _search_and_train(context, session, options, timed.timeline)
         screen.show(result)
 
 
-def _search_and_train(context: Context, session: Session, options: SearchOptions) -> TrainingEnded:
+def _search_and_train(
+    context: Context, session: Session, options: SearchOptions, timeline: Callable[[], Timeline]
+) -> TrainingEnded:
     for path in session.folder.lost:
         session.tell(f"{path} of this finished run is gone: it is made anew")
     choice = session.folder.read_choice()
     if choice is None:
         context, ended = search_training(context, session, options)
         choice = _choose(ended, context, session)
-    return run_training(context, choice, session)
+    return run_training(context, choice, session, timeline)
 
 
 def _look(start: StartingPoint, session: Session) -> Context:

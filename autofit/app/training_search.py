@@ -14,14 +14,17 @@ from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
 from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import TrialMemory, calibrate
 from autofit.domain.event import DataRead
+from autofit.domain.goal import Certainty, Goal, TimeToEnd
 from autofit.domain.ladder import Ladder
 from autofit.domain.request import SearchOptions
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import installed_here
+from autofit.planning.data.step_count import step_count
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
+from autofit.process.saved_steps import saved_step
 
 
 def search_training(context: Context, session: Session, options: SearchOptions) -> tuple[Context, SearchResult]:
@@ -48,7 +51,8 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
         setting = _with_rehearsals(setting, ladder)
         memory = TrialMemory.of(setting, profile.lengths, store)
         runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
-        loop = SearchLoop(SearchSpace(setting, ladder), runner, session, memory, rehearsals=runner)
+        space = SearchSpace(setting, ladder, _goal(context, profile, options))
+        loop = SearchLoop(space, runner, session, memory, rehearsals=runner)
         ended = loop.run(is_exhaustive=options.is_exhaustive)
         _learn(ended, setting, session, memory)
         return context, ended
@@ -61,6 +65,15 @@ def _surveyed(context: Context, session: Session, agent: TrainingProber) -> Data
     session.screen.show(DataRead(context.request, profile))
     check_lost_rows(context.request, profile)
     return profile
+
+
+def _goal(context: Context, profile: DataProfile, options: SearchOptions) -> Goal:
+    """What the search is for; the steps that a checkpoint has behind it count no more."""
+    if options.tolerance is not None:
+        return Certainty(options.tolerance)
+    resumed = context.request.training.resume
+    done = 0 if resumed is None else saved_step(Path(resumed)) or 0
+    return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 
 
 def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:

@@ -48,7 +48,12 @@ def command(context: click.Context, /, **flags: Any) -> None:
                 request,
                 output_dir=output_dir,
                 screen=screen,
-                options=SearchOptions(flags["dry_run"], flags["exhaustive"], flags["probe_timeout"]),
+                options=SearchOptions(
+                    is_dry_run=flags["dry_run"],
+                    is_exhaustive=flags["exhaustive"],
+                    tolerance=flags["tolerance"],
+                    probe_timeout_s=flags["probe_timeout"],
+                ),
             )
         except KeyboardInterrupt:
             screen.show(Note(f"Interrupted. The same command goes on from here: {output_dir} keeps what was done."))

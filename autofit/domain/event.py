@@ -12,6 +12,7 @@ from .model import ModelShape
 from .outcome import Phase
 from .request import Request
 from .strategy import Strategy
+from .timeline import Timeline
 from .trial import Choice, GiveUp, Trial
 from .workload import DataProfile
 
@@ -112,6 +113,7 @@ class TrainingEnded:
     eval_loss: float | None = None  # of the model that was saved, by tokens; None without evaluation data
     skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
     trouble: str | None = None  # what was wrong at its end, and since when
+    timeline: Timeline | None = None  # None in what was written before it was kept
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class Measured:
     start_s: float = 0.0  # until every rank was running
     total_s: float = 0.0  # the whole probe
     peak_allocated_bytes: int | None = None  # of it what tensors held; None where no allocator counts (a CPU)
+    speed_error: float | None = (
+        None  # relative standard error of tokens_per_s by its steps; None where one was measured
+    )
 
 
 @dataclass(frozen=True)

@@ -102,4 +102,5 @@ class SearchOptions:
 
     is_dry_run: bool = False  # the ladder is shown, and nothing is started
     is_exhaustive: bool = False  # everything that may fit is probed
+    tolerance: float | None = None  # 0.01: until nothing left can be faster by 1 %; None: as long as it pays
     probe_timeout_s: float = 600.0  # the silence that ends a probe

@@ -30,8 +30,18 @@ class Unprobed:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """A speed that was not measured, and the range in which 95 of 100 lie (tokens/s)."""
+
+    tokens_per_s: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, when one fits."""
+    """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, measured or expected,
+    when one fits."""
 
     strategy: Strategy
     measured: Measured
@@ -39,6 +49,7 @@ class Choice:
     unprobed: tuple[Unprobed, ...] = ()
     full: Strategy | None = None
     full_measured: Measured | None = None
+    full_expected: Expected | None = None  # where it was not measured
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def brief_seconds(seconds: float) -> str:
+    """A duration in as few figures as matter: `1:10`, `42 s`, `6.1 s`."""
+    return f"{seconds:.0f} s" if 9.95 < seconds < 59.5 else format_seconds(seconds)
+
+
 def rough_bytes(n_bytes: float) -> str:
     """A size with two or three significant figures: `53 GB`, `7.4 GB`."""
     return re.sub(r"^(\d\d+)\.\d", r"\1", format_bytes(n_bytes))

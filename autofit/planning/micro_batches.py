@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from autofit.domain.errors import UsageError
 
-PROBED_ACCUMULATION = 3
-"""The most that a probe accumulates: a first micro-batch that makes the gradients, one that adds to them, one with the
-update."""
-
 
 def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None) -> tuple[int, ...]:
     """Micro-batches (rows per device) whose whole multiple is the global batch, smallest first.

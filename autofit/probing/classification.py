@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from autofit.domain.outcome import Diverged, Measured, Outcome, TimedOut
 from autofit.domain.strategy import Strategy
 from autofit.probing.evidence import Evidence, failure
 from autofit.probing.protocol import GroupEnded, RankMeasured
+
+N = TypeVar("N", int, float)
 
 
 def classify(
@@ -56,12 +60,13 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
         alloc_retries=max(report.alloc_retries for report in reports),
         start_s=ended.start_s,
         total_s=ended.total_s,
-        peak_allocated_bytes=_most_bytes([report.peak_allocated_bytes for report in reports]),
+        peak_allocated_bytes=_most([report.peak_allocated_bytes for report in reports]),
+        speed_error=_most([report.speed_error for report in reports]),
     )
 
 
-def _most_bytes(sizes: list[int | None]) -> int | None:
-    return max((size for size in sizes if size is not None), default=None)
+def _most(values: list[N | None]) -> N | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _slowest_s(durations_s: list[float | None], otherwise_s: float = 0.0) -> float:

@@ -18,6 +18,7 @@ from autofit.domain.script import RuntimePatches, Script, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape, DataProfile
+from autofit.planning.probe_steps import MEASURE_S
 from autofit.process.build_locks.build_wait import BuildWait
 
 
@@ -49,7 +50,7 @@ class ProbeSpec:
     log_path: str
     heartbeat_timeout_s: float
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
-    measure_s: float = 1.5  # how long the measured steps should take, all together
+    measure_s: float = MEASURE_S
     time_limit_s: float | None = None  # ends the probe, whatever signs of life its ranks give; None: no limit
 
 
@@ -93,7 +94,7 @@ class ScriptSpec:
     heartbeat_timeout_s: float
     files: tuple[tuple[str, str], ...] = ()  # name and text: written into the scratch folder before the ranks start
     measured_steps: int | None = None  # None: as many as `measure_s` takes
-    measure_s: float = 1.5
+    measure_s: float = MEASURE_S
 
 
 Spec = Union[ProbeSpec, ScriptSpec]
@@ -273,6 +274,7 @@ class RankMeasured:
     last_s: float | None  # the one that ends the step, with the optimizer's part
     tokens_per_micro_batch: float  # real tokens, all ranks
     peak_allocated_bytes: int | None = None  # what tensors held; None where no allocator counts
+    speed_error: float | None = None  # relative standard error of the steps' mean; None where one was measured
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, GiveUp
-from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.units import brief_seconds, format_bytes
 
 from .line import WIDTH, Line, Style, labelled, wrap
 from .view import View
@@ -32,22 +32,25 @@ def _how(chosen: Chosen) -> str:
         return "remembered from the run folder"
     counts = [(chosen.probe_count, "probe"), (chosen.rehearsal_count, "rehearsal")]
     texts = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count or word == "probe"]
-    return f"decided in {_brief(chosen.decided_s)}, {', '.join(texts)}"
-
-
-def _brief(seconds: float) -> str:
-    return f"{seconds:.0f} s" if 9.95 < seconds < 59.5 else format_seconds(seconds)
+    return f"decided in {brief_seconds(chosen.decided_s)}, {', '.join(texts)}"
 
 
 def full_text(choice: Choice, *, is_free: bool = True) -> str:
     """The way to all parameters from a LoRA choice; empty when the choice trains them or LoRA was asked for."""
     if choice.strategy.rung.method is not Method.LORA:
         return ""
-    if choice.full is None or choice.full_measured is None:
+    if choice.full is None:
         return "all parameters: no rung that was probed fits" if is_free else ""
-    measured = choice.full_measured
-    figures = f"{measured.tokens_per_s:,.0f} tokens/s, {format_bytes(measured.peak_device_bytes)}"
-    return f"all parameters: {choice.full}, {figures}   --method full"
+    return f"all parameters: {choice.full}, {_full_figures(choice)}   --method full"
+
+
+def _full_figures(choice: Choice) -> str:
+    measured, expected = choice.full_measured, choice.full_expected
+    if measured is not None:
+        return f"{measured.tokens_per_s:,.0f} tokens/s, {format_bytes(measured.peak_device_bytes)}"
+    if expected is None:
+        return "not measured"
+    return f"about {expected.tokens_per_s:,.0f} tokens/s, {expected.low:,.0f} to {expected.high:,.0f} (predicted)"
 
 
 _LABEL_COLUMNS = 10

@@ -17,7 +17,7 @@ from .data_text import data_lines
 from .header import machine_text, request_text
 from .line import plain
 from .outcome_text import verdict_text
-from .progress import ended_text
+from .progress import ended_text, timeline_text
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
 _STYLE = """
@@ -56,7 +56,9 @@ def _facts(record: RunRecord) -> str:
         rows.append(("machine", machine_text(record.hardware)))
         rows += [("", note) for note in record.hardware.notes]
     if record.result is not None:
-        rows += [("trained", ended_text(record.result)), ("model", _beside(record.result.model_path))]
+        rows.append(("trained", ended_text(record.result)))
+        rows += [("time", timeline_text(record.result.timeline))] if record.result.timeline else []
+        rows.append(("model", _beside(record.result.model_path)))
         rows += [("merged", _beside(record.result.merged_path))] if record.result.merged_path else []
     return _table((f"<th>{escape(name)}</th><td>{escape(text)}</td>" for name, text in rows))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from autofit.domain.event import TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.outcome import Measured
-from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.timeline import Timeline
+from autofit.domain.units import brief_seconds, format_bytes, format_seconds
 
 from .line import WIDTH, Line, Style, labelled
 
@@ -90,9 +91,28 @@ def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width:
     if probed is not None:
         said = f"{probed.tokens_per_s:,.0f} tok/s · {format_bytes(probed.peak_device_bytes)}"
         lines += labelled("", f"its probe had said {said}", width=width)
+    if result.timeline is not None and (times := timeline_text(result.timeline)):
+        lines += labelled("time", times, width=width)
     lines += labelled("model", result.model_path, width=width)
     lines += labelled("merged", result.merged_path, width=width) if result.merged_path else []
     return lines + labelled("next", f"autofit show {Path(result.model_path).parent}", width=width)
+
+
+def timeline_text(timeline: Timeline) -> str:
+    """Where the time went, each mark after the one before."""
+    marks = (
+        ("choice after", timeline.chosen_s),
+        ("first step after", timeline.first_step_s),
+        ("last step after", timeline.last_step_s),
+        ("model saved after", timeline.saved_s),
+    )
+    before_s = 0.0
+    parts: list[str] = []
+    for what, at_s in marks:
+        if at_s is not None:
+            parts.append(f"{what} {brief_seconds(at_s - before_s)}{' more' if parts else ''}")
+            before_s = at_s
+    return " · ".join([*parts, f"{brief_seconds(before_s)} in all"])
 
 
 def ended_text(result: TrainingEnded) -> str:

@@ -46,12 +46,13 @@ def test_the_least_command_asks_for_the_defaults(calls: list[dict[str, Any]]) ->
 
 def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
     words = (
-        "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --learn all --allow-drop 0.2 --seq 512 --batch-size 16 "
+        "--data d.jsonl --eval-data e.jsonl --eval-fraction 0.1 --learn all --allow-drop 20% --seq 512 --batch-size 16 "
         "--method lora --lora-r 8 "
         "--lora-alpha 16 --lora-target-modules q_proj,o_proj --zero-stage 3 --offload all --gradient-checkpointing on "
         "--attention sdpa --micro-batch 2 --dtype fp16 --epochs 1.5 --max-steps 7 --learning-rate 1e-3 --save-steps 9 "
         "--resume runs/c --seed 1 --on-divergence warn --report-to tensorboard,wandb --merge --memory-limit 1GB "
-        "--ranks 4 --output-dir out_dir --dry-run --exhaustive --probe-timeout 30 -- --warmup_ratio 0.1 --bf16"
+        "--ranks 4 --output-dir out_dir --dry-run --exhaustive --tolerance 2% --probe-timeout 30 "
+        "-- --warmup_ratio 0.1 --bf16"
     )
     assert asked(calls, *words.split()) == Request(
         model="m",
@@ -88,7 +89,9 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
         ranks=4,
     )
     assert calls[-1]["output_dir"] == Path("out_dir")
-    assert calls[-1]["options"] == SearchOptions(is_dry_run=True, is_exhaustive=True, probe_timeout_s=30.0)
+    assert calls[-1]["options"] == SearchOptions(
+        is_dry_run=True, is_exhaustive=True, tolerance=0.02, probe_timeout_s=30.0
+    )
 
 
 ALIASES = [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.goal import Certainty, Goal
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
@@ -22,11 +23,17 @@ from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.plan.fit import HEADROOM
+from autofit.planning.probe_steps import MEASURE_S, MEMORY_STEPS, PROBED_ACCUMULATION
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
 from autofit.planning.space import axes
 from autofit.planning.space.ladder_builder import build_ladder
 from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
+
+CERTAIN = Certainty(0.01)
+
+BUILD_BYTES_PER_S = 20e9
+"""How fast weights are made on a device: not measured on a GPU."""
 
 
 def hardware(
@@ -94,10 +101,11 @@ def search(
     rehearse: Callable[[Strategy], Outcome] | None = None,
     before: tuple[Trial, ...] = (),
     limit: int = 400,
+    goal: Goal = CERTAIN,
 ) -> Run:
     """`decide` in a loop against `probe`, going on from `before`; fails when it does not end within `limit` probes."""
     trials = list(before)
-    while isinstance(action := decide(rungs, trials, scene), (Probe, Rehearse)):
+    while isinstance(action := decide(rungs, trials, scene, goal), (Probe, Rehearse)):
         assert len(trials) < limit, "the search does not end"
         if isinstance(action, Probe):
             trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))
@@ -142,6 +150,7 @@ class Cluster:
         self._base = {step.rung: draw(0.98, 1.02) for step in self.rungs.steps}
         self._surprised = {step.rung for step in self.rungs.steps if self._random.random() < self.surprise}
         self._broken = {step.rung: self._fault(step.rung) for step in self.rungs.steps}
+        self._start_s = draw(4, 9)  # after all else, which is drawn as it was before there was time
 
     def probe(self, strategy: Strategy) -> Outcome:
         return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy))
@@ -165,6 +174,19 @@ class Cluster:
         retries = 3 if self.thrashes(strategy) else 0
         speed = tokens_per_s * random.Random(f"{self.seed} {strategy}").gauss(1, self.noise)
         return measured(speed, peak_bytes, alloc_retries=retries, micro_batch=strategy.micro_batch)
+
+    def probe_s(self, strategy: Strategy, outcome: Outcome) -> float:
+        """How long it takes to come to `outcome`: start, build, evaluation and save, and the steps of a probe."""
+        if isinstance(outcome, TimedOut):
+            return outcome.after_s
+        start_s = self._start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
+        speed = self.tokens_per_s(strategy)
+        tokens_per_step = self.rungs.estimate(strategy).speed.tokens_per_step
+        micro_step_s = tokens_per_step / strategy.gradient_accumulation / speed
+        if not isinstance(outcome, Measured):
+            return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
+        step_s = min(strategy.gradient_accumulation, PROBED_ACCUMULATION) * micro_step_s
+        return start_s + MEMORY_STEPS * step_s + max(MEASURE_S, step_s) + micro_step_s / 3
 
     def peak_bytes(self, strategy: Strategy) -> int:
         return self._true_bytes(strategy, self.rungs.estimate(strategy).memory)

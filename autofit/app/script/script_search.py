@@ -112,7 +112,7 @@ class _ScriptSearch:
         setting = script_setting(request, facts, own.shape, self._hardware, known_constants(self._hardware, store))
         ladder = build_ladder(setting, as_pinned(setting))
         on_ladder = {strategy for step in ladder.steps for strategy in step.strategies}
-        return SearchSpace(setting, ladder, tuple(one for one in known.tried if one[0] in on_ladder))
+        return SearchSpace(setting, ladder, tried=tuple(one for one in known.tried if one[0] in on_ladder))
 
     def _give_up(self, action: GiveUp, trials: tuple[Trial, ...]) -> NoReturn:
         """Raises NothingFits, or NotTuned where something else than memory kept the probes from their end."""

@@ -15,7 +15,7 @@ from autofit.domain.knobs.pins import PINNABLE
 
 from .flag import F, flag
 from .recipe import apply_recipe
-from .value import Amount, Count, Folder, Names, Pinned, Size, Switch, Tokens
+from .value import Amount, Count, Folder, Names, Pinned, Share, Size, Switch, Tokens
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -55,7 +55,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          type=click.Choice(["assistant", "all"]),
          help="Of chats the assistant's turns and of pairs the answer, or all of both; assistant."),
     flag("allow_drop", "--allow-drop", section=_WHAT, metavar="[SHARE]", is_flag=False, flag_value=1.0, default=0.05,
-         type=Amount(0, 1), help="Share of the rows that may be lost, too long or empty; 0.05, or all."),
+         type=Share(0, 1), help="Share of the rows that may be lost, too long or empty; 0.05, or all."),
     flag("seq", "--seq", "--max-length", "--max-seq-length", "--sequence-length", section=_WHAT, metavar="TOKENS",
          type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
     flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
@@ -98,6 +98,9 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="tensorboard, wandb, ...; none unless told."),
     flag("merge", "--merge", section=_RUN, is_flag=True, help="Write the model with LoRA merged into it, too."),
     flag("dry_run", "--dry-run", section=_RUN, is_flag=True, help="Print the ladder and stop."),
+    flag("tolerance", "--tolerance", section=_FIT, metavar="SHARE", type=Share(min=0, max=1, min_open=True),
+         help="Search until nothing left can be faster by more than this, 1%, whatever it takes; unless told, as long "
+         "as it saves the training more time than it costs."),
     flag("exhaustive", "--exhaustive", section=_FIT, is_flag=True,
          help="Probe everything that may fit, and tell how near the search alone came."),
     flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=Folder(),
@@ -121,7 +124,7 @@ _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
 TRAIN_ONLY = frozenset((
     "data", "eval_data", "eval_fraction", "learn", "allow_drop", "probe_timeout", "epochs", "max_steps",
     "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
-    "output_dir",
+    "tolerance", "output_dir",
 ))  # fmt: skip
 """Names of parameters that a plan takes in silence, so that a training's command line and recipe are a plan's too."""
 

@@ -83,6 +83,17 @@ class Amount(click.FloatRange):
         return number
 
 
+class Share(Amount):
+    """Reads `1%` and `0.01`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("%"):
+            value = click.FLOAT(value[:-1], param, ctx) / 100
+        return super().convert(value, param, ctx)
+
+
 class Switch(_Kind):
     """Reads `on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is
     allowed."""

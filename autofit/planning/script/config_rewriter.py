@@ -13,7 +13,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import RuntimePatches, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.planning.export.deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections
-from autofit.planning.micro_batches import PROBED_ACCUMULATION
+from autofit.planning.probe_steps import PROBED_ACCUMULATION
 from autofit.planning.zero_sizes import zero_sizes
 
 from .script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, config_flags, find, put

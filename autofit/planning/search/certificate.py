@@ -1,44 +1,62 @@
-"""The choice, with the proof that the search could stop."""
+"""The choice, with the reason why the search could stop."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autofit.domain.goal import Certainty, TimeToEnd
 from autofit.domain.knobs.method import METHOD, Method
-from autofit.domain.trial import Choice, Unprobed
-from autofit.domain.units import format_bytes
+from autofit.domain.trial import Choice, Expected, Unprobed
+from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .payoff import Payoff, payoffs
 from .rung_history import RungHistory
 from .search_state import SearchState, best_of, best_tokens_per_s, leader
 
 
-def choice(search: SearchState, best: RungHistory, gain: float) -> Choice:
-    """The fastest measured strategy and why nothing else can be faster by more than `gain`."""
+def choice(search: SearchState, best: RungHistory) -> Choice:
+    """The fastest measured strategy and why no other was tried."""
     strategy, measured = best_of(best)
-    is_lora = strategy.rung.method is Method.LORA
-    full = leader(history for history in search.histories if is_lora and history.rung.method is Method.FULL)
-    full_strategy, full_measured = best_of(full) if full is not None else (None, None)
-    return Choice(
-        strategy=strategy,
-        measured=measured,
-        why=_why(search, best, gain) + _without_full(search, is_lora and full is None),
-        unprobed=_unprobed(search, best, gain),
-        full=full_strategy,
-        full_measured=full_measured,
-    )
+    found = Choice(strategy, measured, why=_why(search, best), unprobed=_unprobed(search, best))
+    return _with_full(found, search) if strategy.rung.method is Method.LORA else found
 
 
-def _why(search: SearchState, best: RungHistory, gain: float) -> str:
-    rivals = [expectation for expectation in _rivals(search) if expectation.history is not best]
+def _with_full(found: Choice, search: SearchState) -> Choice:
+    """The choice with the fastest rung that trains all parameters beside it, measured or else expected."""
+    full = [history for history in search.histories if history.rung.method is Method.FULL]
+    if (best := leader(full)) is not None:
+        strategy, measured = best_of(best)
+        return replace(found, full=strategy, full_measured=measured)
+    likely = [one for one in expectations(search, full) if one.chance > 0.5]
+    if likely:
+        one = max(likely, key=lambda one: one.expected)
+        return replace(found, full=one.strategy, full_expected=Expected(one.expected, one.low, one.bound))
+    if search.setting.request.pins.of(METHOD) is not None:
+        return found
+    what = "could be measured" if any(history.is_stuck for history in full) else "fits"
+    return replace(found, why=f"{found.why}; no rung with all parameters {what}")
+
+
+def _why(search: SearchState, best: RungHistory) -> str:
+    rivals = [rival for rival in _rivals(search) if rival.history is not best]
     if not rivals:
         return "every rung that may fit was probed"
-    nearest = max(rivals, key=lambda expectation: expectation.bound)
-    return f"{_verdict(nearest.bound, best_tokens_per_s(best), gain)}: the nearest bound is {_bound_text(nearest)}"
+    if isinstance(search.goal, Certainty):
+        return _certain(rivals, best_tokens_per_s(best), search.goal.gain)
+    return _worthwhile(rivals, best_tokens_per_s(best), search.goal, search)
 
 
 def _rivals(search: SearchState) -> list[Expectation]:
     """What was not probed and may fit."""
     return [expectation for expectation in expectations(search, search.histories) if expectation.chance > LEAST_CHANCE]
+
+
+def _certain(rivals: Sequence[Expectation], best: float, gain: float) -> str:
+    nearest = max(rivals, key=lambda rival: rival.bound)
+    return f"{_verdict(nearest.bound, best, gain)}: {_bound_text(nearest)}"
 
 
 def _verdict(bound: float, best: float, gain: float) -> str:
@@ -48,26 +66,30 @@ def _verdict(bound: float, best: float, gain: float) -> str:
 
 
 def _bound_text(expectation: Expectation) -> str:
-    return f"{expectation.bound:,.0f} tokens/s ({expectation.strategy})"
+    return f"the nearest bound is {expectation.bound:,.0f} tokens/s ({expectation.strategy})"
 
 
-def _without_full(search: SearchState, is_missing: bool) -> str:
-    """The clause for a request that left room for all parameters where no such rung could be measured."""
-    if not is_missing or search.setting.request.pins.of(METHOD) is not None:
-        return ""
-    full = [history for history in search.histories if history.rung.method is Method.FULL]
-    if any(history.is_stuck for history in full):
-        return "; no rung with all parameters could be measured"
-    return "; no rung with all parameters fits"
+def _worthwhile(rivals: Sequence[Expectation], best: float, goal: TimeToEnd, search: SearchState) -> str:
+    left = payoffs(rivals, best, goal, search)
+    if not left:
+        return f"nothing left can beat it: {_bound_text(max(rivals, key=lambda rival: rival.bound))}"
+    first, fastest = max(left, key=lambda one: one.saving_s - one.cost_s), max(one.of.bound for one in left)
+    length = "an hour's training" if goal.step_count is None else f"the {brief_seconds(first.rest_s)} of the training"
+    return f"{_balance(first)} of {length}; at most {fastest / best - 1:.0%} faster remains possible"
 
 
-def _unprobed(search: SearchState, best: RungHistory, gain: float) -> tuple[Unprobed, ...]:
-    rest = (history for history in search.histories if not history.trials)
+def _balance(one: Payoff) -> str:
+    costs, saves = brief_seconds(one.cost_s), brief_seconds(one.saving_s)
+    return f"another probe would cost {costs} and is expected to save {saves}"
+
+
+def _unprobed(search: SearchState, best: RungHistory) -> tuple[Unprobed, ...]:
+    rest, rival = (history for history in search.histories if not history.trials), best_tokens_per_s(best)
     left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
-    return tuple(Unprobed(history.rung, _reason(history, search, best, gain)) for history in rest) + left_out
+    return tuple(Unprobed(history.rung, _reason(history, search, rival)) for history in rest) + left_out
 
 
-def _reason(history: RungHistory, search: SearchState, best: RungHistory, gain: float) -> str:
+def _reason(history: RungHistory, search: SearchState, rival: float) -> str:
     excluded = exclusion(history, search)
     if excluded is not None:
         return excluded
@@ -76,9 +98,13 @@ def _reason(history: RungHistory, search: SearchState, best: RungHistory, gain: 
     if not likely:
         needed = format_bytes(min(expectation.peak_bytes for expectation in left))
         return f"needs about {needed} of {format_bytes(search.device_bytes)} by what was measured"
-    bound, rival = max(expectation.bound for expectation in likely), best_tokens_per_s(best)
+    bound = max(expectation.bound for expectation in likely)
     if bound <= rival:
         return f"cannot beat {rival:,.0f} (bound {bound:,.0f})"
-    if bound <= rival * (1 + gain):
-        return f"cannot beat {rival:,.0f} by more than {gain:.0%} (bound {bound:,.0f})"
-    return f"the probes are spent (bound {bound:,.0f})"
+    if isinstance(search.goal, Certainty):
+        is_near = bound <= rival * (1 + search.goal.gain)
+        why = f"cannot beat {rival:,.0f} by more than {search.goal.gain:.0%}" if is_near else "the probes are spent"
+        return f"{why} (bound {bound:,.0f})"
+    nearest = max(payoffs(likely, rival, search.goal, search), key=lambda one: one.saving_s - one.cost_s)
+    costs, saves = brief_seconds(nearest.cost_s), brief_seconds(nearest.saving_s)
+    return f"a probe costs {costs} and is expected to save {saves} (bound {bound:,.0f})"

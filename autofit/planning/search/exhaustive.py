@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from autofit.domain.goal import Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Choose, Trial
@@ -12,7 +13,7 @@ from autofit.planning.setting import Setting
 
 from .certificate import choice
 from .expected_improvement import expectations
-from .policy import WORTH_A_PROBE, decide
+from .policy import decide
 from .search_state import SearchState, best_of, leader
 
 
@@ -23,28 +24,28 @@ def next_untried(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> S
     return max(left, key=lambda expectation: expectation.chance).strategy if left else None
 
 
-def exhaustive_choice(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Choice:
+def exhaustive_choice(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal) -> Choice:
     """The fastest of all, with the regret of the search alone: 1 - its pick's tokens/s ÷ the fastest's.
 
     `trials` begin with those of the search, which chose something.
     """
-    search = SearchState.of(ladder, trials, setting)
+    search = SearchState.of(ladder, trials, setting, goal)
     best = leader(search.histories)
     assert best is not None
     fastest = best_of(best)[1].tokens_per_s
-    pick, probe_count = _searched(ladder, trials, setting)
+    pick, probe_count = _searched(ladder, trials, setting, goal)
     regret = 1 - pick.measured.tokens_per_s / fastest
     why = (
         f"all {search.probe_count} strategies that may fit were probed; the search alone chose {pick.strategy} after "
         f"{probe_count}, regret {max(0.0, regret):.1%}"
     )
-    return replace(choice(search, best, WORTH_A_PROBE), why=why)
+    return replace(choice(search, best), why=why)
 
 
-def _searched(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> tuple[Choice, int]:
+def _searched(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal) -> tuple[Choice, int]:
     """What the search alone chose, replayed, and after how many probes."""
     for count in range(len(trials) + 1):
-        action = decide(ladder, trials[:count], setting)
+        action = decide(ladder, trials[:count], setting, goal)
         if isinstance(action, Choose):
             return action.choice, sum(not trial.is_rehearsal for trial in trials[:count])
     raise ValueError("the search has not ended within these trials")

@@ -33,6 +33,7 @@ class Expectation:
     strategy: Strategy
     expected: float
     bound: float
+    low: float  # as far below
     chance: float
     spread: float  # standard deviation of log speed
     peak_bytes: float  # expected
@@ -47,6 +48,18 @@ class Expectation:
         mean, std = math.log(self.expected), max(self.spread, 1e-6)
         at = (mean - math.log(best)) / std
         return self.chance * (math.exp(mean + std**2 / 2) * _STANDARD.cdf(at + std) - best * _STANDARD.cdf(at))
+
+    def expected_saving_s(self, rest_s: float, tokens: float, noise: float) -> float:
+        """The seconds of `rest_s` that a training of `tokens` is expected to save by a probe that measures with a
+        relative error of `noise`: E[max(0, rest_s - tokens / speed)] of a log-normal speed, times the chance that it
+        fits.
+
+        Of the spread only that part counts which the probe can tell from its noise.
+        """
+        told = self.spread**2 / math.hypot(self.spread, noise)
+        mean = math.log(tokens / self.expected)
+        at = (math.log(rest_s) - mean) / told
+        return self.chance * (rest_s * _STANDARD.cdf(at) - math.exp(mean + told**2 / 2) * _STANDARD.cdf(at - told))
 
 
 def expectations(search: SearchState, among: Iterable[RungHistory]) -> tuple[Expectation, ...]:
@@ -68,6 +81,7 @@ def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -
         strategy,
         expected=min(math.exp(speed.mean), cap),
         bound=min(math.exp(min(speed.mean + BOUND_STD * speed.std, _LARGEST_EXPONENT)), cap),
+        low=math.exp(speed.mean - BOUND_STD * speed.std),
         chance=search.chance(strategy),
         spread=speed.std,
         peak_bytes=search.memory(strategy).mean,

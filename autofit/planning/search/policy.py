@@ -4,44 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
+from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
+from autofit.domain.units import brief_seconds
 from autofit.planning.setting import Setting
 
 from .certificate import choice
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
 from .giving_up import give_up
+from .payoff import Payoff, payoffs
 from .rung_history import RungHistory
 from .search_state import SearchState, best_tokens_per_s, leader
 
-WORTH_A_PROBE = 0.01
-"""The least relative gain in speed for which another probe is run."""
-
 WORTH_BESIDE = 0.05
-"""The same for the full-parameter rung that is only named beside a LoRA choice."""
+"""The least relative gain for which the full-parameter rung that is only named beside a LoRA choice is probed."""
+
+CHEAP_BESIDE = 0.01
+"""The share of the training that is left which a probe of that rung may take."""
 
 PROBE_BUDGET = 12
-"""Probes after which a search that has found something that fits ends, proof or no proof."""
+"""Probes after which a search for certainty that has found something that fits ends, proof or no proof."""
 
 BUDGET_BESIDE = 15
 """The same for the full-parameter rung; the search for the first one that fits goes on beyond it."""
 
+REHEARSED_BELOW = 0.5
+"""Where time counts, rehearsals come before the first probe if this is less likely than so to fit."""
 
-def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Action:
+
+def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> Action:
     """Rehearse or probe something, choose, or give up; `setting` is what the ladder was built from.
 
     Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
     """
-    search = SearchState.of(ladder, trials, setting)
+    search = SearchState.of(ladder, trials, setting, goal)
     next_action = _retry(search) or _next(search)
     if next_action is not None:
         return next_action
     best = leader(search.histories)
     if best is None:
         return give_up(search)
-    beside = _next_full(search) if best.rung.method is Method.LORA else None
-    return beside or Choose(choice(search, best, WORTH_A_PROBE))
+    beside = _next_full(search, best) if best.rung.method is Method.LORA else None
+    return beside or Choose(choice(search, best))
 
 
 def _retry(search: SearchState) -> Probe | None:
@@ -51,22 +57,39 @@ def _retry(search: SearchState) -> Probe | None:
 
 
 def _next(search: SearchState) -> Probe | Rehearse | None:
-    """The next probe, among the strategies whose bound is worth it; among all while nothing fits."""
+    """The next probe, among the strategies that are worth it; among all while nothing fits."""
     best = leader(search.histories)
     left = expectations(search, search.histories)
     if best is None:
-        return _rehearsal(left, search) or _best_probe(left, None, search)
+        first = _best_probe(left, None, search)
+        return first and (_rehearsal(left, first, search) or first)
+    if not isinstance(search.goal, Certainty):
+        return _paying_probe(payoffs(left, best_tokens_per_s(best), search.goal, search))
     if search.probe_count >= PROBE_BUDGET:
         return None
-    return _best_probe(_worth_it(left, best, WORTH_A_PROBE), best, search)
+    return _best_probe(_worth_it(left, best, search.goal.gain), best, search)
 
 
-def _next_full(search: SearchState) -> Probe | None:
+def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
+    """The probe with the least reservation value of those that save more than they cost."""
+    worth = [payoff for payoff in left if payoff.is_worth_it]
+    if not worth:
+        return None
+    first = min(worth, key=lambda payoff: payoff.reservation_s)
+    costs, saves = brief_seconds(first.cost_s), brief_seconds(first.saving_s)
+    return Probe(first.of.strategy, f"costs {costs} and is expected to save {saves}")
+
+
+def _next_full(search: SearchState, chosen: RungHistory) -> Probe | None:
     """The next probe among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one
-    that runs."""
+    that runs. Where time counts, only what is cheap beside the training that is left."""
     full = tuple(history for history in search.histories if history.rung.method is Method.FULL)
     best = leader(full)
     left = expectations(search, full)
+    if not isinstance(search.goal, Certainty):
+        chosen_speed = best_tokens_per_s(chosen)
+        cheap = payoffs(left, chosen_speed, search.goal, search, has_slower=True)
+        left = tuple(one.of for one in cheap if one.cost_s < CHEAP_BESIDE * one.rest_s)
     if best is None:
         return _best_probe(left, None, search)
     if search.probe_count >= BUDGET_BESIDE:
@@ -88,10 +111,12 @@ def _best_probe(left: Sequence[Expectation], best: RungHistory | None, search: S
     return Probe(chosen.strategy, _reason(chosen, best, search))
 
 
-def _rehearsal(left: Sequence[Expectation], search: SearchState) -> Rehearse | None:
+def _rehearsal(left: Sequence[Expectation], first: Probe, search: SearchState) -> Rehearse | None:
     """The rehearsal before anything is measured: one rung of each kind of activations, which is what a rehearsal tells
-    most of, then the next best ones."""
+    most of, then the next best ones. Where time counts, only if the first probe is likely to fail."""
     if search.setting.rehearsal_count < 2 or search.has_measured:
+        return None
+    if not isinstance(search.goal, Certainty) and search.chance(first.strategy) >= REHEARSED_BELOW:
         return None
     rehearsed = {trial.strategy for history in search.histories for trial in history.rehearsals}
     fresh = [expectation for expectation in left if expectation.strategy not in rehearsed]

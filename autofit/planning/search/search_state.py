@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Strategy
@@ -17,14 +18,9 @@ from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
+from .noise import MEMORY_NOISE, speed_noise
 from .posterior import Normal, Posterior
 from .rung_history import RungHistory, histories
-
-SPEED_NOISE = 0.01
-"""Relative standard deviation of a measured speed: two probes of one strategy, a second or two each."""
-
-MEMORY_NOISE = 0.002
-"""The same of the device's memory: two probes of one strategy."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,11 @@ class SearchState:
     setting: Setting
     trials: tuple[Trial, ...]
     histories: tuple[RungHistory, ...]
+    goal: Goal = AN_HOUR
 
     @staticmethod
-    def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> SearchState:
-        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials))
+    def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> SearchState:
+        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials), goal)
 
     @property
     def probe_count(self) -> int:
@@ -103,7 +100,7 @@ class SearchState:
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 error = math.log(trial.outcome.tokens_per_s) - expected
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
-                posterior = posterior.observe(effects, error, SPEED_NOISE)
+                posterior = posterior.observe(effects, error, speed_noise(trial.outcome))
         return posterior
 
     @cached_property

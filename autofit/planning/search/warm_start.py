@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import mean
 
+from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, TimedOut
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Trial
@@ -22,7 +23,7 @@ _LASTING = (Measured, OutOfMemory, TimedOut)
 
 
 def decide_with_warm_start(
-    ladder: Ladder, remembered: Sequence[Trial], trials: Sequence[Trial], setting: Setting
+    ladder: Ladder, remembered: Sequence[Trial], trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR
 ) -> Action:
     """Decides like `decide`, with the trials of earlier runs beside those of today.
 
@@ -31,11 +32,11 @@ def decide_with_warm_start(
     """
     past = tuple(_still_valid(ladder, remembered))
     if not past or is_contradicted(past, trials, ladder.device_memory_bytes):
-        return decide(ladder, trials, setting)
-    action = decide(ladder, [*_as_of_today(past, trials), *trials], setting)
+        return decide(ladder, trials, setting, goal)
+    action = decide(ladder, [*_as_of_today(past, trials), *trials], setting, goal)
     match action:
         case GiveUp():
-            return decide(ladder, trials, setting)
+            return decide(ladder, trials, setting, goal)
         case Choose():
             return _once_confirmed(action, past, trials)
         case _:

@@ -10,16 +10,13 @@ from typing import Any
 import torch
 
 from autofit.domain.outcome import Phase
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MIN_MEASURED_STEPS
 from autofit.probing.protocol import RankMeasured
 from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.memory_meter import Meter
 from autofit.worker.script.observed_batch import observe_batch
 from autofit.worker.training.step_meter import StepMeter
-
-MEMORY_STEPS = 2  # Adam's state appears at the first step, ZeRO-3's reuse of gathered parameters at the second
-MAX_MEASURED_STEPS = 12
-MIN_MEASURED_STEPS = 2
 
 NOT_FINITE = "the gradients are not finite: DeepSpeed skips the step, and nothing is known of its optimizer's memory"
 
@@ -123,6 +120,7 @@ def rank_measured(memory: Meter, durations: StepMeter, tokens_per_micro_batch: f
         last_s=_mean(durations.last_s),
         tokens_per_micro_batch=tokens_per_micro_batch,
         peak_allocated_bytes=memory.peak_allocated_bytes(),
+        speed_error=durations.error,
     )
 
 

@@ -14,14 +14,13 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.rank.failure import rank_failed
 from autofit.worker.rank.lifecycle import Rank, print_traceback, unlink_shared_memory
 from autofit.worker.rank.measured_steps import (
-    MAX_MEASURED_STEPS,
-    MEMORY_STEPS,
     NOT_FINITE,
     Course,
     ProbedSteps,

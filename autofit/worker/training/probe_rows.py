@@ -9,8 +9,8 @@ from datasets import Dataset
 
 from autofit.domain.workload import BatchShape
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, ProbedStep, warmed
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS
 from autofit.probing.protocol import ProbeSpec
-from autofit.worker.rank.measured_steps import MAX_MEASURED_STEPS, MEMORY_STEPS
 
 _UNREAD = BatchShape(1, 1.0)
 

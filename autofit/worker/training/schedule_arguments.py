@@ -7,7 +7,6 @@ evaluated (5.23, `_validate_args` in training_args.py).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import ceil
 from typing import Any
 
 from autofit.domain.request import Request
@@ -34,11 +33,6 @@ def schedule_arguments(request: Request, extra: Mapping[str, Any]) -> dict[str, 
     }
     values.update(_for_best_model({**values, **extra}, extra))
     return {name: value for name, value in values.items() if name not in extra}
-
-
-def step_count(request: Request, row_count: int) -> int:
-    """How many optimizer steps the training takes with so many rows."""
-    return request.training.max_steps or ceil(ceil(row_count / request.global_batch) * request.training.epochs)
 
 
 def schedule_notes(request: Request, extra: Mapping[str, Any], steps: int) -> tuple[str, ...]:

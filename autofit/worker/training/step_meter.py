@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
+from statistics import mean, stdev
 
 import torch
 
@@ -19,6 +21,7 @@ class StepMeter:
     first_s: list[float] = field(default_factory=list)  # of several: makes the gradients
     middle_s: list[float] = field(default_factory=list)  # adds to them
     last_s: list[float] = field(default_factory=list)  # ends in the optimizer's step
+    step_s: list[float] = field(default_factory=list)  # whole steps
     tokens: float = 0.0  # real ones
     micro_batch_count: int = 0
     _step_s: list[float] = field(default_factory=list)  # of the step that goes on
@@ -48,6 +51,7 @@ class StepMeter:
             self.first_s += durations_s[:-1][:1]
             self.middle_s += durations_s[1:-1]
             self.last_s += durations_s[-1:]
+            self.step_s.append(sum(durations_s))
             self.tokens += float(sum(tokens))
             self.micro_batch_count += len(durations_s)
         return sum(durations_s)
@@ -55,6 +59,13 @@ class StepMeter:
     @property
     def has_measured(self) -> bool:
         return bool(self.last_s)
+
+    @property
+    def error(self) -> float | None:
+        """The relative standard error of the mean step; None where fewer than two were measured."""
+        if len(self.step_s) < 2:
+            return None
+        return stdev(self.step_s) / math.sqrt(len(self.step_s)) / mean(self.step_s)
 
     @property
     def tokens_per_s(self) -> float | None:

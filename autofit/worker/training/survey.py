@@ -13,11 +13,12 @@ from trl import SFTTrainer
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile
+from autofit.planning.data.step_count import step_count
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
-from autofit.worker.training.schedule_arguments import schedule_notes, step_count
+from autofit.worker.training.schedule_arguments import schedule_notes
 from autofit.worker.training.trainer_arguments import extra_arguments, stand_in_config
 
 SAMPLE_ROWS = 1024  # whose lengths are told; packed to see how many rows that makes

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
-from autofit.planning.micro_batches import PROBED_ACCUMULATION
+from autofit.planning.probe_steps import PROBED_ACCUMULATION
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.failure import KnownFailure

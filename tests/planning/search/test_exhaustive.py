@@ -29,7 +29,7 @@ def test_nothing_that_fits_is_left_out_and_nothing_is_probed_twice() -> None:
 def test_the_choice_is_the_fastest_of_all_and_tells_the_regret() -> None:
     scene, cluster, run, trials = exhausted(3)
     assert isinstance(run.end, Choose)
-    choice = exhaustive_choice(cluster.rungs, trials, scene)
+    choice = exhaustive_choice(cluster.rungs, trials, scene, sim.CERTAIN)
     speeds = {trial.strategy: trial.outcome.tokens_per_s for trial in trials if hasattr(trial.outcome, "tokens_per_s")}
     assert choice.measured.tokens_per_s >= speeds[run.end.choice.strategy]
     regret = 1 - run.end.choice.measured.tokens_per_s / choice.measured.tokens_per_s

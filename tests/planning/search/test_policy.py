@@ -289,7 +289,7 @@ def least_demanding(scene: sim.Setting) -> Strategy:
 def test_it_replays_from_its_own_history() -> None:
     rungs, run = sim.ladder(TWO), play(TWO, {})
     for length in range(len(run.trials)):
-        action = decide(rungs, run.trials[:length], TWO)
+        action = decide(rungs, run.trials[:length], TWO, sim.CERTAIN)
         assert getattr(action, "strategy", None) == run.trials[length].strategy
-    assert decide(rungs, run.trials, TWO) == run.end
+    assert decide(rungs, run.trials, TWO, sim.CERTAIN) == run.end
     assert isinstance(run.trials[0].outcome, Measured)

@@ -25,7 +25,7 @@ def search_again(
     """`decide_with_warm_start` in a loop, to its end."""
     trials: list[Trial] = []
     ladder = cluster.rungs
-    while isinstance(action := decide_with_warm_start(ladder, remembered, trials, cluster.scene), Probe):
+    while isinstance(action := decide_with_warm_start(ladder, remembered, trials, cluster.scene, sim.CERTAIN), Probe):
         assert len(trials) < 400, "the search does not end"
         outcome = (probe or cluster.probe)(action.strategy)
         trials.append(Trial(action.strategy, ladder.estimate(action.strategy), outcome))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from autofit.domain.request import Request, Training
-from autofit.worker.training.schedule_arguments import schedule_arguments, schedule_notes, step_count
+from autofit.planning.data.step_count import step_count
+from autofit.worker.training.schedule_arguments import schedule_arguments, schedule_notes
 
 REQUEST = Request("m", 64, eval_fraction=0.1, training=Training(save_steps=500))
 

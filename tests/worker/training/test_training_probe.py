@@ -13,9 +13,10 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.rank.failure import KnownFailure
-from autofit.worker.rank.measured_steps import MAX_MEASURED_STEPS, Course, ProbedSteps
+from autofit.worker.rank.measured_steps import Course, ProbedSteps
 from autofit.worker.training import training_probe
 from autofit.worker.training.probe_rows import read_by, schedule
 from tests.builders import make_request, make_rung

@@ -1,0 +1,41 @@
+"""How far measured speeds may lie from the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+from autofit.domain.outcome import Measured
+from autofit.domain.trial import Trial
+
+SPEED_NOISE = 0.01
+"""Relative standard deviation of a measured speed at least: two probes of one strategy, a second or two each."""
+
+MEMORY_NOISE = 0.002
+"""The same of the device's memory: two probes of one strategy."""
+
+BUSY = 0.05
+"""The relative error of a speed from which on something else seems to use the machine: on two idle CPU cores steps
+spread over 8 to 18 % now and then, so that five of them tell their mean within 5 %."""
+
+
+def speed_noise(measured: Measured) -> float:
+    """The relative standard deviation of a measured speed: as its own steps spread, and no less than between probes."""
+    return max(SPEED_NOISE, measured.speed_error or 0.0)
+
+
+def next_noise(trials: Iterable[Trial]) -> float:
+    """What the next probe's speed is expected to have: the median of those so far."""
+    seen = [speed_noise(trial.outcome) for trial in trials if isinstance(trial.outcome, Measured)]
+    return median(seen) if seen else SPEED_NOISE
+
+
+def busy_text(trial: Trial) -> str | None:
+    """What people are told where a trial's steps differ too much; None where they do not."""
+    outcome = trial.outcome
+    if not isinstance(outcome, Measured) or outcome.speed_error is None or outcome.speed_error < BUSY:
+        return None
+    return (
+        f"the steps of {trial.strategy} differ so much that its speed is known to ±{outcome.speed_error:.0%} only: if "
+        "something else uses this machine, the search cannot tell small differences"
+    )

@@ -1,0 +1,72 @@
+"""Which probes pay for themselves: what each is expected to save of the training that is left, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from autofit.domain.goal import TimeToEnd
+
+from .expected_improvement import LEAST_CHANCE, Expectation
+from .noise import next_noise
+from .probe_cost import ProbeCost
+from .search_state import SearchState
+
+UNKNOWN_LENGTH_S = 3600.0
+"""A training of which nobody knows how long it is counts as one of an hour."""
+
+_HALVINGS = 40
+
+
+@dataclass(frozen=True)
+class Payoff:
+    """What a probe costs, and what it is expected to save of a training of `tokens`, which takes `rest_s` with the best
+    so far."""
+
+    of: Expectation
+    cost_s: float
+    rest_s: float
+    tokens: float
+    noise: float  # relative, of the speed that the probe would measure
+
+    @cached_property
+    def saving_s(self) -> float:
+        return self._saving_s(self.rest_s)
+
+    @property
+    def is_worth_it(self) -> bool:
+        return self.saving_s > self.cost_s
+
+    @cached_property
+    def reservation_s(self) -> float:
+        """The time to the end with which one would be as well off without the probe.
+
+        The index of Pandora's problem (Weitzman, Econometrica 1979): probing in its order, and no further than the best
+        time found, takes the least expected time where one probe tells nothing of the others. They do here: known
+        error, a probe is worth somewhat more than this.
+        """
+        low, high = math.log(self.tokens / self.of.bound) - 1.0, math.log(self.rest_s)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            is_enough = self._saving_s(math.exp(middle)) > self.cost_s
+            low, high = (low, middle) if is_enough else (middle, high)
+        return math.exp(high)
+
+    def _saving_s(self, rest_s: float) -> float:
+        return self.of.expected_saving_s(rest_s, self.tokens, self.noise)
+
+
+def payoffs(
+    left: Sequence[Expectation], best: float, goal: TimeToEnd, search: SearchState, *, has_slower: bool = False
+) -> tuple[Payoff, ...]:
+    """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
+    tokens_per_step = search.ladder.steps[0].estimates[0].speed.tokens_per_step
+    tokens = UNKNOWN_LENGTH_S * best if goal.step_count is None else goal.step_count * tokens_per_step
+    cost, noise = ProbeCost.of(search.trials, tokens_per_step), next_noise(search.trials)
+    return tuple(
+        Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
+        for one in left
+        if one.chance > LEAST_CHANCE and (has_slower or one.bound > best)
+    )

@@ -1,0 +1,142 @@
+"""Probes against the time that they cost and save."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.goal import TimeToEnd
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Measured, Outcome
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Choose, Trial
+from autofit.planning.search.expected_improvement import Expectation, expectations
+from autofit.planning.search.payoff import Payoff, payoffs
+from autofit.planning.search.policy import decide
+from autofit.planning.search.probe_cost import START_S, ProbeCost
+from autofit.planning.search.search_state import SearchState
+from autofit.planning.setting import Setting
+from tests.planning import simulated as sim
+
+SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
+FREE = sim.traced(sim.setting(sim.hardware(2, 40), SMALL))
+FULL = sim.traced(sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL)))
+PROBE_S = 20.0
+
+
+def answer(rungs: Ladder, strategy: Strategy) -> Measured:
+    """As predicted, in PROBE_S."""
+    speed = rungs.estimate(strategy).speed.tokens_per_s
+    peak_bytes = rungs.estimate(strategy).memory.peak_bytes
+    return replace(sim.measured(speed, peak_bytes, micro_batch=strategy.micro_batch), total_s=PROBE_S)
+
+
+def search(scene: Setting, goal: TimeToEnd) -> sim.Run:
+    rungs = sim.ladder(scene)
+    return sim.search(scene, rungs, lambda strategy: answer(rungs, strategy), goal=goal)
+
+
+def chosen(run: sim.Run) -> Choose:
+    assert isinstance(run.end, Choose)
+    return run.end
+
+
+def test_a_short_training_takes_what_fits_first_and_a_long_one_looks_on() -> None:
+    short, long = search(FULL, TimeToEnd(2)), search(FULL, TimeToEnd(100_000))
+    assert short.probe_count == 1 < long.probe_count
+    speeds = [chosen(run).choice.measured.tokens_per_s for run in (short, long)]
+    assert speeds[0] <= speeds[1]
+
+
+def test_the_certificate_weighs_the_next_probe_against_what_is_left() -> None:
+    run = search(FULL, TimeToEnd(2))
+    why = chosen(run).choice.why
+    for words in ("another probe would cost", "is expected to save", "of the training", "faster remains possible"):
+        assert words in why
+    measured = chosen(run).choice.measured
+    rest_s = 2 * sim.ladder(FULL).steps[0].estimates[0].speed.tokens_per_step / measured.tokens_per_s
+    assert f"of the {rest_s:.0f} s of the training" in why or f"of the {rest_s:.1f} s of the training" in why
+    reasons = [rest.reason for rest in chosen(run).choice.unprobed]
+    assert all(reasons)
+
+
+def test_of_a_training_of_unknown_length_it_says_what_it_counted_with() -> None:
+    reasons = chosen(search(FULL, TimeToEnd())).choice.why
+    assert "an hour's training" in reasons or "nothing left can beat it" in reasons
+
+
+def test_nothing_that_fits_is_missed_for_want_of_time() -> None:
+    rungs = sim.ladder(FULL)
+    leanest = [step.leanest for step in rungs.steps]
+    fitting = min(leanest, key=lambda strategy: rungs.estimate(strategy).memory.peak_bytes)
+
+    def probe(strategy: Strategy) -> Outcome:
+        return answer(rungs, strategy) if strategy == fitting else sim.out_of_memory()
+
+    assert chosen(sim.search(FULL, rungs, probe, goal=TimeToEnd(1))).choice.strategy == fitting
+
+
+def test_all_parameters_beside_lora_are_predicted_unless_a_probe_is_cheap() -> None:
+    short, long = search(FREE, TimeToEnd(2)), search(FREE, TimeToEnd(1_000_000))
+    assert chosen(short).choice.strategy.rung.method is Method.LORA
+    beside = chosen(short).choice
+    assert beside.full is not None
+    assert beside.full_measured is None
+    assert beside.full_expected is not None
+    assert beside.full_expected.low < beside.full_expected.tokens_per_s < beside.full_expected.high
+    assert chosen(long).choice.full_measured is not None
+
+
+def test_what_a_probe_takes_is_learned_from_the_trials() -> None:
+    rungs = sim.ladder(FULL)
+    strategy = rungs.steps[0].strategies[0]
+    tokens = rungs.estimate(strategy).speed.tokens_per_step
+    before, trial = ProbeCost.of((), tokens), Trial(strategy, rungs.estimate(strategy), answer(rungs, strategy))
+    after = ProbeCost.of((trial,), tokens)
+    assert before.beside_s == START_S
+    speed = rungs.estimate(strategy).speed.tokens_per_s
+    assert after.seconds(strategy, speed) == pytest.approx(PROBE_S)
+    assert after.seconds(strategy, speed / 10) > 2 * PROBE_S, "a slower one takes longer"
+    failed = Trial(strategy, rungs.estimate(strategy), replace(sim.out_of_memory(), total_s=3.0))
+    assert ProbeCost.of((failed,), tokens).beside_s == 3.0
+
+
+def expectation(expected: float, spread: float, chance: float = 1.0) -> Expectation:
+    rungs = sim.ladder(FULL)
+    of = expectations(SearchState.of(rungs, (), FULL), SearchState.of(rungs, (), FULL).histories)[0]
+    bound, low = expected * (1 + 2 * spread), expected * (1 - 2 * spread)
+    return replace(of, expected=expected, spread=spread, chance=chance, bound=bound, low=low)
+
+
+def test_the_saving_is_that_of_the_expected_speed_where_nothing_is_uncertain() -> None:
+    sure = expectation(200.0, 1e-4)
+    assert sure.expected_saving_s(100.0, 10_000.0, noise=1e-9) == pytest.approx(50.0, rel=1e-3)
+    assert expectation(200.0, 1e-4, 0.5).expected_saving_s(100.0, 10_000.0, 1e-9) == pytest.approx(25.0, rel=1e-3)
+    assert expectation(90.0, 1e-4).expected_saving_s(100.0, 10_000.0, 1e-9) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_difference_below_the_noise_saves_nothing() -> None:
+    near = expectation(100.0, 0.01)
+    assert near.expected_saving_s(100.0, 10_000.0, noise=0.001) > 5 * near.expected_saving_s(100.0, 10_000.0, 0.1)
+
+
+def test_the_reservation_value_is_where_a_probe_saves_what_it_costs() -> None:
+    of = expectation(110.0, 0.1)
+    payoff = Payoff(of, cost_s=5.0, rest_s=1000.0, tokens=100_000.0, noise=0.01)
+    assert of.expected_saving_s(payoff.reservation_s, 100_000.0, 0.01) == pytest.approx(5.0, rel=1e-3)
+    dearer, likelier = replace(payoff, cost_s=20.0), replace(payoff, of=replace(of, expected=120.0))
+    assert likelier.reservation_s < payoff.reservation_s < dearer.reservation_s
+
+
+def test_only_what_may_be_faster_has_a_payoff() -> None:
+    rungs = sim.ladder(FULL)
+    first = decide(rungs, (), FULL, TimeToEnd(1000))
+    trials = (Trial(first.strategy, rungs.estimate(first.strategy), answer(rungs, first.strategy)),)  # type: ignore[union-attr]
+    state = SearchState.of(rungs, trials, FULL, TimeToEnd(1000))
+    best = trials[0].outcome.tokens_per_s
+    left = expectations(state, state.histories)
+    kept = payoffs(left, best, TimeToEnd(1000), state)
+    assert {payoff.of for payoff in kept} == {one for one in left if one.bound > best and one.chance > 0.02}
