@@ -52,9 +52,9 @@ class PartitionLoader:
         tensor = places.tensors.get(name)
         if tensor is None:
             return []
+        setattr(tensor, _IS_LOADED, True)
         if source.shape != whole_shape(tensor):
             return [_mismatch(name, source.shape, whole_shape(tensor))]
-        setattr(tensor, _IS_LOADED, True)
         if name in places.tied:
             self._tied[id(tensor)] = source
         fill_parameter(tensor, source)
