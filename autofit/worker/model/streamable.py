@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from deepspeed.runtime.zero import partition_parameters
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, core_model_loading, modeling_utils
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
-_LOADING = ("model_to_load", "state_dict", "load_config")
-_READING = ("checkpoint_file", "map_location", "weights_only", "disable_mmap")
+_UTILS, _CORE = "transformers.modeling_utils", "transformers.core_model_loading"
+_PARTITIONS = "deepspeed.runtime.zero.partition_parameters"
 _RENAMING = ("source_key", "weight_renamings", "weight_converters", "base_model_prefix", "meta_state_dict", "reverse")
-_FUNCTIONS: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
-    (modeling_utils, "load_state_dict", _READING),
-    (modeling_utils, "_load_state_dict_into_zero3_model", _LOADING),
-    (modeling_utils, "_tied_params_are_equal", ("source", "target")),
-    (modeling_utils, "_is_on_hf_mount", ("path",)),
-    (core_model_loading, "rename_source_key", _RENAMING),
-    (core_model_loading, "dot_natural_key", ("s",)),
-    (partition_parameters.Init, "_zero_init_param", ("self", "param")),
-)
-"""What streaming under ZeRO-3 replaces or calls and no document promises, as transformers 5.23 and DeepSpeed 0.19.8
-have it."""
+_FUNCTIONS = {
+    f"{_UTILS}:load_state_dict": ("checkpoint_file", "map_location", "weights_only", "disable_mmap"),
+    f"{_UTILS}:_load_state_dict_into_zero3_model": ("model_to_load", "state_dict", "load_config"),
+    f"{_UTILS}:_tied_params_are_equal": ("source", "target"),
+    f"{_UTILS}:_is_on_hf_mount": ("path",),
+    f"{_CORE}:rename_source_key": _RENAMING,
+    f"{_CORE}:dot_natural_key": ("s",),
+    f"{_PARTITIONS}:Init._zero_init_param": ("self", "param"),
+}
+"""What streaming under ZeRO-3 replaces or calls and no document promises, with its parameters in transformers 5.23 and
+DeepSpeed 0.19.8."""
 _CLASSES = ("WeightRenaming", "WeightConverter", "MergeModulelist", "Concatenate", "Transpose")
+_OTHERS = (*(f"{_CORE}:{name}" for name in _CLASSES), f"{_PARTITIONS}:dist.broadcast")
 
 
 def why_not_streamed(model: str, *, trust_remote_code: bool) -> str | None:
@@ -57,15 +59,19 @@ def _why_no_partitions() -> str | None:
         return "DeepSpeed keeps its partitions quantised"
     if (zero.get("offload_param") or {}).get("device") == "nvme":
         return "their partitions are kept on NVMe"
-    if not all(_is_known(*function) for function in _FUNCTIONS) or not _has_classes():
+    is_known = all(_parameters(name) == expected for name, expected in _FUNCTIONS.items())
+    if not is_known or None in map(_resolved, _OTHERS):
         return "these versions of transformers and DeepSpeed load otherwise"
     return None
 
 
-def _is_known(owner: object, name: str, parameters: tuple[str, ...]) -> bool:
-    function = getattr(owner, name, None)
-    return callable(function) and tuple(inspect.signature(function).parameters) == parameters
+def _parameters(name: str) -> tuple[str, ...]:
+    """The parameters of a function, none where it is not there."""
+    function = _resolved(name)
+    return tuple(inspect.signature(function).parameters) if callable(function) else ()
 
 
-def _has_classes() -> bool:
-    return all(isinstance(getattr(core_model_loading, name, None), type) for name in _CLASSES)
+def _resolved(name: str) -> object:
+    with contextlib.suppress(ImportError, AttributeError):
+        return pkgutil.resolve_name(name)
+    return None

@@ -21,7 +21,6 @@ from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_model
 from autofit.worker.model.loading_bar import Hear, weights_heard
 from autofit.worker.model.streamable import why_not_streamed
-from autofit.worker.model.streaming import streamed_partitions
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
 
@@ -38,6 +37,8 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
             return load()
         if not is_deepspeed_zero3_enabled():
             return load(device=device)
+        from autofit.worker.model.streaming import streamed_partitions  # not before its versions are known
+
         with streamed_partitions():
             return load()
 

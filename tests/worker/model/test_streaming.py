@@ -21,18 +21,10 @@ from autofit.worker.model.streamable import why_not_streamed
 from autofit.worker.model.streaming import streamed_partitions
 from autofit.worker.model.weight_sources import Source
 from tests.worker.model.partitions import check_same, load_in_parts, rank_under_zero_3
-from tests.worker.model.small_models import small_config
+from tests.worker.model.small_models import write_weights
 from tests.worker.trace.real_step import allocated_bytes
 
 FILE = "model.safetensors"
-
-
-def write_weights(folder: Path, model_type: str = "llama", *, shard: str = "1GB", **changed: Any) -> Path:
-    """A small model of random weights in fp32."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(small_config(model_type, **changed), dtype=torch.float32)
-    model.save_pretrained(folder, max_shard_size=shard)
-    return folder
 
 
 def change(folder: Path, changed: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
