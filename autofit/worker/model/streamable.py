@@ -26,6 +26,7 @@ _FUNCTIONS = {
 }
 """What streaming under ZeRO-3 replaces or calls and no document promises, with its parameters in transformers 5.23 and
 DeepSpeed 0.19.8."""
+_LOADERS = ("from_pretrained", "_load_pretrained_model")
 _CLASSES = ("WeightRenaming", "WeightConverter", "MergeModulelist", "Concatenate", "Transpose")
 _OTHERS = (*(f"{_CORE}:{name}" for name in _CLASSES), f"{_PARTITIONS}:dist.broadcast")
 
@@ -47,8 +48,8 @@ def _loads_by_itself(model: str, values: Mapping[str, Any]) -> bool:
     if reference is None:
         return False
     kind = get_class_from_dynamic_module(reference, model)
-    own = (inspect.getattr_static(kind, name, None) for name in ("from_pretrained", "_load_pretrained_model"))
-    return list(own) != [PreTrainedModel.__dict__[name] for name in ("from_pretrained", "_load_pretrained_model")]
+    own, usual = ([inspect.getattr_static(each, name, None) for name in _LOADERS] for each in (kind, PreTrainedModel))
+    return own != usual
 
 
 def _why_no_partitions() -> str | None:

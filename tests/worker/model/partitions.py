@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,6 @@ _COLLECTIVES = (
 )  # fmt: skip
 
 
-@dataclass
-class Rank:
-    """One rank of RANKS under ZeRO-3, whom nobody answers; `collectives` has the names of what it called."""
-
-    index: int
-    collectives: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Whole:
     """What all ranks hold, put together."""
@@ -47,8 +39,10 @@ class Whole:
 
 
 @contextmanager
-def rank_under_zero_3(index: int, dtype: torch.dtype = torch.bfloat16, **zero: Any) -> Iterator[Rank]:
-    rank, linear = Rank(index), torch.nn.functional.linear
+def rank_under_zero_3(index: int, dtype: torch.dtype = torch.bfloat16, **zero: Any) -> Iterator[list[str]]:
+    """Makes this process that rank of RANKS under ZeRO-3, whom nobody answers; yields the names of the collectives that
+    it calls."""
+    called, linear = list[str](), torch.nn.functional.linear
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("LOCAL_RANK", "0"), ("RANK", str(index)), ("WORLD_SIZE", str(RANKS))):
             patch.setenv(name, value)
@@ -63,8 +57,8 @@ def rank_under_zero_3(index: int, dtype: torch.dtype = torch.bfloat16, **zero: A
             deepspeed.init_distributed("gloo", verbose=False)
             known = HfDeepSpeedConfig(_config(dtype, zero))
             for name in _COLLECTIVES:
-                patch.setattr(dist, name, _noted(getattr(dist, name), name, rank.collectives))
-            yield rank
+                patch.setattr(dist, name, _noted(getattr(dist, name), name, called))
+            yield called
             del known
         finally:
             unset_hf_deepspeed_config()
@@ -75,17 +69,17 @@ def rank_under_zero_3(index: int, dtype: torch.dtype = torch.bfloat16, **zero: A
 def load_in_parts(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Whole:
     """Loads the model as rank 0, 1 and so on, and puts the partitions together."""
     parts: list[dict[str, tuple[torch.Size, torch.Tensor]]] = []
-    called: list[str] = []
+    collectives: list[str] = []
     for index in range(RANKS):
-        with rank_under_zero_3(index, dtype) as rank:
+        with rank_under_zero_3(index, dtype) as called:
             with streamed_partitions():
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
             named = dict(model.named_parameters(remove_duplicate=False))
             parts.append({name: (one.ds_shape, one.ds_tensor) for name, one in named.items()})
-            called += rank.collectives
+            collectives += called
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     whole = {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    return Whole(whole, buffers, conversions_of(model), called)
+    return Whole(whole, buffers, conversions_of(model), collectives)
 
 
 def check_same(whole: Whole, model: PreTrainedModel) -> None:

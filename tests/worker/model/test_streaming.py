@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
+from transformers.core_model_loading import Split, Transpose, WeightConverter
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from autofit.worker.model.checkpoint_tensors import StoredTensor, in_memory
@@ -19,7 +20,7 @@ from autofit.worker.model.loading_bar import weights_heard
 from autofit.worker.model.partition_loader import fill_parameter
 from autofit.worker.model.streamable import why_not_streamed
 from autofit.worker.model.streaming import streamed_partitions
-from autofit.worker.model.weight_sources import Source
+from autofit.worker.model.weight_sources import Group, Source
 from tests.worker.model.partitions import check_same, load_in_parts, rank_under_zero_3
 from tests.worker.model.small_models import write_weights
 from tests.worker.trace.real_step import allocated_bytes
@@ -76,12 +77,12 @@ def test_what_does_not_fit_is_refused_by_every_rank(tmp_path: Path) -> None:
     folder = write_weights(tmp_path)
     change(folder, lambda all_: {**all_, "model.norm.weight": torch.ones(2), "lm_head.weight": torch.ones(64, 31)})
     for index in range(3):
-        with rank_under_zero_3(index) as rank, streamed_partitions():
+        with rank_under_zero_3(index) as called, streamed_partitions():
             with pytest.raises(
                 RuntimeError, match=r"(?s)size mismatch for lm_head.*\[64, 31\].*mismatch for model.norm"
             ):
                 whole_model(folder)
-            assert rank.collectives == []
+            assert called == []
 
 
 def test_names_that_the_checkpoint_lacks_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,6 +105,25 @@ def test_a_conversion_that_fails_names_its_weights(tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match=r"weights of model\.layers\.0\.mlp"),
     ):
         whole_model(folder)
+
+
+def test_conversions_that_ask_for_shapes_hear_the_whole_ones() -> None:
+    """ZeRO-3 has emptied the parameters themselves."""
+    model: Any = torch.nn.Module()
+    model.config = None
+    for name, rows in (("wide", 4), ("narrow", 2)):
+        parameter: Any = torch.nn.Parameter(torch.empty(0))
+        parameter.ds_shape = torch.Size([rows, 3])
+        model.register_parameter(name, parameter)
+    split = WeightConverter("both", ["wide", "narrow"], [Split(dim=0)])
+    both = torch.arange(18.0).view(6, 3)
+    made = dict(Group("wide", split, {"both": [in_memory(both)]}).sources(model))
+    assert torch.equal(made["wide"].whole(), both[:4])
+    assert torch.equal(made["narrow"].whole(), both[4:])
+    turned = WeightConverter("stored", "wide", [Transpose(0, 1, check_dims=True)])
+    for stored in (both[:4], both[:4].T.contiguous()):
+        ((_, source),) = Group("wide", turned, {"stored": [in_memory(stored)]}).sources(model)
+        assert torch.equal(source.whole(), both[:4])
 
 
 def test_experts_that_a_rank_does_not_keep_are_not_read() -> None:
