@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from autofit.domain.deepspeed_line import LaunchLine, Layout
-from autofit.domain.event import Note, Tell, TrainingProgress
+from autofit.domain.event import RankEvent, Tell
 from autofit.domain.hardware import DeviceKind, Hardware, Node
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
@@ -80,7 +80,7 @@ class ResolveLayout(Protocol):
 
 
 class ShowTraining(Protocol):
-    def __call__(self, event: TrainingProgress | Note, /) -> None: ...
+    def __call__(self, event: RankEvent, /) -> None: ...
 
 
 class RunTraining(Protocol):

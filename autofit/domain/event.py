@@ -84,6 +84,14 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True)
+class ModelLoading:
+    """A model on its way from the disk: `weight_count` parameters, of which `loaded_count` are there."""
+
+    loaded_count: int
+    weight_count: int
+
+
+@dataclass(frozen=True)
 class TrainingProgress:
     step: int
     step_count: int
@@ -125,8 +133,11 @@ class Note:
 
 Event = Union[
     MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen, GaveUp,
-    TrainingStarted, TrainingProgress, TrainingEnded, Note,
+    TrainingStarted, ModelLoading, TrainingProgress, TrainingEnded, Note,
 ]  # fmt: skip
+
+RankEvent = Union[ModelLoading, TrainingProgress, Note]
+"""What the ranks of a full run tell while they run."""
 
 
 class Screen(Protocol):

@@ -13,7 +13,7 @@ from .ladder.ladder_table import table_lines
 from .line import labelled, plain
 from .message import message_lines
 from .outcome_text import verdict_text
-from .progress import progress_text
+from .progress import loading_text, progress_text
 from .view import View, fold
 
 _UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched
@@ -23,7 +23,7 @@ _QUIET_SHARE = 0.05  # of the training's steps
 
 class PlainScreen:
     """A screen with one line an event, without colour or cursor; the training speaks every 10 s or every 5 % of its
-    steps at most."""
+    steps at most, and so does the model that it loads."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -58,9 +58,17 @@ class PlainScreen:
                 took = "remembered" if is_remembered else f"in {format_seconds(trial.outcome.total_s)}"
                 took = f"rehearsed, {took}" if trial.is_rehearsal else took
                 return _line("trial", f"{trial.strategy}: {verdict} ({took})")
+            case ev.ModelLoading():
+                return self._loading_text(event)
             case ev.TrainingProgress():
                 return self._progress_text(event)
         return plain(message_lines(self._view, event, width=_UNWRAPPED))
+
+    def _loading_text(self, loading: ev.ModelLoading) -> str:
+        if self._clock() - self._spoke_s < _QUIET_S:
+            return ""
+        self._spoke_s = self._clock()
+        return _line("training", loading_text(loading))
 
     def _progress_text(self, progress: ev.TrainingProgress) -> str:
         if not self._is_due(progress):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autofit.domain.event import TrainingEnded, TrainingProgress, TrainingStarted
+from autofit.domain.event import ModelLoading, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.outcome import Measured
 from autofit.domain.timeline import Timeline
 from autofit.domain.units import brief_seconds, format_bytes, format_seconds
@@ -21,10 +21,15 @@ def started_text(event: TrainingStarted) -> str:
     return f"{event.strategy}, {begin} · log {event.log_path}"
 
 
-def starting_lines(elapsed_s: float) -> list[Line]:
-    """The lines until the first step is reported."""
+def starting_lines(elapsed_s: float, loading: ModelLoading | None = None) -> list[Line]:
+    """The lines until the first step is reported; `loading` is the last that was heard of the model."""
+    doing = "loading the model and the data" if loading is None else loading_text(loading)
     clock = f"{int(elapsed_s) // 60}:{int(elapsed_s) % 60:02d}"
-    return labelled(_LABEL.strip(), f"loading the model and the data {clock}", style=Style.QUIET)
+    return labelled(_LABEL.strip(), f"{doing} {clock}", style=Style.QUIET)
+
+
+def loading_text(loading: ModelLoading) -> str:
+    return f"loading the model, {loading.loaded_count:,} of {loading.weight_count:,} weights"
 
 
 def progress_lines(progress: TrainingProgress, *, width: int = WIDTH) -> list[Line]:

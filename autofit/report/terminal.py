@@ -56,7 +56,7 @@ class LiveScreen:
         if self._view.progress is not None:
             return _rich(progress_lines(self._view.progress, width=self._width))
         if self._view.training is not None:
-            return _rich(starting_lines(self._clock() - self._view.training_since_s))
+            return _rich(starting_lines(self._clock() - self._view.training_since_s, self._view.loading))
         room = self._console.height - 4  # the heading, a blank line and the cursor's
         lines = table_lines(self._view, self._clock(), width=self._width, row_limit=room, waiting="waiting")
         return _rich([(), *lines[:room]])

@@ -39,6 +39,7 @@ class View:
     give_up: GiveUp | None = None
     training: ev.TrainingStarted | None = None
     training_since_s: float = 0.0
+    loading: ev.ModelLoading | None = None
     progress: ev.TrainingProgress | None = None
     result: ev.TrainingEnded | None = None
     notes: tuple[str, ...] = ()
@@ -102,7 +103,9 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
         case ev.GaveUp(action):
             return replace(view, give_up=action, probing=())
         case ev.TrainingStarted():
-            return replace(view, training=event, training_since_s=now_s, progress=None)
+            return replace(view, training=event, training_since_s=now_s, loading=None, progress=None)
+        case ev.ModelLoading():
+            return replace(view, loading=event)
         case ev.TrainingProgress():
             return replace(view, progress=_kept(event, view.progress))
         case ev.TrainingEnded():

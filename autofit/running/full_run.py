@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autofit.domain.event import Note, TrainingProgress
+from autofit.domain.event import RankEvent
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
@@ -24,7 +24,7 @@ def train(
     hardware: Hardware,
     files: TrainingFiles,
     log_path: Path,
-    show: Callable[[TrainingProgress | Note], None],
+    show: Callable[[RankEvent], None],
     *,
     oom_kill_count: Callable[[], int | None] = oom_kill_count,
 ) -> RunEnd:

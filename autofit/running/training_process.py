@@ -8,10 +8,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Union
 
 from autofit.domain.codec import decode_union
-from autofit.domain.event import Note, TrainingProgress
+from autofit.domain.event import RankEvent
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import TimedOut
 from autofit.probing.protocol import RankEnd
@@ -74,7 +73,7 @@ class Launcher(ShieldedExit):
         if self._child.exit_code is None:
             self._child.send_signal(signal.SIGINT)  # the only one that DeepSpeed's launcher passes on to a whole group
 
-    def watch(self) -> Iterator[TrainingProgress | Note]:
+    def watch(self) -> Iterator[RankEvent]:
         """Yields what the ranks tell, as it comes, until the launcher has ended, or no rank has moved for too long."""
         position, pulse = 0, _Pulse(self._files.beat, self._clock)
         while True:
@@ -86,7 +85,7 @@ class Launcher(ShieldedExit):
                 return
             lines, position = _new_lines(self._files.progress, position)
             for line in lines:
-                yield decode_union(Union[TrainingProgress, Note], json.loads(line))
+                yield decode_union(RankEvent, json.loads(line))
             if has_ended:
                 self.ends = self._ranks.ends()
                 return

@@ -20,6 +20,7 @@ _TESTS = {
     "test_automatic_adapters_learn": Check.ADAPTERS,
     "test_a_probe_measures_it": Check.PROBE,
     "test_what_is_saved_is_what_was_trained": Check.SAVED,
+    "test_ranks_that_read_their_own_parts_hold_the_model": Check.STREAMED,
 }
 _NAME = re.compile(r"::(\w+)\[(.+)\]$")
 

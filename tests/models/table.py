@@ -30,6 +30,8 @@ to it, at tiny size on a CPU. `python -m tests.models.table` runs the tests and 
 - **LoRA step**: adapters sit on the automatic targets and not on the head, and one step moves each of them.
 - **probe**: a real probe with DeepSpeed's ZeRO-3 ends measured.
 - **save, load, generate**: what is loaded again is what was trained, and it generates.
+- **load in parts**: three ranks under ZeRO-3, each of which reads its own part, together hold the model that
+  `from_pretrained` loads.
 
 A number stands for the reason below.
 """

@@ -45,6 +45,7 @@ from tests.models.families import VOCABULARY, tiny_config, write_model
 from tests.models.job import LORA, ROWS, TOKENS, job_of, usable_knobs
 from tests.models.results import KERNELS, TARGETS
 from tests.waiting import DEADLINE_S
+from tests.worker.model.partitions import check_same, load_in_parts
 from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
 
 Record = Callable[[str, str], None]
@@ -203,6 +204,22 @@ def test_automatic_adapters_learn(model_type: str, tmp_path: Path, record_proper
 
 def _copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "model_type", cases(Check.STREAMED, ["gpt2", "mixtral", "gemma3", "hrm_text", "kimi_linear", "rwkv"])
+)
+def test_ranks_that_read_their_own_parts_hold_the_model(model_type: str, tmp_path: Path) -> None:
+    """Of shards in fp32, trained in bf16."""
+    torch.manual_seed(0)
+    config = tiny_config(model_type)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)  # else many are equal, which hides who is whose
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    write_model(model_type, tmp_path)  # of some families transformers has saved a part of the configuration
+    check_same(load_in_parts(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16))
 
 
 @pytest.mark.slow

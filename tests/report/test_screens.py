@@ -248,6 +248,18 @@ def test_the_training_bar_is_the_last_thing_on_the_screen() -> None:
 def test_loading_shows_that_it_lives() -> None:
     events = [event for event in sim.whole() if not isinstance(event, (ev.TrainingProgress, ev.TrainingEnded))]
     assert "loading the model and the data 0:06" in screen_text(events, is_closed=False)
+    events.append(ev.ModelLoading(412, 1723))
+    assert "loading the model, 412 of 1,723 weights 0:09" in screen_text(events, is_closed=False)
+
+
+def test_a_log_hears_of_loading_now_and_then() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with PlainScreen(stream, clock) as screen:
+        for done in range(0, 30, 2):
+            clock.now_s = float(done)
+            screen.show(ev.ModelLoading(done, 30))
+    told = [line.partition("model, ")[2] for line in stream.getvalue().splitlines()]
+    assert told == ["0 of 30 weights", "10 of 30 weights", "20 of 30 weights"]
 
 
 def test_what_is_left_after_an_interruption() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from autofit.domain.codec import encode
-from autofit.domain.event import Note, TrainingEnded, TrainingProgress
+from autofit.domain.event import ModelLoading, Note, RankEvent, TrainingEnded, TrainingProgress
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut
 from autofit.probing.protocol import RankTrained, to_line
 from autofit.process import signals
@@ -139,10 +139,12 @@ def test_the_launcher_is_a_module_of_this_python(bench: Bench, monkeypatch: pyte
 
 
 def test_what_ranks_say_to_people_is_told(bench: Bench) -> None:
-    bench.script(f"echo '{json.dumps(encode(Note('waiting')))}' >> '{bench.files.progress}'", bench.write_progress(1))
-    told: list[TrainingProgress | Note] = []
+    said = [Note("waiting"), ModelLoading(2, 9)]
+    lines = [f"echo '{json.dumps(encode(one))}' >> '{bench.files.progress}'" for one in said]
+    bench.script(*lines, bench.write_progress(1))
+    told: list[RankEvent] = []
     bench.watch(told.append)
-    assert told == [Note("waiting"), progress(1)]
+    assert told == [*said, progress(1)]
 
 
 def test_ranks_that_are_killed_in_a_build_take_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,13 +56,19 @@ def load_tokenizer(model: str, *, trust_remote_code: bool) -> PreTrainedTokenize
 
 
 def load_model(
-    model: str, *, dtype: torch.dtype, trust_remote_code: bool, attention: Attention | None = None
+    model: str,
+    *,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    attention: Attention | None = None,
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
     """The model of a folder or a hub id in `dtype`, with plain weights where it is stored in mxfp4.
 
-    `attention` is None where the model is not run. Under ZeRO-3 transformers divides the weights while it loads them.
+    `attention` is None where the model is not run; `device` is where every weight goes as soon as it is read, None for
+    the host. Under ZeRO-3, which takes no `device`, transformers divides the weights while it loads them.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {} if device is None else {"device_map": {"": device}}
     if attention is not None:
         config = load_config(model, trust_remote_code=trust_remote_code)
         options["attn_implementation"] = _by_part(config, attention)

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
+from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.probing.protocol import Job
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_model
+from autofit.worker.model.loading_bar import Hear, weights_heard
+from autofit.worker.model.streamable import why_not_streamed
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
 
-def pretrained_model(job: Job) -> PreTrainedModel:
-    """The model with its real weights. Under ZeRO-3 transformers divides them while it loads."""
-    rung = job.strategy.rung
-    return load_model(
-        job.request.model,
-        dtype=TORCH_DTYPES[rung.dtype],
-        trust_remote_code=job.request.trust_remote_code,
-        attention=rung.attention,
-    )
+def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
+    """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
+    the file, or `tell` hears why not. `hear` hears of each of them."""
+    model, rung, trust_remote_code = job.request.model, job.strategy.rung, job.request.trust_remote_code
+    dtype = TORCH_DTYPES[rung.dtype]
+    load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
+    why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
+    with weights_heard(hear):
+        if why_not is not None:
+            tell(f"The weights take longer to load and more host memory than usual: {why_not}.")
+            return load()
+        if not is_deepspeed_zero3_enabled():
+            return load(device=device)
+        from autofit.worker.model.streaming import streamed_partitions  # not before its versions are known
+
+        with streamed_partitions():
+            return load()
 
 
 def random_model(job: Job) -> PreTrainedModel:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from autofit.domain.knobs.attention import Attention
 from autofit.worker.model.loading import build_model
@@ -60,3 +60,11 @@ def write(folder: Path, config: PretrainedConfig, **architecture: Any) -> str:
     config.architectures = architecture.get("architectures", [])
     config.save_pretrained(folder)
     return str(folder)
+
+
+def write_weights(folder: Path, model_type: str = "llama", *, shard: str = "1GB", **changed: Any) -> Path:
+    """A small model of random weights in fp32."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(small_config(model_type, **changed), dtype=torch.float32)
+    model.save_pretrained(folder, max_shard_size=shard)
+    return folder

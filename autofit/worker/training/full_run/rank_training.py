@@ -20,6 +20,7 @@ from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
+from autofit.worker.training.full_run.loading_progress import LoadingProgress
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
 from autofit.worker.training.job_model import peft_config, pretrained_model
@@ -42,7 +43,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     rank.enter(Phase.BUILD)
     arguments = sft_config(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
-    trainer = _trainer(job, arguments, data)
+    trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank))
     trainer.phase_hook = rank.enter
     log = TrainingLog()
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
@@ -75,8 +76,8 @@ def _trained(
     )
 
 
-def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTrainer:
-    model = pretrained_model(job)
+def _trainer(job: Job, arguments: SFTConfig, data: TrainingData, loading: LoadingProgress) -> PhasedTrainer:
+    model = pretrained_model(job, arguments.device, hear=loading, tell=loading.tell)
     if data.stop_token_id is not None:
         stop_also_at(model.generation_config, data.stop_token_id)
     return PhasedTrainer(
