@@ -76,6 +76,27 @@ class GaveUp:
 
 
 @dataclass(frozen=True)
+class DownloadStarted:
+    """What the full run needs of a model begins to come from the hub, beside the search."""
+
+    model: str
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class DownloadProgress:
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class DownloadEnded:
+    model: str
+    total_bytes: int
+    total_s: float
+
+
+@dataclass(frozen=True)
 class TrainingStarted:
     strategy: Strategy
     resumed_from: str | None
@@ -123,8 +144,10 @@ class Note:
 
 Event = Union[
     MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen, GaveUp,
-    TrainingStarted, TrainingProgress, TrainingEnded, Note,
+    DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, TrainingProgress, TrainingEnded, Note,
 ]  # fmt: skip
+
+DownloadEvent = Union[DownloadStarted, DownloadProgress, DownloadEnded, Note]
 
 
 class Screen(Protocol):

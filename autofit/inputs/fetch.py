@@ -1,0 +1,143 @@
+"""The process that fetches what the cache lacks of a model, beside a search: started with -m, it reads what on its
+standard input, whose end is its own, and tells how it goes on the descriptor that is its argument."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import psutil
+
+from autofit.domain.codec import decode, to_json
+from autofit.domain.errors import UsageError
+
+from .download import AllFetched, Denied, Download, Fetched, FetchMessage, SmallFetched, Stopped
+from .hub_error import HubUnavailable, hub_errors, translated
+from .partial_file import fetch_in_parts
+
+_CONNECTIONS = 4  # enough for any line, and few enough to lose little of the machine to
+_TELL_EVERY_S = 0.25
+_LEAST_NICE = 19
+
+Say = Callable[[FetchMessage], None]
+
+
+def main() -> None:
+    """Fetches to the end; exit code 1 where the hub ends it before."""
+    _give_way()
+    messages = os.fdopen(int(sys.argv[1]), "wb", buffering=0)
+    download = decode(Download, json.loads(sys.stdin.buffer.readline()))
+    threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
+    lock = threading.Lock()
+
+    def say(message: FetchMessage) -> None:
+        with lock:
+            messages.write(to_json(message, separators=(",", ":")).encode() + b"\n")
+
+    try:
+        fetch(download, say)
+    except hub_errors() as error:
+        say(_failure(translated(download.model, error)))
+        os._exit(1)
+    os._exit(0)  # connections that are still open are nobody's any more
+
+
+def _failure(reason: UsageError) -> FetchMessage:
+    if isinstance(reason, HubUnavailable):
+        return Stopped(reason.trouble.what, reason.trouble.remedy)
+    return Denied(str(reason))
+
+
+def fetch(download: Download, say: Say) -> None:
+    """Brings all files of `download` into the cache, the small ones first. Raises what the hub's client raises, once no
+    file goes on."""
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    # Keeps the list of all files, too, by which one knows later that nothing is missing; and names the commit as main.
+    huggingface_hub.snapshot_download(
+        download.model,
+        revision=huggingface_hub.ResolvedRevision(download.commit),
+        allow_patterns=[glob.escape(file.name) for file in download.small],
+    )
+    tally = Tally(say)
+    tally.add(sum(file.size_bytes for file in download.small))
+    say(SmallFetched())
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        files = [
+            pool.submit(fetch_in_parts, download.model, file.name, download.commit, tally.meter())
+            for file in download.weights
+        ]
+    tally.tell()
+    for file in files:
+        file.result()
+    say(AllFetched())
+
+
+class Tally:
+    """How many bytes are here, told a few times a second."""
+
+    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say = say
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._done_bytes = 0
+        self._told_s = float("-inf")
+
+    def add(self, n_bytes: int) -> None:
+        with self._lock:
+            self._done_bytes += n_bytes
+            if self._clock() - self._told_s >= _TELL_EVERY_S:
+                self.tell()
+
+    def tell(self) -> None:
+        self._told_s = self._clock()
+        self._say(Fetched(self._done_bytes))
+
+    def meter(self) -> type[Any]:
+        """A class as the hub's client makes its progress bars of, which only counts."""
+        tally = self
+
+        class Meter:
+            def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
+                tally.add(initial)
+
+            def __enter__(self) -> Meter:
+                return self
+
+            def __exit__(
+                self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+            ) -> None: ...
+
+            def update(self, n_bytes: float | None = 1) -> None:
+                tally.add(int(n_bytes or 0))
+
+        return Meter
+
+
+def _give_way() -> None:
+    """Lets the probes beside this process have the cores and the disk before it."""
+    os.nice(_LEAST_NICE)
+    with contextlib.suppress(psutil.Error, OSError, AttributeError):  # Linux only, and not in every container
+        psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def _end_with(stream: BinaryIO) -> None:
+    """Ends this process, whose files stay as they are, when `stream` ends: then whoever started it has gone."""
+    while stream.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
