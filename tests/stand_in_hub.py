@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -48,6 +49,7 @@ class StandInHub:
     asked: list[Asked] = field(default_factory=list)
     status: int | None = None  # what it answers to everything
     headers: dict[str, str] = field(default_factory=dict)  # beside that status
+    busy_count: int = 0  # so many requests of files are answered with 429
     dies_after_bytes: dict[str, int] = field(default_factory=dict)  # by file: the connection is cut there, every time
     released: dict[str, threading.Event] = field(default_factory=dict)  # by file: nothing more than half of it before
 
@@ -58,8 +60,8 @@ class StandInHub:
         self.repositories[model_id] = Repository(dict(files), is_gated)
 
     def asked_for(self, name: str) -> list[Asked]:
-        """The requests of a file's content, or where `name` is empty of anything."""
-        return [one for one in self.asked if name in one.path and (not name or one.method == "GET")]
+        """The requests of a file's content."""
+        return [one for one in self.asked if one.path.endswith(f"/{name}") and one.method == "GET"]
 
     def environment(self, cache: Path) -> dict[str, str]:
         """The environment of a process that knows no other hub, nor anything that was downloaded before."""
@@ -113,20 +115,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        if path == "/api/agent-harnesses":  # the client's own housekeeping, once a process
+            self._send(404, b"")
+            return
         self.hub.asked.append(Asked(self.command, path, self.headers.get("Range")))
         if self.hub.status is not None:
             self._send(self.hub.status, b"", self.hub.headers)
-        elif match := re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/]+))?", path):
-            self._describe(match[1], match[2])
+        elif match := re.fullmatch(r"/api/models/(.+?)(?:/(revision|tree)/([^/]+)(/.+)?)?", path):
+            self._describe(match[1], match[2], match[4] or "")
         elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
             self._resolve(match[1], match[2], match[3])
         else:
             self._send(404, b"")
 
-    def _describe(self, model_id: str, what: str | None) -> None:
+    def _describe(self, model_id: str, what: str | None, folder: str) -> None:
         found = self.hub.repositories.get(model_id)
         if found is None:
             self._refuse(404, "RepoNotFound", "Repository not found")
+        elif folder and not any(name.startswith(f"{folder[1:]}/") for name in found.files):
+            self._refuse(404, "EntryNotFound", f"{folder[1:]} does not exist")
         elif what == "tree":
             self._send_json([{"type": "file", "path": name, **_facts(body)} for name, body in found.files.items()])
         else:
@@ -144,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(403, "GatedRepo", f"Access to model {model_id} is restricted")
         elif revision not in ("main", found.commit):
             self._refuse(404, "RevisionNotFound", "Invalid rev id")
+        elif self.hub.busy_count:
+            self.hub.busy_count -= 1
+            self._send(429, b"", {"Retry-After": "1"})
         elif name not in found.files:
             self._refuse(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": found.commit})
         else:
@@ -166,15 +176,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            self._write(name, body, begin)
+            self._write(name, body, begin, half=len(found.files[name]) // 2)
 
-    def _write(self, name: str, body: bytes, position: int) -> None:
+    def _write(self, name: str, body: bytes, position: int, half: int) -> None:
         dies_at, event = self.hub.dies_after_bytes.get(name), self.hub.released.get(name)
         while position < len(body):
             if dies_at is not None and position >= dies_at:
                 self.close_connection = True
                 return
-            if event is not None and position >= len(body) // 2:
+            if event is not None and position >= half:
                 event.wait(60)
             end = min(position + _PIECE_BYTES, len(body) if dies_at is None else dies_at)
             try:
@@ -200,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+@functools.lru_cache
 def _facts(body: bytes) -> dict[str, Any]:
     sha256 = hashlib.sha256(body).hexdigest()
     return {

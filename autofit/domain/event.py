@@ -80,6 +80,7 @@ class DownloadStarted:
     """What the full run needs of a model begins to come from the hub, beside the search."""
 
     model: str
+    commit: str
     total_bytes: int
 
 

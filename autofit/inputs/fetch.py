@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -22,7 +23,8 @@ from autofit.domain.errors import UsageError
 
 from .download import AllFetched, Denied, Download, Fetched, FetchMessage, SmallFetched, Stopped
 from .hub_error import HubUnavailable, hub_errors, translated
-from .partial_file import fetch_in_parts
+from .partial_file import PartialFile, find_partial_file
+from .repository import HubFile
 
 _CONNECTIONS = 4  # enough for any line, and few enough to lose little of the machine to
 _TELL_EVERY_S = 0.25
@@ -33,7 +35,10 @@ Say = Callable[[FetchMessage], None]
 
 def main() -> None:
     """Fetches to the end; exit code 1 where the hub ends it before."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
     _give_way()
+    disable_progress_bars()
     messages = os.fdopen(int(sys.argv[1]), "wb", buffering=0)
     download = decode(Download, json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with, args=(sys.stdin.buffer,), daemon=True).start()
@@ -61,38 +66,38 @@ def fetch(download: Download, say: Say) -> None:
     """Brings all files of `download` into the cache, the small ones first. Raises what the hub's client raises, once no
     file goes on."""
     import huggingface_hub
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    disable_progress_bars()
-    # Keeps the list of all files, too, by which one knows later that nothing is missing; and names the commit as main.
+    # Keeps the list of all files, too, by which one knows later that nothing is missing.
     huggingface_hub.snapshot_download(
         download.model,
-        revision=huggingface_hub.ResolvedRevision(download.commit),
+        revision=download.commit,
         allow_patterns=[glob.escape(file.name) for file in download.small],
     )
-    tally = Tally(say)
-    tally.add(sum(file.size_bytes for file in download.small))
     say(SmallFetched())
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        files = [
-            pool.submit(fetch_in_parts, download.model, file.name, download.commit, tally.meter())
-            for file in download.weights
-        ]
+        files = list(pool.map(partial(_look_at, download), download.weights))
+        tally = Tally(say, sum(file.size_bytes for file in download.small) + sum(file.here_bytes for file in files))
+        completed = [pool.submit(file.complete, tally.meter) for file in files]
     tally.tell()
-    for file in files:
-        file.result()
+    for one in completed:
+        one.result()
     say(AllFetched())
+
+
+def _look_at(download: Download, file: HubFile) -> PartialFile:
+    return find_partial_file(download.model, file.name, download.commit)
 
 
 class Tally:
     """How many bytes are here, told a few times a second."""
 
-    def __init__(self, say: Say, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, say: Say, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
         self._clock = clock
         self._lock = threading.Lock()
-        self._done_bytes = 0
+        self._done_bytes = done_bytes
         self._told_s = float("-inf")
+        self.add(0)
 
     def add(self, n_bytes: int) -> None:
         with self._lock:
@@ -104,13 +109,14 @@ class Tally:
         self._told_s = self._clock()
         self._say(Fetched(self._done_bytes))
 
-    def meter(self) -> type[Any]:
-        """A class as the hub's client makes its progress bars of, which only counts."""
+    def meter(self, counted_bytes: int) -> type[Any]:
+        """A class as the hub's client makes its progress bars of, which only counts, for a file of which
+        `counted_bytes` are counted already; it may begin elsewhere."""
         tally = self
 
         class Meter:
             def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
-                tally.add(initial)
+                tally.add(initial - counted_bytes)
 
             def __enter__(self) -> Meter:
                 return self

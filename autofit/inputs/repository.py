@@ -17,8 +17,9 @@ _TEMPLATES = "additional_chat_templates/*.jinja"  # the one folder that transfor
 _NOT_LOADED = (
     ".*", "*.md", "LICENSE*", "USE_POLICY*", "trainer_state.json", "*.index.json", "*.safetensors", "*.bin", "*.pt",
     "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.gguf", "*.ggml", "*.npz", "*.pkl",
-    "*.nemo", "*.tflite", "*.pb", "*.zip", "*.tar", "*.gz", "*.7z", "*.whl", "*.parquet", "*.arrow", "*.log", "*.tfevents.*",
-    "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.pdf", "*.mp4", "*.mp3", "*.wav", "*.ipynb",
+    "*.nemo", "*.tflite", "*.pb", "*.zip", "*.tar", "*.gz", "*.7z", "*.whl", "*.parquet", "*.arrow", "*.log",
+    "*.tfevents.*", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp", "*.pdf", "*.mp4", "*.mp3", "*.wav",
+    "*.ipynb",
 )  # fmt: skip
 # One of these is there wherever transformers has a tokenizer to load.
 _TOKENIZER = (
@@ -83,8 +84,8 @@ def check_tokenizer(model: str, names: Sequence[str]) -> None:
     if not any(fnmatch(name, pattern) for name in names if "/" not in name for pattern in _TOKENIZER):
         raise UsageError(
             f"{model} has no tokenizer among its files (tokenizer.json, tokenizer.model, vocab.json), and the data "
-            f"cannot be read without one: run `hf download {model} --local-dir FOLDER`, put the tokenizer of its family "
-            "there, and name that folder."
+            f"cannot be read without one: run `hf download {model} --local-dir FOLDER`, put the tokenizer of its "
+            "family there, and name that folder."
         )
 
 

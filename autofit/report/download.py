@@ -11,6 +11,7 @@ from .line import WIDTH, Line
 from .progress import bar_line
 
 _LABEL = "weights  "
+_SHORT_COMMIT = 7  # digits, as git shows them
 _SURE_S = 5.0  # a speed is known after so long
 
 
@@ -52,7 +53,9 @@ def download_text(download: Downloading) -> str:
 
 
 def download_started_text(event: DownloadStarted) -> str:
-    return f"{format_bytes(event.total_bytes)} of {event.model} come from the hub meanwhile"
+    """What begins to come, at the commit that is trained."""
+    size, commit = format_bytes(event.total_bytes), event.commit[:_SHORT_COMMIT]
+    return f"{size} of {event.model} (commit {commit}) come from the hub meanwhile"
 
 
 def download_ended_text(event: DownloadEnded) -> str:

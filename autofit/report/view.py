@@ -104,7 +104,7 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
             return replace(view, choice=choice, probing=())
         case ev.GaveUp(action):
             return replace(view, give_up=action, probing=())
-        case ev.DownloadStarted(_, total_bytes):
+        case ev.DownloadStarted(_, _, total_bytes):
             return replace(view, download=Downloading(total_bytes))
         case ev.DownloadProgress():
             return replace(view, download=view.download and view.download.after(event, now_s))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import threading
@@ -29,6 +30,7 @@ from autofit.process.python import module_command
 from autofit.process.signals import ShieldedExit
 
 _POLL_S = 0.1
+_LIST_S = 10.0  # nothing is missing but the list of the files, which only spares the hub questions
 _FETCH = module_command("autofit.inputs.fetch")
 
 ShowDownload = Callable[[DownloadEvent], None]
@@ -62,14 +64,15 @@ class ModelDownload(ShieldedExit):
 
     def __enter__(self) -> ModelDownload:
         self._began_s = self._clock()
-        self._show(DownloadStarted(self._download.model, self._download.size_bytes))
+        self._show(DownloadStarted(self._download.model, self._download.commit, self._download.size_bytes))
         self._start()
         return self
 
     def wait_for_small_files(self) -> None:
         """Waits for all but the weights, which every probe loads; UsageError where the hub does not give them."""
         self._is_awaited = True
-        while not self._has_small_files and not self._has_ended():
+        patient_until_s = self._clock() + (_LIST_S if not self._download.size_bytes else math.inf)
+        while not self._has_small_files and not self._has_ended() and self._clock() < patient_until_s:
             pass
         if not self._has_small_files:
             self._check()
@@ -81,9 +84,10 @@ class ModelDownload(ShieldedExit):
         if self._has_ended() and isinstance(self._failure, Stopped):
             self._close()
             self._start()
-        while not self._has_ended():
-            pass
-        self._check()
+        if self._download.size_bytes:
+            while not self._has_ended():
+                pass
+            self._check()
 
     def _start(self) -> None:
         self._failure = None
@@ -120,9 +124,11 @@ class ModelDownload(ShieldedExit):
                     self._show(Note(f"the download of {self._download.model} stopped; the search goes on without it"))
 
     def _check(self) -> None:
-        """UsageError, or another AutofitError, where the process did not fetch everything."""
+        """UsageError, or another AutofitError, where the process has ended without fetching everything."""
+        if not self._download.size_bytes:
+            return
         self._listener.join()
-        if self._child.exit_code == 0 or not self._download.size_bytes:
+        if self._child.exit_code == 0:
             return
         match self._failure:
             case Stopped():

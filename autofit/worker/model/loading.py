@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from transformers import (
@@ -18,6 +17,7 @@ from transformers import (
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from autofit.domain.knobs.attention import Attention
+from autofit.inputs.snapshot import local_options
 
 from .configuration import load_config
 
@@ -52,7 +52,7 @@ def _without_zero_3() -> Iterator[None]:
 
 
 def load_tokenizer(model: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, **local_options(model))
 
 
 def load_model(
@@ -62,7 +62,8 @@ def load_model(
 
     `attention` is None where the model is not run. Under ZeRO-3 transformers divides the weights while it loads them.
     """
-    options: dict[str, Any] = {}
+    options = local_options(model, needs_weights=True)
+    options["adapter_kwargs"] = dict(options)  # an adapter is looked for beside the model, by options of its own
     if attention is not None:
         config = load_config(model, trust_remote_code=trust_remote_code)
         options["attn_implementation"] = _by_part(config, attention)
@@ -89,6 +90,6 @@ def _by_part(config: PretrainedConfig, attention: Attention) -> str | dict[str, 
 
 
 def _is_mxfp4(model: str) -> bool:
-    values, _ = PretrainedConfig.get_config_dict(model)
+    values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
     quantization = values.get("quantization_config") or {}
     return bool(quantization.get("quant_method") == "mxfp4")
