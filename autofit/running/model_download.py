@@ -121,7 +121,7 @@ class ModelDownload(ShieldedExit):
             case Stopped() | Denied():
                 self._failure = message
                 if not self._is_awaited:
-                    self._show(Note(f"the download of {self._download.model} stopped; the search goes on without it"))
+                    self._show(Note(f"the download of {self._download.model} stopped; it goes on after the search"))
 
     def _check(self) -> None:
         """UsageError, or another AutofitError, where the process has ended without fetching everything."""

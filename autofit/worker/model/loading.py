@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from transformers import (
@@ -62,14 +63,15 @@ def load_model(
 
     `attention` is None where the model is not run. Under ZeRO-3 transformers divides the weights while it loads them.
     """
-    options = local_options(model, needs_weights=True)
-    options["adapter_kwargs"] = dict(options)  # an adapter is looked for beside the model, by options of its own
+    options: dict[str, Any] = {}
     if attention is not None:
         config = load_config(model, trust_remote_code=trust_remote_code)
         options["attn_implementation"] = _by_part(config, attention)
     is_made_plain = _is_mxfp4(model)
     if is_made_plain:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
+    here = local_options(model, needs_weights=True)
+    options |= {**here, "adapter_kwargs": here}  # an adapter is looked for beside the model, by options of its own
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **options)
     if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads
         loaded._weight_conversions = None
