@@ -179,8 +179,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(name, body, begin, half=len(found.files[name]) // 2)
 
     def _write(self, name: str, body: bytes, position: int, half: int) -> None:
-        dies_at, event = self.hub.dies_after_bytes.get(name), self.hub.released.get(name)
+        event = self.hub.released.get(name)
         while position < len(body):
+            dies_at = self.hub.dies_after_bytes.get(name)
             if dies_at is not None and position >= dies_at:
                 self.close_connection = True
                 return

@@ -82,6 +82,9 @@ def trouble_of(error: Exception) -> Trouble:
     status, said = _status(error), _first_line(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Trouble("the disk of the cache is full", "free some there, or set HF_HOME to a folder on a larger disk")
+    if isinstance(error, OSError) and error.filename is not None:
+        what = f"the cache cannot be used ({error.strerror}: {error.filename})"
+        return Trouble(what, "see to that there, or set HF_HOME to a folder that can be written")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return Trouble("the hub cannot be reached (HF_HUB_OFFLINE is set)")
     if status == 429:

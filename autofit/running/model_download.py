@@ -81,7 +81,7 @@ class ModelDownload(ShieldedExit):
     def wait(self) -> None:
         """Waits for everything. A download that stopped meanwhile is tried once more; UsageError if it stops again."""
         self._is_awaited = True
-        if self._has_ended() and isinstance(self._failure, Stopped):
+        if self._has_ended() and self._child.exit_code != 0:
             self._close()
             self._start()
         if self._download.size_bytes:
@@ -121,7 +121,13 @@ class ModelDownload(ShieldedExit):
             case Stopped() | Denied():
                 self._failure = message
                 if not self._is_awaited:
-                    self._show(Note(f"the download of {self._download.model} stopped; it goes on after the search"))
+                    self._show(Note(self._interruption()))
+
+    def _interruption(self) -> str:
+        """What is told while the search goes on: those who can mend it have until its end."""
+        if isinstance(self._failure, Denied):
+            return f"{self._failure.sentence} It is asked for once more after the search."
+        return f"the download of {self._download.model} stopped; it goes on after the search"
 
     def _check(self) -> None:
         """UsageError, or another AutofitError, where the process has ended without fetching everything."""

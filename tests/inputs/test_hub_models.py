@@ -22,7 +22,7 @@ from tests.hardware.model_folder import (
     write_safetensors,
     write_shards,
 )
-from tests.stand_in_hub import COMMIT, StandInHub
+from tests.stand_in_hub import COMMIT, StandInHub, use_cache
 
 TOKENIZER = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}"}
 OTHERS = {"tf_model.h5": b"0", "flax_model.msgpack": b"0", "original/consolidated.00.pth": b"0", "README.md": b"text"}
@@ -301,6 +301,16 @@ class TestRefusals:
         assert "pass a folder with config.json" in said
         assert "hf download me/tiny" in said
         assert "HF_HOME" in said
+
+    def test_a_cache_that_cannot_be_written(
+        self, hub: StandInHub, tiny: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.add("me/tiny", tiny)
+        (tmp_path / "file").touch()
+        use_cache(monkeypatch, tmp_path / "file", hub.url)
+        said = refusal(hub)
+        assert f"and the cache cannot be used (Not a directory: {tmp_path}/file/hub" in said
+        assert said.endswith("): see to that there, or set HF_HOME to a folder that can be written.")
 
     def test_offline_mode(self, hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

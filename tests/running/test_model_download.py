@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import threading
@@ -126,6 +127,25 @@ def test_a_hub_that_refuses_before_anything_is_here(hub: StandInHub, tmp_path: P
         started.wait_for_small_files()
 
 
+def test_access_that_is_lost_meanwhile_may_be_had_again_until_the_search_ends(hub: StandInHub, tmp_path: Path) -> None:
+    hub.released = {name: threading.Event() for name in SHARDS}
+    heard = Heard()
+    with start(tmp_path, heard) as started:
+        wait_until(lambda: unfinished_bytes(MODEL) == 2 * PIECE_BYTES)
+        hub.repositories[MODEL].is_gated = True
+        hub.dies_after_bytes = dict.fromkeys(SHARDS, SHARD_BYTES // 2)
+        for event in hub.released.values():
+            event.set()
+        wait_until(lambda: any(isinstance(event, Note) for event in heard))
+        hub.repositories[MODEL].is_gated = False
+        hub.dies_after_bytes.clear()
+        started.wait()
+    (note,) = [event.text for event in heard if isinstance(event, Note)]
+    assert note.startswith(f"{MODEL} is gated: ask for access")
+    assert note.endswith("It is asked for once more after the search.")
+    assert local_options(MODEL, needs_weights=True)
+
+
 def test_what_ends_the_command_ends_the_download_and_leaves_what_is_here(hub: StandInHub, tmp_path: Path) -> None:
     hub.released = {name: threading.Event() for name in SHARDS}
     with start(tmp_path, Heard()) as started:
@@ -135,21 +155,22 @@ def test_what_ends_the_command_ends_the_download_and_leaves_what_is_here(hub: St
     assert unfinished_bytes(MODEL) == 2 * PIECE_BYTES
 
 
-def test_a_command_that_is_killed_leaves_no_download_behind(hub: StandInHub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_ends_leaves_no_download_behind(hub: StandInHub, tmp_path: Path, number: signal.Signals) -> None:
     hub.released = {name: threading.Event() for name in SHARDS}
     program = (
-        "import sys, time; from pathlib import Path; from tests.running.test_model_download import *\n"
-        f"with start(Path({str(tmp_path)!r}), Heard()) as started:\n"
-        "    print(started._child.pid, flush=True); time.sleep(600)"
+        "from pathlib import Path; from autofit.process.signals import note_signals\n"
+        "from tests.running.test_model_download import *\n"
+        f"note_signals()\nwith start(Path({str(tmp_path)!r}), Heard()) as started:\n"
+        "    print(started._child.pid, flush=True); started.wait()"
     )
-    command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert command.stdout is not None
-    pid = int(command.stdout.readline())
-    wait_until(lambda: unfinished_bytes(MODEL) > 0)
-    command.kill()
-    command.wait()
-    command.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as command:
+        assert command.stdout is not None
+        pid = int(command.stdout.readline())
+        wait_until(lambda: unfinished_bytes(MODEL) == 2 * PIECE_BYTES)
+        command.send_signal(number)
     wait_until(lambda: not is_alive(pid))
+    assert unfinished_bytes(MODEL) == 2 * PIECE_BYTES
 
 
 def test_a_process_that_dies_says_where_its_log_is(hub: StandInHub, tmp_path: Path) -> None:
