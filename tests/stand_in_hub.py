@@ -1,4 +1,8 @@
-"""A Hugging Face hub on loopback: real HTTP, as much of it as the client asks for, and every way in which it fails."""
+"""A Hugging Face hub on loopback: real HTTP, as much of it as the client asks for, and every way in which it fails.
+
+Like the real one it keeps large files elsewhere: their content is asked for under another host's name, which wants no
+token.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ import pytest
 from huggingface_hub import constants
 
 COMMIT = "c0ffee" + "0" * 34
+_LARGE = (".safetensors", ".bin")
 _PIECE_BYTES = 16 * 1024
 
 
@@ -60,8 +65,10 @@ class StandInHub:
         self.repositories[model_id] = Repository(dict(files), is_gated)
 
     def asked_for(self, name: str) -> list[Asked]:
-        """The requests of a file's content."""
-        return [one for one in self.asked if one.path.endswith(f"/{name}") and one.method == "GET"]
+        """The requests of a file's content, where that is kept."""
+        place = "/content/" if name.endswith(_LARGE) else "/resolve/"
+        asked = [one for one in self.asked if one.method == "GET" and place in one.path]
+        return [one for one in asked if one.path.endswith(f"/{name}")]
 
     def environment(self, cache: Path) -> dict[str, str]:
         """The environment of a process that knows no other hub, nor anything that was downloaded before."""
@@ -125,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._describe(match[1], match[2], match[4] or "")
         elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
             self._resolve(match[1], match[2], match[3])
+        elif match := re.fullmatch(r"/content/(.+?)/-/(.+)", path):
+            self._send_content(match[1], match[2])
         else:
             self._send(404, b"")
 
@@ -156,8 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(429, b"", {"Retry-After": "1"})
         elif name not in found.files:
             self._refuse(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": found.commit})
+        elif name.endswith(_LARGE):
+            elsewhere = self.hub.url.replace("127.0.0.1", "localhost")
+            self._send(302, b"", {"Location": f"{elsewhere}/content/{model_id}/-/{name}", **_large_file(found, name)})
         else:
             self._send_file(found, name)
+
+    def _send_content(self, model_id: str, name: str) -> None:
+        if "Authorization" in self.headers:
+            self._send(400, b"Only one auth mechanism allowed")  # as object stores say
+        else:
+            self._send_file(self.hub.repositories[model_id], name)
 
     def _send_file(self, found: Repository, name: str) -> None:
         body = found.files[name]
@@ -209,6 +227,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
+
+
+def _large_file(found: Repository, name: str) -> dict[str, str]:
+    """What the hub says of a file that it keeps elsewhere."""
+    facts = _facts(found.files[name])["lfs"]
+    size = {"X-Linked-Size": str(facts["size"]), "X-Linked-ETag": f'"{facts["oid"]}"'}
+    return {**size, "X-Repo-Commit": found.commit}
 
 
 @functools.lru_cache

@@ -128,6 +128,13 @@ class Tally:
             def update(self, n_bytes: float | None = 1) -> None:
                 tally.add(int(n_bytes or 0))
 
+            # Of the client's other protocol: what has come and is not on the disk yet, and words beside a bar.
+            def update_transfer(self, n_bytes: float | None = 1) -> None: ...
+
+            def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
+
+            def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None: ...
+
         return Meter
 
 

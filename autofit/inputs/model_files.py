@@ -106,13 +106,12 @@ def _read_online(model_id: str, listing: Listing, hub: Hub, *, needs_weights: bo
         raise UsageError(no_weights(model_id, listing.names))
     snapshot = Snapshot(model_id, hub.config_path(model_id).parent, listing.files)
     config = _read_config(model_id, snapshot.folder / CONFIG)
-    check_kind(model_id, config)
-    if needs_weights:
-        check_tokenizer(model_id, listing.names)
-    found = _describe(
-        model_id, config, read_tensors(snapshot.folder) if snapshot.has_weights else hub.tensors(model_id)
-    )
-    return replace(found, download=_download(snapshot, hub)) if needs_weights else found
+    tensors = read_tensors(snapshot.folder) if snapshot.has_weights else hub.tensors(model_id)
+    found = _describe(model_id, config, tensors)
+    if not needs_weights:
+        return found
+    check_tokenizer(model_id, listing.names)
+    return replace(found, download=_download(snapshot, hub))
 
 
 def _download(snapshot: Snapshot, hub: Hub) -> Download:

@@ -9,16 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import psutil
 import pytest
 from huggingface_hub import constants, file_download
+from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.event import DownloadEnded, DownloadEvent, DownloadProgress, DownloadStarted, Note
 from autofit.inputs.download import AllFetched, Download, Fetched, FetchMessage, HubFile, SmallFetched, check_room
-from autofit.inputs.fetch import fetch
+from autofit.inputs.fetch import Tally, fetch
 from autofit.inputs.partial_file import unfinished_bytes
 from autofit.inputs.snapshot import find_snapshot, local_options
 from autofit.running.model_download import ModelDownload
@@ -241,6 +243,26 @@ class TestFiles:
 
     def test_a_hub_that_is_busy_for_a_moment_is_asked_again(self, hub: StandInHub, tiny: Download) -> None:
         hub.busy_count = 2
+        fetch(tiny, lambda message: None)
+        assert local_options(MODEL, needs_weights=True)
+
+    def test_the_client_s_other_protocol_counts_what_is_on_the_disk(self) -> None:
+        said: list[FetchMessage] = []
+        tally = Tally(said.append, 1000)
+        told = {"reconstruction_desc": "", "total": 500, "log_level": 0, "tqdm_class": tally.meter(0)}
+        with XetDownloadProgressReporter(**told) as reporter:  # type: ignore[arg-type]
+            for n_bytes in (200, 500):
+                done = {"total_bytes_completed": n_bytes, "total_transfer_bytes_completed": n_bytes, "total_bytes": 500}
+                rates = {"total_bytes_completion_rate": 1.0, "total_transfer_bytes_completion_rate": 1.0}
+                reporter.update_progress(SimpleNamespace(**done, **rates))
+        tally.tell()
+        assert said[-1] == Fetched(1500)
+
+    def test_a_token_is_for_the_hub_alone(
+        self, hub: StandInHub, tiny: Download, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", "granted")
+        hub.repositories[MODEL].is_gated = True
         fetch(tiny, lambda message: None)
         assert local_options(MODEL, needs_weights=True)
 
