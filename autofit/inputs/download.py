@@ -22,7 +22,13 @@ class Download:
     weights: tuple[HubFile, ...] = ()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is missing but the list of the files."""
+        return not self.small and not self.weights
+
+    @property
     def size_bytes(self) -> int:
+        """As the hub's list has it; a mirror may not know the sizes, which count nothing then."""
         return sum(file.size_bytes for file in (*self.small, *self.weights))
 
 
@@ -31,6 +37,7 @@ class Fetched:
     """So many bytes of the download are here, those of unfinished files among them."""
 
     done_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,9 @@ def check_room(download: Download, here_bytes: int, free_bytes: int, cache: Path
         )
 
 
-def stopped_text(download: Download, done_bytes: int, stopped: Stopped) -> str:
+def stopped_text(model: str, at: Fetched, stopped: Stopped) -> str:
     """Says where the download stands, why, and that it goes on from there."""
     goes_on = "the same command goes on from there"
-    stands = f"{format_bytes(done_bytes)} of {format_bytes(download.size_bytes)}"
+    stands = f"{format_bytes(at.done_bytes)} of {format_bytes(at.total_bytes)}"
     then = goes_on if stopped.remedy is None else f"{stopped.remedy}; {goes_on}"
-    return f"The download of {download.model} stopped at {stands}, since {stopped.what}: {then}."
+    return f"The download of {model} stopped at {stands}, since {stopped.what}: {then}."

@@ -76,7 +76,9 @@ def fetch(download: Download, say: Say) -> None:
     say(SmallFetched())
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         files = list(pool.map(partial(_look_at, download), download.weights))
-        tally = Tally(say, sum(file.size_bytes for file in download.small) + sum(file.here_bytes for file in files))
+        small_bytes = sum(file.size_bytes for file in download.small)
+        here_bytes = small_bytes + sum(file.here_bytes for file in files)
+        tally = Tally(say, here_bytes, small_bytes + sum(file.size_bytes for file in files))
         completed = [pool.submit(file.complete, tally.meter) for file in files]
     tally.tell()
     for one in completed:
@@ -91,11 +93,14 @@ def _look_at(download: Download, file: HubFile) -> PartialFile:
 class Tally:
     """How many bytes are here, told a few times a second."""
 
-    def __init__(self, say: Say, done_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, say: Say, done_bytes: int, total_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._say = say
         self._clock = clock
         self._lock = threading.Lock()
         self._done_bytes = done_bytes
+        self._total_bytes = total_bytes
         self._told_s = float("-inf")
         self.add(0)
 
@@ -107,7 +112,7 @@ class Tally:
 
     def tell(self) -> None:
         self._told_s = self._clock()
-        self._say(Fetched(self._done_bytes))
+        self._say(Fetched(self._done_bytes, self._total_bytes))
 
     def meter(self, counted_bytes: int) -> type[Any]:
         """A class as the hub's client makes its progress bars of, which only counts, for a file of which

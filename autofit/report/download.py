@@ -26,7 +26,8 @@ class Downloading:
 
     def after(self, progress: DownloadProgress, now_s: float) -> Downloading:
         begin = self.begin or (now_s, progress.done_bytes)
-        return replace(self, done_bytes=progress.done_bytes, begin=begin, now_s=now_s)
+        done_bytes, total_bytes = progress.done_bytes, progress.total_bytes
+        return replace(self, total_bytes=total_bytes, done_bytes=done_bytes, begin=begin, now_s=now_s)
 
     @property
     def left_s(self) -> float | None:
@@ -54,8 +55,8 @@ def download_text(download: Downloading) -> str:
 
 def download_started_text(event: DownloadStarted) -> str:
     """What begins to come, at the commit that is trained."""
-    size, commit = format_bytes(event.total_bytes), event.commit[:_SHORT_COMMIT]
-    return f"{size} of {event.model} (commit {commit}) come from the hub meanwhile"
+    size = format_bytes(event.total_bytes) if event.total_bytes else "files"
+    return f"{size} of {event.model} (commit {event.commit[:_SHORT_COMMIT]}) come from the hub meanwhile"
 
 
 def download_ended_text(event: DownloadEnded) -> str:

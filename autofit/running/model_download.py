@@ -54,10 +54,10 @@ class ModelDownload(ShieldedExit):
     ) -> None:
         self._download = download
         self._log_path = log_path
-        self._show = show if download.size_bytes else lambda event: None
+        self._show = (lambda event: None) if download.is_empty else show
         self._clock = clock
         self._program = program
-        self._done_bytes = 0
+        self._at = Fetched(0, download.size_bytes)
         self._has_small_files = False
         self._is_awaited = False
         self._failure: Stopped | Denied | None = None
@@ -71,7 +71,7 @@ class ModelDownload(ShieldedExit):
     def wait_for_small_files(self) -> None:
         """Waits for all but the weights, which every probe loads; UsageError where the hub does not give them."""
         self._is_awaited = True
-        patient_until_s = self._clock() + (_LIST_S if not self._download.size_bytes else math.inf)
+        patient_until_s = self._clock() + (_LIST_S if self._download.is_empty else math.inf)
         while not self._has_small_files and not self._has_ended() and self._clock() < patient_until_s:
             pass
         if not self._has_small_files:
@@ -80,14 +80,15 @@ class ModelDownload(ShieldedExit):
 
     def wait(self) -> None:
         """Waits for everything. A download that stopped meanwhile is tried once more; UsageError if it stops again."""
+        if self._download.is_empty:
+            return
         self._is_awaited = True
         if self._has_ended() and self._child.exit_code != 0:
             self._close()
             self._start()
-        if self._download.size_bytes:
-            while not self._has_ended():
-                pass
-            self._check()
+        while not self._has_ended():
+            pass
+        self._check()
 
     def _start(self) -> None:
         self._failure = None
@@ -110,14 +111,14 @@ class ModelDownload(ShieldedExit):
 
     def _hear(self, message: FetchMessage) -> None:
         match message:
-            case Fetched(done_bytes):
-                self._done_bytes = done_bytes
-                self._show(DownloadProgress(done_bytes, self._download.size_bytes))
+            case Fetched(done_bytes, total_bytes):
+                self._at = message
+                self._show(DownloadProgress(done_bytes, total_bytes))
             case SmallFetched():
                 self._has_small_files = True
             case AllFetched():
                 took_s = self._clock() - self._began_s
-                self._show(DownloadEnded(self._download.model, self._download.size_bytes, took_s))
+                self._show(DownloadEnded(self._download.model, self._at.total_bytes, took_s))
             case Stopped() | Denied():
                 self._failure = message
                 if not self._is_awaited:
@@ -131,14 +132,14 @@ class ModelDownload(ShieldedExit):
 
     def _check(self) -> None:
         """UsageError, or another AutofitError, where the process has ended without fetching everything."""
-        if not self._download.size_bytes:
+        if self._download.is_empty:
             return
         self._listener.join()
         if self._child.exit_code == 0:
             return
         match self._failure:
             case Stopped():
-                raise UsageError(stopped_text(self._download, self._done_bytes, self._failure))
+                raise UsageError(stopped_text(self._download.model, self._at, self._failure))
             case Denied(sentence):
                 raise UsageError(sentence)
         raise AutofitError(

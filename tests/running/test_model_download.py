@@ -83,6 +83,15 @@ def test_everything_arrives_and_is_told_of(hub: StandInHub, tmp_path: Path) -> N
     assert {len(hub.asked_for(name)) for name in SHARDS} == {1}
 
 
+def test_a_mirror_that_knows_no_sizes_is_waited_for(hub: StandInHub, tmp_path: Path) -> None:
+    heard = Heard()
+    unsized = Download(MODEL, COMMIT, (), (HubFile(FIRST, 0),))
+    with start(tmp_path, heard, unsized) as started:
+        started.wait()
+    assert heard[0] == DownloadStarted(MODEL, COMMIT, 0)
+    assert heard[-2] == DownloadProgress(SHARD_BYTES, SHARD_BYTES)
+
+
 def test_a_hub_that_dies_half_way_is_gone_on_from_with_the_same_command(hub: StandInHub, tmp_path: Path) -> None:
     hub.dies_after_bytes[SECOND] = SHARD_BYTES // 2
     with start(tmp_path, Heard()) as started, pytest.raises(UsageError) as caught:
@@ -212,7 +221,7 @@ class TestFiles:
         said: list[FetchMessage] = []
         fetch(tiny, said.append)
         assert [type(message) for message in said if not isinstance(message, Fetched)] == [SmallFetched, AllFetched]
-        assert said[-2] == Fetched(10_004)
+        assert said[-2] == Fetched(10_004, 10_004)
 
     def test_what_was_put_together_of_other_parts_is_fetched_anew(self, hub: StandInHub, tiny: Download) -> None:
         hub.dies_after_bytes["model.safetensors"] = 5000
@@ -227,7 +236,7 @@ class TestFiles:
         snapshot = find_snapshot(MODEL)
         assert snapshot is not None
         assert (snapshot.folder / "model.safetensors").read_bytes() == b"tiny" * 2500
-        assert said[-2] == Fetched(10_004)
+        assert said[-2] == Fetched(10_004, 10_004)
 
     def test_what_is_longer_than_the_file_is_fetched_anew(self, hub: StandInHub, tiny: Download) -> None:
         hub.dies_after_bytes["model.safetensors"] = 5000
@@ -239,7 +248,7 @@ class TestFiles:
         said: list[FetchMessage] = []
         fetch(tiny, said.append)
         assert local_options(MODEL, needs_weights=True)
-        assert said[-2] == Fetched(10_004)
+        assert said[-2] == Fetched(10_004, 10_004)
 
     def test_a_hub_that_is_busy_for_a_moment_is_asked_again(self, hub: StandInHub, tiny: Download) -> None:
         hub.busy_count = 2
@@ -248,7 +257,7 @@ class TestFiles:
 
     def test_the_client_s_other_protocol_counts_what_is_on_the_disk(self) -> None:
         said: list[FetchMessage] = []
-        tally = Tally(said.append, 1000)
+        tally = Tally(said.append, 1000, 1500)
         told = {"reconstruction_desc": "", "total": 500, "log_level": 0, "tqdm_class": tally.meter(0)}
         with XetDownloadProgressReporter(**told) as reporter:  # type: ignore[arg-type]
             for n_bytes in (200, 500):
@@ -256,7 +265,7 @@ class TestFiles:
                 rates = {"total_bytes_completion_rate": 1.0, "total_transfer_bytes_completion_rate": 1.0}
                 reporter.update_progress(SimpleNamespace(**done, **rates))
         tally.tell()
-        assert said[-1] == Fetched(1500)
+        assert said[-1] == Fetched(1500, 1500)
 
     def test_a_token_is_for_the_hub_alone(
         self, hub: StandInHub, tiny: Download, monkeypatch: pytest.MonkeyPatch
