@@ -9,28 +9,23 @@ import json
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import psutil
 
 from autofit.domain.codec import decode, to_json
 from autofit.domain.errors import UsageError
 
-from .download import AllFetched, Denied, Download, Fetched, FetchMessage, SmallFetched, Stopped
+from .download import AllFetched, Denied, Download, FetchMessage, SmallFetched, Stopped
 from .hub_error import HubUnavailable, hub_errors, translated
 from .partial_file import PartialFile, find_partial_file
 from .repository import HubFile
+from .tally import Say, Tally
 
 _CONNECTIONS = 4  # enough for any line, and few enough to lose little of the machine to
-_TELL_EVERY_S = 0.25
 _LEAST_NICE = 19
-
-Say = Callable[[FetchMessage], None]
 
 
 def main() -> None:
@@ -88,59 +83,6 @@ def fetch(download: Download, say: Say) -> None:
 
 def _look_at(download: Download, file: HubFile) -> PartialFile:
     return find_partial_file(download.model, file.name, download.commit)
-
-
-class Tally:
-    """How many bytes are here, told a few times a second."""
-
-    def __init__(
-        self, say: Say, done_bytes: int, total_bytes: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._say = say
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._done_bytes = done_bytes
-        self._total_bytes = total_bytes
-        self._told_s = float("-inf")
-        self.add(0)
-
-    def add(self, n_bytes: int) -> None:
-        with self._lock:
-            self._done_bytes += n_bytes
-            if self._clock() - self._told_s >= _TELL_EVERY_S:
-                self.tell()
-
-    def tell(self) -> None:
-        self._told_s = self._clock()
-        self._say(Fetched(self._done_bytes, self._total_bytes))
-
-    def meter(self, counted_bytes: int) -> type[Any]:
-        """A class as the hub's client makes its progress bars of, which only counts, for a file of which
-        `counted_bytes` are counted already; it may begin elsewhere."""
-        tally = self
-
-        class Meter:
-            def __init__(self, *_: Any, initial: int = 0, **__: Any) -> None:
-                tally.add(initial - counted_bytes)
-
-            def __enter__(self) -> Meter:
-                return self
-
-            def __exit__(
-                self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-            ) -> None: ...
-
-            def update(self, n_bytes: float | None = 1) -> None:
-                tally.add(int(n_bytes or 0))
-
-            # Of the client's other protocol: what has come and is not on the disk yet, and words beside a bar.
-            def update_transfer(self, n_bytes: float | None = 1) -> None: ...
-
-            def set_postfix_str(self, text: str, refresh: bool = True) -> None: ...
-
-            def set_transfer_postfix_str(self, text: str, refresh: bool = True) -> None: ...
-
-        return Meter
 
 
 def _give_way() -> None:

@@ -17,7 +17,8 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import Chosen, DataRead, DownloadProgress, DownloadStarted, Event, TrainingStarted
 from autofit.domain.request import SearchOptions
 from autofit.inputs.download import Download
-from autofit.inputs.model_files import ModelFiles, read_model_files
+from autofit.inputs.found_model import ModelFiles
+from autofit.inputs.model_files import read_model_files
 from autofit.inputs.repository import HubFile
 from tests.app.test_train import MODEL, Stage, untouchable
 from tests.builders import GB

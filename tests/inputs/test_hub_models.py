@@ -13,7 +13,8 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from autofit.domain.errors import UsageError
 from autofit.inputs.download import Download
-from autofit.inputs.model_files import ModelFiles, read_model_files
+from autofit.inputs.found_model import ModelFiles
+from autofit.inputs.model_files import read_model_files
 from tests.hardware.model_folder import (
     TINY_COUNT,
     TINY_LLAMA,

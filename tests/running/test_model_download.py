@@ -20,9 +20,10 @@ from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressRep
 from autofit.domain.errors import AutofitError, UsageError
 from autofit.domain.event import DownloadEnded, DownloadEvent, DownloadProgress, DownloadStarted, Note
 from autofit.inputs.download import AllFetched, Download, Fetched, FetchMessage, HubFile, SmallFetched, check_room
-from autofit.inputs.fetch import Tally, fetch
+from autofit.inputs.fetch import fetch
 from autofit.inputs.partial_file import unfinished_bytes
 from autofit.inputs.snapshot import find_snapshot, local_options
+from autofit.inputs.tally import Tally
 from autofit.running.model_download import ModelDownload
 from tests.stand_in_hub import COMMIT, StandInHub, stand_in_hub, use_cache
 from tests.waiting import is_alive, wait_until
