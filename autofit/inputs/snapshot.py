@@ -89,6 +89,6 @@ def _listed(model_id: str, commit: str) -> tuple[HubFile, ...] | None:
 def _has_code_elsewhere(config: Path) -> bool:
     """Whether the model's code lies in another repository (`owner/name--module.Class`)."""
     try:
-        return "--" in json.dumps(json.loads(config.read_text(encoding="utf-8")).get("auto_map"))
+        return "--" in str(json.loads(config.read_text(encoding="utf-8")).get("auto_map"))
     except (ValueError, AttributeError):
         return False  # whoever loads it says what is wrong with it
