@@ -15,6 +15,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.model import ModelFacts, ModelShape
 from autofit.domain.request import Request
+from autofit.inputs.download import Download
 from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.data.positions import check_positions
@@ -45,6 +46,7 @@ class Context:
     hardware: Hardware
     shape: ModelShape
     facts: ModelFacts | None = None  # None: the model's class was not asked yet
+    download: Download | None = None  # None: the model is whole here
 
 
 def read_context(request: Request, session: Session) -> Context:
@@ -57,7 +59,7 @@ def read_context(request: Request, session: Session) -> Context:
     session.screen.show(ModelRead(shape))
     for note in model.notes:
         session.tell(note)
-    return Context(request, hardware, shape)
+    return Context(request, hardware, shape, download=model.download)
 
 
 def described(context: Context, tracing: TraceProvider, session: Session) -> Context:

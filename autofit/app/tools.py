@@ -16,12 +16,14 @@ from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect_here
+from autofit.inputs.download import Download
 from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
 from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.prober import ScriptProber, Tracer, TrainingProber
 from autofit.running.deepspeed_tools import resolve_layout
 from autofit.running.full_run import merge
 from autofit.running.full_run import train as run_training
+from autofit.running.model_download import ModelDownload, ShowDownload
 from autofit.running.training_command import TrainingFiles
 from autofit.store import Store, open_store
 
@@ -89,6 +91,22 @@ class RunTraining(Protocol):
     def __call__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining) -> RunEnd: ...
 
 
+class AwaitedDownload(Protocol):
+    def wait_for_small_files(self) -> None:
+        """Waits for all but the weights."""
+
+    def wait(self) -> None:
+        """Waits for everything."""
+
+
+class StartDownload(Protocol):
+    """Starts the download of what the cache lacks of a model; `show` hears of it, from another thread."""
+
+    def __call__(
+        self, download: Download, *, log_path: Path, show: ShowDownload
+    ) -> AbstractContextManager[AwaitedDownload]: ...
+
+
 class Merge(Protocol):
     """Makes one model of the request's and the adapter; says why not, where that fails."""
 
@@ -119,6 +137,7 @@ class Tools:
     start_script_agent: StartAgent[ScriptProber] = start_script_agent
     start_cluster: StartCluster = Cluster
     resolve_layout: ResolveLayout = resolve_layout
+    start_download: StartDownload = ModelDownload
     run_training: RunTraining = run_training
     merge: Merge = merge
 

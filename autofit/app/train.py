@@ -9,6 +9,7 @@ from pathlib import Path
 from autofit.app.context import Context, Session, described, read_context
 from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
+from autofit.app.model_download import SharedScreen, downloading
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchResult
 from autofit.app.timed_screen import TimedScreen
@@ -42,7 +43,7 @@ def train(
     Raises an AutofitError with what the user can do; NothingFits when no rung does.
     """
     timed = TimedScreen(screen, time.monotonic)
-    session = Session(RunFolder(output_dir), timed, tools)
+    session = Session(RunFolder(output_dir), SharedScreen(timed), tools)
     folder = session.folder
     folder.check()
     start = find_start(request, folder)
@@ -61,7 +62,7 @@ def train(
             _recall(session)
         else:
             result = _search_and_train(context, session, options, timed.timeline)
-        screen.show(result)
+        session.screen.show(result)
 
 
 def _search_and_train(
@@ -70,9 +71,11 @@ def _search_and_train(
     for path in session.folder.lost:
         session.tell(f"{path} of this finished run is gone: it is made anew")
     choice = session.folder.read_choice()
-    if choice is None:
-        context, ended = search_training(context, session, options)
-        choice = _choose(ended, context, session)
+    with downloading(context, session) as wait_for_weights:
+        if choice is None:
+            context, ended = search_training(context, session, options)
+            choice = _choose(ended, context, session)
+        wait_for_weights()
     return run_training(context, choice, session, timeline)
 
 

@@ -77,6 +77,28 @@ class GaveUp:
 
 
 @dataclass(frozen=True)
+class DownloadStarted:
+    """What the full run needs of a model begins to come from the hub, beside the search."""
+
+    model: str
+    commit: str
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class DownloadProgress:
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class DownloadEnded:
+    model: str
+    total_bytes: int
+    total_s: float
+
+
+@dataclass(frozen=True)
 class TrainingStarted:
     strategy: Strategy
     resumed_from: str | None
@@ -133,8 +155,11 @@ class Note:
 
 Event = Union[
     MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen, GaveUp,
-    TrainingStarted, ModelLoading, TrainingProgress, TrainingEnded, Note,
+    DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, ModelLoading, TrainingProgress, TrainingEnded,
+    Note,
 ]  # fmt: skip
+
+DownloadEvent = Union[DownloadStarted, DownloadProgress, DownloadEnded, Note]
 
 RankEvent = Union[ModelLoading, TrainingProgress, Note]
 """What the ranks of a full run tell while they run."""

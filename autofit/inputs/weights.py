@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from autofit.domain.errors import UsageError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-OLD_FILES = "pytorch_model*.bin"
+OLD_FILE = "pytorch_model.bin"
+OLD_INDEX_FILE = "pytorch_model.bin.index.json"
+ENTRY_FILES = (SINGLE_FILE, INDEX_FILE, OLD_FILE, OLD_INDEX_FILE)
+"""Where a model's weights begin, in the order in which transformers looks for them (`_get_resolved_checkpoint_files` of
+5.23): it takes the first that is there, and nothing beside it."""
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header that follows
 _LONGEST_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -41,11 +45,29 @@ def _is_parameter(tensor: Tensor, is_tied: bool) -> bool:
     return not is_buffer and not (is_tied and tensor.name.endswith(_OUTPUT_WEIGHTS))
 
 
+def entry_file(names: Collection[str]) -> str | None:
+    """The file among `names` from which transformers loads the weights; None where it finds none."""
+    return next((name for name in ENTRY_FILES if name in names), None)
+
+
+def is_index(name: str) -> bool:
+    return name in (INDEX_FILE, OLD_INDEX_FILE)
+
+
+def shards_of(index: Path) -> tuple[str, ...]:
+    """The files that an index names; UsageError for what is no index."""
+    try:
+        return tuple(sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"{index} is not the index of a model's shards: download it again.") from error
+
+
 def has_all_weights(folder: Path) -> bool:
     """Whether `folder` holds weights that transformers loads, with every file that the index names."""
-    if any(folder.glob(OLD_FILES)) or (folder / SINGLE_FILE).exists():
-        return True
-    return (folder / INDEX_FILE).exists() and all((folder / name).exists() for name in _shards(folder))
+    entry = _entry_in(folder)
+    if entry is None or not is_index(entry):
+        return entry is not None
+    return all((folder / name).exists() for name in shards_of(folder / entry))
 
 
 def read_tensors(folder: Path) -> tuple[Tensor, ...] | None:
@@ -53,24 +75,21 @@ def read_tensors(folder: Path) -> tuple[Tensor, ...] | None:
 
     UsageError when there are no weights at all, when a shard is missing, or when a file is not whole.
     """
-    if (folder / INDEX_FILE).exists():
-        return tuple(tensor for name in _shards(folder) for tensor in _read_file(folder / name))
-    if (folder / SINGLE_FILE).exists():
+    entry = _entry_in(folder)
+    if entry == SINGLE_FILE:
         return tuple(_read_file(folder / SINGLE_FILE))
-    if any(folder.glob(OLD_FILES)):
+    if entry == INDEX_FILE:
+        return tuple(tensor for name in shards_of(folder / INDEX_FILE) for tensor in _read_file(folder / name))
+    if entry is not None:
         return None
     raise UsageError(
-        f"{folder} has no weights that transformers loads ({SINGLE_FILE}, {INDEX_FILE} with its shards, {OLD_FILES}): "
-        "download the whole model."
+        f"{folder} has no weights that transformers loads ({SINGLE_FILE}, {INDEX_FILE} with its shards, {OLD_FILE}, "
+        f"{OLD_INDEX_FILE} with its shards): download the whole model."
     )
 
 
-def _shards(folder: Path) -> tuple[str, ...]:
-    path = folder / INDEX_FILE
-    try:
-        return tuple(sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"{path} is not the index of a model's shards: download it again.") from error
+def _entry_in(folder: Path) -> str | None:
+    return entry_file([name for name in ENTRY_FILES if (folder / name).exists()])
 
 
 def _read_file(path: Path) -> Iterator[Tensor]:

@@ -45,9 +45,7 @@ class AgentProcess(Child):
 
     def send(self, command: Command) -> None:
         """Sends a command; BrokenPipeError when the process has ended."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(to_line(command))
-        self._process.stdin.flush()
+        self.write(to_line(command))
 
     def next_line(self, within_s: float) -> bytes | None:
         """The next of its messages, waiting for it; None once it has ended. TimeoutError when none comes in time."""

@@ -53,6 +53,12 @@ class Child:
         """The exit code, negative for a signal; None while it runs."""
         return self._process.poll()
 
+    def write(self, line: bytes) -> None:
+        """Writes to its standard input, which must be a pipe; BrokenPipeError when it has ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
     def has_ended(self, within_s: float) -> bool:
         """Waits for its end, for so long, or until a signal for us comes (see signals)."""
         deadline_s, poll_s = time.monotonic() + within_s, _FIRST_POLL_S

@@ -6,6 +6,7 @@ from autofit.domain import event as ev
 
 from .choice_text import choice_lines, give_up_lines
 from .data_text import data_lines
+from .download import download_ended_text, download_started_text
 from .header import machine_text, model_text, request_text
 from .line import WIDTH, Line, Style, labelled
 from .progress import ended_lines, started_text
@@ -26,6 +27,10 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
             return choice_lines(view, event, width=width)
         case ev.GaveUp(action):
             return give_up_lines(view, action, width=width)
+        case ev.DownloadStarted():
+            return labelled("weights", download_started_text(event), width=width)
+        case ev.DownloadEnded():
+            return labelled("weights", download_ended_text(event), width=width)
         case ev.TrainingStarted():
             return labelled("training", started_text(event), width=width)
         case ev.TrainingEnded():

@@ -9,6 +9,7 @@ from typing import TextIO
 from autofit.domain import event as ev
 from autofit.domain.units import format_seconds
 
+from .download import download_text
 from .ladder.ladder_table import table_lines
 from .line import labelled, plain
 from .message import message_lines
@@ -19,11 +20,12 @@ from .view import View, fold
 _UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched
 _QUIET_S = 10.0
 _QUIET_SHARE = 0.05  # of the training's steps
+_DOWNLOAD_QUIET_S = 60.0
 
 
 class PlainScreen:
     """A screen with one line an event, without colour or cursor; the training speaks every 10 s or every 5 % of its
-    steps at most, and so does the model that it loads."""
+    steps at most, and so does the model that it loads; a download once a minute."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -31,6 +33,7 @@ class PlainScreen:
         self._view = View()
         self._spoke_s = float("-inf")
         self._spoke_step = 0
+        self._spoke_of_download_s = float("-inf")
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -60,6 +63,8 @@ class PlainScreen:
                 return _line("trial", f"{trial.strategy}: {verdict} ({took})")
             case ev.ModelLoading():
                 return self._loading_text(event)
+            case ev.DownloadProgress():
+                return self._download_text()
             case ev.TrainingProgress():
                 return self._progress_text(event)
         return plain(message_lines(self._view, event, width=_UNWRAPPED))
@@ -69,6 +74,12 @@ class PlainScreen:
             return ""
         self._spoke_s = self._clock()
         return _line("training", loading_text(loading))
+
+    def _download_text(self) -> str:
+        if self._view.download is None or self._clock() - self._spoke_of_download_s < _DOWNLOAD_QUIET_S:
+            return ""
+        self._spoke_of_download_s = self._clock()
+        return _line("weights", download_text(self._view.download))
 
     def _progress_text(self, progress: ev.TrainingProgress) -> str:
         if not self._is_due(progress):

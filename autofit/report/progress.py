@@ -34,19 +34,23 @@ def loading_text(loading: ModelLoading) -> str:
 
 def progress_lines(progress: TrainingProgress, *, width: int = WIDTH) -> list[Line]:
     """A bar with steps, loss and speed; memory, the last save and the time left under it."""
-    figures = [f" {_steps(progress)}", *_loss_and_speed(progress)]
-    fewest, most = _BAR_COLUMNS
-    room = width - len(_LABEL) - len("  ".join(figures))
-    columns = max(min(room, most), fewest)
-    done = _bar(progress.step / max(progress.step_count, 1), columns)
-    first: Line = (
-        (_LABEL, Style.LABEL),
-        (done, Style.GOOD),
-        ("━" * (columns - len(done)), Style.QUIET),
-        ("  ".join(figures), Style.PLAIN),
-    )
+    figures = "  ".join([_steps(progress), *_loss_and_speed(progress)])
+    first = bar_line(_LABEL, progress.step / max(progress.step_count, 1), figures, width=width)
     below = " · ".join(_below(progress))
     return [first, ((" " * len(_LABEL) + below, Style.QUIET),)]
+
+
+def bar_line(label: str, share: float, figures: str, *, width: int) -> Line:
+    """A line with a bar of which `share` is done, as long as the figures behind it allow."""
+    fewest, most = _BAR_COLUMNS
+    columns = max(min(width - len(label) - len(figures) - 1, most), fewest)
+    done = _bar(share, columns)
+    return (
+        (label, Style.LABEL),
+        (done, Style.GOOD),
+        ("━" * (columns - len(done)), Style.QUIET),
+        (f" {figures}", Style.PLAIN),
+    )
 
 
 def progress_text(progress: TrainingProgress) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from autofit.domain import event as ev
 
+from .download import Downloading, download_lines
 from .ladder.ladder_table import table_lines
 from .line import Line
 from .message import message_lines
@@ -29,6 +30,7 @@ class LiveScreen:
         self._clock = clock
         self._view = View()
         self._live: Live | None = None
+        self._has_table = False  # from the ladder to the choice
 
     def __enter__(self) -> LiveScreen:
         return self
@@ -37,13 +39,18 @@ class LiveScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._settle()
+        if self._download is not None:
+            self._print(download_lines(self._download, width=self._width))
 
     def show(self, event: ev.Event) -> None:
         self._view = fold(self._view, event, self._clock())
         if isinstance(event, (ev.Chosen, ev.GaveUp, ev.TrainingStarted, ev.TrainingEnded)):
             self._settle()
+        self._has_table = self._view.ladder is not None and self._view.choice is None and self._view.give_up is None
+        if not self._moves:
+            self._settle()
         self._print(message_lines(self._view, event, width=self._width))
-        if isinstance(event, (ev.LadderBuilt, ev.TrainingStarted)) and self._live is None:
+        if self._moves and self._live is None:
             self._start()
 
     def redraw(self) -> None:
@@ -52,14 +59,29 @@ class LiveScreen:
             self._live.refresh()
 
     def frame(self) -> Text:
-        """What moves now: the training's bar, or before it the table."""
+        """What moves now: the training's bar, or before it the table and the download."""
         if self._view.progress is not None:
             return _rich(progress_lines(self._view.progress, width=self._width))
         if self._view.training is not None:
             return _rich(starting_lines(self._clock() - self._view.training_since_s, self._view.loading))
-        room = self._console.height - 4  # the heading, a blank line and the cursor's
+        below = [] if self._download is None else download_lines(self._download, width=self._width)
+        if not self._has_table:
+            return _rich(below)
+        below = [(), *below] if below else []
+        room = self._console.height - 4 - len(below)  # the heading, a blank line and the cursor's
         lines = table_lines(self._view, self._clock(), width=self._width, row_limit=room, waiting="waiting")
-        return _rich([(), *lines[:room]])
+        return _rich([(), *lines[:room], *below])
+
+    @property
+    def _moves(self) -> bool:
+        """Whether there is anything to draw that moves."""
+        is_training = self._view.training is not None and self._view.result is None
+        return is_training or self._has_table or self._download is not None
+
+    @property
+    def _download(self) -> Downloading | None:
+        """The download while somebody waits for it."""
+        return None if self._view.give_up is not None else self._view.download
 
     @property
     def _width(self) -> int:
@@ -77,7 +99,7 @@ class LiveScreen:
             return
         self._live.stop()
         self._live = None
-        if self._view.training is None:
+        if self._has_table:
             self._print([(), *table_lines(self._view, self._clock(), width=self._width), ()])
         elif self._view.progress is not None:
             self._print(progress_lines(self._view.progress, width=self._width))

@@ -16,6 +16,8 @@ from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
 from autofit.planning.plan.fit import fits
 
+from .download import Downloading
+
 
 @dataclass(frozen=True)
 class Probing:
@@ -37,6 +39,7 @@ class View:
     trials: tuple[Trial, ...] = ()
     choice: Choice | None = None
     give_up: GiveUp | None = None
+    download: Downloading | None = None  # None once everything is here
     training: ev.TrainingStarted | None = None
     training_since_s: float = 0.0
     loading: ev.ModelLoading | None = None
@@ -102,6 +105,12 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
             return replace(view, choice=choice, probing=())
         case ev.GaveUp(action):
             return replace(view, give_up=action, probing=())
+        case ev.DownloadStarted(_, _, total_bytes):
+            return replace(view, download=Downloading(total_bytes))
+        case ev.DownloadProgress():
+            return replace(view, download=view.download and view.download.after(event, now_s))
+        case ev.DownloadEnded():
+            return replace(view, download=None)
         case ev.TrainingStarted():
             return replace(view, training=event, training_since_s=now_s, loading=None, progress=None)
         case ev.ModelLoading():

@@ -25,7 +25,8 @@ from .json_file import is_value_of, read_body, read_value, write_body, write_tex
 from .shared_folder import check_free, check_location, move, sharing_text
 
 _LOGS = (
-    "agent.log", "survey.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat", "rank[0-9]*.json",
+    "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat",
+    "rank[0-9]*.json",
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
 

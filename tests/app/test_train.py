@@ -102,6 +102,7 @@ class Stage:
         self.asked_ranks: list[int | None] = []
         self.folder = RunFolder(root / "run")
         self.events: list[Event] = []
+        self.tools: dict[str, Any] = {}  # beside those that every test replaces
 
     def show(self, event: Event) -> None:
         self.events.append(event)
@@ -115,6 +116,7 @@ class Stage:
             merge=self.merge,
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
             start_tracer=self.machine.start_tracer,
+            **self.tools,
         )
         train.train(request, output_dir=self.folder.root, screen=self, options=options, tools=tools)
 

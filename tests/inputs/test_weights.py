@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from autofit.domain.errors import UsageError
@@ -53,10 +55,30 @@ def test_buffers_are_no_parameters(buffer):
 
 
 def test_old_format_has_no_header(tmp_path):
-    (tmp_path / "pytorch_model-00001-of-00002.bin").touch()
+    (tmp_path / "pytorch_model.bin").touch()
 
     assert read_tensors(tmp_path) is None
     assert has_all_weights(tmp_path)
+
+
+def test_shards_of_the_old_format_are_whole_with_their_index_alone(tmp_path):
+    shards = [f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
+    (tmp_path / shards[0]).touch()
+    assert not has_all_weights(tmp_path)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(
+        json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
+    )
+    assert not has_all_weights(tmp_path)
+    (tmp_path / shards[1]).touch()
+    assert has_all_weights(tmp_path)
+
+
+def test_the_file_that_transformers_takes_counts_where_there_are_several(tmp_path):
+    write_shards(tmp_path, [{"a": (10, 10)}, {"b": (5,)}])
+    write_safetensors(tmp_path / "model.safetensors", TINY_TENSORS)
+    (tmp_path / "pytorch_model.bin").touch()
+
+    assert counted(tmp_path) == TINY_COUNT
 
 
 @pytest.mark.parametrize("stray", ["training_args.bin", "consolidated.safetensors", "README.md"])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from autofit.domain.request import Request
+from autofit.inputs.snapshot import local_options
 from autofit.worker.model.configuration import load_config
 
 from .turn_end import TurnEnd
@@ -47,7 +48,7 @@ def stop_also_at(config: GenerationConfig, token_id: int) -> None:
 
 def _generation_eos(request: Request) -> int | Sequence[int] | None:
     try:
-        config = GenerationConfig.from_pretrained(request.model)
+        config = GenerationConfig.from_pretrained(request.model, **local_options(request.model))
     except OSError:  # it has none: the model's own is made from its config
         config = load_config(request.model, trust_remote_code=request.trust_remote_code).get_text_config()
     ids: int | Sequence[int] | None = getattr(config, "eos_token_id", None)

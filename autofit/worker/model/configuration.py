@@ -8,6 +8,7 @@ import transformers
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PretrainedConfig
 
 from autofit.domain.errors import UsageError
+from autofit.inputs.snapshot import local_options
 
 from .unbuildable import first_sentence
 
@@ -23,7 +24,7 @@ def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
     if values.get("model_type") not in CONFIG_MAPPING:
         _check_code(model, values, trust_remote_code=trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code, **local_options(model))
     except Exception as error:  # a class of any make reads it, and raises what it likes
         why = first_sentence(error) or "it is not what its class expects"
         raise UsageError(f"the config.json of {model} cannot be read: {why}.") from error
@@ -65,7 +66,7 @@ _INSTEAD = (
 
 def _values(model: str) -> dict[str, Any]:
     try:
-        values, _ = PretrainedConfig.get_config_dict(model)
+        values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
     except (OSError, ValueError) as error:
         why = first_sentence(error) or "its config.json is not found"
         raise UsageError(f"the model {model} cannot be read: {why}.") from error

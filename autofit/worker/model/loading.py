@@ -18,6 +18,7 @@ from transformers import (
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from autofit.domain.knobs.attention import Attention
+from autofit.inputs.snapshot import local_options
 
 from .configuration import load_config
 
@@ -52,7 +53,7 @@ def _without_zero_3() -> Iterator[None]:
 
 
 def load_tokenizer(model: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code, **local_options(model))
 
 
 def load_model(
@@ -75,6 +76,8 @@ def load_model(
     is_made_plain = _is_mxfp4(model)
     if is_made_plain:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
+    here = local_options(model, needs_weights=True)
+    options |= {**here, "adapter_kwargs": here}  # an adapter is looked for beside the model, by options of its own
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, trust_remote_code=trust_remote_code, **options)
     if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads
         loaded._weight_conversions = None
@@ -95,6 +98,6 @@ def _by_part(config: PretrainedConfig, attention: Attention) -> str | dict[str, 
 
 
 def _is_mxfp4(model: str) -> bool:
-    values, _ = PretrainedConfig.get_config_dict(model)
+    values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
     quantization = values.get("quantization_config") or {}
     return bool(quantization.get("quant_method") == "mxfp4")

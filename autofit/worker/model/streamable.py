@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
+from autofit.inputs.snapshot import local_options
+
 _UTILS, _CORE = "transformers.modeling_utils", "transformers.core_model_loading"
 _PARTITIONS = "deepspeed.runtime.zero.partition_parameters"
 _RENAMING = ("source_key", "weight_renamings", "weight_converters", "base_model_prefix", "meta_state_dict", "reverse")
@@ -34,7 +36,7 @@ _OTHERS = (*(f"{_CORE}:{name}" for name in _CLASSES), f"{_PARTITIONS}:dist.broad
 def why_not_streamed(model: str, *, trust_remote_code: bool) -> str | None:
     """Why the weights of a folder or a hub id cannot be streamed, None where they can be. It asks what is the same on
     all ranks: the model, the versions, and DeepSpeed's configuration, which must be known to transformers."""
-    values, _ = PretrainedConfig.get_config_dict(model)
+    values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
     if values.get("quantization_config"):
         return "they are stored quantised"
     if trust_remote_code and _loads_by_itself(model, values):

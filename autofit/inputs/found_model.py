@@ -1,0 +1,44 @@
+"""A model as it was found: what to load, and its shape by its config.json and the headers of its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.errors import UsageError
+from autofit.domain.model import ModelShape
+
+from .download import Download
+from .model_config import check_kind, quantization_method, read_shape
+from .weights import Tensor, count_parameters
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    path_or_id: str  # what to load: differs from what was asked for where a note says so
+    shape: ModelShape | None  # at first sight; None where config.json leaves sizes to the model's class
+    notes: tuple[str, ...] = ()
+    download: Download | None = None  # what a training needs before its full run; None where nothing is to be had
+
+
+def describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...] | None) -> ModelFiles:
+    """The model by its config and the headers of its weights, None where they have none."""
+    check_kind(path_or_id, config)
+    if quantization_method(config) is not None:  # several weights share one stored number
+        tensors = None
+    is_tied = config.get("tie_word_embeddings") is True
+    counted = None if tensors is None else count_parameters(tensors, is_tied=is_tied)
+    return ModelFiles(path_or_id, read_shape(path_or_id, config, counted))
+
+
+def read_config(model: str, path: Path) -> dict[str, Any]:
+    """The config.json at `path`; UsageError where it is none."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise UsageError(f"The config.json of {model} is not JSON ({error}): download it again.") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"The config.json of {model} is not a JSON object: download it again.")
+    return config
