@@ -35,11 +35,33 @@ WORST_COMMUNICATOR_BYTES = 1_000_000_000
 
 
 def low_bytes(setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> int:
-    """The least that the peak can be. Without a trace only what lasts is certain; nothing is lost between tensors."""
-    if is_traced:
-        return _runtime_range(setting)[0] + round(TRACED_LOW * max(load.total_bytes for load in loads))
-    certain = [load.total_bytes - load.activations_bytes for load in loads]
+    """The least that the peak can be. Without a trace only what lasts is certain; nothing is lost between tensors, and
+    the communicator may be small."""
+    certain = [load.total_bytes - (0 if is_traced else load.activations_bytes) for load in loads]
     return _runtime_range(setting)[0] + round(TRACED_LOW * max(certain))
+
+
+def high_bytes(setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:
+    """The most that the peak can be."""
+    factor = 1.0 if is_traced else HIGH_FACTOR
+    tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(setting)
+    return round(worst_bytes) + beside_range(setting, is_alone=is_alone)[1]
+
+
+def beside_range(setting: Setting, *, is_alone: bool) -> tuple[int, int]:
+    """The least and the most bytes that lie beside torch's allocator: the runtime, and a communicator where a rank is
+    not alone."""
+    least_bytes, most_bytes = _runtime_range(setting)
+    return least_bytes, most_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
+
+
+def worst_fragmentation(setting: Setting) -> float:
+    """The most that the allocator reserves, by what it has given out."""
+    if setting.kind is DeviceKind.CPU:
+        return setting.constants.fragmentation
+    is_fitted = setting.constants.fitted_from > 0
+    return setting.constants.fragmentation + FITTED_SPREAD if is_fitted else WORST_FRAGMENTATION
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
@@ -48,20 +70,6 @@ def _runtime_range(setting: Setting) -> tuple[int, int]:
         known = context(setting.device)
         return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES
     return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes), round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
-
-
-def high_bytes(setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:
-    factor = 1.0 if is_traced else HIGH_FACTOR
-    tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
-    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * _worst_fragmentation(setting)
-    return round(worst_bytes) + _runtime_range(setting)[1] + (0 if is_alone else _worst_communicator_bytes(setting))
-
-
-def _worst_fragmentation(setting: Setting) -> float:
-    if setting.kind is DeviceKind.CPU:
-        return setting.constants.fragmentation
-    is_fitted = setting.constants.fitted_from > 0
-    return setting.constants.fragmentation + FITTED_SPREAD if is_fitted else WORST_FRAGMENTATION
 
 
 def _worst_communicator_bytes(setting: Setting) -> int:
