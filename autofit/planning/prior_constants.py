@@ -54,8 +54,7 @@ power and bandwidth take away. Known error: boards of less power than a generati
 cards, whose printed peak is half of what their cores could, more (0.9 on an L20: xlite-dev/CUDA-Learn-Notes)."""
 
 
-def matmul_efficiency(device: Device) -> float:
-    """The share of a GPU's peak that matrix products reach before any trial."""
+def _matmul_share(device: Device) -> float:
     capability = device.compute_capability or (0, 0)
     return next(share for least, share in _MATMUL_SHARES if capability >= least)
 
@@ -65,4 +64,4 @@ def prior(device: Device) -> Constants:
     reserved 1.01 to 1.08 times what was allocated in a replay."""
     if device.kind is DeviceKind.CPU:
         return _CPU
-    return Constants(context(device).expected_bytes, 600_000_000, 1.04, matmul_efficiency(device), 0.7)
+    return Constants(context(device).expected_bytes, 600_000_000, 1.04, _matmul_share(device), 0.7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.strategy import Strategy
 from autofit.planning.prior_constants import context
 from autofit.planning.setting import Setting
 
@@ -27,11 +28,20 @@ between these times the prediction."""
 WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
 
+WORST_GATHERED_FRAGMENTATION = 1.15
+"""The same under ZeRO-3, whose gathered parameters, each of its own size, come and go between the activations: in
+extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO, 2020, section 3.2).
+"""
+
 FITTED_SPREAD = 0.02
 """How far the next fragmentation may lie above those that were fitted."""
 
 WORST_COMMUNICATOR_BYTES = 1_000_000_000
 """NCCL's buffers at most (0.5 to 0.7 GB a group on 4 × A100), with the context's spread on top."""
+
+WORST_NETWORK_BYTES = 1_000_000_000
+"""What it may take more for several nodes. Not measured: some 6 MiB for each of up to 32 channels, to and from the
+neighbours in its rings and trees (NCCL's NCCL_BUFFSIZE of 4 MiB and the buffers of its other protocols)."""
 
 
 def low_bytes(setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> int:
@@ -41,11 +51,11 @@ def low_bytes(setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> in
     return _runtime_range(setting)[0] + round(TRACED_LOW * max(certain))
 
 
-def high_bytes(setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:
+def high_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:
     """The most that the peak can be."""
     factor = 1.0 if is_traced else HIGH_FACTOR
     tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
-    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(setting)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(strategy, setting)
     return round(worst_bytes) + beside_range(setting, is_alone=is_alone)[1]
 
 
@@ -56,12 +66,14 @@ def beside_range(setting: Setting, *, is_alone: bool) -> tuple[int, int]:
     return least_bytes, most_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
 
 
-def worst_fragmentation(setting: Setting) -> float:
-    """The most that the allocator reserves, by what it has given out."""
+def worst_fragmentation(strategy: Strategy, setting: Setting) -> float:
+    """The most that the allocator reserves, by what it has given out; trials narrow it."""
     if setting.kind is DeviceKind.CPU:
         return setting.constants.fragmentation
-    is_fitted = setting.constants.fitted_from > 0
-    return setting.constants.fragmentation + FITTED_SPREAD if is_fitted else WORST_FRAGMENTATION
+    if setting.constants.fitted_from > 0:
+        return setting.constants.fragmentation + FITTED_SPREAD
+    is_gathered = strategy.rung.zero_stage >= 3 and setting.is_divided
+    return WORST_GATHERED_FRAGMENTATION if is_gathered else WORST_FRAGMENTATION
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
@@ -75,4 +87,5 @@ def _runtime_range(setting: Setting) -> tuple[int, int]:
 def _worst_communicator_bytes(setting: Setting) -> int:
     if setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0:
         return setting.constants.communicator_bytes
-    return WORST_COMMUNICATOR_BYTES
+    has_network = len(setting.hardware.nodes) > 1
+    return WORST_COMMUNICATOR_BYTES + (WORST_NETWORK_BYTES if has_network else 0)

@@ -7,9 +7,9 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import SdpaKernel
 from autofit.planning.memory.sdpa import ASSUMED
-from autofit.planning.prior_constants import matmul_efficiency
 from autofit.planning.setting import Setting
 
+from .rates import fitted_speed
 from .work import typical_tokens
 
 FLASH_SHARES = (((11, 0), 0.63), ((10, 0), 0.16), ((9, 0), 0.35), ((8, 0), 0.63))
@@ -31,13 +31,11 @@ HALF_SPEED_TOKENS = 512
 def attention_flop_per_s(strategy: Strategy, setting: Setting, peak_flop_per_s: float) -> float:
     """FLOP/s of the strategy's fused kernel; on a CPU like other products. What was fitted to a device's trials scales
     it as it scales products."""
-    fitted = setting.constants.matmul_efficiency
     if setting.kind is DeviceKind.CPU:
-        return peak_flop_per_s * fitted
+        return peak_flop_per_s * setting.constants.matmul_efficiency
     tokens = typical_tokens(strategy, setting)
     share = _share(_kernel(strategy, setting), setting.capability or ASSUMED)
-    scale = fitted / matmul_efficiency(setting.device)
-    return peak_flop_per_s * share * scale * tokens / (tokens + HALF_SPEED_TOKENS)
+    return peak_flop_per_s * share * fitted_speed(setting) * tokens / (tokens + HALF_SPEED_TOKENS)
 
 
 def _kernel(strategy: Strategy, setting: Setting) -> SdpaKernel:

@@ -16,7 +16,7 @@ from autofit.planning.setting import Setting
 
 from . import host_time
 from .attention import attention_flop_per_s
-from .rates import peak_flop_per_s
+from .rates import fitted_speed, peak_flop_per_s
 from .work import by_formula, traced, typical_tokens
 
 HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
@@ -73,7 +73,11 @@ def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:
 
 
 def _beside(device_s: float, host_s: float, setting: Setting) -> float:
-    """Seconds of a pass: a GPU works while its host starts the next kernels, a CPU does not."""
+    """Seconds of a pass: a GPU works while its host starts the next kernels, a CPU does not.
+
+    A trial's time does not tell the two apart, so what was fitted holds for both.
+    """
+    host_s /= fitted_speed(setting)
     return device_s + host_s if setting.kind is DeviceKind.CPU else max(device_s, host_s)
 
 
