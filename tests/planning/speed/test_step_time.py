@@ -19,6 +19,7 @@ from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.setting import Setting
 from autofit.planning.speed import host_time
 from autofit.planning.speed.attention import attention_flop_per_s
+from autofit.planning.speed.basis import speed_basis
 from autofit.planning.speed.step_time import calibrate_speed, estimate_speed
 from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_rung
 
@@ -150,7 +151,8 @@ def test_kernels_take_time_to_start():
     tiny = replace(LLAMA_7B, hidden_size=64, intermediate_size=128, layer_count=16, parameter_count=10**6)
     setting = replace(scene(machine(count=1), tokens=32, global_batch=1), shape=tiny)
 
-    expected_s = 16 * 40 * (host_time.FORWARD_KERNEL_S + 2 * host_time.BACKWARD_KERNEL_S)
+    each_s = host_time.FORWARD_KERNEL_S + 2 * host_time.BACKWARD_KERNEL_S + 3 * host_time.LAUNCH_S
+    expected_s = 16 * 40 * each_s
     assert speed(stage(1), 1, setting).compute_s == pytest.approx(expected_s, rel=0.01)
 
 
@@ -407,3 +409,12 @@ def test_adapted_modules_start_kernels_of_their_own():
     wide = replace(setting, request=replace(setting.request, lora=Lora(target_modules=("q_proj", "k_proj", "v_proj"))))
 
     assert speed(LORA, 1, wide).compute_s > speed(LORA, 1, setting).compute_s
+
+
+def test_a_plan_says_what_its_speeds_rest_on():
+    fitted = replace(scene().constants, fitted_from=3)
+
+    assert "within 15 %" in speed_basis(scene())
+    assert "may err by a third" in speed_basis(scene(machine(V100, capability=(7, 0))))
+    assert "3 trials" in speed_basis(scene(known_constants=fitted))
+    assert speed_basis(scene(machine(None))) is None
