@@ -32,6 +32,7 @@ GATHER_S = 0.27e-3
 them; the backward pass, which reduces gradients as well, takes twice that."""
 
 LAYER_MODULES = 9
+"""Modules with parameters of their own in a Llama layer: ZeRO-3 gathers each by itself."""
 
 GRADIENT_S = 60e-6
 """What ZeRO-2 does with a gradient that comes: 0.54 ms a layer of Llama, which has nine of them."""

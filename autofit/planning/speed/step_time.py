@@ -27,7 +27,7 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     """Predicts one optimizer step of the global batch, with batches of typical width; tokens are real ones, without
     padding.
 
-    Known error where nothing was fitted (benchmarks/published.py): within 10 % of nine in ten published runs on A100
+    Known error where nothing was fitted (benchmarks/published.py): within 15 % of nine in ten published runs on A100
     and H100, 20 % too slow on two cards that talk over PCIe; 1.25 to 1.55 times too fast on 8 × A800, for no reason
     that we know. Ratios err less.
     """
