@@ -29,9 +29,9 @@ WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
 
 WORST_GATHERED_FRAGMENTATION = 1.15
-"""The same under ZeRO-3, whose gathered parameters, each of its own size, come and go between the activations: in
-extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO, 2020, section 3.2).
-"""
+"""The same under ZeRO-3, whose gathered parameters and copies of sub-groups, each of its own size, come and go between
+what stays: in extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO,
+2020, section 3.2)."""
 
 FITTED_SPREAD = 0.02
 """How far the next fragmentation may lie above those that were fitted."""
@@ -72,8 +72,7 @@ def worst_fragmentation(strategy: Strategy, setting: Setting) -> float:
         return setting.constants.fragmentation
     if setting.constants.fitted_from > 0:
         return setting.constants.fragmentation + FITTED_SPREAD
-    is_gathered = strategy.rung.zero_stage >= 3 and setting.is_divided
-    return WORST_GATHERED_FRAGMENTATION if is_gathered else WORST_FRAGMENTATION
+    return WORST_GATHERED_FRAGMENTATION if strategy.rung.zero_stage >= 3 else WORST_FRAGMENTATION
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
