@@ -28,6 +28,7 @@ from autofit.hardware.requirements import installed_here
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.plan.candidates import make_plan
 from autofit.planning.setting import Setting
+from autofit.planning.speed.basis import speed_basis
 
 
 def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
@@ -58,7 +59,8 @@ def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
 
 def _plan(setting: Setting, notes: tuple[str, ...], *, is_described: bool) -> Plan:
     told = _needed_there(setting) if is_described else package_note(setting)
-    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=(*notes, *([told] if told else [])))
+    found = tuple(note for note in (told, speed_basis(setting)) if note)
+    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=(*notes, *found))
 
 
 def _needed_there(setting: Setting) -> str | None:

@@ -55,6 +55,7 @@ class Work:
     matmul_bytes: int = 0
     other_bytes: int = 0  # norms, activation functions, softmax, copies
     kernel_count: int = 0
+    attention_flop: int = 0  # of `matmul_flop`, what fused attention kernels compute
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -62,6 +63,7 @@ class Work:
             self.matmul_bytes + other.matmul_bytes,
             self.other_bytes + other.other_bytes,
             self.kernel_count + other.kernel_count,
+            self.attention_flop + other.attention_flop,
         )
 
     def __mul__(self, factor: int) -> Work:
@@ -70,6 +72,7 @@ class Work:
             factor * self.matmul_bytes,
             factor * self.other_bytes,
             factor * self.kernel_count,
+            factor * self.attention_flop,
         )
 
     def __sub__(self, other: Work) -> Work:

@@ -41,9 +41,27 @@ def context(device: Device) -> CudaContext:
     return next(known for least, known in _CONTEXTS if capability >= least)
 
 
+_MATMUL_SHARES = (  # from this compute capability on
+    ((12, 0), 0.75),  # consumers' cards
+    ((9, 0), 0.57),  # Hopper and B200
+    ((0, 0), 0.75),
+)
+"""What matrix products reach of a GPU's peak in training. The best shape reaches 0.869 on an A100 SXM, 0.803 on an H100
+SXM and 0.776 on a B200 (stas00/ml-engineering, compute/accelerator/README.md, maximum achievable matmul FLOPS). Whole
+trainings reach 0.72 on an A100 (FlashAttention-2's GPT, Dao 2023, section 4.2) and 0.47 on H100s (Megatron-LM's
+README), of which a twentieth and a fifth of the time are no products: the faster the cores, the more of their peak
+power and bandwidth take away. Known error: boards of less power than a generation's largest reach less, and GeForce
+cards, whose printed peak is half of what their cores could, more (0.9 on an L20: xlite-dev/CUDA-Learn-Notes)."""
+
+
+def _matmul_share(device: Device) -> float:
+    capability = device.compute_capability or (0, 0)
+    return next(share for least, share in _MATMUL_SHARES if capability >= least)
+
+
 def prior(device: Device) -> Constants:
     """The constants of a device before any trial: NCCL takes 0.5 to 0.7 GB a group on 4 × A100; the caching allocator
     reserved 1.01 to 1.08 times what was allocated in a replay."""
     if device.kind is DeviceKind.CPU:
         return _CPU
-    return Constants(context(device).expected_bytes, 600_000_000, 1.04, 0.5, 0.7)
+    return Constants(context(device).expected_bytes, 600_000_000, 1.04, _matmul_share(device), 0.7)

@@ -136,6 +136,7 @@ def _between(low: Moment, high: Moment, along: float) -> Moment:
         at(one.matmul_bytes, other.matmul_bytes),
         at(one.other_bytes, other.other_bytes),
         at(one.kernel_count, other.kernel_count),
+        at(one.attention_flop, other.attention_flop),
     )
     return replace(high, activations_bytes=at(low.activations_bytes, high.activations_bytes), work=work)
 

@@ -13,6 +13,7 @@ from autofit.planning.memory.states import trained_count, whole_count
 from autofit.planning.setting import Setting
 
 from .compute import MicroStepSeconds, memory_bytes_per_s
+from .host_time import LAYER_MODULES
 
 LINK_EFFICIENCY = {Link.NVLINK: 0.75, Link.PCIE: 0.5}
 """Bandwidth of NCCL's large collectives by the link's peak. NVLink: some 230 of 300 GB/s on 8 × A100 and 360 of 450 on
@@ -29,9 +30,6 @@ NOMINAL_NETWORK_BYTES_PER_S = 12.5e9
 
 COLLECTIVE_S = 30e-6
 """Seconds until the first byte of a collective on 8 GPUs of a node has arrived, the call from Python included."""
-
-LAYER_GATHERS = 9
-"""Modules with parameters of their own in a Llama layer: ZeRO-3 gathers each by itself."""
 
 GATHER_COPIES = 3
 REDUCE_COPIES = 2
@@ -86,7 +84,7 @@ class Traffic:
     @property
     def gather_s(self) -> float:
         """Seconds to gather all parameters, module by module."""
-        gathers = LAYER_GATHERS * self.setting.shape.layer_count
+        gathers = LAYER_MODULES * self.setting.shape.layer_count
         return self._collective_s(whole_count(self.strategy.rung, self.setting), gathers)
 
     @property

@@ -14,11 +14,10 @@ from autofit.planning.memory.activations import moments
 from autofit.planning.memory.states import offload_of, trained_count
 from autofit.planning.setting import Setting
 
-from .rates import peak_flop_per_s
+from . import host_time
+from .attention import attention_flop_per_s
+from .rates import fitted_speed, peak_flop_per_s
 from .work import by_formula, traced, typical_tokens
-
-LAUNCH_S = 5e-6
-"""Host time for each kernel that Python starts, about 5 µs on current hosts; a GPU works meanwhile, a CPU does not."""
 
 HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
 """Elements of a product's result at which half of the device idles: on a GPU half a wave of 128 × 128 tiles on some
@@ -46,8 +45,10 @@ def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepS
         work = by_formula(strategy, setting, typical_tokens(strategy, setting))
     else:
         work = traced(seen, strategy, setting)
+    forward_s, backward_s = (_device_s(each, strategy, setting, rates) for each in (work.forward, work.backward))
     return MicroStepSeconds(
-        _pass_s(work.forward, strategy, setting, rates), _pass_s(work.backward, strategy, setting, rates)
+        _beside(forward_s, host_time.forward_s(work.forward, strategy, setting), setting),
+        _beside(backward_s, host_time.backward_s(work.backward, strategy, setting), setting),
     )
 
 
@@ -71,13 +72,24 @@ def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:
     return rates.memory_bytes_per_s * setting.constants.bandwidth_efficiency
 
 
-def _pass_s(works: Iterable[Work], strategy: Strategy, setting: Setting, rates: Rates) -> float:
+def _beside(device_s: float, host_s: float, setting: Setting) -> float:
+    """Seconds of a pass: a GPU works while its host starts the next kernels, a CPU does not.
+
+    A trial's time does not tell the two apart, so what was fitted holds for both.
+    """
+    host_s /= fitted_speed(setting)
+    return device_s + host_s if setting.kind is DeviceKind.CPU else max(device_s, host_s)
+
+
+def _device_s(works: Iterable[Work], strategy: Strategy, setting: Setting, rates: Rates) -> float:
     flop_per_s, bytes_per_s = _matmul_flop_per_s(strategy, setting, rates), memory_bytes_per_s(setting, rates)
-    device_s, launch_s = 0.0, 0.0
+    attention_per_s = attention_flop_per_s(strategy, setting, peak_flop_per_s(rates, strategy.rung.dtype))
+    device_s = 0.0
     for work in works:
-        device_s += max(work.matmul_flop / flop_per_s, work.matmul_bytes / bytes_per_s) + work.other_bytes / bytes_per_s
-        launch_s += work.kernel_count * LAUNCH_S
-    return device_s + launch_s if setting.kind is DeviceKind.CPU else max(device_s, launch_s)
+        products_s = (work.matmul_flop - work.attention_flop) / flop_per_s
+        device_s += max(products_s, work.matmul_bytes / bytes_per_s) + work.other_bytes / bytes_per_s
+        device_s += work.attention_flop / attention_per_s
+    return device_s
 
 
 def _matmul_flop_per_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:

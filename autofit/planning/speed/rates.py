@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind, Hardware, Host, Rates
 from autofit.domain.knobs.dtype import Dtype
+from autofit.planning.prior_constants import prior
+from autofit.planning.setting import Setting
 
 CORE_FLOP_PER_S = 100e9
 CORE_BYTES_PER_S = 10e9
@@ -37,6 +39,11 @@ def peak_flop_per_s(rates: Rates, dtype: Dtype) -> float:
     """The peak of matrix products in `dtype`; fp32's where the device has no unit for it (bf16 before Ampere)."""
     own = {Dtype.BF16: rates.bf16_flop_per_s, Dtype.FP16: rates.fp16_flop_per_s, Dtype.FP32: None}[dtype]
     return own or rates.fp32_flop_per_s or UNKNOWN_GPU.fp32_flop_per_s or CORE_FLOP_PER_S
+
+
+def fitted_speed(setting: Setting) -> float:
+    """How many times as fast as believed before any trial its device and host were; 1 where nothing was tried."""
+    return setting.constants.matmul_efficiency / prior(setting.device).matmul_efficiency
 
 
 def adam_parameters_per_s(host: Host) -> float:

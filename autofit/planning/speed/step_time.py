@@ -27,8 +27,9 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     """Predicts one optimizer step of the global batch, with batches of typical width; tokens are real ones, without
     padding.
 
-    Known error where nothing was fitted: 20 % against published runs of transformers on DeepSpeed (8 × A800, 7B), 50 %
-    too slow against software made for one model and one GPU, 2 times too fast with offload. Ratios err less.
+    Known error where nothing was fitted (benchmarks/published.py): within 15 % of nine in ten published runs on A100
+    and H100, 20 % too slow on two cards that talk over PCIe; 1.25 to 1.55 times too fast on 8 × A800, for no reason
+    that we know. Ratios err less.
     """
     rates = rates_of(setting.hardware)
     seconds = micro_step(strategy, setting, rates)

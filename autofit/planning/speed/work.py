@@ -98,6 +98,7 @@ def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
             width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * shape.vocabulary_size) + score_bytes)
         ),
         kernel_count=round(shape.layer_count * (LAYER_KERNELS + ADAPTER_KERNELS * _adapted(strategy, setting))),
+        attention_flop=round(_fused_flop(strategy, setting, tokens)),
     )
 
 
@@ -112,6 +113,7 @@ def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -
         matmul_bytes=forward.matmul_bytes,
         other_bytes=round(forward.other_bytes - loss_bytes),
         kernel_count=forward.kernel_count,
+        attention_flop=forward.attention_flop,
     )
 
 
@@ -128,6 +130,7 @@ def _backward(forward: Work, strategy: Strategy, setting: Setting, tokens: float
         matmul_bytes=forward.matmul_bytes * (1 if rung.method is Method.LORA else BACKWARD),
         other_bytes=forward.other_bytes * BACKWARD,
         kernel_count=forward.kernel_count * BACKWARD,
+        attention_flop=round(repeated * _fused_flop(strategy, setting, tokens)),
     )
 
 
@@ -139,6 +142,11 @@ def _attention_flop(strategy: Strategy, setting: Setting, tokens: float) -> floa
     skips = kernel is Attention.FLASH_2 or (kernel is Attention.SDPA and not has_mask)
     whole = 4 * tokens**2 * strategy.micro_batch * shape.head_count * shape.head_size * shape.layer_count
     return whole / 2 if skips else whole
+
+
+def _fused_flop(strategy: Strategy, setting: Setting, tokens: float) -> float:
+    """FLOP of a fused attention kernel, forward; the eager one's products are products like others."""
+    return 0.0 if strategy.rung.attention is Attention.EAGER else _attention_flop(strategy, setting, tokens)
 
 
 def _operands(setting: Setting) -> int:
@@ -161,13 +169,11 @@ def _scaled(work: Work, usual: tuple[Work, ...], worst: tuple[Work, ...]) -> Wor
         matmul_bytes=round(work.matmul_bytes * less.matmul_bytes / more.matmul_bytes),
         other_bytes=round(work.other_bytes * less.other_bytes / more.other_bytes),
         kernel_count=work.kernel_count,
+        attention_flop=round(work.attention_flop * less.attention_flop / more.attention_flop)
+        if more.attention_flop
+        else 0,
     )
 
 
 def _sum(works: tuple[Work, ...]) -> Work:
-    return Work(
-        matmul_flop=sum(work.matmul_flop for work in works),
-        matmul_bytes=sum(work.matmul_bytes for work in works),
-        other_bytes=sum(work.other_bytes for work in works),
-        kernel_count=sum(work.kernel_count for work in works),
-    )
+    return sum(works, Work())

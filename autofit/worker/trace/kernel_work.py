@@ -39,7 +39,9 @@ def work_of(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
     written_bytes = sum(_bytes(tensor) for tensor in tensors_in((out,)))
     n_bytes = 2 * written_bytes if packet in _PICKING else written_bytes + _read_bytes(args, kwargs)
     flop = _flop(packet, args, kwargs, out)
-    return Work(flop, matmul_bytes=n_bytes, kernel_count=1) if flop else Work(other_bytes=n_bytes, kernel_count=1)
+    if not flop:
+        return Work(other_bytes=n_bytes, kernel_count=1)
+    return Work(flop, matmul_bytes=n_bytes, kernel_count=1, attention_flop=flop if packet in _ATTENTION else 0)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:

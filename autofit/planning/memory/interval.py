@@ -1,0 +1,90 @@
+"""Between which bytes the true peak of a rank's device lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.strategy import Strategy
+from autofit.planning.prior_constants import context
+from autofit.planning.setting import Setting
+
+from .activations import HIGH_FACTOR
+from .load import Load
+
+RUNTIME_SPREAD = 0.15
+"""How far that may err which a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510
+MB on CPU ranks where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a
+range of its own."""
+
+LATE_KERNELS_BYTES = 150_000_000
+"""What kernels of a GPU take at most that are loaded when they are first needed. Not measured yet:
+benchmarks/gpu_check.py prints it under "driver memory"."""
+
+TRACED_LOW, TRACED_HIGH = 0.97, 1.03
+"""The factors of the tensors' bytes between which the truth lies, from benchmarks/memory_error.py: real peaks lay
+between these times the prediction."""
+
+WORST_FRAGMENTATION = 1.08
+"""Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
+
+WORST_GATHERED_FRAGMENTATION = 1.15
+"""The same under ZeRO-3, whose gathered parameters and copies of sub-groups, each of its own size, come and go between
+what stays: in extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO,
+2020, section 3.2)."""
+
+FITTED_SPREAD = 0.02
+"""How far the next fragmentation may lie above those that were fitted."""
+
+WORST_COMMUNICATOR_BYTES = 1_000_000_000
+"""NCCL's buffers at most (0.5 to 0.7 GB a group on 4 × A100), with the context's spread on top."""
+
+WORST_NETWORK_BYTES = 1_000_000_000
+"""What it may take more for several nodes. Not measured: some 6 MiB for each of up to 32 channels, to and from the
+neighbours in its rings and trees (NCCL's NCCL_BUFFSIZE of 4 MiB and the buffers of its other protocols)."""
+
+
+def low_bytes(setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> int:
+    """The least that the peak can be. Without a trace only what lasts is certain; nothing is lost between tensors, and
+    the communicator may be small."""
+    certain = [load.total_bytes - (0 if is_traced else load.activations_bytes) for load in loads]
+    return _runtime_range(setting)[0] + round(TRACED_LOW * max(certain))
+
+
+def high_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:
+    """The most that the peak can be."""
+    factor = 1.0 if is_traced else HIGH_FACTOR
+    tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(strategy, setting)
+    return round(worst_bytes) + beside_range(setting, is_alone=is_alone)[1]
+
+
+def beside_range(setting: Setting, *, is_alone: bool) -> tuple[int, int]:
+    """The least and the most bytes that lie beside torch's allocator: the runtime, and a communicator where a rank is
+    not alone."""
+    least_bytes, most_bytes = _runtime_range(setting)
+    return least_bytes, most_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
+
+
+def worst_fragmentation(strategy: Strategy, setting: Setting) -> float:
+    """The most that the allocator reserves, by what it has given out; trials narrow it."""
+    if setting.kind is DeviceKind.CPU:
+        return setting.constants.fragmentation
+    if setting.constants.fitted_from > 0:
+        return setting.constants.fragmentation + FITTED_SPREAD
+    return WORST_GATHERED_FRAGMENTATION if strategy.rung.zero_stage >= 3 else WORST_FRAGMENTATION
+
+
+def _runtime_range(setting: Setting) -> tuple[int, int]:
+    """The least and the most that the runtime takes (bytes)."""
+    if setting.kind is DeviceKind.CUDA and setting.known_constants is None:
+        known = context(setting.device)
+        return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES
+    return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes), round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
+
+
+def _worst_communicator_bytes(setting: Setting) -> int:
+    if setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0:
+        return setting.constants.communicator_bytes
+    has_network = len(setting.hardware.nodes) > 1
+    return WORST_COMMUNICATOR_BYTES + (WORST_NETWORK_BYTES if has_network else 0)
