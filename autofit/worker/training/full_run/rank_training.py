@@ -49,7 +49,9 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     for callback in (log, EngineListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
         trainer.add_callback(callback)
     if rank.index == 0:
-        trainer.add_callback(Progress(paths.progress, rank, log, watch))
+        progress = Progress(paths.progress, rank, log, watch)
+        trainer.add_callback(progress)
+        trainer.tell = progress.tell
     rank.enter(Phase.INITIALIZE)
     ended = trainer.train(resume_from_checkpoint=checkpoint(job.request, paths.checkpoints))
     eval_loss = _final_evaluation(trainer)
