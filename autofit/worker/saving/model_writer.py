@@ -47,7 +47,7 @@ class _Save:
     def __init__(self, model: nn.Module, folder: Path, most_shard_bytes: int) -> None:
         self._model = model
         self._state = stored_state(model)
-        self._shards = _shards(model, self._state, most_shard_bytes)
+        self._shards = shards_of(model, self._state, most_bytes=most_shard_bytes)
         self._folder = folder
         self._partial = PartialFolder(folder)
 
@@ -99,7 +99,7 @@ def _on_first_rank(action: Callable[[], None]) -> Exception | None:
     return attempt(action) if rank_index() == 0 else None
 
 
-def _shards(model: nn.Module, state: StoredState, most_bytes: int) -> Shards:
+def shards_of(model: nn.Module, state: StoredState, *, most_bytes: int) -> Shards:
     """The files of a state; PEFT loads an adapter from one alone."""
     parameter_count = sum(whole_shape(parameter).numel() for parameter in model.parameters())
     stem, most_bytes = ("adapter_model", sys.maxsize) if state.is_adapter else ("model", most_bytes)
