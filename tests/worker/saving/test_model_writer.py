@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.saving import safetensors_file
 from autofit.worker.saving.stored_state import NotStreamed
 from tests.models.families import tiny_config
-from tests.worker.saving.written import RANKS, converted, divided, same_bytes, save, write_slices
+from tests.worker.saving.written import RANKS, FullDisk, converted, divided, same_bytes, save, write_slices
 
 SHARD_BYTES = 200_000
 KINDS = {
@@ -150,20 +148,6 @@ def test_what_loads_is_there_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     save(make("llama"), tmp_path, most_shard_bytes=SHARD_BYTES)
     assert len(moved) > 4
     assert moved[-1] == "model.safetensors.index.json"
-
-
-class FullDisk:
-    """A disk with so much room: what goes beyond it the system refuses."""
-
-    def __init__(self, room_bytes: int) -> None:
-        self._room_bytes = room_bytes
-
-    def pwrite(self, descriptor: int, data: memoryview, at_bytes: int) -> int:
-        if self._room_bytes == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written_bytes = os.pwrite(descriptor, data[: self._room_bytes], at_bytes)
-        self._room_bytes -= written_bytes
-        return written_bytes
 
 
 def test_a_full_disk_is_told_and_the_model_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

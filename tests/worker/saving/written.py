@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,3 +67,17 @@ def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Alike to the last bit, in dtype and shape."""
     is_alike = one.dtype == other.dtype and one.shape == other.shape
     return is_alike and torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+class FullDisk:
+    """A disk with so much room: what goes beyond it the system refuses."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self._room_bytes = room_bytes
+
+    def pwrite(self, descriptor: int, data: memoryview, at_bytes: int) -> int:
+        if self._room_bytes == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written_bytes = os.pwrite(descriptor, data[: self._room_bytes], at_bytes)
+        self._room_bytes -= written_bytes
+        return written_bytes
