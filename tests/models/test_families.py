@@ -30,21 +30,16 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent
 from autofit.probing.prober import Tracer
-from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
+from autofit.probing.protocol import ProbeSpec, Refused, Traced, TraceModel
 from autofit.store import Store
 from autofit.worker.agent.trace_process import traced
 from autofit.worker.model.description import describe
-from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.trace.micro_step_trace import trace
-from autofit.worker.training.job_model import peft_config, random_model
-from autofit.worker.training.probe_rows import rows_of
-from autofit.worker.training.trainer import PhasedTrainer
-from autofit.worker.training.trainer_arguments import sft_config
 from tests.builders import make_request
 from tests.models.expectations import Check, cases
 from tests.models.families import VOCABULARY, tiny_config, write_model
-from tests.models.job import LORA, ROWS, TOKENS, job_of, usable_knobs
+from tests.models.job import LORA, ROWS, TOKENS, job_of, trainer_of, usable_knobs
 from tests.models.results import KERNELS, TARGETS
 from tests.waiting import DEADLINE_S
 from tests.worker.saving.written import RANKS, converted, divided, same_bytes, save, write_slices
@@ -156,22 +151,6 @@ def test_the_trainers_loss_is_the_models_own(model_type: str) -> None:
         add_fused_lm_head(model)
         log_probs = model(**batch, labels=ids, fused_lm_head=True).log_probs
     assert -log_probs.mean().item() == pytest.approx(own.item(), abs=1e-4)
-
-
-def trainer_of(job: Job, folder: Path) -> PhasedTrainer:
-    """One step in this process: without DeepSpeed, at a learning rate that moves every weight."""
-    alone = {"deepspeed": None, "max_steps": 1, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
-    arguments = sft_config(job, output_path=str(folder), overrides=alone)
-    arguments.dataset_kwargs = {"skip_prepare_dataset": True}
-    torch.manual_seed(0)
-    model = random_model(job)
-    return PhasedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)], ROWS, VOCABULARY),
-        processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
-        peft_config=peft_config(job, model),
-    )
 
 
 @pytest.mark.parametrize("model_type", cases(Check.SAVED, ["gpt2", "gemma3"]))

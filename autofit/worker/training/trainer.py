@@ -24,7 +24,8 @@ PhaseHook = Callable[[Phase], None]
 
 
 class PhasedTrainer(SFTTrainer):
-    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it.
+    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it;
+    and before each tensor that it saves. `save_beside` adds files to a model's, `tell` hears what people should know.
 
     Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
     divided. UsageError where there is no whole step, or nothing to score.
@@ -32,6 +33,7 @@ class PhasedTrainer(SFTTrainer):
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
     tell: Callable[[str], None] = staticmethod(lambda note: None)
+    save_beside: Callable[[Path], object] = staticmethod(lambda folder: None)
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
@@ -91,10 +93,12 @@ class PhasedTrainer(SFTTrainer):
 
     def _save_rest(self, folder: Path) -> None:
         """Saves all but the weights: configurations, tokenizer, the trainer's arguments."""
-        super()._save(str(folder), {})
+        self._save(str(folder), {})
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, None if state_dict is None else _with_ties(self.model, state_dict))
+        if self.args.should_save:
+            self.save_beside(Path(output_dir or self.args.output_dir))
 
 
 def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
