@@ -124,9 +124,10 @@ def _fill(module: Any) -> None:
 def _save(way: str, model: Any, engine: Any, place: Path) -> None:
     """All ranks; the first way is that of transformers' Trainer.save_model."""
     if way == "streamed":
-        from autofit.worker.saving.model_writer import write_model
+        from autofit.worker.saving.model_writer import ModelWriter
+        from autofit.worker.saving.stored_state import stored_state
 
-        write_model(model, place, lambda folder: model.save_pretrained(folder, state_dict={}), beat=lambda: None)
+        ModelWriter(stored_state(model), place).write(lambda folder: model.save_pretrained(folder, state_dict={}))
         return
     from deepspeed.checkpoint.utils import clone_tensors_for_torch_save
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-
-from torch import nn
 
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import FailureKind
 from autofit.worker.rank.failure import KnownFailure
 
-from .part_writer import PartWriter
+from .part_writer import AsWritten, PartWriter, as_they_are
 from .partial_folder import PartialFolder
-from .partition import whole_shape
 from .ranks import attempt, first_of_all, is_one_file, rank_index
-from .shards import Shards, divide
-from .stored_state import StoredState, stored_state
+from .shards import divide
+from .stored_state import StoredState
 
 MOST_SHARD_BYTES = 5 * 10**9
 """Of one file; what the hub's tools keep to (huggingface_hub, MAX_SHARD_SIZE)."""
@@ -29,29 +25,30 @@ Beat = Callable[[], None]
 WriteRest = Callable[[Path], None]
 
 
-def write_model(
-    model: nn.Module, folder: Path, write_rest: WriteRest, *, beat: Beat, most_shard_bytes: int = MOST_SHARD_BYTES
-) -> None:
-    """Writes what is stored of the model to `folder`, or its adapter alone; every rank calls it.
-
-    `write_rest` writes what stands beside the weights into a folder, on the first rank; `beat` is called before each
-    tensor. NotStreamed where another way must be taken. Where a rank cannot write, that rank's exception, KnownFailure
-    on all of them if it was the disk's; nothing new is left in `folder` then.
-    """
-    _Save(model, folder, most_shard_bytes).run(write_rest, beat)
-
-
-class _Save:
+class ModelWriter:
     """One save, in three steps that each rank leaves only when all have done theirs."""
 
-    def __init__(self, model: nn.Module, folder: Path, most_shard_bytes: int) -> None:
-        self._model = model
-        self._state = stored_state(model)
-        self._shards = shards_of(model, self._state, most_bytes=most_shard_bytes)
+    def __init__(
+        self,
+        state: StoredState,
+        folder: Path,
+        *,
+        as_written: AsWritten = as_they_are,
+        most_shard_bytes: int = MOST_SHARD_BYTES,
+    ) -> None:
+        self._state = state
+        self._shards = divide(state, most_shard_bytes)
         self._folder = folder
         self._partial = PartialFolder(folder)
+        self._as_written = as_written
 
-    def run(self, write_rest: WriteRest, beat: Beat) -> None:
+    def write(self, write_rest: WriteRest, beat: Beat = lambda: None) -> None:
+        """Writes the state; every rank calls it.
+
+        `write_rest` writes what stands beside the weights into a folder, on the first rank; `beat` is called before
+        each part of the state. Where a rank fails, its exception, KnownFailure on all ranks if it was the disk's;
+        nothing new is left in the folder then.
+        """
         self._agree(_on_first_rank(lambda: self._begin(write_rest)))
         self._agree(self._write_tensors(beat))
         self._agree(_on_first_rank(self._finish))
@@ -68,7 +65,8 @@ class _Save:
         is_shared = is_one_file(self._partial.path / self._shards.entry)
         is_writing = is_shared or rank_index() == 0
         with self._shards.opened(self._partial.path) if is_writing else nullcontext() as opened:
-            return PartWriter(self._model, opened, is_shared=is_shared).write(self._state.parts, beat)
+            writer = PartWriter(self._state.model, opened, is_shared=is_shared, as_written=self._as_written)
+            return writer.write(self._state.parts, beat)
 
     def _finish(self) -> None:
         names = self._shards.weights_among(os.listdir(self._folder))
@@ -97,10 +95,3 @@ class _Save:
 
 def _on_first_rank(action: Callable[[], None]) -> Exception | None:
     return attempt(action) if rank_index() == 0 else None
-
-
-def shards_of(model: nn.Module, state: StoredState, *, most_bytes: int) -> Shards:
-    """The files of a state; PEFT loads an adapter from one alone."""
-    parameter_count = sum(whole_shape(parameter).numel() for parameter in model.parameters())
-    stem, most_bytes = ("adapter_model", sys.maxsize) if state.is_adapter else ("model", most_bytes)
-    return divide(state.outline, stem, most_bytes=most_bytes, parameter_count=parameter_count)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from transformers.core_model_loading import revert_weight_conversion
@@ -10,7 +11,14 @@ from transformers.core_model_loading import revert_weight_conversion
 from .partition import gathered, is_divided, own_slice
 from .ranks import attempt, rank_index
 from .shards import OpenShards
-from .stored_state import Converted, Part, Unchanged
+from .stored_state import Converted, Part, Unchanged, tensors_of
+
+AsWritten = Callable[[Collection[torch.Tensor]], AbstractContextManager[None]]
+"""Makes tensors of the model what is to be written of them, until the end of `with`."""
+
+
+def as_they_are(tensors: Collection[torch.Tensor]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class PartWriter:
@@ -20,10 +28,18 @@ class PartWriter:
     must convert: its tensors are gathered for that, on all ranks.
     """
 
-    def __init__(self, model: torch.nn.Module, shards: OpenShards | None, *, is_shared: bool) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        shards: OpenShards | None,
+        *,
+        is_shared: bool,
+        as_written: AsWritten = as_they_are,
+    ) -> None:
         self._model = model
         self._shards = shards
         self._is_shared = is_shared
+        self._as_written = as_written
 
     def write(self, parts: Iterable[Part], beat: Callable[[], None]) -> Exception | None:
         """Writes them and gives the first problem of this rank, which goes on gathering with the others after it.
@@ -33,16 +49,12 @@ class PartWriter:
         problem = None
         for part in parts:
             beat()
-            with gathered(self._wanted_whole(part)):
+            with gathered(self._wanted_whole(part)), self._as_written(tensors_of(part)):
                 problem = problem or attempt(lambda part=part: self._write(part))  # type: ignore[misc]
         return problem
 
     def _wanted_whole(self, part: Part) -> list[torch.Tensor]:
-        match part:
-            case Unchanged():
-                return [] if self._is_shared else [part.tensor]
-            case Converted():
-                return list(part.tensors.values())
+        return [] if self._is_shared and isinstance(part, Unchanged) else tensors_of(part)
 
     def _write(self, part: Part) -> None:
         if self._shards is None:

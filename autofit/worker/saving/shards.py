@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 
 from .safetensors_file import Layout, write_elements
+from .stored_state import StoredState
 
 _SUFFIX = ".safetensors"
 _INDEX_SUFFIX = ".safetensors.index.json"
@@ -79,20 +81,20 @@ class OpenShards:
         write_elements(descriptor, elements, at_bytes + first * elements.element_size())
 
 
-def divide(outline: Mapping[str, torch.Tensor], stem: str, *, most_bytes: int, parameter_count: int) -> Shards:
-    """The files for these tensors, named and filled as by save_pretrained.
-
-    `outline` are tensors without memory, `stem` begins the files' names, and `most_bytes` is what one holds unless a
-    single tensor is larger.
-    """
+def divide(state: StoredState, most_bytes: int) -> Shards:
+    """The files for a state, named and filled as by save_pretrained: each of at most so many bytes unless a single
+    tensor has more. PEFT loads an adapter from one file alone."""
+    stem = "adapter_model" if state.is_adapter else "model"
     split = split_torch_state_dict_into_shards(
-        dict(outline), filename_pattern=f"{stem}{{suffix}}{_SUFFIX}", max_shard_size=most_bytes
+        dict(state.outline),
+        filename_pattern=f"{stem}{{suffix}}{_SUFFIX}",
+        max_shard_size=sys.maxsize if state.is_adapter else most_bytes,
     )
     layouts = {
-        file: Layout({name: outline[name] for name in names}) for file, names in split.filename_to_tensors.items()
+        file: Layout({name: state.outline[name] for name in names}) for file, names in split.filename_to_tensors.items()
     }
     if not split.is_sharded:
         return Shards(stem, layouts, None)
-    metadata = {"total_parameters": parameter_count, **split.metadata}
+    metadata = {"total_parameters": state.parameter_count, **split.metadata}
     index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
     return Shards(stem, layouts, json.dumps(index, indent=2, sort_keys=True) + "\n")

@@ -44,13 +44,24 @@ class Converted:
 Part = Union[Unchanged, Converted]
 
 
+def tensors_of(part: Part) -> list[torch.Tensor]:
+    """The tensors of the model that it is made of."""
+    match part:
+        case Unchanged():
+            return [part.tensor]
+        case Converted():
+            return list(part.tensors.values())
+
+
 @dataclass(frozen=True)
 class StoredState:
     """`outline` has what the files hold, without memory, in the order in which they are filled; `parts` makes it."""
 
+    model: torch.nn.Module
     is_adapter: bool
     outline: Tensors
     parts: tuple[Part, ...]
+    parameter_count: int  # of the whole model
 
 
 def stored_state(model: torch.nn.Module) -> StoredState:
@@ -68,7 +79,8 @@ def _adapter(model: PeftModel) -> StoredState:
     known = {id(tensor) for tensor in own.values()}
     if any(id(tensor) not in known for tensor in stored.values()):
         raise NotStreamed("PEFT computes what is stored of the adapter")
-    return StoredState(True, _outline(stored), tuple(Unchanged(tensor, name) for name, tensor in stored.items()))
+    parts = tuple(Unchanged(tensor, name) for name, tensor in stored.items())
+    return StoredState(model, True, _outline(stored), parts, _parameter_count(model))
 
 
 def _whole_model(model: PreTrainedModel) -> StoredState:
@@ -87,7 +99,11 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
     expected = {name: tensor for name, tensor in stored.items() if name not in kept}
     groups = _groups(model, changed, expected)
     converted = (Converted({name: own[name] for name in group}, made) for group, made in groups)
-    return StoredState(False, stored, (*unchanged, *converted))
+    return StoredState(model, False, stored, (*unchanged, *converted), _parameter_count(model))
+
+
+def _parameter_count(model: torch.nn.Module) -> int:
+    return sum(whole_shape(parameter).numel() for parameter in model.parameters())
 
 
 def _outline(tensors: Tensors) -> dict[str, torch.Tensor]:

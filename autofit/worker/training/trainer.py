@@ -16,8 +16,8 @@ from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.model.loss_names import name_for_loss
-from autofit.worker.saving.model_writer import write_model
-from autofit.worker.saving.stored_state import NotStreamed
+from autofit.worker.saving.model_writer import ModelWriter
+from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 
 PhaseHook = Callable[[Phase], None]
@@ -84,7 +84,8 @@ class PhasedTrainer(SFTTrainer):
         """Saves the model, its adapter alone where it has one, with what stands beside it; every rank calls it."""
         folder = Path(output_dir or self.args.output_dir)
         try:
-            write_model(self.model, folder, self._save_rest, beat=lambda: self.phase_hook(Phase.SAVE))
+            writer = ModelWriter(stored_state(self.model), folder)
+            writer.write(self._save_rest, beat=lambda: self.phase_hook(Phase.SAVE))
         except NotStreamed as reason:
             self.tell(f"saving takes memory for a copy of the model, which is not written in a stream: {reason}")
             super().save_model(str(folder), _internal_call=True)

@@ -103,12 +103,14 @@ def test_what_is_converted_is_gathered_first(model_type: str, tmp_path: Path) ->
     assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
-@pytest.mark.parametrize("modules", [("auto",), ("embed_tokens", "q_proj")])
-def test_of_an_adapter_the_adapter_alone_is_written(modules: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::UserWarning:peft", "ignore::RuntimeWarning:peft")
+@pytest.mark.parametrize(
+    ("model_type", "modules"),
+    [("llama", ("auto",)), ("llama", ("embed_tokens", "q_proj")), ("mixtral", ("q_proj", "w1", "w2", "w3"))],
+)
+def test_of_an_adapter_the_adapter_alone_is_written(model_type: str, modules: tuple[str, ...], tmp_path: Path) -> None:
     """With the embeddings that have one, as PEFT does."""
-    base = make("llama")
-    base.save_pretrained(tmp_path / "base")
+    make(model_type).save_pretrained(tmp_path / "base")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     model = get_peft_model(base, lora_config(Lora(r=4, target_modules=modules), base))
     save(model, tmp_path / "ours", most_shard_bytes=1)  # PEFT loads one file

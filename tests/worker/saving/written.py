@@ -17,8 +17,9 @@ from deepspeed.utils import groups
 from torch.testing._internal.distributed import fake_pg
 from transformers import PreTrainedModel
 
-from autofit.worker.saving.model_writer import shards_of, write_model
+from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.part_writer import PartWriter
+from autofit.worker.saving.shards import divide
 from autofit.worker.saving.stored_state import Converted, Unchanged, stored_state
 
 RANKS = 3
@@ -27,7 +28,7 @@ RANKS = 3
 def save(model: Any, folder: Path, rest: Callable[[Path], Any] | None = None, **options: Any) -> None:
     """Streams a model or its adapter as the trainer does, which has save_pretrained write the rest."""
     rest = rest or (lambda place: model.save_pretrained(place, state_dict={}))
-    write_model(model, folder, rest, **{"beat": lambda: None, **options})
+    ModelWriter(stored_state(model), folder, **options).write(rest)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def write_slices(model: PreTrainedModel, folder: Path, rank: int, rank_count: in
     """What one rank writes of a divided model's tensors, but for those that a conversion gathers; the first rank makes
     the file."""
     state = stored_state(model)
-    shards = shards_of(model, state, most_bytes=10**9)
+    shards = divide(state, 10**9)
     if rank == 0:
         shards.create(folder)
     parts = [part for part in state.parts if rank_count == 1 or isinstance(part, Unchanged)]

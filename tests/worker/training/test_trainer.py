@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -36,6 +37,7 @@ def test_a_model_is_saved_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert len(phases) == len(load_file(tmp_path / "saved" / "model.safetensors"))  # it is alive at each tensor
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out:UserWarning")
 def test_an_adapter_is_saved_alone_and_names_the_model_that_the_user_named(tmp_path: Path) -> None:
     trainer(tmp_path, Method.LORA).save_model(str(tmp_path / "saved"))
     assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
