@@ -23,8 +23,12 @@ def is_divided(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "ds_tensor")
 
 
-def whole_shape(tensor: torch.Tensor) -> torch.Size:
-    return torch.Size(tensor.ds_shape) if is_divided(tensor) else tensor.shape  # type: ignore[attr-defined]
+def outline(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole tensor, without memory."""
+    if not is_divided(tensor):
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    part = tensor.ds_tensor  # type: ignore[attr-defined]
+    return torch.empty(tensor.ds_shape, dtype=part.dtype, device="meta")  # type: ignore[attr-defined]
 
 
 def own_slice(tensor: torch.Tensor) -> Slice:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-from .partition import whole_shape
+from .partition import outline
 from .safetensors_file import has_name
 
 Tensors = Mapping[str, torch.Tensor]
@@ -80,7 +80,7 @@ def _adapter(model: PeftModel) -> StoredState:
     if any(id(tensor) not in known for tensor in stored.values()):
         raise NotStreamed("PEFT computes what is stored of the adapter")
     parts = tuple(Unchanged(tensor, name) for name, tensor in stored.items())
-    return StoredState(model, True, _outline(stored), parts, _parameter_count(model))
+    return StoredState(model, True, _outlines(stored), parts, _parameter_count(model))
 
 
 def _whole_model(model: PreTrainedModel) -> StoredState:
@@ -89,8 +89,8 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
         raise NotStreamed("its weights are quantised")
     own = model.state_dict(keep_vars=True)
     left_out = set(model._keys_to_ignore_on_save or ())
-    outline = _outline({name: tensor for name, tensor in own.items() if name not in left_out})
-    untied = remove_tied_weights_from_state_dict(outline, model)
+    whole = _outlines({name: tensor for name, tensor in own.items() if name not in left_out})
+    untied = remove_tied_weights_from_state_dict(whole, model)
     stored = revert_weight_conversion(model, dict(untied))
     names = {id(tensor): name for name, tensor in untied.items()}
     kept = {name: names[id(tensor)] for name, tensor in stored.items() if id(tensor) in names}
@@ -103,16 +103,14 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
 
 
 def _parameter_count(model: torch.nn.Module) -> int:
-    return sum(whole_shape(parameter).numel() for parameter in model.parameters())
+    return sum(outline(parameter).numel() for parameter in model.parameters())
 
 
-def _outline(tensors: Tensors) -> dict[str, torch.Tensor]:
+def _outlines(tensors: Tensors) -> dict[str, torch.Tensor]:
     """The same tensors, whole and without memory; NotStreamed where one is none, or of a dtype without a name."""
     if not all(isinstance(tensor, torch.Tensor) and has_name(tensor.dtype) for tensor in tensors.values()):
         raise NotStreamed("its state holds what a safetensors file does not")
-    return {
-        name: torch.empty(whole_shape(tensor), dtype=tensor.dtype, device="meta") for name, tensor in tensors.items()
-    }
+    return {name: outline(tensor) for name, tensor in tensors.items()}
 
 
 def _groups(
