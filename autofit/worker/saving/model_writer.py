@@ -64,9 +64,12 @@ class ModelWriter:
     def _write_tensors(self, beat: Beat) -> Exception | None:
         is_shared = is_one_file(self._partial.path / self._shards.entry)
         is_writing = is_shared or rank_index() == 0
-        with self._shards.opened(self._partial.path) if is_writing else nullcontext() as opened:
-            writer = PartWriter(self._state.model, opened, is_shared=is_shared, as_written=self._as_written)
-            return writer.write(self._state.parts, beat)
+        try:
+            with self._shards.opened(self._partial.path) if is_writing else nullcontext() as opened:
+                writer = PartWriter(self._state.model, opened, is_shared=is_shared, as_written=self._as_written)
+                return writer.write(self._state.parts, beat)
+        except OSError as error:  # of a file that is closed
+            return error
 
     def _finish(self) -> None:
         names = self._shards.weights_among(os.listdir(self._folder))

@@ -36,6 +36,6 @@ class PartialFolder:
         files = [path for path in self.path.rglob("*") if path.is_file()]
         for path in sorted(files, key=lambda path: (path.name == entry, path)):
             target = self._folder / path.relative_to(self.path)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         self.discard()

@@ -61,7 +61,7 @@ class Shards:
             descriptors = {}
             for name in self.layouts:
                 descriptors[name] = os.open(folder / name, os.O_WRONLY)
-                stack.callback(os.close, descriptors[name])  # a network's file system may tell of a full disk here
+                stack.callback(os.close, descriptors[name])  # where a network's file system tells of a full disk
             yield OpenShards(self.layouts, descriptors)
 
 

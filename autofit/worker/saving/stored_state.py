@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -93,12 +93,12 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
     untied = remove_tied_weights_from_state_dict(whole, model)
     stored = revert_weight_conversion(model, dict(untied))
     names = {id(tensor): name for name, tensor in untied.items()}
-    kept = {name: names[id(tensor)] for name, tensor in stored.items() if id(tensor) in names}
-    unchanged = (Unchanged(own[name], new_name) for new_name, name in kept.items())
-    changed = {name: tensor for name, tensor in untied.items() if name not in set(kept.values())}
-    expected = {name: tensor for name, tensor in stored.items() if name not in kept}
+    renamed = {names[id(tensor)]: name for name, tensor in stored.items() if id(tensor) in names}
+    changed = {name: tensor for name, tensor in untied.items() if name not in renamed}
+    expected = {name: tensor for name, tensor in stored.items() if id(tensor) not in names}
+    unchanged = (Unchanged(own[name], new_name) for name, new_name in renamed.items())
     groups = _groups(model, changed, expected)
-    converted = (Converted({name: own[name] for name in group}, made) for group, made in groups)
+    converted = (Converted({name: own[name] for name in group}, made) for group, made in groups.items())
     return StoredState(model, False, stored, (*unchanged, *converted), _parameter_count(model))
 
 
@@ -113,23 +113,23 @@ def _outlines(tensors: Tensors) -> dict[str, torch.Tensor]:
     return {name: outline(tensor) for name, tensor in tensors.items()}
 
 
-def _groups(
-    model: PreTrainedModel, changed: Tensors, expected: Tensors
-) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _groups(model: PreTrainedModel, changed: Tensors, expected: Tensors) -> dict[tuple[str, ...], tuple[str, ...]]:
     """The smallest groups of `changed` from which all of `expected` is made, each with the names of what it makes.
 
     Which tensors go together transformers does not tell, so it is tried: each alone, then with those of the same
-    module, of the module around that, and so on.
+    module, of the module around that, and so on. NotStreamed where there are no such groups.
     """
+    groups: dict[tuple[str, ...], tuple[str, ...]] = {}
     left = set(changed)
     for depth in range(max((name.count(".") for name in changed), default=0) + 1, 0, -1):
         for group in _by_module(left, depth):
             made = _made_alone(model, {name: changed[name] for name in group}, expected)
-            if made is not None:
+            if made:
                 left -= set(group)
-                yield group, made
-    if left:
-        raise NotStreamed(f"transformers turns all of it at once into the original's: {min(left)} among others")
+                groups[group] = made
+    if left or sorted(name for made in groups.values() for name in made) != sorted(expected):
+        raise NotStreamed("transformers makes the original's tensors of the whole model at once")
+    return groups
 
 
 def _by_module(names: Iterable[str], depth: int) -> list[tuple[str, ...]]:
@@ -140,14 +140,14 @@ def _by_module(names: Iterable[str], depth: int) -> list[tuple[str, ...]]:
     return [tuple(group) for group in found.values()]
 
 
-def _made_alone(model: PreTrainedModel, group: Tensors, expected: Tensors) -> tuple[str, ...] | None:
-    """The names of what is made of the group; None where it is not what is made of the whole model."""
+def _made_alone(model: PreTrainedModel, group: Tensors, expected: Tensors) -> tuple[str, ...]:
+    """The names of what is made of the group; none where it is not what is made of the whole model."""
     try:
         made = revert_weight_conversion(model, dict(group))
     except Exception:  # a part without the rest: whatever an operation says of that
-        return None
+        return ()
     is_same = all(name in expected and _is_alike(tensor, expected[name]) for name, tensor in made.items())
-    return tuple(made) if is_same else None
+    return tuple(made) if is_same else ()
 
 
 def _is_alike(one: torch.Tensor, other: torch.Tensor) -> bool:

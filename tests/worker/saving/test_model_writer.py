@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from autofit.domain.request import Lora
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.rank.failure import KnownFailure
-from autofit.worker.saving import safetensors_file
+from autofit.worker.saving import safetensors_file, shards, stored_state
 from autofit.worker.saving.stored_state import NotStreamed
 from tests.models.families import tiny_config
 from tests.worker.saving.written import RANKS, FullDisk, converted, divided, same_bytes, save, write_slices
@@ -126,6 +129,17 @@ def test_what_a_file_cannot_hold_is_not_streamed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_transformers_converts_at_once_alone_is_not_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a tensor that is made of the whole model's."""
+
+    def revert(model: object, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"all": torch.cat([tensor.flatten() for tensor in tensors.values()])}
+
+    monkeypatch.setattr(stored_state, "revert_weight_conversion", revert)
+    with pytest.raises(NotStreamed, match="of the whole model at once"):
+        stored_state.stored_state(make("llama"))
+
+
 def test_another_save_in_the_same_folder_leaves_nothing_of_the_first(tmp_path: Path) -> None:
     """Fewer shards than before, and what a save that was killed had begun."""
     model = make("llama")
@@ -162,6 +176,19 @@ def test_a_full_disk_is_told_and_the_model_before_stays(tmp_path: Path, monkeypa
     with pytest.raises(KnownFailure, match=f"^there is no space left for {tmp_path}, whose weights take 6.. kB: free"):
         save(model, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_disk_that_is_found_full_when_a_file_is_closed_is_told_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(descriptor: int) -> None:
+        os.close(descriptor)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(shards, "os", SimpleNamespace(open=os.open, O_WRONLY=os.O_WRONLY, close=close))
+    with pytest.raises(KnownFailure, match=r"^there is no space left for"):
+        save(make("llama"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_ours_is_told(tmp_path: Path) -> None:
