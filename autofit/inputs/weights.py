@@ -13,6 +13,7 @@ from autofit.domain.errors import UsageError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+ADAPTER_FILE = "adapter_model.safetensors"
 OLD_FILES = "pytorch_model*.bin"
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header that follows
