@@ -91,7 +91,7 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
     left_out = set(model._keys_to_ignore_on_save or ())
     whole = _outlines({name: tensor for name, tensor in own.items() if name not in left_out})
     untied = remove_tied_weights_from_state_dict(whole, model)
-    stored = revert_weight_conversion(model, dict(untied))
+    stored = dict(revert_weight_conversion(model, dict(untied)))
     names = {id(tensor): name for name, tensor in untied.items()}
     renamed = {names[id(tensor)]: name for name, tensor in stored.items() if id(tensor) in names}
     changed = {name: tensor for name, tensor in untied.items() if name not in renamed}
@@ -99,6 +99,7 @@ def _whole_model(model: PreTrainedModel) -> StoredState:
     unchanged = (Unchanged(own[name], new_name) for name, new_name in renamed.items())
     groups = _groups(model, changed, expected)
     converted = (Converted({name: own[name] for name in group}, made) for group, made in groups.items())
+    stored |= {name: outline(tensor) for name, tensor in expected.items()}  # not views, which count as what they are of
     return StoredState(model, False, stored, (*unchanged, *converted), _parameter_count(model))
 
 
