@@ -18,6 +18,7 @@ OLD_INDEX_FILE = "pytorch_model.bin.index.json"
 ENTRY_FILES = (SINGLE_FILE, INDEX_FILE, OLD_FILE, OLD_INDEX_FILE)
 """Where a model's weights begin, in the order in which transformers looks for them (`_get_resolved_checkpoint_files` of
 5.23): it takes the first that is there, and nothing beside it."""
+ADAPTER_FILE = "adapter_model.safetensors"
 
 _LENGTH_BYTES = 8  # little-endian size of the JSON header that follows
 _LONGEST_HEADER_BYTES = 100_000_000  # the format's own limit

@@ -17,6 +17,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
+from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
 from autofit.process.saved_steps import last_whole, saved_after, saved_step
 
 from .folder_lock import hold
@@ -240,8 +241,9 @@ class RunFolder:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a model or an adapter lies there."""
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    """Whether a whole model or adapter lies there, by the file that is written last: a shard alone is none."""
+    entries = (SINGLE_FILE, INDEX_FILE, ADAPTER_FILE)
+    return any((folder / name).exists() for name in entries) or any(folder.glob("*.bin"))
 
 
 def _placed(result: TrainingEnded, root: Path) -> TrainingEnded:

@@ -15,7 +15,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.request import Lora, Training
 from autofit.process import files
 from autofit.runs.request_diff import FLAGS, differences
-from autofit.runs.run_folder import RunFolder
+from autofit.runs.run_folder import RunFolder, has_weights
 from tests.report import simulated
 
 
@@ -228,3 +228,11 @@ def test_every_field_of_a_request_has_a_flag() -> None:
     not_trained = {"training.resume", "training.on_divergence", "allowed_drop", "trust_remote_code"}
     request = replace(simulated.REQUEST, lora=Lora(exclude_modules=("lm_head",)))
     assert {name for name, _ in _leaves(request)} == {*FLAGS, *not_trained}
+
+
+@pytest.mark.parametrize("entry", ["model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"])
+def test_a_model_is_there_when_the_file_that_is_written_last_is(entry: str, tmp_path: Path) -> None:
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    assert not has_weights(tmp_path)
+    (tmp_path / entry).touch()
+    assert has_weights(tmp_path)

@@ -42,6 +42,9 @@ def test_the_model_that_is_saved_is_the_best_one(
     assert best < max(losses) == 10
     assert ended.trained.eval_loss == pytest.approx(losses[best], rel=1e-5)
     name = "model.safetensors" if case.method is Method.FULL else "adapter_model.safetensors"
+    if case.method is Method.LORA:  # what was named, wherever it was read
+        adapter = json.loads((ended.model / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == str(model)
     saved, kept, last = (
         load_file(folder / name)
         for folder in (ended.model, *(ended.folder / f"checkpoints/checkpoint-{step}" for step in (best, 10)))

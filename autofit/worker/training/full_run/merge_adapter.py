@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import argparse
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.worker.model.loading import load_model, load_tokenizer
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.saving.model_writer import ModelWriter
+from autofit.worker.saving.stored_state import stored_state
+
+
+class MergedWeights:
+    """The weights of a model with adapters, merged for as long as they are asked for: one layer's at a time."""
+
+    def __init__(self, adapted: PeftModel) -> None:
+        self._layers: dict[int, list[BaseTunerLayer]] = defaultdict(list)
+        for layer in adapted.modules():
+            if isinstance(layer, BaseTunerLayer):
+                for parameter in layer.get_base_layer().parameters():
+                    self._layers[id(parameter)].append(layer)
+
+    @contextmanager
+    def merged(self, tensors: Collection[torch.Tensor]) -> Iterator[None]:
+        """Merges the adapters of the layers that `tensors` belong to into copies of their weights, until the end of
+        `with`."""
+        layers = {id(layer): layer for tensor in tensors for layer in self._layers.get(id(tensor), ())}.values()
+        bases = {parameter: parameter.data for layer in layers for parameter in layer.get_base_layer().parameters()}
+        for parameter, weights in bases.items():
+            parameter.data = weights.clone()
+        try:
+            for layer in layers:
+                layer.merge()
+            yield
+        finally:
+            for parameter, weights in bases.items():
+                parameter.data = weights
+            for layer in layers:
+                layer.merged_adapters.clear()
 
 
 def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> None:
-    """Writes base + adapter to `out`, all of it in `dtype`: the host holds the base model once."""
+    """Writes base + adapter to `out`, all of it in `dtype`: beside the base model the host holds one layer's weights.
+
+    NotStreamed where the base is of a kind that nothing is merged into; OSError and KnownFailure where it cannot be
+    read or written.
+    """
     model = load_model(base, dtype=dtype, trust_remote_code=trust_remote_code)
-    merged = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu").merge_and_unload()
     if (adapter / GENERATION_CONFIG_NAME).is_file():  # the training may have found where a turn ends
-        merged.generation_config = GenerationConfig.from_pretrained(str(adapter))
-    merged.save_pretrained(str(out))
-    load_tokenizer(str(adapter), trust_remote_code=trust_remote_code).save_pretrained(str(out))
+        model.generation_config = GenerationConfig.from_pretrained(str(adapter))
+    tokenizer = load_tokenizer(str(adapter), trust_remote_code=trust_remote_code)
+
+    def write_rest(folder: Path) -> None:
+        model.save_pretrained(str(folder), state_dict={})
+        tokenizer.save_pretrained(str(folder))
+
+    state = stored_state(model)  # under the model's own names, which adapters change
+    weights = MergedWeights(PeftModel.from_pretrained(model, str(adapter), torch_device="cpu"))
+    ModelWriter(state, out, as_written=weights.merged).write(write_rest)
 
 
 def main() -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from autofit.domain.codec import to_json
+from autofit.domain.event import Note
 from autofit.domain.request import Request, Training
 from autofit.runs.run_folder import RunFolder
 from autofit.worker.training.full_run.rank_training import _final_evaluation, checkpoint
 from autofit.worker.training.full_run.training_log import TrainingLog
+from autofit.worker.training.full_run.training_progress import Progress
 
 REQUEST = Request("m", 64)
 
@@ -97,3 +100,13 @@ def test_an_interval_with_a_save_or_an_evaluation_does_not_count(disturb: Any, m
     assert lines.log.tokens_per_s == 200 / 3.0
     lines.log.on_log(None, lines.state, None, {"eval_loss": 2.0})  # type: ignore[arg-type]
     assert lines.log.last_loss == 1.0
+
+
+def test_what_people_should_know_is_told_once(tmp_path: Path) -> None:
+    """However often a checkpoint is saved."""
+    nobody: Any = None
+    progress = Progress(tmp_path / "progress.jsonl", nobody, TrainingLog(), nobody)
+    for text in ("saving takes memory", "another", "saving takes memory"):
+        progress.tell(text)
+    lines = (tmp_path / "progress.jsonl").read_text().splitlines()
+    assert lines == [to_json(Note("saving takes memory")), to_json(Note("another"))]
