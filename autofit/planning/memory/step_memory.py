@@ -11,7 +11,7 @@ from autofit.domain.strategy import Strategy
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .buffers import bucket_count, bucket_elements, is_overlapped
+from .buffers import ahead_count, bucket_count, bucket_elements, gathered_count, is_overlapped
 from .gradients import own_count
 from .initialization import initialization
 from .load import Load
@@ -69,15 +69,16 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
 
 
 def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """The load of a save, which is written piece by piece: under ZeRO-3 one tensor at most is gathered, where the ranks
-    share no folder or where experts are taken apart."""
+    """The load of a save, which is written piece by piece: under ZeRO-3 beside what the evaluation has left gathered,
+    or one tensor, where the ranks share no folder or where experts are taken apart."""
     rung, width = strategy.rung, element_bytes(strategy.rung.dtype)
-    is_divided = rung.zero_stage >= 3
-    gathered = bucket_elements(setting) + parameters(rung, setting).largest_count if is_divided else 0
+    gathered = max(gathered_count(rung, setting, 0.0), parameters(rung, setting).largest_count)
+    count = bucket_elements(setting) + gathered if rung.zero_stage >= 3 else 0
     return Load(
         Phase.SAVE,
         states.parameters_bytes,
         states.gradients_bytes,
         states.optimizer_bytes,
-        buffers_bytes=states.buffers_bytes + width * gathered,
+        buffers_bytes=states.buffers_bytes + width * count,
+        ahead_bytes=width * ahead_count(gathered) if rung.zero_stage >= 3 else 0,
     )
