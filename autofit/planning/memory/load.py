@@ -32,4 +32,6 @@ class Load:
     @property
     def least(self) -> Load:
         """The load without what is gathered ahead."""
+        if not self.ahead_bytes:
+            return self
         return replace(self, buffers_bytes=self.buffers_bytes - self.ahead_bytes, ahead_bytes=0)

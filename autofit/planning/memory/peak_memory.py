@@ -48,7 +48,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     traced = moments(strategy, setting)
     steps = traced or closed_moments(strategy, setting)
     loads = [*loads_outside(strategy, setting)]
-    for is_first_rank in (True,) if is_rehearsal else (False, True):
+    for is_first_rank in _ranks(strategy, is_rehearsal):
         loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
     # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
     needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
@@ -66,6 +66,12 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,
     )
+
+
+def _ranks(strategy: Strategy, is_rehearsal: bool) -> tuple[bool, ...]:
+    """The ranks that are looked at, by whether it is the first one: where ZeRO divides gradients by tensors, the last
+    one's come at another time."""
+    return (True, False) if strategy.rung.zero_stage in (1, 2) and not is_rehearsal else (True,)
 
 
 def offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
