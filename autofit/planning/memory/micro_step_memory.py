@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
@@ -24,15 +25,21 @@ def loads_within(
     """The loads of the micro-steps from the second optimizer step on; with accumulation also those of a micro-step that
     adds to earlier ones."""
     states = model_states(strategy, setting)
+    is_offloaded = offload_of(strategy.rung, setting) is not Offload.NONE
+    turn_bytes = next((one.activations_bytes for one in reversed(moments) if one.phase is Phase.FORWARD), 0)
     for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
         before_count = last_count = 0
         for moment in moments:
-            progress = GradientProgress(before_count, moment.gradient_count, is_adding, last_count)
-            if moment.phase is Phase.BACKWARD:
-                yield _backward(strategy, setting, states, moment, progress, is_first_rank)
-                before_count, last_count = moment.gradient_count, progress.new_count
-            else:
+            if moment.phase is not Phase.BACKWARD:
                 yield _forward(strategy, setting, states, moment, is_adding)
+                continue
+            progress = GradientProgress(before_count, moment.gradient_count, is_adding)
+            yield _backward(strategy, setting, states, moment, progress, is_first_rank)
+            if is_offloaded:  # what came last leaves before the next layer's activations are there
+                turn = replace(moment, activations_bytes=min(turn_bytes, moment.activations_bytes))
+                leaving = replace(progress, last_count=last_count)
+                yield _backward(strategy, setting, states, turn, leaving, is_first_rank)
+            before_count, last_count = moment.gradient_count, progress.new_count
         yield _backward_end(strategy, setting, states, last_count, is_adding, is_first_rank)
 
 
