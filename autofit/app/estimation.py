@@ -18,6 +18,7 @@ from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
 from autofit.planning.space.ladder_builder import build_ladder
+from autofit.process.pinned_allocator import has_exact_pins
 from autofit.store import Store
 
 ALL_INSTALLED = frozenset(one.package for one in OPTIONAL)
@@ -53,6 +54,7 @@ def assumed_setting(context: Context, installed: frozenset[str] = frozenset()) -
         tokens,
         is_padded=True,
         installed=installed,
+        has_exact_pins=has_exact_pins(),
         facts=context.facts,
     )
 

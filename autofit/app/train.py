@@ -18,6 +18,7 @@ from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request, SearchOptions
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
@@ -117,7 +118,10 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
     choice = ended.action.choice
     folder.write_ds_config(deepspeed_config(choice.strategy, context.request, context.shape, context.hardware.kind))
     launcher = module_command(DEEPSPEED_MODULE)
-    folder.write_command(command_script(context.hardware, launcher, package_folders=package_folders()))
+    has_offload = choice.strategy.rung.offload is not Offload.NONE
+    folder.write_command(
+        command_script(context.hardware, launcher, package_folders=package_folders(), has_offload=has_offload)
+    )
     folder.write_choice(choice)
     session.write_report()
     session.screen.show(Chosen.after(ended.trials, choice, ended.decided_s))

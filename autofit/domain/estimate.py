@@ -9,15 +9,21 @@ from .outcome import Phase
 
 @dataclass(frozen=True)
 class HostEstimate:
-    """Bytes of host memory of one node at the peak, all its ranks, by what holds them; parts sum to `peak_bytes`."""
+    """Bytes of host memory of one node at the peak, all its ranks, by kind; the first three sum to `peak_bytes`.
+
+    `offloaded_bytes` are the part of them that offload keeps there throughout the training, without what pinning rounds
+    up. `mapped_bytes` are the weights' files, which the kernel takes back when memory is short: no part of the peak.
+    """
 
     runtime_bytes: int  # every rank's process with its libraries
-    weights_bytes: int = 0  # copies of the weights while they are loaded or saved
-    offloaded_bytes: int = 0  # what offload keeps there: parameters, gradients, optimizer states
+    unpinned_bytes: int = 0
+    pinned_bytes: int = 0  # with what torch's allocator rounds up to and keeps
+    offloaded_bytes: int = 0
+    mapped_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
-        return self.runtime_bytes + self.weights_bytes + self.offloaded_bytes
+        return self.runtime_bytes + self.unpinned_bytes + self.pinned_bytes
 
 
 @dataclass(frozen=True)

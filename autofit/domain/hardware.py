@@ -73,6 +73,7 @@ class Host:
     memory_available_bytes: int
     disk_free_bytes: int  # where the run folder lies
     adam_parameters_per_s: float | None = None  # what DeepSpeed's host Adam updates, all cores; None when unknown
+    is_memory_assumed: bool = False  # of a described machine of which nothing is said of it
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,10 @@ class Hardware:
     def host_available_bytes(self) -> int:
         """What all ranks of one node may use of its host's memory: that of the smallest one."""
         return min(node.host.memory_available_bytes for node in self.nodes)
+
+    @property
+    def is_host_memory_assumed(self) -> bool:
+        return any(node.host.is_memory_assumed for node in self.nodes)
 
     @property
     def is_cpu(self) -> bool:

@@ -37,6 +37,7 @@ class MicroStep:
     is_padded: bool  # some row is shorter, so there really is an attention mask
     capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
     kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
+    keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
 
 
 @dataclass(frozen=True)

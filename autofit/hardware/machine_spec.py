@@ -126,7 +126,15 @@ def _machine(text: str, device: Device, fields: NodeFields, assumed: tuple[str, 
     cores = fields.core_count or count * CORES_PER_DEVICE
     network = fields.network_bytes_per_s or (NETWORK_BYTES_PER_S if fields.node_count > 1 else None)
     node = Node(
-        host=Host("described", cores, host_bytes, host_bytes, DISK_BYTES, host_adam_rate(cores)),
+        host=Host(
+            "described",
+            cores,
+            host_bytes,
+            host_bytes,
+            DISK_BYTES,
+            host_adam_rate(cores),
+            is_memory_assumed=fields.host_bytes is None,
+        ),
         devices=tuple(replace(device, index=index) for index in range(count)),
         link=Link.UNKNOWN if count == 1 else fields.link,
         network_bytes_per_s=network,

@@ -67,6 +67,9 @@ SCANS = (
 OPTIONAL = (FLASH_ATTENTION, *SCANS)
 """The packages that only some values of the knobs need, and those that only some models run faster with."""
 
+EXACT_PINS = Requirement("torch", "2.13", "pinned memory that is not rounded up")
+"""What no training needs: what is offloaded takes less of the host with it."""
+
 
 @dataclass(frozen=True)
 class UnmetRequirements:

@@ -40,11 +40,35 @@ class Parameters:
         return max((group.element_count for group in self._trained), default=0)
 
     @cached_property
+    def trained_tensors(self) -> tuple[tuple[int, int], ...]:
+        """Elements of a trained tensor, and how many such tensors there are."""
+        return tuple((group.element_count, group.tensor_count) for group in self._trained)
+
+    @cached_property
+    def frozen_tensors(self) -> tuple[tuple[int, int], ...]:
+        """Elements of a frozen tensor, and how many such tensors there are."""
+        return tuple((group.element_count, group.tensor_count) for group in self.groups if not group.is_trained)
+
+    @cached_property
+    def largest_count(self) -> int:
+        return max(group.element_count for group in self.groups)
+
+    @cached_property
     def embedding_count(self) -> int:
         """Elements of the input embeddings: the largest tensor, where there are two of them, one for the output."""
         largest = max(self.groups, key=lambda group: (group.element_count, group.tensor_count))
         alike = sum(group.tensor_count for group in self.groups if group.element_count == largest.element_count)
         return largest.element_count if alike > 1 else 0
+
+    @cached_property
+    def typical_trained_count(self) -> int:
+        """Elements of the tensor that an element is in, for half of the trained elements at most in a larger one."""
+        passed = 0
+        for element_count, tensor_count in sorted(self.trained_tensors, reverse=True):
+            passed += element_count * tensor_count
+            if 2 * passed >= self.trained_count:
+                return element_count
+        return 0
 
     def largest_within(self, count: int) -> int:
         """Elements of the largest trained tensor among those that fit into `count` elements; `count` if none does."""
@@ -64,6 +88,18 @@ class Parameters:
         return sum(
             group.element_count * group.tensor_count for group in self.groups if group.element_count <= element_count
         )
+
+    def count_from_the_end(self, layer_count: int, least_count: int) -> int:
+        """Elements of the last tensors that are `least_count` together at least, all where there are fewer: the
+        output's, which is as large as the largest tensor, and layer by layer those of each, the largest first as in
+        most families."""
+        count = self.largest_count
+        layer = [group.element_count for group in self.groups for _ in range(group.tensor_count // layer_count)]
+        whole_layers = max(0, least_count - count) // max(1, sum(layer))
+        count += whole_layers * sum(layer)
+        for element_count in sorted(layer, reverse=True):
+            count += element_count if count < least_count else 0
+        return min(count, self.whole_count)
 
     def larger_share(self, element_count: int) -> float:
         """The share of the trained elements that is in tensors of more than `element_count` elements."""

@@ -36,6 +36,7 @@ class Setting:
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
     installed: frozenset[str] = frozenset()
+    has_exact_pins: bool = True  # torch pins large blocks of host memory as they are, without rounding them up
     moment_count: int = ADAM_MOMENTS  # fp32 numbers that the optimizer keeps of each trained parameter
     tensors: ModelTensors | None = None
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind
 
+from .pinned_allocator import exact_pins
+
 # On a CPU the rank's heap is the device. One arena, and every block of a megabyte or more given back at once: otherwise
 # glibc keeps what is broken up, and a training of 24 steps grew 45 MB beyond its probe (13 MB with these).
 CPU_ALLOCATOR = {
@@ -30,12 +32,13 @@ _ACCELERATE_PREFIX = "ACCELERATE_"  # its launcher's choices: FSDP, another prec
 
 def worker_environment(kind: DeviceKind) -> dict[str, str]:
     """The environment of autofit's own training: nothing of what another launcher, or the job around autofit, left for
-    its ranks.
+    its ranks, and host memory that is pinned as it is asked for.
 
     With such a place accelerate waits for ranks that nobody has started, or asks for MASTER_ADDR.
     """
     placeless = without_rank_variables(script_environment(kind))
-    return {name: value for name, value in placeless.items() if not name.startswith(_ACCELERATE_PREFIX)}
+    own = {name: value for name, value in placeless.items() if not name.startswith(_ACCELERATE_PREFIX)}
+    return own if kind is DeviceKind.CPU else own | exact_pins(own)
 
 
 def without_rank_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.process.pinned_allocator import exact_pins_script
 from autofit.process.python import CPU_ALLOCATOR
 
 
@@ -51,11 +52,13 @@ def device_names(hardware: Hardware) -> tuple[str, ...]:
     return tuple(device.visible_name for device in hardware.devices if device.kind is DeviceKind.CUDA)
 
 
-def command_script(hardware: Hardware, launcher: Sequence[str], *, package_folders: str = "") -> str:
+def command_script(
+    hardware: Hardware, launcher: Sequence[str], *, package_folders: str = "", has_offload: bool = False
+) -> str:
     """A shell script for the run folder that trains again without autofit's search.
 
     `launcher` is the command of DeepSpeed's launcher: a Python, with the programs of its environment beside it, and
-    its module. `package_folders` is that Python's PYTHONPATH.
+    its module. `package_folders` is that Python's PYTHONPATH. `has_offload`: host memory is pinned.
     """
     files = TrainingFiles(
         request=Path("request.json"),
@@ -71,6 +74,7 @@ def command_script(hardware: Hardware, launcher: Sequence[str], *, package_folde
     variables = {"DS_ACCELERATOR": hardware.kind.value} | (CPU_ALLOCATOR if hardware.kind is DeviceKind.CPU else {})
     if package_folders:
         variables["PYTHONPATH"] = package_folders
+    pins = exact_pins_script() if has_offload and hardware.kind is not DeviceKind.CPU else ""
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"""#!/bin/sh
 # Trains with the configuration that autofit chose: plain DeepSpeed, no search.
@@ -81,7 +85,7 @@ out=${{1:-rerun}}
 mkdir -p "$out"
 export PATH={shlex.quote(str(Path(launcher[0]).parent))}:"$PATH"
 export {exports}
-exec {shlex.join(launcher)}{"".join(_script_words(words))}
+{pins}exec {shlex.join(launcher)}{"".join(_script_words(words))}
 """
 
 

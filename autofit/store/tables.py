@@ -39,10 +39,12 @@ def write_traces(connection: sqlite3.Connection, fingerprint: str, traces: Itera
 
 
 def _key(micro_step: MicroStep) -> str:
-    """The micro-step as its row is found by. Packages came later: without them older rows are found as well."""
+    """The micro-step as its row is found by. Some fields came later: where they say nothing, older rows are found as
+    well."""
     body = encode(micro_step)
-    if not micro_step.kernel_packages:
-        del body["kernel_packages"]
+    for name in ("kernel_packages", "keeps_linear_inputs"):
+        if not body[name]:
+            del body[name]
     return canonical(body)
 
 

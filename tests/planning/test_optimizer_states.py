@@ -9,6 +9,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
+from autofit.planning.memory.offloaded import offloaded
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.memory.states import model_states
 from autofit.planning.script.script_setting import guessed_shape, own_strategy, script_request, script_setting
@@ -47,7 +48,7 @@ def test_each_optimizer_has_its_own_states(optimizer: str | None, options: tuple
 
 @pytest.mark.parametrize(("optimizer", "options", "each_bytes"), KEPT)
 def test_what_is_offloaded_follows_too(optimizer: str | None, options: tuple[str, ...], each_bytes: int) -> None:
-    adam = model_states(*of_script("AdamW", (), Offload.OPTIMIZER, DeviceKind.CUDA))
-    own = model_states(*of_script(optimizer, options, Offload.OPTIMIZER, DeviceKind.CUDA))
-    assert own.optimizer_bytes == 0
-    assert adam.offloaded_bytes - own.offloaded_bytes == (12 - each_bytes) * TRAINED // 2
+    moved = of_script(optimizer, options, Offload.OPTIMIZER, DeviceKind.CUDA)
+    adam, own = offloaded(*of_script("AdamW", (), Offload.OPTIMIZER, DeviceKind.CUDA)), offloaded(*moved)
+    assert model_states(*moved).optimizer_bytes == 0
+    assert adam.payload_bytes - own.payload_bytes == (12 - each_bytes) * TRAINED // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autofit.domain.estimate import Estimate, SpeedEstimate
+from autofit.domain.estimate import Estimate, HostEstimate, SpeedEstimate
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
@@ -34,7 +34,8 @@ def candidate(
     reason: str = "because",
     shortfall: Shortfall | None = None,
 ) -> Candidate:
-    memory = sim.estimate(gb).memory
+    host = HostEstimate(2 * sim.GB, 0, 8 * sim.GB, 8 * sim.GB) if "offload" in text else HostEstimate(10 * sim.GB)
+    memory = replace(sim.estimate(gb).memory, host=host)
     speed = SpeedEstimate(65_536.0, step_s, 0.0, 0.0, 0.0)
     is_expected = verdict in (Verdict.FITS, Verdict.PROBE)
     return Candidate(
@@ -166,6 +167,17 @@ def test_a_rung_that_offloads_shows_what_it_takes_of_the_host() -> None:
     assert row.split("GB")[1].strip() == host.removesuffix(" GB")
     assert f"~42 GB of 79.2 GB per GPU · {host} of 1.7 TB host memory" in " ".join(shown.split())
     assert "host" not in text(replace(PLAN, candidates=CANDIDATES[:3])).split("pick ")[0].split("ladder")[1]
+    heading = next(line for line in text(offloads, Terms()).splitlines() if line.startswith("ladder"))
+    assert "host of 1.7 TB" in heading
+
+
+def test_the_host_is_shown_where_it_decides_although_nothing_is_offloaded() -> None:
+    one = candidate("zero3+gc", 4, Verdict.PROBE, gb=42)
+    assert one.estimate is not None
+    host = HostEstimate(2 * sim.GB, 1699 * sim.GB)
+    short = replace(one, estimate=replace(one.estimate, memory=replace(one.estimate.memory, host=host)))
+    shown = " ".join(text(replace(PLAN, choice=short, candidates=(short,))).split())
+    assert "~1.7 TB of 1.7 TB host memory" in shown
 
 
 def test_names_are_whole_where_the_bar_would_cut_them() -> None:
@@ -285,7 +297,7 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     assert list(body) == ["model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
     one = body["candidates"][0]
     assert body["choice"] == one
-    assert set(one) == {"strategy", "memory", "speed", "verdict", "reason"}
+    assert set(one) == {"strategy", "memory", "host_memory", "speed", "verdict", "reason"}
     assert set(one["strategy"]) == {
         "method", "zero_stage", "offload", "gradient_checkpointing", "attention", "optimizer", "dtype", "micro_batch",
         "gradient_accumulation",
@@ -293,6 +305,10 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     assert set(one["memory"]) == {
         "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes",
         "runtime_bytes", "peak_bytes", "low_bytes", "high_bytes", "host_bytes",
+    }  # fmt: skip
+    assert one["host_memory"] == {
+        "runtime_bytes": 10 * sim.GB, "unpinned_bytes": 0, "pinned_bytes": 0, "peak_bytes": 10 * sim.GB,
+        "offloaded_bytes": 0, "mapped_bytes": 0, "high_bytes": 20 * sim.GB, "available_bytes": 1700 * sim.GB,
     }  # fmt: skip
     assert one["speed"] == {"step_s": 2.0, "tokens_per_s": 32_768.0}
     assert [one["verdict"] for one in body["candidates"]] == [one.verdict.value for one in CANDIDATES]

@@ -49,6 +49,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         is_padded=tokens > setting.worst_tokens or (setting.is_padded and micro_batch > 1),
         capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
+        keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
     )
 
 

@@ -1,38 +1,67 @@
-"""Predicted memory of one node's host: every rank's process, the weights on their way, and what is offloaded."""
+"""Predicted memory of one node's host: every rank's process, what it reads, copies and writes, what is offloaded."""
 
 from __future__ import annotations
 
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import element_bytes
-from autofit.domain.strategy import Strategy
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .states import model_states
+from . import initialization, pinned
+from .offloaded import Offloaded, offloaded
+from .states import offload_of, part_count, sub_group_count
 
 PROCESS_BYTES = {DeviceKind.CUDA: 1_500_000_000, DeviceKind.CPU: 350_000_000}
 """Anonymous memory of one rank with torch, transformers, DeepSpeed and trl loaded, before any tensor. CPU: measured
 with torch 2.13. CUDA: a prior from the size of its libraries' own data; not measured."""
 
+PIECE_BYTES = 64 * 2**20
+"""The most of a model that is on its way from a device to its file at one time."""
+
 
 def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> HostEstimate:
-    """The host's memory at the worst of two moments: every rank has read the whole model (`from_pretrained`, under
-    ZeRO-3 too), or a checkpoint is written beside what is offloaded. Where a rank's device is the host, its tensors
-    (`tensors_bytes` at their peak) count as offloaded.
+    """The host's memory at the worst of three moments: each rank reads the model tensor by tensor, DeepSpeed starts, or
+    what is trained is written beside what is offloaded. Where a rank's device is the host, its tensors
+    (`tensors_bytes` at their peak) are what counts.
 
-    Copies for a save: one on every rank below ZeRO-3 (accelerate 1.x), one on the first rank with it. Frozen weights
-    are copied too.
+    The weights' files are mapped once for all ranks.
     """
-    ranks = setting.ranks_per_node
+    rung, ranks = strategy.rung, setting.ranks_per_node
     runtime_bytes = ranks * PROCESS_BYTES[setting.kind]
-    width = element_bytes(strategy.rung.dtype)
-    read_bytes = ranks * width * setting.shape.parameter_count
+    width = element_bytes(rung.dtype)
+    mapped_bytes = width * setting.shape.parameter_count
     if setting.kind is DeviceKind.CPU:
-        return HostEstimate(runtime_bytes, max(0, read_bytes - ranks * tensors_bytes), ranks * tensors_bytes)
-    writers = ranks if strategy.rung.zero_stage < 3 else 1
-    written_bytes = writers * width * parameters(strategy.rung, setting).whole_count
-    kept_bytes = ranks * model_states(strategy, setting).offloaded_bytes
-    if read_bytes > written_bytes + kept_bytes:
-        return HostEstimate(runtime_bytes, read_bytes)
-    return HostEstimate(runtime_bytes, written_bytes, kept_bytes)
+        return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
+    moved = offloaded(strategy, setting)
+    pinned_bytes = ranks * _pinned_bytes(moved, setting)
+    lasting_bytes = ranks * moved.unpinned_bytes + _saved_bytes(rung, setting)
+    passing_bytes = ranks * max(
+        width * parameters(rung, setting).largest_count, initialization.host_bytes(rung, setting)
+    )
+    offloaded_bytes = ranks * moved.payload_bytes
+    if passing_bytes > lasting_bytes + pinned_bytes:
+        return HostEstimate(runtime_bytes, passing_bytes, 0, offloaded_bytes, mapped_bytes)
+    return HostEstimate(runtime_bytes, lasting_bytes, pinned_bytes, offloaded_bytes, mapped_bytes)
+
+
+def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
+    is_exact = setting.has_exact_pins
+    held_bytes = pinned.taken_bytes(moved.pinned_sizes, is_exact=is_exact)
+    return held_bytes + pinned.kept_bytes(moved.released_sizes, is_exact=is_exact)
+
+
+def _saved_bytes(rung: Rung, setting: Setting) -> int:
+    """What a node's ranks copy to the host to write it, the first one more than the others.
+
+    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
+    sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
+    from there, and so are pieces of the model.
+    """
+    count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
+    states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
+    each_bytes = max(PIECE_BYTES, states_bytes)
+    trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
+    return max(each_bytes, trained_bytes) + (setting.ranks_per_node - 1) * each_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.planning.setting import Setting
 
@@ -11,7 +12,7 @@ from .host_memory import host_estimate
 from .interval import high_bytes, low_bytes
 from .load import Load
 from .micro_step_memory import loads_within
-from .states import model_states
+from .offloaded import offloaded
 from .step_memory import loads_outside
 
 
@@ -22,10 +23,12 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     loses between tensors stands under `runtime_bytes`.
     """
     traced = moments(strategy, setting)
-    loads = [
-        *loads_within(strategy, setting, traced or closed_moments(strategy, setting), is_first_rank=is_rehearsal),
-        *loads_outside(strategy, setting),
-    ]
+    steps = traced or closed_moments(strategy, setting)
+    loads = [*loads_outside(strategy, setting)]
+    for is_first_rank in _ranks(strategy, is_rehearsal):
+        loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
+    # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
+    needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
     peak = max(loads, key=lambda load: load.total_bytes)
     is_alone = is_rehearsal or not setting.is_divided
     return MemoryEstimate(
@@ -35,16 +38,22 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         activations_bytes=peak.activations_bytes,
         buffers_bytes=peak.buffers_bytes,
         runtime_bytes=_runtime_bytes(setting, peak, is_alone),
-        low_bytes=low_bytes(setting, loads, is_traced=traced is not None),
+        low_bytes=low_bytes(setting, needed, is_traced=traced is not None),
         high_bytes=high_bytes(strategy, setting, loads, is_alone, is_traced=traced is not None),
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,
     )
 
 
+def _ranks(strategy: Strategy, is_rehearsal: bool) -> tuple[bool, ...]:
+    """The ranks that are looked at, by whether it is the first one: where ZeRO divides gradients by tensors, the last
+    one's come at another time."""
+    return (True, False) if strategy.rung.zero_stage in (1, 2) and not is_rehearsal else (True,)
+
+
 def offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
-    """What all ranks of the fullest node keep in host memory throughout."""
-    return setting.ranks_per_node * model_states(strategy, setting).offloaded_bytes
+    """What all ranks of the fullest node keep in host memory throughout, without what pinning rounds up."""
+    return setting.ranks_per_node * offloaded(strategy, setting).payload_bytes
 
 
 def _runtime_bytes(setting: Setting, peak: Load, is_alone: bool) -> int:

@@ -12,15 +12,18 @@ from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
 
+SUB_GROUP_SIZE = 1_000_000_000
+"""DeepSpeed's default for stage 3 (sub_group_size in runtime/zero/config.py), in elements."""
+
 
 @dataclass(frozen=True)
 class ModelStates:
-    """Bytes that one rank holds on its device between two steps; `offloaded_bytes` is what it moved to the host."""
+    """Bytes that one rank holds on its device between two steps."""
 
     parameters_bytes: int
     gradients_bytes: int  # ZeRO-3's partition, which lasts
     optimizer_bytes: int
-    offloaded_bytes: int
+    buffers_bytes: int = 0  # gradients on their way to the host
 
 
 def optimizer_bytes(setting: Setting) -> int:
@@ -51,6 +54,14 @@ def part_count(rung: Rung, setting: Setting) -> int:
     return known.divided_count(ranks, is_trained=True) if rung.zero_stage >= 3 else -(-known.trained_count // ranks)
 
 
+def sub_group_count(rung: Rung, setting: Setting) -> int:
+    """Trained parameters of a partition that stage 3 updates at a time: whole tensors' partitions until they are
+    SUB_GROUP_SIZE together (_create_fp16_sub_groups in runtime/zero/stage3.py). Errs high by less than a tensor's
+    partition."""
+    largest = -(-parameters(rung, setting).largest_trained_count // setting.rank_count)
+    return min(part_count(rung, setting), SUB_GROUP_SIZE + largest)
+
+
 def persistent_count(rung: Rung, setting: Setting) -> int:
     """Parameters that ZeRO-3 does not take apart again, beside their partition; none on one device."""
     small = parameters(rung, setting).count_up_to(zero_sizes(setting.shape.hidden_size).persistence_threshold)
@@ -61,8 +72,10 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     """The model's states: 2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et
     al., ZeRO, 2020).
 
-    Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Within 0.1 % of DeepSpeed
-    0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
+    Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Offload leaves the
+    parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
+    runtime/zero/stage_1_and_2.py). Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1
+    and 2).
     """
     rung = strategy.rung
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
@@ -70,12 +83,11 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     gradients_bytes = width * part if rung.zero_stage >= 3 else 0
     offload = offload_of(rung, setting)
     if offload is Offload.NONE:
-        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(setting) * part, 0)
-    moved_bytes = _offloaded_bytes(strategy, setting)
-    if offload is Offload.ALL:
-        whole_bytes = width * persistent_count(rung, setting)
-        return ModelStates(whole_bytes, 0, 0, moved_bytes + parameters_bytes - whole_bytes)
-    return ModelStates(parameters_bytes, 0, 0, moved_bytes)
+        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(setting) * part)
+    if rung.zero_stage < 3:
+        return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
+    left_bytes = parameters_bytes if offload is Offload.OPTIMIZER else width * persistent_count(rung, setting)
+    return ModelStates(left_bytes, 0, 0)
 
 
 def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:
@@ -84,20 +96,3 @@ def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:
         return width * known.whole_count
     divided = sum(known.divided_count(setting.rank_count, is_trained=is_trained) for is_trained in (True, False))
     return width * (divided + persistent_count(rung, setting))
-
-
-def _offloaded_bytes(strategy: Strategy, setting: Setting) -> int:
-    """What one rank offloads, in DeepSpeed 0.19.8: the optimizer's bytes, an fp32 gradient, and the partition in the
-    training's dtype (the updated weights below stage 3, the accumulated gradients in it).
-
-    Below stage 3 the accumulated gradients lie on the host too, and one whole tensor on its way there. Pinned memory
-    comes in powers of two from torch's allocator: what is not one takes up to twice as much of the host, which is not
-    counted here.
-    """
-    rung = strategy.rung
-    width, part = element_bytes(rung.dtype), part_count(rung, setting)
-    kept_bytes = (optimizer_bytes(setting) + FP32_BYTES + width) * part
-    if rung.zero_stage >= 3:
-        return kept_bytes
-    accumulated = part if strategy.gradient_accumulation > 1 else 0
-    return kept_bytes + width * (accumulated + parameters(rung, setting).largest_trained_count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autofit.domain.estimate import Estimate, MemoryEstimate
-from autofit.domain.hardware import DeviceKind
+from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured, Place
 from autofit.domain.plan import Candidate, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
@@ -17,9 +17,9 @@ SURE_SHARE = 0.80
 was below it ran out (arXiv 2411.06465)."""
 
 
-PINNED_TIMES = 2
-"""How many times its bytes pinned memory may take: torch's allocator rounds each tensor up to a power of two
-(aten/src/ATen/core/CachingHostAllocator.h, torch 2.13), and what is offloaded is pinned."""
+RUNTIME_TIMES = 2
+"""How many times its bytes the processes of a host may take: what is expected of a GPU's rank was not measured, and a
+training's own data and loaders lie there too."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,27 @@ def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float =
     return has_device and (_is_on_host(setting) or memory.host_bytes <= setting.host_available_bytes)
 
 
-def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
-    """Judges the host; None where it is the device, or has room for all and nothing is offloaded.
+def host_high_bytes(memory: MemoryEstimate) -> int:
+    """The most that a node's host may be asked for: tensors are known to the byte, processes are not."""
+    return memory.host_bytes + (RUNTIME_TIMES - 1) * memory.host.runtime_bytes
 
-    What is offloaded is known to the byte, and there is no doing without it, but not how much of the host pinning it
-    takes; nor is the rest of the host's need certain.
-    """
-    has_bytes, offloaded_bytes = setting.host_available_bytes, memory.host.offloaded_bytes
-    high_bytes = memory.host_bytes + (PINNED_TIMES - 1) * offloaded_bytes
-    if _is_on_host(setting) or (not offloaded_bytes and high_bytes <= has_bytes):
+
+def is_host_asked(memory: MemoryEstimate, hardware: Hardware) -> bool:
+    """Whether the host has a say in what fits: something is offloaded, or there may be too little of it, and it is not
+    the device itself."""
+    is_short = host_high_bytes(memory) > hardware.host_available_bytes
+    return hardware.kind is not DeviceKind.CPU and (memory.host.offloaded_bytes > 0 or is_short)
+
+
+def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
+    """Judges the host; None where it has no say. There is no doing without what is offloaded; the rest of the host's
+    need is less certain."""
+    if not is_host_asked(memory, setting.hardware):
         return None
-    of = f"of {format_bytes(has_bytes)} host memory"
+    has_bytes, offloaded_bytes = setting.host_available_bytes, memory.host.offloaded_bytes
+    high_bytes = host_high_bytes(memory)
+    assumed = " assumed" if setting.hardware.is_host_memory_assumed else ""
+    of = f"of{assumed} {format_bytes(has_bytes)} host memory"
     if offloaded_bytes > has_bytes:
         short = Shortfall(Place.HOST, offloaded_bytes - has_bytes)
         return too_large(short, f"offloads {format_bytes(offloaded_bytes)} {of}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, TypeVar
 
@@ -90,9 +90,12 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
 
 
 def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
-    """What the rung's model met when it was to be built for its trace."""
-    met = (one.why for one in setting.unbuildable if one.of == micro_step(rung, one.of.micro_batch, setting))
-    return next(met, None)
+    """What the rung's model met when it was to be built for its trace. Another linear layer is built alike."""
+    for one in setting.unbuildable:
+        step = micro_step(rung, one.of.micro_batch, setting)
+        if one.of == replace(step, keeps_linear_inputs=one.of.keeps_linear_inputs):
+            return one.why
+    return None
 
 
 def rungs(setting: Setting, settled: Settled) -> tuple[Rung, ...]:

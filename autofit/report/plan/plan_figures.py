@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.plan import Candidate, Plan
 from autofit.domain.units import format_bytes, format_count, rough_bytes, rough_speed
 from autofit.planning.plan.cost import Cost, cost
+from autofit.planning.plan.fit import is_host_asked
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def host_text(one: Candidate) -> str:
     return f"~{rough_bytes(one.estimate.memory.host_bytes)}"
 
 
-def has_offload(one: Candidate) -> bool:
-    """Whether a part of what a candidate needs lies on the host, beside a device of its own."""
-    return one.estimate is not None and one.strategy.rung.offload is not Offload.NONE
+def shows_host(plan: Plan, one: Candidate) -> bool:
+    """Whether the host's memory has a say in what is said of a candidate."""
+    return one.estimate is not None and is_host_asked(one.estimate.memory, plan.hardware)
 
 
 def speed_text(plan: Plan, one: Candidate) -> str:

@@ -9,11 +9,13 @@ from autofit.domain.codec import encode
 from autofit.domain.estimate import MemoryEstimate, SpeedEstimate
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.strategy import Strategy
+from autofit.planning.plan.fit import host_high_bytes
 
 _MEMORY = (
     "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes", "runtime_bytes",
     "peak_bytes", "low_bytes", "high_bytes", "host_bytes",
 )  # fmt: skip
+_HOST = ("runtime_bytes", "unpinned_bytes", "pinned_bytes", "peak_bytes", "offloaded_bytes", "mapped_bytes")
 
 
 def plans_body(plans: Sequence[Plan]) -> dict[str, Any]:
@@ -29,16 +31,17 @@ def _plan_body(plan: Plan) -> dict[str, Any]:
         "request": encode(plan.request),
         "sdpa_kernels": encode(plan.sdpa_kernels),
         "verdict": plan.verdict.value,
-        "choice": None if plan.choice is None else _candidate_body(plan.choice),
-        "candidates": [_candidate_body(candidate) for candidate in plan.candidates],
+        "choice": None if plan.choice is None else _candidate_body(plan.choice, plan),
+        "candidates": [_candidate_body(candidate, plan) for candidate in plan.candidates],
     }
 
 
-def _candidate_body(candidate: Candidate) -> dict[str, Any]:
+def _candidate_body(candidate: Candidate, plan: Plan) -> dict[str, Any]:
     estimate, is_supported = candidate.estimate, candidate.verdict is not Verdict.UNSUPPORTED
     return {
         "strategy": _strategy_body(candidate.strategy),
         "memory": _memory_body(None if estimate is None else estimate.memory),
+        "host_memory": _host_body(None if estimate is None else estimate.memory, plan),
         "speed": _speed_body(estimate.speed if estimate is not None and is_supported else None),
         "verdict": candidate.verdict.value,
         "reason": candidate.reason,
@@ -55,6 +58,13 @@ def _strategy_body(strategy: Strategy) -> dict[str, Any]:
 
 def _memory_body(memory: MemoryEstimate | None) -> dict[str, int | None]:
     return {name: None if memory is None else getattr(memory, name) for name in _MEMORY}
+
+
+def _host_body(memory: MemoryEstimate | None, plan: Plan) -> dict[str, int | None]:
+    """What one node's host is asked for, and what it has."""
+    body = {name: None if memory is None else getattr(memory.host, name) for name in _HOST}
+    high_bytes = None if memory is None else host_high_bytes(memory)
+    return {**body, "high_bytes": high_bytes, "available_bytes": plan.hardware.host_available_bytes}
 
 
 def _speed_body(speed: SpeedEstimate | None) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.header import machine_text, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 
-from .plan_figures import REHEARSED, Terms, cost_text, has_offload, host_text, memory_text, speed_phrase
+from .plan_figures import REHEARSED, Terms, cost_text, host_text, memory_text, shows_host, speed_phrase
 from .plan_table import device_word, plan_table
 
 _LABEL_COLUMNS = 10
@@ -135,7 +135,7 @@ def _candidate_text(plan: Plan, candidate: Candidate) -> str:
     assert candidate.estimate is not None
     has = f"{format_bytes(plan.hardware.device_memory_bytes)} per {device_word(plan)}"
     speed = f" · {speed_phrase(plan, candidate)}" if candidate.estimate.speed.is_absolute else ""
-    host = f" · {_host_text(plan, candidate)}" if has_offload(candidate) else ""
+    host = f" · {_host_text(plan, candidate)}" if shows_host(plan, candidate) else ""
     return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}{host}"
 
 

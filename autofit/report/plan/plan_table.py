@@ -17,11 +17,12 @@ from autofit.report.ladder.ladder_table import memory_bar
 from autofit.report.ladder.skipped_rungs import Skipped
 from autofit.report.line import WIDTH, Line, Style, clip, wrap
 
-from .plan_figures import Terms, has_offload, host_text, hours_text, memory_text, speed_text
+from .plan_figures import Terms, host_text, hours_text, memory_text, shows_host, speed_text
 
 _GAP = "  "
 _MOST_ROWS = 6  # of each method
 _BAR_COLUMNS = (4, 21)  # fewest and most; none where names would have to be cut for it
+_HOST = "host"
 _WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
 _PICKS = {Verdict.FITS: "the pick", Verdict.PROBE: "pick, unsure"}
 _STYLES = {Verdict.FITS: Style.GOOD, Verdict.PROBE: Style.PLAIN}
@@ -47,13 +48,18 @@ def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
     shown = _shown(plan.possible)
     shared = _shared_name(plan)
     rows = [_row(plan, terms, one, shared) for one in shown]
-    if not any(map(has_offload, shown)):
+    if not any(shows_host(plan, one) for one in shown):
         rows = [replace(row, host="") for row in rows]
-    columns = _widths(rows, width)
+    columns = _widths(rows, width, _host_title(plan))
+    columns = columns if columns.bar else _widths(rows, width, _HOST)
     lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
     lines += [_line(plan, row, columns) for row in rows]
     lines += [_more(len(plan.possible) - len(shown))] if len(shown) < len(plan.possible) else []
     return lines + [line for group in _gathered(plan) for line in _group_lines(group, width)]
+
+
+def _host_title(plan: Plan) -> str:
+    return f"{_HOST} of {format_bytes(plan.hardware.host_available_bytes)}"
 
 
 def device_word(plan: Plan) -> str:
@@ -89,14 +95,15 @@ class _Widths:
     bar: int
     memory: int
     host: int
+    host_title: str
     speed: int
     hours: int
 
 
-def _widths(rows: list[_Row], width: int) -> _Widths:
+def _widths(rows: list[_Row], width: int, host_title: str) -> _Widths:
     micro_batch = max((len(row.micro_batch) for row in rows), default=0)
     memory = max((len(row.memory) for row in rows), default=0)
-    host = max((len(row.host) for row in rows), default=0)
+    host = max((max(len(row.host), len(host_title)) for row in rows if row.host), default=0)
     speed = max([8, *(len(row.speed) for row in rows)])
     hours = max((len(row.hours) for row in rows), default=0)
     verdict = max((len(row.verdict) for row in rows), default=0)
@@ -106,7 +113,7 @@ def _widths(rows: list[_Row], width: int) -> _Widths:
     longest = max([5, *(len(row.name) for row in rows)])
     bar = min(room - longest, most) if room - longest >= fewest else 0
     name = min(longest, room if bar else room + len(_GAP))
-    return _Widths(name, micro_batch, bar, memory, host, speed, hours)
+    return _Widths(name, micro_batch, bar, memory, host, host_title, speed, hours)
 
 
 def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
@@ -117,7 +124,7 @@ def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
     speed = "tokens/s" if _is_absolute(plan) else "speed"
     shared = _shared_name(plan)
     label = f"ladder{', each ' + shared if shared else ''}".ljust(columns.name + 1 + columns.micro_batch)
-    parts = [label, memory.ljust(room), *(["host".rjust(columns.host)] if columns.host else [])]
+    parts = [label, memory.ljust(room), *([columns.host_title.rjust(columns.host)] if columns.host else [])]
     parts.append(speed.rjust(columns.speed))
     return ((_GAP.join(parts + (["time".rjust(columns.hours)] if has_hours else [])), Style.LABEL),)
 

@@ -6,12 +6,13 @@ each in one piece (https://huggingface.co/docs/safetensors, "Format").
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from autofit.domain.codec import to_json
 
 _LENGTH_BYTES = 8
 _ALIGNED_BYTES = 8  # the tensors begin at a multiple of it, as those that safetensors writes
@@ -50,7 +51,7 @@ class Layout:
             offsets = [at_bytes, end_bytes]
             header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
             places[name], at_bytes = at_bytes, end_bytes
-        text = json.dumps(header, separators=(",", ":")).encode()
+        text = to_json(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % _ALIGNED_BYTES)
         self._head = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         self.places_bytes = {name: len(self._head) + start for name, start in places.items()}

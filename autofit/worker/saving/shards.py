@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
+
+from autofit.domain.codec import to_json
 
 from .safetensors_file import Layout, write_elements
 from .stored_state import StoredState
@@ -97,4 +98,4 @@ def divide(state: StoredState, most_bytes: int) -> Shards:
         return Shards(stem, layouts, None)
     metadata = {"total_parameters": state.parameter_count, **split.metadata}
     index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
-    return Shards(stem, layouts, json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return Shards(stem, layouts, to_json(index, indent=2, sort_keys=True) + "\n")

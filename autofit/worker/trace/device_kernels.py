@@ -23,6 +23,7 @@ from autofit.worker.trace.attention_kernels import Sdpa
 from autofit.worker.trace.flash_attention import flash_attention
 from autofit.worker.trace.flex_attention import flex_attention
 from autofit.worker.trace.replacement import replace_name
+from autofit.worker.trace.zero_linear import keeping_linear
 
 _LIBRARY = torch.library.Library("autofit", "DEF")
 # trl's Triton kernels: they work in place, on one tile of logits.
@@ -41,6 +42,8 @@ def kernels_of(step: MicroStep) -> Iterator[set[SdpaKernel]]:
     sdpa = Sdpa(step.capability)
     with contextlib.ExitStack() as stack:
         replace_name(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
+        if step.keeps_linear_inputs:
+            replace_name(stack, functional, "linear", keeping_linear)
         if step.kind is DeviceKind.CUDA:
             stack.enter_context(flash_attention(step.is_padded))
             stack.enter_context(flex_attention())

@@ -166,12 +166,6 @@ def test_offload_saves_nothing_where_the_host_is_the_device() -> None:
     assert model_states(one_row(kept), scene) == model_states(one_row(replace(kept, offload=Offload.ALL)), scene)
 
 
-def test_the_host_holds_every_ranks_weights_while_they_are_read() -> None:
-    memory = estimate_memory(one_row(PLAIN), SCENE)
-    assert memory.host.weights_bytes == 8 * 2 * 7_000_000_000
-    assert memory.host.offloaded_bytes == 0
-
-
 def test_a_traced_peak_is_states_and_the_largest_moment() -> None:
     memory = estimate_memory(one_row(PLAIN), traced(PLAIN), is_rehearsal=True)
     assert memory.phase is Phase.BACKWARD

@@ -38,32 +38,40 @@ def estimate(low_gb: float, peak_gb: float, high_gb: float, host: HostEstimate |
 STRATEGY = sim.ladder(sim.setting()).steps[0].strategies[0]
 
 ROOMY = "needs 3.0 GB at most, below 80 % of 80.0 GB"
+
+
+def on_host(offloaded_gb: float, *, unpinned_gb: float = 0) -> HostEstimate:
+    """A gigabyte of processes, what is offloaded, all of it pinned, and what lies there beside it."""
+    return HostEstimate(GB, round(unpinned_gb * GB), round(offloaded_gb * GB), round(offloaded_gb * GB))
+
+
 JUDGED = [
     (estimate(10, 50, 63.9), Verdict.FITS, True, "needs 63.9 GB at most, below 80 % of 80.0 GB"),
     (estimate(10, 50, 64.1), Verdict.PROBE, True, "needs 10.0 GB to 64.1 GB of 80.0 GB"),
     (estimate(10, 77.7, 79), Verdict.PROBE, False, "needs 10.0 GB to 79.0 GB of 80.0 GB"),
     (estimate(80.1, 90, 99), Verdict.TOO_LARGE, False, "too large by 100 MB: needs 80.1 GB at least of 80.0 GB"),
-    (estimate(1, 2, 3, HostEstimate(GB, 0, 1900 * GB)), Verdict.TOO_LARGE, False, "host memory is short by 100 GB"),
+    (estimate(1, 2, 3, on_host(1900)), Verdict.TOO_LARGE, False, "host memory is short by 100 GB"),
     (
-        estimate(1, 2, 3, HostEstimate(GB, 1900 * GB)),
+        estimate(1, 2, 3, on_host(0, unpinned_gb=1900)),
         Verdict.PROBE,
         False,
         f"{ROOMY}; may need 1.9 TB of 1.8 TB host memory",
     ),
+    (estimate(1, 2, 3, on_host(1700)), Verdict.FITS, True, f"1.7 TB at most of 1.8 TB host memory; {ROOMY}"),
+    (estimate(1, 2, 3, on_host(1798.5)), Verdict.PROBE, True, f"{ROOMY}; may need 1.8 TB of 1.8 TB"),
     (
-        estimate(1, 2, 3, HostEstimate(GB, 0, 800 * GB)),
-        Verdict.FITS,
-        True,
-        f"1.6 TB at most of 1.8 TB host memory; {ROOMY}",
+        estimate(1, 2, 3, on_host(1700, unpinned_gb=150)),
+        Verdict.PROBE,
+        False,
+        f"{ROOMY}; may need 1.9 TB of 1.8 TB",
     ),
-    (estimate(1, 2, 3, HostEstimate(GB, 0, 950 * GB)), Verdict.PROBE, True, f"{ROOMY}; may need 1.9 TB of 1.8 TB"),
     (
-        estimate(10, 50, 64.1, HostEstimate(GB, 0, 800 * GB)),
+        estimate(10, 50, 64.1, on_host(1700)),
         Verdict.PROBE,
         True,
-        "1.6 TB at most of 1.8 TB host memory; needs 10.0",
+        "1.7 TB at most of 1.8 TB host memory; needs 10.0",
     ),
-    (estimate(80.1, 90, 99, HostEstimate(GB, 0, 950 * GB)), Verdict.TOO_LARGE, False, "too large by 100 MB"),
+    (estimate(80.1, 90, 99, on_host(950)), Verdict.TOO_LARGE, False, "too large by 100 MB"),
 ]
 
 

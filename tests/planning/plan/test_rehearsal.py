@@ -27,7 +27,7 @@ SPEED = SpeedEstimate(4000.0, compute_s=3.0, communication_s=1.0, offload_s=0.0,
 
 def estimate(*, host_gb: float = 8.0, device_gb: float = 10.0, speed: SpeedEstimate = SPEED) -> Estimate:
     device_bytes = round(device_gb * GB)
-    host = HostEstimate(runtime_bytes=0, offloaded_bytes=round(host_gb * GB))
+    host = HostEstimate(runtime_bytes=0, pinned_bytes=round(host_gb * GB))
     return Estimate(MemoryEstimate(device_bytes, 0, 0, 0, 0, 0, 0, device_bytes, host), speed)
 
 

@@ -34,7 +34,8 @@ def a_site(here: Hardware, *, there: Hardware | None = None, has_flash: bool = T
 
 
 def estimate(low_gb: float, high_gb: float, host_gb: float = 8, offloaded_gb: float = 0) -> Estimate:
-    host = HostEstimate(round(host_gb * GB), offloaded_bytes=round(offloaded_gb * GB))
+    moved_bytes = round(offloaded_gb * GB)
+    host = HostEstimate(round(host_gb * GB), pinned_bytes=moved_bytes, offloaded_bytes=moved_bytes)
     memory = MemoryEstimate(round(low_gb * GB), 0, 0, 0, 0, 0, round(low_gb * GB), round(high_gb * GB), host)
     return Estimate(memory, SpeedEstimate(1000.0, 1.0, 0.0, 0.0, 0.0))
 

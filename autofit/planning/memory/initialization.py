@@ -1,0 +1,49 @@
+"""What DeepSpeed takes while it starts, on the device and on the host; terms of 0.19.8."""
+
+from __future__ import annotations
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.outcome import Phase
+from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.parameters import parameters
+from autofit.planning.setting import Setting
+
+from .load import Load
+from .states import ModelStates, offload_of, part_count, whole_count
+
+
+def initialization(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
+    """The load of the start of stages 1 and 2: the flat copy of the trained parameters beside the old ones, which then
+    go; after that a copy of the partition, and fp32 copies of it and of its gradient."""
+    rung, part = strategy.rung, part_count(strategy.rung, setting)
+    copy_bytes = element_bytes(rung.dtype) * part
+    is_moved = offload_of(rung, setting) is not Offload.NONE
+    partition_bytes = copy_bytes if is_moved else max(copy_bytes + FP32_BYTES * part, 2 * FP32_BYTES * part)
+    flat_bytes = _flat_bytes(rung, setting) if is_flattened_on_device(rung, setting) else 0
+    return Load(Phase.INITIALIZE, states.parameters_bytes, buffers_bytes=max(flat_bytes, partition_bytes))
+
+
+def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
+    """Whether stages 1 and 2 lay out their flat copy on the device: they ask how much of it is free, and go by way of
+    the host where that is too little (stage_1_and_2.py). autofit's ranks answer within their cap."""
+    if setting.kind is DeviceKind.CPU or rung.zero_stage == 0:
+        return True
+    held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + setting.buffers_bytes
+    beside_bytes = setting.runtime_bytes + setting.communicator_bytes
+    return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
+
+
+def host_bytes(rung: Rung, setting: Setting) -> int:
+    """What one rank takes of the host for a moment, not pinned: below stage 3 the trained parameters and their flat
+    copy, where the device has no room for it; in stage 3 its partition, which passes through the host to become one
+    piece (`defragment` in runtime/zero/utils.py), but for parameters that lie there."""
+    if rung.zero_stage >= 3:
+        is_there = offload_of(rung, setting) is Offload.ALL
+        return 0 if is_there else element_bytes(rung.dtype) * part_count(rung, setting)
+    return 0 if is_flattened_on_device(rung, setting) else 2 * _flat_bytes(rung, setting)
+
+
+def _flat_bytes(rung: Rung, setting: Setting) -> int:
+    return element_bytes(rung.dtype) * parameters(rung, setting).trained_count

@@ -1,0 +1,83 @@
+"""What one rank keeps in host memory throughout a training with offload; terms of DeepSpeed 0.19.8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.parameters import parameters
+from autofit.planning.setting import Setting
+
+from .states import SUB_GROUP_SIZE, offload_of, optimizer_bytes, part_count
+
+
+@dataclass(frozen=True)
+class Offloaded:
+    """`unpinned_bytes`, and the sizes of pinned blocks in bytes; `released_sizes` are those of blocks that are pinned
+    while the model is loaded and given back at the start."""
+
+    unpinned_bytes: int = 0
+    pinned_sizes: tuple[int, ...] = ()
+    released_sizes: tuple[int, ...] = ()
+
+    @property
+    def payload_bytes(self) -> int:
+        """What it is without what pinning rounds up."""
+        return self.unpinned_bytes + sum(self.pinned_sizes)
+
+
+def offloaded(strategy: Strategy, setting: Setting) -> Offloaded:
+    """What one rank offloads, block by block."""
+    offload = offload_of(strategy.rung, setting)
+    if offload is Offload.NONE:
+        return Offloaded()
+    return _in_one_piece(strategy, setting) if strategy.rung.zero_stage < 3 else _by_sub_groups(strategy.rung, setting)
+
+
+def _in_one_piece(strategy: Strategy, setting: Setting) -> Offloaded:
+    """Stages 1 and 2 (runtime/zero/stage_1_and_2.py): pinned are fp32 weights and gradients, the updated weights and
+    one tensor on its way there; the moments are torch's or DeepSpeed's own, not pinned."""
+    rung, part = strategy.rung, part_count(strategy.rung, setting)
+    width = element_bytes(rung.dtype)
+    way_bytes = width * parameters(rung, setting).largest_trained_count
+    sizes = [FP32_BYTES * part, FP32_BYTES * part, width * part, way_bytes]
+    if rung.zero_stage == 2 and strategy.gradient_accumulation > 1:
+        sizes += _accumulated_sizes(rung, setting)
+    return Offloaded(FP32_BYTES * setting.moment_count * part, tuple(sizes))
+
+
+def _accumulated_sizes(rung: Rung, setting: Setting) -> Iterator[int]:
+    """The accumulated gradients of the tensors that touch a rank's partition, each by itself and whole
+    (async_accumulate_grad_in_cpu_via_gpu). Errs high by at most one tensor of each size."""
+    known, part = parameters(rung, setting), part_count(rung, setting)
+    for element_count, tensor_count in known.trained_tensors:
+        own = -(-tensor_count * part // known.trained_count)
+        yield from [element_bytes(rung.dtype) * element_count] * own
+
+
+def _by_sub_groups(rung: Rung, setting: Setting) -> Offloaded:
+    """Stage 3 (runtime/zero/stage3.py): pinned are the fp32 gradients, sub-group by sub-group, and the partition's
+    gradients; fp32 weights and moments are not."""
+    part, width = part_count(rung, setting), element_bytes(rung.dtype)
+    over = parameters(rung, setting).typical_trained_count // (2 * setting.rank_count)  # half a tensor's partition
+    group_count, rest = divmod(part, SUB_GROUP_SIZE + over)
+    sizes = [FP32_BYTES * (SUB_GROUP_SIZE + over)] * group_count + [FP32_BYTES * rest, width * part]
+    unpinned_bytes = optimizer_bytes(setting) * part
+    if offload_of(rung, setting) is Offload.OPTIMIZER:
+        return Offloaded(unpinned_bytes, tuple(sizes))
+    frozen = tuple(partition_sizes(rung, setting, is_trained=False))
+    trained = tuple(partition_sizes(rung, setting, is_trained=True))
+    return Offloaded(unpinned_bytes, (*sizes, width * part, *frozen), trained)
+
+
+def partition_sizes(rung: Rung, setting: Setting, *, is_trained: bool) -> Iterator[int]:
+    """The bytes of the partitions that parameters are taken apart into while the model is loaded, each pinned by itself
+    where they lie on the host (_partition_param in runtime/zero/partition_parameters.py); those that are trained move
+    into one block at the start."""
+    known = parameters(rung, setting)
+    tensors = known.trained_tensors if is_trained else known.frozen_tensors
+    for element_count, tensor_count in tensors:
+        yield from [element_bytes(rung.dtype) * -(-element_count // setting.rank_count)] * tensor_count
