@@ -6,6 +6,7 @@
 #include <torch/extension.h>
 
 #include <ATen/EmptyTensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/Resize.h>
 #include <ATen/ops/cat.h>
@@ -448,9 +449,22 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("set_.source_Storage_storage_offset", &set_storage);
   library.impl("record_stream", &record_stream);
   library.impl("_has_compatible_shallow_copy_type", &may_change_device);
-  // These have a kernel for every backend that is not the CPU's: the boxed one goes before it.
-  for (const char* name : {"copy_", "_local_scalar_dense"})
-    library.impl(name, torch::CppFunction::makeFromBoxedFunction<&run_boxed>());
+}
+
+// What is one kernel on the CPU is one here, as it is on a GPU, and not the several operators that torch makes of it for
+// a backend without a kernel of its own: silu_backward alone would take six times its result.
+void register_kernels() {
+  static auto* library = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::PrivateUse1, __FILE__,
+                                            __LINE__);
+  auto& dispatcher = c10::Dispatcher::singleton();
+  for (const c10::OperatorName& name : dispatcher.getAllOpNames()) {
+    const auto op = dispatcher.findOp(name);
+    if (name.getNamespace() != "aten" || !op || !op->hasKernelForDispatchKey(c10::DispatchKey::CPU) ||
+        op->hasKernelForDispatchKey(c10::DispatchKey::PrivateUse1))
+      continue;
+    const auto full_name = toString(name);
+    library->impl(full_name.c_str(), torch::CppFunction::makeFromBoxedFunction<&run_boxed>());
+  }
 }
 
 // --- A hollow run leaves the large tensors of the host untouched, too ------------------------------------------------
@@ -497,6 +511,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   using namespace counted;
   static Hooks hooks;
   at::RegisterPrivateUse1HooksInterface(&hooks);
+  register_kernels();
   c10::SetAllocator(kCounted, &device_allocator);
   c10::SetCPUAllocator(&host_allocator, /*priority=*/1);
   module.def("held_bytes", [](int64_t place) { return ledger().held_bytes(static_cast<Place>(place)); });

@@ -76,14 +76,16 @@ def become_counted(total_bytes: int, *, rank: int, rank_count: int, is_hollow: b
 
 
 def caller() -> str:
-    """The lines of Python outside torch that are running, the innermost first: who allocates."""
+    """Who allocates: the lines of Python outside torch that are running, the innermost first, and the node of the
+    autograd graph."""
     frame, lines = sys._getframe(), []
     while frame is not None and len(lines) < 5:
         path = frame.f_code.co_filename
         if "/torch/" not in path and path != __file__:
             lines.append(f"{'/'.join(Path(path).parts[-2:])}:{frame.f_lineno} {frame.f_code.co_name}")
         frame = frame.f_back  # type: ignore[assignment]
-    return " < ".join(lines)
+    node = torch._C._current_autograd_node()
+    return " < ".join([*lines, *([node.name()] if node is not None else [])])
 
 
 def _library_name() -> str:

@@ -69,6 +69,7 @@ def describe_model(request: Request) -> ModelFacts:
 def measure(job: CountedJob) -> Truth:
     """What the rank held on its device and on its host in each phase; whatever the engine raises is raised."""
     torch.set_num_threads(1)
+    gc.freeze()  # what the template has imported need not be looked through at every mark
     fx_config.meta_nonzero_assume_all_nonzero = True  # as traces do: every position counts
     library = become_counted(job.device_bytes, rank=job.rank, rank_count=job.rank_count, is_hollow=job.is_hollow)
     if job.is_explained:
