@@ -21,6 +21,7 @@ class Check(str, Enum):
     TRACE_LORA = "trace, LoRA"
     ADAPTERS = "LoRA step"
     PROBE = "probe"
+    WRITTEN = "written"
     SAVED = "save, load, generate"
 
 

@@ -15,13 +15,18 @@ from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.method import Method
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
+from autofit.domain.workload import BatchShape
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.probing.protocol import Job
 from autofit.worker.model.configuration import load_config
-from autofit.worker.model.loading import build_model
+from autofit.worker.model.loading import build_model, load_tokenizer
 from autofit.worker.model.support import lacking
+from autofit.worker.training.job_model import peft_config, random_model
+from autofit.worker.training.probe_rows import rows_of
+from autofit.worker.training.trainer import PhasedTrainer
+from autofit.worker.training.trainer_arguments import sft_config
 from tests.builders import make_request, make_rung, make_shape
-from tests.models.families import HIDDEN
+from tests.models.families import HIDDEN, VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,19 @@ def job_of(model: Path, *, method: Method = Method.FULL, zero_stage: int = 3) ->
     strategy = Strategy(rung, ROWS, 1)
     config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
     return Job(request, strategy, config, DeviceKind.CPU, 1)
+
+
+def trainer_of(job: Job, folder: Path) -> PhasedTrainer:
+    """One step in this process: without DeepSpeed, at a learning rate that moves every weight."""
+    alone = {"deepspeed": None, "max_steps": 1, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
+    arguments = sft_config(job, output_path=str(folder), overrides=alone)
+    arguments.dataset_kwargs = {"skip_prepare_dataset": True}
+    torch.manual_seed(0)
+    model = random_model(job)
+    return PhasedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)], ROWS, VOCABULARY),
+        processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
+        peft_config=peft_config(job, model),
+    )

@@ -19,6 +19,7 @@ _TESTS = {
     "test_the_allocators_peak_with_adapters": Check.TRACE_LORA,
     "test_automatic_adapters_learn": Check.ADAPTERS,
     "test_a_probe_measures_it": Check.PROBE,
+    "test_it_is_written_as_by_save_pretrained": Check.WRITTEN,
     "test_what_is_saved_is_what_was_trained": Check.SAVED,
 }
 _NAME = re.compile(r"::(\w+)\[(.+)\]$")

@@ -29,6 +29,7 @@ to it, at tiny size on a CPU. `python -m tests.models.table` runs the tests and 
 - **trace**: a micro-step's peak is that of the CPU's allocator, with checkpointing and without.
 - **LoRA step**: adapters sit on the automatic targets and not on the head, and one step moves each of them.
 - **probe**: a real probe with DeepSpeed's ZeRO-3 ends measured.
+- **written**: its files, streamed by one rank or by three, hold what `save_pretrained` writes, to the last bit.
 - **save, load, generate**: what is loaded again is what was trained, and it generates.
 
 A number stands for the reason below.

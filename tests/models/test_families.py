@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 import torch
 import trl.trainer.utils
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
@@ -28,23 +30,19 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent
 from autofit.probing.prober import Tracer
-from autofit.probing.protocol import Job, ProbeSpec, Refused, Traced, TraceModel
+from autofit.probing.protocol import ProbeSpec, Refused, Traced, TraceModel
 from autofit.store import Store
 from autofit.worker.agent.trace_process import traced
 from autofit.worker.model.description import describe
-from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.trace.micro_step_trace import trace
-from autofit.worker.training.job_model import peft_config, random_model
-from autofit.worker.training.probe_rows import rows_of
-from autofit.worker.training.trainer import PhasedTrainer
-from autofit.worker.training.trainer_arguments import sft_config
 from tests.builders import make_request
 from tests.models.expectations import Check, cases
 from tests.models.families import VOCABULARY, tiny_config, write_model
-from tests.models.job import LORA, ROWS, TOKENS, job_of, usable_knobs
+from tests.models.job import LORA, ROWS, TOKENS, job_of, trainer_of, usable_knobs
 from tests.models.results import KERNELS, TARGETS
 from tests.waiting import DEADLINE_S
+from tests.worker.saving.written import RANKS, converted, divided, same_bytes, save, write_slices
 from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
 
 Record = Callable[[str, str], None]
@@ -155,22 +153,6 @@ def test_the_trainers_loss_is_the_models_own(model_type: str) -> None:
     assert -log_probs.mean().item() == pytest.approx(own.item(), abs=1e-4)
 
 
-def trainer_of(job: Job, folder: Path) -> PhasedTrainer:
-    """One step in this process: without DeepSpeed, at a learning rate that moves every weight."""
-    alone = {"deepspeed": None, "max_steps": 1, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
-    arguments = sft_config(job, output_path=str(folder), overrides=alone)
-    arguments.dataset_kwargs = {"skip_prepare_dataset": True}
-    torch.manual_seed(0)
-    model = random_model(job)
-    return PhasedTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)], ROWS, VOCABULARY),
-        processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
-        peft_config=peft_config(job, model),
-    )
-
-
 @pytest.mark.parametrize("model_type", cases(Check.SAVED, ["gpt2", "gemma3"]))
 def test_what_is_saved_is_what_was_trained(model_type: str, tmp_path: Path) -> None:
     trainer = trainer_of(job_of(write_model(model_type, tmp_path / "model")), tmp_path)
@@ -178,8 +160,7 @@ def test_what_is_saved_is_what_was_trained(model_type: str, tmp_path: Path) -> N
     trainer.train()
     trained = _copies(trainer.model)
     assert any(not torch.equal(began[name], tensor) for name, tensor in trained.items())
-    # As under DeepSpeed, where accelerate gives out a copy of each name's tensor.
-    trainer._save(str(tmp_path / "saved"), state_dict=_copies(trainer.model))
+    trainer.save_model(str(tmp_path / "saved"))
     loaded, said = AutoModelForCausalLM.from_pretrained(
         tmp_path / "saved", dtype=trainer.model.dtype, output_loading_info=True
     )
@@ -187,6 +168,26 @@ def test_what_is_saved_is_what_was_trained(model_type: str, tmp_path: Path) -> N
     assert [name for name, tensor in loaded.state_dict().items() if not torch.equal(tensor, trained[name])] == []
     prompt = torch.arange(4, 12)[None]
     assert loaded.generate(prompt, max_new_tokens=3, min_new_tokens=3, do_sample=False).shape == (1, 11)
+
+
+@pytest.mark.parametrize("model_type", cases(Check.WRITTEN))
+def test_it_is_written_as_by_save_pretrained(model_type: str, tmp_path: Path) -> None:
+    """Streamed whole, and as the slices of three ranks but for what a conversion gathers."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(tiny_config(model_type), dtype=torch.bfloat16)
+    tmp_path.joinpath("sliced").mkdir()
+    save(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs")
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for rank in range(RANKS):
+        with divided(copy.deepcopy(model), rank, RANKS) as own:
+            for name, buffer in own.named_buffers():  # DeepSpeed makes some fp32
+                buffer.data = buffers[name]
+            write_slices(own, tmp_path / "sliced", rank)
+    ours, theirs, sliced = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "theirs", "sliced"))
+    assert list(ours) == list(theirs)
+    assert [name for name in theirs if not same_bytes(ours[name], theirs[name])] == []
+    assert {name for name in theirs if not same_bytes(sliced[name], theirs[name])} == converted(model)
 
 
 @pytest.mark.parametrize("model_type", cases(Check.ADAPTERS, ["gpt_neox", "mamba2"]))

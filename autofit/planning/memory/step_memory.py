@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
@@ -12,7 +11,7 @@ from autofit.domain.strategy import Strategy
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .buffers import bucket_count, bucket_elements, gathered_count, is_overlapped
+from .buffers import bucket_count, bucket_elements, is_overlapped
 from .gradients import own_count
 from .load import Load
 from .states import ModelStates, model_states, offload_of, part_count
@@ -73,17 +72,14 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
 
 
 def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """The load of a save: a second copy of all weights where the host's memory is the device's; otherwise ZeRO-3's
-    gathered parameters."""
-    rung = strategy.rung
-    width = element_bytes(rung.dtype)
-    bucket_bytes = width * bucket_elements(setting) if rung.zero_stage >= 3 else 0
-    is_on_host = setting.kind is DeviceKind.CPU
-    copied_count = parameters(rung, setting).whole_count if is_on_host else gathered_count(rung, setting, 0.0)
+    """The load of a save: what lasts, for weights are written in a stream (`worker/saving/`). Known error: one tensor
+    that ZeRO-3 gathers over several nodes, and of experts that stand one by one in the file those of a layer."""
+    width = element_bytes(strategy.rung.dtype)
+    bucket_bytes = width * bucket_elements(setting) if strategy.rung.zero_stage >= 3 else 0
     return Load(
         Phase.SAVE,
         states.parameters_bytes,
         states.gradients_bytes,
         states.optimizer_bytes,
-        buffers_bytes=bucket_bytes + width * copied_count,
+        buffers_bytes=bucket_bytes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,19 +16,24 @@ from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.model.loss_names import name_for_loss
+from autofit.worker.saving.model_writer import write_model
+from autofit.worker.saving.stored_state import NotStreamed
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 
 PhaseHook = Callable[[Phase], None]
 
 
 class PhasedTrainer(SFTTrainer):
-    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it.
+    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it;
+    and before each tensor that it saves. `save_beside` adds files to a model's, `tell` hears what people should know.
 
     Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
     divided. UsageError where there is no whole step, or nothing to score.
     """
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
+    tell: Callable[[str], None] = staticmethod(lambda note: None)
+    save_beside: Callable[[Path], object] = staticmethod(lambda folder: None)
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
@@ -74,8 +80,25 @@ class PhasedTrainer(SFTTrainer):
         output.metrics[f"{metric_key_prefix}_loss"] = loss
         return output
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the model, its adapter alone where it has one, with what stands beside it; every rank calls it."""
+        folder = Path(output_dir or self.args.output_dir)
+        try:
+            write_model(self.model, folder, self._save_rest, beat=lambda: self.phase_hook(Phase.SAVE))
+        except NotStreamed as reason:
+            self.tell(f"saving takes memory for a copy of the model, which is not written in a stream: {reason}")
+            super().save_model(str(folder), _internal_call=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save_rest(self, folder: Path) -> None:
+        """Saves all but the weights: configurations, tokenizer, the trainer's arguments."""
+        self._save(str(folder), {})
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, None if state_dict is None else _with_ties(self.model, state_dict))
+        if self.args.should_save:
+            self.save_beside(Path(output_dir or self.args.output_dir))
 
 
 def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:

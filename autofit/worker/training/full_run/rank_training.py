@@ -49,13 +49,16 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     for callback in (log, EngineListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
         trainer.add_callback(callback)
     if rank.index == 0:
-        trainer.add_callback(Progress(paths.progress, rank, log, watch))
+        progress = Progress(paths.progress, rank, log, watch)
+        trainer.add_callback(progress)
+        trainer.tell = progress.tell
     rank.enter(Phase.INITIALIZE)
     ended = trainer.train(resume_from_checkpoint=checkpoint(job.request, paths.checkpoints))
     eval_loss = _final_evaluation(trainer)
     watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
-    _save(trainer, data, paths.model, rank)
+    trainer.save_model(str(paths.model))
+    torch.distributed.barrier()  # whole for whoever has returned
     return _trained(trainer, rank, log, watch, eval_loss)
 
 
@@ -79,7 +82,7 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTraine
     model = pretrained_model(job)
     if data.stop_token_id is not None:
         stop_also_at(model.generation_config, data.stop_token_id)
-    return PhasedTrainer(
+    trainer = PhasedTrainer(
         model=model,
         args=arguments,
         train_dataset=data.train,
@@ -87,6 +90,9 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData) -> PhasedTraine
         processing_class=data.tokenizer,
         peft_config=peft_config(job, model),
     )
+    if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over
+        trainer.save_beside = model.generation_config.save_pretrained
+    return trainer
 
 
 def checkpoint(request: Request, folder: Path) -> str | None:
@@ -104,16 +110,6 @@ def _final_evaluation(trainer: PhasedTrainer) -> float | None:
         loss = last["eval_loss"]
         return math.nan if loss is None else float(loss)  # the log has no word for what is not finite
     return float(trainer.evaluate()["eval_loss"])
-
-
-def _save(trainer: PhasedTrainer, data: TrainingData, folder: Path, rank: Rank) -> None:
-    """Saves the model, which is whole once every rank has returned from it."""
-    trainer.save_model(str(folder))
-    if rank.index == 0:
-        data.tokenizer.save_pretrained(str(folder))
-        if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over
-            trainer.model.generation_config.save_pretrained(str(folder))
-    torch.distributed.barrier()
 
 
 class ResumeCallback(TrainerCallback):

@@ -9,14 +9,14 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from autofit.domain.codec import to_json
-from autofit.domain.event import TrainingProgress
+from autofit.domain.event import Note, TrainingProgress
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.training_log import TrainingLog
 
 
 class Progress(TrainerCallback):
-    """Writes one TrainingProgress a line: at the start, at each log line, evaluation and checkpoint."""
+    """Writes one TrainingProgress a line: at the start, at each log line, evaluation and checkpoint; and Notes."""
 
     def __init__(self, path: Path, rank: Rank, log: TrainingLog, watch: DivergenceWatch) -> None:
         self._file = path.open("a", buffering=1)
@@ -25,6 +25,7 @@ class Progress(TrainerCallback):
         self._watch = watch
         self._first_step = 0
         self._began_at_s = 0.0
+        self._told: set[str] = set()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._first_step, self._began_at_s = state.global_step, time.monotonic()
@@ -41,6 +42,12 @@ class Progress(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._write(state, loss=self._log.last_loss, saved_step=state.global_step)
+
+    def tell(self, text: str) -> None:
+        """Writes a Note, once."""
+        if text not in self._told:
+            self._told.add(text)
+            self._file.write(to_json(Note(text)) + "\n")
 
     def _write(
         self, state: TrainerState, *, loss: float | None, eval_loss: float | None = None, saved_step: int | None = None

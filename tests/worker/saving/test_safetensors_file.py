@@ -1,0 +1,43 @@
+"""The files that are written in place are safetensors' own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from autofit.worker.saving import safetensors_file
+from autofit.worker.saving.safetensors_file import Layout, write_elements
+
+TENSORS = {
+    "wide": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "b": torch.tensor([[1.5, -0.0], [float("nan"), 3e38]], dtype=torch.bfloat16),
+    "a": torch.ones(3, dtype=torch.bfloat16),
+    "one": torch.tensor(7),
+    "none": torch.empty((0, 4), dtype=torch.bfloat16),
+    "mask": torch.tensor([True, False, True]),
+}
+
+
+@pytest.mark.parametrize("piece_bytes", [8, 2**26])
+def test_a_file_written_tensor_by_tensor_is_the_one_that_safetensors_writes(
+    piece_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order and in pieces, each at its place."""
+    monkeypatch.setattr(safetensors_file, "_PIECE_BYTES", piece_bytes)
+    layout = Layout({name: tensor.to("meta") for name, tensor in TENSORS.items()})
+    layout.create(tmp_path / "ours")
+    descriptor = os.open(tmp_path / "ours", os.O_WRONLY)
+    for name in reversed(TENSORS):
+        elements = TENSORS[name].reshape(-1)
+        middle = elements.numel() // 2
+        at_bytes = layout.places_bytes[name] + middle * elements.element_size()
+        write_elements(descriptor, elements[middle:], at_bytes)
+        write_elements(descriptor, elements[:middle], layout.places_bytes[name])
+    os.close(descriptor)
+    save_file(TENSORS, tmp_path / "theirs", metadata={"format": "pt"})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    assert layout.size_bytes == (tmp_path / "ours").stat().st_size
