@@ -6,17 +6,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.model import ModelFacts
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine_spec import parse_machine
-from autofit.planning.setting import Setting
 from autofit.inputs.model_config import described_shape
-from autofit.domain.model import ModelFacts
+from autofit.planning.setting import Setting
 
 LORA_R = 16
 
@@ -111,13 +110,10 @@ class CountedCase:
         shape = described_shape(request.model, facts)
         return Setting(request, parse_machine(f"{self.machine},host=4TB"), shape, self.tokens, facts=facts)
 
-    @property
-    def kind(self) -> DeviceKind:
-        return DeviceKind.CUDA
-
 
 def write_config(model: str, folder: Path) -> None:
-    folder.mkdir(parents=True)
+    """A folder with nothing but a config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(MODELS[model]))
 
 
@@ -141,8 +137,14 @@ def _every_stage() -> list[CountedCase]:
             CountedCase("Llama-7B", "8xA100-80GB", stage, offload, _LORA, tokens=2048),
             CountedCase("TinyLlama-1.1B", "2xA100-80GB", stage, offload, gradient_accumulation=3 - accumulation),
             CountedCase(
-                "TinyLlama-1.1B", "8x8xA100-80GB", stage, offload, gradient_checkpointing=False, micro_batch=2,
-                gradient_accumulation=accumulation, tokens=2048,
+                "TinyLlama-1.1B",
+                "8x8xA100-80GB",
+                stage,
+                offload,
+                gradient_checkpointing=False,
+                micro_batch=2,
+                gradient_accumulation=accumulation,
+                tokens=2048,
             ),
             CountedCase("Llama-0.1B", "2xA100-40GB", stage, offload, micro_batch=4, gradient_accumulation=4),
             CountedCase("Llama-0.1B", "8xA100-40GB", stage, offload, _LORA, gradient_checkpointing=i % 2 == 0),

@@ -436,6 +436,11 @@ at::Tensor& set_storage(at::Tensor& self, at::Storage source, c10::SymInt offset
   return self;
 }
 
+at::Tensor& set_whole_storage(at::Tensor& self, at::Storage source) {
+  const int64_t count = static_cast<int64_t>(source.nbytes() / self.dtype().itemsize());
+  return set_storage(self, std::move(source), 0, {c10::SymInt(count)}, {c10::SymInt(1)});
+}
+
 void record_stream(at::Tensor&, at::Stream) {}
 
 // `parameter.data = tensor` may change the device, as it may between a CPU and a GPU.
@@ -447,6 +452,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty.memory_format", &empty);
   library.impl("empty_strided", &empty_strided);
   library.impl("set_.source_Storage_storage_offset", &set_storage);
+  library.impl("set_.source_Storage", &set_whole_storage);
   library.impl("record_stream", &record_stream);
   library.impl("_has_compatible_shallow_copy_type", &may_change_device);
 }

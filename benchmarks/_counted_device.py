@@ -28,9 +28,10 @@ from autofit.store.location import store_path
 
 NAME = "counted"
 HOLLOW_FROM = 1 << 16
-"""Elements from which a hollow run computes nothing: more than a batch has tokens, so that what the model's code asks of
-its batch is answered truly."""
+"""Elements from which a hollow run computes nothing: more than a batch has tokens, so that what the model's code asks
+of its batch is answered truly."""
 
+_LIBRARY = "counted_device"
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _FLAGS = ["-O1", "-g0", "-w"]
 
@@ -39,7 +40,7 @@ def library_path() -> Path:
     """Where the compiled library lies: beside what autofit remembers, by its source and torch's version."""
     digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]
     folder = store_path(os.environ).parent / f"counted-device-{digest}-torch{torch.__version__}"
-    return folder / f"{_library_name()}.so"
+    return folder / f"{_LIBRARY}.so"
 
 
 def compile_library() -> None:
@@ -50,7 +51,11 @@ def compile_library() -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         cpp_extension.load(
-            _library_name(), [str(_SOURCE)], build_directory=str(path.parent), extra_cflags=_FLAGS, is_python_module=False
+            _LIBRARY,
+            [str(_SOURCE)],
+            build_directory=str(path.parent),
+            extra_cflags=_FLAGS,
+            is_python_module=False,
         )
     except (RuntimeError, OSError) as error:
         raise UsageError(
@@ -62,12 +67,15 @@ def compile_library() -> None:
 def become_counted(total_bytes: int, *, rank: int, rank_count: int, is_hollow: bool) -> ModuleType:
     """Makes this process rank `rank` of `rank_count`, whose device of `total_bytes` is counted and whose collectives
     return at once; gives the library, which keeps the changes."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(rank_count), MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(rank_count), MASTER_ADDR="127.0.0.1", MASTER_PORT="1"
+    )
     library = _loaded()
     _Memory.library, _Memory.total_bytes = library, total_bytes
     torch.utils.rename_privateuse1_backend(NAME)
     torch._register_device_module(NAME, _Module)  # type: ignore[arg-type]
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+    torch.UntypedStorage.cpu = _host_copy
     if is_hollow:
         library.set_hollow(HOLLOW_FROM)
     set_accelerator(CountedAccelerator())
@@ -88,13 +96,15 @@ def caller() -> str:
     return " < ".join([*lines, *([node.name()] if node is not None else [])])
 
 
-def _library_name() -> str:
-    return "counted_device"
+def _host_copy(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    """A storage on the host, as torch.save makes of each; torch's own comes from an allocator that nobody replaces."""
+    return torch.empty(storage.nbytes(), dtype=torch.uint8).untyped_storage().copy_(storage, False)
 
 
 def _loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(_library_name(), library_path())
-    assert spec is not None and spec.loader is not None
+    spec = importlib.util.spec_from_file_location(_LIBRARY, library_path())
+    assert spec is not None
+    assert spec.loader is not None
     library = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(library)
     return library

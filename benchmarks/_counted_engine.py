@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import deepspeed
 import deepspeed.ops.adam.cpu_adam as host_adam
 import torch
-from _counted_device import NAME, become_counted, caller
+from _counted_device import NAME, become_counted, caller, compile_library
 from _counted_ledger import Mark, Truth, truth
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from accelerate.utils.deepspeed import map_pytorch_optim_to_deepspeed
 from torch import nn
 from torch.fx.experimental import _config as fx_config
 from transformers import PreTrainedModel, Trainer
 from transformers.integrations import HfDeepSpeedConfig
 
+from autofit.domain.errors import UsageError
 from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
@@ -35,10 +36,14 @@ from autofit.worker.model.configuration import load_config
 from autofit.worker.model.description import describe
 from autofit.worker.model.loading import build_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.saving.model_writer import write_model
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.flash_attention import lend_to_own_attention
 from autofit.worker.trace.micro_step_run import micro_step_loss
+
+Enter = Callable[..., None]
+"""Called with a phase, and with True where a micro-step adds to earlier ones."""
 
 OPTIMIZER_STEPS = 2
 """Adam's moments come with the first; ZeRO-3 keeps and prefetches parameters from the second on."""
@@ -62,6 +67,15 @@ class CountedJob:
     is_explained: bool = False
 
 
+def compile_device() -> str | None:
+    """Compiles the device where it is not yet; says why it cannot."""
+    try:
+        compile_library()
+    except UsageError as error:
+        return str(error)
+    return None
+
+
 def describe_model(request: Request) -> ModelFacts:
     return describe(request)
 
@@ -70,16 +84,20 @@ def measure(job: CountedJob) -> Truth:
     """What the rank held on its device and on its host in each phase; whatever the engine raises is raised."""
     torch.set_num_threads(1)
     gc.freeze()  # what the template has imported need not be looked through at every mark
-    fx_config.meta_nonzero_assume_all_nonzero = True  # as traces do: every position counts
     library = become_counted(job.device_bytes, rank=job.rank, rank_count=job.rank_count, is_hollow=job.is_hollow)
     if job.is_explained:
         library.set_namer(caller)
     marks: list[Mark] = []
-    training = _Training(job, lambda phase, is_adding=False: _mark(library, marks, phase, is_adding))
-    with kernels_of(job.step), _no_host_adam():
-        losses = training.run()
+    losses = train(job, NAME, lambda phase, is_adding=False: _mark(library, marks, phase, is_adding))
     _mark(library, marks, None, False)
     return truth(library.changes(), library.names(), marks, losses)
+
+
+def train(job: CountedJob, device: str, enter: Enter) -> tuple[float, ...]:
+    """Trains on `device` and gives the loss of each micro-step; `enter` hears of each phase that begins."""
+    fx_config.meta_nonzero_assume_all_nonzero = True  # as traces do: every position counts
+    with kernels_of(job.step), _no_host_adam():
+        return _Training(job, device, enter).run()
 
 
 def _mark(library: Any, marks: list[Mark], phase: Phase | None, is_adding: bool) -> None:
@@ -88,8 +106,8 @@ def _mark(library: Any, marks: list[Mark], phase: Phase | None, is_adding: bool)
 
 
 class _Training:
-    def __init__(self, job: CountedJob, enter: Any) -> None:
-        self._job, self._enter = job, enter
+    def __init__(self, job: CountedJob, device: str, enter: Enter) -> None:
+        self._job, self._device, self._enter = job, device, enter
         self._is_stage_3 = job.strategy.rung.zero_stage == 3
 
     def run(self) -> tuple[float, ...]:
@@ -98,7 +116,7 @@ class _Training:
         model = prepare(self._built(), self._job.step).train()
         self._enter(Phase.INITIALIZE)
         engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer(model), config=self._job.config)
-        batch = _batch(self._job.step, _vocabulary_size(model))
+        batch = _batch(self._job.step, _vocabulary_size(model), self._device)
         losses = [loss for _ in range(OPTIMIZER_STEPS) for loss in self._optimizer_step(engine, batch)]
         self._evaluate(engine, batch)
         self._enter(Phase.SAVE)
@@ -109,11 +127,33 @@ class _Training:
     def _built(self) -> PreTrainedModel:
         config, step = load_config(self._job.model, trust_remote_code=False), self._job.step
         if not self._is_stage_3:
-            return _made_real(meta_model(config, step))
+            return self._made_real(meta_model(config, step))
         config.use_cache = False
-        with torch.device(NAME):
+        torch.manual_seed(0)
+        with torch.device(self._device):
             model = build_model(config, dtype=TORCH_DTYPES[step.dtype], attention=step.attention)
         lend_to_own_attention(model)
+        return model
+
+    def _made_real(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The model with every tensor on the device, tied ones as one; the small numbers in them have no meaning."""
+        made: dict[int, torch.Tensor] = {}
+        torch.manual_seed(0)
+
+        def real(tensor: torch.Tensor) -> torch.Tensor:
+            if id(tensor) not in made:
+                fresh = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
+                fresh = fresh.uniform_(-0.05, 0.05) if tensor.is_floating_point() else fresh.zero_()
+                is_parameter = isinstance(tensor, nn.Parameter)
+                made[id(tensor)] = nn.Parameter(fresh, tensor.requires_grad) if is_parameter else fresh
+            return made[id(tensor)]
+
+        for module in model.modules():
+            places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+            for tensors in places:
+                for name, tensor in tensors.items():
+                    if isinstance(tensor, torch.Tensor):
+                        tensors[name] = real(tensor)
         return model
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -152,13 +192,31 @@ class _Training:
             micro_step_loss(_callable(engine), batch)
 
     def _save(self, engine: Any) -> None:
-        """What transformers' Trainer gathers for a save; the file's writer copies nothing."""
-        accelerator = SimpleNamespace(
-            distributed_type=DistributedType.DEEPSPEED,
-            deepspeed_config=self._job.config,
-            unwrap_model=lambda wrapped: wrapped.module,
-        )
-        Accelerator.get_state_dict(accelerator, engine)
+        """The model as the product writes it, then a checkpoint as transformers' Trainer asks DeepSpeed for it; the
+        bytes go nowhere."""
+        with tempfile.TemporaryDirectory() as folder, _unwritten():
+            write_model(engine.module, Path(folder, "model"), lambda _: None, beat=lambda: None)
+            self._enter(Phase.SAVE)
+            options = {"exclude_frozen_parameters": True} if self._job.step.lora is not None else {}
+            engine.save_checkpoint(str(Path(folder, "checkpoint")), **options)
+
+
+@contextlib.contextmanager
+def _unwritten() -> Iterator[None]:
+    """Has torch.save and the streamed save copy to the host what they copy, and write none of it."""
+
+    class Nowhere:
+        write_record = staticmethod(lambda *_: None)
+
+    def written_bytes(_: int, data: memoryview, __: int) -> int:
+        return len(data)
+
+    pwrite, opened = os.pwrite, torch.serialization._open_zipfile_writer
+    os.pwrite, torch.serialization._open_zipfile_writer = written_bytes, lambda _: contextlib.nullcontext(Nowhere())
+    try:
+        yield
+    finally:
+        os.pwrite, torch.serialization._open_zipfile_writer = pwrite, opened
 
 
 def _callable(engine: Any) -> Any:
@@ -175,33 +233,14 @@ def _vocabulary_size(model: nn.Module) -> int:
     return int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr,operator]
 
 
-def _batch(step: MicroStep, vocabulary_size: int) -> dict[str, torch.Tensor]:
+def _batch(step: MicroStep, vocabulary_size: int, device: str) -> dict[str, torch.Tensor]:
     shape = (step.micro_batch, step.tokens)
     ids = torch.arange(step.micro_batch * step.tokens).reshape(shape).remainder(vocabulary_size)
     mask = torch.ones(shape, dtype=torch.int64)
     if step.is_padded:
         mask[1:, -1] = 0
     values = {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask}
-    return {name: value.to(NAME) for name, value in values.items()}
-
-
-def _made_real(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with every tensor on the device, tied ones as one; what they hold has no meaning."""
-    made: dict[int, torch.Tensor] = {}
-
-    def real(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in made:
-            fresh = torch.ones(tensor.shape, dtype=tensor.dtype, device=NAME)
-            made[id(tensor)] = nn.Parameter(fresh, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fresh
-        return made[id(tensor)]
-
-    for module in model.modules():
-        places: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
-        for tensors in places:
-            for name, tensor in tensors.items():
-                if isinstance(tensor, torch.Tensor):
-                    tensors[name] = real(tensor)
-    return model
+    return {name: value.to(device) for name, value in values.items()}
 
 
 class _IdleAdam:

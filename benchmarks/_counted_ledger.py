@@ -6,10 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from autofit.domain.outcome import Phase
+
+Table = Any  # numpy's: rows of place, block, bytes taken (+) or given back (-), index of a name
+Column = Any  # numpy's: a number for each change
+
+EXACT_FROM_BYTES = 2 * 2**20
+"""Of pinned blocks, as autofit tells torch's allocator where it can."""
 
 
 class Place(IntEnum):
@@ -31,14 +39,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes at one moment, or each at its own peak; `pinned_kept_bytes` is what torch's pinned allocator takes for
-    `pinned_bytes`, where it rounds, and keeps."""
+    """Bytes at one moment, or each at its own peak. `host_bytes` are pageable and pinned ones together, the pinned as
+    torch's allocator takes them where it is told to pin large blocks as they are; `rounded_host_bytes` where it is
+    not."""
 
     device_bytes: int
-    pinned_bytes: int
-    pinned_kept_bytes: int
+    pinned_bytes: int  # as they are asked for
     pageable_bytes: int
-    host_bytes: int = 0  # pinned as kept and pageable together
+    host_bytes: int
+    rounded_host_bytes: int
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -76,18 +86,17 @@ class Truth:
 def truth(
     changes: Sequence[Sequence[int]], names: Sequence[str], marks: Sequence[Mark], losses: tuple[float, ...]
 ) -> Truth:
-    """`changes` are rows of place, block, bytes taken (+) or given back (-), and the index of a name."""
+    """The stretches between `marks`; `changes` are as the library keeps them, in the order of time."""
     table = np.array(changes, dtype=np.int64).reshape(-1, 4)
     held = {place: np.cumsum(np.where(table[:, 0] == place, table[:, 2], 0)) for place in Place}
-    kept = _kept(table)
-    host = kept + held[Place.PAGEABLE]
-    columns = (held[Place.DEVICE], held[Place.PINNED], kept, held[Place.PAGEABLE], host)
+    pageable = held[Place.PAGEABLE]
+    host, rounded_host = pageable + _kept(table, EXACT_FROM_BYTES), pageable + _kept(table, None)
+    columns = (held[Place.DEVICE], held[Place.PINNED], pageable, host, rounded_host)
     stretches = []
-    for mark, following in zip(marks, marks[1:]):
+    for mark, following in pairwise(marks):
         assert mark.phase is not None
-        begin, end = max(0, mark.change_index - 1), following.change_index
-        if end <= begin:  # nothing has changed since the process began
-            end = begin + 1
+        begin = max(0, mark.change_index - 1)  # what the phase before has left counts, too
+        end = max(begin + 1, following.change_index)
         device_at = begin + int(np.argmax(held[Place.DEVICE][begin:end]))
         host_at = begin + int(np.argmax(host[begin:end]))
         stretches.append(
@@ -103,25 +112,27 @@ def truth(
     return Truth(tuple(stretches), losses)
 
 
-def _kept(table: np.ndarray) -> np.ndarray:
+def _kept(table: Table, exact_from_bytes: int | None) -> Column:
     """Bytes that torch's pinned allocator has taken by each change: blocks of powers of two, of which freed ones serve
-    only requests of the same size and are never given back (torch 2.13, ATen/core/CachingHostAllocator.h)."""
+    only requests of the same size and are never given back; larger ones than `exact_from_bytes` as they are, and given
+    back (torch 2.13, ATen/core/CachingHostAllocator.h)."""
     idle: Counter[int] = Counter()
-    kept, sizes = 0, []
+    kept_bytes, by_change = 0, []
     for place, _, change_bytes, _ in table.tolist():
         if place == Place.PINNED:
-            size = 1 << (abs(change_bytes) - 1).bit_length()
-            if change_bytes < 0:
-                idle[size] += 1
-            elif idle[size]:
-                idle[size] -= 1
+            asked_bytes = abs(change_bytes)
+            if exact_from_bytes is not None and asked_bytes > exact_from_bytes:
+                kept_bytes += change_bytes
             else:
-                kept += size
-        sizes.append(kept)
-    return np.array(sizes, dtype=np.int64)
+                block_bytes = 1 << (asked_bytes - 1).bit_length()
+                is_taken = change_bytes > 0
+                kept_bytes += block_bytes if is_taken and not idle[block_bytes] else 0
+                idle[block_bytes] = max(0, idle[block_bytes] - 1) if is_taken else idle[block_bytes] + 1
+        by_change.append(kept_bytes)
+    return np.array(by_change, dtype=np.int64)
 
 
-def _owners(table: np.ndarray, names: Sequence[str], places: set[Place]) -> tuple[tuple[str, int], ...]:
+def _owners(table: Table, names: Sequence[str], places: set[Place]) -> tuple[tuple[str, int], ...]:
     """The names of what is held after the changes of `table`, with their bytes, where blocks have names."""
     if len(names) == 1:
         return ()

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _counted_cases import CountedCase, write_config
-from _counted_engine import CountedJob, describe_model, measure
+from _counted_engine import CountedJob, compile_device, describe_model, measure
 from _counted_ledger import Stretch, Truth
 from _memory_truth import Forker, trace_steps
 
+from autofit.domain.errors import UsageError
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.model import ModelFacts
@@ -23,6 +24,10 @@ from autofit.planning.memory.micro_step_memory import loads_within
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.memory.step_memory import loads_outside
 from autofit.planning.setting import Setting
+
+TIMEOUT_S = 900.0
+LITTLE_BYTES = 300_000_000
+"""Of a node's host, all ranks together."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +66,17 @@ class CountedRow:
 
     @property
     def host_error(self) -> float | None:
-        """None where nothing of the kind lies on the host."""
-        return self.predicted_host_bytes / self.host_bytes - 1 if self.host_bytes > 10**8 else None
-
-    @property
-    def beside_bytes(self) -> int:
-        return self.predicted.runtime_bytes
+        """None where next to nothing lies there, beside processes of more than a GB each."""
+        return self.predicted_host_bytes / self.host_bytes - 1 if self.host_bytes > LITTLE_BYTES else None
 
     @property
     def is_inside(self) -> bool:
-        counted = self.device_bytes + self.beside_bytes
-        return self.predicted.low_bytes <= counted <= self.predicted.high_bytes
+        whole_bytes = self.device_bytes + self.predicted.runtime_bytes
+        return self.predicted.low_bytes <= whole_bytes <= self.predicted.high_bytes
 
     @property
     def is_above(self) -> bool:
-        return self.device_bytes + self.beside_bytes > self.predicted.high_bytes
+        return self.device_bytes + self.predicted.runtime_bytes > self.predicted.high_bytes
 
     def counted_by_phase(self) -> dict[Phase, int]:
         highest: dict[Phase, int] = {}
@@ -101,12 +102,16 @@ class CountedRow:
 class CountedBench:
     """Configs, descriptions and traces are made once for each model."""
 
-    def __init__(self, root: Path, forker: Forker) -> None:
-        self._root, self._forker = root, forker
+    def __init__(self, root: Path, *, is_explained: bool = False) -> None:
+        """UsageError where the device cannot be compiled."""
+        self._root, self._is_explained = root, is_explained
+        self._forker = Forker(root / "log", TIMEOUT_S)
+        if (why := self._forker.call(compile_device)) is not None:
+            raise UsageError(why)
         self._facts: dict[str, ModelFacts] = {}
         self._traces: dict[str, tuple[Trace, ...]] = {}
 
-    def row(self, case: CountedCase, *, is_explained: bool = False) -> CountedRow:
+    def row(self, case: CountedCase) -> CountedRow:
         setting = self._setting(case)
         strategy, traced = case.strategy, replace(setting, traces=self._traced(case, setting))
         config = deepspeed_config(strategy, setting.request, setting.shape, DeviceKind.CUDA)
@@ -118,7 +123,7 @@ class CountedBench:
                 measure,
                 CountedJob(
                     setting.request.model, strategy, step, config, rank, setting.rank_count, free_bytes,
-                    is_explained=is_explained,
+                    is_explained=self._is_explained,
                 ),
             )
             for rank in ranks
@@ -128,7 +133,7 @@ class CountedBench:
 
     def _setting(self, case: CountedCase) -> Setting:
         folder = self._root / case.model
-        if not folder.exists():
+        if case.model not in self._facts:
             write_config(case.model, folder)
             self._facts[case.model] = self._forker.call(describe_model, case.request(folder))
         return case.setting(folder, self._facts[case.model])

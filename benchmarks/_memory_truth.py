@@ -39,9 +39,16 @@ class Forker:
 
     def __init__(self, log: Path, timeout_s: float = CASE_TIMEOUT_S) -> None:
         os.environ.update(DS_ACCELERATOR="cpu", LOCAL_SIZE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+        paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)  # the template hears of no other
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["autofit.worker.agent.preload", "autofit.worker.training.training_probe", "_memory_truth", "_counted_engine"]
+            [
+                "autofit.worker.agent.preload",
+                "autofit.worker.training.training_probe",
+                "_memory_truth",
+                "_counted_engine",
+            ]
         )
         self._log, self._timeout_s = str(log), timeout_s
 
