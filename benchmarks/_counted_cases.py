@@ -100,6 +100,16 @@ class CountedCase:
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
+    def counted_ranks(self) -> tuple[int, ...]:
+        """The ranks that are run: under ZeRO-3 all are alike, below it the first and the last one differ most. Where
+        ZeRO-2 adds up gradients on the host, each rank of a node keeps other tensors whole."""
+        hardware = parse_machine(self.machine)
+        if self.zero_stage == 3:
+            return (0,)
+        if self.zero_stage == 2 and self.offload is not Offload.NONE and self.gradient_accumulation > 1:
+            return tuple(range(len(hardware.nodes[0].devices)))
+        return (0, hardware.rank_count - 1)
+
     def request(self, folder: Path) -> Request:
         ranks = parse_machine(self.machine).rank_count
         rows = ranks * self.micro_batch * self.gradient_accumulation

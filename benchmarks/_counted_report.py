@@ -13,7 +13,6 @@ from _error_figures import figures, percent
 from autofit.planning.memory.load import Load
 
 Group = Callable[[CountedRow], bool]
-RANKS = ("first rank", "last rank")
 
 
 def counted_summary(rows: Sequence[CountedRow]) -> dict[str, object]:
@@ -72,7 +71,7 @@ def counted_entry(row: CountedRow) -> dict[str, object]:
             "error_percent": None if row.host_error is None else percent(row.host_error),
             "phases": {phase.value: n_bytes for phase, n_bytes in row.host_by_phase().items()},
         },
-        "resident": {name: asdict(truth.resident) for name, truth in zip(RANKS, row.truths, strict=False)},
+        "resident": {f"rank {rank}": asdict(truth.resident) for rank, truth in row.truths.items()},
     }
 
 
@@ -115,11 +114,11 @@ def _parts(load: Load | None) -> str:
 
 def _owner_lines(row: CountedRow) -> Iterator[str]:
     """For each rank and stretch, who held the most when the device's peak came, and the host's."""
-    for which, truth in zip(RANKS, row.truths, strict=False):
+    for rank, truth in row.truths.items():
         for stretch in truth.stretches:
             if stretch.at_device_peak or stretch.at_host_peak:
                 adding = " (adding)" if stretch.is_adding else ""
-                yield f"    {which}, {stretch.phase.value}{adding}: at its peak, then at its end"
+                yield f"    rank {rank}, {stretch.phase.value}{adding}: at its peak, then at its end"
                 yield f"      {_held_words(stretch.peak)}\n      {_held_words(stretch.end)}"
             for place, owners in (("device", stretch.at_device_peak), ("host", stretch.at_host_peak)):
                 yield from (f"      {place} {n_bytes / 1e9:9.3f} {name}" for name, n_bytes in owners)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _counted_cases import CountedCase, write_config
 from _counted_engine import CountedJob, compile_device, describe_model, measure
-from _counted_ledger import Stretch, Truth
+from _counted_ledger import Truth
 from _memory_truth import Forker, trace_steps
 
 from autofit.domain.errors import UsageError
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import Dtype, element_bytes
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import Trace
@@ -23,22 +24,21 @@ from autofit.planning.memory.load import Load
 from autofit.planning.memory.micro_step_memory import loads_within
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.memory.step_memory import loads_outside
+from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 TIMEOUT_S = 900.0
-LITTLE_BYTES = 300_000_000
-"""Of a node's host, all ranks together."""
 
 
 @dataclass(frozen=True)
 class CountedRow:
-    """`truths` are those of the first rank and, below ZeRO-3, of the last one."""
+    """`truths` are by rank, the first one's always among them."""
 
     case: CountedCase
     setting: Setting
     predicted: MemoryEstimate
     loads: dict[Phase, Load]  # the largest of each phase
-    truths: tuple[Truth, ...]
+    truths: dict[int, Truth]
 
     @property
     def predicted_device_bytes(self) -> int:
@@ -47,7 +47,7 @@ class CountedRow:
 
     @property
     def device_bytes(self) -> int:
-        return max(truth.device_peak_bytes for truth in self.truths)
+        return max(truth.device_peak_bytes for truth in self.truths.values())
 
     @property
     def predicted_host_bytes(self) -> int:
@@ -56,8 +56,8 @@ class CountedRow:
 
     @property
     def host_bytes(self) -> int:
-        """Of one node: the first rank, and the others like the last one."""
-        return max(self._node_bytes(first, last) for first, last in self._pairs())
+        """Of one node, all its ranks together."""
+        return max(self.host_by_phase().values())
 
     @property
     def device_error(self) -> float:
@@ -66,8 +66,13 @@ class CountedRow:
 
     @property
     def host_error(self) -> float | None:
-        """None where next to nothing lies there, beside processes of more than a GB each."""
-        return self.predicted_host_bytes / self.host_bytes - 1 if self.host_bytes > LITTLE_BYTES else None
+        """None without offload, and where loading makes the host's peak, which is not counted: each rank has one tensor
+        of the file on its way then."""
+        largest_count = max(group.element_count for group in parameters(self.case.strategy.rung, self.setting).groups)
+        loading_bytes = self.setting.ranks_per_node * element_bytes(Dtype.BF16) * largest_count
+        if self.case.offload is Offload.NONE or self.host_bytes <= loading_bytes:
+            return None
+        return self.predicted_host_bytes / self.host_bytes - 1
 
     @property
     def is_inside(self) -> bool:
@@ -80,23 +85,20 @@ class CountedRow:
 
     def counted_by_phase(self) -> dict[Phase, int]:
         highest: dict[Phase, int] = {}
-        for truth in self.truths:
+        for truth in self.truths.values():
             for stretch in truth.stretches:
                 highest[stretch.phase] = max(highest.get(stretch.phase, 0), stretch.peak.device_bytes)
         return highest
 
     def host_by_phase(self) -> dict[Phase, int]:
+        """Of one node; ranks that were not run are like the last one that was."""
+        last = self.truths[max(self.truths)]
+        ranks = [self.truths.get(rank, last) for rank in range(self.setting.ranks_per_node)]
         highest: dict[Phase, int] = {}
-        for first, last in self._pairs():
-            highest[first.phase] = max(highest.get(first.phase, 0), self._node_bytes(first, last))
+        for stretches in zip(*(truth.stretches for truth in ranks), strict=True):
+            phase, n_bytes = stretches[0].phase, sum(stretch.peak.host_bytes for stretch in stretches)
+            highest[phase] = max(highest.get(phase, 0), n_bytes)
         return highest
-
-    def _pairs(self) -> Iterator[tuple[Stretch, Stretch]]:
-        return zip(self.truths[0].stretches, self.truths[-1].stretches, strict=True)
-
-    def _node_bytes(self, first: Stretch, last: Stretch) -> int:
-        others = self.setting.ranks_per_node - 1
-        return first.peak.host_bytes + others * last.peak.host_bytes
 
 
 class CountedBench:
@@ -114,22 +116,21 @@ class CountedBench:
     def row(self, case: CountedCase) -> CountedRow:
         setting = self._setting(case)
         strategy, traced = case.strategy, replace(setting, traces=self._traced(case, setting))
-        config = deepspeed_config(strategy, setting.request, setting.shape, DeviceKind.CUDA)
-        step = micro_step(strategy.rung, case.micro_batch, setting)
-        free_bytes = setting.device_memory_bytes - setting.runtime_bytes - setting.communicator_bytes
-        ranks = (0,) if case.zero_stage == 3 else (0, setting.rank_count - 1)
-        truths = tuple(
-            self._forker.call(
-                measure,
-                CountedJob(
-                    setting.request.model, strategy, step, config, rank, setting.rank_count, free_bytes,
-                    is_explained=self._is_explained,
-                ),
-            )
-            for rank in ranks
-        )  # fmt: skip
+        truths = {rank: self._forker.call(measure, self._job(case, setting, rank)) for rank in case.counted_ranks()}
         predicted = estimate_memory(strategy, traced)
         return CountedRow(case, traced, predicted, _largest_loads(case, traced), truths)
+
+    def _job(self, case: CountedCase, setting: Setting, rank: int) -> CountedJob:
+        return CountedJob(
+            setting.request.model,
+            case.strategy,
+            micro_step(case.strategy.rung, case.micro_batch, setting),
+            deepspeed_config(case.strategy, setting.request, setting.shape, DeviceKind.CUDA),
+            rank,
+            setting.rank_count,
+            setting.device_memory_bytes - setting.runtime_bytes - setting.communicator_bytes,
+            is_explained=self._is_explained,
+        )
 
     def _setting(self, case: CountedCase) -> Setting:
         folder = self._root / case.model

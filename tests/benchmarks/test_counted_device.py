@@ -104,7 +104,7 @@ def test_what_zero_2_holds_of_7b_is_what_its_paper_says(bench: CountedBench) -> 
     """2P and 12P/W between two steps, 4P while the flat copy is made (Rajbhandari et al., 2020; stage_1_and_2.py)."""
     row = bench.row(CountedCase("Llama-7B", "8xA100-80GB", 2, tokens=256))
     assert len(row.truths) == 2
-    for truth in row.truths:
+    for truth in row.truths.values():
         assert truth.resident.device_bytes == pytest.approx(2 * WEIGHTS + 12 * WEIGHTS / 8, abs=SMALL_BYTES)
         assert truth.resident.host_bytes < SMALL_BYTES
     assert row.counted_by_phase()[Phase.INITIALIZE] == pytest.approx(4 * WEIGHTS, abs=SMALL_BYTES)
