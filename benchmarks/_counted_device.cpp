@@ -13,6 +13,7 @@
 #include <ATen/ops/copy_native.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/fill_native.h>
+#include <ATen/ops/histc.h>
 #include <ATen/ops/zero_native.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -441,6 +442,12 @@ at::Tensor& set_whole_storage(at::Tensor& self, at::Storage source) {
   return set_storage(self, std::move(source), 0, {c10::SymInt(count)}, {c10::SymInt(1)});
 }
 
+// A GPU's histogram takes integers, the CPU's does not; experts count their tokens so.
+at::Tensor histc(const at::Tensor& self, int64_t bins, const at::Scalar& min, const at::Scalar& max) {
+  const auto counts = at::histc(self.cpu().to(at::kFloat), bins, min, max);
+  return counts.to(self.scalar_type()).to(self.device());
+}
+
 void record_stream(at::Tensor&, at::Stream) {}
 
 // `parameter.data = tensor` may change the device, as it may between a CPU and a GPU.
@@ -453,6 +460,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty_strided", &empty_strided);
   library.impl("set_.source_Storage_storage_offset", &set_storage);
   library.impl("set_.source_Storage", &set_whole_storage);
+  library.impl("histc", &histc);
   library.impl("record_stream", &record_stream);
   library.impl("_has_compatible_shallow_copy_type", &may_change_device);
 }

@@ -106,6 +106,7 @@ class CountedBench:
 
     def __init__(self, root: Path, *, is_explained: bool = False) -> None:
         """UsageError where the device cannot be compiled."""
+        root.mkdir(parents=True, exist_ok=True)
         self._root, self._is_explained = root, is_explained
         self._forker = Forker(root / "log", TIMEOUT_S)
         if (why := self._forker.call(compile_device)) is not None:

@@ -160,7 +160,6 @@ def _on_counted_device(root: Path, options: argparse.Namespace, answer: IO[str])
     from _counted_report import counted_entry, counted_lines, counted_summary
     from _counted_rows import CountedBench
 
-    root.mkdir()
     bench, rows = CountedBench(root, is_explained=options.explain), []
     for row in measured(bench.row, chosen):
         rows.append(row)
