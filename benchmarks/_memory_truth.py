@@ -37,13 +37,20 @@ class Truth:
 class Forker:
     """Processes forked from one that has imported everything."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, timeout_s: float = CASE_TIMEOUT_S) -> None:
         os.environ.update(DS_ACCELERATOR="cpu", LOCAL_SIZE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+        paths = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)  # the template hears of no other
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["autofit.worker.agent.preload", "autofit.worker.training.training_probe", "_memory_truth"]
+            [
+                "autofit.worker.agent.preload",
+                "autofit.worker.training.training_probe",
+                "_memory_truth",
+                "_counted_engine",
+            ]
         )
-        self._log = str(log)
+        self._log, self._timeout_s = str(log), timeout_s
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """What `function` returns in a fresh process; RuntimeError with its words when it fails or takes too long."""
@@ -52,8 +59,8 @@ class Forker:
         process.start()
         sending.close()
         try:
-            if not receiving.poll(CASE_TIMEOUT_S):
-                raise RuntimeError(f"no answer in {CASE_TIMEOUT_S:.0f} s; see {self._log}")
+            if not receiving.poll(self._timeout_s):
+                raise RuntimeError(f"no answer in {self._timeout_s:.0f} s; see {self._log}")
             answer, error = receiving.recv()
         except EOFError:
             raise RuntimeError(f"it died; see {self._log}") from None
