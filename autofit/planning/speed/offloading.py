@@ -36,25 +36,26 @@ UNBOUND_SLOWDOWN = 1.2
 def offload_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: MicroStepSeconds) -> float:
     """Seconds of one optimizer step that computation does not hide; 0 without offload.
 
-    Copies share the time of a pass with the collectives; nothing computes while the host takes its step. Against
-    published steps of DeepSpeed 0.67 to 1.0 of the time (tests/planning/speed/test_offloading.py), if every rank has as
-    many threads as the host has cores: with one thread a rank, as torchrun starts them, the host is slower in
-    proportion. On one node of several sockets, memory that lies on the other one is not counted.
+    Gradients go down in the time of the backward pass, like the collectives. Offloaded parameters go up for each pass,
+    and nothing computes while the host takes its step.
+
+    Known error: against published steps 0.8 to 1.1 of the time (tests/planning/speed/test_offloading.py), if every
+    rank has as many threads as the host has cores; with fewer (one, as torchrun starts ranks) the host is slower in
+    proportion. Too slow for long rows with offloaded parameters: the thread that starts kernels waits for them, but the
+    device may have work left from before, which is not counted.
     """
     if offload_of(strategy.rung, setting) is Offload.NONE:
         return 0.0
     link = link_bytes_per_s(setting, rates)
-    forward_s, backward_s = collectives_s(strategy, setting, rates)
-    fetched_s = _fetched_bytes(strategy, setting) / link
-    again_s = second_gather_share(strategy, setting) * fetched_s
-    each_s, last_s = (count / link for count in _gradient_bytes(strategy, setting))
+    each_s, last_s = (moved / link for moved in _gradient_bytes(strategy, setting))
+    beside_s = collectives_s(strategy, setting, rates)[1]
 
-    def exposed_backward_s(moved_s: float) -> float:
-        return _added_s(again_s + moved_s, backward_s, seconds.backward_s, setting)
+    def added_s(moved_s: float) -> float:
+        both_s = exposed_s(beside_s + moved_s, seconds.backward_s, setting)
+        return both_s - exposed_s(beside_s, seconds.backward_s, setting)
 
-    during_s = strategy.gradient_accumulation * _added_s(fetched_s, forward_s, seconds.forward_s, setting)
-    during_s += (strategy.gradient_accumulation - 1) * exposed_backward_s(each_s) + exposed_backward_s(last_s)
-    return during_s + _step_s(strategy, setting, link)
+    earlier_s = (strategy.gradient_accumulation - 1) * added_s(each_s)
+    return _fetched_bytes(strategy, setting) / link + earlier_s + added_s(last_s) + _step_s(strategy, setting, link)
 
 
 def link_bytes_per_s(setting: Setting, rates: Rates) -> float:
@@ -63,17 +64,12 @@ def link_bytes_per_s(setting: Setting, rates: Rates) -> float:
     return PINNED_EFFICIENCY * rates.host_link_bytes_per_s / sharing
 
 
-def _added_s(moved_s: float, beside_s: float, computed_s: float, setting: Setting) -> float:
-    """What copies add to the collectives beside a pass: they wait for each other, and the thread that starts the pass's
-    kernels waits for offloaded parameters, while the device works on what was started before."""
-    return exposed_s(beside_s + moved_s, computed_s, setting) - exposed_s(beside_s, computed_s, setting)
-
-
 def _fetched_bytes(strategy: Strategy, setting: Setting) -> float:
-    """A rank's share of offloaded parameters, which goes up to be gathered."""
+    """A rank's share of offloaded parameters, for each forward pass and, but for what is kept, each backward pass."""
     if offload_of(strategy.rung, setting) is not Offload.ALL:
         return 0.0
-    return element_bytes(strategy.rung.dtype) * whole_count(strategy.rung, setting) / setting.rank_count
+    passes = strategy.gradient_accumulation * (1 + second_gather_share(strategy, setting))
+    return passes * element_bytes(strategy.rung.dtype) * whole_count(strategy.rung, setting) / setting.rank_count
 
 
 def _gradient_bytes(strategy: Strategy, setting: Setting) -> tuple[float, float]:
@@ -91,16 +87,13 @@ def _gradient_bytes(strategy: Strategy, setting: Setting) -> tuple[float, float]
 
 def _step_s(strategy: Strategy, setting: Setting, link: float) -> float:
     """Seconds after the last backward pass: the host clips, updates and makes the weights as wide as they are trained,
-    all as fast as its memory, and the weights go up.
-
-    With offloaded parameters they do not, and yet they count: published steps with them were no faster, and no strategy
-    is to look faster than one that moves less.
-    """
+    all as fast as its memory, and they go up if the device keeps them."""
     width, trained = element_bytes(strategy.rung.dtype), _trained(strategy, setting)
     slowest = min(adam_parameters_per_s(node.host) / len(node.devices) for node in setting.hardware.nodes)
     host_bytes = ADAM_BYTES + CLIP_BYTES + _narrowing_bytes(strategy) + _checked_bytes(strategy)
     host_s = UNBOUND_SLOWDOWN * host_bytes / ADAM_BYTES * trained / slowest
-    return host_s + width * trained / link
+    is_moved_up = offload_of(strategy.rung, setting) is Offload.OPTIMIZER
+    return host_s + (width * trained / link if is_moved_up else 0.0)
 
 
 def _narrowing_bytes(strategy: Strategy) -> int:

@@ -57,7 +57,7 @@ def test_published_steps_with_a_thread_on_each_core(shape: ModelShape, step_s: f
     """deepspeedai/DeepSpeed, blogs/zenflow-corebinding: ZeRO-2, 2 × A100-40GB, 128 cores, micro-batch 4, 512 tokens;
     bound to cores, without overlap."""
     scene = setting(machine(2, rates=A100_40, cores=128), tokens=512, global_batch=8, shape=shape)
-    assert 0.67 < speed(offloaded(FULL), scene, 4).step_s / step_s < 1.1
+    assert 0.7 < speed(offloaded(FULL), scene, 4).step_s / step_s < 1.1
 
 
 def test_the_published_price_of_offload() -> None:
@@ -92,17 +92,13 @@ def test_adapters_are_offloaded_nearly_for_nothing() -> None:
     assert speed(offloaded(replace(LORA, method=Method.FULL)), scene).step_s > 4 * speed(LORA, scene).step_s
 
 
-def test_offloaded_parameters_go_up_twice_and_hide_behind_long_rows() -> None:
+@pytest.mark.parametrize("tokens", [64, 8192])
+def test_offloaded_parameters_go_up_for_each_pass(tokens: int) -> None:
     """A rank's share of 2P bytes at 12.8 GB/s, forward and, but for what is kept, backward."""
     once_s = 2 * LLAMA_7B.parameter_count / 8 / 12.8e9
-
-    def added_s(tokens: int) -> float:
-        scene = setting(tokens=tokens, global_batch=8)
-        optimizer, everything = (speed(offloaded(LORA, one), scene) for one in (Offload.OPTIMIZER, Offload.ALL))
-        return everything.offload_s - optimizer.offload_s
-
-    assert once_s < added_s(64) < 2 * once_s
-    assert added_s(8192) < added_s(64) / 2
+    scene = setting(tokens=tokens, global_batch=8)
+    optimizer, everything = (speed(offloaded(LORA, one), scene) for one in (Offload.OPTIMIZER, Offload.ALL))
+    assert once_s < everything.offload_s - optimizer.offload_s < 2 * once_s
 
 
 @pytest.mark.parametrize(("zero_stage", "down_bytes"), [(1, 4), (2, 4), (3, 8)])
