@@ -39,10 +39,10 @@ def offload_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: Micro
     Gradients go down in the time of the backward pass, like the collectives. Offloaded parameters go up for each pass,
     and nothing computes while the host takes its step.
 
-    Known error: against published steps 0.8 to 1.1 of the time (tests/planning/speed/test_offloading.py), if every
-    rank has as many threads as the host has cores; with fewer (one, as torchrun starts ranks) the host is slower in
-    proportion. Too slow for long rows with offloaded parameters: the thread that starts kernels waits for them, but the
-    device may have work left from before, which is not counted.
+    Known error: against published steps 0.7 to 1.2 of what offload adds (tests/planning/speed/test_offloading.py), if
+    the ranks have as many threads as the host has cores; with fewer (one each, as torchrun starts them) the host is
+    slower in proportion. Too slow for long rows with offloaded parameters: the thread that starts kernels waits for
+    them, but the device may have work left from before, which is not counted.
     """
     if offload_of(strategy.rung, setting) is Offload.NONE:
         return 0.0

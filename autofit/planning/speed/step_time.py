@@ -28,8 +28,7 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     padding.
 
     Known error where nothing was fitted: 20 % against published runs of transformers on DeepSpeed (8 × A800, 7B), 50 %
-    too slow against software made for one model and one GPU, up to 1.5 times too fast with offload, more where a rank
-    has fewer threads than the host has cores. Ratios err less.
+    too slow against software made for one model and one GPU, 2 times too fast with offload. Ratios err less.
     """
     rates = rates_of(setting.hardware)
     seconds = micro_step(strategy, setting, rates)
