@@ -83,7 +83,7 @@ def model_notes(context: Context) -> Iterator[str]:
         return
     yield from check_positions(request.sequence_length, context.shape, facts.positions, context.hardware.kind)
     if facts.lora_targets not in ((), USUAL_TARGETS) and request.pins.of(METHOD) is not Method.FULL:
-        yield f"LoRA adapts {', '.join(sorted({end.rsplit('.', 1)[-1] for end in facts.lora_targets}))}"
+        yield f"LoRA adapts {', '.join(sorted({end.rsplit('.', 1)[-1] for end in facts.lora_targets}))}."
 
 
 def _described_alone(request: Request, session: Session) -> ModelShape:

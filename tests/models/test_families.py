@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,22 +20,17 @@ from trl.trainer.utils import add_fused_lm_head
 
 from autofit.app.plan import plan
 from autofit.app.tools import REAL_TOOLS
-from autofit.domain.errors import UsageError
 from autofit.domain.knobs.method import Method
-from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Measured
-from autofit.domain.request import Lora, Request
-from autofit.domain.trace import MicroStep
+from autofit.domain.request import Lora
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent
-from autofit.probing.prober import Tracer
-from autofit.probing.protocol import ProbeSpec, Refused, Traced, TraceModel
+from autofit.probing.protocol import ProbeSpec
 from autofit.store import Store
-from autofit.worker.agent.trace_process import traced
-from autofit.worker.model.description import describe
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.trace.micro_step_trace import trace
 from tests.builders import make_request
+from tests.in_process_tracer import start_tracer
 from tests.models.expectations import Check, cases
 from tests.models.families import VOCABULARY, tiny_config, write_model
 from tests.models.job import LORA, ROWS, TOKENS, job_of, trainer_of, usable_knobs
@@ -62,28 +56,6 @@ def one_thread() -> Iterator[None]:
 
 
 # --- Planned ----------------------------------------------------------------------------------------------------------
-
-
-class InProcessTracer:
-    """The real tracer without its process, which takes longer to start than such a model to trace."""
-
-    def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
-        return describe(request)
-
-    def trace(self, request: Request, micro_steps: Sequence[MicroStep], *, log_path: Path, **_: object) -> Traced:
-        said = list(traced(TraceModel(request, tuple(micro_steps), str(log_path))))
-        refused = next((one for one in said if isinstance(one, Refused)), None)
-        if refused is not None:
-            raise UsageError(refused.message)
-        return Traced(
-            tuple(trace for one in said for trace in one.traces),
-            tuple(failure for one in said for failure in one.failures),
-        )
-
-
-@contextmanager
-def start_tracer(log_path: Path) -> Iterator[Tracer]:
-    yield InProcessTracer()
 
 
 @pytest.mark.parametrize("model_type", cases(Check.PLAN, ["gpt2"]))

@@ -67,17 +67,17 @@ def _best(step: Step, setting: Setting) -> Candidate:
     return max(expected, key=_speed) if expected else judge(step.leanest, step.estimate(step.leanest), setting)
 
 
-def plan_order(candidate: Candidate) -> tuple[bool, int, float]:
+def plan_order(candidate: Candidate) -> tuple[bool, int, float, bool]:
     """The order of a plan: expected to fit first, then by verdict; the fastest first, the nearest first of those that
     are too large.
 
-    Speeds within 1 % count as equal, so that of two such rungs the plainer one stays in front.
+    Speeds within 1 % count as equal: of two such rungs one that is sure to fit stands in front, and then the plainer.
     """
     assert candidate.estimate is not None
     is_too_large = candidate.verdict is Verdict.TOO_LARGE
     within = candidate.estimate.memory.low_bytes if is_too_large else -round(math.log(_speed(candidate)), 2)
     verdict = 0 if candidate.is_expected else _ORDER.index(candidate.verdict)
-    return not candidate.is_expected, verdict, within
+    return not candidate.is_expected, verdict, within, candidate.verdict is not Verdict.FITS
 
 
 def _speed(candidate: Candidate) -> float:

@@ -166,7 +166,7 @@ def _is_timed(one: Candidate) -> bool:
     return one.rehearsed is not None and one.rehearsed.communication_s is not None
 
 
-def _replan_order(one: Candidate) -> tuple[bool, bool, bool, int, float]:
+def _replan_order(one: Candidate) -> tuple[bool, bool, bool, int, float, bool]:
     """The order of every plan, but that what was measured stands before what was only estimated."""
-    is_unexpected, verdict, within = plan_order(one)
-    return is_unexpected, not one.verdict.may_fit, not _is_timed(one), verdict, within
+    is_unexpected, verdict, within, is_unsure = plan_order(one)
+    return is_unexpected, not one.verdict.may_fit, not _is_timed(one), verdict, within, is_unsure

@@ -51,13 +51,21 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     if not setting.is_divided:
         return 0.0
     traffic = Traffic(strategy, setting, rates)
-    if strategy.rung.zero_stage >= 3:
-        forward_s, backward_s, after_s = traffic.gather_s, traffic.second_gather_s + traffic.reduce_s, 0.0
-    else:
-        forward_s, backward_s, after_s = 0.0, 2 * traffic.reduce_s, traffic.reduce_s
+    forward_s, backward_s = collectives_s(strategy, setting, rates)
     each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
     times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
+    after_s = traffic.reduce_s if strategy.rung.zero_stage < 3 else 0.0
     return times * (each_s + traffic.copies_s) + after_s
+
+
+def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[float, float]:
+    """Seconds of the collectives beside a forward and beside a backward pass, by themselves; 0 on one rank."""
+    if not setting.is_divided:
+        return 0.0, 0.0
+    traffic = Traffic(strategy, setting, rates)
+    if strategy.rung.zero_stage >= 3:
+        return traffic.gather_s, traffic.second_gather_s + traffic.reduce_s
+    return 0.0, 2 * traffic.reduce_s
 
 
 def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:

@@ -16,7 +16,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.plan import Plan, Verdict
 from autofit.domain.trace import SdpaKernel
-from autofit.planning.plan.candidates import make_plan
+from autofit.planning.plan.candidates import make_plan, plan_order
 from autofit.planning.plan.cost import cost
 from autofit.planning.plan.fit import judge
 from autofit.planning.setting import Setting
@@ -100,6 +100,16 @@ def test_candidates_stand_best_first_and_the_first_expected_to_fit_is_the_pick()
     verdicts = [one.verdict for one in planned.candidates]
     assert Verdict.TOO_LARGE in verdicts
     assert verdicts.index(Verdict.TOO_LARGE) > verdicts.index(Verdict.PROBE)
+
+
+@pytest.mark.parametrize(("slower", "is_sure_first"), [(0.999, True), (0.9, False)])
+def test_of_equally_fast_rungs_one_that_is_sure_to_fit_stands_first(slower: float, is_sure_first: bool) -> None:
+    scene = sim.setting(sim.hardware(1, 80))
+    unsure, sure = estimate(10, 50, 70), estimate(10, 50, 60)
+    sure = replace(sure, speed=replace(sure.speed, tokens_per_step=slower * unsure.speed.tokens_per_step))
+    judged = [judge(STRATEGY, one, scene) for one in (unsure, sure)]
+    assert [one.verdict for one in judged] == [Verdict.PROBE, Verdict.FITS]
+    assert (min(judged, key=plan_order).estimate is sure) is is_sure_first
 
 
 def test_there_is_one_candidate_a_rung_and_the_global_batch_is_kept() -> None:
