@@ -36,7 +36,8 @@ from autofit.worker.model.configuration import load_config
 from autofit.worker.model.description import describe
 from autofit.worker.model.loading import build_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-from autofit.worker.saving.model_writer import write_model
+from autofit.worker.saving.model_writer import ModelWriter
+from autofit.worker.saving.stored_state import stored_state
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.flash_attention import lend_to_own_attention
@@ -195,7 +196,7 @@ class _Training:
         """The model as the product writes it, then a checkpoint as transformers' Trainer asks DeepSpeed for it; the
         bytes go nowhere."""
         with tempfile.TemporaryDirectory() as folder, _unwritten():
-            write_model(engine.module, Path(folder, "model"), lambda _: None, beat=lambda: None)
+            ModelWriter(stored_state(engine.module), Path(folder, "model")).write(lambda _: None)
             self._enter(Phase.SAVE)
             options = {"exclude_frozen_parameters": True} if self._job.step.lora is not None else {}
             engine.save_checkpoint(str(Path(folder, "checkpoint")), **options)
