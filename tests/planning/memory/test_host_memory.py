@@ -88,7 +88,29 @@ def test_a_checkpoint_copies_a_devices_states_rank_by_rank() -> None:
     setting = llama.setting(kept.rung)
     part, whole = SEVEN.parameter_count // 8, SEVEN.parameter_count
     assert host_estimate(kept, setting, 0).unpinned_bytes == 2 * whole + 7 * 4 * part
-    assert host_estimate(moved, setting, 0).unpinned_bytes == 8 * 8 * part + 2 * whole + 7 * PIECE_BYTES
+    assert host_estimate(moved, setting, 0).unpinned_bytes == 8 * 8 * part + 2 * whole
+
+
+def test_a_model_is_written_in_pieces_by_who_holds_it() -> None:
+    """Each rank its slice under ZeRO-3: 64 MiB of an embedding of 32000 x 8192 on 2 ranks, 8 MB each on 64."""
+    moved = strategy(3, Offload.OPTIMIZER)
+    slices = {2: PIECE_BYTES, 64: 2 * 32000 * 8192 // 64}
+    for ranks, piece_bytes in slices.items():
+        setting = llama.setting(moved.rung, SEVENTY, ranks=ranks)
+        states_bytes = setting.ranks_per_node * offloaded(moved, setting).unpinned_bytes
+        written_bytes = host_estimate(moved, setting, 0).unpinned_bytes - states_bytes
+        assert written_bytes == setting.ranks_per_node * piece_bytes
+
+
+def test_a_gradient_larger_than_a_partition_is_added_up_on_the_ranks_that_it_touches() -> None:
+    """An embedding of 32000 x 4096 over partitions of 105 M elements touches 3 of 64 ranks, or 4."""
+    once = strategy(2, Offload.OPTIMIZER)
+    setting = llama.setting(once.rung, ranks=64)
+    often = replace(once, gradient_accumulation=2)
+    beside = offloaded(often, setting).pinned_sizes[len(offloaded(once, setting).pinned_sizes) :]
+    part, embedding = SEVEN.parameter_count / 64, 32000 * 4096
+    assert max(beside) < 2 * embedding
+    assert sum(beside) == pytest.approx(2 * (part + 2 * (embedding / part + 1) * embedding / 64), rel=0.5)
 
 
 def test_stage_3_passes_its_partition_through_the_host_at_the_start() -> None:
