@@ -74,7 +74,7 @@ def write_elements(descriptor: int, elements: torch.Tensor, at_bytes: int) -> No
 
 def _write_piece(descriptor: int, piece: torch.Tensor, at_bytes: int) -> None:
     """Writes a piece by way of the host, which has forgotten it when the next one comes."""
-    left = memoryview(piece.cpu().view(torch.uint8).numpy())
+    left = piece.cpu().view(torch.uint8).numpy().data
     while left:
         written_bytes = os.pwrite(descriptor, left, at_bytes)
         left, at_bytes = left[written_bytes:], at_bytes + written_bytes
