@@ -5,6 +5,7 @@ from __future__ import annotations
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import parameters
@@ -62,6 +63,19 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
     """
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
     states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
-    each_bytes = max(PIECE_BYTES, states_bytes)
     trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
-    return max(each_bytes, trained_bytes) + (setting.ranks_per_node - 1) * each_bytes
+    first_bytes, other_bytes = _pieces_bytes(rung, setting)
+    others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)
+    return max(first_bytes, states_bytes, trained_bytes) + others_bytes
+
+
+def _pieces_bytes(rung: Rung, setting: Setting) -> tuple[int, int]:
+    """What the first rank and each other one have on its way to the model's files: under ZeRO-3 the ranks of one node
+    write their own parts of each tensor, else the first one writes."""
+    known = parameters(rung, setting)
+    largest = known.largest_trained_count if rung.method is Method.LORA else known.largest_count
+    whole_bytes = min(PIECE_BYTES, element_bytes(rung.dtype) * largest)
+    if rung.zero_stage < 3 or len(setting.hardware.nodes) > 1:
+        return whole_bytes, 0
+    part_bytes = min(PIECE_BYTES, element_bytes(rung.dtype) * -(-largest // setting.rank_count))
+    return part_bytes, part_bytes

@@ -15,6 +15,7 @@ from autofit.domain.strategy import Strategy
 from autofit.planning.memory import pinned
 from autofit.planning.memory.host_memory import PIECE_BYTES, PROCESS_BYTES, host_estimate
 from autofit.planning.memory.offloaded import offloaded
+from autofit.planning.setting import Setting
 
 from . import llama
 from .llama import SEVEN, SEVENTY, strategy
@@ -88,7 +89,28 @@ def test_a_checkpoint_copies_a_devices_states_rank_by_rank() -> None:
     setting = llama.setting(kept.rung)
     part, whole = SEVEN.parameter_count // 8, SEVEN.parameter_count
     assert host_estimate(kept, setting, 0).unpinned_bytes == 2 * whole + 7 * 4 * part
-    assert host_estimate(moved, setting, 0).unpinned_bytes == 8 * 8 * part + 2 * whole + 7 * PIECE_BYTES
+    assert host_estimate(moved, setting, 0).unpinned_bytes == 8 * 8 * part + 2 * whole
+
+
+def test_the_ranks_of_a_node_write_their_own_parts_of_a_tensor() -> None:
+    """At most a piece of it at a time; of several nodes the first rank writes."""
+    stage_3 = strategy(3, Offload.ALL)
+    saved = {count: host_estimate(stage_3, scene, 0).unpinned_bytes for count, scene in nodes(stage_3, 1, 2).items()}
+    part, largest = SEVEN.parameter_count // 8, 32000 * 4096
+    assert saved[1] == pytest.approx(8 * (12 * part + 2 * largest // 8), rel=1e-4)
+    assert saved[2] == pytest.approx(4 * 12 * part + PIECE_BYTES, rel=1e-4)
+
+
+def nodes(of: Strategy, *counts: int) -> dict[int, Setting]:
+    """Eight ranks on so many nodes."""
+    scene = llama.setting(of.rung)
+    (node,) = scene.hardware.nodes
+    return {
+        count: replace(
+            scene, hardware=replace(scene.hardware, nodes=(replace(node, devices=node.devices[: 8 // count]),) * count)
+        )
+        for count in counts
+    }
 
 
 def test_stage_3_passes_its_partition_through_the_host_at_the_start() -> None:
