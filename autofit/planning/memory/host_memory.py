@@ -20,7 +20,7 @@ PROCESS_BYTES = {DeviceKind.CUDA: 1_500_000_000, DeviceKind.CPU: 350_000_000}
 with torch 2.13. CUDA: a prior from the size of its libraries' own data; not measured."""
 
 PIECE_BYTES = 64 * 2**20
-"""The most of a tensor that is on its way from a device to its file at one time."""
+"""The most of a model that is on its way from a device to its file at one time."""
 
 
 def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> HostEstimate:
@@ -59,15 +59,23 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
 
     A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
-    from there. The model is written piece by piece: of each rank's slice under ZeRO-3, by the first rank below it.
+    from there, and so are pieces of the model.
     """
-    known, width, is_divided = parameters(rung, setting), element_bytes(rung.dtype), rung.zero_stage >= 3
-    count = sub_group_count(rung, setting) if is_divided else part_count(rung, setting)
+    count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
     states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
-    largest_count = known.largest_trained_count if rung.method is Method.LORA else known.largest_count
-    if is_divided:
-        piece_bytes = min(PIECE_BYTES, width * -(-largest_count // setting.rank_count))
-        return setting.ranks_per_node * max(piece_bytes, states_bytes)
-    piece_bytes = min(PIECE_BYTES, width * largest_count)
-    first_bytes = max(piece_bytes, states_bytes, width * known.trained_count)
-    return first_bytes + (setting.ranks_per_node - 1) * states_bytes
+    trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
+    first_bytes, other_bytes = _pieces_bytes(rung, setting)
+    others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)
+    return max(first_bytes, states_bytes, trained_bytes) + others_bytes
+
+
+def _pieces_bytes(rung: Rung, setting: Setting) -> tuple[int, int]:
+    """What the first rank and each other one have on its way to the model's files: under ZeRO-3 the ranks of one node
+    write their own parts of each tensor, else the first one writes."""
+    known = parameters(rung, setting)
+    largest = known.largest_trained_count if rung.method is Method.LORA else known.largest_count
+    whole_bytes = min(PIECE_BYTES, element_bytes(rung.dtype) * largest)
+    if rung.zero_stage < 3 or len(setting.hardware.nodes) > 1:
+        return whole_bytes, 0
+    part_bytes = min(PIECE_BYTES, element_bytes(rung.dtype) * -(-largest // setting.rank_count))
+    return part_bytes, part_bytes

@@ -51,18 +51,16 @@ def _in_one_piece(strategy: Strategy, setting: Setting) -> Offloaded:
 
 def _accumulated_sizes(rung: Rung, setting: Setting) -> Iterator[int]:
     """The accumulated gradients of the tensors that touch a rank's partition, each by itself and whole
-    (async_accumulate_grad_in_cpu_via_gpu). Errs high by at most one tensor of each size.
+    (async_accumulate_grad_in_cpu_via_gpu).
 
-    One that is larger than a partition lies on some ranks and not on others: here its share of the ranks is on each.
+    The mean over the ranks, for the host has those of all: one of s elements touches s / part + 1 partitions.
     """
     known, part = parameters(rung, setting), part_count(rung, setting)
     for element_count, tensor_count in known.trained_tensors:
-        tensor_bytes = element_bytes(rung.dtype) * element_count
-        if element_count > part:
-            touched = min(1.0, (element_count / part + 1) / setting.rank_count)
-            yield from [round(tensor_bytes * touched)] * tensor_count
-        else:
-            yield from [tensor_bytes] * -(-tensor_count * part // known.trained_count)
+        size_bytes = element_bytes(rung.dtype) * element_count
+        whole, rest = divmod(tensor_count * (element_count + part), known.trained_count)
+        yield from [size_bytes] * whole
+        yield size_bytes * rest // known.trained_count
 
 
 def _by_sub_groups(rung: Rung, setting: Setting) -> Offloaded:
