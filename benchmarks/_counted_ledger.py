@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from autofit.domain.outcome import Phase
+from autofit.planning.memory.pinned import EXACT_FROM_BYTES
 
 Table = Any  # numpy's: rows of place, block, bytes taken (+) or given back (-), index of a name
 Column = Any  # numpy's: a number for each change
-
-EXACT_FROM_BYTES = 2 * 2**20
-"""Of pinned blocks, as autofit tells torch's allocator where it can."""
 
 
 class Place(IntEnum):

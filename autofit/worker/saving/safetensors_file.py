@@ -68,7 +68,13 @@ def write_elements(descriptor: int, elements: torch.Tensor, at_bytes: int) -> No
     """Writes a tensor of one dimension, in one piece, from `at_bytes` of an open file on, wherever it lies."""
     piece_count = _PIECE_BYTES // elements.element_size()
     for piece in elements.detach().split(piece_count):
-        left = memoryview(piece.cpu().view(torch.uint8).numpy())
-        while left:
-            written_bytes = os.pwrite(descriptor, left, at_bytes)
-            left, at_bytes = left[written_bytes:], at_bytes + written_bytes
+        _write_piece(descriptor, piece, at_bytes)
+        at_bytes += piece.nbytes
+
+
+def _write_piece(descriptor: int, piece: torch.Tensor, at_bytes: int) -> None:
+    """Writes a piece by way of the host, which has forgotten it when the next one comes."""
+    left = piece.cpu().view(torch.uint8).numpy().data
+    while left:
+        written_bytes = os.pwrite(descriptor, left, at_bytes)
+        left, at_bytes = left[written_bytes:], at_bytes + written_bytes

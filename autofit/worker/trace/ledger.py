@@ -22,9 +22,13 @@ BLOCK_BYTES = {DeviceKind.CUDA: 512, DeviceKind.CPU: 64}
 
 @dataclass
 class Ledger(TorchDispatchMode):
-    """A mode under which every new storage counts from its birth to its death, but for those that are `exempt`."""
+    """A mode under which every new storage counts from its birth to its death, but for those that are `exempt`.
+
+    `shared_shapes` are those of trained parameters that stand at several places of the model.
+    """
 
     kind: DeviceKind
+    shared_shapes: frozenset[torch.Size] = frozenset()
     sections: list[Section] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -50,6 +54,7 @@ class Ledger(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        func = self._as_on_device(func, args)
         out = STATIC_SHAPES.get(func, func)(*args, **kwargs)
         is_new = False
         for tensor in tensors_in((out,)):
@@ -57,6 +62,13 @@ class Ledger(TorchDispatchMode):
         if is_new or func._schema.is_mutable:
             self.sections[-1].work += work_of(func.overloadpacket, args, kwargs, out)
         return out
+
+    def _as_on_device(self, func: Any, args: tuple[Any, ...]) -> Any:
+        """The gradients of a shared parameter are summed in place: torch's engine makes a third tensor of them only
+        where they are no plain tensors, as fake ones are (can_accumulate_inplace in torch/csrc/autograd/
+        input_buffer.cpp)."""
+        is_sum = func is torch.ops.aten.add.Tensor and not torch.is_grad_enabled()
+        return torch.ops.aten.add_.Tensor if is_sum and args[0].shape in self.shared_shapes else func
 
     def _meet(self, tensor: torch.Tensor, *, is_counted: bool = True) -> bool:
         """Counts the tensor's storage; says whether it is new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -45,7 +46,7 @@ class MicroStepRun:
 
     def sections(self, depth: Depth) -> list[Section]:
         """The sections of the layers that run; NotRepeatedError when others cannot be left out."""
-        ledger = Ledger(self._step.kind)
+        ledger = Ledger(self._step.kind, _shared_shapes(self._model))
         ledger.exempt(self._tensors)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_without(self._layers, depth))
@@ -69,6 +70,12 @@ class MicroStepRun:
         ledger.enter(Phase.EVALUATE)
         with torch.no_grad():
             micro_step_loss(self._model.eval(), batch)
+
+
+def _shared_shapes(model: nn.Module) -> frozenset[torch.Size]:
+    """The shapes of trained parameters that several modules hold, such as tied embeddings."""
+    everywhere = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
+    return frozenset(one.shape for one, count in everywhere.items() if count > 1 and one.requires_grad)
 
 
 def _batch(step: MicroStep) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,22 @@ def test_a_file_written_tensor_by_tensor_is_the_one_that_safetensors_writes(
     save_file(TENSORS, tmp_path / "theirs", metadata={"format": "pt"})
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
     assert layout.size_bytes == (tmp_path / "ours").stat().st_size
+
+
+def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one only when the last has gone."""
+    pieces: list[weakref.ref[torch.UntypedStorage]] = []
+    alive_counts = []
+
+    def to_host(tensor: torch.Tensor) -> torch.Tensor:
+        copied = tensor.clone()
+        pieces.append(weakref.ref(copied.untyped_storage()))
+        alive_counts.append(sum(piece() is not None for piece in pieces))
+        return copied
+
+    monkeypatch.setattr(safetensors_file, "_PIECE_BYTES", 64)
+    monkeypatch.setattr(torch.Tensor, "cpu", to_host)
+    with (tmp_path / "file").open("wb") as file:
+        write_elements(file.fileno(), torch.arange(100, dtype=torch.float32), 0)
+    assert (tmp_path / "file").read_bytes() == torch.arange(100, dtype=torch.float32).numpy().tobytes()
+    assert alive_counts == [1] * 7

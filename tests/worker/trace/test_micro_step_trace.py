@@ -133,6 +133,15 @@ def test_the_allocators_peak_in_an_evaluation(name: str) -> None:
     assert traced.moments[-1].activations_bytes == pytest.approx(allocated_bytes(real.evaluate), rel=1e-3)
 
 
+def test_the_gradients_of_a_tied_embedding_are_summed_in_place() -> None:
+    """As torch's engine sums plain tensors: at the end there are that of the output and that of the input."""
+    config = GemmaConfig(**(_GROUPED | {"vocab_size": 60_000}), head_dim=32)
+    embedding_bytes = 2 * 60_000 * 128
+    last = trace(config, CUDA).moments[-2]
+    assert last.phase is Phase.BACKWARD
+    assert last.activations_bytes == pytest.approx(2 * embedding_bytes, rel=0.05)
+
+
 def test_work_is_that_of_torchs_own_counter() -> None:
     step = replace(PLAIN, attention=Attention.EAGER)
     real = RealStep(CONFIGS["llama"], step)
