@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from _counted_cases import CountedCase
@@ -37,10 +40,11 @@ SMALL_BYTES = 2_000_000  # a batch, a model's buffers, what aligns a partition
 
 
 @pytest.fixture(scope="module")
-def forker(tmp_path_factory: pytest.TempPathFactory) -> Forker:
-    forker = Forker(tmp_path_factory.mktemp("forker") / "log", timeout_s=300.0)
-    assert forker.call(compile_device) is None
-    return forker
+def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
+    with patch.dict(os.environ):  # it tells its template what to be by this process's own
+        forker = Forker(tmp_path_factory.mktemp("forker") / "log", timeout_s=300.0)
+        assert forker.call(compile_device) is None
+        yield forker
 
 
 # --- What it computes -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import groups
+from torch.nn import functional
 from torch.testing._internal.distributed import fake_pg
 from transformers import PreTrainedModel
 
@@ -35,12 +36,14 @@ def save(model: Any, folder: Path, rest: Callable[[Path], Any] | None = None, **
 def divided(model: PreTrainedModel, rank: int, rank_count: int) -> Iterator[PreTrainedModel]:
     """The model with what rank `rank` of so many holds; nobody plays the others, and a gather has their data wrong."""
     dist.init_process_group("fake", rank=rank, world_size=rank_count, store=fake_pg.FakeStore())
+    linear = functional.linear
     try:
         with patch.dict(os.environ, LOCAL_RANK="0"):
             deepspeed.init_distributed("gloo", dist_init_required=False)
             deepspeed.zero.Init(module=model)
         yield model
     finally:
+        functional.linear = linear  # DeepSpeed leaves its own
         dist.destroy_process_group()
         deepspeed.comm.comm.cdb, groups._WORLD_GROUP = None, None
 
