@@ -25,6 +25,10 @@ TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 """The factors of the tensors' bytes between which the truth lies, from benchmarks/memory_error.py: real peaks lay
 between these times the prediction."""
 
+GATHERED_LOW = 0.92
+"""The lower one under ZeRO-3 on a GPU: how much it has gathered at one time is less certain, and was counted to be up to
+8 % of the peak below the prediction (benchmarks/memory_error.py --device counted); trials narrow it."""
+
 WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
 
@@ -44,11 +48,16 @@ WORST_NETWORK_BYTES = 1_000_000_000
 neighbours in its rings and trees (NCCL's NCCL_BUFFSIZE of 4 MiB and the buffers of its other protocols)."""
 
 
-def low_bytes(setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> int:
+def low_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], *, is_traced: bool) -> int:
     """The least that the peak can be. Without a trace only what lasts is certain; nothing is lost between tensors, and
     the communicator may be small."""
     certain = [load.total_bytes - (0 if is_traced else load.activations_bytes) for load in loads]
-    return _runtime_range(setting)[0] + round(TRACED_LOW * max(certain))
+    return _runtime_range(setting)[0] + round(_low_factor(strategy, setting) * max(certain))
+
+
+def _low_factor(strategy: Strategy, setting: Setting) -> float:
+    is_known = setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0
+    return GATHERED_LOW if strategy.rung.zero_stage >= 3 and not is_known else TRACED_LOW
 
 
 def high_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], is_alone: bool, *, is_traced: bool) -> int:

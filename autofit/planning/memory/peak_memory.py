@@ -38,7 +38,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         activations_bytes=peak.activations_bytes,
         buffers_bytes=peak.buffers_bytes,
         runtime_bytes=_runtime_bytes(setting, peak, is_alone),
-        low_bytes=low_bytes(setting, needed, is_traced=traced is not None),
+        low_bytes=low_bytes(strategy, setting, needed, is_traced=traced is not None),
         high_bytes=high_bytes(strategy, setting, loads, is_alone, is_traced=traced is not None),
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,

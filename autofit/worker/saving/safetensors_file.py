@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from autofit.domain.codec import to_json
+from autofit.planning.memory.host_memory import PIECE_BYTES
 
 _LENGTH_BYTES = 8
 _ALIGNED_BYTES = 8  # the tensors begin at a multiple of it, as those that safetensors writes
-_PIECE_BYTES = 2**26  # on its way from the device to the file; the host holds no more of a tensor
 
 _NAMES = {
     torch.float64: "F64",
@@ -66,7 +66,7 @@ class Layout:
 
 def write_elements(descriptor: int, elements: torch.Tensor, at_bytes: int) -> None:
     """Writes a tensor of one dimension, in one piece, from `at_bytes` of an open file on, wherever it lies."""
-    piece_count = _PIECE_BYTES // elements.element_size()
+    piece_count = PIECE_BYTES // elements.element_size()
     for piece in elements.detach().split(piece_count):
         _write_piece(descriptor, piece, at_bytes)
         at_bytes += piece.nbytes

@@ -28,7 +28,7 @@ def test_a_file_written_tensor_by_tensor_is_the_one_that_safetensors_writes(
     piece_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any order and in pieces, each at its place."""
-    monkeypatch.setattr(safetensors_file, "_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(safetensors_file, "PIECE_BYTES", piece_bytes)
     layout = Layout({name: tensor.to("meta") for name, tensor in TENSORS.items()})
     layout.create(tmp_path / "ours")
     descriptor = os.open(tmp_path / "ours", os.O_WRONLY)
@@ -55,7 +55,7 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
         alive_counts.append(sum(piece() is not None for piece in pieces))
         return copied
 
-    monkeypatch.setattr(safetensors_file, "_PIECE_BYTES", 64)
+    monkeypatch.setattr(safetensors_file, "PIECE_BYTES", 64)
     monkeypatch.setattr(torch.Tensor, "cpu", to_host)
     with (tmp_path / "file").open("wb") as file:
         write_elements(file.fileno(), torch.arange(100, dtype=torch.float32), 0)
