@@ -26,8 +26,8 @@ TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 between these times the prediction."""
 
 GATHERED_LOW = 0.92
-"""The lower one under ZeRO-3 on a GPU: how much is gathered at one time is less certain, and was counted to be up to 8 %
-of the peak below the prediction (benchmarks/memory_error.py --device counted); trials narrow it."""
+"""The lower one under ZeRO-3 on a GPU: how much is gathered at one time is less certain, and was counted to be up to
+8 % below the prediction (benchmarks/memory_error.py --device counted); trials narrow it."""
 
 WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
