@@ -70,6 +70,6 @@ def _without_deepspeed(strategy: Strategy, setting: Setting) -> MeasuredPart:
     constants = setting.constants
     return MeasuredPart(
         constants.fragmentation * peak_bytes + constants.runtime_bytes,
-        low_bytes(setting, loads, is_traced=True),
+        low_bytes(strategy, setting, loads, is_traced=True),
         high_bytes(strategy, setting, loads, is_alone=True, is_traced=True),
     )
