@@ -37,6 +37,8 @@ def main() -> None:
     add_date(parser)
     options = parser.parse_args()
     cases = [Case(*each) for each in product(STAGES, FILES, WAYS)]
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # DeepSpeed prints what it finds
     body = header("loading", options.date) | {"rounds": options.rounds, "ranks": RANKS, "dtype": DTYPE}
     found: dict[Case, list[Loaded]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +48,8 @@ def main() -> None:
                 found[case].append(load(case, Path(folder)))
                 print(f"{case}: {found[case][-1]}", file=sys.stderr)
     rows = [case._asdict() | _medians(found[case]) for case in cases]
-    print(json.dumps(body | {"model_bytes": 2 * parameters, "cases": rows}, indent=2))
+    print(json.dumps(body | {"model_bytes": 2 * parameters, "cases": rows}, indent=2), file=answer)
+    answer.close()
 
 
 def load(case: Case, models: Path) -> Loaded:
