@@ -93,6 +93,7 @@ def test_a_mirror_that_knows_no_sizes_is_waited_for(hub: StandInHub, tmp_path: P
     assert heard[-2] == DownloadProgress(SHARD_BYTES, SHARD_BYTES)
 
 
+@pytest.mark.slow
 def test_a_hub_that_dies_half_way_is_gone_on_from_with_the_same_command(hub: StandInHub, tmp_path: Path) -> None:
     hub.dies_after_bytes[SECOND] = SHARD_BYTES // 2
     with start(tmp_path, Heard()) as started, pytest.raises(UsageError) as caught:
@@ -119,6 +120,7 @@ def test_a_hub_that_dies_half_way_is_gone_on_from_with_the_same_command(hub: Sta
 
 
 @pytest.mark.slow  # the client's own pauses, as in the one above
+@pytest.mark.slow
 def test_a_hub_that_dies_during_the_search_is_asked_again_after_it(hub: StandInHub, tmp_path: Path) -> None:
     hub.dies_after_bytes[SECOND] = SHARD_BYTES // 2
     heard = Heard()
