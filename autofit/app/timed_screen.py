@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from autofit.domain.event import Chosen, Event, Screen, TrainingProgress, TrainingStarted
+from autofit.domain.event import Chosen, Event, Screen, TrainingProgress
 from autofit.domain.timeline import Timeline
 
 
@@ -22,8 +22,6 @@ class TimedScreen:
         match event:
             case Chosen(is_remembered=False):
                 self._marks = replace(self._marks, chosen_s=self._since_s())
-            case TrainingStarted():
-                self._first_step = None
             case TrainingProgress():
                 self._mark_step(event)
         self._screen.show(event)

@@ -19,12 +19,12 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.request import SearchOptions
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import installed_here
+from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.data.step_count import step_count
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
-from autofit.process.saved_steps import saved_step
 
 
 def search_training(context: Context, session: Session, options: SearchOptions) -> tuple[Context, SearchResult]:
@@ -72,7 +72,7 @@ def _goal(context: Context, profile: DataProfile, options: SearchOptions) -> Goa
     if options.tolerance is not None:
         return Certainty(options.tolerance)
     resumed = context.request.training.resume
-    done = 0 if resumed is None else saved_step(Path(resumed)) or 0
+    done = 0 if resumed is None else read_checkpoint(resumed).step
     return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 
 

@@ -608,6 +608,23 @@ def test_an_exhaustive_search_probes_all_that_may_fit_and_tells_the_regret(stage
     assert "regret" in choice.why
 
 
+def test_what_is_left_of_a_training_decides_how_far_the_search_looks(stage: Stage, tmp_path: Path) -> None:
+    """Of a million steps, one after a checkpoint's, then all; certainty is not asked for."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-2")
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 999_999}))
+    counts = []
+    for resume in (str(checkpoint), None):
+        stage.folder = RunFolder(stage.root / f"run{len(counts)}")
+        before = len(stage.machine.specs)
+        stage.machine.capacity_bytes = GB
+        request = replace(
+            REQUEST, training=Training(max_steps=1_000_000, resume=resume), pins=Pins(method=Method.FULL, zero_stage=2)
+        )
+        stage.train(request, SearchOptions())
+        counts.append(len(stage.machine.specs) - before)
+    assert 1 == counts[0] < counts[1]
+
+
 def test_what_was_remembered_is_confirmed_and_not_probed_again(stage: Stage) -> None:
     stage.train()
     first, before = stage.folder.read_choice(), strategies(stage)

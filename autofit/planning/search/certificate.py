@@ -12,9 +12,12 @@ from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
-from .payoff import Payoff, payoffs
+from .payoff import payoffs
 from .rung_history import RungHistory
 from .search_state import SearchState, best_of, best_tokens_per_s, leader
+
+LIKELY = 0.5
+"""The chance to fit above which a rung that was not probed is named beside the choice."""
 
 
 def choice(search: SearchState, best: RungHistory) -> Choice:
@@ -30,7 +33,7 @@ def _with_full(found: Choice, search: SearchState) -> Choice:
     if (best := leader(full)) is not None:
         strategy, measured = best_of(best)
         return replace(found, full=strategy, full_measured=measured)
-    likely = [one for one in expectations(search, full) if one.chance > 0.5]
+    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
     if likely:
         one = max(likely, key=lambda one: one.expected)
         return replace(found, full=one.strategy, full_expected=Expected(one.expected, one.low, one.bound))
@@ -73,14 +76,10 @@ def _worthwhile(rivals: Sequence[Expectation], best: float, goal: TimeToEnd, sea
     left = payoffs(rivals, best, goal, search)
     if not left:
         return f"nothing left can beat it: {_bound_text(max(rivals, key=lambda rival: rival.bound))}"
-    first, fastest = max(left, key=lambda one: one.saving_s - one.cost_s), max(one.of.bound for one in left)
+    first, fastest = max(left, key=lambda one: one.gain_s), max(one.of.bound for one in left)
     length = "an hour's training" if goal.step_count is None else f"the {brief_seconds(first.rest_s)} of the training"
-    return f"{_balance(first)} of {length}; at most {fastest / best - 1:.0%} faster remains possible"
-
-
-def _balance(one: Payoff) -> str:
-    costs, saves = brief_seconds(one.cost_s), brief_seconds(one.saving_s)
-    return f"another probe would cost {costs} and is expected to save {saves}"
+    possible = f"at most {fastest / best - 1:.0%} faster remains possible"
+    return f"another probe {first.text('would cost')} of {length}; {possible}"
 
 
 def _unprobed(search: SearchState, best: RungHistory) -> tuple[Unprobed, ...]:
@@ -105,6 +104,5 @@ def _reason(history: RungHistory, search: SearchState, rival: float) -> str:
         is_near = bound <= rival * (1 + search.goal.gain)
         why = f"cannot beat {rival:,.0f} by more than {search.goal.gain:.0%}" if is_near else "the probes are spent"
         return f"{why} (bound {bound:,.0f})"
-    nearest = max(payoffs(likely, rival, search.goal, search), key=lambda one: one.saving_s - one.cost_s)
-    costs, saves = brief_seconds(nearest.cost_s), brief_seconds(nearest.saving_s)
-    return f"a probe costs {costs} and is expected to save {saves} (bound {bound:,.0f})"
+    nearest = max(payoffs(likely, rival, search.goal, search), key=lambda one: one.gain_s)
+    return f"a probe {nearest.text()} (bound {bound:,.0f})"

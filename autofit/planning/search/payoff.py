@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.goal import TimeToEnd
+from autofit.domain.units import brief_seconds
 
 from .expected_improvement import LEAST_CHANCE, Expectation
 from .noise import next_noise
@@ -36,8 +37,13 @@ class Payoff:
         return self._saving_s(self.rest_s)
 
     @property
-    def is_worth_it(self) -> bool:
-        return self.saving_s > self.cost_s
+    def gain_s(self) -> float:
+        """The seconds that are expected to be won all in all; below 0 the probe does not pay."""
+        return self.saving_s - self.cost_s
+
+    def text(self, costs: str = "costs") -> str:
+        """As people read it, with the verb of what goes before."""
+        return f"{costs} {brief_seconds(self.cost_s)} and is expected to save {brief_seconds(self.saving_s)}"
 
     @cached_property
     def reservation_s(self) -> float:

@@ -8,7 +8,6 @@ from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
-from autofit.domain.units import brief_seconds
 from autofit.planning.setting import Setting
 
 from .certificate import choice
@@ -72,12 +71,11 @@ def _next(search: SearchState) -> Probe | Rehearse | None:
 
 def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
     """The probe with the least reservation value of those that save more than they cost."""
-    worth = [payoff for payoff in left if payoff.is_worth_it]
+    worth = [payoff for payoff in left if payoff.gain_s > 0]
     if not worth:
         return None
     first = min(worth, key=lambda payoff: payoff.reservation_s)
-    costs, saves = brief_seconds(first.cost_s), brief_seconds(first.saving_s)
-    return Probe(first.of.strategy, f"costs {costs} and is expected to save {saves}")
+    return Probe(first.of.strategy, first.text())
 
 
 def _next_full(search: SearchState, chosen: RungHistory) -> Probe | None:
