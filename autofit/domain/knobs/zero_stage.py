@@ -19,12 +19,12 @@ def _why_pointless(stage: int, settled: Values, conditions: Conditions) -> str |
 ZERO_STAGE = Knob(
     "zero_stage",
     (
-        Value(0, "0", "DDP", "zero0", is_searched=False),
+        Value(0, "0", "DDP", "zero0"),
         Value(1, "1", "ZeRO-1", "zero1"),
         Value(2, "2", "ZeRO-2", "zero2"),
         Value(3, "3", "ZeRO-3", "zero3"),
     ),
-    PinFlag(("--zero-stage",), "1|2|3", "What ZeRO divides among the devices."),
+    PinFlag(("--zero-stage",), "0|1|2|3", "What ZeRO divides among the devices."),
     from_least_memory=(3, 2, 1, 0),
     why_pointless=_why_pointless,
 )
