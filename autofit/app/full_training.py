@@ -38,7 +38,7 @@ def _train(context: Context, choice: Choice, session: Session) -> TrainingEnded:
     folder = session.folder
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    files = training_files(folder)
+    files = training_files(folder, choice.strategy.rung)
     end = session.tools.run_training(context.hardware, files, folder.training_log, session.screen.show)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))

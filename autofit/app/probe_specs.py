@@ -11,11 +11,11 @@ from autofit.app.context import Context
 from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured, Outcome
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
-from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
+from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
@@ -24,12 +24,12 @@ from autofit.runs.run_folder import RunFolder
 TYPICAL_SHAPES = 96  # so many micro-batches before they repeat
 
 
-def training_files(folder: RunFolder) -> TrainingFiles:
-    """What the full run reads and writes in its run folder."""
+def training_files(folder: RunFolder, rung: Rung) -> TrainingFiles:
+    """What the full run by `rung` reads and writes in its run folder."""
     return TrainingFiles(
         request=folder.request,
         choice=folder.choice,
-        deepspeed_config=folder.ds_config,
+        deepspeed_config=folder.ds_config if has_engine(rung) else None,
         checkpoints=folder.checkpoints,
         model=folder.model,
         reports=folder.logs,
@@ -77,11 +77,11 @@ class ProbeSpecs:
 
     def _job(self, strategy: Strategy) -> Job:
         context = self.context
-        config = deepspeed_config(strategy, context.request, context.shape, context.hardware.kind)
+        config = engine_config(strategy, context.request, context.shape, context.hardware.kind)
         return Job(
             request=context.request,
             strategy=strategy,
-            deepspeed_config=to_json(config),
+            deepspeed_config=None if config is None else to_json(config),
             kind=context.hardware.kind,
             rank_count=context.hardware.rank_count,
             devices=device_names(context.hardware),
@@ -123,7 +123,9 @@ class AgentProbeRunner:
         return self.agent.rehearse(self.specs.rehearsals(strategies, trials), on_heartbeat)
 
 
-def _playable(config: str, kind: DeviceKind) -> str:
+def _playable(config: str | None, kind: DeviceKind) -> str | None:
     """The configuration but for DeepSpeed's own optimizer for the host, which takes a minute to compile where there is
     no GPU; it holds what torch's holds."""
-    return config if kind is DeviceKind.CUDA else to_json({**json.loads(config), HOST_OPTIMIZER: False})
+    if config is None or kind is DeviceKind.CUDA:
+        return config
+    return to_json({**json.loads(config), HOST_OPTIMIZER: False})

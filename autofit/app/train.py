@@ -24,7 +24,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import engine_config, has_engine
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.running.training_command import command_script
@@ -116,11 +116,17 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
         session.write_report()
         raise NothingFits
     choice = ended.action.choice
-    folder.write_ds_config(deepspeed_config(choice.strategy, context.request, context.shape, context.hardware.kind))
+    folder.write_ds_config(engine_config(choice.strategy, context.request, context.shape, context.hardware.kind))
     launcher = module_command(DEEPSPEED_MODULE)
-    has_offload = choice.strategy.rung.offload is not Offload.NONE
+    rung = choice.strategy.rung
     folder.write_command(
-        command_script(context.hardware, launcher, package_folders=package_folders(), has_offload=has_offload)
+        command_script(
+            context.hardware,
+            launcher,
+            package_folders=package_folders(),
+            has_engine=has_engine(rung),
+            has_offload=rung.offload is not Offload.NONE,
+        )
     )
     folder.write_choice(choice)
     session.write_report()

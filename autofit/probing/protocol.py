@@ -28,7 +28,7 @@ class Job:
 
     request: Request
     strategy: Strategy
-    deepspeed_config: str  # JSON text
+    deepspeed_config: str | None  # JSON text; None: no engine of DeepSpeed's, but torch's DDP
     kind: DeviceKind
     rank_count: int
     devices: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES must name, by the PCI bus; empty on a CPU
@@ -288,7 +288,7 @@ class RankTrained:
     last_loss: float | None
     tokens_per_s: float | None
     eval_loss: float | None = None  # of the model that is saved; None without evaluation data
-    skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
+    skipped_steps: int = 0  # whose gradients were not finite
     trouble: str | None = None  # what was wrong at its end, and since when
 
 

@@ -18,7 +18,7 @@ class TrainingFiles:
 
     request: Path
     choice: Path
-    deepspeed_config: Path
+    deepspeed_config: Path | None  # None: there is no engine of DeepSpeed's
     checkpoints: Path
     model: Path
     reports: Path
@@ -38,7 +38,9 @@ def launcher_arguments(hardware: Hardware, *, master_port: int | None) -> list[s
 
 def training_arguments(hardware: Hardware, files: TrainingFiles) -> list[str]:
     """The words that follow the training module."""
-    arguments = ["--request", files.request, "--choice", files.choice, "--deepspeed_config", files.deepspeed_config]
+    arguments: list[str | Path] = ["--request", files.request, "--choice", files.choice]
+    if files.deepspeed_config is not None:
+        arguments += ["--deepspeed_config", files.deepspeed_config]
     arguments += ["--device-kind", hardware.kind.value]
     if devices := device_names(hardware):
         arguments += ["--devices", ",".join(devices)]
@@ -53,17 +55,23 @@ def device_names(hardware: Hardware) -> tuple[str, ...]:
 
 
 def command_script(
-    hardware: Hardware, launcher: Sequence[str], *, package_folders: str = "", has_offload: bool = False
+    hardware: Hardware,
+    launcher: Sequence[str],
+    *,
+    package_folders: str = "",
+    has_engine: bool = True,
+    has_offload: bool = False,
 ) -> str:
     """A shell script for the run folder that trains again without autofit's search.
 
     `launcher` is the command of DeepSpeed's launcher: a Python, with the programs of its environment beside it, and
-    its module. `package_folders` is that Python's PYTHONPATH. `has_offload`: host memory is pinned.
+    its module. `package_folders` is that Python's PYTHONPATH. `has_engine`: DeepSpeed's engine trains, by the
+    folder's ds_config.json; `has_offload`: host memory is pinned.
     """
     files = TrainingFiles(
         request=Path("request.json"),
         choice=Path("choice.json"),
-        deepspeed_config=Path("ds_config.json"),
+        deepspeed_config=Path("ds_config.json") if has_engine else None,
         checkpoints=Path("$out/checkpoints"),
         model=Path("$out/model"),
         reports=Path("$out"),

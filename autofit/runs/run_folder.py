@@ -190,9 +190,13 @@ class RunFolder:
     def read_choice(self) -> Choice | None:
         return read_value(self.choice, Choice)
 
-    def write_ds_config(self, config: dict[str, Any]) -> None:
-        """Writes the configuration of DeepSpeed, which passes over the top-level "schema"."""
-        write_body(self.ds_config, config)
+    def write_ds_config(self, config: dict[str, Any] | None) -> None:
+        """Writes the configuration of DeepSpeed, which passes over the top-level "schema"; where there is none, an
+        earlier choice's goes."""
+        if config is None:
+            self.ds_config.unlink(missing_ok=True)
+        else:
+            write_body(self.ds_config, config)
 
     def write_command(self, text: str) -> None:
         """Writes `command.sh`, executable."""

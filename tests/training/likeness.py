@@ -31,12 +31,17 @@ TOLERANCES = {
 }
 
 
+TORCHS_NORM = 3e-5
+"""Of the norm that torch sums in fp32, which is that of a training without an engine."""
+
+
 def check_same(ended: Ended, plain: Ended, base: Path, case: Case) -> None:
     """Step by step within what the dtype itself differs; `plain` is the same training in one process, of `base`."""
     assert ended.codes == [0] * case.ranks, ended.log
     near = TOLERANCES[case.dtype]
     assert [step["step"] for step in ended.steps] == [step["step"] for step in plain.steps]
-    for name, tolerance in (("loss", near.loss), ("grad_norm", near.norm), ("learning_rate", 1e-9)):
+    norm = max(near.norm, TORCHS_NORM) if case.stage == 0 else near.norm
+    for name, tolerance in (("loss", near.loss), ("grad_norm", norm), ("learning_rate", 1e-9)):
         expected = [step[name] for step in plain.steps]
         assert [step[name] for step in ended.steps] == pytest.approx(expected, rel=tolerance), name
     _check_weights(ended.model, plain.model, base, case)

@@ -15,10 +15,10 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice
 from autofit.inputs.model_files import read_model_files
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import engine_config
 from autofit.planning.micro_batches import accumulation
 from autofit.probing.protocol import RankReport, RankTrained
 from autofit.process.python import worker_environment
@@ -44,6 +44,10 @@ class Case:
     micro_batch: int = 8
     ranks: int = 2
     dtype: Dtype = Dtype.FP32
+
+    @property
+    def rung(self) -> Rung:
+        return make_rung(self.stage, method=self.method, gradient_checkpointing=self.is_checkpointed, dtype=self.dtype)
 
     def __str__(self) -> str:
         gc = "+gc" if self.is_checkpointed else ""
@@ -131,7 +135,7 @@ class Runs:
         run = RunFolder(folder or self._new_folder())
         run.create()
         hardware = _write(run, case, request)
-        arguments = training_arguments(hardware, training_files(run))
+        arguments = training_arguments(hardware, training_files(run, case.rung))
         run.training_log.unlink(missing_ok=True)
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(case.ranks)}
         jobs = [
@@ -182,13 +186,12 @@ class Runs:
 
 def _write(run: RunFolder, case: Case, request: Request) -> Hardware:
     """What the session leaves in a run folder before it starts the training."""
-    rung = make_rung(case.stage, method=case.method, gradient_checkpointing=case.is_checkpointed, dtype=case.dtype)
     grown = accumulation(request.global_batch, case.ranks, case.micro_batch)
-    strategy = Strategy(rung, case.micro_batch, grown)
+    strategy = Strategy(case.rung, case.micro_batch, grown)
     shape = read_model_files(request.model).shape
     run.write_request(request)
     run.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "told"))
-    run.write_ds_config(deepspeed_config(strategy, request, shape, DeviceKind.CPU))
+    run.write_ds_config(engine_config(strategy, request, shape, DeviceKind.CPU))
     return make_hardware(case.ranks)
 
 

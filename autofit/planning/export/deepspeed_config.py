@@ -10,7 +10,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.export.gradient_clipping import gradient_clipping
 from autofit.planning.memory.buffers import is_overlapped
 from autofit.planning.zero_sizes import zero_sizes
@@ -41,6 +41,19 @@ def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, ki
         "steps_per_print": NEVER_STEPS,
         "wall_clock_breakdown": False,
     }
+
+
+def has_engine(rung: Rung) -> bool:
+    """Whether autofit's own training by `rung` has an engine of DeepSpeed's: at stage 0 torch's DDP does it."""
+    return rung.zero_stage > 0
+
+
+def engine_config(
+    strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind
+) -> dict[str, object] | None:
+    """The configuration of the engine that trains by `strategy`, None where there is none; UsageError as
+    `deepspeed_config`."""
+    return deepspeed_config(strategy, request, shape, kind) if has_engine(strategy.rung) else None
 
 
 def _fp16(dtype: Dtype) -> dict[str, object]:

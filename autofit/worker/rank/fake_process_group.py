@@ -1,8 +1,8 @@
 """The process group of a rehearsal: rank 0 of many, whose collectives return at once.
 
-torch's own fake group but for its gathers. Those copy a rank's data once for each rank, 64 kernels where one will do,
-which made steps under ZeRO-3 far too long. And autograd sees those copies: it refuses them on torch 2.11 where the
-data require a gradient, as a router's loss does.
+torch's own fake group but for its gathers and its sums. Its gathers copy a rank's data once for each rank, 64 kernels
+where one will do, which made steps under ZeRO-3 far too long. And autograd sees those copies: it refuses them on torch
+2.11 where the data require a gradient, as a router's loss does. Its sums hand nothing on, and DDP wants its gradients.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import FakeWork
+from torch._C._distributed_c10d import FakeWork, _create_work_from_future  # type: ignore[attr-defined]
 from torch.testing._internal.distributed import fake_pg
 
 _NAME = "rehearsal"
@@ -30,7 +30,7 @@ def _create(options: Any, backend_options: Any) -> dist.ProcessGroup:
 
 
 class _Group(dist.ProcessGroup):
-    """The gathers, each by its name in torch 2.13 and in 2.11; `backend` does everything else."""
+    """The gathers, each by its name in torch 2.13 and in 2.11, and the sum; `backend` does everything else."""
 
     def __init__(self, backend: Any) -> None:
         super().__init__(backend.rank(), backend.size())  # type: ignore[call-arg]
@@ -57,6 +57,14 @@ class _Group(dist.ProcessGroup):
             for copies, part in zip(outputs, inputs, strict=True):
                 torch._foreach_copy_(copies, [part] * len(copies))
         return FakeWork()
+
+    def allreduce(self, tensors: list[torch.Tensor], *_: Any) -> dist.Work:  # type: ignore[override]
+        """Sums nothing, and hands the tensors on: DDP takes a bucket's gradients from the future of its sum, and the
+        fake work's own is empty (torch/csrc/distributed/c10d/comm.cpp, parseHookResult)."""
+        summed: torch.futures.Future[list[torch.Tensor]] = torch.futures.Future()
+        summed.set_result(tensors)
+        work: dist.Work = _create_work_from_future(summed)
+        return work
 
     _allgather_base = all_gather_single  # type: ignore[assignment]
     allgather_into_tensor_coalesced = all_gather_single_coalesced  # type: ignore[assignment]

@@ -135,7 +135,6 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
 
     Over the file `store_path`, or over the launcher's address where there is none. A rehearsal has nobody to meet.
     """
-    import deepspeed
     import torch
 
     from autofit.worker.rank import fake_process_group
@@ -151,6 +150,14 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
             store.set_timeout(GROUP_TIMEOUT)
             group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
         torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)
+    if job.deepspeed_config is not None:
+        _join_deepspeed(backend)
+
+
+def _join_deepspeed(backend: str) -> None:
+    """Has DeepSpeed take the group that is there for its own."""
+    import deepspeed
+
     deepspeed.init_distributed(backend, timeout=GROUP_TIMEOUT)
     unlink_shared_memory()
 

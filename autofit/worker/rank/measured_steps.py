@@ -18,7 +18,7 @@ from autofit.worker.rank.memory_meter import Meter
 from autofit.worker.script.observed_batch import observe_batch
 from autofit.worker.training.step_meter import StepMeter
 
-NOT_FINITE = "the gradients are not finite: DeepSpeed skips the step, and nothing is known of its optimizer's memory"
+NOT_FINITE = "the gradients are not finite: the step is skipped, and nothing is known of its optimizer's memory"
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Layout:
         text += b" " * (-len(text) % _ALIGNED_BYTES)
         self._head = len(text).to_bytes(_LENGTH_BYTES, "little") + text
         self.places_bytes = {name: len(self._head) + start for name, start in places.items()}
+        self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
         self.size_bytes = len(self._head) + at_bytes
 
     def create(self, path: Path) -> None:
@@ -64,12 +65,12 @@ class Layout:
             file.truncate(self.size_bytes)
 
 
-def write_elements(descriptor: int, elements: torch.Tensor, at_bytes: int) -> None:
-    """Writes a tensor of one dimension, in one piece, from `at_bytes` of an open file on, wherever it lies."""
+def write_elements(descriptor: int, elements: torch.Tensor, at_bytes: int, dtype: torch.dtype) -> None:
+    """Writes a tensor of one dimension, as one in `dtype`, from `at_bytes` of an open file on, wherever it lies."""
     piece_count = PIECE_BYTES // elements.element_size()
     for piece in elements.detach().split(piece_count):
-        _write_piece(descriptor, piece, at_bytes)
-        at_bytes += piece.nbytes
+        _write_piece(descriptor, piece.to(dtype), at_bytes)
+        at_bytes += piece.numel() * dtype.itemsize
 
 
 def _write_piece(descriptor: int, piece: torch.Tensor, at_bytes: int) -> None:

@@ -71,15 +71,15 @@ class OpenShards:
 
     def __init__(self, layouts: Mapping[str, Layout], descriptors: Mapping[str, int]) -> None:
         self._places = {
-            name: (descriptors[file], at_bytes)
+            name: (descriptors[file], at_bytes, layout.dtypes[name])
             for file, layout in layouts.items()
             for name, at_bytes in layout.places_bytes.items()
         }
 
     def write(self, name: str, elements: torch.Tensor, first: int = 0) -> None:
-        """Writes elements of the flat tensor `name`, from the `first` on."""
-        descriptor, at_bytes = self._places[name]
-        write_elements(descriptor, elements, at_bytes + first * elements.element_size())
+        """Writes elements of the flat tensor `name`, from the `first` on, in the dtype that its file has it in."""
+        descriptor, at_bytes, dtype = self._places[name]
+        write_elements(descriptor, elements, at_bytes + first * dtype.itemsize, dtype)
 
 
 def divide(state: StoredState, most_bytes: int) -> Shards:

@@ -38,7 +38,7 @@ OURS = {
 
 _ORDER = "the probes need to know the order of the rows"
 _ONE_LOSS = "an evaluation here has the loss of the tokens and nothing else"
-_NO_DDP = "DeepSpeed takes the place of torch's DistributedDataParallel"
+_NO_DDP = "autofit sets up torch's DistributedDataParallel itself, and DeepSpeed's ZeRO takes its place"
 _COMPILER = "a probe of a few steps would time the compiler, which begins anew with each width of a batch"
 _OPTIMIZERS = "it is read by optimizers alone that ZeRO's shares of flat parameters do not let be what they are"
 

@@ -27,9 +27,11 @@ from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
     the file, or `tell` hears why not. `hear` hears of each of them."""
-    model, rung, trust_remote_code = job.request.model, job.strategy.rung, job.request.trust_remote_code
-    dtype = TORCH_DTYPES[rung.dtype]
-    load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
+    model, trust_remote_code = job.request.model, job.request.trust_remote_code
+    attention = job.strategy.rung.attention
+    load = partial(
+        load_model, model, dtype=weights_dtype(job), trust_remote_code=trust_remote_code, attention=attention
+    )
     why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
     with weights_heard(hear):
         if why_not is not None:
@@ -46,9 +48,20 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
-    rung = job.strategy.rung
     with _fast_weights(), torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu"):
-        return build_model(config, dtype=TORCH_DTYPES[rung.dtype], attention=rung.attention)
+        return build_model(config, dtype=weights_dtype(job), attention=job.strategy.rung.attention)
+
+
+def weights_dtype(job: Job) -> torch.dtype:
+    """The dtype of the model's weights: the rung's, and fp32 where they are trained without an engine, which would keep
+    a copy of them in fp32. An adapter PEFT makes in fp32 by itself."""
+    is_kept_whole = job.deepspeed_config is None and job.strategy.rung.method is Method.FULL
+    return torch.float32 if is_kept_whole else TORCH_DTYPES[job.strategy.rung.dtype]
+
+
+def saved_dtype(job: Job) -> torch.dtype | None:
+    """The dtype in which the trained model is saved, where that is not the one in which it trains."""
+    return TORCH_DTYPES[job.strategy.rung.dtype] if job.deepspeed_config is None else None
 
 
 def peft_config(job: Job, model: PreTrainedModel) -> LoraConfig | None:

@@ -1,4 +1,4 @@
-"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed."""
+"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed, or on torch's DDP."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTTrainer
 
 from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
+from autofit.process.saved_steps import saved_step
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.stored_state import NotStreamed, stored_state
+from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
+from autofit.worker.training.data_parallel import DataParallelTrainer
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
+from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
 
 
-class PhasedTrainer(SFTTrainer):
+class PhasedTrainer(DataParallelTrainer):
     """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it;
     and before each tensor that it saves. `save_beside` adds files to a model's, `tell` hears what people should know.
+    `saved_dtype` is that of the model's files, None where they are as it trains; a checkpoint's are always so.
 
     Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
     divided. UsageError where there is no whole step, or nothing to score.
@@ -34,6 +38,7 @@ class PhasedTrainer(SFTTrainer):
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
     tell: Callable[[str], None] = staticmethod(lambda note: None)
     save_beside: Callable[[Path], object] = staticmethod(lambda folder: None)
+    saved_dtype: torch.dtype | None = None
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
@@ -83,18 +88,22 @@ class PhasedTrainer(SFTTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model, its adapter alone where it has one, with what stands beside it; every rank calls it."""
         folder = Path(output_dir or self.args.output_dir)
+        dtype = None if saved_step(folder) is not None else self.saved_dtype
         try:
-            writer = ModelWriter(stored_state(self.model), folder)
-            writer.write(self._save_rest, beat=lambda: self.phase_hook(Phase.SAVE))
+            state = stored_state(self.model)
+            writer = ModelWriter(state if dtype is None else in_dtype(state, dtype), folder)
+            writer.write(lambda place: self._save_rest(place, dtype), beat=lambda: self.phase_hook(Phase.SAVE))
         except NotStreamed as reason:
             self.tell(f"saving takes memory for a copy of the model, which is not written in a stream: {reason}")
             super().save_model(str(folder), _internal_call=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def _save_rest(self, folder: Path) -> None:
-        """Saves all but the weights: configurations, tokenizer, the trainer's arguments."""
+    def _save_rest(self, folder: Path, dtype: torch.dtype | None) -> None:
+        """Saves all but the weights: configurations, which name `dtype`, tokenizer, the trainer's arguments."""
         self._save(str(folder), {})
+        if dtype is not None:
+            tell_dtype(folder, dtype)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, None if state_dict is None else _with_ties(self.model, state_dict))
@@ -113,8 +122,8 @@ def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-class EngineListening(TrainerCallback):
-    """Lets `listeners` hear the trainer's engine, once it is there."""
+class StepListening(TrainerCallback):
+    """Lets `listeners` hear the trainer's steps, from its engine or without one, once all is ready for them."""
 
     def __init__(self, trainer: PhasedTrainer, *listeners: StepListener) -> None:
         self._trainer = trainer
@@ -122,4 +131,7 @@ class EngineListening(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         for listener in self._listeners:
-            StepWatch(self._trainer.deepspeed, listener)
+            if self._trainer.is_deepspeed_enabled:
+                StepWatch(self._trainer.deepspeed, listener)
+            else:
+                TrainerWatch(self._trainer, listener)

@@ -111,7 +111,7 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
         "gradient_checkpointing": rung.gradient_checkpointing,
-        "deepspeed": json.loads(job.deepspeed_config),
+        "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
         **request_arguments(job.request),
         **overrides,
     }

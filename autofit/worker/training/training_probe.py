@@ -18,9 +18,9 @@ from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, ProbedSteps, rank_measured
-from autofit.worker.training.job_model import peft_config, random_model
+from autofit.worker.training.job_model import peft_config, random_model, saved_dtype
 from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
-from autofit.worker.training.trainer import EngineListening, PhasedTrainer
+from autofit.worker.training.trainer import PhasedTrainer, StepListening
 from autofit.worker.training.trainer_arguments import sft_config
 
 
@@ -57,7 +57,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
         micro_batch=spec.job.strategy.micro_batch,
         device=trainer.args.device,
     )
-    trainer.add_callback(EngineListening(trainer, steps))
+    trainer.add_callback(StepListening(trainer, steps))
     trainer.add_callback(_Enough(steps))
     rank.enter(Phase.INITIALIZE)
     trainer.train()
@@ -74,7 +74,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
 def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
     """The trainer of the full run, but for its rows, its weights and how long it goes on."""
     job = spec.job
-    overrides = _overrides(job.deepspeed_config, accumulation, len(steps))
+    overrides = {**_overrides(accumulation, len(steps)), "deepspeed": _probed(job.deepspeed_config, accumulation)}
     arguments = sft_config(job, output_path=spec.scratch_path, overrides=overrides)
     arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
     model = random_model(job)
@@ -82,14 +82,17 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
     shapes = [shape for step in steps for shape in step.shapes]
     if not arguments.packing:  # which would join short rows
         shapes = read_by(rank.index, job.rank_count, shapes)
-    return PhasedTrainer(
+    trainer = PhasedTrainer(
         model=model,
+        has_fixed_scale=True,  # as `_probed` has it for an engine
         args=arguments,
         train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
         eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=job.request.trust_remote_code),
         peft_config=peft_config(job, model),
     )
+    trainer.saved_dtype = saved_dtype(job)
+    return trainer
 
 
 def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
@@ -97,14 +100,20 @@ def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> 
     return Course(memory_steps(spec, accumulation), measured, spec.measure_s)
 
 
-def _overrides(deepspeed_config: str, accumulation: int, max_steps: int) -> dict[str, Any]:
-    config = json.loads(deepspeed_config)
+def _probed(deepspeed_config: str | None, accumulation: int) -> dict[str, Any] | None:
+    """The configuration of the engine for a probe; None where there is no engine."""
+    if deepspeed_config is None:
+        return None
+    config: dict[str, Any] = json.loads(deepspeed_config)
     config["gradient_accumulation_steps"] = accumulation
     config.pop("train_batch_size", None)
     if config.get("fp16", {}).get("enabled"):
         config["fp16"]["loss_scale"] = 1  # no step is skipped for it, and weights without meaning never end a probe
+    return config
+
+
+def _overrides(accumulation: int, max_steps: int) -> dict[str, Any]:
     return {
-        "deepspeed": config,
         "gradient_accumulation_steps": accumulation,
         "max_steps": max_steps,
         "learning_rate": 1e-5,  # the user's may send weights without meaning to infinity, where steps are skipped

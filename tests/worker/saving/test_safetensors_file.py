@@ -36,8 +36,8 @@ def test_a_file_written_tensor_by_tensor_is_the_one_that_safetensors_writes(
         elements = TENSORS[name].reshape(-1)
         middle = elements.numel() // 2
         at_bytes = layout.places_bytes[name] + middle * elements.element_size()
-        write_elements(descriptor, elements[middle:], at_bytes)
-        write_elements(descriptor, elements[:middle], layout.places_bytes[name])
+        write_elements(descriptor, elements[middle:], at_bytes, elements.dtype)
+        write_elements(descriptor, elements[:middle], layout.places_bytes[name], elements.dtype)
     os.close(descriptor)
     save_file(TENSORS, tmp_path / "theirs", metadata={"format": "pt"})
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
@@ -58,6 +58,6 @@ def test_the_host_holds_one_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(safetensors_file, "PIECE_BYTES", 64)
     monkeypatch.setattr(torch.Tensor, "cpu", to_host)
     with (tmp_path / "file").open("wb") as file:
-        write_elements(file.fileno(), torch.arange(100, dtype=torch.float32), 0)
+        write_elements(file.fileno(), torch.arange(100, dtype=torch.float32), 0, torch.float32)
     assert (tmp_path / "file").read_bytes() == torch.arange(100, dtype=torch.float32).numpy().tobytes()
     assert alive_counts == [1] * 7

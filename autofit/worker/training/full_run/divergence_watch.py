@@ -18,7 +18,7 @@ from autofit.worker.training.trainer import PhasedTrainer
 
 
 class DivergenceWatch(TrainerCallback, StepListener):
-    """Raises TrainingDiverged, on every rank at the same step, where the training is over. It listens to the engine as
+    """Raises TrainingDiverged, on every rank at the same step, where the training is over. It listens to the steps as
     well.
 
     While something is wrong nothing is saved, so that no sound checkpoint is rotated out for a broken one; the
@@ -51,7 +51,7 @@ class DivergenceWatch(TrainerCallback, StepListener):
         self.skipped_steps += was_skipped
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        norm = float(self._trainer.deepspeed.get_global_grad_norm() or 0.0)
+        norm = self._trainer.gradient_norm
         self._step_count += 1
         self._moved_count += not self._was_skipped and self._learning_rate > 0 and norm != 0
         self._judge.take_gradient(state.global_step, norm, was_skipped=self._was_skipped)

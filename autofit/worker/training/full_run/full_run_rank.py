@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains with a configuration that autofit chose.")
     parser.add_argument("--request", type=Path, required=True, help="request.json of the run folder")
     parser.add_argument("--choice", type=Path, required=True, help="choice.json of the run folder")
-    parser.add_argument("--deepspeed_config", type=Path, required=True)
+    parser.add_argument("--deepspeed_config", type=Path, help="of the engine; left out: torch's DDP, without one")
     parser.add_argument("--device-kind", choices=[kind.value for kind in DeviceKind], required=True)
     parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them, by the PCI bus")
     parser.add_argument("--checkpoints", type=Path, required=True)
@@ -109,7 +109,7 @@ def _job(options: argparse.Namespace) -> Job:
     return Job(
         request=request,
         strategy=choice.strategy,
-        deepspeed_config=options.deepspeed_config.read_text(),
+        deepspeed_config=None if options.deepspeed_config is None else options.deepspeed_config.read_text(),
         kind=DeviceKind(options.device_kind),
         rank_count=int(os.environ["WORLD_SIZE"]),
         memory_limit_bytes=request.memory_limit_bytes,

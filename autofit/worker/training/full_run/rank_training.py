@@ -23,8 +23,8 @@ from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.loading_progress import LoadingProgress
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
-from autofit.worker.training.job_model import peft_config, pretrained_model
-from autofit.worker.training.trainer import EngineListening, PhasedTrainer
+from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
+from autofit.worker.training.trainer import PhasedTrainer, StepListening
 from autofit.worker.training.trainer_arguments import sft_config
 
 
@@ -47,7 +47,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     trainer.phase_hook = rank.enter
     log = TrainingLog()
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
-    for callback in (log, EngineListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
+    for callback in (log, StepListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
         trainer.add_callback(callback)
     if rank.index == 0:
         progress = Progress(paths.progress, rank, log, watch)
@@ -91,6 +91,7 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData, loading: Loadin
         processing_class=data.tokenizer,
         peft_config=peft_config(job, model),
     )
+    trainer.saved_dtype = saved_dtype(job)
     if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over
         trainer.save_beside = model.generation_config.save_pretrained
     return trainer

@@ -99,7 +99,7 @@ class Training:
     def __init__(self, action: OnDivergence, folder: Path) -> None:
         self.args = SimpleNamespace(fp16=False, output_dir=str(folder))
         self.state = SimpleNamespace(global_step=0, log_history=[])
-        self.deepspeed = SimpleNamespace(get_global_grad_norm=lambda: 1.0)
+        self.gradient_norm = 1.0
         self.control = SimpleNamespace(should_save=False)
         self.learning_rate = 1e-3
         self.watch = DivergenceWatch(self, action)  # type: ignore[arg-type]
