@@ -33,12 +33,21 @@ class Checkpoint:
 
 _STAGE_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 _MODEL = re.compile(r"mp_rank_\d+_model_states\.pt")
+_OPTIMIZER = "optimizer.pt"
+_RANDOM = re.compile(r"rng_state(?:_(\d+))?\.pth")
 _SHARD = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
 
 
 def ranks_in(names: Collection[str]) -> frozenset[int]:
     """The ranks whose share of the optimizer is there; none where nothing is divided."""
     return frozenset(int(match[1]) for match in map(_SHARD.fullmatch, names) if match)
+
+
+def plain_ranks_in(names: Collection[str]) -> frozenset[int]:
+    """The ranks of a checkpoint that transformers' trainer wrote without an engine of DeepSpeed's, by the random states
+    that each of them leaves beside the whole optimizer; none in another."""
+    matches = [match for match in map(_RANDOM.fullmatch, names) if match]
+    return frozenset(int(match[1] or 0) for match in matches) if _OPTIMIZER in names else frozenset()
 
 
 def stages_in(names: Collection[str], *, is_universal: bool = False) -> tuple[int, ...]:

@@ -1,12 +1,14 @@
-"""The files of a checkpoint that transformers and DeepSpeed wrote: whether all are there, and what they tell."""
+"""The files of a checkpoint that transformers wrote, with DeepSpeed or without: whether all are there, and what they
+tell."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.checkpoint import Checkpoint, ranks_in, stages_in
+from autofit.domain.checkpoint import Checkpoint, plain_ranks_in, ranks_in, stages_in
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
 from autofit.domain.request import Lora
@@ -14,18 +16,17 @@ from autofit.inputs.torch_file import Scalar, named_scalars
 
 
 def read_checkpoint(name: str) -> Checkpoint:
-    """Reads what the files of a checkpoint say; UsageError when it is not whole, or was not written by a training under
-    DeepSpeed. Nothing of it is unpickled."""
+    """Reads what the files of a checkpoint say; UsageError when it is not whole. Nothing of it is unpickled."""
     folder = Path(name).expanduser()
     state = _state(folder, name)
-    names = _part_names(folder, name)
-    rank_count = len(ranks_in(names))
     told = named_scalars(folder / "training_args.bin")
+    parts = _parts(folder, name)
+    rank_count = len(parts.ranks)
     return Checkpoint(
         path=str(folder.resolve()),
         step=int(state.get("global_step", 0)),
         rank_count=rank_count,
-        zero_stage=_stage(names, told),
+        zero_stage=_number(told, "zero_stage") if parts.zero_stage is None else parts.zero_stage,
         dtype=_dtype(told),
         lora=_lora(folder),
         sequence_length=_number(told, "max_length"),
@@ -44,23 +45,31 @@ def _state(folder: Path, name: str) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _part_names(folder: Path, name: str) -> list[str]:
-    """The names of DeepSpeed's files."""
-    latest = folder / "latest"
-    parts = folder / latest.read_text().strip() if latest.is_file() else folder
-    names = [path.name for path in parts.glob("*")]
-    ranks = ranks_in(names)
-    if latest.is_file() and ranks and ranks == set(range(len(ranks))):
-        return names
-    what = "parts of some ranks are missing there" if ranks else "DeepSpeed wrote nothing there"
+@dataclass(frozen=True)
+class _Parts:
+    """What the names of the files tell: the ranks that have left theirs, and the ZeRO stage; None for 1 or 2."""
+
+    ranks: frozenset[int]
+    zero_stage: int | None
+
+
+def _parts(folder: Path, name: str) -> _Parts:
+    found = _found_parts(folder)
+    if found.ranks and found.ranks == set(range(len(found.ranks))):
+        return found
+    what = "parts of some ranks are missing there" if found.ranks else "no state of an optimizer is there"
     raise UsageError(
         f"--resume {name} cannot be resumed from: {what}. To start from its weights, give it as --model instead."
     )
 
 
-def _stage(names: list[str], told: dict[str, Scalar]) -> int | None:
-    """The ZeRO stage that wrote it: the names do not tell stages 1 and 2 apart."""
-    return 3 if stages_in(names) == (3,) else _number(told, "zero_stage")
+def _found_parts(folder: Path) -> _Parts:
+    """The parts that DeepSpeed wrote, into the folder that `latest` names, or those of a training without it."""
+    latest = folder / "latest"
+    if not latest.is_file():
+        return _Parts(plain_ranks_in([path.name for path in folder.glob("*")]), 0)
+    names = [path.name for path in (folder / latest.read_text().strip()).glob("*")]
+    return _Parts(ranks_in(names), 3 if stages_in(names) == (3,) else None)
 
 
 def _dtype(told: dict[str, Scalar]) -> Dtype | None:

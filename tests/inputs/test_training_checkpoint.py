@@ -18,7 +18,7 @@ from autofit.inputs.training_checkpoint import read_checkpoint
 from tests.fake_checkpoint import write_checkpoint
 
 
-@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("dtype", list(Dtype))
 def test_what_was_trained_is_read(tmp_path: Path, zero_stage: int, dtype: Dtype) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint-30", ranks=4, zero_stage=zero_stage, dtype=dtype.value, seed=7)
@@ -41,7 +41,7 @@ def test_what_is_not_told_is_not_guessed(tmp_path: Path) -> None:
     ("gone", "said"),
     [
         ("trainer_state.json", "no whole checkpoint"),
-        ("latest", "DeepSpeed wrote nothing there"),
+        ("latest", "no state of an optimizer is there"),
         ("global_step3/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", "parts of some ranks are missing"),
     ],
 )
@@ -49,6 +49,23 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path: Path, gone: str, sa
     folder = write_checkpoint(tmp_path / "checkpoint-3")
     (folder / gone).unlink()
     with pytest.raises(UsageError, match=said):
+        read_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_without_an_engine_every_rank_has_left_its_random_state(tmp_path: Path, ranks: int) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint-3", ranks=ranks, zero_stage=0)
+    told = read_checkpoint(str(folder))
+    assert (told.zero_stage, told.rank_count, told.global_batch) == (0, ranks, 8)
+    (folder / "optimizer.pt").rename(folder / "optimizer.pt.cut")
+    with pytest.raises(UsageError, match="no state of an optimizer is there"):
+        read_checkpoint(str(folder))
+
+
+def test_without_an_engine_a_rank_may_be_missing(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint-3", ranks=3, zero_stage=0)
+    (folder / "rng_state_1.pth").unlink()
+    with pytest.raises(UsageError, match="parts of some ranks are missing"):
         read_checkpoint(str(folder))
 
 

@@ -112,6 +112,13 @@ def test_the_script_is_valid_for_any_shell(machine: Hardware, tmp_path: Path) ->
     assert not [line for line in script.splitlines() if line.startswith("  ") and len(line) > 120]
 
 
+def test_without_an_engine_no_configuration_of_deepspeeds_is_named() -> None:
+    assert "--deepspeed_config" not in training_arguments(GPUS, replace(FILES, deepspeed_config=None))
+    script = command_script(GPUS, ["python", *MODULE], has_engine=False)
+    assert "ds_config.json" not in script
+    assert "--num_gpus 2" in script
+
+
 def test_the_script_fails_as_the_training_fails(run_folder: Path) -> None:
     (run_folder.parent / "my tools/python").write_text("#!/bin/sh\nexit 7\n")
     ended = subprocess.run([run_folder / "command.sh"], check=False)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.training.step_meter import StepMeter
@@ -80,37 +79,6 @@ def test_each_micro_batch_ends_once_whoever_calls(micro_step: Any) -> None:
     for number in range(4):
         micro_step(engine, number)
     assert listener.heard == TWO_STEPS
-
-
-def test_an_evaluation_is_no_micro_batch() -> None:
-    engine, listener = FakeEngine(accumulation=1), Listener()
-    StepWatch(engine, listener)
-    engine.module.training = False
-    engine.forward(0)
-    assert listener.heard == []
-
-
-def test_a_look_at_a_batch_without_gradients_is_no_micro_batch() -> None:
-    """As trl takes one for its metrics where labels are smoothed: the tokens would count twice."""
-    engine, listener = FakeEngine(accumulation=1), Listener()
-    StepWatch(engine, listener)
-    engine.forward(0)
-    with torch.no_grad():
-        engine.forward(0)
-    engine.backward(None)
-    engine.step()
-    assert listener.heard == ["forward 0", "update", "stepped"]
-
-
-def test_a_step_that_overflowed_is_told_apart() -> None:
-    class Overflows(FakeEngine):
-        def step(self) -> None:
-            self.skipped_steps += 1
-
-    engine, listener = Overflows(accumulation=1), Listener()
-    StepWatch(engine, listener)
-    _loop(engine, 0)
-    assert listener.heard == ["forward 0", "update", "skipped"]
 
 
 def test_a_step_that_torchs_own_scaler_skipped_is_told_apart() -> None:

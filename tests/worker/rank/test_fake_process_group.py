@@ -109,3 +109,19 @@ def test_a_sum_is_this_ranks_own() -> None:
     dist.all_reduce(row)
     dist.broadcast(row, 0)
     assert torch.equal(row, ROW)
+
+
+@pytest.mark.parametrize("is_unused", [False, True])
+def test_ddp_takes_its_gradients_from_sums(is_unused: bool) -> None:
+    """Of the second step on as well, in which it looks whether the first one's sums are there."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    ddp = torch.nn.parallel.DistributedDataParallel(
+        model[0] if is_unused else model, gradient_as_bucket_view=True, find_unused_parameters=is_unused
+    )
+    for _ in range(3):
+        ddp.zero_grad()
+        with ddp.no_sync():
+            ddp(ROW).sum().backward()
+        ddp(ROW).sum().backward()
+        gradients = [parameter.grad for parameter in ddp.parameters()]
+        assert all(gradient is not None and bool(gradient.any()) for gradient in gradients)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from autofit.app.probe_specs import training_files
 from autofit.domain.codec import decode
 from autofit.domain.event import Note
 from autofit.domain.hardware import DeviceKind
@@ -74,6 +75,16 @@ def test_the_job_is_what_the_run_folder_says(tmp_path: Path, monkeypatch: pytest
     assert (job.request, job.strategy, job.rank_count) == (request, strategy, 4)
     assert (job.kind, job.memory_limit_bytes) == (DeviceKind.CPU, 5)
     assert job.deepspeed_config == folder.ds_config.read_text()
+
+
+def test_a_job_without_an_engine_has_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, strategy = RunFolder(tmp_path), Strategy(make_rung(0), 4, 2)
+    folder.write_request(REQUEST)
+    folder.write_choice(Choice(strategy, Measured(1, 1, 1.0, 1.0, 1.0, 0.0), "fastest"))
+    files = training_files(folder, strategy.rung)
+    monkeypatch.setattr(sys, "argv", ["train", *training_arguments(make_hardware(), files)])
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert _job(_options()).deepspeed_config is None
 
 
 def _words(folder: RunFolder) -> list[str]:
