@@ -23,7 +23,7 @@ from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.inputs.model_files import read_model_files
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import engine_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 from tests.builders import make_request, make_rung
@@ -44,8 +44,9 @@ SHAPE = read_model_files(str(MODEL)).shape
 
 def spec(rung: Rung, folder: Path, *, request: Request = REQUEST, memory_limit_bytes: int | None = None) -> ProbeSpec:
     strategy = Strategy(rung, micro_batch=2, gradient_accumulation=2)
-    config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
-    job = Job(request, strategy, config, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
+    config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
+    text = None if config is None else json.dumps(config)
+    job = Job(request, strategy, text, DeviceKind.CPU, 2, memory_limit_bytes=memory_limit_bytes)
     shape = BatchShape(64, 63.5)
     return ProbeSpec(
         job, (shape,), (shape,), str(folder / "scratch"), str(folder / "probe.log"), 120.0, True, measure_s=0.1
@@ -60,13 +61,14 @@ def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpo
     "tried",
     with_matrix(
         [
+            rung(Method.FULL, 0),
             rung(Method.FULL, 1),
             rung(Method.FULL, 3),
             rung(Method.LORA, 3, checkpointing=True),
             rung(Method.FULL, 2, offload=Offload.OPTIMIZER),
             rung(Method.FULL, 3, offload=Offload.ALL),
         ],
-        [rung(Method.FULL, 2, checkpointing=True), rung(Method.LORA, 2)],
+        [rung(Method.FULL, 2, checkpointing=True), rung(Method.LORA, 2), rung(Method.LORA, 0, checkpointing=True)],
     ),
     ids=str,
 )
@@ -136,6 +138,19 @@ def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent
     assert "can't allocate memory" in log or "could not create a primitive" in log
 
 
+def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    phases = []
+    whole = agent.probe(spec(rung(Method.FULL, 0), tmp_path), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    for share in (0.25, 0.8):
+        limit_bytes = whole.base_bytes + int(share * (whole.peak_device_bytes - whole.base_bytes))
+        outcome = agent.probe(spec(rung(Method.FULL, 0), tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
+        assert isinstance(outcome, OutOfMemory), outcome
+        phases.append(outcome.phase)
+    assert phases[0] is Phase.INITIALIZE  # DDP's buckets
+    assert phases[1] is not Phase.INITIALIZE
+
+
 def _ranks_of(agent: Agent) -> list[int]:
     """Ranks lead a session of their own, below the agent's fork server."""
     servers = _children(agent._process.pid)
@@ -202,6 +217,41 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     rerun = subprocess.run([str(out / "command.sh"), "again"], capture_output=True, text=True, check=False)
     assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
     assert (out / "again/model/adapter_config.json").exists()
+
+
+def test_without_an_engine_a_training_whose_rank_was_killed_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    """Beside its command.sh, which nothing disturbs, and which has no configuration of DeepSpeed's."""
+    out = tmp_path / "run"
+    words = ["--method", "full", "--zero-stage", "0", "--micro-batch", "2", "--gradient-checkpointing", "off"]
+    words += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2"]
+    command = autofit(*words, "--output-dir", str(out))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        if "saved step 2" in line and "saved step 2" not in said:
+            os.kill(json.loads((out / "logs/rank1-place.json").read_text())["process_id"], signal.SIGKILL)
+        said += line
+    assert process.wait(120) == 1, said
+    assert "(SIGKILL)" in said, said
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, _said(ended, out)
+    assert re.search(r"from step|checkpoint-[24]", ended.stdout), ended.stdout
+    rerun = subprocess.run([str(out / "command.sh")], capture_output=True, text=True, check=False)
+    assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
+    assert not (out / "ds_config.json").exists()
+    losses, undisturbed = _losses(out / "logs/progress.jsonl"), _losses(out / "rerun/progress.jsonl")
+    assert len(losses) >= 2
+    assert losses == {step: undisturbed[step] for step in losses}
+    assert (out / "model/model.safetensors").read_bytes() == (out / "rerun/model/model.safetensors").read_bytes()
+
+
+def _losses(progress: Path) -> dict[int, float]:
+    """The losses by step, each as it was first told."""
+    entries = [json.loads(line) for line in progress.read_text().splitlines()]
+    told = [entry for entry in entries if entry["type"] == "TrainingProgress" and entry["loss"] is not None]
+    return {entry["step"]: entry["loss"] for entry in reversed(told)}
 
 
 def _said(ended: subprocess.CompletedProcess[str], out: Path) -> str:

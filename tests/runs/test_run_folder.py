@@ -55,6 +55,14 @@ def test_how_a_line_of_deepspeed_is_started_is_read_where_the_folder_lies(folder
     assert read.decision.config_path == str(tmp_path / "copy/ds_config.json")
 
 
+def test_a_choice_without_an_engine_leaves_no_configuration_of_an_earlier_one(folder: RunFolder) -> None:
+    folder.create()
+    folder.write_ds_config(None)
+    folder.write_ds_config({"train_batch_size": 8})
+    folder.write_ds_config(None)
+    assert not folder.ds_config.exists()
+
+
 def test_an_empty_folder_answers_none(folder: RunFolder) -> None:
     assert folder.read_request() is None
     assert folder.read_trials() == ()

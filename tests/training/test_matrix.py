@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.matrix]
 CASES = [
     Case(method, stage, is_checkpointed, micro_batch, ranks, dtype)
     for dtype, method, stage, is_checkpointed, micro_batch, ranks in product(
-        (Dtype.FP32, Dtype.BF16), Method, (1, 2, 3), (False, True), (1, 8), (1, 2)
+        (Dtype.FP32, Dtype.BF16), Method, (0, 1, 2, 3), (False, True), (1, 8), (1, 2)
     )
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from tests.training.likeness import check_same, token_mean
 from tests.training.runs import Case, Runs, training
@@ -23,6 +24,8 @@ Rows = Callable[[int], Path]
         Case(micro_batch=8, stage=1, is_checkpointed=True),
         Case(micro_batch=2, stage=3),
         Case(micro_batch=4, ranks=1, method=Method.LORA),
+        Case(micro_batch=2, stage=0),
+        Case(micro_batch=4, ranks=1, stage=0, dtype=Dtype.BF16),
     ],
     ids=str,
 )
@@ -32,9 +35,15 @@ def test_a_last_batch_that_is_not_full_teaches_its_own_rows(case: Case, runs: Ru
     check_same(runs.autofit(case, request), runs.plain(request, case), model, case)
 
 
-def test_a_resumed_run_reads_the_rows_that_are_left_of_its_epoch(runs: Runs, model: Path, rows: Rows) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [Case(stage=1), Case(stage=0, dtype=Dtype.BF16), Case(stage=0, method=Method.LORA, dtype=Dtype.BF16)],
+    ids=str,
+)
+def test_a_resumed_run_reads_the_rows_that_are_left_of_its_epoch(
+    case: Case, runs: Runs, model: Path, rows: Rows
+) -> None:
     """In the second epoch, on two ranks, where the order is another than the first one's."""
-    case = Case(micro_batch=8, stage=1)
     request = training(model, rows(37), extra_arguments=("--lr_scheduler_type", "constant"))
     whole = runs.autofit(case, request)
     folder = runs.autofit(case, replace(request, training=replace(request.training, max_steps=4))).folder

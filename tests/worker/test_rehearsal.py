@@ -17,7 +17,7 @@ from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.workload import BatchShape
 from autofit.inputs.model_files import read_model_files
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import engine_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 from tests.builders import make_request, make_rung
@@ -35,8 +35,9 @@ def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is
     training = Training(learning_rate=1e30 if rung.dtype is Dtype.FP16 else None)
     rows = 2 * accumulation * rank_count
     request = make_request(MODEL, ROWS_TOKENS, global_batch=rows, lora=Lora(r=8), training=training)
-    config = json.dumps(deepspeed_config(strategy, request, SHAPE, DeviceKind.CPU))
-    job = Job(request, strategy, config, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
+    config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
+    text = None if config is None else json.dumps(config)
+    job = Job(request, strategy, text, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
     shapes = (BatchShape(ROWS_TOKENS, ROWS_TOKENS),)
     name = f"{rung}-{rank_count}-{is_rehearsal}"
     return ProbeSpec(job, shapes, shapes, str(folder / name), str(folder / f"{name}.log"), 120.0, True, measure_s=0.1)
@@ -59,7 +60,11 @@ def test_any_stage_and_any_number_of_ranks_is_measured(agent: Agent, tmp_path: P
         spec(tmp_path, replace(PLAIN, zero_stage=3), 2, accumulation=3),
         spec(tmp_path, replace(PLAIN, zero_stage=3, method=Method.LORA, gradient_checkpointing=True), 64),
     )
-    check_all_measured(agent, spec(tmp_path, replace(PLAIN, offload=Offload.OPTIMIZER, zero_stage=2), 8))
+    check_all_measured(
+        agent,
+        spec(tmp_path, replace(PLAIN, offload=Offload.OPTIMIZER, zero_stage=2), 8),
+        spec(tmp_path, replace(PLAIN, zero_stage=0), 8, accumulation=2),
+    )
 
 
 @pytest.fixture
@@ -77,9 +82,10 @@ def test_numbers_without_meaning_end_no_rehearsal(agent: Agent, tmp_path: Path) 
     check_all_measured(agent, spec(tmp_path, replace(PLAIN, zero_stage=2, dtype=Dtype.FP16), 8, accumulation=2))
 
 
-def test_the_peak_is_that_of_a_rank_among_real_ones(agent: Agent, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_the_peak_is_that_of_a_rank_among_real_ones(agent: Agent, zero_stage: int, tmp_path: Path) -> None:
     """But for gloo's buffers."""
-    rung = replace(PLAIN, zero_stage=2)
+    rung = replace(PLAIN, zero_stage=zero_stage)
     (rehearsed,) = rehearse(agent, spec(tmp_path, rung, 2))
     probed = agent.probe(spec(tmp_path, rung, 2, is_rehearsal=False), lambda phase: None)
     assert isinstance(rehearsed, Measured)
