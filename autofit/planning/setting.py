@@ -9,7 +9,7 @@ from functools import cached_property
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions
-from autofit.domain.model import ModelFacts, ModelShape, ParameterGroup
+from autofit.domain.model import Lacking, ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
@@ -42,6 +42,7 @@ class Setting:
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
     facts: ModelFacts | None = None  # None: the model's class was not asked
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
+    lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
 
     @property
     def kind(self) -> DeviceKind:
@@ -50,7 +51,8 @@ class Setting:
     @property
     def conditions(self) -> Conditions:
         """What decides which values of the knobs can be used."""
-        return Conditions(self.hardware, self.installed, self.facts.lacking if self.facts is not None else ())
+        of_model = self.facts.lacking if self.facts is not None else ()
+        return Conditions(self.hardware, self.installed, (*of_model, *self.lacking))
 
     @property
     def device(self) -> Device:

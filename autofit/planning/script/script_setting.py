@@ -7,7 +7,8 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.model import ModelShape
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
+from autofit.domain.model import Lacking, ModelShape
 from autofit.domain.request import Request, Training
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Rung, Strategy
@@ -48,7 +49,19 @@ def script_setting(
         known_constants=constants,
         has_exact_pins=False,  # its environment is its user's
         moment_count=moment_count(facts.optimizer, facts.optimizer_options),
+        lacking=_lacking(facts),
     )
+
+
+def _lacking(facts: ScriptFacts) -> tuple[Lacking, ...]:
+    """What a script is not turned to: DeepSpeed's own stage 0, unless it has that or loads what that wrote.
+
+    Measured with DeepSpeed 0.19.8, trl 1.16 and a tiny model in bf16 on two ranks: after one step at stage 0 the loss
+    was 7.335, at stage 1 7.356, in fp32 7.357.
+    """
+    if facts.zero_stage == 0 or (facts.checkpoint is not None and 0 in facts.checkpoint.zero_stages):
+        return ()
+    return (Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, "DeepSpeed without ZeRO does not train quite the same"),)
 
 
 def guessed_shape(facts: ScriptFacts) -> ModelShape:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.model import ParameterGroup
-from autofit.domain.script import ScriptFacts
+from autofit.domain.script import LoadedCheckpoint, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.activations import moments
 from autofit.planning.memory.peak_memory import estimate_memory
@@ -59,3 +62,15 @@ def test_its_buffers_lie_beside_its_parameters() -> None:
         for buffers_bytes in (FACTS.buffers_bytes, 0)
     ]
     assert sizes[0] - sizes[1] == FACTS.buffers_bytes
+
+
+@pytest.mark.parametrize(
+    ("own_stage", "loads", "is_tried"), [(0, None, True), (2, None, False), (2, (0,), True), (2, (1, 2), False)]
+)
+def test_only_a_script_that_has_it_is_left_at_deepspeeds_stage_0(
+    own_stage: int, loads: tuple[int, ...] | None, is_tried: bool
+) -> None:
+    checkpoint = None if loads is None else LoadedCheckpoint("out/5", loads, rank_count=2)
+    conditions = setting(replace(FACTS, zero_stage=own_stage, checkpoint=checkpoint)).conditions
+    assert (ZERO_STAGE.why_not(0, {"offload": Offload.NONE}, conditions) is None) == is_tried
+    assert ZERO_STAGE.why_not(1, {"offload": Offload.NONE}, conditions) is None
