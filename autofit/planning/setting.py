@@ -44,6 +44,11 @@ class Setting:
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
 
     @property
+    def is_script(self) -> bool:
+        """Whether somebody else's script trains, with an engine of its own: nobody traces its model."""
+        return self.tensors is not None
+
+    @property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
 
