@@ -30,7 +30,7 @@ ZERO_STAGE = Knob(
         Value(2, "2", "ZeRO-2", "zero2"),
         Value(3, "3", "ZeRO-3", "zero3"),
     ),
-    PinFlag(("--zero-stage",), "0|1|2|3", "What ZeRO divides among the devices; 0: plain data parallel."),
+    PinFlag(("--zero-stage",), "0|1|2|3", "What ZeRO divides among the devices."),
     from_least_memory=(3, 2, 1, 0),
     why_pointless=_why_pointless,
 )
