@@ -136,4 +136,24 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return tuple(chosen)
+    return (*chosen, *_plain_cases())
+
+
+def _plain_cases() -> tuple[Case, ...]:
+    """Every architecture by plain data parallel in turn full and with LoRA, on one rank and several, with accumulation
+    and without."""
+    chosen = []
+    for i, name in enumerate(ARCHITECTURES):
+        ranks, other = (1, 8) if i % 2 else (2, 1)
+        chosen += [
+            Case(name, ranks, 0, gradient_accumulation=1 + i % 3),
+            Case(name, other, 0, gradient_checkpointing=True, micro_batch=2, gradient_accumulation=1 + (i + 1) % 3),
+            Case(name, ranks, 0, Method.LORA, gradient_accumulation=2, gradient_checkpointing=i % 2 == 0),
+        ]
+    short = [Case("Llama", ranks, 0, tokens=32, gradient_accumulation=steps) for ranks in (1, 2) for steps in (1, 2, 3)]
+    others = [
+        Case("Qwen2", 8, 0, dtype=Dtype.FP32),
+        Case("Llama", 1, 0, dtype=Dtype.FP32, gradient_accumulation=2),
+        Case("Llama", 2, 0, attention=Attention.EAGER, micro_batch=2, is_padded=True),
+    ]
+    return (*chosen, *short, *others)

@@ -18,6 +18,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, Trace
 from autofit.domain.workload import BatchShape
 from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.plain_torch import is_plain
 from autofit.planning.setting import Setting
 from autofit.probing.protocol import Job, ProbeSpec
 
@@ -85,7 +86,7 @@ def trace_steps(model: str, steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
 
 
 def measure(case: Case, setting: Setting) -> Truth:
-    """Rehearses `case` as rank 0: trl's trainer on DeepSpeed, build to save."""
+    """Rehearses `case` as rank 0: trl's trainer on DeepSpeed or, at stage 0, on torch's DDP, build to save."""
     _be_rank_0(case.rank_count)
     import torch
     from torch.profiler import ProfilerActivity, profile
@@ -108,8 +109,10 @@ def measure(case: Case, setting: Setting) -> Truth:
 
 def _spec(case: Case, setting: Setting, scratch: str) -> ProbeSpec:
     strategy, request = case.strategy, setting.request
-    config = deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU)
-    job = Job(request, strategy, json.dumps(config), DeviceKind.CPU, case.rank_count, is_rehearsal=True)
+    config = None
+    if not is_plain(strategy.rung, setting):
+        config = json.dumps(deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU))
+    job = Job(request, strategy, config, DeviceKind.CPU, case.rank_count, is_rehearsal=True)
     short = case.tokens - 1 if case.is_padded else case.tokens
     mean = (case.tokens + short * (case.micro_batch - 1)) / case.micro_batch
     shape = BatchShape(case.tokens, mean)

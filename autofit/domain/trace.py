@@ -38,6 +38,7 @@ class MicroStep:
     capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
     kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
+    is_autocast: bool = False  # what is trained is fp32, and cast to `dtype` where autocast computes in it
 
 
 @dataclass(frozen=True)

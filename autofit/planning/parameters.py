@@ -31,6 +31,10 @@ class Parameters:
     def trained_count(self) -> int:
         return sum(group.element_count * group.tensor_count for group in self._trained)
 
+    @property
+    def frozen_count(self) -> int:
+        return self.whole_count - self.trained_count
+
     @cached_property
     def trained_tensor_count(self) -> int:
         return sum(group.tensor_count for group in self._trained)

@@ -45,6 +45,11 @@ class Setting:
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
 
     @property
+    def is_script(self) -> bool:
+        """Whether somebody else's script trains, with an engine of its own: nobody traces its model."""
+        return self.tensors is not None
+
+    @property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
 

@@ -37,10 +37,10 @@ def _none(value: Any, settled: Values, conditions: Conditions, /) -> str | None:
 
 @dataclass(frozen=True)
 class Need:
-    """Another knob's value without which a value is no combination at all, and why."""
+    """Another knob's values without one of which a value is no combination at all, and why."""
 
     knob: str
-    value: object
+    values: tuple[object, ...]
     why: str
 
 

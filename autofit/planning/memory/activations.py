@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.dtype import Dtype, element_bytes
+from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
 from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
@@ -16,23 +16,38 @@ from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.micro_batches import micro_batches
 from autofit.planning.parameters import parameters
+from autofit.planning.plain_torch import is_autocast
 from autofit.planning.setting import Setting
 
 from .sdpa import with_same_rules
+from .states import model_states
 
 HIGH_FACTOR = 5.0
 """The closed form was 19 to 79 % below real allocators' peaks of current models: 1 / (1 - 0.79), rounded up."""
+
+AUTOCAST_BYTES = 10
+"""The bytes of an element of the hidden state that a layer keeps more where its weights are fp32: its two norms' inputs
+are fp32, and each of the five products that read their outputs keeps a copy of its own. Traces of Llama-2-7B say 8."""
 
 TRACED_MICRO_BATCHES = (1, 2, 4)
 """Every moment's bytes are the largest of several linear functions of the rows; from four rows on one of them leads."""
 
 
 def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroStep, ...]:
-    """What must be traced so that no estimate of `rungs` needs the closed form; UsageError as `micro_batches`."""
+    """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
+    `micro_batches`."""
     request = setting.request
     largest = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)[-1]
     sizes = [rows for rows in TRACED_MICRO_BATCHES if rows <= largest]
-    return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in rungs for rows in sizes))
+    wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
+    return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
+
+
+def _is_hopeless(rung: Rung, setting: Setting) -> bool:
+    """Whether its states alone are too large: of plain torch, whose traces serve no other rung."""
+    states = model_states(Strategy(rung, 1, 1), setting)
+    held_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
+    return is_autocast(rung, setting) and held_bytes > setting.device_memory_bytes
 
 
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
@@ -50,6 +65,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
+        is_autocast=is_autocast(rung, setting),
     )
 
 
@@ -76,13 +92,16 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
 
 
 def closed_moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...]:
-    """The closed form as moments: everything is kept when the backward pass begins, and still when it ends."""
+    """The closed form as moments: everything is kept when the backward pass begins, and still when it ends; of
+    autocast's copies of the weights nothing where layers are computed again."""
     kept_bytes = closed_form_bytes(strategy, setting)
     trained = parameters(strategy.rung, setting).trained_count
+    copies_bytes = element_bytes(strategy.rung.dtype) * trained if is_autocast(strategy.rung, setting) else 0
+    left_bytes = 0 if strategy.rung.gradient_checkpointing else copies_bytes
     return (
-        Moment(Phase.FORWARD, kept_bytes, 0),
-        Moment(Phase.BACKWARD, kept_bytes, trained),
-        Moment(Phase.BACKWARD, kept_bytes, trained),
+        Moment(Phase.FORWARD, kept_bytes + copies_bytes, 0),
+        Moment(Phase.BACKWARD, kept_bytes + left_bytes, trained),
+        Moment(Phase.BACKWARD, kept_bytes + left_bytes, trained),
     )
 
 
@@ -90,14 +109,15 @@ def closed_form_bytes(strategy: Strategy, setting: Setting) -> int:
     """Bytes for one micro-batch of the longest rows: s·b·h·(34 + 5·a·s/h) per layer (Korthikanti et al., 2022, eq. 2).
 
     Without the second term where the kernel recomputes attention; 2·s·b·h per layer and one whole layer with gradient
-    checkpointing. Known error: 19 to 79 % too low on current models, hence `HIGH_FACTOR`. No logits are counted: trl
-    1.16 computes the loss in chunks behind a fused head.
+    checkpointing. Autocast keeps AUTOCAST_BYTES more for s·b·h. Known error: 19 to 79 % too low on current models,
+    hence `HIGH_FACTOR`. No logits are counted: trl 1.16 computes the loss in chunks behind a fused head.
     """
     layer_bytes = _layer_bytes(strategy, setting)
     layers = setting.shape.layer_count
     if not strategy.rung.gradient_checkpointing:
         return round(layers * layer_bytes)
-    kept_bytes = 2 * _width_scale(strategy.rung.dtype) * _elements(strategy, setting)
+    width = FP32_BYTES if _is_widened(strategy, setting) else element_bytes(strategy.rung.dtype)
+    kept_bytes = width * _elements(strategy, setting)
     return round(layers * kept_bytes + layer_bytes)
 
 
@@ -151,7 +171,13 @@ def _scaled(moment: Moment, factor: float) -> Moment:
 
 def _layer_bytes(strategy: Strategy, setting: Setting) -> float:
     per_element = 34 + (_scores(setting.shape, setting.worst_tokens) if _keeps_scores(strategy) else 0.0)
+    per_element += AUTOCAST_BYTES if _is_widened(strategy, setting) else 0
     return _elements(strategy, setting) * per_element * _width_scale(strategy.rung.dtype)
+
+
+def _is_widened(strategy: Strategy, setting: Setting) -> bool:
+    """Whether what goes from layer to layer is fp32 although products are not, because the weights are fp32."""
+    return is_autocast(strategy.rung, setting) and strategy.rung.method is Method.FULL
 
 
 def _elements(strategy: Strategy, setting: Setting) -> int:

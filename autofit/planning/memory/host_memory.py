@@ -9,6 +9,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import parameters
+from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
 from . import initialization, pinned
@@ -32,20 +33,24 @@ def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> H
     """
     rung, ranks = strategy.rung, setting.ranks_per_node
     runtime_bytes = ranks * PROCESS_BYTES[setting.kind]
-    width = element_bytes(rung.dtype)
-    mapped_bytes = width * setting.shape.parameter_count
+    mapped_bytes = element_bytes(rung.dtype) * setting.shape.parameter_count
     if setting.kind is DeviceKind.CPU:
         return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
     moved = offloaded(strategy, setting)
     pinned_bytes = ranks * _pinned_bytes(moved, setting)
     lasting_bytes = ranks * moved.unpinned_bytes + _saved_bytes(rung, setting)
-    passing_bytes = ranks * max(
-        width * parameters(rung, setting).largest_count, initialization.host_bytes(rung, setting)
-    )
+    passing_bytes = ranks * max(_largest_bytes(rung, setting), initialization.host_bytes(rung, setting))
     offloaded_bytes = ranks * moved.payload_bytes
     if passing_bytes > lasting_bytes + pinned_bytes:
         return HostEstimate(runtime_bytes, passing_bytes, 0, offloaded_bytes, mapped_bytes)
     return HostEstimate(runtime_bytes, lasting_bytes, pinned_bytes, offloaded_bytes, mapped_bytes)
+
+
+def _largest_bytes(rung: Rung, setting: Setting) -> int:
+    """The bytes of the largest tensor of the model as it is read."""
+    known = parameters(rung, setting)
+    trained = trained_bytes(rung, setting) * known.largest_trained_count
+    return max(trained, element_bytes(rung.dtype) * known.largest_count)
 
 
 def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
@@ -59,8 +64,10 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
 
     A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
-    from there, and so are pieces of the model.
+    from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor.
     """
+    if is_plain(rung, setting):
+        return FP32_BYTES * parameters(rung, setting).largest_trained_count
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
     states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
     trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0

@@ -70,7 +70,7 @@ def _by_sub_groups(rung: Rung, setting: Setting) -> Offloaded:
     over = parameters(rung, setting).typical_trained_count // (2 * setting.rank_count)  # half a tensor's partition
     group_count, rest = divmod(part, SUB_GROUP_SIZE + over)
     sizes = [FP32_BYTES * (SUB_GROUP_SIZE + over)] * group_count + [FP32_BYTES * rest, width * part]
-    unpinned_bytes = optimizer_bytes(setting) * part
+    unpinned_bytes = optimizer_bytes(rung, setting) * part
     if offload_of(rung, setting) is Offload.OPTIMIZER:
         return Offloaded(unpinned_bytes, tuple(sizes))
     frozen = tuple(partition_sizes(rung, setting, is_trained=False))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
+from autofit.domain.trace import Moment
+from autofit.planning.plain_torch import is_plain
 from autofit.planning.setting import Setting
 
 from .activations import closed_moments, moments
@@ -13,6 +17,7 @@ from .interval import high_bytes, low_bytes
 from .load import Load
 from .micro_step_memory import loads_within
 from .offloaded import offloaded
+from .plain_memory import plain_loads
 from .step_memory import loads_outside
 
 
@@ -24,9 +29,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     """
     traced = moments(strategy, setting)
     steps = traced or closed_moments(strategy, setting)
-    loads = [*loads_outside(strategy, setting)]
-    for is_first_rank in _ranks(strategy, is_rehearsal):
-        loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
+    loads = _loads(strategy, setting, steps, is_rehearsal)
     # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
     needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
     peak = max(loads, key=lambda load: load.total_bytes)
@@ -43,6 +46,15 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,
     )
+
+
+def _loads(strategy: Strategy, setting: Setting, steps: Sequence[Moment], is_rehearsal: bool) -> list[Load]:
+    if is_plain(strategy.rung, setting):
+        return [*plain_loads(strategy, setting, steps)]
+    loads = [*loads_outside(strategy, setting)]
+    for is_first_rank in _ranks(strategy, is_rehearsal):
+        loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
+    return loads
 
 
 def _ranks(strategy: Strategy, is_rehearsal: bool) -> tuple[bool, ...]:

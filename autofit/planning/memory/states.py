@@ -9,6 +9,7 @@ from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import Parameters, parameters
+from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
 
@@ -21,16 +22,18 @@ class ModelStates:
     """Bytes that one rank holds on its device between two steps."""
 
     parameters_bytes: int
-    gradients_bytes: int  # ZeRO-3's partition, which lasts
+    gradients_bytes: int  # ZeRO-3's partition and DDP's buckets, which last
     optimizer_bytes: int
     buffers_bytes: int = 0  # gradients on their way to the host
 
 
-def optimizer_bytes(setting: Setting) -> int:
+def optimizer_bytes(rung: Rung, setting: Setting) -> int:
     """Bytes of a trained parameter: fp32 master weight and fp32 moments, two of them and so 12 bytes with Adam
-    (Rajbhandari et al., 2020, section 3.1). fp32 training has its own master copy too (DeepSpeed 0.19.8, measured in
-    all stages)."""
-    return FP32_BYTES * (1 + setting.moment_count)
+    (Rajbhandari et al., 2020, section 3.1). fp32 training has its own master copy too in ZeRO's stages (DeepSpeed
+    0.19.8, measured in all of them); at stage 0 no training does whose weights are fp32
+    (_do_optimizer_sanity_check in runtime/engine.py)."""
+    has_masters = rung.zero_stage > 0 or trained_bytes(rung, setting) != FP32_BYTES
+    return FP32_BYTES * (has_masters + setting.moment_count)
 
 
 def trained_count(rung: Rung, setting: Setting) -> int:
@@ -72,7 +75,9 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     """The model's states: 2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et
     al., ZeRO, 2020).
 
-    Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Offload leaves the
+    Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Plain data parallel holds 4T
+    for weights, 8T for Adam's moments and, on several ranks, 4T for DDP's buckets, of which gradients are views
+    (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1
     and 2).
@@ -80,10 +85,11 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     rung = strategy.rung
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting))
-    gradients_bytes = width * part if rung.zero_stage >= 3 else 0
+    has_buckets = is_plain(rung, setting) and setting.is_divided
+    gradients_bytes = width * part if rung.zero_stage >= 3 else FP32_BYTES * part if has_buckets else 0
     offload = offload_of(rung, setting)
     if offload is Offload.NONE:
-        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(setting) * part)
+        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting) * part)
     if rung.zero_stage < 3:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
     left_bytes = parameters_bytes if offload is Offload.OPTIMIZER else width * persistent_count(rung, setting)
@@ -93,6 +99,6 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
 def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:
     width = element_bytes(rung.dtype)
     if rung.zero_stage < 3:
-        return width * known.whole_count
+        return width * known.frozen_count + trained_bytes(rung, setting) * known.trained_count
     divided = sum(known.divided_count(setting.rank_count, is_trained=is_trained) for is_trained in (True, False))
     return width * (divided + persistent_count(rung, setting))

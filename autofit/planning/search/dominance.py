@@ -25,12 +25,14 @@ def needs_no_less(heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate
 def _is_estimated_so(
     heavy: Strategy, light: Strategy, heavy_memory: MemoryEstimate, light_memory: MemoryEstimate
 ) -> bool:
-    """Whether the estimates say so. Towards ZeRO-3 the states of one alone must outweigh states and buffers of the
-    other: a small model under ZeRO-3 was measured to take more than under ZeRO-2, which gathers nothing."""
+    """Whether the estimates say so. Towards ZeRO-3 and away from plain data parallel the states of one alone must
+    outweigh states and buffers of the other: a small model under ZeRO-3 was measured to take more than under ZeRO-2,
+    which gathers nothing, and plain data parallel has neither DeepSpeed's buckets nor its copies for the step."""
     if heavy_memory.peak_bytes < light_memory.peak_bytes:
         return False
+    stages = (heavy.rung.zero_stage, light.rung.zero_stage)
     is_certain = states_bytes(heavy_memory) >= states_bytes(light_memory) + light_memory.buffers_bytes
-    return heavy.rung.zero_stage == light.rung.zero_stage or light.rung.zero_stage < 3 or is_certain
+    return stages[0] == stages[1] or is_certain or (stages[0] > 0 and stages[1] < 3)
 
 
 def states_bytes(memory: MemoryEstimate) -> int:

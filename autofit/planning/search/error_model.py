@@ -27,6 +27,10 @@ TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
+PLAIN_STD = 0.08
+"""Of plain data parallel beside ZeRO: other kernels, for it computes by autocast, and a step without DeepSpeed's
+engine, whose own part is not predicted."""
+
 ATTENTION_STD = 0.3
 RUNG_STD = 0.015
 LEAST_TRAFFIC = 0.03
@@ -65,6 +69,8 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
         effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
+    if rung.zero_stage == 0:
+        effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
     if rung.zero_stage > 1 and not is_rehearsal:
         share = _share(speed.communication_s, speed.step_s)
         effects.append(Effect(f"communication {rung.zero_stage} {rung.method}", TRAFFIC_STD, share))
@@ -77,13 +83,15 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """The effects on (true peak - middle of the interval) ÷ device memory.
 
     The interval's half-width, which is nearly all of activations, is about two standard deviations of what rungs with
-    the same activations share; what ZeRO and offload divide and move is known far better.
+    the same activations share, which those of plain data parallel do not; what ZeRO and offload divide and move is
+    known far better.
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
+    alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'}"
     return (
         Effect("memory", 0.3, half_bytes / device_bytes),
-        Effect(f"memory {rung.method} {rung.gradient_checkpointing}", 0.35, half_bytes / device_bytes),
+        Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
         Effect(f"memory {rung.zero_stage} {rung.offload}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),

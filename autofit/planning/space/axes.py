@@ -75,7 +75,7 @@ def check_pins(setting: Setting) -> None:
     pinned = dict(setting.request.pins.fixed)
     for knob in KNOBS:
         need = knob.of(pinned[knob.name]).needs if knob.name in pinned else None
-        if need is not None and pinned.get(need.knob, need.value) != need.value:
+        if need is not None and pinned.get(need.knob, need.values[0]) not in need.values:
             raise UsageError(_need_text(knob, knob.of(pinned[knob.name]), need))
 
 
@@ -84,16 +84,17 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
     for values in product(*(_candidates(knob, setting) for knob in _COMPETING)):
         chosen = {knob.name: value.value for knob, value in zip(_COMPETING, values, strict=True)}
         everything = {**settled.values, **chosen}
-        if all(value.needs is None or everything[value.needs.knob] == value.needs.value for value in values):
+        if all(value.needs is None or everything[value.needs.knob] in value.needs.values for value in values):
             rung = Rung(**everything)
             yield rung, _why_left_out(everything, setting) or why_unbuildable(rung, setting)
 
 
 def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
-    """What the rung's model met when it was to be built for its trace. Another linear layer is built alike."""
+    """What the rung's model met when it was to be built for its trace. Another linear layer and wider weights are built
+    alike."""
     for one in setting.unbuildable:
         step = micro_step(rung, one.of.micro_batch, setting)
-        if one.of == replace(step, keeps_linear_inputs=one.of.keeps_linear_inputs):
+        if one.of == replace(step, keeps_linear_inputs=one.of.keeps_linear_inputs, is_autocast=one.of.is_autocast):
             return one.why
     return None
 
@@ -151,7 +152,7 @@ def _nothing_works_text(knob: Knob[Any], settled: Values, setting: Setting) -> s
 
 def _need_text(knob: Knob[Any], value: Value[Any], need: Need) -> str:
     needed = next(other for other in KNOBS if other.name == need.knob)
-    wanted = f"{_flag(needed).name} {needed.of(need.value).word}"
+    wanted = f"{_flag(needed).name} {' or '.join(needed.of(one).word for one in need.values)}"
     return f"{_flag(knob).name} {value.word} needs {wanted}: {need.why}"
 
 

@@ -13,7 +13,7 @@ from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung
 
-_LIKE_EACH_OTHER = ({1, 2}, {3})  # DeepSpeed loads what one of these stages wrote into the others beside it
+_LIKE_EACH_OTHER = ({0}, {1, 2}, {3})  # what one of these stages wrote is loaded by the others beside it
 
 
 def conflicts(request: Request, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
     pins, training = request.pins, request.training
     dtype, method = pins.of(DTYPE), pins.of(METHOD)
     if not _can_load(pins.of(ZERO_STAGE), checkpoint.zero_stage):
-        yield "--zero-stage", checkpoint.zero_stage, pins.of(ZERO_STAGE)
+        yield "--zero-stage", "unknown" if checkpoint.zero_stage is None else checkpoint.zero_stage, pins.of(ZERO_STAGE)
     pairs: list[tuple[str, Any, Any]] = [
         ("--ranks", checkpoint.rank_count, request.ranks),
         ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
@@ -45,7 +45,11 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
 
 
 def _can_load(asked: int | None, there: int | None) -> bool:
-    return None in (asked, there) or any({asked, there} <= alike for alike in _LIKE_EACH_OTHER)
+    """Whether a stage that is asked for loads the one that is there; one that is not known is one of ZeRO's, whose
+    files' names tell it from plain data parallel."""
+    if there is None:
+        return asked != 0
+    return asked is None or any({asked, there} <= alike for alike in _LIKE_EACH_OTHER)
 
 
 def _lora_pairs(there: Lora, asked: Lora) -> list[tuple[str, Any, Any]]:
@@ -75,21 +79,27 @@ def narrow_to_checkpoint(request: Request, checkpoint: Checkpoint) -> Request:
     adapters stay where they are."""
     pins = request.pins.but(
         method=checkpoint.method,
-        zero_stage=request.pins.of(ZERO_STAGE) or checkpoint.zero_stage,
+        zero_stage=_stage(request.pins.of(ZERO_STAGE), checkpoint.zero_stage),
         dtype=checkpoint.dtype or request.pins.of(DTYPE),
     )
     return replace(request, ranks=checkpoint.rank_count, pins=pins, lora=kept_lora(request.lora, checkpoint.lora))
 
 
+def _stage(asked: int | None, there: int | None) -> int:
+    """The stage that goes on from a checkpoint: of one that is not known ZeRO-2, which loads 1 and 2; the files' names
+    tell 3."""
+    return next((stage for stage in (asked, there) if stage is not None), 2)
+
+
 def checkpoint_text(request: Request, checkpoint: Checkpoint) -> str:
     """What the screen says of it; `request` is the one that was narrowed."""
     parts = ["all parameters" if checkpoint.lora is None else "LoRA"]
-    parts += [] if checkpoint.zero_stage is None else [f"ZeRO-{checkpoint.zero_stage}"]
+    parts += [] if checkpoint.zero_stage is None else [ZERO_STAGE.of(checkpoint.zero_stage).text]
     parts += [] if checkpoint.dtype is None else [checkpoint.dtype.value]
     parts.append(f"{checkpoint.rank_count} rank{'' if checkpoint.rank_count == 1 else 's'}")
     rate = "" if checkpoint.learning_rate is None else f"; its learning rate, {checkpoint.learning_rate:g}, goes on"
     stage = request.pins.of(ZERO_STAGE)
-    other = "" if stage in (None, checkpoint.zero_stage) else f", and ZeRO-{stage} loads it"
+    other = "" if stage in (None, checkpoint.zero_stage) else f", and {ZERO_STAGE.of(stage).text} loads it"
     return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{other}{rate}"
 
 

@@ -10,6 +10,7 @@ from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
 from autofit.planning.memory.states import trained_count, whole_count
+from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
 from .compute import MicroStepSeconds, memory_bytes_per_s
@@ -31,6 +32,10 @@ NOMINAL_NETWORK_BYTES_PER_S = 12.5e9
 COLLECTIVE_S = 30e-6
 """Seconds until the first byte of a collective on 8 GPUs of a node has arrived, the call from Python included."""
 
+DDP_BUCKET_BYTES = 25 * 2**20
+"""What DDP reduces at a time (bucket_cap_mb in torch/nn/parallel/distributed.py); its first one, of 1 MiB, is left
+out."""
+
 GATHER_COPIES = 3
 REDUCE_COPIES = 2
 """Passes over what is moved in the device's own memory, which computation waits for: gathered weights are written, then
@@ -46,7 +51,8 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     Volumes in parameters, each (W-1)/W (Rajbhandari et al., ZeRO, 2020, section 7; what is moved when as in DeepSpeed
     0.19.8, whose stages 1 and 2 reduce by all-reduce, twice the volume of the paper's reduce-scatter): stage 1 moves 2T
     at the last micro-batch, stage 2 2T at each, both T after the step; stage 3 at each P forward, P backward but for
-    what it kept, and T.
+    what it kept, and T. Plain torch moves 2T at the last micro-batch (`no_sync` before it), in fp32, and DeepSpeed's
+    own stage 0 2T once the last one is over (allreduce_gradients in runtime/engine.py).
     """
     if not setting.is_divided:
         return 0.0
@@ -54,8 +60,7 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     forward_s, backward_s = collectives_s(strategy, setting, rates)
     each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
     times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
-    after_s = traffic.reduce_s if strategy.rung.zero_stage < 3 else 0.0
-    return times * (each_s + traffic.copies_s) + after_s
+    return times * (each_s + traffic.copies_s) + traffic.after_s
 
 
 def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[float, float]:
@@ -65,7 +70,7 @@ def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[f
     traffic = Traffic(strategy, setting, rates)
     if strategy.rung.zero_stage >= 3:
         return traffic.gather_s, traffic.second_gather_s + traffic.reduce_s
-    return 0.0, 2 * traffic.reduce_s
+    return 0.0, 0.0 if traffic.is_all_after else 2 * traffic.reduce_s
 
 
 def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
@@ -93,7 +98,8 @@ class Traffic:
     def gather_s(self) -> float:
         """Seconds to gather all parameters, module by module."""
         gathers = LAYER_MODULES * self.setting.shape.layer_count
-        return self._collective_s(whole_count(self.strategy.rung, self.setting), gathers)
+        rung = self.strategy.rung
+        return self._collective_s(element_bytes(rung.dtype) * whole_count(rung, self.setting), gathers)
 
     @property
     def second_gather_s(self) -> float:
@@ -102,22 +108,38 @@ class Traffic:
     @property
     def reduce_s(self) -> float:
         """Seconds to reduce and scatter the gradients, bucket by bucket; as long as gathering what was trained."""
-        trained = trained_count(self.strategy.rung, self.setting)
-        return self._collective_s(trained, math.ceil(trained / bucket_elements(self.setting)))
+        rung, setting = self.strategy.rung, self.setting
+        width = trained_bytes(rung, setting)
+        reduced_bytes = width * trained_count(rung, setting)
+        bucket_bytes = DDP_BUCKET_BYTES if is_plain(rung, setting) else width * bucket_elements(setting)
+        return self._collective_s(reduced_bytes, math.ceil(reduced_bytes / bucket_bytes))
+
+    @property
+    def is_all_after(self) -> bool:
+        """Whether nothing moves before the last backward pass is over."""
+        rung = self.strategy.rung
+        return rung.zero_stage == 0 and not is_plain(rung, self.setting)
+
+    @property
+    def after_s(self) -> float:
+        """Seconds of what moves after the last backward pass: updated weights, or else all gradients."""
+        if self.is_all_after:
+            return 2 * self.reduce_s
+        return self.reduce_s if self.strategy.rung.zero_stage in (1, 2) else 0.0
 
     @property
     def copies_s(self) -> float:
         """Seconds of copies on the device, beside what the links take."""
-        copied: float = REDUCE_COPIES * trained_count(self.strategy.rung, self.setting)
-        if self.strategy.rung.zero_stage >= 3:
-            gathers = 1 + second_gather_share(self.strategy, self.setting)
-            copied += GATHER_COPIES * gathers * whole_count(self.strategy.rung, self.setting)
-        return copied * element_bytes(self.strategy.rung.dtype) / memory_bytes_per_s(self.setting, self.rates)
+        rung, setting = self.strategy.rung, self.setting
+        copied_bytes: float = REDUCE_COPIES * trained_bytes(rung, setting) * trained_count(rung, setting)
+        if rung.zero_stage >= 3:
+            gathers = 1 + second_gather_share(self.strategy, setting)
+            copied_bytes += GATHER_COPIES * gathers * element_bytes(rung.dtype) * whole_count(rung, setting)
+        return copied_bytes / memory_bytes_per_s(setting, self.rates)
 
-    def _collective_s(self, elements: int, calls: int) -> float:
+    def _collective_s(self, moved_bytes: int, calls: int) -> float:
         """Seconds of an all-gather or reduce-scatter over all ranks; the slowest link of the ring decides."""
         nodes, ranks = self.setting.hardware.nodes, self.setting.rank_count
-        moved_bytes = elements * element_bytes(self.strategy.rung.dtype)
         inside = [self._link_bytes_per_s(node) for node in nodes if len(node.devices) > 1]
         times_s = [moved_bytes * (ranks - 1) / ranks / min(inside)] if inside else []
         if len(nodes) > 1:

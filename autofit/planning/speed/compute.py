@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind, Rates
-from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Work
 from autofit.planning.memory.activations import moments
-from autofit.planning.memory.states import offload_of, trained_count
+from autofit.planning.memory.states import offload_of, part_count, trained_count
+from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
 from . import host_time
@@ -26,6 +26,10 @@ hundred multiprocessors, for half a wave is what the last, unfilled one costs on
 UPDATE_BYTES = {DeviceKind.CUDA: 40, DeviceKind.CPU: 80}
 """Bytes that a trained parameter of a rank moves: Adam reads 16 and writes 12, the norm, the clipping, the fp32
 gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
+
+PLAIN_UPDATE_BYTES = 40
+"""The same of plain torch, whose fused AdamW runs on a CPU as well (torch 2.13): 28 of its own, 4 for the norm, and 8
+to clip the gradient where it lies."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     """Seconds to add up the gradients of all micro-batches but the first: two reads and a write; from ZeRO-2 on of a
     share."""
     share = setting.rank_count if strategy.rung.zero_stage >= 2 else 1
-    each_bytes = 3 * element_bytes(strategy.rung.dtype) * trained_count(strategy.rung, setting) / share
+    each_bytes = 3 * trained_bytes(strategy.rung, setting) * trained_count(strategy.rung, setting) / share
     return (strategy.gradient_accumulation - 1) * each_bytes / memory_bytes_per_s(setting, rates)
 
 
@@ -64,8 +68,8 @@ def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     """Seconds of the optimizer's step on the device; 0 where the host does it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return 0.0
-    trained = trained_count(strategy.rung, setting) / setting.rank_count
-    return UPDATE_BYTES[setting.kind] * trained / memory_bytes_per_s(setting, rates)
+    n_bytes = PLAIN_UPDATE_BYTES if is_plain(strategy.rung, setting) else UPDATE_BYTES[setting.kind]
+    return n_bytes * part_count(strategy.rung, setting) / memory_bytes_per_s(setting, rates)
 
 
 def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:

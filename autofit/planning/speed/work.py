@@ -12,6 +12,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
 from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
+from autofit.planning.plain_torch import is_autocast
 from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
@@ -25,6 +26,15 @@ LOSS_BYTES = 18
 
 SCORE_BYTES = 19
 """Bytes for each attention score that the eager kernel writes: scaled, masked, softmax in fp32, cast, read again."""
+
+CAST_BYTES = 6
+"""Bytes read and written to cast a number from fp32 to 16 bits, or back."""
+
+AUTOCAST_BYTES = 56
+AUTOCAST_KERNELS = 10
+"""Bytes more for each element of the hidden state, and kernels for a layer, where weights are fp32 and autocast
+computes in 16 bits: what goes from layer to layer is fp32, and is cast for each product that reads it (traces of
+Llama-2-7B). An adapter's input is made fp32, and 16 bits again."""
 
 LAYER_KERNELS = 40
 ADAPTER_KERNELS = 4
@@ -96,10 +106,27 @@ def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
         matmul_bytes=round(2 * width * (shape.parameter_count + seen * _operands(setting))),
         other_bytes=round(
             width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * shape.vocabulary_size) + score_bytes)
+            + _autocast_bytes(strategy, setting, seen)
         ),
-        kernel_count=round(shape.layer_count * (LAYER_KERNELS + ADAPTER_KERNELS * _adapted(strategy, setting))),
+        kernel_count=round(shape.layer_count * _layer_kernels(strategy, setting)),
         attention_flop=round(_fused_flop(strategy, setting, tokens)),
     )
+
+
+def _autocast_bytes(strategy: Strategy, setting: Setting, seen: float) -> float:
+    """Bytes that autocast adds to the forward pass of `seen` tokens: the weights' copies, and wider activations."""
+    rung, hidden = strategy.rung, setting.shape.layer_count * setting.shape.hidden_size * seen
+    if not is_autocast(rung, setting):
+        return 0.0
+    each_bytes = 2 * CAST_BYTES * _adapted(strategy, setting) if rung.method is Method.LORA else AUTOCAST_BYTES
+    return CAST_BYTES * trained_count(rung, setting) + each_bytes * hidden
+
+
+def _layer_kernels(strategy: Strategy, setting: Setting) -> float:
+    """Kernels of a layer's forward pass; an adapter's casts are as many as its own."""
+    is_cast, adapted = is_autocast(strategy.rung, setting), _adapted(strategy, setting)
+    casts = AUTOCAST_KERNELS if is_cast and strategy.rung.method is Method.FULL else 0
+    return LAYER_KERNELS + casts + ADAPTER_KERNELS * (2 if is_cast else 1) * adapted
 
 
 def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import cast
 
+import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
@@ -20,13 +21,15 @@ def lora_config(lora: Lora, model: PreTrainedModel) -> LoraConfig:
     return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(targets), task_type="CAUSAL_LM")
 
 
-def with_adapters(model: PreTrainedModel, lora: Lora) -> nn.Module:
-    """The model with adapters of its own dtype, as DeepSpeed has them when a step begins."""
+def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False) -> nn.Module:
+    """The model with adapters of its own dtype, as DeepSpeed has them when a step begins, or of fp32, as PEFT makes
+    them."""
     is_meta = model.device.type == "meta"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
         config = lora_config(lora, model)
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
-    for parameter in adapted.parameters():
-        parameter.data = parameter.data.to(model.dtype)  # on meta PEFT leaves adapters in fp32
+    for parameter in adapted.parameters():  # whatever PEFT does: it leaves adapters on meta in fp32
+        is_adapter = parameter.requires_grad
+        parameter.data = parameter.data.to(torch.float32 if is_fp32 and is_adapter else model.dtype)
     return cast(nn.Module, adapted)

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from autofit.domain.knobs.dtype import Dtype, switched_on
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ParameterGroup
 from autofit.domain.script import ScriptFacts
 from autofit.planning.export.deepspeed_config import offload_in
@@ -32,7 +33,7 @@ def facts_of(call: EngineCall) -> ScriptFacts:
         optimizer=call.optimizer_name,
         dtype=_dtype(model, config),
         zero_stage=int(config.zero_optimization_stage),
-        offload=offload_in(config.zero_config.model_dump()),
+        offload=offload_in(config.zero_config.model_dump()) if config.zero_optimization_stage else Offload.NONE,
         micro_batch=config.train_micro_batch_size_per_gpu,
         gradient_accumulation=config.gradient_accumulation_steps,
         rank_count=torch.distributed.get_world_size(),

@@ -11,6 +11,7 @@ from torch.nn import functional
 from autofit.domain.trace import SdpaKernel
 from autofit.planning.memory.sdpa import PREFERRED_CUDNN, Capability, SdpaCall, sdpa_kernel
 from autofit.worker.rank.torch_dtypes import DTYPES
+from autofit.worker.trace.autocast import cast
 
 _aten = torch.ops.aten
 
@@ -35,6 +36,7 @@ class Sdpa:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Any:
+        query, key, value, attn_mask = cast(query, key, value, attn_mask)
         kernel = sdpa_kernel(
             _call(query, key, value, attn_mask, dropout_p, enable_gqa), self._capability, self._cudnn_version
         )

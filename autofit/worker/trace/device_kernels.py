@@ -20,6 +20,7 @@ from torch.nn import functional
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.worker.trace.attention_kernels import Sdpa
+from autofit.worker.trace.autocast import gpu_rules
 from autofit.worker.trace.flash_attention import flash_attention
 from autofit.worker.trace.flex_attention import flex_attention
 from autofit.worker.trace.replacement import replace_name
@@ -44,6 +45,8 @@ def kernels_of(step: MicroStep) -> Iterator[set[SdpaKernel]]:
         replace_name(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
         if step.keeps_linear_inputs:
             replace_name(stack, functional, "linear", keeping_linear)
+        if step.kind is DeviceKind.CUDA and step.is_autocast:
+            stack.enter_context(gpu_rules())
         if step.kind is DeviceKind.CUDA:
             stack.enter_context(flash_attention(step.is_padded))
             stack.enter_context(flex_attention())

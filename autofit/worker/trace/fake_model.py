@@ -1,4 +1,4 @@
-"""The model of a micro-step, made of fake tensors, as trl's trainer on DeepSpeed has it when a step begins."""
+"""The model of a micro-step, made of fake tensors, as trl's trainer has it when a step begins."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from autofit.worker.model.loading import build_model
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.model.unbuildable import BuildRefused, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.trace.autocast import computing_in
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
@@ -32,9 +33,14 @@ def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
     config = copy.deepcopy(config)
     config.use_cache = False
     with building("the model"), flash_attention(step.is_padded), torch.device("meta"):
-        model = build_model(config, dtype=TORCH_DTYPES[step.dtype], attention=step.attention)
+        model = build_model(config, dtype=TORCH_DTYPES[built_dtype(step)], attention=step.attention)
     lend_to_own_attention(model)
     return model
+
+
+def built_dtype(step: MicroStep) -> Dtype:
+    """The dtype in which the bare model is built."""
+    return Dtype.FP32 if step.is_autocast and step.lora is None else step.dtype
 
 
 def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
@@ -42,10 +48,11 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     after the other.
 
     Adapters have the model's dtype: PEFT casts them to fp32, and DeepSpeed casts them back (ZeRO-1 and 2) or trl keeps
-    PEFT from it (ZeRO-3). Checkpointing is not reentrant; under ZeRO-3 with LoRA trl makes it so, which keeps the same.
+    PEFT from it (ZeRO-3); without an engine they stay fp32. Checkpointing is not reentrant; under ZeRO-3 with LoRA trl
+    makes it so, which keeps the same.
     """
     with building("the adapters"):
-        trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora)
+        trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora, is_fp32=step.is_autocast)
     if step.lora is not None and step.gradient_checkpointing:
         model.enable_input_require_grads()
     name_for_loss(model)
@@ -53,6 +60,8 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     _enable_router_loss(model.config)
     if step.gradient_checkpointing:
         model.activation_checkpointing_enable()
+    if step.is_autocast:
+        computing_in(trained, TORCH_DTYPES[step.dtype])
     return trained
 
 

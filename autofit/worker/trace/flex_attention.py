@@ -16,6 +16,7 @@ import transformers.integrations.flex_attention as flex_utils
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from autofit.domain.knobs.attention import Attention
+from autofit.worker.trace.autocast import cast
 from autofit.worker.trace.replacement import replace_entry, replace_name
 
 _aten = torch.ops.aten
@@ -34,7 +35,7 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None = None, **_: Any
 ) -> torch.Tensor:
     """Heads of (rows, heads, tokens, head size). Only the memory-efficient kernel takes narrower values."""
-    heads = (query, key, value)
+    heads = cast(query, key, value)
     if query.shape[-1] != value.shape[-1]:
         narrow: torch.Tensor = _aten._scaled_dot_product_efficient_attention(*heads, None, True, 0.0, True)[0]
         return narrow

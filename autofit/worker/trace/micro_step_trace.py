@@ -40,19 +40,25 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
         groups, buffers_bytes = parameter_groups(model), sum(buffer.nbytes for buffer in model.buffers())
         run = MicroStepRun(model, step)
         try:
-            sections = _sections(run, depth, grows_with_layers=has_router_loss(config))
+            sections = _sections(run, depth, needs_two_depths=has_router_loss(config) or _drops_casts(step))
         except NotRepeatedError:
             sections = run.sections(whole)
     return Trace(step, _moments(sections), groups, buffers_bytes, tuple(sorted(taken)))
 
 
-def _sections(run: MicroStepRun, depth: Depth, *, grows_with_layers: bool) -> list[Section]:
+def _drops_casts(step: MicroStep) -> bool:
+    """Whether the backward pass finds less of a layer than the forward pass leaves: autocast's copies of the weights
+    last until the model's output is there, and a checkpointed layer keeps none of them."""
+    return step.is_autocast and step.gradient_checkpointing
+
+
+def _sections(run: MicroStepRun, depth: Depth, *, needs_two_depths: bool) -> list[Section]:
     """The sections of all layers. The router's loss takes the logits of all layers at once, which does not grow as they
     do: how it grows, a second depth tells."""
     deep = run.sections(depth)
     if not depth.left_out:
         return deep
-    return deepen(deep, run.sections(depth.shallower()) if grows_with_layers else None, depth)
+    return deepen(deep, run.sections(depth.shallower()) if needs_two_depths else None, depth)
 
 
 # --- What is said of it -----------------------------------------------------------------------------------------------

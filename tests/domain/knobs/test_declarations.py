@@ -41,7 +41,7 @@ def test_what_a_value_needs_is_a_value_of_another_knob(knob: Knob[Any]) -> None:
         if known.needs is not None:
             (other,) = [one for one in KNOBS if one.name == known.needs.knob]
             assert other is not knob
-            assert other.of(known.needs.value)
+            assert all(other.of(value) for value in known.needs.values)
 
 
 def test_no_two_values_have_one_syllable() -> None:

@@ -47,7 +47,7 @@ def test_capability_decides_dtype_and_kernel() -> None:
 
 def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
     ladder = sim.ladder(sim.setting(shape=SMALL))
-    assert len(ladder.steps) == 2 * 2 * (3 + 3 + 1)
+    assert len(ladder.steps) == 2 * 2 * (4 + 3 + 1)
     assert sorted(names(ladder)[:3]) == ["zero1+lora", "zero2+lora", "zero3+lora"]  # adapters outweigh this model
     speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
     assert all(one >= 0.99 * other for one, other in pairwise(speeds))
@@ -58,7 +58,7 @@ def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_metho
 def test_one_device_keeps_the_stages_that_change_something() -> None:
     scene = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=False))
     ladder = sim.ladder(scene)
-    assert names(ladder) == ["zero1+lora", "zero2+lora+offload", "zero3+lora+offload-all"]
+    assert names(ladder) == ["zero1+lora", "zero2+lora+offload", "zero3+lora+offload-all", "zero0+lora"]
     assert reasons(ladder)["zero3+lora"] == "its ZeRO stage divides nothing on one device"
     pinned = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, zero_stage=3, offload=Offload.NONE))
     assert names(sim.ladder(pinned)) == ["zero3+lora", "zero3+lora+gc"]
@@ -119,10 +119,11 @@ def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
     ("machine", "pins", "words"),
     [
         (sim.hardware(), Pins(offload=Offload.ALL, zero_stage=2), "needs --zero-stage 3"),
+        (sim.hardware(), Pins(offload=Offload.OPTIMIZER, zero_stage=0), "needs --zero-stage 1 or 2 or 3: without ZeRO"),
         (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 cannot be used: it does not work on GPU of a test; use fp16"),
         (V100, Pins(attention=Attention.FLASH_2), "compute capability 8.0"),
         (sim.hardware(), Pins(attention=Attention.FLASH_2), "flash-attn is not installed"),
-        (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 1, 2, 3"),
+        (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 0, 1, 2, 3"),
         (sim.hardware(), Pins(micro_batch=3), "does not divide"),
     ],
 )

@@ -22,16 +22,27 @@ CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
 RUNG = make_rung(2, offload=Offload.OPTIMIZER, gradient_checkpointing=True, attention=Attention.EAGER)
 
 
-@pytest.mark.parametrize(("there", "asked", "is_loaded"), [(1, 2, True), (2, 1, True), (2, 3, False), (3, 1, False)])
+@pytest.mark.parametrize(
+    ("there", "asked", "is_loaded"),
+    [(1, 2, True), (2, 1, True), (2, 3, False), (3, 1, False), (2, 0, False), (0, 1, False)],
+)
 def test_stages_that_load_each_other(there: int, asked: int, is_loaded: bool) -> None:
     checkpoint = replace(CHECKPOINT, zero_stage=there)
     request = replace(REQUEST, pins=Pins(zero_stage=asked))
     assert (conflicts(request, checkpoint) == ()) is is_loaded
     assert can_resume(replace(RUNG, zero_stage=asked), checkpoint) is is_loaded
     assert narrow_to_checkpoint(request, checkpoint).pins.of(ZERO_STAGE) == asked
-    assert f"ZeRO-{there}, bf16, 2 ranks: the search keeps to that, and ZeRO-{asked} loads it" in checkpoint_text(
-        request, checkpoint
-    )
+    names = {stage: ZERO_STAGE.of(stage).text for stage in (there, asked)}
+    told = f"{names[there]}, bf16, 2 ranks: the search keeps to that, and {names[asked]} loads it"
+    assert told in checkpoint_text(request, checkpoint)
+
+
+def test_plain_data_parallel_goes_on_as_it_was() -> None:
+    checkpoint = replace(CHECKPOINT, zero_stage=0)
+    narrowed = narrow_to_checkpoint(REQUEST, checkpoint)
+    assert narrowed.pins.of(ZERO_STAGE) == 0
+    assert conflicts(replace(REQUEST, pins=Pins(zero_stage=0)), checkpoint) == ()
+    assert "is of all parameters, DDP, bf16, 2 ranks: the search keeps to that" in checkpoint_text(narrowed, checkpoint)
 
 
 def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:
@@ -45,6 +56,13 @@ def test_what_is_not_known_is_no_conflict() -> None:
     asked = replace(REQUEST, pins=Pins(zero_stage=3, dtype=Dtype.FP32))
     assert conflicts(asked, silent) == ()
     assert can_resume(replace(RUNG, zero_stage=3), silent)
+
+
+def test_an_unknown_stage_is_one_that_deepspeed_wrote() -> None:
+    silent = Checkpoint("/c", 3, 2, None, None, None)
+    assert narrow_to_checkpoint(REQUEST, silent).pins.of(ZERO_STAGE) == 2
+    assert not can_resume(replace(RUNG, zero_stage=0), silent)
+    assert conflicts(replace(REQUEST, pins=Pins(zero_stage=0)), silent) == ("--zero-stage (unknown, now 0)",)
 
 
 def test_modules_are_the_same_in_any_order() -> None:

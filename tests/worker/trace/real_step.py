@@ -16,7 +16,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.loading import build_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
-from autofit.worker.trace.fake_model import prepare
+from autofit.worker.trace.fake_model import built_dtype, prepare
 from autofit.worker.trace.micro_step_run import micro_step_loss
 
 PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
@@ -37,7 +37,7 @@ class RealStep:
     def __post_init__(self) -> None:
         config = copy.deepcopy(self.config)
         config.use_cache = False
-        model = build_model(config, dtype=TORCH_DTYPES[self.step.dtype], attention=self.step.attention)
+        model = build_model(config, dtype=TORCH_DTYPES[built_dtype(self.step)], attention=self.step.attention)
         self.model = prepare(model, self.step)
         for parameter in self.model.parameters():
             if parameter.requires_grad:

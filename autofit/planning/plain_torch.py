@@ -1,0 +1,26 @@
+"""Stage 0 of autofit's own trainings: plain torch, without DeepSpeed's engine.
+
+What is trained is fp32, and autocast computes in the rung's dtype; what LoRA freezes is of the rung's dtype throughout.
+"""
+
+from __future__ import annotations
+
+from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
+from autofit.domain.strategy import Rung
+
+from .setting import Setting
+
+
+def is_plain(rung: Rung, setting: Setting) -> bool:
+    """Whether torch alone trains it. The stage 0 of a script is DeepSpeed's own, with an engine as in the others."""
+    return rung.zero_stage == 0 and not setting.is_script
+
+
+def is_autocast(rung: Rung, setting: Setting) -> bool:
+    """Whether fp32 weights are cast whenever they are multiplied with."""
+    return is_plain(rung, setting) and rung.dtype is not Dtype.FP32
+
+
+def trained_bytes(rung: Rung, setting: Setting) -> int:
+    """The bytes of one trained parameter as the model has it, and of its gradient."""
+    return FP32_BYTES if is_plain(rung, setting) else element_bytes(rung.dtype)
