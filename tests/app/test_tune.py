@@ -115,7 +115,7 @@ def test_nothing_is_changed_where_nothing_is_faster(tmp_path: Path) -> None:
     assert tale.tune(line) == line.words
     chosen = tale.shown(Chosen)[0].choice
     assert str(chosen.strategy) == "zero0 mb16"
-    assert chosen.why == "your own configuration stays: nothing that fits is faster"
+    assert chosen.why == "your own configuration stays: nothing that was probed is faster"
 
 
 def test_a_probe_sees_the_users_words_but_for_the_config(tmp_path: Path) -> None:
