@@ -20,7 +20,7 @@ from autofit.domain.units import brief_seconds
 from autofit.inputs.script_checkpoint import read_checkpoint, to_make_universal
 from autofit.planning.script.training_length import holds_for, training_length, why_too_short_to_look
 from autofit.process.python import DEEPSPEED_MODULE, module_command
-from autofit.report.progress import launch_timeline_text
+from autofit.report.launch_text import launch_timeline_text
 from autofit.running.deepspeed_tools import make_universal
 from autofit.running.script_command import command_script, starting_words
 from autofit.runs.run_folder import RunFolder
@@ -115,6 +115,7 @@ def _keep(kept: Kept, session: Session, handed_over_s: float | None) -> None:
     assert kept.timeline is not None
     timeline = replace(kept.timeline, handed_over_s=handed_over_s)
     session.folder.write_decision(replace(kept, timeline=timeline))
+    session.write_report()
     session.tell(f"time: {launch_timeline_text(timeline)}")
 
 

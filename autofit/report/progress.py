@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autofit.domain.event import ModelLoading, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.outcome import Measured
-from autofit.domain.timeline import LaunchTimeline, Timeline
+from autofit.domain.timeline import Timeline
 from autofit.domain.units import brief_seconds, format_bytes, format_seconds
 
 from .line import WIDTH, Line, Style, labelled
@@ -109,7 +109,7 @@ def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width:
 
 def timeline_text(timeline: Timeline) -> str:
     """Where the time went, each mark after the one before."""
-    return _marks_text(
+    return marks_text(
         ("choice after", timeline.chosen_s),
         ("first step after", timeline.first_step_s),
         ("last step after", timeline.last_step_s),
@@ -117,16 +117,8 @@ def timeline_text(timeline: Timeline) -> str:
     )
 
 
-def launch_timeline_text(timeline: LaunchTimeline) -> str:
-    """The same of a command in the place of `deepspeed`."""
-    return _marks_text(
-        ("looks at the script after", timeline.looked_s),
-        ("choice after", timeline.chosen_s),
-        ("handed over after", timeline.handed_over_s),
-    )
-
-
-def _marks_text(*marks: tuple[str, float | None]) -> str:
+def marks_text(*marks: tuple[str, float | None]) -> str:
+    """Marks with the seconds at which they were passed, None for what was not; each after the one before."""
     before_s = 0.0
     parts: list[str] = []
     for what, at_s in marks:
