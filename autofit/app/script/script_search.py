@@ -117,6 +117,8 @@ class _ScriptSearch:
 
     def _is_worth_more(self, known: Inspection, course: _Course) -> bool:
         """Whether anything could pay after what was seen, if all that is open could be turned."""
+        if not isinstance(course.own.as_is.outcome, Measured):
+            return True  # what does not fit has to be mended, whatever it costs
         if course.own.if_nothing_pays(course.rest, known) is not None:
             return False
         with self._session.tools.open_store() as store:
