@@ -57,6 +57,7 @@ def test_a_line_of_deepspeed_is_read(folder: Path) -> None:
     kept = run.read_decision()
     assert kept is not None
     assert kept.decision.config_path == str(folder / "launch/ds_config.json")
+    assert (kept.settled, kept.timeline) == (None, None), "it was made for an hour"
     request = run.read_request()
     assert request is not None
     assert request.pins == Pins(

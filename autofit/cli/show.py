@@ -26,7 +26,7 @@ def command(run: Path, is_json: bool) -> None:
     if is_json:
         parts = ("request", "hardware", "trials", "choice", "result", "lost")
         body = {part: encode(getattr(record, part)) for part in parts}
-        write_json(sys.stdout, {**body, "data": encode(record.profile)})
+        write_json(sys.stdout, {**body, "data": encode(record.profile), "launch": encode(record.kept)})
     else:
         click.echo(_text(record, run))
 
@@ -37,6 +37,7 @@ def _text(record: RunRecord, run: Path) -> str:
     from autofit.report.data_text import data_lines
     from autofit.report.header import machine_text, request_text
     from autofit.report.ladder.ladder_table import table_lines
+    from autofit.report.launch_text import launch_lines
     from autofit.report.line import labelled, plain
     from autofit.report.progress import ended_lines
     from autofit.report.view import View
@@ -48,7 +49,10 @@ def _text(record: RunRecord, run: Path) -> str:
     lines += [(), *table_lines(view), ()]
     if record.choice is not None:
         decided_s = sum(trial.outcome.total_s for trial in record.trials)
+        if record.kept is not None and record.kept.timeline is not None:
+            decided_s = record.kept.timeline.chosen_s
         lines += choice_lines(view, Chosen.after(record.trials, record.choice, decided_s))
+    lines += launch_lines(record.kept) if record.kept is not None else []
     if record.result is not None:
         lines += ended_lines(record.result)
         for path in record.lost:

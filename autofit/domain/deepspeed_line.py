@@ -7,6 +7,8 @@ from enum import Enum
 
 from .hardware import DeviceKind
 from .script import RuntimePatches
+from .timeline import LaunchTimeline
+from .training_length import SaidLength, TrainingLength
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class LaunchSettings:
     timeout_s: float = 600.0  # the silence that ends a probe
     override: frozenset[Override] = field(default_factory=frozenset)
     output_dir: str | None = None
+    tolerance: float | None = None  # 0.01: until nothing left can be faster by 1 %; None: as long as it pays
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,22 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """The training that a decision was made for, and how far it holds beyond that."""
+
+    said: SaidLength
+    length: TrainingLength
+    tolerance: float | None = None  # as in LaunchSettings
+    reach_s: float | None = None  # the longest training for which no further probe would pay; None: however long
+    epoch_steps: float | None = None  # the optimizer steps of an epoch; None where they could not be counted
+
+
+@dataclass(frozen=True)
 class Kept:
-    """The decision of an earlier search in a run folder; `key` tells of what."""
+    """The decision of an earlier search in a run folder; `key` tells of what. Without `settled` it was kept before the
+    lengths of trainings were: it was made for an hour."""
 
     key: str
     decision: Decision
+    settled: Settled | None = None
+    timeline: LaunchTimeline | None = None

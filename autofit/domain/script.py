@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
 from .knobs.offload import Offload
 from .model import ParameterGroup
+from .training_length import SeenLength
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class ScriptFacts:
     checkpoint: LoadedCheckpoint | None = None  # what is there
     optimizer_options: tuple[str, ...] = ()  # what it was given that makes it keep more, such as momentum
     escaped: tuple[str, ...] = ()  # paths that a probe could not but change for real
+    length: SeenLength = field(default_factory=SeenLength)
 
     @property
     def global_batch(self) -> int:

@@ -17,3 +17,13 @@ class Timeline:
     first_step_s: float | None = None
     last_step_s: float | None = None
     saved_s: float | None = None
+
+
+@dataclass(frozen=True)
+class LaunchTimeline:
+    """Seconds from a command in the place of `deepspeed` to each mark of its search: the script has been looked at, its
+    configuration is chosen, DeepSpeed's launcher is started."""
+
+    looked_s: float
+    chosen_s: float
+    handed_over_s: float | None = None

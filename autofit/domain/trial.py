@@ -50,6 +50,7 @@ class Choice:
     full: Strategy | None = None
     full_measured: Measured | None = None
     full_expected: Expected | None = None  # where it was not measured
+    reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Setting:
     has_exact_pins: bool = True  # torch pins large blocks of host memory as they are, without rounding them up
     moment_count: int = ADAM_MOMENTS  # fp32 numbers that the optimizer keeps of each trained parameter
     tensors: ModelTensors | None = None
+    is_surveyed: bool = True  # False: only probes tell how many of a row's tokens are real, as of a script's
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
     facts: ModelFacts | None = None  # None: the model's class was not asked
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out

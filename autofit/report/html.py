@@ -15,6 +15,7 @@ from autofit.runs.run_folder import RunRecord
 from .choice_text import full_text, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text
+from .launch_text import launch_rows
 from .line import plain
 from .outcome_text import verdict_text
 from .progress import ended_text, timeline_text
@@ -60,6 +61,8 @@ def _facts(record: RunRecord) -> str:
         rows += [("time", timeline_text(record.result.timeline))] if record.result.timeline else []
         rows.append(("model", _beside(record.result.model_path)))
         rows += [("merged", _beside(record.result.merged_path))] if record.result.merged_path else []
+    if record.kept is not None:
+        rows += launch_rows(record.kept)
     return _table((f"<th>{escape(name)}</th><td>{escape(text)}</td>" for name, text in rows))
 
 

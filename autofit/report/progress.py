@@ -109,12 +109,16 @@ def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width:
 
 def timeline_text(timeline: Timeline) -> str:
     """Where the time went, each mark after the one before."""
-    marks = (
+    return marks_text(
         ("choice after", timeline.chosen_s),
         ("first step after", timeline.first_step_s),
         ("last step after", timeline.last_step_s),
         ("model saved after", timeline.saved_s),
     )
+
+
+def marks_text(*marks: tuple[str, float | None]) -> str:
+    """Marks with the seconds at which they were passed, None for what was not; each after the one before."""
     before_s = 0.0
     parts: list[str] = []
     for what, at_s in marks:

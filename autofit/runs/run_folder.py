@@ -241,6 +241,7 @@ class RunFolder:
             self.read_result(),
             self.read_profile(),
             self.lost,
+            self.read_decision(),
         )
 
 
@@ -273,3 +274,4 @@ class RunRecord:
     result: TrainingEnded | None
     profile: DataProfile | None = None
     lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more
+    kept: Kept | None = None  # of a line of `deepspeed`

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from autofit.domain.event import Chosen, Event, GaveUp, Note
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Counting
+from autofit.domain.timeline import LaunchTimeline
 from autofit.planning.script.tunable_knobs import MICRO_BATCH_KEY
 from autofit.probing.protocol import read_entry
 from autofit.runs.run_folder import RunFolder
@@ -51,13 +54,17 @@ class Tale:
 
     limit_bytes: int | None = None
 
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+
     def line(self, *more: str) -> LaunchLine:
         return LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed_config", str(self.config_path), *more))
 
     def tune(self, line: LaunchLine | None = None, **settings: Any) -> tuple[str, ...]:
         self.limit_bytes = settings.get("memory_limit_bytes")
         try:
-            return tune(line or self.line(), LaunchSettings(**settings), screen=self, tools=self.tools)
+            return tune(
+                line or self.line(), LaunchSettings(**settings), screen=self, tools=self.tools, clock=self.clock
+            )
         finally:
             assert self.script.running_count == 0, "the machine is free again"
 
@@ -115,7 +122,7 @@ def test_nothing_is_changed_where_nothing_is_faster(tmp_path: Path) -> None:
     assert tale.tune(line) == line.words
     chosen = tale.shown(Chosen)[0].choice
     assert str(chosen.strategy) == "zero0 mb16"
-    assert chosen.why == "your own configuration stays: nothing that fits is faster"
+    assert chosen.why == "your own configuration stays: nothing that was probed is faster"
 
 
 def test_a_probe_sees_the_users_words_but_for_the_config(tmp_path: Path) -> None:
@@ -234,6 +241,88 @@ def test_the_same_line_again_starts_at_once(tmp_path: Path) -> None:
     resumed = tale.tune(tale.line("--resume_from_checkpoint", "out/5"))
     assert resumed == (*first, "--resume_from_checkpoint", "out/5"), "a resumed training keeps its choice"
     assert len(tale.script.specs) == probes
+
+
+def test_a_training_of_a_few_steps_starts_at_once_as_it_is(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    with pytest.raises(NotTuned, match=r"takes 5 steps, by --max_steps.* unsearched"):
+        tale.tune(tale.line("--max_steps", "5"))
+    assert tale.script.specs == []
+    assert not (tmp_path / "autofit-runs").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"is_dry_run": True}, {"memory_limit_bytes": 900_000_000}, {"tolerance": 0.01}],
+    ids=lambda asked: str(asked),
+)
+def test_a_short_training_is_searched_where_that_is_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    tale.tune(tale.line("--max_steps", "5"), **asked)
+    assert len(tale.script.specs) > 1
+
+
+def test_a_training_shorter_than_a_start_of_its_script_is_looked_at_and_no_more(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(start_s=30.0))
+    line = tale.line("--max_steps", "20")
+    assert tale.tune(line) == line.words
+    assert len(tale.script.specs) == 1
+    assert "the training takes 20 steps, by --max_steps" in tale.notes
+    assert tale.shown(Chosen)[0].choice.why.startswith("your own configuration stays; stopped: another start of")
+
+
+def test_where_no_probe_pays_there_is_no_second_look_either(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(start_s=30.0), {**PLAIN, "zero_optimization": {"stage": 3}})
+    line, free = tale.line("--max_steps", "40"), frozenset({Override.STAGE})
+    assert tale.tune(line, override=free) == line.words
+    assert len(tale.script.specs) == 1
+    why = tale.shown(Chosen)[0].choice.why
+    assert why.startswith("your own configuration stays; stopped: another probe would cost")
+    tale.tune(tale.line("--max_steps", "4000000"), override=free)
+    assert len(tale.script.specs) > 3, "a long training earns them back"
+
+
+def test_a_smoke_test_settles_nothing_for_the_training_after_it(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(start_s=30.0))
+    tale.tune(tale.line("--max_steps", "20"))
+    tale.tune(tale.line("--max_steps", "20"))
+    assert len(tale.script.specs) == 1, "the same again is kept"
+    tale.tune(tale.line())
+    assert "chosen for a shorter training: the search goes on" in tale.notes
+    assert "an hour is assumed: nothing says how long the script trains" in tale.notes
+    searched = len(tale.script.specs)
+    assert searched > 2
+    tale.tune(tale.line("--max_steps", "20"))
+    tale.tune(tale.line("--max_steps", "5"))
+    tale.tune(tale.line())
+    assert len(tale.script.specs) == searched, "the choice of a long one serves a short one"
+
+
+def test_what_was_kept_before_lengths_were_serves_an_hour(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
+    tale.tune()
+    kept = json.loads((tale.run_folder.root / "launch.json").read_text())
+    del kept["settled"], kept["timeline"]
+    (tale.run_folder.root / "launch.json").write_text(json.dumps(kept))
+    searched = len(tale.script.specs)
+    tale.tune()
+    tale.tune(tale.line("--max_steps", "100"))
+    assert len(tale.script.specs) == searched
+    tale.tune(tale.line("--max_steps", "1000000"))
+    assert len(tale.script.specs) > searched
+
+
+def test_the_whole_wait_is_told(tmp_path: Path) -> None:
+    script = FakeScript(capacity_bytes=900_000_000)
+    tale = Tale(tmp_path, script)
+    tale.clock = lambda: 5.0 * len(script.specs)
+    tale.tune()
+    looks, probes = 2, len(script.specs) - 2
+    assert tale.shown(Chosen)[0].decided_s == 5.0 * (looks + probes)
+    assert f"time: looks at the script after 10 s · choice after {5 * probes} s more · handed over" in tale.notes
+    kept = tale.run_folder.read_decision()
+    assert kept is not None
+    assert kept.timeline == LaunchTimeline(10.0, 5.0 * len(script.specs), 5.0 * len(script.specs))
 
 
 def test_a_choice_whose_config_is_gone_is_searched_for_again(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from autofit.domain.deepspeed_line import Decision, Kept, Settled
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.timeline import LaunchTimeline
+from autofit.domain.training_length import Said, SaidLength, TrainingLength
 from autofit.domain.workload import Learned, RowCounts
 from autofit.hardware import machine
 from autofit.runs.run_folder import RunFolder
@@ -30,6 +34,18 @@ def run(tmp_path: Path) -> Path:
 def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert end(*words) == 0
     return capsys.readouterr().out
+
+
+def test_how_long_a_script_trains_and_what_the_wait_was(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settled = Settled(SaidLength(Said(300, "--max_steps")), TrainingLength(300, "--max_steps"))
+    kept = Kept("key", Decision("zero2", DeviceKind.CUDA), settled, LaunchTimeline(20.0, 94.0, 95.0))
+    RunFolder(run).write_decision(kept)
+    text = " ".join(output_of(capsys, "show", str(run)).split())
+    assert "length the training takes 300 steps, by --max_steps" in text
+    assert "decided in 1:34" in text
+    assert "time looks at the script after 20 s · choice after 1:14 more · handed over after 1.0 s more" in text
+    launch = json.loads(output_of(capsys, "show", str(run), "--json"))["launch"]
+    assert (launch["settled"]["length"]["step_count"], launch["timeline"]["chosen_s"]) == (300, 94.0)
 
 
 def test_the_trials_and_the_choice(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.deepspeed_line import Decision, Kept
+from autofit.domain.deepspeed_line import Decision, Kept, Settled
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.request import Lora, Training
+from autofit.domain.training_length import Said, SaidLength, TrainingLength
 from autofit.process import files
 from autofit.runs.request_diff import FLAGS, differences
 from autofit.runs.run_folder import RunFolder, has_weights
@@ -46,7 +47,9 @@ def test_what_is_written_is_read(folder: RunFolder) -> None:
 def test_how_a_line_of_deepspeed_is_started_is_read_where_the_folder_lies(folder: RunFolder, tmp_path: Path) -> None:
     own = Kept("a", Decision("as it is", DeviceKind.CUDA))
     turned = Kept("b", Decision("zero2", DeviceKind.CUDA, str(folder.ds_config)))
-    for kept in (own, turned):
+    said = SaidLength(Said(8, "--max_steps"))
+    long = replace(own, settled=Settled(said, TrainingLength(8, "--max_steps"), reach_s=60.0, epoch_steps=6.5))
+    for kept in (own, long, turned):
         folder.write_decision(kept)
         assert folder.read_decision() == kept
     folder.root.rename(tmp_path / "copy")

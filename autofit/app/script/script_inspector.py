@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from autofit.app.script.script_specs import ScriptSpecs
@@ -65,8 +66,11 @@ class ScriptInspector:
         self._tell(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return ScriptAsIs(facts, _shape(facts), outcome)
 
-    def inspect_knobs(self, own: ScriptAsIs) -> Inspection:
-        """What may be turned, once a second look has shown what the first left open."""
+    def inspect_knobs(
+        self, own: ScriptAsIs, is_worth_more: Callable[[Inspection], bool] = lambda known: True
+    ) -> Inspection:
+        """What may be turned, once a second look has shown what the first left open; `is_worth_more` says whether that
+        is worth the look."""
         tunable, hardware, facts = self._specs.tunable, self._context.hardware, own.facts
         arguments = tunable.line.arguments
         knobs = tunable_knobs(tunable.config, arguments, tunable.settings.override)
@@ -77,7 +81,7 @@ class ScriptInspector:
         rewriter = ConfigRewriter(tunable.config, arguments, knobs, facts, own.shape.hidden_size, hardware.kind)
         tried = ((own_strategy(facts), own.outcome),) if isinstance(own.outcome, Measured) else ()
         known = Inspection(rewriter, attention, tried)
-        if needs_second_look(facts, knobs, attention):
+        if needs_second_look(facts, knobs, attention) and is_worth_more(known):
             known = self._looked_at_again(known)
         rewriter = known.rewriter
         knobs = hold_knobs(keep_steps(rewriter.knobs, rewriter.facts), rewriter.facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import hjson
@@ -12,7 +12,17 @@ import hjson
 from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
 from autofit.domain.hardware import Hardware
 from autofit.domain.script import Script
-from autofit.planning.script.script_arguments import INDIFFERENT_FLAGS, config_flags, find, is_config, without
+from autofit.domain.training_length import SaidLength
+from autofit.inputs.script_recipe import read_recipe
+from autofit.planning.script.script_arguments import (
+    INDIFFERENT_FLAGS,
+    RECIPE_FLAGS,
+    config_flags,
+    find,
+    is_config,
+    without,
+)
+from autofit.planning.script.training_length import said_length
 from autofit.planning.script.tunable_knobs import Config
 from autofit.store.serialization import digest
 from autofit.store.versions import versions
@@ -34,6 +44,7 @@ class TunableLine:
     settings: LaunchSettings
     config: Config
     directory: str
+    said: SaidLength = field(default_factory=SaidLength)
 
     @property
     def name(self) -> str:
@@ -76,7 +87,13 @@ def read_tunable_line(line: LaunchLine, settings: LaunchSettings) -> TunableLine
     named = find(line.arguments, config_flags(line.arguments))
     if named is None:
         raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
-    return TunableLine(line, settings, _read_config(named.text), os.getcwd())
+    return TunableLine(line, settings, _read_config(named.text), os.getcwd(), _said(line.arguments))
+
+
+def _said(arguments: tuple[str, ...]) -> SaidLength:
+    named = find(arguments, RECIPE_FLAGS)
+    recipe = {} if named is None else read_recipe(named.text)
+    return said_length(arguments, recipe, "" if named is None else Path(named.text).name)
 
 
 def _read_config(name: str) -> Config:

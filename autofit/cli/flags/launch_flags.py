@@ -7,7 +7,7 @@ import click
 from autofit.domain.deepspeed_line import LaunchSettings, Override
 
 from .flag import Flag
-from .value import Amount, Count, Folder, Names, Size
+from .value import Amount, Count, Folder, Names, Share, Size
 
 PREFIX = "--autofit-"
 _SECTION = "Of autofit, before the script"
@@ -42,6 +42,8 @@ OWN_FLAGS: list[click.Parameter] = [
     _own("steps", metavar="N", type=Count(min=1), help="Steps that a probe measures; as many as a good figure needs."),
     _own("timeout", metavar="SECONDS", type=Amount(min=0, min_open=True), default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
+    _own("tolerance", metavar="SHARE", type=Share(min=0, max=1, min_open=True),
+         help="Search until nothing left can be faster by more than this, 1%, whatever it costs."),
     _own("override", metavar="LIST", type=Overrides(), default="none",
          help=f"What may change although it is a number in the config: {', '.join(Override)}, all."),
     _own("output_dir", metavar="DIR", type=Folder(), help="The folder of the search; autofit-runs/SCRIPT."),
@@ -75,5 +77,6 @@ def read_settings(words: list[str]) -> LaunchSettings | None:
         steps=flags["steps"],
         timeout_s=flags["timeout"],
         override=flags["override"],
+        tolerance=flags["tolerance"],
         output_dir=None if flags["output_dir"] is None else str(flags["output_dir"]),
     )

@@ -9,6 +9,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import Ask, ScriptFacts
 from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.training_length import SeenLength
 from autofit.planning.micro_batches import accumulation
 
 from .step_count import combine_countings
@@ -49,6 +50,7 @@ def complete_facts(facts: ScriptFacts, knobs: TunableKnobs, seen: ScriptFacts) -
     facts = replace(
         facts,
         counting=combine_countings(facts.counting, seen.counting),
+        length=_length(facts, seen),
         loads_from=facts.loads_from or seen.loads_from,
         checkpoint=facts.checkpoint or seen.checkpoint,
     )
@@ -59,6 +61,13 @@ def complete_facts(facts: ScriptFacts, knobs: TunableKnobs, seen: ScriptFacts) -
     if knobs.is_unproven and seen.rows != rows_per_sample * seen.micro_batch:
         knobs, rows = own_batches(knobs, seen.rows), seen.rows
     return replace(facts, rows=rows, tokens=facts.tokens or seen.tokens), knobs
+
+
+def _length(facts: ScriptFacts, seen: ScriptFacts) -> SeenLength:
+    """What the script as it is shows of its length; the rows of an epoch stay what they are with another batch, its
+    steps do not."""
+    known = facts.length
+    return known if known.epoch_rows is not None else replace(known, epoch_rows=seen.length.epoch_rows)
 
 
 def _least_stage(knobs: TunableKnobs) -> int:

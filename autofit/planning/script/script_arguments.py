@@ -12,15 +12,29 @@ _CONFIG_KEYS = frozenset(
 )
 MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
 ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
-INDIFFERENT_FLAGS = tuple(
-    f"--{spelling}"
-    for name in (
-        "output_dir", "save_dir", "logging_dir", "checkpoint_dir", "run_name", "resume_from_checkpoint", "resume",
-        "load_checkpoint", "seed", "learning_rate", "lr", "weight_decay", "warmup_steps", "warmup_ratio",
-        "num_train_epochs", "epochs", "max_steps", "steps", "logging_steps", "save_steps", "report_to",
-    )
-    for spelling in dict.fromkeys((name, name.replace("_", "-")))
+
+
+def _spelled(*names: str) -> tuple[str, ...]:
+    """The flags of these names, with underscores and with dashes."""
+    return tuple(f"--{spelling}" for name in names for spelling in dict.fromkeys((name, name.replace("_", "-"))))
+
+
+STEP_FLAGS = _spelled(
+    "max_steps", "max_train_steps", "num_train_steps", "num_training_steps", "train_steps", "train_iters",
+    "total_steps", "max_iters", "steps",
 )  # fmt: skip
+"""Flags of a training's optimizer steps: transformers', those of accelerate's examples, Megatron's, and plain ones."""
+
+EPOCH_FLAGS = _spelled("num_train_epochs", "num_epochs", "max_epochs", "epochs")
+
+RECIPE_FLAGS = _spelled("config", "config_file")
+"""Flags that name a file of further arguments: TrlParser's, and what people call it with HfArgumentParser."""
+
+INDIFFERENT_FLAGS = _spelled(
+    "output_dir", "save_dir", "logging_dir", "checkpoint_dir", "run_name", "resume_from_checkpoint", "resume",
+    "load_checkpoint", "seed", "learning_rate", "lr", "weight_decay", "warmup_steps", "warmup_ratio",
+    "logging_steps", "save_steps", "report_to",
+) + STEP_FLAGS + EPOCH_FLAGS  # fmt: skip
 """Flags that decide nothing of memory or speed: where it goes to, how long it trains, how fast it learns."""
 
 

@@ -46,6 +46,7 @@ def script_setting(
         shape,
         worst_tokens=request.sequence_length,
         tensors=ModelTensors(facts.parameters, facts.buffers_bytes),
+        is_surveyed=False,
         known_constants=constants,
         has_exact_pins=False,  # its environment is its user's
         moment_count=moment_count(facts.optimizer, facts.optimizer_options),

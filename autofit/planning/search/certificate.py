@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autofit.domain.goal import Certainty, TimeToEnd
+from autofit.domain.goal import AN_HOUR, Certainty, TimeToEnd
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.trial import Choice, Expected, Unprobed
 from autofit.domain.units import brief_seconds, format_bytes
@@ -23,7 +24,8 @@ LIKELY = 0.5
 def choice(search: SearchState, best: RungHistory) -> Choice:
     """The fastest measured strategy and why no other was tried."""
     strategy, measured = best_of(best)
-    found = Choice(strategy, measured, why=_why(search, best), unprobed=_unprobed(search, best))
+    unprobed = _unprobed(search, best)
+    found = Choice(strategy, measured, why=_why(search, best), unprobed=unprobed, reach_s=_reach_s(search, best))
     return _with_full(found, search) if strategy.rung.method is Method.LORA else found
 
 
@@ -50,6 +52,13 @@ def _why(search: SearchState, best: RungHistory) -> str:
     if isinstance(search.goal, Certainty):
         return _certain(rivals, best_tokens_per_s(best), search.goal.gain)
     return _worthwhile(rivals, best_tokens_per_s(best), search.goal, search)
+
+
+def _reach_s(search: SearchState, best: RungHistory) -> float | None:
+    """The length of the longest training for which none of the probes that are left pays; None: however long."""
+    left = payoffs(_rivals(search), best_tokens_per_s(best), AN_HOUR, search)
+    reach_s = min((one.break_even_s for one in left), default=math.inf)
+    return reach_s if math.isfinite(reach_s) else None
 
 
 def _rivals(search: SearchState) -> list[Expectation]:

@@ -41,6 +41,12 @@ class Payoff:
         """The seconds that are expected to be won all in all; below 0 the probe does not pay."""
         return self.saving_s - self.cost_s
 
+    @property
+    def break_even_s(self) -> float:
+        """The length of a training, at the speed of the best so far, from which on the probe pays: it saves in
+        proportion."""
+        return self.rest_s * self.cost_s / self.saving_s if self.saving_s > 0.0 else math.inf
+
     def text(self, costs: str = "costs") -> str:
         """As people read it, with the verb of what goes before."""
         return f"{costs} {brief_seconds(self.cost_s)} and is expected to save {brief_seconds(self.saving_s)}"
@@ -64,13 +70,19 @@ class Payoff:
         return self.of.expected_saving_s(rest_s, self.tokens, self.noise)
 
 
+def tokens_left(goal: TimeToEnd, best: float, search: SearchState) -> float:
+    """The tokens of the training, whose best speed is `best` tokens/s so far."""
+    if goal.step_count is None:
+        return UNKNOWN_LENGTH_S * best
+    return goal.step_count * search.tokens_per_step
+
+
 def payoffs(
     left: Sequence[Expectation], best: float, goal: TimeToEnd, search: SearchState, *, has_slower: bool = False
 ) -> tuple[Payoff, ...]:
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
-    tokens_per_step = search.ladder.steps[0].estimates[0].speed.tokens_per_step
-    tokens = UNKNOWN_LENGTH_S * best if goal.step_count is None else goal.step_count * tokens_per_step
-    cost, noise = ProbeCost.of(search.trials, tokens_per_step), next_noise(search.trials)
+    tokens = tokens_left(goal, best, search)
+    cost, noise = ProbeCost.of(search.trials, search.tokens_per_step), next_noise(search.trials)
     return tuple(
         Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
         for one in left

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.goal import AN_HOUR, Goal
@@ -46,6 +47,15 @@ class SearchState:
     @cached_property
     def has_measured(self) -> bool:
         return any(isinstance(trial.outcome, Measured) for trial in self.trials)
+
+    @cached_property
+    def tokens_per_step(self) -> float:
+        """The real tokens of an optimizer step: as the probes counted them where the data was not surveyed."""
+        outcomes = [trial.outcome for trial in self.trials if not trial.is_rehearsal]
+        counted = [outcome.tokens_per_s * outcome.step_s for outcome in outcomes if isinstance(outcome, Measured)]
+        if counted and not self.setting.is_surveyed:
+            return median(counted)
+        return self.ladder.steps[0].estimates[0].speed.tokens_per_step
 
     @cached_property
     def too_large_strategies(self) -> tuple[Strategy, ...]:

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import mean
 
-from autofit.domain.goal import AN_HOUR, Goal
+from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, TimedOut
-from autofit.domain.trial import Action, Choose, GiveUp, Probe, Trial
+from autofit.domain.trial import Action, Choice, Choose, GiveUp, Probe, Trial
+from autofit.domain.units import brief_seconds
 from autofit.planning.plan.fit import fits
 from autofit.planning.setting import Setting
 
+from .payoff import tokens_left
 from .policy import decide
+from .probe_cost import ProbeCost
+from .search_state import SearchState, best_of, best_tokens_per_s, leader
 
 SAME_SPEED = 0.1
 """How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent."""
@@ -38,7 +42,8 @@ def decide_with_warm_start(
         case GiveUp():
             return decide(ladder, trials, setting, goal)
         case Choose():
-            return _once_confirmed(action, past, trials)
+            search = SearchState.of(ladder, trials, setting, goal)
+            return _too_dear(action.choice, search) or _once_confirmed(action, past, trials)
         case _:
             return action
 
@@ -111,6 +116,24 @@ def _faster(trial: Trial, gain: float) -> Trial:
             update_s=outcome.update_s / gain,
         ),
     )
+
+
+def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
+    """The choice among what was measured today, where to confirm the remembered one costs more than it saves."""
+    best, goal = leader(search.histories), search.goal
+    if best is None or isinstance(goal, Certainty) or any(one.strategy == remembered.strategy for one in search.trials):
+        return None
+    speed, rival = remembered.measured.tokens_per_s, best_tokens_per_s(best)
+    tokens = tokens_left(goal, rival, search)
+    cost_s = ProbeCost.of(search.trials, search.tokens_per_step).seconds(remembered.strategy, speed)
+    saving_s = tokens / rival - tokens / speed
+    if saving_s > cost_s:
+        return None
+    costs = f"would cost {brief_seconds(cost_s)} and save {brief_seconds(max(0.0, saving_s))}"
+    why = f"to confirm {remembered.strategy}, the fastest of earlier runs, {costs} of {brief_seconds(tokens / rival)}"
+    strategy, measured = best_of(best)
+    reach_s = tokens / rival * cost_s / saving_s if saving_s > 0 else remembered.reach_s
+    return Choose(replace(remembered, strategy=strategy, measured=measured, why=why, reach_s=reach_s))
 
 
 def _once_confirmed(action: Choose, past: Sequence[Trial], trials: Sequence[Trial]) -> Probe | Choose:

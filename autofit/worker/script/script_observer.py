@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autofit.domain.script import Counting, LoadedCheckpoint, ScriptFacts
+from autofit.domain.training_length import SeenLength
 from autofit.worker.script.isolation.isolation import Escapes
 from autofit.worker.script.learning_rates import LearningRateWatch
 from autofit.worker.script.observed_batch import observe_batch
@@ -27,6 +28,7 @@ class ScriptObserver:
         self._told: ScriptFacts | None = None
         self._rates = LearningRateWatch()
         self._epoch_rows: int | None = None
+        self._length = SeenLength()
         self._loads_from: str | None = None  # the first of several
         self._checkpoint: LoadedCheckpoint | None = None
 
@@ -38,6 +40,14 @@ class ScriptObserver:
 
     def take_engine(self, facts: ScriptFacts) -> None:
         self._facts = facts
+        self.tell()
+
+    def take_trainer_steps(self, count: int) -> None:
+        """Takes the steps that a trainer is going to take; it counts them before its engine is made."""
+        self._length = replace(self._length, trainer_steps=count)
+
+    def take_scheduler_steps(self, count: int | None) -> None:
+        self._length = replace(self._length, scheduler_steps=count)
         self.tell()
 
     def take_checkpoint(self, folder: str, found: LoadedCheckpoint | None) -> None:
@@ -55,6 +65,8 @@ class ScriptObserver:
         if observed.rows is not None:
             self._facts = replace(self.facts, rows=observed.rows, tokens=observed.tokens)
             self._epoch_rows = self._questions.epoch_rows
+            if (batches := self._questions.epoch_batches) is not None:
+                self._length = replace(self._length, epoch_rows=batches * self.facts.micro_batch)
             self.tell()
 
     def take_update(self, rates: Sequence[float]) -> None:
@@ -70,6 +82,7 @@ class ScriptObserver:
             counting=self._counting(),
             loads_from=self._loads_from,
             checkpoint=self._checkpoint,
+            length=self._length,
             escaped=() if self.escapes is None else self.escapes.paths,
         )
         if facts != self._told:

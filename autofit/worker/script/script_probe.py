@@ -30,6 +30,7 @@ from autofit.worker.rank.out_of_memory import free_device_bytes
 from autofit.worker.script.runtime_patches import apply_patches
 from autofit.worker.script.script_facts import facts_of
 from autofit.worker.script.script_observer import ScriptObserver
+from autofit.worker.script.training_length import scheduler_steps
 
 # Skipped steps in a row: a loss scale of 2^32 is halved 32 times and a little more; bf16 has none.
 _SCALING_STEPS, _SKIPPED_STEPS = 40, 3
@@ -70,6 +71,7 @@ class ScriptProbe(StepListener):
         if self._engine is not None:
             return
         self._engine = engine
+        self._observer.take_scheduler_steps(scheduler_steps(engine.lr_scheduler))
         micro_batch = self._observer.facts.micro_batch
         self._steps = ProbedSteps(self._rank, _course(self._spec), micro_batch=micro_batch, device=engine.device)
         StepWatch(engine, self)

@@ -18,6 +18,7 @@ import transformers
 from transformers.utils.hub import PushToHubMixin
 
 MANY_STEPS = 10**6  # a probe ends before
+_ASKED = "_steps_asked_for"
 
 _TRACKERS_OFF = {
     "WANDB_MODE": "disabled",
@@ -59,6 +60,8 @@ def _shorten_training() -> None:
 
     @functools.wraps(post_init)
     def shortened(self: transformers.TrainingArguments) -> None:
+        if self.max_steps != MANY_STEPS:  # otherwise it is a copy of arguments that were shortened already
+            self.__dict__[_ASKED] = self.max_steps
         for name, value in values.items():
             if hasattr(self, name):
                 setattr(self, name, value)
@@ -68,6 +71,12 @@ def _shorten_training() -> None:
         post_init(self)
 
     transformers.TrainingArguments.__post_init__ = shortened
+
+
+def asked_steps(arguments: transformers.TrainingArguments) -> int | None:
+    """What `max_steps` was before it was shortened, -1 included; None where that is not known any more."""
+    steps: int | None = arguments.__dict__.get(_ASKED)
+    return steps
 
 
 def _save_nothing(scratch: Path) -> None:

@@ -16,6 +16,7 @@ import transformers
 from torch.utils.data import DataLoader
 
 from autofit.domain.script import Ask
+from autofit.worker.script.training_length import epoch_batches
 
 _FOLDERS = {
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
@@ -30,6 +31,7 @@ class StepQuestions:
 
     def __init__(self) -> None:
         self.epoch_rows: int | None = None  # of this rank, in the loader that was begun last
+        self.epoch_batches: int | None = None  # of the same
         self._asks: set[Ask] = set()
 
     @property
@@ -46,7 +48,7 @@ class StepQuestions:
         transformers.Trainer.train = _noting(transformers.Trainer.train, self._train)
 
     def _begin(self, loader: DataLoader[Any]) -> None:
-        self.epoch_rows = _epoch_rows(loader)
+        self.epoch_rows, self.epoch_batches = _epoch_rows(loader), epoch_batches(loader)
 
     def _train(self, trainer: transformers.Trainer) -> None:
         if not trainer.args.dataloader_drop_last:  # how many rows are dropped depends on the micro-batch

@@ -101,7 +101,8 @@ def test_an_empty_word_for_a_script() -> None:
 def test_our_own_options_wherever_they_stand_before_the_script() -> None:
     line = (
         "--autofit-dry-run --num_gpus 2 --autofit-memory-limit 24GiB -q --autofit-steps=5 --autofit_timeout 7.5 "
-        "--autofit-override stage,micro-batch --autofit-output-dir runs/a train.py --autofit-off x"
+        "--autofit-tolerance 1% --autofit-override stage,micro-batch --autofit-output-dir runs/a train.py "
+        "--autofit-off x"
     )
     found, settings = parse(line)
     assert found.words == ("--num_gpus", "2", "-q", "train.py", "--autofit-off", "x")
@@ -112,6 +113,7 @@ def test_our_own_options_wherever_they_stand_before_the_script() -> None:
         timeout_s=7.5,
         override=frozenset({Override.STAGE, Override.MICRO_BATCH}),
         output_dir="runs/a",
+        tolerance=0.01,
     )
 
 

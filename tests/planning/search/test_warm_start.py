@@ -9,6 +9,7 @@ from statistics import mean, median
 
 import pytest
 
+from autofit.domain.goal import TimeToEnd
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Unsupported
 from autofit.domain.strategy import Strategy
@@ -187,3 +188,20 @@ def test_speeds_agree_within_a_tenth(gain: float, is_other: bool) -> None:
     then, now = (Trial(strategy, estimate, sim.measured(1000 * factor)) for factor in (1.0, gain))
     assert is_contradicted((then,), (now,), 80 * sim.GB) is is_other
     assert not is_contradicted((then,), (replace(now, is_rehearsal=True),), 80 * sim.GB)
+
+
+def test_the_fastest_of_earlier_runs_is_confirmed_only_where_that_pays() -> None:
+    cluster, run = searched()[0]
+    speeds = {trial.strategy: trial.outcome.tokens_per_s for trial in run.trials if isinstance(trial.outcome, Measured)}
+    fastest, slower = (end(speeds, key=speeds.__getitem__) for end in (max, min))
+    assert fastest != slower
+    today = [trial for trial in run.trials if trial.strategy == slower and isinstance(trial.outcome, Measured)][:1]
+    trials = [replace(today[0], outcome=replace(today[0].outcome, total_s=20.0))]
+    short, long = (
+        decide_with_warm_start(cluster.rungs, run.trials, trials, cluster.scene, TimeToEnd(steps))
+        for steps in (1, 1_000_000)
+    )
+    assert isinstance(short, Choose)
+    assert short.choice.strategy == slower
+    assert short.choice.why.startswith(f"to confirm {fastest}, the fastest of earlier runs, would cost")
+    assert isinstance(long, Probe)

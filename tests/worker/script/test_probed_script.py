@@ -22,6 +22,7 @@ from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Ask, LoadedCheckpoint, RuntimePatches, Script, ScriptFacts
 from autofit.domain.strategy import Strategy
+from autofit.domain.training_length import SeenLength
 from autofit.inputs.model_config import read_shape
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
@@ -38,6 +39,7 @@ AUTO = {
     "bf16": {"enabled": "auto"},
     "zero_optimization": {"stage": 2},
 }
+DECAY = {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 50}}}
 STRATEGY = Strategy(
     make_rung(2),
     2,
@@ -129,12 +131,13 @@ def bench(agent: Agent, tmp_path: Path) -> Bench:
 
 
 def test_a_plain_loop_is_measured_and_finds_everything_as_under_deepspeed(bench: Bench) -> None:
-    spec = bench.spec("plain.py", "--deepspeed_config=DS", deepspeed=config(micro_batch=2, accumulation=3))
+    spec = bench.spec("plain.py", "--deepspeed_config=DS", deepspeed={**config(micro_batch=2, accumulation=3), **DECAY})
     outcome, facts = bench.measured(spec)
     assert outcome.tokens_per_s == pytest.approx(2 * 3 * 2 / outcome.step_s)  # rows, where there are no tokens
     assert 0 < outcome.micro_step_s < outcome.step_s
     assert facts.global_batch == 12
     assert (facts.rows, facts.tokens, facts.optimizer, facts.dtype) == (2, None, "adamw", Dtype.BF16)
+    assert facts.length == SeenLength(epoch_rows=4096, scheduler_steps=50)
     assert ParameterGroup(64 * 64, 4, True, 4) in facts.parameters
     step = [Phase.FORWARD, Phase.BACKWARD] * 3 + [Phase.STEP]
     assert bench.phases == [Phase.BUILD, Phase.INITIALIZE] + step * 4
@@ -273,6 +276,7 @@ def test_transformers_trainer_keeps_its_hands_off_the_users_folders(bench: Bench
     assert outcome.tokens_per_s == pytest.approx(2 * 48 * 2 * 2 / outcome.step_s)  # padding does not count
     assert facts.checkpoint == LoadedCheckpoint(str(place), (1, 2), rank_count=2), "the last one, to be gone on with"
     assert facts.counting.asks == (Ask.TRAINER,)
+    assert facts.length == SeenLength(trainer_steps=3, epoch_rows=10), "what was asked for, and half of 20 rows"
 
 
 def test_the_refusal_of_a_trainer_whose_arguments_differ_from_its_config_is_passed_on(bench: Bench) -> None:
