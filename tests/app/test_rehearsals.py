@@ -105,10 +105,11 @@ def test_rank_0_of_the_planned_job_runs_here() -> None:
         job = spec.job
         assert job.is_rehearsal
         assert (job.rank_count, job.kind, job.devices) == (8, DeviceKind.CPU, ())
-        config = json.loads(job.deepspeed_config)
-        assert config["train_batch_size"] == 64
-        assert config["zero_optimization"]["overlap_comm"]  # as there
-        assert not config["zero_force_ds_cpu_optimizer"]  # as here
+        if job.strategy.rung.zero_stage > 0:
+            config = json.loads(job.deepspeed_config)
+            assert config["train_batch_size"] == 64
+            assert config["zero_optimization"]["overlap_comm"]  # as there
+            assert not config["zero_force_ds_cpu_optimizer"]  # as here
         assert job.strategy.rung.attention is Attention.SDPA
         assert [shape.padded_tokens for shape in spec.worst] == [64]
     assert plan.choice is not None

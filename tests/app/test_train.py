@@ -195,9 +195,8 @@ def test_the_whole_story(stage: Stage) -> None:
     assert record.result == stage.told(TrainingEnded)[0]
     assert record.request == REQUEST
     assert [trial.outcome for trial in record.trials] == outcomes
-    assert {"command.sh", "ds_config.json", "report.html"} <= set(stage.files())
-    config = json.loads(stage.folder.ds_config.read_text())
-    assert config["train_micro_batch_size_per_gpu"] == record.choice.strategy.micro_batch
+    assert {"command.sh", "report.html"} <= set(stage.files())
+    assert stage.folder.ds_config.exists() == (record.choice.strategy.rung.zero_stage > 0)
     assert stage.machine.running_count == 0
 
 
@@ -679,8 +678,10 @@ def test_a_tracker_that_is_not_there_is_said_before_anything_is_started(stage: S
 def test_the_norm_that_is_asked_for_stands_in_every_configuration(stage: Stage) -> None:
     stage.train(replace(REQUEST, training=Training(extra_arguments=("--max_grad_norm", "0.3"))))
     configs = [spec.job.deepspeed_config for spec in stage.machine.specs]
-    configs.append(stage.folder.ds_config.read_text())
-    assert {json.loads(config)["gradient_clipping"] for config in configs} == {0.3}
+    assert {json.loads(config)["gradient_clipping"] for config in configs if config is not None} == {0.3}
+    assert [config is None for config in configs] == [
+        spec.job.strategy.rung.zero_stage == 0 for spec in stage.machine.specs
+    ]
 
 
 def test_local_paths_become_absolute_and_mean_the_same_from_everywhere(
@@ -726,8 +727,11 @@ def test_every_probe_keeps_the_global_batch(stage: Stage, rank_count: int, globa
     stage.train(replace(REQUEST, global_batch=global_batch))
     assert len({spec.job.strategy.micro_batch for spec in stage.machine.specs}) > 1
     for spec in stage.machine.specs:
-        strategy, config = spec.job.strategy, json.loads(spec.job.deepspeed_config)
+        strategy = spec.job.strategy
         assert strategy.micro_batch * strategy.gradient_accumulation * spec.job.rank_count == global_batch
+        if strategy.rung.zero_stage == 0:
+            continue
+        config = json.loads(spec.job.deepspeed_config)
         assert config["train_batch_size"] == global_batch
         assert config["train_micro_batch_size_per_gpu"] == strategy.micro_batch
         assert config["gradient_accumulation_steps"] == strategy.gradient_accumulation
@@ -840,11 +844,18 @@ def test_an_adapter_that_is_not_merged_stays_and_is_merged_the_next_time(stage: 
 
 
 def test_the_training_is_given_the_files_of_the_choice(stage: Stage) -> None:
-    stage.train()
+    stage.train(replace(REQUEST, pins=Pins(zero_stage=2)))
     files = stage.training.started_with[0]
     assert files.choice.is_file()
     assert files.request.is_file()
     assert json.loads(files.deepspeed_config.read_text())["train_batch_size"] == REQUEST.global_batch
+
+
+def test_a_choice_without_an_engine_has_no_configuration(stage: Stage) -> None:
+    stage.train(replace(REQUEST, pins=Pins(zero_stage=0)))
+    assert stage.training.started_with[0].deepspeed_config is None
+    assert not stage.folder.ds_config.exists()
+    assert "ds_config.json" not in stage.folder.command.read_text()
 
 
 def test_heartbeats_are_shown_with_their_strategy(stage: Stage) -> None:

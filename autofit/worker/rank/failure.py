@@ -23,6 +23,7 @@ _UNSUPPORTED_WORDS = (
     "only supports head dimension at most",
     "flash_attn seems to be not installed",
     "Target modules",
+    "Expected to have finished reduction in the prior iteration",  # DDP: some parameter had no gradient
     "out of resource: ",  # Triton: a kernel wants more of a multiprocessor than this device has
     "too many resources requested for launch",
     "no kernel image is available",
