@@ -72,8 +72,7 @@ def make_case(
     folder: Path, *, sequence_length: int, global_batch: int, limit_bytes: int, method: Method | None
 ) -> Case:
     """`limit_bytes` is what each rank may hold; the data is written into `folder`."""
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps({"text": row}) + "\n" for row in _rows()))
+    data = write_rows(folder)
     request = Request(
         model=str(MODEL),
         sequence_length=sequence_length,
@@ -87,6 +86,13 @@ def make_case(
     )
     hardware = detect(ranks=RANKS, memory_limit_bytes=limit_bytes, visible_devices="", disk_path=folder)
     return Case(request, hardware, read_model_files(str(MODEL)).shape)
+
+
+def write_rows(folder: Path) -> Path:
+    """A file in `folder` of rows that are longer than any sequence length used here."""
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": row}) + "\n" for row in _rows()))
+    return data
 
 
 def strategy(method: Method, stage: int, is_checkpointing: bool, micro_batch: int, global_batch: int) -> Strategy:
