@@ -12,7 +12,8 @@ from _peers_rounds import HORIZONS_S, SEEN_STEPS, Seen
 OURS, AGAIN = "autofit", "autofit, the second time"
 HOW_LONGER = (
     "of a peer: start + steps x step + end of its short runs; of autofit: the same command with that many steps, "
-    f"search included, ended after {SEEN_STEPS} steps, and the end of its short runs"
+    f"search included, ended after {SEEN_STEPS} steps, the step as in all runs of that strategy, and the end of its "
+    "short runs"
 )
 
 
@@ -84,7 +85,8 @@ def _longer(seen: Seen, name: str) -> dict[str, object]:
 def longer_s(seen: Seen, name: str) -> float:
     """autofit's time to the end of a longer training, whose first steps were run."""
     steps, run = seen.longer[name]
-    return Times(run.start_s, run.step_s, Times.of(seen.first).end_s, 0.0).to_end_s(steps)
+    same = [one.step_s for one in seen.ours if one.setting == run.setting]
+    return Times(run.start_s, statistics.median(same), Times.of(seen.first).end_s, 0.0).to_end_s(steps)
 
 
 def _longer_line(seen: Seen, name: str) -> str:

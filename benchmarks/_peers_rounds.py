@@ -25,6 +25,10 @@ class Seen:
     longer: dict[str, tuple[int, Run]] = field(default_factory=dict)  # steps, and the first of them
     failures: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ours(self) -> list[Run]:
+        return [*self.first, *self.second, *(run for _, run in self.longer.values())]
+
 
 @dataclass(frozen=True)
 class Bench:

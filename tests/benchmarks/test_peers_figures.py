@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from _peers_competitors import Training
 from _peers_figures import Run, Times, fastest, soonest_s, step_ratio, steps_of, total_ratio
+from _peers_report import body, longer_s
+from _peers_rounds import Seen
+
+from autofit.domain.knobs.method import Method
+from tests.builders import make_hardware
 
 
 def run(start_s: float, step_s: float, end_s: float, *, count: int = 6) -> Run:
@@ -47,3 +56,21 @@ def test_a_training_of_ten_minutes_has_as_many_steps_as_fit() -> None:
 
 def test_what_is_interrupted_has_no_end() -> None:
     assert Run((1.0, 2.0, 3.0), None, 0.0, "mb4").end_s is None
+
+
+def test_a_longer_training_has_its_own_search_and_the_speed_of_all_runs_of_its_strategy(tmp_path: Path) -> None:
+    training = Training(tmp_path, tmp_path, 64, 8, Method.FULL, 8, 16, make_hardware(2), None)
+    seen = Seen(training, {"trl": [run(10.0, 1.0, 5.0)]}, [run(40.0, 1.0, 5.0)], [run(30.0, 1.2, 5.0)])
+    looked = replace(run(90.0, 3.0, 0.0), total_s=None)
+    seen.longer = {"an hour": (1001, looked), "another": (1001, replace(looked, setting="mb2"))}
+    assert longer_s(seen, "an hour") == pytest.approx(90.0 + 1000 * 1.2 + 5.0)
+    assert longer_s(seen, "another") == pytest.approx(90.0 + 1000 * 3.0 + 5.0)
+
+
+@pytest.mark.parametrize(("step_s", "is_met"), [(1.02, True), (1.04, False)])
+def test_the_aim_is_a_step_no_more_than_three_per_cent_slower(tmp_path: Path, step_s: float, is_met: bool) -> None:
+    training = Training(tmp_path, tmp_path, 64, 8, Method.FULL, 8, 16, make_hardware(2), None)
+    ours = [run(40.0, step_s, 5.0)]
+    told = body(Seen(training, {"slow": [run(1.0, 9.0, 5.0)], "fast": [run(9.0, 1.0, 5.0)]}, ours, ours))
+    assert told["fastest_peer"] == "fast"
+    assert told["aims"] == {"a step at most 3% slower than the fastest peer's": is_met}
