@@ -121,8 +121,8 @@ def autofit_run(training: Training, folder: Path, cache: Path, step_count: int, 
     )
     watched, choice = command.run(), run.read_choice()
     assert choice is not None
-    total_s = None if stop_after is not None else watched.total_s
-    return Run(watched.step_ends_s, total_s, watched.cpu_s, str(choice.strategy))
+    strategy = str(choice.strategy)
+    return Run(watched.step_ends_s, watched.total_s, watched.cpu_s, strategy, is_whole=stop_after is None)
 
 
 def _settings(training: Training) -> Iterator[Setting]:

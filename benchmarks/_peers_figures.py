@@ -13,12 +13,13 @@ MAX_SLOWER = 1.03  # the aim: a step of autofit's choice ÷ the fastest peer's
 
 @dataclass(frozen=True)
 class Run:
-    """One whole command, in seconds from its start. One that was interrupted has no end."""
+    """One command, in seconds from its start to its end or, where it was interrupted, to that."""
 
     step_ends_s: tuple[float, ...]
-    total_s: float | None
+    total_s: float
     cpu_s: float  # user and system, of the command and of everything under it
     setting: str  # how it trained: the strategy, or a peer's micro-batch
+    is_whole: bool = True  # False: interrupted
 
     @property
     def start_s(self) -> float:
@@ -32,14 +33,14 @@ class Run:
         return statistics.median(end - begin for begin, end in pairwise(ends))
 
     @property
-    def end_s(self) -> float | None:
+    def end_s(self) -> float:
         """From the end of the last step to the end of the command, which has saved the model."""
-        return None if self.total_s is None else self.total_s - self.step_ends_s[-1]
+        return self.total_s - self.step_ends_s[-1]
 
 
 @dataclass(frozen=True)
 class Times:
-    """Medians of one competitor's whole runs."""
+    """Medians of one competitor's runs."""
 
     start_s: float
     step_s: float
@@ -48,17 +49,21 @@ class Times:
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Times:
-        whole = [run for run in runs if run.total_s is not None and run.end_s is not None]
+        assert all(run.is_whole for run in runs), "what was interrupted has no end"
         return cls(
-            statistics.median(run.start_s for run in whole),
-            statistics.median(run.step_s for run in whole),
-            statistics.median(run.end_s or 0.0 for run in whole),
-            statistics.median(run.total_s or 0.0 for run in whole),
+            statistics.median(run.start_s for run in runs),
+            statistics.median(run.step_s for run in runs),
+            statistics.median(run.end_s for run in runs),
+            statistics.median(run.total_s for run in runs),
         )
 
     def to_end_s(self, step_count: int) -> float:
-        """The whole of a training of `step_count` steps: the first one is in the start."""
-        return self.start_s + (step_count - 1) * self.step_s + self.end_s
+        return to_end_s(step_count, start_s=self.start_s, step_s=self.step_s, end_s=self.end_s)
+
+
+def to_end_s(step_count: int, *, start_s: float, step_s: float, end_s: float) -> float:
+    """The whole of a training of `step_count` steps: the first one is in the start."""
+    return start_s + (step_count - 1) * step_s + end_s
 
 
 def fastest(peers: Mapping[str, Sequence[Run]]) -> str:
@@ -78,7 +83,7 @@ def step_ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
 
 def total_ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
     pairs = zip(ours, theirs, strict=True)
-    return statistics.median((one.total_s or 0.0) / (other.total_s or 1.0) for one, other in pairs)
+    return statistics.median(one.total_s / other.total_s for one, other in pairs)
 
 
 def steps_of(length_s: float, step_s: float) -> int:

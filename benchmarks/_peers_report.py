@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from _peers_figures import MAX_SLOWER, Run, Times, fastest, soonest_s, step_ratio, total_ratio
+from _peers_figures import MAX_SLOWER, Run, Times, fastest, soonest_s, step_ratio, to_end_s, total_ratio
 from _peers_rounds import HORIZONS_S, SEEN_STEPS, Seen
 
 OURS, AGAIN = "autofit", "autofit, the second time"
@@ -64,7 +64,7 @@ def _competitor(runs: Sequence[Run]) -> dict[str, object]:
         "settings": sorted({run.setting for run in runs}),
         **times,
         "step_s of each round": steps_s,
-        "total_s of each round": [round(run.total_s or 0.0, 2) for run in runs],
+        "total_s of each round": [round(run.total_s, 2) for run in runs],
         "cpu_s": round(statistics.median(run.cpu_s for run in runs), 1),
     }
 
@@ -86,7 +86,7 @@ def longer_s(seen: Seen, name: str) -> float:
     """autofit's time to the end of a longer training, whose first steps were run."""
     steps, run = seen.longer[name]
     same = [one.step_s for one in seen.ours if one.setting == run.setting]
-    return Times(run.start_s, statistics.median(same), Times.of(seen.first).end_s, 0.0).to_end_s(steps)
+    return to_end_s(steps, start_s=run.start_s, step_s=statistics.median(same), end_s=Times.of(seen.first).end_s)
 
 
 def _longer_line(seen: Seen, name: str) -> str:

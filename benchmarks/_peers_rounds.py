@@ -38,7 +38,10 @@ class Bench:
     def warm_up(self, training: Training) -> None:
         """A job that does not count: the page cache, the tokenised rows, DeepSpeed's compiled kernels."""
         self.tell("warming up")
-        peers(training)[-1].run(self._new("warm-up"), 4)
+        try:
+            peers(training)[-1].run(self._new("warm-up"), 4)
+        except Failed as failure:
+            self.tell(f"the job that was to warm up has failed:\n{failure}")
 
     def rounds(self, training: Training, step_count: int, count: int) -> Seen:
         seen, competitors = Seen(training), list(peers(training))
@@ -66,6 +69,7 @@ class Bench:
             run = peer.run(self._new(f"{label}-{peer.name.split()[-1]}"), step_count)
         except Failed as failure:
             seen.failures[peer.name] = str(failure)
+            seen.peers.pop(peer.name, None)  # who does not run in every round has no times
             self.tell(f"{peer.name} does not run:\n{failure}")
             return
         seen.peers.setdefault(peer.name, []).append(run)
@@ -89,5 +93,5 @@ class Bench:
         return folder.with_suffix(".cache")
 
     def _tell(self, name: str, run: Run) -> None:
-        total = "interrupted" if run.total_s is None else f"{run.total_s:.1f} s in all"
+        total = f"{run.total_s:.1f} s " + ("in all" if run.is_whole else "until it was interrupted")
         self.tell(f"{name}: {run.setting}, {run.start_s:.1f} s to the first step, {run.step_s:.3f} s a step, {total}")

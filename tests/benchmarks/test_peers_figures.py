@@ -54,14 +54,10 @@ def test_a_training_of_ten_minutes_has_as_many_steps_as_fit() -> None:
     assert steps_of(1.0, 60.0) == 3
 
 
-def test_what_is_interrupted_has_no_end() -> None:
-    assert Run((1.0, 2.0, 3.0), None, 0.0, "mb4").end_s is None
-
-
 def test_a_longer_training_has_its_own_search_and_the_speed_of_all_runs_of_its_strategy(tmp_path: Path) -> None:
     training = Training(tmp_path, tmp_path, 64, 8, Method.FULL, 8, 16, make_hardware(2), None)
     seen = Seen(training, {"trl": [run(10.0, 1.0, 5.0)]}, [run(40.0, 1.0, 5.0)], [run(30.0, 1.2, 5.0)])
-    looked = replace(run(90.0, 3.0, 0.0), total_s=None)
+    looked = replace(run(90.0, 3.0, 0.0), is_whole=False)
     seen.longer = {"an hour": (1001, looked), "another": (1001, replace(looked, setting="mb2"))}
     assert longer_s(seen, "an hour") == pytest.approx(90.0 + 1000 * 1.2 + 5.0)
     assert longer_s(seen, "another") == pytest.approx(90.0 + 1000 * 3.0 + 5.0)
