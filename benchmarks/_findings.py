@@ -82,37 +82,50 @@ class Row:
     to_end: float | None  # deciding and training ÷ a training with the best, known beforehand; None: it does not train
 
 
-def rows(parties: Parties, warm: Warm, length: Length) -> list[Row]:
-    ours_s = statistics.median(one.decide_s for one in parties.autofit)
+@dataclass(frozen=True)
+class _Judge:
+    """What decisions are held against."""
 
-    def row(name: str, decided: Sequence[tuple[float, Strategy | None]], tries: str) -> Row:
+    speeds: dict[Strategy, Speed]
+    length: Length
+    ours_s: float  # autofit's time to decide
+
+    def row(self, name: str, decided: Sequence[tuple[float, Strategy | None]], tries: str) -> Row:
+        """`decided` has the seconds and the pick of each round."""
         decide_s = statistics.median(seconds for seconds, _ in decided)
-        lost = [regret(pick, warm.speeds) for _, pick in decided if pick is not None]
-        known = [one for one in lost if one is not None]
-        to_end = [_to_end(seconds, pick, warm.speeds, length) for seconds, pick in decided]
-        reached = [one for one in to_end if one is not None]
-        return Row(
-            name,
-            decide_s,
-            tries,
-            tuple(dict.fromkeys(pick for _, pick in decided)),
-            statistics.median(known) if known else None,
-            decide_s / ours_s,
-            statistics.median(reached) if len(reached) == len(decided) else None,
-        )
+        picks = tuple(dict.fromkeys(pick for _, pick in decided))
+        regrets = [None if pick is None else regret(pick, self.speeds) for _, pick in decided]
+        to_end = [self._to_end(seconds, pick) for seconds, pick in decided]
+        return Row(name, decide_s, tries, picks, _median(regrets), decide_s / self.ours_s, _median(to_end))
 
+    def _to_end(self, decide_s: float, pick: Strategy | None) -> float | None:
+        """What both need beside, from the choice to the first step and from the last to the model, is left out."""
+        if pick not in self.speeds:
+            return None
+        best_s = self.length.tokens / self.speeds[best(self.speeds)].median
+        return (decide_s + self.length.tokens / self.speeds[pick].median) / best_s
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """None where a round has none."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None
+
+
+def rows(parties: Parties, warm: Warm, length: Length) -> list[Row]:
+    judge = _Judge(warm.speeds, length, statistics.median(one.decide_s for one in parties.autofit))
     warm_pick = max(warm.once, key=warm.once.__getitem__)
     found = [
-        row("autofit", _decided(parties.autofit), _tries(parties.autofit)),
-        row("autofit, the second time", _decided(parties.again), _tries(parties.again)),
-        row("everything, warm", [(warm.sweep_s, warm_pick)], f"{warm.probe_count} probes"),
+        judge.row("autofit", _decided(parties.autofit), _tries(parties.autofit)),
+        judge.row("autofit, the second time", _decided(parties.again), _tries(parties.again)),
+        judge.row("everything, warm", [(warm.sweep_s, warm_pick)], f"{warm.probe_count} probes"),
     ]
     if parties.cold_speeds:
-        found.append(row("everything, cold", [(parties.cold_s, parties.cold_pick)], f"{len(parties.cold)} jobs"))
+        found.append(judge.row("everything, cold", [(parties.cold_s, parties.cold_pick)], f"{len(parties.cold)} jobs"))
     if tuned := _ended(parties.tuned):
         name = "DeepSpeed's autotuner" + (", cut off" if any(one.is_cut_off for one in tuned) else "")
         jobs = statistics.median(one.experiment_count for one in tuned)
-        found.append(row(name, [(one.tune_s, one.strategy) for one in tuned], f"{jobs:.0f} jobs"))
+        found.append(judge.row(name, [(one.tune_s, one.strategy) for one in tuned], f"{jobs:.0f} jobs"))
     return found
 
 
@@ -122,14 +135,6 @@ def _ended(tuned: Sequence[Tuned] | str) -> Sequence[Tuned]:
 
 def _decided(decisions: Sequence[Decision]) -> list[tuple[float, Strategy | None]]:
     return [(one.decide_s, one.strategy) for one in decisions]
-
-
-def _to_end(decide_s: float, pick: Strategy | None, speeds: dict[Strategy, Speed], length: Length) -> float | None:
-    """What both need beside, from the choice to the first step and from the last to the model, is left out."""
-    if pick not in speeds:
-        return None
-    best_s = length.tokens / speeds[best(speeds)].median
-    return (decide_s + length.tokens / speeds[pick].median) / best_s
 
 
 def _tries(decisions: Sequence[Decision]) -> str:
