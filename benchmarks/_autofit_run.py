@@ -64,16 +64,7 @@ def decide(case: Case, folder: Path, cache: Path) -> Decision:
 
 def _environment(cache: Path) -> dict[str, str]:
     """Nothing is remembered from earlier runs but DeepSpeed's compiled kernels, which every party finds compiled."""
-    _link_extensions(cache)
-    return os.environ | {"XDG_CACHE_HOME": str(cache)}
-
-
-def _link_extensions(cache: Path) -> None:
-    cache.mkdir(exist_ok=True)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    link = cache / "torch_extensions"
-    if not link.is_symlink():
-        link.symlink_to(home / "torch_extensions", target_is_directory=True)
+    return os.environ | {"AUTOFIT_CACHE": str(cache)}
 
 
 def _await_choice(process: subprocess.Popen[bytes], choice: Path, until_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -58,11 +59,20 @@ class Case:
         """Every rung with every micro-batch, whatever anybody predicts of it; offload moves nothing off a CPU."""
         pinned, batch = self.request.pins.of(METHOD), self.request.global_batch
         methods = (pinned,) if pinned else (Method.FULL, Method.LORA)
+        stages = [value.value for value in ZERO_STAGE.searched]
         return tuple(
             strategy(method, stage, is_checkpointing, size, batch)
-            for method, is_checkpointing, stage in product(methods, (False, True), (1, 2, 3))
+            for method, is_checkpointing, stage in product(methods, (False, True), stages)
             for size in micro_batches(batch, RANKS)
         )
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Of an optimizer step; every row is full."""
+        return self.request.global_batch * self.request.sequence_length
+
+    def of_steps(self, step_count: int) -> Case:
+        return replace(self, request=replace(self.request, training=Training(max_steps=step_count)))
 
     def deepspeed_config(self, strategy: Strategy) -> dict[str, object]:
         return deepspeed_config(strategy, self.request, self.shape, self.hardware.kind)
@@ -72,8 +82,7 @@ def make_case(
     folder: Path, *, sequence_length: int, global_batch: int, limit_bytes: int, method: Method | None
 ) -> Case:
     """`limit_bytes` is what each rank may hold; the data is written into `folder`."""
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps({"text": row}) + "\n" for row in _rows()))
+    data = write_rows(folder)
     request = Request(
         model=str(MODEL),
         sequence_length=sequence_length,
@@ -87,6 +96,13 @@ def make_case(
     )
     hardware = detect(ranks=RANKS, memory_limit_bytes=limit_bytes, visible_devices="", disk_path=folder)
     return Case(request, hardware, read_model_files(str(MODEL)).shape)
+
+
+def write_rows(folder: Path) -> Path:
+    """A file in `folder` of rows that are longer than any sequence length used here."""
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps({"text": row}) + "\n" for row in _rows()))
+    return data
 
 
 def strategy(method: Method, stage: int, is_checkpointing: bool, micro_batch: int, global_batch: int) -> Strategy:

@@ -1,16 +1,18 @@
 """How long it takes to decide how to train, and how good the decision is: autofit, trying everything, the autotuner.
 
-python benchmarks/decision.py [--quick] [--out FILE] [--date 2026-11-21]
+python benchmarks/decision.py [--rounds 3] [--quick] [--cold] [--out FILE] [--date 2026-11-26]
 
-One small model, two CPU ranks under a memory limit, three ways to the fastest configuration that fits:
+One small model, two CPU ranks under a memory limit, a training of ten minutes, and some ways to decide:
 
+- everything, warm: each rung with each micro-batch by a warm probe, which tells how many steps ten minutes are;
 - autofit: `autofit train` up to its choice, with empty caches, and once more with what it then remembers;
-- everything, cold: each rung with each micro-batch as a `deepspeed` job of its own;
-- DeepSpeed's autotuner: `deepspeed --autotuning tune` (left out, with the reason, where it cannot run).
+- DeepSpeed's autotuner: `deepspeed --autotuning tune` (left out, with the reason, where it cannot run);
+- with --cold everything once more, as `deepspeed` jobs.
 
-Then the best of them and every pick are measured again with warm probes, in turns: regret is what a pick's median
-speed gives away against the best median. Prints a table and writes a JSON object. On two cores, with nothing else
-to do: 24 minutes for 36 configurations, LoRA among them; fewer with --quick (12).
+Then the best of them and every pick are measured again with warm probes, in turns. Regret is what a pick's median
+speed gives away against the best median; the time to the end is that of deciding and of training with the pick, over
+that of training with the best, known beforehand. Prints a table and writes a JSON object. On two cores, with nothing
+else to do: 12 minutes for 36 configurations, LoRA among them; fewer with --quick (12), ten more with --cold.
 """
 
 from __future__ import annotations
@@ -22,15 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from _autofit_run import decide
+from _autofit_run import Decision, decide
 from _autotuner import Tuned, tune, why_not
 from _case import EXAMPLES, Case, make_case
 from _cold_job import ColdJob, cold_job
 from _decision_report import body, print_table
-from _findings import Parties, Warm, aims, rows
+from _findings import Length, Parties, Warm, aims, rows
 from _machine import add_date, header
 from _verdict import Speed, finalists
 from _warm_probes import PROBE_S, Prober, warm_prober
@@ -53,12 +55,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="decision-") as name:
         folder = Path(name)
         case = _case(options, folder)
-        parties = _parties(case, folder, options.autotuner_deadline)
-        warm = _warm(case, folder / "warm", parties, options.rounds)
-    found = rows(parties, warm)
+        _tell("warming up")
+        cold_job(case, case.candidates[0], folder / "warm-up")  # compiles DeepSpeed's kernels, warms the page cache
+        with warm_prober(case, folder / "warm") as prober:
+            once, sweep_s = _sweep(prober, case)
+            length = Length.of(options.training_s, max(once.values()), case.tokens_per_step)
+        parties = _parties(case.of_steps(length.step_count), folder, options)
+        with warm_prober(case, folder / "finals") as prober:
+            speeds = _finals(prober, finalists((once, parties.cold_speeds), parties.picks, FINALISTS), options.rounds)
+    warm = Warm(sweep_s, len(case.candidates), once, speeds)
+    found = rows(parties, warm, length)
     reached = aims(parties, found)
-    print_table(case, parties.tuned, found, reached)
-    result = opening | body(case, parties, warm, found, options.quick) | {"aims": reached}
+    print_table(case, parties.tuned, found, reached, length)
+    result = opening | body(case, parties, warm, found, length, is_quick=options.quick) | {"aims": reached}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nwritten to {options.out}")
@@ -70,8 +79,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seq", type=int, help="tokens; 256, and 512 with --quick")
     parser.add_argument("--batch-size", type=int, help="the global batch; 8, and 4 with --quick")
     parser.add_argument("--limit-mb", type=int, default=LIMIT_MB, help="each rank's memory in 1e6 bytes")
-    parser.add_argument("--rounds", type=int, default=5, help="warm probes of each finalist")
-    parser.add_argument("--autotuner-deadline", type=float, default=1800.0, help="seconds, then it is ended; 0: none")
+    parser.add_argument("--rounds", type=int, default=3, help="of autofit, of its second time, and of each finalist")
+    parser.add_argument("--autotuner-rounds", type=int, default=1, help="three minutes each; 0: none")
+    parser.add_argument("--training-s", type=float, default=600.0, help="of the training, at the best one's speed")
+    parser.add_argument("--cold", action="store_true", help="everything as `deepspeed` jobs, too")
+    parser.add_argument("--autotuner-deadline", type=float, default=1800.0, help="seconds, then it is ended")
     parser.add_argument("--out", type=Path, help="where the JSON goes; results/DATE-decision[-quick]-cpuN.json")
     add_date(parser)
     options = parser.parse_args()
@@ -91,23 +103,29 @@ def _case(options: argparse.Namespace, folder: Path) -> Case:
     )
 
 
-def _parties(case: Case, folder: Path, autotuner_deadline_s: float) -> Parties:
-    """The first job is thrown away: it compiles DeepSpeed's kernels, once a machine, and warms the page cache."""
-    _tell("warming up")
-    cold_job(case, case.candidates[0], folder / "warm-up")
-    _tell("autofit")
-    autofit = decide(case, folder / "autofit", folder / "cache")
-    _tell(f"autofit again, having chosen {autofit.strategy} in {format_seconds(autofit.decide_s)}")
-    again = decide(case, folder / "again", folder / "cache")
-    _tell("DeepSpeed's autotuner")
-    tuned = _tune(case, folder / "autotuner", autotuner_deadline_s)
-    return Parties(autofit, again, _cold_sweep(case, folder), tuned)
+def _parties(case: Case, folder: Path, options: argparse.Namespace) -> Parties:
+    autofit, again = [], []
+    for number in range(1, options.rounds + 1):
+        cache = folder / f"cache{number}"
+        autofit.append(_decide(case, folder / f"autofit{number}", cache, "autofit"))
+        again.append(_decide(case, folder / f"again{number}", cache, "autofit again"))
+    return Parties(autofit, again, _cold_sweep(case, folder) if options.cold else (), _tune(case, folder, options))
 
 
-def _tune(case: Case, folder: Path, deadline_s: float) -> Tuned | str:
-    if deadline_s <= 0:
+def _decide(case: Case, folder: Path, cache: Path, name: str) -> Decision:
+    decision = decide(case, folder, cache)
+    _tell(f"{name}: {decision.strategy} in {format_seconds(decision.decide_s)}, {decision.probe_count} probes")
+    return decision
+
+
+def _tune(case: Case, folder: Path, options: argparse.Namespace) -> list[Tuned] | str:
+    if options.autotuner_rounds <= 0:
         return "not asked for"
-    return why_not() or tune(case, folder, deadline_s)
+    if (reason := why_not()) is not None:
+        return reason
+    _tell("DeepSpeed's autotuner")
+    names = [f"autotuner{number}" for number in range(options.autotuner_rounds)]
+    return [tune(case, folder / name, options.autotuner_deadline) for name in names]
 
 
 def _cold_sweep(case: Case, folder: Path) -> list[ColdJob]:
@@ -119,21 +137,23 @@ def _cold_sweep(case: Case, folder: Path) -> list[ColdJob]:
     return jobs
 
 
-def _warm(case: Case, folder: Path, parties: Parties, round_count: int) -> Warm:
+def _sweep(prober: Prober, case: Case) -> tuple[dict[Strategy, float], float]:
+    """The speeds (tokens/s) of all that fits, and the seconds that it took."""
     began_at_s = time.monotonic()
-    with warm_prober(case, folder) as prober:
-        once = _speeds_once(prober, case.candidates)
-        sweep_s = time.monotonic() - began_at_s
-        _tell(f"all of them warm in {format_seconds(sweep_s)}")
-        chosen = finalists((once, parties.cold_speeds), parties.picks, FINALISTS)
-        rounds = []
-        for number in range(1, round_count + 1):
-            rounds.append(_speeds_once(prober, chosen, ROUND_S))
-            _tell(f"round {number}/{round_count}: {_listed(rounds[-1])}")
+    once = _speeds_once(prober, case.candidates)
+    sweep_s = time.monotonic() - began_at_s
+    _tell(f"all of them warm in {format_seconds(sweep_s)}")
+    return once, sweep_s
+
+
+def _finals(prober: Prober, chosen: Sequence[Strategy], round_count: int) -> dict[Strategy, Speed]:
+    rounds = []
+    for number in range(1, round_count + 1):
+        rounds.append(_speeds_once(prober, chosen, ROUND_S))
+        _tell(f"round {number}/{round_count}: {_listed(rounds[-1])}")
     by_strategy = {each: [speeds[each] for speeds in rounds if each in speeds] for each in chosen}
     # What runs out of memory once in a while does not fit.
-    speeds = {each: Speed.of(values) for each, values in by_strategy.items() if len(values) == round_count}
-    return Warm(sweep_s, len(case.candidates), once, speeds)
+    return {each: Speed.of(values) for each, values in by_strategy.items() if len(values) == round_count}
 
 
 def _speeds_once(prober: Prober, strategies: Iterable[Strategy], measure_s: float = PROBE_S) -> dict[Strategy, float]:
