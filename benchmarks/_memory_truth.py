@@ -108,7 +108,7 @@ def measure(case: Case, setting: Setting) -> Truth:
 
 def _spec(case: Case, setting: Setting, scratch: str) -> ProbeSpec:
     strategy, request = case.strategy, setting.request
-    config = deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU)
+    config = deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU, setting.bucket_elements)
     job = Job(request, strategy, json.dumps(config), DeviceKind.CPU, case.rank_count, is_rehearsal=True)
     short = case.tokens - 1 if case.is_padded else case.tokens
     mean = (case.tokens + short * (case.micro_batch - 1)) / case.micro_batch

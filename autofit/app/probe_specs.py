@@ -16,6 +16,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, deepspeed_config
+from autofit.planning.memory.bucket_size import with_bucket
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
@@ -36,6 +37,12 @@ def training_files(folder: RunFolder) -> TrainingFiles:
         progress=folder.progress,
         beat=folder.beat,
     )
+
+
+def context_config(strategy: Strategy, context: Context) -> dict[str, object]:
+    """The DeepSpeed configuration of a probe and of the full run, with the buckets that the estimates count."""
+    bucket = None if context.setting is None else with_bucket(strategy, context.setting).bucket_elements
+    return deepspeed_config(strategy, context.request, context.shape, context.hardware.kind, bucket)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class ProbeSpecs:
 
     def _job(self, strategy: Strategy) -> Job:
         context = self.context
-        config = deepspeed_config(strategy, context.request, context.shape, context.hardware.kind)
+        config = context_config(strategy, context)
         return Job(
             request=context.request,
             strategy=strategy,

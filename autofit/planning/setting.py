@@ -15,6 +15,7 @@ from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
+from .zero_sizes import ZeroSizes, zero_sizes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Setting:
     rehearsal_count: int = 0  # how many may run side by side before the first probe; below 2: none
     facts: ModelFacts | None = None  # None: the model's class was not asked
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
+    bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
 
     @property
     def kind(self) -> DeviceKind:
@@ -94,6 +96,11 @@ class Setting:
         if self.tensors is not None:
             return self.tensors.buffers_bytes
         return self.traces[0].buffers_bytes if self.traces else 0
+
+    @property
+    def zero_sizes(self) -> ZeroSizes:
+        """The sizes of ZeRO's buckets, which are Hugging Face's "auto" until one was sized."""
+        return zero_sizes(self.shape.hidden_size, self.bucket_elements)
 
     @property
     def constants(self) -> Constants:
