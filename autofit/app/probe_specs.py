@@ -79,6 +79,7 @@ class ProbeSpecs:
             kind=here.kind,
             devices=device_names(here)[number : number + 1],
             memory_limit_bytes=here.memory_limit_bytes,
+            device_memory_bytes=here.device_memory_bytes,
             is_rehearsal=True,
         )
 
@@ -93,6 +94,7 @@ class ProbeSpecs:
             rank_count=context.hardware.rank_count,
             devices=device_names(context.hardware),
             memory_limit_bytes=context.request.memory_limit_bytes,
+            device_memory_bytes=context.hardware.device_memory_bytes,
         )
 
     def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:
