@@ -13,7 +13,7 @@ import ctypes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _EXACT_BYTES = 2**20
 _KEPT_BYTES = 2**30
-_OLD_MOST_BYTES = 2**25  # HEAP_MAX_SIZE / 2, above which glibc before 2.35 takes no threshold of mappings
+_OLD_MOST_BYTES = 2**25  # HEAP_MAX_SIZE / 2, above which an older glibc takes no threshold of mappings
 
 
 def give_back_at_once() -> None:
