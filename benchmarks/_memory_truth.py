@@ -111,7 +111,8 @@ def _spec(case: Case, setting: Setting, scratch: str) -> ProbeSpec:
     strategy, request = case.strategy, setting.request
     config = None
     if not is_plain(strategy.rung, setting):
-        config = json.dumps(deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU))
+        made = deepspeed_config(strategy, request, setting.shape, DeviceKind.CPU, setting.bucket_elements)
+        config = json.dumps(made)
     job = Job(request, strategy, config, DeviceKind.CPU, case.rank_count, is_rehearsal=True)
     short = case.tokens - 1 if case.is_padded else case.tokens
     mean = (case.tokens + short * (case.micro_batch - 1)) / case.micro_batch

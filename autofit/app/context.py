@@ -20,6 +20,7 @@ from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.data.positions import check_positions
 from autofit.planning.parameters import USUAL_TARGETS
+from autofit.planning.setting import Setting
 from autofit.report.html import report_html
 from autofit.runs.run_folder import RunFolder
 
@@ -47,6 +48,7 @@ class Context:
     shape: ModelShape
     facts: ModelFacts | None = None  # None: the model's class was not asked yet
     download: Download | None = None  # None: the model is whole here
+    setting: Setting | None = None  # of its estimates; None: the data was not read yet
 
 
 def read_context(request: Request, session: Session) -> Context:

@@ -16,6 +16,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
+from autofit.planning.memory.bucket_size import with_bucket
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
@@ -36,6 +37,13 @@ def training_files(folder: RunFolder, rung: Rung) -> TrainingFiles:
         progress=folder.progress,
         beat=folder.beat,
     )
+
+
+def context_config(strategy: Strategy, context: Context) -> dict[str, object] | None:
+    """The DeepSpeed configuration of a probe and of the full run, with the buckets that the estimates count; None where
+    no engine trains."""
+    bucket = None if context.setting is None else with_bucket(strategy, context.setting).bucket_elements
+    return engine_config(strategy, context.request, context.shape, context.hardware.kind, bucket)
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,13 @@ class ProbeSpecs:
             kind=here.kind,
             devices=device_names(here)[number : number + 1],
             memory_limit_bytes=here.memory_limit_bytes,
+            device_memory_bytes=here.device_memory_bytes,
             is_rehearsal=True,
         )
 
     def _job(self, strategy: Strategy) -> Job:
         context = self.context
-        config = engine_config(strategy, context.request, context.shape, context.hardware.kind)
+        config = context_config(strategy, context)
         return Job(
             request=context.request,
             strategy=strategy,
@@ -86,6 +95,7 @@ class ProbeSpecs:
             rank_count=context.hardware.rank_count,
             devices=device_names(context.hardware),
             memory_limit_bytes=context.request.memory_limit_bytes,
+            device_memory_bytes=context.hardware.device_memory_bytes,
         )
 
     def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:

@@ -86,7 +86,12 @@ class _Rehearsing:
         profile = full_rows(plan.request.sequence_length)
         folder.create()
         self._specs = ProbeSpecs(
-            _context(plan), profile, folder, folder.root / "scratch", heartbeat_timeout_s, here=site.limited
+            replace(_context(plan), setting=site.setting),
+            profile,
+            folder,
+            folder.root / "scratch",
+            heartbeat_timeout_s,
+            here=site.limited,
         )
 
     def run(self) -> Plan:

@@ -10,6 +10,7 @@ from autofit.app.context import Context, Session, described, read_context
 from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.model_download import SharedScreen, downloading
+from autofit.app.probe_specs import context_config
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchResult
 from autofit.app.timed_screen import TimedScreen
@@ -24,7 +25,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
-from autofit.planning.export.deepspeed_config import engine_config, has_engine
+from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.running.training_command import command_script
@@ -116,7 +117,7 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
         session.write_report()
         raise NothingFits
     choice = ended.action.choice
-    folder.write_ds_config(engine_config(choice.strategy, context.request, context.shape, context.hardware.kind))
+    folder.write_ds_config(context_config(choice.strategy, context))
     launcher = module_command(DEEPSPEED_MODULE)
     rung = choice.strategy.rung
     folder.write_command(

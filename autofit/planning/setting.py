@@ -15,6 +15,7 @@ from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
+from .zero_sizes import ZeroSizes, zero_sizes
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Setting:
     facts: ModelFacts | None = None  # None: the model's class was not asked
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
+    bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
 
     @property
     def is_script(self) -> bool:
@@ -102,6 +104,11 @@ class Setting:
         if self.tensors is not None:
             return self.tensors.buffers_bytes
         return self.traces[0].buffers_bytes if self.traces else 0
+
+    @property
+    def zero_sizes(self) -> ZeroSizes:
+        """The sizes of ZeRO's buckets, which are Hugging Face's "auto" until one was sized."""
+        return zero_sizes(self.shape.hidden_size, self.bucket_elements)
 
     @property
     def constants(self) -> Constants:

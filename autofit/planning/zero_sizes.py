@@ -29,16 +29,18 @@ class ZeroSizes:
         }
 
 
-@lru_cache(maxsize=8)  # the estimates of one model ask for them at every moment
-def zero_sizes(hidden_size: int) -> ZeroSizes:
+@lru_cache(maxsize=64)  # the estimates of one model ask for them at every moment
+def zero_sizes(hidden_size: int, bucket: int | None = None) -> ZeroSizes:
     """The sizes as Hugging Face's "auto" sets them (transformers 5.23,
-    HfTrainerDeepSpeedConfig.trainer_config_finalize).
+    HfTrainerDeepSpeedConfig.trainer_config_finalize), but for a reduce bucket of `bucket` elements where that is given.
 
-    The allgather bucket, of which it says nothing, is as large as the other.
+    The allgather bucket, of which it says nothing, is as large as the reduce bucket: DeepSpeed 0.19.8 reads it with
+    torch older than all_gather_into_tensor alone (all_gather_dp_groups in runtime/utils.py).
     """
+    reduce_bucket = hidden_size**2 if bucket is None else bucket
     return ZeroSizes(
-        reduce_bucket=hidden_size**2,
-        allgather_bucket=hidden_size**2,
+        reduce_bucket=reduce_bucket,
+        allgather_bucket=reduce_bucket,
         prefetch_bucket=int(0.9 * hidden_size**2),
         persistence_threshold=10 * hidden_size,
     )

@@ -34,6 +34,7 @@ class Job:
     devices: tuple[str, ...] = ()  # what CUDA_VISIBLE_DEVICES must name, by the PCI bus; empty on a CPU
     memory_limit_bytes: int | None = None  # per rank
     is_rehearsal: bool = False  # rank 0 alone, its neighbours played by torch's fake process group
+    device_memory_bytes: int | None = None  # that a CPU rank may hold; None: its heap gives back what is freed
 
     @property
     def process_count(self) -> int:
@@ -81,6 +82,7 @@ class ScriptJob:
     rank_count: int
     memory_limit_bytes: int | None = None  # per rank
     rows: int | None = None  # that its batches must turn out to have; None: whatever they have
+    device_memory_bytes: int | None = None  # as in Job
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ def training_arguments(hardware: Hardware, files: TrainingFiles) -> list[str]:
     if files.deepspeed_config is not None:
         arguments += ["--deepspeed_config", files.deepspeed_config]
     arguments += ["--device-kind", hardware.kind.value]
+    if hardware.kind is DeviceKind.CPU:
+        arguments += ["--device-memory", str(hardware.device_memory_bytes)]
     if devices := device_names(hardware):
         arguments += ["--devices", ",".join(devices)]
     arguments += ["--checkpoints", files.checkpoints, "--model-out", files.model]

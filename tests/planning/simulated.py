@@ -21,8 +21,8 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.memory.activations import wanted_micro_steps
+from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
-from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.probe_steps import MEASURE_S, MEMORY_STEPS, PROBED_ACCUMULATION
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting

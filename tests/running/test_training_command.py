@@ -57,6 +57,12 @@ def test_the_launcher_is_kept_to_this_machine_and_the_ranks_find_their_devices()
     assert "--devices" not in training_arguments(CPUS, FILES)
 
 
+def test_a_cpu_rank_is_told_how_much_it_may_hold() -> None:
+    given = training_arguments(replace(CPUS, memory_limit_bytes=123_456_789), FILES)
+    assert given[given.index("--device-memory") + 1] == "123456789"
+    assert "--device-memory" not in training_arguments(GPUS, FILES)
+
+
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """With `command.sh`, and a Python in a folder of tools that only says what it was given; no `deepspeed` there."""

@@ -63,6 +63,7 @@ class ScriptSpecs:
             kind=self.context.hardware.kind,
             rank_count=layout.rank_count,
             memory_limit_bytes=settings.memory_limit_bytes,
+            device_memory_bytes=self.context.hardware.device_memory_bytes,
             rows=None if strategy is None or self.rewriter is None else self.rewriter.rows(strategy),
         )
         return ScriptSpec(

@@ -13,7 +13,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.export.gradient_clipping import gradient_clipping
 from autofit.planning.memory.buffers import is_overlapped
-from autofit.planning.zero_sizes import zero_sizes
+from autofit.planning.zero_sizes import ZeroSizes, zero_sizes
 
 NEVER_STEPS = 10**9
 """DeepSpeed's own progress lines: the trainer prints better ones."""
@@ -23,9 +23,12 @@ HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
 
 
-def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
+def deepspeed_config(
+    strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind, bucket_elements: int | None = None
+) -> dict[str, object]:
     """The configuration, ready for JSON and complete without Hugging Face: no value is "auto". Keys as DeepSpeed 0.19.8
-    reads them. UsageError for a norm to clip at that is none."""
+    reads them. `bucket_elements` are those of the reduce bucket, None for hidden². UsageError for a norm to clip at
+    that is none."""
     return {
         "train_batch_size": request.global_batch,
         "train_micro_batch_size_per_gpu": strategy.micro_batch,
@@ -33,7 +36,7 @@ def deepspeed_config(strategy: Strategy, request: Request, shape: ModelShape, ki
         "gradient_clipping": gradient_clipping(request.training.extra_arguments),
         "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
         "fp16": _fp16(strategy.rung.dtype),
-        "zero_optimization": _zero(strategy, shape, kind),
+        "zero_optimization": _zero(strategy, zero_sizes(shape.hidden_size, bucket_elements), kind),
         # trl brings its own optimizer; it is a torch AdamW that DeepSpeed need not know by name.
         "zero_allow_untested_optimizer": True,
         # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU.
@@ -49,11 +52,15 @@ def has_engine(rung: Rung) -> bool:
 
 
 def engine_config(
-    strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind
+    strategy: Strategy,
+    request: Request,
+    shape: ModelShape,
+    kind: DeviceKind,
+    bucket_elements: int | None = None,
 ) -> dict[str, object] | None:
     """The configuration of the engine that trains by `strategy`, None where there is none; UsageError as
     `deepspeed_config`."""
-    return deepspeed_config(strategy, request, shape, kind) if has_engine(strategy.rung) else None
+    return deepspeed_config(strategy, request, shape, kind, bucket_elements) if has_engine(strategy.rung) else None
 
 
 def _fp16(dtype: Dtype) -> dict[str, object]:
@@ -63,13 +70,13 @@ def _fp16(dtype: Dtype) -> dict[str, object]:
     return {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
 
 
-def _zero(strategy: Strategy, shape: ModelShape, kind: DeviceKind) -> dict[str, object]:
+def _zero(strategy: Strategy, sizes: ZeroSizes, kind: DeviceKind) -> dict[str, object]:
     stage = strategy.rung.zero_stage
     config: dict[str, object] = {
         "stage": stage,
         "overlap_comm": is_overlapped(kind),
         "contiguous_gradients": True,
-        **zero_sizes(shape.hidden_size).config(stage),
+        **sizes.config(stage),
         **offload_sections(strategy.rung.offload, kind),
     }
     return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})

@@ -8,7 +8,6 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
-from autofit.planning.zero_sizes import zero_sizes
 
 from .states import offload_of, persistent_count
 
@@ -24,7 +23,7 @@ MAX_REUSE_DISTANCE = 1_000_000_000
 
 def bucket_elements(setting: Setting) -> int:
     """Elements of the reduce bucket."""
-    return zero_sizes(setting.shape.hidden_size).reduce_bucket
+    return setting.zero_sizes.reduce_bucket
 
 
 def is_overlapped(kind: DeviceKind) -> bool:
@@ -35,6 +34,11 @@ def is_overlapped(kind: DeviceKind) -> bool:
 def bucket_count(rung: Rung, setting: Setting) -> int:
     """Elements of all reduce buckets while gradients come."""
     return bucket_elements(setting) * (2 if rung.zero_stage < 3 and is_overlapped(setting.kind) else 1)
+
+
+def reduction_copies(rung: Rung, setting: Setting) -> int:
+    """How often an element of the bucket is held while it is reduced: the buckets, and what is put together of one."""
+    return bucket_count(rung, setting) // bucket_elements(setting) + 1
 
 
 def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:

@@ -12,6 +12,7 @@ from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
 from autofit.planning.setting import Setting
 
+from .bucket_size import with_bucket
 from .peak_memory import estimate_memory
 
 MOST_FRAGMENTATION = 1.5
@@ -53,7 +54,8 @@ def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Set
 
 
 def _point(trial: Trial, outcome: Measured, setting: Setting) -> _Point:
-    memory = estimate_memory(trial.strategy, setting, is_rehearsal=trial.is_rehearsal)
+    sized = with_bucket(trial.strategy, setting)
+    memory = estimate_memory(trial.strategy, sized, is_rehearsal=trial.is_rehearsal)
     return _Point(
         tensors_bytes=memory.peak_bytes - memory.runtime_bytes,
         taken_bytes=outcome.peak_device_bytes - outcome.base_bytes,

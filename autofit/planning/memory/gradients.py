@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autofit.domain.knobs.dtype import FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
@@ -54,7 +54,7 @@ def gradients(strategy: Strategy, setting: Setting, progress: GradientProgress, 
     """
     kept = _KEPT[strategy.rung.zero_stage]
     width = element_bytes(strategy.rung.dtype)
-    passing_bytes = width * _passing_count(strategy, setting, progress)
+    passing_bytes = width * _passing_count(strategy, setting, progress, is_first_rank)
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         passing_bytes += _leaving_bytes(strategy, setting, progress, is_first_rank)
     return Gradients(width * kept(strategy, setting, progress, is_first_rank), passing_bytes)
@@ -106,20 +106,41 @@ _KEPT: Mapping[int, Callable[[Strategy, Setting, GradientProgress, bool], int]] 
 }
 
 
-def _passing_count(strategy: Strategy, setting: Setting, progress: GradientProgress) -> int:
+def _passing_count(strategy: Strategy, setting: Setting, progress: GradientProgress, is_first_rank: bool) -> int:
     """Elements on their way: the buckets, which appear with the first gradient, and a tensor that waits in its place
     until the next one comes.
 
     ZeRO-1 lets all of them wait, which counts as kept; with offload the copies of a rank's own are beside it. ZeRO-3
-    has its bucket from the beginning, and copies what is in it together before it is reduced.
+    has its bucket from the beginning. What is in a bucket is copied together before it is reduced; below ZeRO-3 either
+    that or a tensor that is larger than the bucket (allreduce_bucket in runtime/zero/stage_1_and_2.py).
     """
     rung, bucket = strategy.rung, bucket_elements(setting)
     is_there = progress.before_count > 0 or rung.zero_stage == 3 or (rung.zero_stage <= 1 and progress.is_adding)
     buckets = bucket_count(rung, setting) if is_there else 0
-    if rung.zero_stage <= 1 and offload_of(rung, setting) is Offload.NONE:
+    if rung.zero_stage <= 1 and not is_overlapped(setting.kind):
         return buckets
     waiting = _waiting_count(strategy, setting, progress)
-    return buckets + waiting + (min(bucket, progress.before_count) if rung.zero_stage >= 3 else 0)
+    if rung.zero_stage >= 3:
+        return buckets + waiting + min(bucket, progress.before_count)
+    copied = _copied_count(strategy, setting, progress, is_first_rank)
+    has_waiting = rung.zero_stage == 2 or offload_of(rung, setting) is not Offload.NONE
+    return buckets + max(copied, waiting if has_waiting else 0)
+
+
+def _copied_count(strategy: Strategy, setting: Setting, progress: GradientProgress, is_first_rank: bool) -> int:
+    """Elements of the copy of a bucket while it is reduced, which is when it is full or the last gradient has come.
+    Without overlap the copy is gone before a rank's own are kept: beside them it counts for as much as it is larger."""
+    bucket, trained = bucket_elements(setting), parameters(strategy.rung, setting).trained_count
+    copied = min(bucket, progress.before_count)
+    if copied < min(bucket, trained):
+        return 0
+    if is_overlapped(setting.kind) or strategy.rung.zero_stage != 2:
+        return copied
+    reduced = replace(progress, before_count=progress.before_count - copied)
+    missing = _kept_parts(strategy, setting, progress, is_first_rank) - _kept_parts(
+        strategy, setting, reduced, is_first_rank
+    )
+    return max(0, copied - missing)
 
 
 def _waiting_count(strategy: Strategy, setting: Setting, progress: GradientProgress) -> int:

@@ -12,6 +12,11 @@ from autofit.planning.setting import Setting
 from .activations import HIGH_FACTOR
 from .load import Load
 
+HEADROOM = 0.03
+"""The share of the device's memory that is kept free: a training meets more shapes than a probe, and its allocator
+breaks up. Peaks of full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a
+probe at 99.6 % of the limit trained four steps and ran out of memory in the fifth."""
+
 RUNTIME_SPREAD = 0.15
 """How far that may err which a process holds beside its tensors, which grows with the kernels that it meets: 495 to 510
 MB on CPU ranks where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a

@@ -11,7 +11,6 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
-from autofit.planning.zero_sizes import zero_sizes
 
 SUB_GROUP_SIZE = 1_000_000_000
 """DeepSpeed's default for stage 3 (sub_group_size in runtime/zero/config.py), in elements."""
@@ -67,7 +66,7 @@ def sub_group_count(rung: Rung, setting: Setting) -> int:
 
 def persistent_count(rung: Rung, setting: Setting) -> int:
     """Parameters that ZeRO-3 does not take apart again, beside their partition; none on one device."""
-    small = parameters(rung, setting).count_up_to(zero_sizes(setting.shape.hidden_size).persistence_threshold)
+    small = parameters(rung, setting).count_up_to(setting.zero_sizes.persistence_threshold)
     return small if rung.zero_stage >= 3 and setting.is_divided else 0
 
 

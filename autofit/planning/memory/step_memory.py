@@ -33,13 +33,13 @@ def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
 
 def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
     """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the copies of
-    a rank's own."""
-    width = element_bytes(strategy.rung.dtype)
-    own_bytes = width * own_count(strategy, setting)
+    a rank's own. A tensor that fits into the bucket is copied in the place of what has left it."""
+    known, width = parameters(strategy.rung, setting), element_bytes(strategy.rung.dtype)
+    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy, setting))
     return Load(
         Phase.BACKWARD,
         states.parameters_bytes,
-        width * parameters(strategy.rung, setting).trained_count + own_bytes,
+        width * (known.trained_count + own),
         states.optimizer_bytes,
         buffers_bytes=width * bucket_count(strategy.rung, setting),
     )

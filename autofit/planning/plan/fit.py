@@ -10,6 +10,7 @@ from autofit.domain.outcome import Measured, Place
 from autofit.domain.plan import Candidate, Shortfall, Verdict
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes
+from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.setting import Setting
 
 SURE_SHARE = 0.80
@@ -110,12 +111,6 @@ def shortfall_text(shortfall: Shortfall) -> str:
 def _is_on_host(setting: Setting) -> bool:
     """Whether a rank's device memory is the host's, as a CPU rank's is, which is then judged once."""
     return setting.kind is DeviceKind.CPU
-
-
-HEADROOM = 0.03
-"""The share of the device's memory that is kept free: a training meets more shapes than a probe, and its allocator
-breaks up. Peaks of full runs, with their last save, lay up to 2.4 % above their probes' (tiny Llama, two CPU ranks); a
-probe at 99.6 % of the limit trained four steps and ran out of memory in the fifth."""
 
 
 def fits(measured: Measured, device_bytes: int) -> bool:

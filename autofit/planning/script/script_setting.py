@@ -15,6 +15,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import ModelTensors
 from autofit.planning.optimizer_states import moment_count
 from autofit.planning.setting import Setting
+from autofit.planning.zero_sizes import zero_sizes
 
 _TENSORS_PER_LAYER = 7
 
@@ -51,6 +52,7 @@ def script_setting(
         has_exact_pins=False,  # its environment is its user's
         moment_count=moment_count(facts.optimizer, facts.optimizer_options),
         lacking=_lacking(facts),
+        bucket_elements=zero_sizes(shape.hidden_size).reduce_bucket,  # as its trainer would fill them in
     )
 
 

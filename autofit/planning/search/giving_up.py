@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import GiveUp, Trial
+from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.plan.advice import advice
-from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.space.ladder_builder import make_step
 
 from .rung_history import RungHistory

@@ -14,8 +14,9 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
+from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
-from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
@@ -98,7 +99,8 @@ class SearchState:
     def _estimate(self, trial: Trial) -> MemoryEstimate:
         """The estimate of what was tried: a rehearsal has no communicator, and is always rank 0."""
         if trial.is_rehearsal:
-            return estimate_memory(trial.strategy, self.setting, is_rehearsal=True)
+            sized = with_bucket(trial.strategy, self.setting)
+            return estimate_memory(trial.strategy, sized, is_rehearsal=True)
         return self.ladder.estimate(trial.strategy).memory
 
     @cached_property

@@ -9,6 +9,7 @@ from autofit.domain.estimate import Estimate
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
+from autofit.planning.memory.bucket_size import with_bucket
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.micro_batches import accumulation, micro_batches
 from autofit.planning.setting import Setting
@@ -46,7 +47,8 @@ def make_step(rung: Rung, setting: Setting) -> Step:
 
 
 def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
-    return Estimate(estimate_memory(strategy, setting), estimate_speed(strategy, setting))
+    sized = with_bucket(strategy, setting)
+    return Estimate(estimate_memory(strategy, sized), estimate_speed(strategy, sized))
 
 
 def _left_out(step: Step, setting: Setting) -> LeftOut | None:

@@ -11,6 +11,7 @@ from autofit.domain.estimate import Constants, SpeedEstimate
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
+from autofit.planning.memory.bucket_size import with_bucket
 from autofit.planning.setting import Setting
 
 from .communication import communication_s
@@ -51,8 +52,9 @@ def calibrate_speed(constants: Constants, trials: Iterable[Trial], setting: Sett
     """
     logs = []
     for trial in trials:
-        if isinstance(trial.outcome, Measured) and _mostly_computes(trial, setting, constants):
-            logs.append(_log_slowness(trial, trial.outcome.tokens_per_s, setting, constants))
+        sized = with_bucket(trial.strategy, setting)
+        if isinstance(trial.outcome, Measured) and _mostly_computes(trial, sized, constants):
+            logs.append(_log_slowness(trial, trial.outcome.tokens_per_s, sized, constants))
     if not logs:
         return constants
     fitted = replace(constants, fitted_from=max(constants.fitted_from, len(logs)))

@@ -15,14 +15,17 @@ from typing import Any, NoReturn
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
+from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, ScriptJob, to_line
 from autofit.process.files import write_whole
 from autofit.worker.rank.failure import TrainingDiverged, rank_failed
 from autofit.worker.rank.memory_meter import Meter, meter
 from autofit.worker.rank.out_of_memory import free_device_bytes
+from autofit.worker.rank.seldom import Seldom
 
 _PR_SET_PDEATHSIG = 1
-# Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it.
+# Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it, and so may
+# steps after the first ones, which show what is needed.
 _MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
 
 GROUP_TIMEOUT = timedelta(hours=1)
@@ -40,14 +43,21 @@ class Rank:
         self.phase = Phase.START
         self.step = 0
         self._send = send
+        self._room_bytes = job.device_memory_bytes
         self.meter: Meter = meter(job.kind.value)
+        self._mark_seldom = Seldom(self.meter.mark)
         if job.memory_limit_bytes is not None:
             self.meter.cap(job.memory_limit_bytes)
+
+    def keep_freed(self) -> None:
+        """Ends the steps that show what memory is needed, as the meter does, where it is known how much there is."""
+        if self._room_bytes is not None:
+            self.meter.keep_freed(self._room_bytes)
 
     def enter(self, phase: Phase) -> None:
         """Sends a heartbeat, and marks the memory of the phase that ends."""
         if phase in _MARKED and phase is not self.phase:
-            self.meter.mark()
+            (self._mark_seldom if phase is Phase.STEP and self.step >= MEMORY_STEPS else self.meter.mark)()
         self.phase = phase
         self._send(phase, self.step)
 

@@ -91,6 +91,10 @@ class ProbedSteps(PhaseListener):
         self._rank.step += 1
         if self._rank.step == self._course.memory_steps:
             self._last_step = self._course.last_step(step_s, self._device)
+            self._rank.keep_freed()
+            self.meter.begin()
+        elif self.is_over:
+            self._rank.meter.give_back()
 
     def mean_tokens(self) -> float:
         """The real tokens of a measured micro-batch, the mean over all ranks, each of which must ask."""

@@ -5,27 +5,20 @@ On a CPU the rank's own anonymous memory stands for the device's memory.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from pathlib import Path
 from typing import Protocol
 
+from autofit.worker.rank import heap
 from autofit.worker.rank.device import DriverMemory, override_deepspeed_memory, own_device_name
 
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
 _SLACK_BYTES = 8 * 2**20
 
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
-
-
-def give_back_at_once() -> None:
-    """Asks of glibc's malloc what the agents' environment asks (`CPU_ALLOCATOR`), for a process that DeepSpeed's
-    launcher has started: it passes no such variables on to other nodes. Before the first thread."""
-    libc = ctypes.CDLL(None)
-    for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 2**20), (_M_TRIM_THRESHOLD, 2**20)):
-        libc.mallopt(parameter, value)
+_KEPT_SHARE = 1.0
+"""How much more than its tensors a quick heap is allowed, by what they take: 0.44 was the most that was seen (the tiny
+Llama, 4,096 tokens a micro-batch)."""
 
 
 class Meter(Protocol):
@@ -37,6 +30,13 @@ class Meter(Protocol):
 
     def mark(self) -> None:
         """Ends a phase: what peaked since the last mark is kept."""
+
+    def keep_freed(self, room_bytes: int) -> None:
+        """Ends the steps that show what memory is needed: from here on the host's heap may keep what is freed, where
+        that fits into the `room_bytes` that the rank may hold."""
+
+    def give_back(self) -> None:
+        """Ends that: what the heap held more counts for no peak."""
 
     def peak_device_bytes(self) -> int: ...
 
@@ -62,6 +62,10 @@ class _ProcessMemory:
     def mark(self) -> None:
         status = _status()
         self._peak_bytes = max(self._peak_bytes, status["VmHWM"] - status["RssFile"] - status["RssShmem"])
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins a phase, and what peaked since the last one began is not kept."""
         Path("/proc/self/clear_refs").write_text("5")
 
     @property
@@ -74,6 +78,7 @@ class CpuMeter:
     def __init__(self) -> None:
         self._process = _ProcessMemory()
         self._limit_bytes: int | None = None
+        self._room_bytes: int | None = None  # while the heap keeps what is freed
         self.base_bytes = _status()["RssAnon"]
 
     def cap(self, limit_bytes: int) -> None:
@@ -81,8 +86,26 @@ class CpuMeter:
         self._set_limit()
 
     def mark(self) -> None:
-        self._process.mark()
+        if self._room_bytes is None:
+            self._process.mark()
+        elif _status()["RssAnon"] > self._room_bytes:
+            self.give_back()
         self._set_limit()
+
+    def keep_freed(self, room_bytes: int) -> None:
+        self._process.mark()
+        peak_bytes, held_bytes = self._process.peak_bytes, _status()["RssAnon"]
+        if peak_bytes + _KEPT_SHARE * max(0, peak_bytes - self.base_bytes) > room_bytes:
+            return
+        self._room_bytes = room_bytes
+        heap.keep_freed(max(0, peak_bytes - held_bytes))
+        self._set_limit()
+
+    def give_back(self) -> None:
+        if self._room_bytes is not None:
+            self._room_bytes = None
+            heap.give_back()
+            self._process.forget()
 
     def _set_limit(self) -> None:
         """Sets the limit. RLIMIT_DATA counts reserved memory, which is far more than what is used: set anew at each
@@ -137,6 +160,12 @@ class CudaMeter:
         self._look()
         self._set_limit()
         self._process.mark()
+
+    def keep_freed(self, room_bytes: int) -> None:
+        """Nothing: the device's allocator keeps what is freed anyhow."""
+
+    def give_back(self) -> None:
+        """Nothing, likewise."""
 
     def _look(self) -> None:
         taken_bytes = self._driver.used_bytes() - self._used_before_bytes

@@ -12,11 +12,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autofit.domain.hardware import DeviceKind
+from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import ScriptEntry, read_entry
 from autofit.worker.script import python_main
+
+if TYPE_CHECKING:
+    from autofit.worker.rank.memory_meter import Meter
 
 _DOOR = str(Path(__file__).parents[1] / "entry.py")
 _OURS = {__file__, _DOOR, python_main.__file__, runpy.__file__, "<frozen runpy>"}
@@ -41,33 +45,46 @@ def main() -> None:
 
 
 def _hook(entry: ScriptEntry) -> None:
-    mark = None if entry.memory_limit_bytes is None else _capped(entry.kind, entry.memory_limit_bytes)
+    limit_bytes = entry.memory_limit_bytes
+    meter = None if limit_bytes is None else _capped(entry.kind, limit_bytes)
     from autofit.worker.deepspeed.engine_hook import EngineCall, hook_engines
     from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
     from autofit.worker.rank.extension_builds import wait_for_builders
+    from autofit.worker.rank.seldom import Seldom
     from autofit.worker.script.runtime_patches import apply_patches
 
     class Marks(StepListener):
+        """What a probe does at its optimizer steps."""
+
+        def __init__(self, meter: Meter, limit_bytes: int) -> None:
+            self._meter, self._limit_bytes, self._step_count = meter, limit_bytes, 0
+            self._mark_seldom = Seldom(meter.mark)
+
         def update(self) -> None:
-            assert mark is not None
-            mark()
+            (self._meter.mark if self._step_count < MEMORY_STEPS else self._mark_seldom)()
+
+        def step_end(self, *, was_skipped: bool) -> None:
+            self._step_count += not was_skipped
+            if self._step_count == MEMORY_STEPS and not was_skipped:
+                self._meter.keep_freed(self._limit_bytes)
 
     def before(call: EngineCall) -> None:
-        if mark is not None:
-            mark()
+        if meter is not None:
+            meter.mark()
         apply_patches(call.model, entry.turns, zero_stage=call.config.zero_optimization_stage)
 
     def after(engine: Any) -> None:
-        if mark is not None:
-            StepWatch(engine, Marks())
+        if meter is not None and limit_bytes is not None:
+            StepWatch(engine, Marks(meter, limit_bytes))
 
     wait_for_builders()
     hook_engines(before, after)
 
 
-def _capped(kind: DeviceKind, limit_bytes: int) -> Callable[[], None]:
-    """Caps this rank's memory; what it returns is to be called at each optimizer step, as a probe does."""
-    from autofit.worker.rank.memory_meter import give_back_at_once, meter
+def _capped(kind: DeviceKind, limit_bytes: int) -> Meter:
+    """Caps this rank's memory by the meter that it returns."""
+    from autofit.worker.rank.heap import give_back_at_once
+    from autofit.worker.rank.memory_meter import meter
 
     if kind is DeviceKind.CPU:
         give_back_at_once()
@@ -75,7 +92,7 @@ def _capped(kind: DeviceKind, limit_bytes: int) -> Callable[[], None]:
 
     capped = meter(kind.value)
     capped.cap(limit_bytes)
-    return capped.mark
+    return capped
 
 
 def _from_the_script_on(hook: ExceptHook) -> ExceptHook:

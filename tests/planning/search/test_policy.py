@@ -13,6 +13,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
+from autofit.planning.memory import interval
 from autofit.planning.plan import fit
 from autofit.planning.search.policy import WORTH_BESIDE, decide
 from autofit.planning.search.search_state import SearchState
@@ -77,7 +78,7 @@ def leaves_room(rungs: Ladder, strategy: Strategy) -> bool:
 @pytest.mark.parametrize("row_gb", [0.5, 1, 2, 3, 5, 9])
 def test_the_largest_micro_batch_that_fits_and_pays_is_found(row_gb: float) -> None:
     run = play(LORA, {}, row_gb=row_gb, overhead=0.5)
-    fitting = [rows for rows in (1, 2, 4, 8, 16) if 10 + row_gb * rows <= 40 * (1 - fit.HEADROOM)]
+    fitting = [rows for rows in (1, 2, 4, 8, 16) if 10 + row_gb * rows <= 40 * (1 - interval.HEADROOM)]
     assert chosen(run).choice.strategy.micro_batch == fitting[-1]
 
 
@@ -232,8 +233,8 @@ def test_a_crash_beside_rungs_that_are_too_large_by_prediction_is_no_want_of_mem
 
 def test_a_measurement_without_headroom_does_not_fit() -> None:
     device_bytes = sim.ladder(FULL).device_memory_bytes
-    tight = sim.measured(peak_bytes=round(device_bytes * (1 - fit.HEADROOM)) + 1)
-    roomy = sim.measured(peak_bytes=round(device_bytes * (1 - fit.HEADROOM)))
+    tight = sim.measured(peak_bytes=round(device_bytes * (1 - interval.HEADROOM)) + 1)
+    roomy = sim.measured(peak_bytes=round(device_bytes * (1 - interval.HEADROOM)))
     assert (fit.fits(tight, device_bytes), fit.fits(roomy, device_bytes)) == (False, True)
 
 

@@ -79,7 +79,10 @@ class Drive:
         monkeypatch.setattr("time.perf_counter", lambda: self.now_s)
         monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: None)
         self.phases: list[Phase] = []
+        self.heap: list[tuple[str, int]] = []  # what it was told, and after how many steps
         rank: Any = SimpleNamespace(step=0, enter=self.phases.append)
+        rank.keep_freed = lambda: self.heap.append(("keep", rank.step))
+        rank.meter = SimpleNamespace(give_back=lambda: self.heap.append(("give back", rank.step)))
         self.steps = ProbedSteps(rank, course, micro_batch=1, device=torch.device("cpu"))
         self.enough = training_probe._Enough(self.steps)
         self.control: Any = SimpleNamespace(should_training_stop=False)
@@ -125,6 +128,7 @@ def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.Mon
     drive.step(1.0, 5)
     assert drive.steps.is_over
     assert len(drive.steps.meter.last_s) == 3
+    assert drive.heap == [("keep", 2), ("give back", 5)]  # measured steps run as the full run's do
 
 
 def test_a_step_that_is_skipped_ends_a_probe_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:

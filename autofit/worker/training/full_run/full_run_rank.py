@@ -39,13 +39,16 @@ def main() -> None:
     place.write(Phase.START)
     _import_all(options, report_path)
     from autofit.worker.rank.lifecycle import end_process, run_guarded, set_threads
+    from autofit.worker.rank.seldom import Seldom
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
 
+    touch = Seldom(options.beat.touch)
+
     def beat(phase: Phase, step: int) -> None:
-        options.beat.touch()
+        touch()
         place.write(phase)
 
     exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
@@ -93,6 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--deepspeed_config", type=Path, help="of the engine; left out: torch's DDP, without one")
     parser.add_argument("--device-kind", choices=[kind.value for kind in DeviceKind], required=True)
     parser.add_argument("--devices", default="", help="GPUs as CUDA_VISIBLE_DEVICES names them, by the PCI bus")
+    parser.add_argument("--device-memory", type=int, help="bytes that a CPU rank may hold")
     parser.add_argument("--checkpoints", type=Path, required=True)
     parser.add_argument("--model-out", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
@@ -113,6 +117,7 @@ def _job(options: argparse.Namespace) -> Job:
         kind=DeviceKind(options.device_kind),
         rank_count=int(os.environ["WORLD_SIZE"]),
         memory_limit_bytes=request.memory_limit_bytes,
+        device_memory_bytes=options.device_memory,
     )
 
 

@@ -13,6 +13,7 @@ from trl import SFTConfig
 
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
+from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import Job, RankTrained
 from autofit.process.saved_steps import last_whole
 from autofit.worker.data.stop_token import stop_also_at
@@ -47,7 +48,8 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     trainer.phase_hook = rank.enter
     log = TrainingLog()
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
-    for callback in (log, StepListening(trainer, PhaseListener(rank), watch), ResumeCallback(trainer), watch):
+    listening = StepListening(trainer, PhaseListener(rank), watch)
+    for callback in (log, listening, ResumeCallback(trainer), watch, MemorySteps(rank)):
         trainer.add_callback(callback)
     if rank.index == 0:
         progress = Progress(paths.progress, rank, log, watch)
@@ -112,6 +114,20 @@ def _final_evaluation(trainer: PhasedTrainer) -> float | None:
         loss = last["eval_loss"]
         return math.nan if loss is None else float(loss)  # the log has no word for what is not finite
     return float(trainer.evaluate()["eval_loss"])
+
+
+class MemorySteps(TrainerCallback):
+    """Tells a rank when the steps are over that show what memory is needed, as in a probe."""
+
+    def __init__(self, rank: Rank) -> None:
+        self._rank = rank
+        self._step_count = 0
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._rank.step = state.global_step
+        self._step_count += 1
+        if self._step_count == MEMORY_STEPS:
+            self._rank.keep_freed()
 
 
 class ResumeCallback(TrainerCallback):

@@ -35,7 +35,6 @@ class Progress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
         if "loss" in logs:
-            self._rank.step = state.global_step
             self._write(state, loss=float(logs["loss"]))
         elif "eval_loss" in logs:
             self._write(state, loss=self._log.last_loss, eval_loss=float(logs["eval_loss"]))
