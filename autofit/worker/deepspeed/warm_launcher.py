@@ -57,13 +57,22 @@ def _told() -> list[str]:
     return [] if not line else list(json.loads(line))
 
 
+def _can_fork() -> bool:
+    """Whether the launcher counts the devices without CUDA, as torch does where NVML knows them: a fork of a process
+    that has called CUDA cannot use it any more. Else all are started anew, as `deepspeed` does."""
+    import torch
+
+    return os.environ.get("DS_ACCELERATOR") != "cuda" or torch.cuda._device_count_nvml() > 0
+
+
 def _launch(words: list[str]) -> None:
     from deepspeed.launcher import launch, runner
 
     from autofit.worker.deepspeed.forked_module import fork_modules_of, leave
 
-    for module in (runner, launch):
-        fork_modules_of(module, {"subprocess": subprocess, "time": time})
+    if _can_fork():
+        for module in (runner, launch):
+            fork_modules_of(module, {"subprocess": subprocess, "time": time})
     sys.argv = ["deepspeed", *words]
     code: object = 0
     try:
