@@ -55,15 +55,16 @@ class Marks:
 def compare(trees: dict[str, Path], rounds: int) -> dict[str, object]:
     """The median course of every tree with a cold and a warm store, and each figure of the first tree over that of the
     others; the trees take turns."""
-    model = _make_model()
+    make_model()
     for tree in trees.values():
         compileall.compile_dir(tree / "autofit", quiet=1)
     courses: dict[str, dict[str, list[Course]]] = {name: {"cold": [], "warm": []} for name in trees}
     for number in range(rounds):
         for name in list(trees)[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
+                Path(folder, "examples").symlink_to(HERE / "examples")  # where the flags look for them
                 for store, found in courses[name].items():  # what the first remembers the second finds
-                    found.append(_run(trees[name], model, Path(folder), store))
+                    found.append(_run(trees[name], Path(folder), store))
                     print(f"round {number + 1}, {name}, {store}: {found[-1]}", file=sys.stderr, flush=True)
     medians = {name: {store: _median(all_of_it) for store, all_of_it in own.items()} for name, own in courses.items()}
     return {"rounds": rounds, "median": _as_dicts(medians), "ratios": _ratios(medians)}
@@ -78,20 +79,23 @@ def flags_of(quickstart: str) -> list[str]:
     return words[: words.index("--output-dir")]
 
 
-def _make_model() -> Path:
+def make_model() -> None:
+    """Makes the model of the quickstart, which is not kept in the repository."""
     subprocess.run([sys.executable, HERE / "examples/make_tiny_model.py"], check=True, stdout=subprocess.DEVNULL)
-    return HERE / "examples/tiny-llama"
 
 
-def _run(tree: Path, model: Path, folder: Path, store: str) -> Course:
-    """One training by the tree's autofit, with this checkout's model and data."""
+def _run(tree: Path, folder: Path, store: str) -> Course:
+    """One training by the tree's autofit, with this checkout's model and data; from `folder`, for Python would find the
+    autofit of a checkout that it starts in."""
     out, log_path = folder / store, folder / f"{store}.log"
     flags = flags_of((HERE / "bin/quickstart").read_text())
     command = [sys.executable, "-m", "autofit", "train", *flags, "--output-dir", str(out)]
     with log_path.open("wb") as log:
         marks, began_at_s = Marks(out / "logs/progress.jsonl", time.monotonic), time.monotonic()
         environment = _environment(tree, folder / "cache")
-        process = subprocess.Popen(command, cwd=HERE, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         cpu_s = _watched(process, marks, began_at_s + _DEADLINE_S)
     ended_at_s = time.monotonic()
     if process.returncode != 0 or marks.first_at_s is None or marks.last_at_s is None:
