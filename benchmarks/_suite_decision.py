@@ -130,7 +130,7 @@ def _train(request: Request, folder: Path, screen: _Notebook, device: str, *, is
     )
 
 
-def _no_training(hardware: Hardware, files: object, log_path: Path, show: object) -> TrainingEnded:
+def _no_training(hardware: Hardware, files: object, log_path: Path, show: object, *, standby: object) -> TrainingEnded:
     return TrainingEnded("", None, 0, None, None, None, 0, 0, 0.0)
 
 

@@ -1,6 +1,11 @@
 """How long autofit takes to answer `--help`, next to `deepspeed --help` and a bare `import torch`.
 
 python benchmarks/startup.py [--repeats 7] [--date 2026-11-21]
+python benchmarks/startup.py --quickstart [--beside CHECKOUT] [--rounds 3]
+
+With `--quickstart` it times the training of `bin/quickstart` instead, on two CPU ranks, with a cold and with a warm
+store: from the command to the first step, and from the last step to the model; beside another checkout of autofit,
+such as `git worktree add ../before COMMIT` makes one. Four minutes a round and checkout.
 
 Prints one JSON object. The commands take turns, so that whatever else the machine does meets all of them alike.
 """
@@ -18,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from _machine import add_date, header
+from _quickstart_run import HERE, compare
 
 _BIN = Path(sys.executable).parent
 _COMMANDS = {
@@ -39,10 +45,22 @@ class Cost(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="rounds that count; one more warms the page cache")
+    parser.add_argument("--quickstart", action="store_true", help="the training of bin/quickstart, not --help")
+    parser.add_argument("--beside", type=Path, help="another checkout, for --quickstart")
+    parser.add_argument("--rounds", type=int, default=3, help="trainings of each kind, for --quickstart")
     add_date(parser)
     options = parser.parse_args()
-    body = header("startup", options.date) | {"repeats": options.repeats}
-    costs = measure(options.repeats)
+    if options.quickstart:
+        trees = {"here": HERE} | ({"beside": options.beside.resolve()} if options.beside else {})
+        found = header("startup-quickstart", options.date) | compare(trees, options.rounds)
+    else:
+        found = header("startup", options.date) | help_costs(options.repeats)
+    print(json.dumps(found, indent=2))
+
+
+def help_costs(repeats: int) -> dict[str, object]:
+    """The median cost of every command, and how many times as much the others take as ours."""
+    costs = measure(repeats)
     medians = {name: _median(each) for name, each in costs.items()}
     ratios = {
         f"{other} / {own}": {part: round(_ratio(medians[other], medians[own], part), 1) for part in Cost._fields}
@@ -50,7 +68,7 @@ def main() -> None:
         for other in _OTHERS
     }
     median = {name: Cost(*(round(part, 4) for part in cost))._asdict() for name, cost in medians.items()}
-    print(json.dumps(body | {"median": median, "ratios": ratios}, indent=2))
+    return {"repeats": repeats, "median": median, "ratios": ratios}
 
 
 def measure(repeats: int) -> dict[str, list[Cost]]:

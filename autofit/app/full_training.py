@@ -14,16 +14,20 @@ from autofit.domain.run_end import NoModel
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.report.run_end_text import run_failure_text
+from autofit.running.standby import Standby
 from autofit.runs.run_folder import has_weights
 
 
-def run_training(context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline]) -> TrainingEnded:
+def run_training(
+    context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline], standby: Standby
+) -> TrainingEnded:
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended. `timeline` is asked when the model is saved."""
+    why it ended. `timeline` is asked when the model is saved, `standby` is
+    started where a search went before."""
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
-        trained = _train(context, choice, session)
+        trained = _train(context, choice, session, standby)
         if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
             result = replace(trained, timeline=timeline())
     if context.request.training.merge and choice.strategy.rung.method is Method.LORA:
@@ -34,12 +38,13 @@ def run_training(context: Context, choice: Choice, session: Session, timeline: C
     return result
 
 
-def _train(context: Context, choice: Choice, session: Session) -> TrainingEnded:
+def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded:
     folder = session.folder
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     files = training_files(folder, choice.strategy.rung)
-    end = session.tools.run_training(context.hardware, files, folder.training_log, session.screen.show)
+    run, show = session.tools.run_training, session.screen.show
+    end = run(context.hardware, files, folder.training_log, show, standby=standby)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):

@@ -24,6 +24,7 @@ from autofit.running.deepspeed_tools import resolve_layout
 from autofit.running.full_run import merge
 from autofit.running.full_run import train as run_training
 from autofit.running.model_download import ModelDownload, ShowDownload
+from autofit.running.standby import Standby
 from autofit.running.training_command import TrainingFiles
 from autofit.store import Store, open_store
 
@@ -86,9 +87,17 @@ class ShowTraining(Protocol):
 
 
 class RunTraining(Protocol):
-    """Runs the training to its end, whatever that is."""
+    """Runs the training to its end, whatever that is; `standby` may have a launcher that waits for it."""
 
-    def __call__(self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining) -> RunEnd: ...
+    def __call__(
+        self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining, *, standby: Standby | None
+    ) -> RunEnd: ...
+
+
+class StandBy(Protocol):
+    """Has a launcher of the training stand by, once it is started; what it prints goes to `log_path`."""
+
+    def __call__(self, kind: DeviceKind, log_path: Path) -> AbstractContextManager[Standby]: ...
 
 
 class AwaitedDownload(Protocol):
@@ -138,6 +147,7 @@ class Tools:
     start_cluster: StartCluster = Cluster
     resolve_layout: ResolveLayout = resolve_layout
     start_download: StartDownload = ModelDownload
+    stand_by: StandBy = Standby
     run_training: RunTraining = run_training
     merge: Merge = merge
 

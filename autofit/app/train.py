@@ -73,12 +73,14 @@ def _search_and_train(
     for path in session.folder.lost:
         session.tell(f"{path} of this finished run is gone: it is made anew")
     choice = session.folder.read_choice()
-    with downloading(context, session) as wait_for_weights:
-        if choice is None:
-            context, ended = search_training(context, session, options)
-            choice = _choose(ended, context, session)
-        wait_for_weights()
-    return run_training(context, choice, session, timeline)
+    stand_by, folder = session.tools.stand_by, session.folder
+    with stand_by(context.hardware.kind, folder.training_log) as standby:
+        with downloading(context, session) as wait_for_weights:
+            if choice is None:
+                context, ended = search_training(context, session, options, standby)
+                choice = _choose(ended, context, session)
+            wait_for_weights()
+        return run_training(context, choice, session, timeline, standby)
 
 
 def _look(start: StartingPoint, session: Session) -> Context:

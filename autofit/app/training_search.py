@@ -25,10 +25,14 @@ from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
+from autofit.running.standby import Standby
 
 
-def search_training(context: Context, session: Session, options: SearchOptions) -> tuple[Context, SearchResult]:
-    """Searches, and frees the machine before it returns; the context has the model described.
+def search_training(
+    context: Context, session: Session, options: SearchOptions, standby: Standby
+) -> tuple[Context, SearchResult]:
+    """Searches, and frees the machine before it returns but for the launcher that stands by for the training; the
+    context has the model described.
 
     UsageError when something of the model or the data must be changed first.
     """
@@ -42,6 +46,7 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
             context.request, store, lambda log_path: nullcontext(agent), session.tell, session.tell
         ) as tracing,
     ):
+        standby.start()  # beside the agent, which imports on one core
         context = described(context, tracing, session)
         profile = _surveyed(context, session, agent)
         setting = prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
@@ -54,6 +59,7 @@ def search_training(context: Context, session: Session, options: SearchOptions) 
         runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
         space = SearchSpace(setting, ladder, _goal(context, profile, options))
         loop = SearchLoop(space, runner, session, memory, rehearsals=runner)
+        standby.settle()
         ended = loop.run(is_exhaustive=options.is_exhaustive)
         _learn(ended, setting, session, memory)
         return context, ended

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind
 
-# torch 2.13 and the libraries around it take 400 MB, and 100 more by the first step: DeepSpeed's own, and oneDNN's
+# torch 2.13 and the libraries around it take 360 MB, and 100 more by the first step: DeepSpeed's own, and oneDNN's
 # kernels. A heap that gives large blocks back is hardly fragmented.
-_CPU = Constants(500_000_000, 0, 1.0, 0.5, 0.5)
+_CPU = Constants(460_000_000, 0, 1.0, 0.5, 0.5)
 
 
 @dataclass(frozen=True)

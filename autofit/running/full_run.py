@@ -16,6 +16,7 @@ from autofit.probing.evidence import Evidence
 from autofit.process.child import run_to_end
 from autofit.process.python import module_command, worker_environment
 from autofit.running.result import run_end
+from autofit.running.standby import Standby
 from autofit.running.training_command import TrainingFiles
 from autofit.running.training_process import Launcher
 
@@ -26,16 +27,18 @@ def train(
     log_path: Path,
     show: Callable[[RankEvent], None],
     *,
+    standby: Standby | None = None,
     oom_kill_count: Callable[[], int | None] = oom_kill_count,
 ) -> RunEnd:
     """Runs the training to its end, whatever that is.
 
-    `show` has what the ranks say of it, as it comes; `oom_kill_count` counts the processes that the kernel has killed.
+    `show` has what the ranks say of it, as it comes; `standby` may have a launcher that waits for it; `oom_kill_count`
+    counts the processes that the kernel has killed.
     """
     for path in (*files.reports.glob("rank[0-9]*.json"), files.progress):
         path.unlink(missing_ok=True)  # an earlier start's
     began_at_s, kills_before = time.monotonic(), oom_kill_count() or 0
-    with Launcher(hardware, files, log_path) as launcher:
+    with Launcher(hardware, files, log_path, standby=standby) as launcher:
         for event in launcher.watch():
             show(event)
     evidence = Evidence(

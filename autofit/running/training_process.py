@@ -15,10 +15,11 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import TimedOut
 from autofit.probing.protocol import RankEnd
 from autofit.process.child import Child
-from autofit.process.python import DEEPSPEED_MODULE, SAFE_PATH, module_command, worker_environment
+from autofit.process.python import SAFE_PATH, module_command, worker_environment
 from autofit.process.rendezvous import free_port, remove_shared_memory
 from autofit.process.signals import ShieldedExit
 from autofit.running.rank_watch import RankWatch
+from autofit.running.standby import WARM_LAUNCHER, Standby
 from autofit.running.training_command import TrainingFiles, launcher_arguments, training_arguments
 
 _POLL_S = 0.2  # how often the progress file is read
@@ -30,8 +31,9 @@ STALL_S = 1800.0  # a collective waits for longer; a save of a large model takes
 class Launcher(ShieldedExit):
     """One training from `with` to the end of `with`: whatever ends the block ends every rank too.
 
-    `program` stands for DeepSpeed's launcher. Once `watch` is through, `ends` are those of its ranks, as they were when
-    that was over, and `timed_out` is None unless they are to be ended since none of them moves.
+    `standby` may have a launcher that waits for it; without one `program`, which stands for DeepSpeed's, is started.
+    Once `watch` is through, `ends` are those of its ranks, as they were when that was over, and `timed_out` is None
+    unless they are to be ended since none of them moves.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Launcher(ShieldedExit):
         files: TrainingFiles,
         log_path: Path,
         *,
+        standby: Standby | None = None,
         program: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._program = program or module_command(DEEPSPEED_MODULE)
+        self._standby = standby
+        self._program = program or module_command(WARM_LAUNCHER)
         self._hardware = hardware
         self._files = files
         self._log_path = log_path
@@ -54,16 +58,22 @@ class Launcher(ShieldedExit):
         self.timed_out: TimedOut | None = None
 
     def __enter__(self) -> Launcher:
-        command = [
-            *self._program,
+        words = [
             *launcher_arguments(self._hardware, master_port=self._port),
             *training_arguments(self._hardware, self._files),
             *["--supervisor", str(os.getpid())],
         ]
         self._files.beat.touch()
-        with self._log_path.open("ab") as log:
-            self._child = Child(command, log, environment=worker_environment(self._hardware.kind) | SAFE_PATH)
+        self._child = self._taken(words) or self._started(words)
         return self
+
+    def _taken(self, words: Sequence[str]) -> Child | None:
+        return None if self._standby is None else self._standby.take(words)
+
+    def _started(self, words: Sequence[str]) -> Child:
+        with self._log_path.open("ab") as log:
+            environment = worker_environment(self._hardware.kind) | SAFE_PATH
+            return Child([*self._program, *words], log, environment=environment)
 
     def _close(self) -> None:
         self._child.end(_POLITE_S, self._interrupt)

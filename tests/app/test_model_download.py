@@ -90,7 +90,7 @@ def test_weights_come_beside_the_search_and_before_the_training(stage: Stage, do
     running: list[bool] = []
     stage.machine.on_ask = lambda asked: running.append(download.is_running)
     run = stage.training.run
-    stage.training.run = lambda *a: running.append(not download.is_running) or run(*a)  # type: ignore[method-assign, func-returns-value]
+    stage.training.run = lambda *a, **k: running.append(not download.is_running) or run(*a, **k)  # type: ignore[method-assign, func-returns-value]
     stage.train()
     story = (DownloadStarted, "small files", DataRead, Chosen, "weights", TrainingStarted)
     assert order(stage, *story) == list(story)

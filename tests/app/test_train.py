@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -73,7 +74,13 @@ class FakeTraining:
     started_with: list[TrainingFiles] = field(default_factory=list)
 
     def run(
-        self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: Callable[[TrainingProgress], None]
+        self,
+        hardware: Hardware,
+        files: TrainingFiles,
+        log_path: Path,
+        show: Callable[[TrainingProgress], None],
+        *,
+        standby: Any,
     ) -> RunEnd:
         self.started_with.append(files)
         checkpoint = files.checkpoints / "checkpoint-4"
@@ -90,6 +97,29 @@ class FakeTraining:
         return TrainingEnded(str(files.model), None, 8, self.first_loss, 1.5, 100.0, GB, GB, 1.0)
 
 
+class FakeStandby:
+    """Stands by for no training."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __call__(self, kind: DeviceKind, log_path: Path) -> AbstractContextManager[Any]:
+        return self
+
+    def __enter__(self) -> FakeStandby:
+        self.heard.append("open")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heard.append("closed")
+
+    def start(self) -> None:
+        self.heard.append("started")
+
+    def settle(self) -> None:
+        self.heard.append("settled")
+
+
 class Stage:
     """One run folder with what a command on it would find; `train` is the command."""
 
@@ -97,6 +127,7 @@ class Stage:
         self.root = root
         self.machine = SimulatedMachine(capacity_bytes=TIGHT_BYTES)
         self.training = FakeTraining()
+        self.standby = FakeStandby()
         self.hardware = devices()
         self.merged: list[dict[str, Any]] = []
         self.asked_ranks: list[int | None] = []
@@ -113,6 +144,7 @@ class Stage:
             detect=self.detect,
             start_agent=self.machine.start_agent,
             run_training=self.training.run,
+            stand_by=self.standby,
             merge=self.merge,
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
             start_tracer=self.machine.start_tracer,
@@ -218,13 +250,52 @@ def test_the_machine_is_free_again_when_the_training_starts(stage: Stage) -> Non
     running: list[int] = []
     run = stage.training.run
 
-    def look(*arguments: Any) -> RunEnd:
+    def look(*arguments: Any, **named: Any) -> RunEnd:
         running.append(stage.machine.running_count)
-        return run(*arguments)
+        return run(*arguments, **named)
 
     stage.training.run = look  # type: ignore[method-assign]
     stage.train()
     assert running == [0]
+
+
+def test_a_launcher_stands_by_while_it_is_searched_and_until_the_training_is_over(stage: Stage) -> None:
+    heard = stage.standby.heard
+    stage.machine.on_ask = lambda asked: heard.append(type(asked).__name__)
+    run = stage.training.run
+
+    def train(*arguments: Any, standby: FakeStandby, **named: Any) -> RunEnd:
+        standby.heard.append("trained")
+        return run(*arguments, standby=standby, **named)
+
+    stage.training.run = train  # type: ignore[method-assign]
+    stage.train()
+    assert heard[:2] == ["open", "started"]
+    assert heard.index("settled") < heard.index("ProbeSpec")
+    assert heard[-2:] == ["trained", "closed"]
+
+
+def test_nothing_stands_by_where_nothing_is_searched(stage: Stage) -> None:
+    stage.training.interrupted_by = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    stage.standby.heard.clear()
+    stage.go_on()
+    stage.train()
+    assert stage.standby.heard == ["open", "closed"]
+
+
+@pytest.mark.parametrize("capacity_bytes", [1, TIGHT_BYTES])
+def test_what_stands_by_ends_with_a_search_that_finds_nothing_or_is_interrupted(
+    stage: Stage, capacity_bytes: int
+) -> None:
+    stage.machine.capacity_bytes = capacity_bytes
+    if capacity_bytes == TIGHT_BYTES:
+        stage.interrupt_at_probe(1)
+    with pytest.raises((NothingFits, KeyboardInterrupt)):
+        stage.train()
+    assert stage.standby.heard[-1] == "closed"
+    assert "trained" not in stage.standby.heard
 
 
 def test_every_trial_is_on_disk_before_the_next_probe(stage: Stage) -> None:
@@ -451,7 +522,7 @@ def test_a_choice_that_cannot_load_the_checkpoint_makes_way(stage: Stage, tmp_pa
     assert (stage.folder.root / "earlier/1/choice.json").is_file()
 
 
-def _no_step(*_: Any) -> NoReturn:
+def _no_step(*_: Any, **__: Any) -> NoReturn:
     """A training that is interrupted before its first checkpoint."""
     raise KeyboardInterrupt
 

@@ -134,7 +134,7 @@ def test_the_launcher_is_a_module_of_this_python(bench: Bench, monkeypatch: pyte
         assert list(started.watch()) == []
     assert started.exit_code == 3
     told = bench.log_path.read_text().splitlines()
-    assert told[: told.index("--hostfile")] == [*module_command("deepspeed.launcher.runner")[1:]]
+    assert told[: told.index("--hostfile")] == [*module_command("autofit.worker.deepspeed.warm_launcher")[1:]]
     assert told[-1] == "safe 1"
 
 

@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any
 
+from autofit.worker.agent.forking import prepare_to_fork
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
 
 PRELOAD = (
@@ -34,10 +35,7 @@ def start_fork_server(
 
     CommandsClosed when `commands` end meanwhile, and what `on_poll` raises.
     """
-    # torch must not initialize CUDA in the server: its children could not use it any more.
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers in a process that forks
+    prepare_to_fork()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(modules))
     forkserver.ensure_running()  # from this thread: the server dies with the one that has started it

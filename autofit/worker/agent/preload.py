@@ -8,18 +8,9 @@ from autofit.worker.script.python_main import leave_directory
 leave_directory()
 die_with_parent()  # before anything slow: a fork server in the middle of an import would outlive its agent
 
-import datasets  # noqa: E402
-import deepspeed  # noqa: E402
-import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: E402, F401  (1.4 s of torch's compiler, at initialize)
-import peft  # noqa: E402, F401
-import torch  # noqa: E402, F401
-import transformers.integrations.deepspeed  # noqa: E402
-import transformers.models.auto.modeling_auto  # noqa: E402, F401
-import trl.trainer.sft_trainer  # noqa: E402, F401
-
+import autofit.worker.agent.imports  # noqa: E402, F401
 from autofit.worker.rank.extension_builds import wait_for_builders  # noqa: E402
 
-datasets.disable_progress_bars()
 wait_for_builders()
 
 if os.environ.get("DS_ACCELERATOR") == "cpu":

@@ -1,0 +1,98 @@
+"""What DeepSpeed's launcher starts as `python -m module`, forked from a process that has imported everything."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import ClassVar, NoReturn
+
+_LOOK_S = 0.02
+
+
+class ForkedModule:
+    """A child as the launcher sees it: what it uses of a `subprocess.Popen` on one node.
+
+    `command` is a Python's with `-m`, and `env` all of the child's environment.
+    """
+
+    started: ClassVar[list[ForkedModule]] = []  # by this process
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        at = command.index("-m")
+        self.returncode: int | None = None
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # else the child would print it again
+        self.pid = os.fork()
+        if self.pid == 0:
+            ForkedModule.started.clear()
+            _run(command[at + 1], command[at + 1 :], env)
+        ForkedModule.started.append(self)
+
+    def poll(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._waited(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        """Waits for its end."""
+        return self._waited(0)
+
+    def has_done_well(self) -> bool:
+        """Whether it has ended with 0; whoever polls it sees its end afterwards as before."""
+        if self.returncode is not None:
+            return self.returncode == 0
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
+
+    def _waited(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+
+def sleep(seconds: float) -> None:
+    """Sleeps, until all that was started has done well and nobody is left to wait for.
+
+    launch.py looks once a second. Where a rank has failed it stays so: in that second one can see which was the first.
+    """
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0 and not all(one.has_done_well() for one in ForkedModule.started):
+        time.sleep(min(_LOOK_S, left_s))
+
+
+def fork_modules_of(module: ModuleType, others: Mapping[str, object]) -> None:
+    """Has one of the launcher's modules fork what it would start; `others` are of its `subprocess` and its `time`."""
+    for name in ("subprocess", "time"):
+        own = {"Popen": ForkedModule} if name == "subprocess" else {"sleep": sleep}
+        setattr(module, name, SimpleNamespace(**vars(others[name]) | own))
+
+
+def _run(name: str, words: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Runs the `main` of a module, and ends this process as Python would."""
+    code: object = 1
+    try:
+        os.environ.clear()
+        os.environ.update(env)
+        sys.argv = list(words)
+        importlib.import_module(name).main()
+        code = 0
+    except SystemExit as left:
+        code = left.code
+    except BaseException:
+        traceback.print_exc()
+    leave(code)
+
+
+def leave(code: object) -> NoReturn:
+    """Ends this process at once with what `sys.exit` was given: an interpreter with torch in it takes half a second to
+    be taken apart."""
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

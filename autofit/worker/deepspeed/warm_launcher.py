@@ -1,0 +1,86 @@
+"""DeepSpeed's launcher for autofit's own training, as `deepspeed` runs it, in a process that imports everything once.
+
+What it starts, launch.py and below that the ranks, is forked from here: so each of them is there at once. With
+`--stand-by FD` it does its imports, closes FD, and waits for the words of `deepspeed` on its standard input, a line of
+JSON; it ends when the input does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import import_module
+
+from autofit.worker.rank.lifecycle import die_with_parent
+from autofit.worker.script.python_main import leave_directory
+
+STAND_BY = "--stand-by"
+_IMPORTED = (
+    "autofit.worker.agent.imports",
+    "autofit.worker.train",
+    "autofit.worker.training.full_run.rank_training",
+    "deepspeed.launcher.runner",
+    "deepspeed.launcher.launch",
+)
+
+
+def main() -> None:
+    """Runs the launcher with the words that are given or told, and leaves with its exit code."""
+    leave_directory()
+    die_with_parent()
+    _import_all()
+    words = sys.argv[1:]
+    if words[:1] == [STAND_BY]:
+        os.close(int(words[1]))
+        words = _told()
+    if words:
+        _launch(words)
+
+
+def _import_all() -> None:
+    from autofit.worker.agent.forking import ready_to_fork
+
+    with ready_to_fork():
+        for name in _IMPORTED:
+            import_module(name)
+
+
+def _told() -> list[str]:
+    """The words that are told; none where nobody wants them run any more."""
+    line = sys.stdin.buffer.readline()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, sys.stdin.fileno())  # the ranks have nothing to hear
+    os.close(null)
+    return [] if not line else list(json.loads(line))
+
+
+def _can_fork() -> bool:
+    """Whether the launcher counts the devices without CUDA, as torch does where NVML knows them: a fork of a process
+    that has called CUDA cannot use it any more. Else all are started anew, as `deepspeed` does."""
+    import torch
+
+    return os.environ.get("DS_ACCELERATOR") != "cuda" or torch.cuda._device_count_nvml() > 0
+
+
+def _launch(words: list[str]) -> None:
+    from deepspeed.launcher import launch, runner
+
+    from autofit.worker.deepspeed.forked_module import fork_modules_of, leave
+
+    if _can_fork():
+        for module in (runner, launch):
+            fork_modules_of(module, {"subprocess": subprocess, "time": time})
+    sys.argv = ["deepspeed", *words]
+    code: object = 0
+    try:
+        runner.main()
+    except SystemExit as left:
+        code = left.code
+    leave(code)
+
+
+if __name__ == "__main__":
+    main()
