@@ -91,10 +91,10 @@ def timed_search(cluster: sim.Cluster, goal: Goal) -> TimedSearch:
         spent_s.append(cluster.probe_s(strategy, outcome))
         return replace(outcome, total_s=spent_s[-1])
 
-    run = sim.search(
+    run = sim.race(
         cluster.scene,
         cluster.rungs,
-        lambda strategy: timed(cluster.probe(strategy), strategy, probes_s),
+        lambda probe: timed(cluster.race(probe), probe.strategy, probes_s),
         rehearse=lambda strategy: timed(cluster.rehearse(strategy), strategy, rehearsals_s),
         goal=goal,
     )

@@ -54,8 +54,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Probe:
+    """With `least_tokens_per_s` it may end after its first measured step if it is slower: it cannot be chosen."""
+
     strategy: Strategy
     why: str
+    least_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from .choice_text import full_text, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text
 from .line import plain
-from .outcome_text import verdict_text
+from .outcome_text import OUTPACED, verdict_text
 from .progress import ended_text, timeline_text
+from .view import is_outpaced
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
 _STYLE = """
@@ -98,7 +99,7 @@ def _trials(record: RunRecord) -> str:
 
 def _trial_cells(trial: Trial, limit_bytes: int | None) -> str:
     outcome = trial.outcome
-    mark = " (rehearsed)" if trial.is_rehearsal else ""
+    mark = " (rehearsed)" if trial.is_rehearsal else f" ({OUTPACED})" if is_outpaced(trial) else ""
     name = f"<td><code>{escape(str(trial.strategy))}</code>{mark}</td>"
     if isinstance(outcome, Measured):
         middle = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.outcome import Phase
+from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Strategy
 from autofit.planning.setting import Setting
 
@@ -43,6 +43,12 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,
     )
+
+
+def is_whole_peak(measured: Measured, estimate: MemoryEstimate) -> bool:
+    """Whether a probe came to the moment at which `estimate` has its peak; else a training takes what was measured at
+    least."""
+    return not measured.is_outpaced or estimate.phase not in (Phase.EVALUATE, Phase.SAVE)
 
 
 def _ranks(strategy: Strategy, is_rehearsal: bool) -> tuple[bool, ...]:

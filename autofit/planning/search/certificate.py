@@ -30,10 +30,11 @@ def choice(search: SearchState, best: RungHistory) -> Choice:
 def _with_full(found: Choice, search: SearchState) -> Choice:
     """The choice with the fastest rung that trains all parameters beside it, measured or else expected."""
     full = [history for history in search.histories if history.rung.method is Method.FULL]
-    if (best := leader(full)) is not None:
+    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
+    best = leader(full)
+    if best is not None and not _is_overtaken(best, likely, search):
         strategy, measured = best_of(best)
         return replace(found, full=strategy, full_measured=measured)
-    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
     if likely:
         one = max(likely, key=lambda one: one.expected)
         return replace(found, full=one.strategy, full_expected=Expected(one.expected, one.low, one.bound))
@@ -41,6 +42,11 @@ def _with_full(found: Choice, search: SearchState) -> Choice:
         return found
     what = "could be measured" if any(history.is_stuck for history in full) else "fits"
     return replace(found, why=f"{found.why}; no rung with all parameters {what}")
+
+
+def _is_overtaken(best: RungHistory, left: Sequence[Expectation], search: SearchState) -> bool:
+    """Whether a probe that ended early was faster: it was too slow for LoRA's rungs, not for those beside them."""
+    return any(search.is_outpaced(one.strategy) and one.expected > best_tokens_per_s(best) for one in left)
 
 
 def _why(search: SearchState, best: RungHistory) -> str:

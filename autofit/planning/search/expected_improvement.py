@@ -91,7 +91,7 @@ def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -
 def _cap(strategy: Strategy, search: SearchState) -> float:
     """The speed of the measured strategies that do the same and leave something of it out: no offload, nothing computed
     twice."""
-    measured = ((known, outcome) for history in search.histories for known, outcome in history.measurements.items())
+    measured = ((known, outcome) for history in search.histories for known, outcome in history.speeds.items())
     return min(
         (outcome.tokens_per_s for known, outcome in measured if _does_no_more(known, strategy)), default=math.inf
     )

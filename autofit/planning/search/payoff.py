@@ -70,7 +70,8 @@ def payoffs(
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
     tokens_per_step = search.ladder.steps[0].estimates[0].speed.tokens_per_step
     tokens = UNKNOWN_LENGTH_S * best if goal.step_count is None else goal.step_count * tokens_per_step
-    cost, noise = ProbeCost.of(search.trials, tokens_per_step), next_noise(search.trials)
+    cost = ProbeCost.of(search.trials, tokens_per_step, is_uniform=not search.setting.is_padded)
+    noise = next_noise(search.trials)
     return tuple(
         Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
         for one in left

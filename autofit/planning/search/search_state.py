@@ -13,12 +13,12 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
 from autofit.planning.plan.fit import HEADROOM
 from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
-from .noise import MEMORY_NOISE, speed_noise
+from .noise import MEMORY_NOISE, seen_noise
 from .posterior import Normal, Posterior
 from .rung_history import RungHistory, histories
 
@@ -51,6 +51,10 @@ class SearchState:
     def too_large_strategies(self) -> tuple[Strategy, ...]:
         return tuple(strategy for history in self.histories for strategy in history.too_large_strategies)
 
+    def is_outpaced(self, strategy: Strategy) -> bool:
+        """Whether all that is known of it is that it was too slow."""
+        return any(history.is_outpaced(strategy) for history in self.histories)
+
     def memory(self, strategy: Strategy) -> Normal:
         """The distribution of the device's peak, in bytes."""
         estimate = self.ladder.estimate(strategy).memory
@@ -78,8 +82,10 @@ class SearchState:
         estimate, outcome = self._estimate(trial), trial.outcome
         effects = memory_effects(trial.strategy, estimate, self.device_bytes)
         if isinstance(outcome, Measured):
-            error_bytes = outcome.peak_device_bytes - middle_bytes(estimate)
-            return posterior.observe(effects, error_bytes / self.device_bytes, MEMORY_NOISE)
+            error = (outcome.peak_device_bytes - middle_bytes(estimate)) / self.device_bytes
+            if is_whole_peak(outcome, estimate):
+                return posterior.observe(effects, error, MEMORY_NOISE)
+            return posterior.observe_above(effects, error)
         if isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE:
             needed_bytes = self.device_bytes + (outcome.requested_bytes or 0)
             return posterior.observe_above(effects, (needed_bytes - middle_bytes(estimate)) / self.device_bytes)
@@ -100,7 +106,7 @@ class SearchState:
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 error = math.log(trial.outcome.tokens_per_s) - expected
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
-                posterior = posterior.observe(effects, error, speed_noise(trial.outcome))
+                posterior = posterior.observe(effects, error, seen_noise(trial.outcome, self.trials))
         return posterior
 
     @cached_property
