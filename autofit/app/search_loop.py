@@ -132,7 +132,9 @@ class SearchLoop:
         if (note := busy_text(trial)) is not None:
             self._screen.show(Note(note))
 
-    def _exhaust(self) -> Choose:
+    def _exhaust(self) -> Choose | GiveUp:
         while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
             self._probe(Probe(strategy, "everything that may fit is probed"))
+        if isinstance(ended := self._decide(), GiveUp):  # after a choice that nothing was probed for
+            return ended
         return Choose(exhaustive_choice(self._ladder, self._trials, self._setting, self._goal))

@@ -41,10 +41,13 @@ class Expected:
 @dataclass(frozen=True)
 class Choice:
     """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, measured or expected,
-    when one fits."""
+    when one fits.
+
+    `measured` is None where it is sure to fit and no probe was worth its time.
+    """
 
     strategy: Strategy
-    measured: Measured
+    measured: Measured | None
     why: str
     unprobed: tuple[Unprobed, ...] = ()
     full: Strategy | None = None

@@ -73,7 +73,7 @@ def _choice(record: RunRecord) -> str:
     choice = record.choice
     if choice is None:
         return ""
-    text = strategy_text(choice.strategy, choice.measured)
+    text = strategy_text(choice)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
     full = full_text(choice, is_free=record.request.pins.of(METHOD) is None)
     return (

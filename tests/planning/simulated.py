@@ -24,7 +24,13 @@ from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.plan.fit import HEADROOM
-from autofit.planning.probe_steps import MEMORY_STEPS, PROBED_ACCUMULATION, is_measured_early, measured_count
+from autofit.planning.probe_steps import (
+    MEASURE_S,
+    MEMORY_STEPS,
+    PROBED_ACCUMULATION,
+    is_measured_early,
+    measured_count,
+)
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
 from autofit.planning.space import axes
@@ -33,9 +39,9 @@ from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request,
 
 CERTAIN = Certainty(0.01)
 
-STEP_SPREAD = (0.005, 0.05)
-"""The relative standard deviation of the steps of a machine, the least and the most; two idle CPU cores have 2
-to 5 %."""
+STEP_SPREAD = (0.003, 0.03)
+"""The relative standard deviation of a speed by steps of MEASURE_S in all, on the quietest machine and on the most
+restless: shorter steps spread more, and longer ones less, as the root of their time."""
 
 BUILD_BYTES_PER_S = 20e9
 """How fast weights are made on a device: not measured on a GPU."""
@@ -178,11 +184,12 @@ class Cluster:
 
     def race(self, probe: Probe) -> Outcome:
         """A probe that ends after its first step where that is too slow, with steps that spread as this machine's."""
-        outcome, spread = self.probe(probe.strategy), self._factor("spread", *STEP_SPREAD)
+        outcome, step_s = self.probe(probe.strategy), self._probed_step_s(probe.strategy)
+        spread = self._factor("spread", *STEP_SPREAD) * math.sqrt(MEASURE_S / step_s)
         if not isinstance(outcome, Measured):
             return outcome
         draw = random.Random(f"{self.seed} steps {probe.strategy}")
-        count = measured_count(self._probed_step_s(probe.strategy))
+        count = measured_count(step_s)
         first, rest = draw.gauss(1, spread), draw.gauss(1, spread / math.sqrt(max(1, count - 1)))
         if probe.least_tokens_per_s is not None and outcome.tokens_per_s * first < probe.least_tokens_per_s:
             return replace(outcome, tokens_per_s=outcome.tokens_per_s * first, step_count=1, is_outpaced=True)

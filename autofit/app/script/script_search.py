@@ -128,7 +128,7 @@ class _ScriptSearch:
             return None
         if not isinstance(own.outcome, Measured) or not fits(own.outcome, self._hardware.device_memory_bytes):
             return None
-        if own.outcome.tokens_per_s < _ENOUGH * choice.measured.tokens_per_s:
+        if own.outcome.tokens_per_s < _ENOUGH * _measured(choice).tokens_per_s:
             return None
         return Choice(own_strategy(own.facts), own.outcome, _STAYS, choice.unprobed)
 
@@ -141,7 +141,7 @@ class _ScriptSearch:
         path = self._folder.ds_config
         words = rewriter.trained(choice.strategy, str(path))
         self._specs.context.prober.put_file(path, words.config)
-        text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
+        text = f"{choice.strategy}, {_measured(choice).tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._session.tell(text)
         flags, loading = rewriter.flags(choice.strategy), _loading(choice, rewriter)
         return Decision(text, self._hardware.kind, str(path), flags, words.patches, loading)
@@ -152,7 +152,12 @@ def _loading(choice: Choice, rewriter: ConfigRewriter) -> Loading | None:
     return None if folder is None else Loading(folder, choice.strategy.rung.zero_stage)
 
 
+def _measured(choice: Choice) -> Measured:
+    assert choice.measured is not None  # nobody traces a script, and so nothing of it is sure to fit
+    return choice.measured
+
+
 def _gain(own: Outcome, choice: Choice) -> str:
     if not isinstance(own, Measured):
         return ", where yours runs out of memory"
-    return f", {choice.measured.tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"
+    return f", {_measured(choice).tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"

@@ -11,13 +11,14 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 from autofit.planning.setting import Setting
 
-from .certificate import choice
+from .certificate import choice, unprobed_choice
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
 from .giving_up import give_up
 from .noise import outpacing
 from .payoff import Payoff, payoffs
 from .rung_history import RungHistory
 from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .sure_choice import sure_choice
 
 WORTH_BESIDE = 0.05
 """The least relative gain for which the full-parameter rung that is only named beside a LoRA choice is probed."""
@@ -42,6 +43,8 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     """
     search = SearchState.of(ladder, trials, setting, goal)
     best = leader(search.histories)
+    if (sure := sure_choice(search)) is not None:
+        return Choose(unprobed_choice(search, sure))
     next_action = _retry(search) or _next(search)
     if next_action is not None:
         return _raced(next_action, best, search)

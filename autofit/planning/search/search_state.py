@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from autofit.domain.estimate import MemoryEstimate
@@ -19,7 +19,7 @@ from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
 from .noise import MEMORY_NOISE, seen_noise
-from .posterior import Normal, Posterior
+from .posterior import Effect, Normal, Posterior
 from .rung_history import RungHistory, histories
 
 
@@ -67,9 +67,21 @@ class SearchState:
 
     def log_speed(self, strategy: Strategy) -> Normal:
         """The distribution of the logarithm of its tokens/s."""
-        estimate = self.ladder.estimate(strategy)
-        error = self._speed.predict(speed_effects(strategy, estimate))
-        return Normal(log_speed(strategy, estimate) + error.mean, error.std)
+        error = self._speed.predict(self._effects(strategy))
+        return Normal(self._log_prior(strategy) + error.mean, error.std)
+
+    def log_gain(self, strategy: Strategy, over: Strategy) -> Normal:
+        """The distribution of the logarithm of its speed ÷ that of `over`: what they share cancels."""
+        ours, theirs = self._effects(strategy), self._effects(over)
+        opposite = [replace(effect, weight=-effect.weight) for effect in theirs]
+        error = self._speed.predict([*ours, *opposite])
+        return Normal(self._log_prior(strategy) - self._log_prior(over) + error.mean, error.std)
+
+    def _effects(self, strategy: Strategy) -> tuple[Effect, ...]:
+        return speed_effects(strategy, self.ladder.estimate(strategy))
+
+    def _log_prior(self, strategy: Strategy) -> float:
+        return log_speed(strategy, self.ladder.estimate(strategy))
 
     @cached_property
     def _memory(self) -> Posterior:
