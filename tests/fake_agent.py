@@ -56,7 +56,11 @@ def outcome(spec: ProbeSpec, capacity_bytes: int) -> Outcome:
     speed = tokens_per_s(strategy)
     step_s = 1000 / speed
     micro_step_s = step_s / strategy.gradient_accumulation
-    return Measured(held, held, speed, step_s, micro_step_s, update_s=0.0, base_bytes=BASE_BYTES)
+    is_outpaced = spec.least_tokens_per_s is not None and speed < spec.least_tokens_per_s
+    return Measured(
+        held, held, speed, step_s, micro_step_s, 0.0, BASE_BYTES, step_count=1 if is_outpaced else 3,
+        is_outpaced=is_outpaced,
+    )  # fmt: skip
 
 
 @dataclass

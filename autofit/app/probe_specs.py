@@ -12,7 +12,7 @@ from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Rung, Strategy
-from autofit.domain.trial import Trial
+from autofit.domain.trial import Probe, Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
@@ -61,9 +61,10 @@ class ProbeSpecs:
     heartbeat_timeout_s: float
     here: Hardware | None = None
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ProbeSpec:
+    def probe(self, probe: Probe, trials: Sequence[Trial]) -> ProbeSpec:
         """The specification of a probe with all ranks, after `trials`."""
-        return self._spec(strategy, self._job(strategy), trials, len(trials) + 1)
+        spec = self._spec(probe.strategy, self._job(probe.strategy), trials, len(trials) + 1)
+        return replace(spec, least_tokens_per_s=probe.least_tokens_per_s)
 
     def rehearsals(self, strategies: Sequence[Strategy], trials: Sequence[Trial]) -> tuple[ProbeSpec, ...]:
         """The specifications of rehearsals: rank 0 of each strategy, one a device."""
@@ -99,7 +100,8 @@ class ProbeSpecs:
         )
 
     def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:
-        has_saved = any(isinstance(t.outcome, Measured) and t.strategy.rung == strategy.rung for t in trials)
+        whole = [trial for trial in trials if isinstance(trial.outcome, Measured) and not trial.outcome.is_outpaced]
+        has_saved = any(trial.strategy.rung == strategy.rung for trial in whole)
         return ProbeSpec(
             job=job,
             worst=(*self._narrower(), worst_shape(self.profile, strategy.micro_batch)),
@@ -124,8 +126,8 @@ class AgentProbeRunner:
     agent: TrainingProber
     specs: ProbeSpecs
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
-        return self.agent.probe(self.specs.probe(strategy, trials), on_heartbeat)
+    def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
+        return self.agent.probe(self.specs.probe(probe, trials), on_heartbeat)
 
     def rehearse(
         self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_heartbeat: OnRehearsalHeartbeat

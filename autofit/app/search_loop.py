@@ -25,7 +25,7 @@ from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
 class ProbeRunner(Protocol):
     """Runs the probes that the policy asks for; `trials` are those before."""
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome: ...
+    def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome: ...
 
 
 class Rehearsals(Protocol):
@@ -103,14 +103,14 @@ class SearchLoop:
 
     def _do(self, action: Probe | Rehearse) -> None:
         if isinstance(action, Probe):
-            self._probe(action.strategy, action.why)
+            self._probe(action)
         else:
             self._rehearse(action)
 
-    def _probe(self, strategy: Strategy, why: str) -> None:
-        self._screen.show(ProbeStarted(strategy, why))
-        outcome = self._runner.probe(strategy, self._trials, lambda phase: self._beat(strategy, phase))
-        self._end(strategy, outcome)
+    def _probe(self, probe: Probe) -> None:
+        self._screen.show(ProbeStarted(probe.strategy, probe.why))
+        outcome = self._runner.probe(probe, self._trials, lambda phase: self._beat(probe.strategy, phase))
+        self._end(probe.strategy, outcome)
 
     def _rehearse(self, action: Rehearse) -> None:
         for strategy in action.strategies:
@@ -132,7 +132,9 @@ class SearchLoop:
         if (note := busy_text(trial)) is not None:
             self._screen.show(Note(note))
 
-    def _exhaust(self) -> Choose:
+    def _exhaust(self) -> Choose | GiveUp:
         while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
-            self._probe(strategy, "everything that may fit is probed")
+            self._probe(Probe(strategy, "everything that may fit is probed"))
+        if isinstance(ended := self._decide(), GiveUp):  # after a choice that nothing was probed for
+            return ended
         return Choose(exhaustive_choice(self._ladder, self._trials, self._setting, self._goal))

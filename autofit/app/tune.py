@@ -91,7 +91,7 @@ def _holds(kept: Kept, tunable: TunableLine, folder: RunFolder) -> bool:
     length = training_length(tunable.said, tunable.config)
     choice = folder.read_choice()
     asked = Settled(tunable.said, length, tunable.settings.tolerance)
-    return choice is None or holds_for(kept.settled, asked, choice.measured.step_s)
+    return choice is None or holds_for(kept.settled, asked, choice.probed.step_s)
 
 
 def _searched(tunable: TunableLine, session: Session, kind: DeviceKind, key: str, since_s: Clock) -> Kept:

@@ -46,6 +46,8 @@ class Measured:
     speed_error: float | None = (
         None  # relative standard error of tokens_per_s by its steps; None where one was measured
     )
+    step_count: int | None = None  # measured steps; None in what was written before they were counted
+    is_outpaced: bool = False  # slower beyond doubt after its first one, and ended: nothing evaluated, nothing saved
 
 
 @dataclass(frozen=True)

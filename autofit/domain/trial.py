@@ -41,10 +41,13 @@ class Expected:
 @dataclass(frozen=True)
 class Choice:
     """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, measured or expected,
-    when one fits."""
+    when one fits.
+
+    `measured` is None where it is sure to fit and no probe was worth its time.
+    """
 
     strategy: Strategy
-    measured: Measured
+    measured: Measured | None
     why: str
     unprobed: tuple[Unprobed, ...] = ()
     full: Strategy | None = None
@@ -52,11 +55,20 @@ class Choice:
     full_expected: Expected | None = None  # where it was not measured
     reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
 
+    @property
+    def probed(self) -> Measured:
+        """What was measured, where something was: of a script nothing is chosen unseen, nor after a trial."""
+        assert self.measured is not None
+        return self.measured
+
 
 @dataclass(frozen=True)
 class Probe:
+    """With `least_tokens_per_s` it may end after its first measured step if it is slower: it cannot be chosen."""
+
     strategy: Strategy
     why: str
+    least_tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)

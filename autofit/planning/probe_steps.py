@@ -1,6 +1,10 @@
-"""The steps of a probe: how many there are at least, and of how many micro-batches."""
+"""The steps of a probe: how many there are, of how many micro-batches, and what a whole step takes by them."""
 
 from __future__ import annotations
+
+import math
+
+from autofit.domain.hardware import DeviceKind
 
 MEMORY_STEPS = 2
 """The steps that come first: Adam's state appears at the first one, ZeRO-3's reuse of gathered parameters at the
@@ -15,3 +19,28 @@ MEASURE_S = 1.5
 PROBED_ACCUMULATION = 3
 """The most that a probe accumulates: a first micro-batch that makes the gradients, one that adds to them, one with the
 update."""
+
+LONG_STEP_S = 5.0
+"""A step from which on the last memory step is measured itself, where its rows are those of any other: what a second
+step still pays once, plans and blocks of an allocator, is some tens of milliseconds."""
+
+
+def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:
+    """The number of steps of `step_s` seconds that are measured."""
+    return min(max(math.ceil(measure_s / step_s), MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+
+
+def is_uniform(kind: DeviceKind, *, has_even_rows: bool) -> bool:
+    """Whether the last memory step is like those after it: rows of one length, and a heap that stays as it is, which
+    that of a CPU rank does not: it is exact, and slower, until then."""
+    return has_even_rows and kind is not DeviceKind.CPU
+
+
+def is_measured_early(step_s: float, *, is_uniform: bool) -> bool:
+    """Whether the last memory step counts as the measured one; `is_uniform`: it is like those after it."""
+    return is_uniform and step_s >= LONG_STEP_S
+
+
+def whole_step_s(first_s: float, middle_s: float, last_s: float, accumulation: int) -> float:
+    """The seconds of an optimizer step of `accumulation` micro-batches, each kind as often as the step has it."""
+    return last_s + (first_s if accumulation > 1 else 0.0) + max(0, accumulation - 2) * middle_s

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from autofit.domain.outcome import Diverged, Measured, Outcome, TimedOut
 from autofit.domain.strategy import Strategy
+from autofit.planning.probe_steps import whole_step_s
 from autofit.probing.evidence import Evidence, failure
 from autofit.probing.protocol import GroupEnded, RankMeasured
 
@@ -47,7 +48,7 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
     last_s = _slowest_s([report.last_s for report in reports])
     first_s = _slowest_s([report.first_s for report in reports], last_s)
     middle_s = _slowest_s([report.middle_s for report in reports], first_s)
-    step_s = last_s + (first_s if accumulation > 1 else 0.0) + max(0, accumulation - 2) * middle_s
+    step_s = whole_step_s(first_s, middle_s, last_s, accumulation)
     tokens = max(report.tokens_per_micro_batch for report in reports) * rank_count * accumulation
     return Measured(
         peak_device_bytes=max(report.peak_device_bytes for report in reports),
@@ -62,6 +63,8 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
         total_s=ended.total_s,
         peak_allocated_bytes=_most([report.peak_allocated_bytes for report in reports]),
         speed_error=_most([report.speed_error for report in reports]),
+        step_count=_most([report.step_count for report in reports]),
+        is_outpaced=any(report.is_outpaced for report in reports),
     )
 
 

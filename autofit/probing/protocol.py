@@ -53,6 +53,7 @@ class ProbeSpec:
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
     measure_s: float = MEASURE_S
     time_limit_s: float | None = None  # ends the probe, whatever signs of life its ranks give; None: no limit
+    least_tokens_per_s: float | None = None  # ends it after the first measured step if that is slower; None: never
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class ScriptSpec:
     files: tuple[tuple[str, str], ...] = ()  # name and text: written into the scratch folder before the ranks start
     measured_steps: int | None = None  # None: as many as `measure_s` takes
     measure_s: float = MEASURE_S
+    least_tokens_per_s: float | None = None  # as of a ProbeSpec
 
 
 Spec = Union[ProbeSpec, ScriptSpec]
@@ -277,6 +279,8 @@ class RankMeasured:
     tokens_per_micro_batch: float  # real tokens, all ranks
     peak_allocated_bytes: int | None = None  # what tensors held; None where no allocator counts
     speed_error: float | None = None  # relative standard error of the steps' mean; None where one was measured
+    step_count: int | None = None  # measured steps
+    is_outpaced: bool = False  # ended after the first of them, which was too slow; on every rank the same
 
 
 @dataclass(frozen=True)

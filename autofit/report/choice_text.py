@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from autofit.domain.event import Chosen
 from autofit.domain.knobs.method import METHOD, Method
-from autofit.domain.outcome import Measured
-from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, GiveUp
 from autofit.domain.units import brief_seconds, format_bytes
 
@@ -15,16 +13,19 @@ from .view import View
 
 def choice_lines(view: View, chosen: Chosen, *, width: int = WIDTH) -> list[Line]:
     """The lines `choice`, `why` and, beside LoRA, `full`."""
-    text = f"{strategy_text(chosen.choice.strategy, chosen.choice.measured)} · {_how(chosen)}"
+    text = f"{strategy_text(chosen.choice)} · {_how(chosen)}"
     lines = labelled("choice", text, width=width, style=Style.GOOD)
     lines += labelled("why", chosen.choice.why, width=width)
     full = full_text(chosen.choice, is_free=view.request is None or view.request.pins.of(METHOD) is None)
     return lines + (labelled("full", full, width=width) if full else [])
 
 
-def strategy_text(strategy: Strategy, measured: Measured) -> str:
+def strategy_text(choice: Choice) -> str:
+    measured = choice.measured
+    if measured is None:
+        return f"{choice.strategy} · not probed"
     speed = f"{measured.tokens_per_s:,.0f} tokens/s"
-    return f"{strategy} · {speed} · {format_bytes(measured.peak_device_bytes)}"
+    return f"{choice.strategy} · {speed} · {format_bytes(measured.peak_device_bytes)}"
 
 
 def _how(chosen: Chosen) -> str:

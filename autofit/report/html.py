@@ -17,8 +17,9 @@ from .data_text import data_lines
 from .header import machine_text, request_text
 from .launch_text import launch_rows
 from .line import plain
-from .outcome_text import verdict_text
+from .outcome_text import OUTPACED, verdict_text
 from .progress import ended_text, timeline_text
+from .view import is_outpaced
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
 _STYLE = """
@@ -75,7 +76,7 @@ def _choice(record: RunRecord) -> str:
     choice = record.choice
     if choice is None:
         return ""
-    text = strategy_text(choice.strategy, choice.measured)
+    text = strategy_text(choice)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
     full = full_text(choice, is_free=record.request.pins.of(METHOD) is None)
     return (
@@ -101,7 +102,7 @@ def _trials(record: RunRecord) -> str:
 
 def _trial_cells(trial: Trial, limit_bytes: int | None) -> str:
     outcome = trial.outcome
-    mark = " (rehearsed)" if trial.is_rehearsal else ""
+    mark = " (rehearsed)" if trial.is_rehearsal else f" ({OUTPACED})" if is_outpaced(trial) else ""
     name = f"<td><code>{escape(str(trial.strategy))}</code>{mark}</td>"
     if isinstance(outcome, Measured):
         middle = (

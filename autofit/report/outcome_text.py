@@ -8,6 +8,8 @@ from autofit.planning.plan.fit import fits
 
 from .line import Style
 
+OUTPACED = "slower beyond doubt after 1 step"
+
 _PLACES = {
     Phase.START: "the start",
     Phase.BUILD: "the build",
@@ -27,7 +29,9 @@ def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> st
         case Measured():
             text = f"{outcome.tokens_per_s:,.0f} tokens/s, {format_bytes(outcome.peak_device_bytes)}"
             is_tight = device_memory_bytes is not None and not fits(outcome, device_memory_bytes)
-            return f"{text}: too tight for a whole training" if is_tight else text
+            if is_tight:
+                return f"{text}: too tight for a whole training"
+            return f"{text}: {OUTPACED}" if outcome.is_outpaced else text
         case OutOfMemory():
             return _out_of_memory(outcome, device_memory_bytes)
         case Unsupported(why):

@@ -74,8 +74,13 @@ class View:
             trial
             for trial in self.trials
             if self.has_fit(trial) and not trial.is_rehearsal and method in (None, trial.strategy.rung.method)
+            if not is_outpaced(trial)
         ]
         return max(fitting, key=tokens_per_s, default=None)
+
+
+def is_outpaced(trial: Trial) -> bool:
+    return isinstance(trial.outcome, Measured) and trial.outcome.is_outpaced
 
 
 def tokens_per_s(trial: Trial) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,13 @@ from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
-from autofit.planning.probe_steps import MEASURE_S, MEMORY_STEPS, PROBED_ACCUMULATION
+from autofit.planning.probe_steps import (
+    MEASURE_S,
+    MEMORY_STEPS,
+    PROBED_ACCUMULATION,
+    is_measured_early,
+    measured_count,
+)
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
 from autofit.planning.space import axes
@@ -31,6 +38,10 @@ from autofit.planning.space.ladder_builder import build_ladder
 from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_shape
 
 CERTAIN = Certainty(0.01)
+
+STEP_SPREAD = (0.003, 0.03)
+"""The relative standard deviation of a speed by steps of MEASURE_S in all, on the quietest machine and on the most
+restless: shorter steps spread more, and longer ones less, as the root of their time."""
 
 BUILD_BYTES_PER_S = 20e9
 """How fast weights are made on a device: not measured on a GPU."""
@@ -104,11 +115,27 @@ def search(
     goal: Goal = CERTAIN,
 ) -> Run:
     """`decide` in a loop against `probe`, going on from `before`; fails when it does not end within `limit` probes."""
+    return race(
+        scene, rungs, lambda action: probe(action.strategy), rehearse=rehearse, before=before, limit=limit, goal=goal
+    )
+
+
+def race(
+    scene: Setting,
+    rungs: Ladder,
+    probe: Callable[[Probe], Outcome],
+    *,
+    rehearse: Callable[[Strategy], Outcome] | None = None,
+    before: tuple[Trial, ...] = (),
+    limit: int = 400,
+    goal: Goal = CERTAIN,
+) -> Run:
+    """The same with probes that may end early."""
     trials = list(before)
     while isinstance(action := decide(rungs, trials, scene, goal), (Probe, Rehearse)):
         assert len(trials) < limit, "the search does not end"
         if isinstance(action, Probe):
-            trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action.strategy)))
+            trials.append(Trial(action.strategy, rungs.estimate(action.strategy), probe(action)))
             continue
         assert rehearse is not None, "nothing here can be rehearsed"
         trials += [Trial(each, rungs.estimate(each), rehearse(each), is_rehearsal=True) for each in action.strategies]
@@ -155,6 +182,24 @@ class Cluster:
     def probe(self, strategy: Strategy) -> Outcome:
         return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy))
 
+    def race(self, probe: Probe) -> Outcome:
+        """A probe that ends after its first step where that is too slow, with steps that spread as this machine's."""
+        outcome, step_s = self.probe(probe.strategy), self._probed_step_s(probe.strategy)
+        spread = self._factor("spread", *STEP_SPREAD) * math.sqrt(MEASURE_S / step_s)
+        if not isinstance(outcome, Measured):
+            return outcome
+        draw = random.Random(f"{self.seed} steps {probe.strategy}")
+        count = measured_count(step_s)
+        first, rest = draw.gauss(1, spread), draw.gauss(1, spread / math.sqrt(max(1, count - 1)))
+        if probe.least_tokens_per_s is not None and outcome.tokens_per_s * first < probe.least_tokens_per_s:
+            return replace(outcome, tokens_per_s=outcome.tokens_per_s * first, step_count=1, is_outpaced=True)
+        return replace(
+            outcome,
+            tokens_per_s=outcome.tokens_per_s * (first + (count - 1) * rest) / count,
+            step_count=count,
+            speed_error=spread / math.sqrt(count) if count > 1 else None,
+        )
+
     def rehearse(self, strategy: Strategy) -> Outcome:
         """Of one rank: without the communicator and without communication."""
         speed = self.rungs.estimate(strategy).speed
@@ -180,13 +225,19 @@ class Cluster:
         if isinstance(outcome, TimedOut):
             return outcome.after_s
         start_s = self._start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
-        speed = self.tokens_per_s(strategy)
-        tokens_per_step = self.rungs.estimate(strategy).speed.tokens_per_step
-        micro_step_s = tokens_per_step / strategy.gradient_accumulation / speed
+        micro_step_s, step_s = self._micro_step_s(strategy), self._probed_step_s(strategy)
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
-        step_s = min(strategy.gradient_accumulation, PROBED_ACCUMULATION) * micro_step_s
-        return start_s + MEMORY_STEPS * step_s + max(MEASURE_S, step_s) + micro_step_s / 3
+        is_early = is_measured_early(step_s, is_uniform=not self.scene.is_padded)
+        count = (1 if outcome.is_outpaced else measured_count(step_s)) - is_early
+        return start_s + (MEMORY_STEPS + count) * step_s + (0.0 if outcome.is_outpaced else micro_step_s / 3)
+
+    def _micro_step_s(self, strategy: Strategy) -> float:
+        tokens_per_step = self.rungs.estimate(strategy).speed.tokens_per_step
+        return tokens_per_step / strategy.gradient_accumulation / self.tokens_per_s(strategy)
+
+    def _probed_step_s(self, strategy: Strategy) -> float:
+        return min(strategy.gradient_accumulation, PROBED_ACCUMULATION) * self._micro_step_s(strategy)
 
     def peak_bytes(self, strategy: Strategy) -> int:
         return self._true_bytes(strategy, self.rungs.estimate(strategy).memory)

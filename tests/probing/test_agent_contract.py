@@ -138,6 +138,18 @@ def test_what_fits_is_measured_and_tells_its_phases(bench: Bench) -> None:
     assert (bench.folder / "probe.log").is_file()
 
 
+def test_what_is_too_slow_ends_after_its_first_measured_step(bench: Bench) -> None:
+    phases: list[Phase] = []
+    outcome = bench.probe(replace(bench.spec(), least_tokens_per_s=1e9, measure_s=60.0), phases.append)
+    assert isinstance(outcome, Measured), outcome
+    assert (outcome.is_outpaced, outcome.step_count) == (True, 1)
+    assert outcome.peak_device_bytes > outcome.base_bytes > 0
+    assert not {Phase.EVALUATE, Phase.SAVE} & set(phases)
+    fast = bench.probe(replace(bench.spec(), least_tokens_per_s=1e-3))
+    assert isinstance(fast, Measured), fast
+    assert not fast.is_outpaced
+
+
 def test_failures_are_values_and_a_probe_after_them_is_measured(bench: Bench) -> None:
     late = bench.probe(bench.spec(heartbeat_timeout_s=0.001))
     assert isinstance(late, TimedOut), late

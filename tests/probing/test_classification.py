@@ -64,6 +64,14 @@ def test_a_step_is_put_together_from_its_kinds_of_micro_batch(
     assert result.step_s == pytest.approx(step_s)
 
 
+def test_a_probe_that_was_outpaced_is_so_on_all_its_ranks() -> None:
+    early = replace(measured(), step_count=1, is_outpaced=True)
+    result = outcome(end(0, early), end(1, early))
+    assert isinstance(result, Measured)
+    assert (result.is_outpaced, result.step_count) == (True, 1)
+    assert result.tokens_per_s > 0
+
+
 def test_what_tensors_held_is_the_worst_ranks_and_unknown_where_nobody_counted() -> None:
     counted = outcome(end(0, measured(peak_allocated_bytes=70)), end(1, measured(peak_allocated_bytes=80)))
     assert isinstance(counted, Measured)

@@ -112,6 +112,10 @@ def test_bars() -> None:
     ("outcome", "text"),
     [
         (sim.measured(74.1, 31_200.0), "31,200 tokens/s, 74.1 GB"),
+        (
+            replace(sim.measured(70.0, 900.0), is_outpaced=True),
+            "900 tokens/s, 70.0 GB: slower beyond doubt after 1 step",
+        ),
         (sim.out_of_memory(78.9, 1.5), "out of memory in backward, 1.2 GB short"),
         (sim.out_of_memory(10.0, 1.5), "out of memory in backward, asked 1.5 GB"),
         (OutOfMemory(0, Phase.STEP, Place.HOST, "killed"), "out of host memory in the optimizer step"),

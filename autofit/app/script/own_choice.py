@@ -38,7 +38,7 @@ class OwnConfiguration:
     def if_fastest(self, choice: Choice, known: Inspection) -> Choice | None:
         """The choice where `choice`, to which a search came, is no faster; else None."""
         measured, own = self._stayable(known), own_strategy(self.as_is.facts)
-        if measured is None or measured.tokens_per_s < _ENOUGH * choice.measured.tokens_per_s:
+        if measured is None or measured.tokens_per_s < _ENOUGH * choice.probed.tokens_per_s:
             return None
         why = f"; stopped: {choice.why}" if choice.strategy == own else ": nothing that was probed is faster"
         return replace(choice, strategy=own, measured=measured, why=f"{STAYS}{why}")

@@ -205,7 +205,7 @@ class _ScriptSearch:
         path = self._folder.ds_config
         words = rewriter.trained(choice.strategy, str(path))
         self._specs.context.prober.put_file(path, words.config)
-        text = f"{choice.strategy}, {choice.measured.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
+        text = f"{choice.strategy}, {choice.probed.tokens_per_s:,.0f} tokens/s{_gain(own.outcome, choice)}"
         self._session.tell(text)
         flags, loading = rewriter.flags(choice.strategy), _loading(choice, rewriter)
         return Decision(text, self._hardware.kind, str(path), flags, words.patches, loading)
@@ -219,4 +219,4 @@ def _loading(choice: Choice, rewriter: ConfigRewriter) -> Loading | None:
 def _gain(own: Outcome, choice: Choice) -> str:
     if not isinstance(own, Measured):
         return ", where yours runs out of memory"
-    return f", {choice.measured.tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"
+    return f", {choice.probed.tokens_per_s / own.tokens_per_s:.2f} times as fast as yours"

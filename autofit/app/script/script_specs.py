@@ -11,7 +11,7 @@ from autofit.app.script.tunable_line import TunableLine
 from autofit.domain.deepspeed_line import Layout
 from autofit.domain.outcome import Outcome
 from autofit.domain.strategy import Strategy
-from autofit.domain.trial import Trial
+from autofit.domain.trial import Probe, Trial
 from autofit.planning.script.config_rewriter import ConfigRewriter, RewrittenLine, as_it_is
 from autofit.probing.prober import OnHeartbeat
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
@@ -43,12 +43,13 @@ class ScriptSpecs:
         spec = self._spec(strategy, self._words(strategy, place), place, self.folder.logs / "probe-lean.log")
         return replace(spec, job=replace(spec.job, rows=None))
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial]) -> ScriptSpec:
+    def probe(self, probe: Probe, trials: Sequence[Trial]) -> ScriptSpec:
         """The specification of a probe after `trials`."""
-        number = len(trials) + 1
+        number, strategy = len(trials) + 1, probe.strategy
         place = self.scratch / f"probe{number}"
         log_path = self.folder.probe_log(strategy, number)
-        return self._spec(strategy, self._words(strategy, place), place, log_path)
+        spec = self._spec(strategy, self._words(strategy, place), place, log_path)
+        return replace(spec, least_tokens_per_s=probe.least_tokens_per_s)
 
     def _words(self, strategy: Strategy, place: Path) -> RewrittenLine:
         assert self.rewriter is not None
@@ -83,8 +84,8 @@ class ScriptProbeRunner:
 
     specs: ScriptSpecs
 
-    def probe(self, strategy: Strategy, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
-        return self.specs.context.prober.probe(self.specs.probe(strategy, trials), on_heartbeat)
+    def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
+        return self.specs.context.prober.probe(self.specs.probe(probe, trials), on_heartbeat)
 
 
 def shares(layout: Layout, address: str, port: int) -> tuple[Share, ...]:

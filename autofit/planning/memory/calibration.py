@@ -13,7 +13,7 @@ from autofit.domain.trial import Trial
 from autofit.planning.setting import Setting
 
 from .bucket_size import with_bucket
-from .peak_memory import estimate_memory
+from .peak_memory import estimate_memory, is_whole_peak
 
 MOST_FRAGMENTATION = 1.5
 """A larger ratio is an estimate that is wrong, not an allocator that wastes a third of a device."""
@@ -35,7 +35,11 @@ def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Set
     the heap holds libraries and compiled kernels as well as tensors, the runtime is all that was held beside the
     predicted tensors. Medians: one wrong point moves nothing.
     """
-    points = [_point(trial, trial.outcome, setting) for trial in trials if isinstance(trial.outcome, Measured)]
+    points = [
+        _point(trial, trial.outcome, setting)
+        for trial in trials
+        if isinstance(trial.outcome, Measured) and is_whole_peak(trial.outcome, trial.estimate.memory)
+    ]
     if not points:
         return constants
     if setting.kind is DeviceKind.CPU:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.outcome import Phase
+from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
 from autofit.planning.plain_torch import is_plain
@@ -55,6 +55,12 @@ def _loads(strategy: Strategy, setting: Setting, steps: Sequence[Moment], is_reh
     for is_first_rank in _ranks(strategy, is_rehearsal):
         loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
     return loads
+
+
+def is_whole_peak(measured: Measured, estimate: MemoryEstimate) -> bool:
+    """Whether a probe came to the moment at which `estimate` has its peak; else a training takes what was measured at
+    least."""
+    return not measured.is_outpaced or estimate.phase not in (Phase.EVALUATE, Phase.SAVE)
 
 
 def _ranks(strategy: Strategy, is_rehearsal: bool) -> tuple[bool, ...]:

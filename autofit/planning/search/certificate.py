@@ -13,9 +13,10 @@ from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
-from .payoff import payoffs
+from .payoff import Payoff, payoffs
 from .rung_history import RungHistory
 from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .sure_choice import SureChoice
 
 LIKELY = 0.5
 """The chance to fit above which a rung that was not probed is named beside the choice."""
@@ -29,13 +30,39 @@ def choice(search: SearchState, best: RungHistory) -> Choice:
     return _with_full(found, search) if strategy.rung.method is Method.LORA else found
 
 
+def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
+    """A strategy that is sure to fit, of a training for which a probe would take longer than it is expected to save."""
+    peak, has = (
+        format_bytes(search.ladder.estimate(sure.of.strategy).memory.high_bytes),
+        format_bytes(search.device_bytes),
+    )
+    why = f"not probed: it needs {peak} at most of {has}, and {_unprobed_text(sure.nearest, search)}"
+    rest = [history for history in search.histories if history.rung != sure.of.strategy.rung]
+    unprobed = tuple(
+        Unprobed(history.rung, exclusion(history, search) or "a probe would cost more than it saves")
+        for history in rest
+    )
+    left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
+    found = Choice(sure.of.strategy, None, why, (*unprobed, *left_out))
+    return _with_full(found, search) if found.strategy.rung.method is Method.LORA else found
+
+
+def _unprobed_text(nearest: Payoff, search: SearchState) -> str:
+    """In seconds where they are known, else in shares of the training."""
+    if search.ladder.estimate(nearest.of.strategy).speed.is_absolute:
+        return f"a probe {nearest.text('would cost')} of {brief_seconds(nearest.rest_s)}"
+    cost, saving = nearest.cost_s / nearest.rest_s, nearest.saving_s / nearest.rest_s
+    return f"the steps of a probe would take {cost:.0%} of the training and are expected to save {saving:.0%}"
+
+
 def _with_full(found: Choice, search: SearchState) -> Choice:
     """The choice with the fastest rung that trains all parameters beside it, measured or else expected."""
     full = [history for history in search.histories if history.rung.method is Method.FULL]
-    if (best := leader(full)) is not None:
+    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
+    best = leader(full)
+    if best is not None and not _is_overtaken(best, likely, search):
         strategy, measured = best_of(best)
         return replace(found, full=strategy, full_measured=measured)
-    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
     if likely:
         one = max(likely, key=lambda one: one.expected)
         return replace(found, full=one.strategy, full_expected=Expected(one.expected, one.low, one.bound))
@@ -43,6 +70,11 @@ def _with_full(found: Choice, search: SearchState) -> Choice:
         return found
     what = "could be measured" if any(history.is_stuck for history in full) else "fits"
     return replace(found, why=f"{found.why}; no rung with all parameters {what}")
+
+
+def _is_overtaken(best: RungHistory, left: Sequence[Expectation], search: SearchState) -> bool:
+    """Whether a probe that ended early was faster: it was too slow for LoRA's rungs, not for those beside them."""
+    return any(search.is_outpaced(one.strategy) and one.expected > best_tokens_per_s(best) for one in left)
 
 
 def _why(search: SearchState, best: RungHistory) -> str:

@@ -58,7 +58,7 @@ def _implied_by_host(history: RungHistory, search: SearchState) -> str | None:
 
 def _implied_by_complaints(history: RungHistory, search: SearchState) -> str | None:
     peers = [other for other in search.histories if other.rung.method is history.rung.method]
-    if any(other.measurements or other.too_large_strategies for other in peers):
+    if any(other.speeds or other.too_large_strategies for other in peers):
         return None
     counts = Counter(other.complaint for other in peers if other.complaint is not None)
     words, count = max(counts.items(), key=lambda item: item[1], default=("", 0))

@@ -34,10 +34,12 @@ def exhaustive_choice(ladder: Ladder, trials: Sequence[Trial], setting: Setting,
     assert best is not None
     fastest = best_of(best)[1].tokens_per_s
     pick, probe_count = _searched(ladder, trials, setting, goal)
-    regret = 1 - pick.measured.tokens_per_s / fastest
+    seen = {strategy: one for history in search.histories for strategy, one in history.measurements.items()}
+    picked = seen.get(pick.strategy)
+    regret = "unknown: it does not fit" if picked is None else f"{max(0.0, 1 - picked.tokens_per_s / fastest):.1%}"
     why = (
         f"all {search.probe_count} strategies that may fit were probed; the search alone chose {pick.strategy} after "
-        f"{probe_count}, regret {max(0.0, regret):.1%}"
+        f"{probe_count}, regret {regret}"
     )
     return replace(choice(search, best), why=why)
 

@@ -19,6 +19,8 @@ BOUND_STD = 2.0
 LEAST_CHANCE = 0.02
 """A strategy with a smaller chance to fit is probed only where nothing else fits."""
 
+_LEAST_SPREAD = 1e-6  # beside which one of 0 makes no difference
+
 _LARGEST_EXPONENT = 700.0  # of a floating-point number
 
 _STANDARD = NormalDist()
@@ -45,7 +47,7 @@ class Expectation:
         """
         if best <= 0.0:
             return self.chance * self.expected
-        mean, std = math.log(self.expected), max(self.spread, 1e-6)
+        mean, std = math.log(self.expected), max(self.spread, _LEAST_SPREAD)
         at = (mean - math.log(best)) / std
         return self.chance * (math.exp(mean + std**2 / 2) * _STANDARD.cdf(at + std) - best * _STANDARD.cdf(at))
 
@@ -56,7 +58,8 @@ class Expectation:
 
         Of the spread only that part counts which the probe can tell from its noise.
         """
-        told = self.spread**2 / math.hypot(self.spread, noise)
+        spread = max(self.spread, _LEAST_SPREAD)
+        told = spread**2 / math.hypot(spread, noise)
         mean = math.log(tokens / self.expected)
         at = (math.log(rest_s) - mean) / told
         return self.chance * (rest_s * _STANDARD.cdf(at) - math.exp(mean + told**2 / 2) * _STANDARD.cdf(at - told))
@@ -91,7 +94,7 @@ def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -
 def _cap(strategy: Strategy, search: SearchState) -> float:
     """The speed of the measured strategies that do the same and leave something of it out: no offload, nothing computed
     twice."""
-    measured = ((known, outcome) for history in search.histories for known, outcome in history.measurements.items())
+    measured = ((known, outcome) for history in search.histories for known, outcome in history.speeds.items())
     return min(
         (outcome.tokens_per_s for known, outcome in measured if _does_no_more(known, strategy)), default=math.inf
     )

@@ -42,7 +42,7 @@ def _probed_misses(search: SearchState) -> list[Miss]:
         Miss(trial.strategy, max(_seen_bytes(trial, history.device_bytes), trial.estimate.memory.peak_bytes))
         for history in search.histories
         for trial in (*history.trials, *history.rehearsals)
-        if not history.measurements and history.has_shown_too_large(trial)
+        if not history.speeds and history.has_shown_too_large(trial)
     ]
 
 
@@ -68,7 +68,7 @@ def _predicted_misses(search: SearchState) -> list[Miss]:
 
 def _underestimate(search: SearchState) -> float:
     """The factor by which the predictions were too low at least, where a rung that should have fitted did not."""
-    failed = [history for history in search.histories if history.too_large_strategies and not history.measurements]
+    failed = [history for history in search.histories if history.too_large_strategies and not history.speeds]
     return max([1.0, *(_shortfall(history, search.device_bytes) for history in failed)])
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from statistics import median
 
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS
 
 SPEED_NOISE = 0.01
 """Relative standard deviation of a measured speed at least: two probes of one strategy, a second or two each."""
 
 MEMORY_NOISE = 0.002
 """The same of the device's memory: two probes of one strategy."""
+
+DOUBT = 3.0
+"""Standard deviations of the difference of two speeds beyond which there is no doubt of it: 1 in 700 lies so far off by
+chance."""
 
 BUSY = 0.05
 """The relative error of a speed from which on something else seems to use the machine: on two idle CPU cores steps
@@ -24,9 +30,30 @@ def speed_noise(measured: Measured) -> float:
     return max(SPEED_NOISE, measured.speed_error or 0.0)
 
 
+def seen_noise(measured: Measured, trials: Iterable[Trial]) -> float:
+    """The same where its probe may have ended after a single step, whose spread the other `trials` tell."""
+    return step_noise(trials) if measured.is_outpaced else speed_noise(measured)
+
+
+def step_noise(trials: Iterable[Trial]) -> float:
+    """The relative standard deviation of the speed of a single step: the median of those whose steps were several."""
+    measured = [trial.outcome for trial in trials if isinstance(trial.outcome, Measured)]
+    return max(SPEED_NOISE, median([_spread(one) for one in measured if one.speed_error is not None] or [0.0]))
+
+
+def _spread(measured: Measured) -> float:
+    return (measured.speed_error or 0.0) * math.sqrt(measured.step_count or MAX_MEASURED_STEPS)
+
+
+def outpacing(best: Measured, trials: Iterable[Trial]) -> float:
+    """The tokens/s below which a single step tells that its strategy is slower than `best`, beyond doubt."""
+    return best.tokens_per_s * math.exp(-DOUBT * math.hypot(speed_noise(best), step_noise(trials)))
+
+
 def next_noise(trials: Iterable[Trial]) -> float:
     """What the next probe's speed is expected to have: the median of those so far."""
-    seen = [speed_noise(trial.outcome) for trial in trials if isinstance(trial.outcome, Measured)]
+    measured = [trial.outcome for trial in trials if isinstance(trial.outcome, Measured)]
+    seen = [speed_noise(one) for one in measured if not one.is_outpaced]
     return median(seen) if seen else SPEED_NOISE
 
 

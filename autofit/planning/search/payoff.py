@@ -82,7 +82,8 @@ def payoffs(
 ) -> tuple[Payoff, ...]:
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
     tokens = tokens_left(goal, best, search)
-    cost, noise = ProbeCost.of(search.trials, search.tokens_per_step), next_noise(search.trials)
+    cost = ProbeCost.of(search.trials, search.tokens_per_step, is_uniform=search.is_uniform)
+    noise = next_noise(search.trials)
     return tuple(
         Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
         for one in left

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.knobs.method import Method
@@ -10,12 +11,14 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 from autofit.planning.setting import Setting
 
-from .certificate import choice
+from .certificate import choice, unprobed_choice
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
 from .giving_up import give_up
+from .noise import outpacing
 from .payoff import Payoff, payoffs
 from .rung_history import RungHistory
-from .search_state import SearchState, best_tokens_per_s, leader
+from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .sure_choice import sure_choice
 
 WORTH_BESIDE = 0.05
 """The least relative gain for which the full-parameter rung that is only named beside a LoRA choice is probed."""
@@ -39,14 +42,27 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
     """
     search = SearchState.of(ladder, trials, setting, goal)
+    best = leader(search.histories)
+    if (sure := sure_choice(search)) is not None:
+        return Choose(unprobed_choice(search, sure))
     next_action = _retry(search) or _next(search)
     if next_action is not None:
-        return next_action
-    best = leader(search.histories)
+        return _raced(next_action, best, search)
     if best is None:
         return give_up(search)
     beside = _next_full(search, best) if best.rung.method is Method.LORA else None
-    return beside or Choose(choice(search, best))
+    return _raced(beside, leader(_full(search)), search) if beside else Choose(choice(search, best))
+
+
+def _raced(action: Probe | Rehearse, rival: RungHistory | None, search: SearchState) -> Probe | Rehearse:
+    """The action, which as a probe ends early if it cannot beat `rival`; a strategy that did so once gets its time."""
+    if isinstance(action, Rehearse) or rival is None or search.is_outpaced(action.strategy):
+        return action
+    return replace(action, least_tokens_per_s=outpacing(best_of(rival)[1], search.trials))
+
+
+def _full(search: SearchState) -> tuple[RungHistory, ...]:
+    return tuple(history for history in search.histories if history.rung.method is Method.FULL)
 
 
 def _retry(search: SearchState) -> Probe | None:
@@ -81,7 +97,7 @@ def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
 def _next_full(search: SearchState, chosen: RungHistory) -> Probe | None:
     """The next probe among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one
     that runs. Where time counts, only what is cheap beside the training that is left."""
-    full = tuple(history for history in search.histories if history.rung.method is Method.FULL)
+    full = _full(search)
     best = leader(full)
     left = expectations(search, full)
     if not isinstance(search.goal, Certainty):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.probe_steps import MEASURE_S, MEMORY_STEPS, MIN_MEASURED_STEPS, PROBED_ACCUMULATION
+from autofit.planning.probe_steps import (
+    MEASURE_S,
+    MEMORY_STEPS,
+    MIN_MEASURED_STEPS,
+    PROBED_ACCUMULATION,
+    is_measured_early,
+)
 
 START_S = 6.0
 """What a probe of a small model takes beside its steps: 5 to 8 s on two CPU ranks (benchmarks/probe_cost.py). Counts
@@ -22,13 +28,14 @@ class ProbeCost:
 
     beside_s: float
     tokens_per_step: float  # of an optimizer step of the global batch
+    is_uniform: bool  # a long memory step is measured itself
 
     @staticmethod
-    def of(trials: Sequence[Trial], tokens_per_step: float) -> ProbeCost:
-        """The median of what `trials` took beside their steps."""
-        prior = ProbeCost(START_S, tokens_per_step)
-        taken_s = [prior._beside_s(trial) for trial in trials if trial.outcome.total_s > 0]
-        return ProbeCost(median(taken_s), tokens_per_step) if taken_s else prior
+    def of(trials: Sequence[Trial], tokens_per_step: float, *, is_uniform: bool = False) -> ProbeCost:
+        """The median of what `trials` took beside their steps; what was outpaced did not go through all of it."""
+        prior = ProbeCost(START_S, tokens_per_step, is_uniform)
+        timed = [trial for trial in trials if trial.outcome.total_s > 0 and not _is_outpaced(trial)]
+        return replace(prior, beside_s=median(map(prior._beside_s, timed))) if timed else prior
 
     def seconds(self, strategy: Strategy, tokens_per_s: float) -> float:
         """The seconds of a probe of `strategy` that comes to its end."""
@@ -44,4 +51,10 @@ class ProbeCost:
         """The steps and an evaluation, which is a forward pass."""
         micro_step_s = self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
         step_s = micro_step_s * min(strategy.gradient_accumulation, PROBED_ACCUMULATION)
-        return MEMORY_STEPS * step_s + max(MEASURE_S, MIN_MEASURED_STEPS * step_s) + micro_step_s / 3
+        is_early = is_measured_early(step_s, is_uniform=self.is_uniform)
+        measured_s = 0.0 if is_early else max(MEASURE_S, MIN_MEASURED_STEPS * step_s)
+        return MEMORY_STEPS * step_s + measured_s + micro_step_s / 3
+
+
+def _is_outpaced(trial: Trial) -> bool:
+    return isinstance(trial.outcome, Measured) and trial.outcome.is_outpaced

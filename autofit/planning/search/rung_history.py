@@ -33,16 +33,33 @@ class RungHistory:
 
     @cached_property
     def tried(self) -> frozenset[Strategy]:
-        return frozenset(trial.strategy for trial in self.trials)
+        """The strategies that a probe went through with, or failed; what was outpaced may be taken up again."""
+        return frozenset(trial.strategy for trial in self.trials) - self._outpaced
 
     @cached_property
-    def measurements(self) -> dict[Strategy, Measured]:
-        """The strategies that fit, with what was measured of them."""
+    def speeds(self) -> dict[Strategy, Measured]:
+        """The strategies that fit, with what was measured of them, however far their probes went."""
         return {
             trial.strategy: trial.outcome
             for trial in self.trials
             if isinstance(trial.outcome, Measured) and fits(trial.outcome, self.device_bytes)
         }
+
+    @cached_property
+    def measurements(self) -> dict[Strategy, Measured]:
+        """The strategies that fit as far as a whole probe shows: those that may be chosen."""
+        return {strategy: outcome for strategy, outcome in self.speeds.items() if not outcome.is_outpaced}
+
+    def is_outpaced(self, strategy: Strategy) -> bool:
+        """Whether all that is known of it is that it was too slow."""
+        return strategy in self._outpaced
+
+    @cached_property
+    def _outpaced(self) -> frozenset[Strategy]:
+        last = {trial.strategy: trial.outcome for trial in self.trials}
+        return frozenset(
+            strategy for strategy, outcome in last.items() if isinstance(outcome, Measured) and outcome.is_outpaced
+        )
 
     @cached_property
     def best(self) -> tuple[Strategy, Measured] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
@@ -16,12 +16,13 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.memory.bucket_size import with_bucket
 from autofit.planning.memory.interval import HEADROOM
-from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
+from autofit.planning.probe_steps import is_uniform
 from autofit.planning.setting import Setting
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
-from .noise import MEMORY_NOISE, speed_noise
-from .posterior import Normal, Posterior
+from .noise import MEMORY_NOISE, seen_noise
+from .posterior import Effect, Normal, Posterior
 from .rung_history import RungHistory, histories
 
 
@@ -62,6 +63,15 @@ class SearchState:
     def too_large_strategies(self) -> tuple[Strategy, ...]:
         return tuple(strategy for history in self.histories for strategy in history.too_large_strategies)
 
+    def is_outpaced(self, strategy: Strategy) -> bool:
+        """Whether all that is known of it is that it was too slow."""
+        return any(history.is_outpaced(strategy) for history in self.histories)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether a probe's last memory step is like those after it."""
+        return is_uniform(self.setting.kind, has_even_rows=not self.setting.is_padded)
+
     def memory(self, strategy: Strategy) -> Normal:
         """The distribution of the device's peak, in bytes."""
         estimate = self.ladder.estimate(strategy).memory
@@ -74,9 +84,21 @@ class SearchState:
 
     def log_speed(self, strategy: Strategy) -> Normal:
         """The distribution of the logarithm of its tokens/s."""
-        estimate = self.ladder.estimate(strategy)
-        error = self._speed.predict(speed_effects(strategy, estimate))
-        return Normal(log_speed(strategy, estimate) + error.mean, error.std)
+        error = self._speed.predict(self._effects(strategy))
+        return Normal(self._log_prior(strategy) + error.mean, error.std)
+
+    def log_gain(self, strategy: Strategy, over: Strategy) -> Normal:
+        """The distribution of the logarithm of its speed ÷ that of `over`: what they share cancels."""
+        ours, theirs = self._effects(strategy), self._effects(over)
+        opposite = [replace(effect, weight=-effect.weight) for effect in theirs]
+        error = self._speed.predict([*ours, *opposite])
+        return Normal(self._log_prior(strategy) - self._log_prior(over) + error.mean, error.std)
+
+    def _effects(self, strategy: Strategy) -> tuple[Effect, ...]:
+        return speed_effects(strategy, self.ladder.estimate(strategy))
+
+    def _log_prior(self, strategy: Strategy) -> float:
+        return log_speed(strategy, self.ladder.estimate(strategy))
 
     @cached_property
     def _memory(self) -> Posterior:
@@ -89,8 +111,10 @@ class SearchState:
         estimate, outcome = self._estimate(trial), trial.outcome
         effects = memory_effects(trial.strategy, estimate, self.device_bytes)
         if isinstance(outcome, Measured):
-            error_bytes = outcome.peak_device_bytes - middle_bytes(estimate)
-            return posterior.observe(effects, error_bytes / self.device_bytes, MEMORY_NOISE)
+            error = (outcome.peak_device_bytes - middle_bytes(estimate)) / self.device_bytes
+            if is_whole_peak(outcome, estimate):
+                return posterior.observe(effects, error, MEMORY_NOISE)
+            return posterior.observe_above(effects, error)
         if isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE:
             needed_bytes = self.device_bytes + (outcome.requested_bytes or 0)
             return posterior.observe_above(effects, (needed_bytes - middle_bytes(estimate)) / self.device_bytes)
@@ -112,7 +136,7 @@ class SearchState:
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 error = math.log(trial.outcome.tokens_per_s) - expected
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
-                posterior = posterior.observe(effects, error, speed_noise(trial.outcome))
+                posterior = posterior.observe(effects, error, seen_noise(trial.outcome, self.trials))
         return posterior
 
     @cached_property

@@ -123,7 +123,7 @@ def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
     best, goal = leader(search.histories), search.goal
     if best is None or isinstance(goal, Certainty) or any(one.strategy == remembered.strategy for one in search.trials):
         return None
-    speed, rival = remembered.measured.tokens_per_s, best_tokens_per_s(best)
+    speed, rival = remembered.probed.tokens_per_s, best_tokens_per_s(best)
     tokens = tokens_left(goal, rival, search)
     cost_s = ProbeCost.of(search.trials, search.tokens_per_step).seconds(remembered.strategy, speed)
     saving_s = tokens / rival - tokens / speed

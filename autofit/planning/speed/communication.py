@@ -36,6 +36,10 @@ DDP_BUCKET_BYTES = 25 * 2**20
 """What DDP reduces at a time (bucket_cap_mb in torch/nn/parallel/distributed.py); its first one, of 1 MiB, is left
 out."""
 
+GLOO_COLLECTIVE_S = 0.2e-3
+"""The same of gloo between two ranks of one machine: 0.16 to 0.26 ms for an all-reduce of 1,024 elements (2 cores,
+torch 2.13), most of it CPU time. ZeRO-2 pays it for each bucket of each micro-batch, ZeRO-1 once a step."""
+
 GATHER_COPIES = 3
 REDUCE_COPIES = 2
 """Passes over what is moved in the device's own memory, which computation waits for: gathered weights are written, then
@@ -147,7 +151,8 @@ class Traffic:
                 node.network_bytes_per_s or NOMINAL_NETWORK_BYTES_PER_S for node in nodes
             )
             times_s.append(moved_bytes * (len(nodes) - 1) / len(nodes) / network)
-        return max(times_s) + calls * COLLECTIVE_S
+        is_gloo = any(node.link is Link.HOST for node in nodes)
+        return max(times_s) + calls * (GLOO_COLLECTIVE_S if is_gloo else COLLECTIVE_S)
 
     def _link_bytes_per_s(self, node: Node) -> float:
         if node.link is Link.HOST:

@@ -16,7 +16,16 @@ def waiting_rows(view: View, state: str) -> list[Row]:
     steps = view.ladder.steps if view.ladder is not None else ()
     decided = {rest.rung for rest in view.choice.unprobed} if view.choice is not None else set()
     done = decided | set(view.tried)
-    return [_waiting_row(view, step, state) for step in steps if step.rung not in done and step.strategies]
+    waiting = [step for step in steps if step.rung not in done and step.strategies]
+    return [_chosen_row(view, step) or _waiting_row(view, step, state) for step in waiting]
+
+
+def _chosen_row(view: View, step: Step) -> Row | None:
+    """The row of the choice where it was not probed; None for another rung."""
+    if view.choice is None or view.choice.strategy not in step.strategies:
+        return None
+    strategy = view.choice.strategy
+    return predicted_row(view, strategy, step.estimate(strategy), "chosen", Style.GOOD)
 
 
 def _waiting_row(view: View, step: Step, state: str) -> Row:

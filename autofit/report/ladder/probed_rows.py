@@ -9,7 +9,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.report.line import Style
 from autofit.report.outcome_text import verdict_style, verdict_text
-from autofit.report.view import Probing, View, tokens_per_s
+from autofit.report.view import Probing, View, is_outpaced, tokens_per_s
 
 from .ladder_row import Row
 from .predicted_rows import estimate_of, predicted_row
@@ -66,6 +66,8 @@ def _measured_row(view: View, trial: Trial) -> Row:
 def _measured_state(view: View, trial: Trial) -> tuple[str, Style]:
     if trial.is_rehearsal:
         return "rehearsed", Style.QUIET
+    if is_outpaced(trial):
+        return "slower, 1 step", Style.QUIET
     if view.choice is not None:
         return ("chosen", Style.GOOD) if trial.strategy == view.choice.strategy else ("measured", Style.PLAIN)
     best = view.best()

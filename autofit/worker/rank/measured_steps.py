@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 
 from autofit.domain.outcome import Phase
-from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MIN_MEASURED_STEPS
+from autofit.domain.strategy import Strategy
+from autofit.planning.probe_steps import is_measured_early, measured_count, whole_step_s
 from autofit.probing.protocol import RankMeasured
 from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.rank.lifecycle import Rank
@@ -22,22 +22,45 @@ NOT_FINITE = "the gradients are not finite: the step is skipped, and nothing is 
 
 
 @dataclass(frozen=True)
+class Pace:
+    """The speed that a probe must have, in steps of the request's `accumulation` of all ranks."""
+
+    least_tokens_per_s: float
+    accumulation: int
+
+    @staticmethod
+    def of(least_tokens_per_s: float | None, strategy: Strategy | None) -> Pace | None:
+        """The pace of a probe of `strategy`; None where it has all the time."""
+        if least_tokens_per_s is None or strategy is None:
+            return None
+        return Pace(least_tokens_per_s, strategy.gradient_accumulation)
+
+
+@dataclass(frozen=True)
 class Course:
     """The optimizer steps of a probe, by their numbers from 1.
 
     After the first `memory_steps` the first `count` of `measured` are; where `count` is None, as many as take
-    `measure_s`.
+    `measure_s`. `is_uniform`: the last memory step is like those after it, and counts where it was long. `pace`
+    ends the probe after the first that is measured, if it is too slow.
     """
 
     memory_steps: int
     measured: Sequence[int]
     measure_s: float
     count: int | None = None
+    is_uniform: bool = False
+    pace: Pace | None = None
 
     def last_step(self, step_s: float, device: torch.device) -> int:
-        """The number of the last that is needed, where one takes `step_s`: the same on every rank."""
-        count = steps_in(self.measure_s, step_s, device) if self.count is None else self.count
-        return self.measured[:count][-1]
+        """The number of the last that is needed, where one takes `step_s`: the same on every rank, by the slowest of
+        them."""
+        if self.count is not None:
+            return self.measured[: self.count][-1]
+        slowest_s = _largest([step_s], device)[0]
+        if is_measured_early(slowest_s, is_uniform=self.is_uniform):
+            return self.memory_steps
+        return self.measured[: measured_count(slowest_s, self.measure_s)][-1]
 
 
 class PhaseListener(StepListener):
@@ -68,6 +91,8 @@ class ProbedSteps(PhaseListener):
         self._micro_batch = micro_batch
         self._device = device
         self._last_step: int | None = None  # known after the memory steps
+        self._pace = course.pace  # until the first measured step was held against it
+        self.is_outpaced = False
         self.meter = StepMeter()
         self.skipped_count = 0  # in a row
 
@@ -91,10 +116,26 @@ class ProbedSteps(PhaseListener):
         self._rank.step += 1
         if self._rank.step == self._course.memory_steps:
             self._last_step = self._course.last_step(step_s, self._device)
-            self._rank.keep_freed()
-            self.meter.begin()
-        elif self.is_over:
+            if self.is_over:  # it was long enough to be measured itself
+                self.meter.count_step()
+            else:
+                self._rank.keep_freed()
+                self.meter.begin()
+        if self._pace is not None and self.meter.has_measured:
+            self._race(self._pace)
+            self._pace = None
+        if self.is_over:
             self._rank.meter.give_back()
+
+    def _race(self, pace: Pace) -> None:
+        """Ends the probe if its first measured step is too slow; the ranks decide it by the same figures."""
+        meter = self.meter
+        durations_s = [(kind or [0.0])[0] for kind in (meter.first_s, meter.middle_s, meter.last_s)]
+        first_s, middle_s, last_s = _largest(durations_s, self._device)
+        step_s = whole_step_s(first_s, middle_s or first_s, last_s, pace.accumulation)
+        tokens = self.mean_tokens() * torch.distributed.get_world_size() * pace.accumulation
+        if tokens / step_s < pace.least_tokens_per_s:
+            self.is_outpaced, self._last_step = True, self._rank.step
 
     def mean_tokens(self) -> float:
         """The real tokens of a measured micro-batch, the mean over all ranks, each of which must ask."""
@@ -104,16 +145,15 @@ class ProbedSteps(PhaseListener):
         return float(sums[0] / sums[1])
 
 
-def steps_in(measure_s: float, step_s: float, device: torch.device) -> int:
-    """The number of steps of `step_s` that are to be measured: the same number on every rank, by the slowest of
-    them."""
-    slowest_s = torch.tensor([step_s], device=device)
-    torch.distributed.all_reduce(slowest_s, torch.distributed.ReduceOp.MAX)
-    wanted = math.ceil(measure_s / slowest_s.item())
-    return min(max(wanted, MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+def _largest(values: list[float], device: torch.device) -> list[float]:
+    """The largest of each value over all ranks: the same on every rank."""
+    largest = torch.tensor(values, device=device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return [float(value) for value in largest]
 
 
-def rank_measured(memory: Meter, durations: StepMeter, tokens_per_micro_batch: float) -> RankMeasured:
+def rank_measured(memory: Meter, steps: ProbedSteps, tokens_per_micro_batch: float) -> RankMeasured:
+    durations = steps.meter
     return RankMeasured(
         peak_device_bytes=memory.peak_device_bytes(),
         peak_host_bytes=memory.peak_host_bytes(),
@@ -125,6 +165,8 @@ def rank_measured(memory: Meter, durations: StepMeter, tokens_per_micro_batch: f
         tokens_per_micro_batch=tokens_per_micro_batch,
         peak_allocated_bytes=memory.peak_allocated_bytes(),
         speed_error=durations.error,
+        step_count=len(durations.step_s),
+        is_outpaced=steps.is_outpaced,
     )
 
 

@@ -14,7 +14,7 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
-from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS, is_uniform
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
@@ -23,6 +23,7 @@ from autofit.worker.rank.lifecycle import Rank, print_traceback, unlink_shared_m
 from autofit.worker.rank.measured_steps import (
     NOT_FINITE,
     Course,
+    Pace,
     ProbedSteps,
     rank_measured,
 )
@@ -152,11 +153,18 @@ class ScriptProbe(StepListener):
         self.refuse(f"the script ended by itself{how} after {count}")
 
     def _measured(self, steps: ProbedSteps, tokens_per_micro_batch: float) -> RankMeasured:
-        return rank_measured(self._rank.meter, steps.meter, tokens_per_micro_batch)
+        return rank_measured(self._rank.meter, steps, tokens_per_micro_batch)
 
 
 def _course(spec: ScriptSpec) -> Course:
     """The steps of the probe; where no number of them is asked for, as many as the time is for."""
     count = None if spec.measured_steps is None else max(1, spec.measured_steps)
     first = MEMORY_STEPS + 1
-    return Course(MEMORY_STEPS, range(first, first + (count or MAX_MEASURED_STEPS)), spec.measure_s, count)
+    return Course(
+        MEMORY_STEPS,
+        range(first, first + (count or MAX_MEASURED_STEPS)),
+        spec.measure_s,
+        count,
+        is_uniform=is_uniform(spec.job.kind, has_even_rows=True),  # every batch is as the script makes it
+        pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy),
+    )

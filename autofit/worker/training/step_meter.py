@@ -25,6 +25,7 @@ class StepMeter:
     tokens: float = 0.0  # real ones
     micro_batch_count: int = 0
     _step_s: list[float] = field(default_factory=list)  # of the step that goes on
+    _ended: tuple[list[float], list[torch.Tensor | float]] = field(default_factory=lambda: ([], []))  # of the last
     _step_tokens: list[torch.Tensor | float] = field(default_factory=list)
     _marked_at_s: float = 0.0
 
@@ -45,16 +46,21 @@ class StepMeter:
     def end_step(self, *, is_measured: bool) -> float:
         """Ends a step and gives how long it took (s); it counts where it is measured, and is forgotten otherwise."""
         self.end_micro_step()
-        durations_s, tokens = self._step_s, self._step_tokens
+        durations_s, self._ended = self._step_s, (self._step_s, self._step_tokens)
         self._step_s, self._step_tokens = [], []
         if is_measured:
-            self.first_s += durations_s[:-1][:1]
-            self.middle_s += durations_s[1:-1]
-            self.last_s += durations_s[-1:]
-            self.step_s.append(sum(durations_s))
-            self.tokens += float(sum(tokens))
-            self.micro_batch_count += len(durations_s)
+            self.count_step()
         return sum(durations_s)
+
+    def count_step(self) -> None:
+        """Counts the step that has ended, of which nobody knew before that it is measured."""
+        durations_s, tokens = self._ended
+        self.first_s += durations_s[:-1][:1]
+        self.middle_s += durations_s[1:-1]
+        self.last_s += durations_s[-1:]
+        self.step_s.append(sum(durations_s))
+        self.tokens += float(sum(tokens))
+        self.micro_batch_count += len(durations_s)
 
     @property
     def has_measured(self) -> bool:

@@ -12,12 +12,12 @@ from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
-from autofit.planning.probe_steps import PROBED_ACCUMULATION
+from autofit.planning.probe_steps import PROBED_ACCUMULATION, is_uniform
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
-from autofit.worker.rank.measured_steps import NOT_FINITE, Course, ProbedSteps, rank_measured
+from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedSteps, rank_measured
 from autofit.worker.training.job_model import peft_config, random_model, saved_dtype
 from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
@@ -61,14 +61,19 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     trainer.add_callback(_Enough(steps))
     rank.enter(Phase.INITIALIZE)
     trainer.train()
+    if not steps.is_outpaced:  # what cannot be chosen need not show more
+        _rehearse_end(spec, rank, trainer)
+    tokens_per_micro_batch = steps.mean_tokens()
+    torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
+    return rank_measured(rank.meter, steps, tokens_per_micro_batch)
+
+
+def _rehearse_end(spec: ProbeSpec, rank: Rank, trainer: PhasedTrainer) -> None:
     rank.enter(Phase.EVALUATE)
     trainer.evaluate()
     rank.enter(Phase.SAVE)
     if spec.has_save:
         trainer.save_model(str(Path(spec.scratch_path, "model")))
-    tokens_per_micro_batch = steps.mean_tokens()
-    torch.distributed.barrier()  # a rank that leaves early would break the others' last collective
-    return rank_measured(rank.meter, steps.meter, tokens_per_micro_batch)
 
 
 def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
@@ -97,7 +102,13 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
 
 def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
     measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
-    return Course(memory_steps(spec, accumulation), measured, spec.measure_s)
+    return Course(
+        memory_steps(spec, accumulation),
+        measured,
+        spec.measure_s,
+        is_uniform=is_uniform(spec.job.kind, has_even_rows=set(spec.typical) == set(spec.worst)),
+        pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy),
+    )
 
 
 def _probed(deepspeed_config: str | None, accumulation: int) -> dict[str, Any] | None:

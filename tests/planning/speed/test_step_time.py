@@ -21,7 +21,7 @@ from autofit.planning.speed import host_time
 from autofit.planning.speed.attention import attention_flop_per_s
 from autofit.planning.speed.basis import speed_basis
 from autofit.planning.speed.step_time import calibrate_speed, estimate_speed
-from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_rung
+from tests.builders import GB, LLAMA_7B, make_hardware, make_host, make_request, make_rung, make_shape
 
 A100 = Rates(312e12, 312e12, 19.5e12, 2039e9, 32e9, 300e9, 400)
 A100_PCIE = Rates(312e12, 312e12, 19.5e12, 1935e9, 32e9, None, 300)
@@ -103,6 +103,22 @@ def test_zero_1_talks_once_a_step():
 
     assert speed(stage(1), 1, pcie).communication_s < speed(stage(2), 1, pcie).communication_s / 2
     assert speed(stage(1), 8, pcie).communication_s == pytest.approx(speed(stage(2), 8, pcie).communication_s)
+
+
+def test_of_small_buckets_gloo_pays_for_each_in_every_micro_batch_of_zero_2():
+    """Two CPU ranks move as many bytes of 14 M parameters in 95 buckets as in 6: four micro-batches under ZeRO-2, one
+    under ZeRO-1."""
+    cpu, request = machine(None, 2, kind=DeviceKind.CPU, cores=2), make_request(tokens=256, global_batch=32)
+
+    def seconds_of_buckets(stage):
+        small, large = (
+            speed(make_rung(stage), 4, Setting(request, cpu, make_shape("tiny", 6, hidden, 14_000_000), 256))
+            for hidden in (384, 1536)
+        )
+        return small.communication_s - large.communication_s
+
+    assert seconds_of_buckets(1) > 3 * 89 * 0.15e-3
+    assert seconds_of_buckets(2) == pytest.approx(seconds_of_buckets(1) * 9 / 3)
 
 
 def test_lora_hardly_talks_but_gathers():

@@ -13,10 +13,10 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
-from autofit.planning.probe_steps import MAX_MEASURED_STEPS
+from autofit.planning.probe_steps import LONG_STEP_S, MAX_MEASURED_STEPS, MEMORY_STEPS
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.rank.failure import KnownFailure
-from autofit.worker.rank.measured_steps import Course, ProbedSteps
+from autofit.worker.rank.measured_steps import Course, Pace, ProbedSteps
 from autofit.worker.training import training_probe
 from autofit.worker.training.probe_rows import read_by, schedule
 from tests.builders import make_request, make_rung
@@ -129,6 +129,41 @@ def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.Mon
     assert drive.steps.is_over
     assert len(drive.steps.meter.last_s) == 3
     assert drive.heap == [("keep", 2), ("give back", 5)]  # measured steps run as the full run's do
+
+
+@pytest.mark.parametrize(("least_tokens_per_s", "step_count"), [(9.0, 3), (11.0, 1)])
+def test_a_probe_ends_after_its_first_measured_step_if_it_is_too_slow(
+    monkeypatch: pytest.MonkeyPatch, least_tokens_per_s: float, step_count: int
+) -> None:
+    """Both ranks take a second for each micro-batch of 5 tokens, 10 of a request's step as of a probe's."""
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: RANKS)
+    course = Course(2, range(3, 6), 9.0, pace=Pace(least_tokens_per_s, accumulation=10))
+    drive = Drive(monkeypatch, course)
+    while not drive.control.should_training_stop:
+        drive.step(1.0, 5)
+    assert drive.steps.is_outpaced == (step_count == 1)
+    assert len(drive.steps.meter.step_s) == step_count
+
+
+@pytest.mark.parametrize(
+    ("is_uniform", "duration_s", "run"), [(True, LONG_STEP_S, 2), (True, 1.0, 3), (False, 60.0, 3)]
+)
+def test_where_rows_are_alike_the_second_of_two_long_steps_is_measured(
+    monkeypatch: pytest.MonkeyPatch, is_uniform: bool, duration_s: float, run: int
+) -> None:
+    drive = Drive(monkeypatch, Course(MEMORY_STEPS, range(3, 6), 1.5, is_uniform=is_uniform))
+    drive.step(2 * duration_s, 5)
+    while not drive.control.should_training_stop:
+        drive.step(duration_s, 5)
+    meter = drive.steps.meter
+    assert meter.first_s == meter.middle_s == meter.last_s == [duration_s]
+    assert drive.steps._rank.step == run
+
+
+def test_only_rows_of_one_length_are_alike() -> None:
+    even, uneven = spec(DeviceKind.CUDA, (WORST,)), spec(DeviceKind.CUDA, TYPICAL)
+    courses = [training_probe._course(one, schedule(one, ACCUMULATION), ACCUMULATION) for one in (even, uneven)]
+    assert [course.is_uniform for course in courses] == [True, False]
 
 
 def test_a_step_that_is_skipped_ends_a_probe_of_a_trainer(monkeypatch: pytest.MonkeyPatch) -> None:

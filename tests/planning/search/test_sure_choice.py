@@ -1,0 +1,78 @@
+"""What is chosen without a probe, and where a probe is taken all the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autofit.domain.goal import Goal, TimeToEnd
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.trial import Choose, Probe, Trial
+from autofit.planning.search.exhaustive import exhaustive_choice
+from autofit.planning.search.policy import decide
+from autofit.planning.search.search_state import SearchState
+from autofit.planning.search.sure_choice import sure_choice
+from autofit.planning.setting import Setting
+from tests.planning import simulated as sim
+
+SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
+ROOMY = sim.traced(sim.setting(sim.hardware(2, 80), SMALL, global_batch=2, pins=Pins(method=Method.FULL)))
+TIGHT = sim.traced(sim.setting(sim.hardware(2, 9, host_gb=8), SMALL, global_batch=2, pins=Pins(method=Method.FULL)))
+ONE_STEP, LONG = TimeToEnd(1), TimeToEnd(1000)
+
+
+def first_action(scene: Setting, goal: Goal) -> object:
+    return decide(sim.ladder(scene), (), scene, goal)
+
+
+def test_a_training_of_a_single_step_that_is_sure_to_fit_is_not_probed() -> None:
+    action = first_action(ROOMY, ONE_STEP)
+    assert isinstance(action, Choose)
+    choice = action.choice
+    assert choice.measured is None
+    for words in ("not probed: it needs", "at most of 80.0 GB", "the steps of a probe would take", "expected to save"):
+        assert words in choice.why
+    assert {rest.rung for rest in choice.unprobed} >= {
+        step.rung for step in sim.ladder(ROOMY).steps if step.rung != choice.strategy.rung
+    }
+
+
+@pytest.mark.parametrize("goal", [LONG, TimeToEnd(), sim.CERTAIN])
+def test_what_a_probe_may_help_or_nobody_knows_the_length_of_is_probed(goal: Goal) -> None:
+    assert isinstance(first_action(ROOMY, goal), Probe)
+
+
+def test_what_is_not_sure_to_fit_is_probed_however_short_the_training() -> None:
+    assert not isinstance(first_action(TIGHT, ONE_STEP), Choose)
+
+
+def test_nothing_is_sure_without_a_trace() -> None:
+    """As of a script, whose model nobody can trace."""
+    untraced = replace(ROOMY, traces=())
+    assert not isinstance(first_action(untraced, ONE_STEP), Choose)
+
+
+def test_after_a_failure_nothing_is_sure() -> None:
+    ladder = sim.ladder(ROOMY)
+    strategy = ladder.steps[0].strategies[0]
+    failed = Trial(strategy, ladder.estimate(strategy), sim.out_of_memory())
+    assert sure_choice(SearchState.of(ladder, (failed,), ROOMY, ONE_STEP)) is None
+
+
+def test_an_exhaustive_search_tells_the_regret_of_a_choice_without_a_probe() -> None:
+    ladder = sim.ladder(ROOMY)
+    action = first_action(ROOMY, ONE_STEP)
+    assert isinstance(action, Choose)
+    picked, other = (
+        action.choice.strategy,
+        next(one for step in ladder.steps for one in step.strategies if one != action.choice.strategy),
+    )
+    trials = [
+        Trial(strategy, ladder.estimate(strategy), sim.measured(tokens_per_s))
+        for strategy, tokens_per_s in ((picked, 900.0), (other, 1000.0))
+    ]
+    found = exhaustive_choice(ladder, trials, ROOMY, ONE_STEP)
+    assert found.strategy == other
+    assert "after 0, regret 10.0%" in found.why
