@@ -10,6 +10,7 @@ from autofit.app.probe_specs import training_files
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import TrainingEnded, TrainingStarted
 from autofit.domain.knobs.method import Method
+from autofit.domain.outcome import OutOfMemory
 from autofit.domain.run_end import NoModel
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
@@ -20,14 +21,19 @@ from autofit.runs.run_folder import has_weights
 
 def run_training(
     context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline], standby: Standby
-) -> TrainingEnded:
+) -> TrainingEnded | OutOfMemory:
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended. `timeline` is asked when the model is saved, `standby` is
-    started where a search went before."""
+    why it ended.
+
+    OutOfMemory where no probe had shown that the choice fits, and nothing is lost by another one. `timeline` is asked
+    when the model is saved, `standby` is started where a search went before.
+    """
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
         trained = _train(context, choice, session, standby)
+        if isinstance(trained, OutOfMemory):
+            return trained
         if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
             result = replace(trained, timeline=timeline())
     if context.request.training.merge and choice.strategy.rung.method is Method.LORA:
@@ -38,13 +44,15 @@ def run_training(
     return result
 
 
-def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded:
+def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded | OutOfMemory:
     folder = session.folder
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     files = training_files(folder, choice.strategy.rung)
     run, show = session.tools.run_training, session.screen.show
     end = run(context.hardware, files, folder.training_log, show, standby=standby)
+    if isinstance(end, OutOfMemory) and choice.measured is None and folder.last_checkpoint is None:
+        return end
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):

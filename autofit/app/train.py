@@ -20,7 +20,9 @@ from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.outcome import Outcome
 from autofit.domain.request import Request, SearchOptions
+from autofit.domain.strategy import Strategy
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
@@ -28,6 +30,7 @@ from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
+from autofit.report.run_end_text import unprobed_failure_text
 from autofit.running.training_command import command_script
 from autofit.runs.run_folder import RunFolder
 
@@ -73,14 +76,21 @@ def _search_and_train(
     for path in session.folder.lost:
         session.tell(f"{path} of this finished run is gone: it is made anew")
     choice = session.folder.read_choice()
+    tried: tuple[tuple[Strategy, Outcome], ...] = ()
     stand_by, folder = session.tools.stand_by, session.folder
     with stand_by(context.hardware.kind, folder.training_log) as standby:
-        with downloading(context, session) as wait_for_weights:
-            if choice is None:
-                context, ended = search_training(context, session, options, standby)
-                choice = _choose(ended, context, session)
-            wait_for_weights()
-        return run_training(context, choice, session, timeline, standby)
+        while True:
+            with downloading(context, session) as wait_for_weights:
+                if choice is None:
+                    context, ended = search_training(context, session, options, standby, tried)
+                    choice = _choose(ended, context, session)
+                wait_for_weights()
+            end = run_training(context, choice, session, timeline, standby)
+            if isinstance(end, TrainingEnded):
+                return end
+            session.tell(unprobed_failure_text(choice.strategy, end))
+            tried = ((choice.strategy, end),)  # after a trial nothing is chosen without a probe
+            choice = None
 
 
 def _look(start: StartingPoint, session: Session) -> Context:

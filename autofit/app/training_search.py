@@ -16,7 +16,9 @@ from autofit.app.trial_memory import TrialMemory, calibrate
 from autofit.domain.event import DataRead
 from autofit.domain.goal import Certainty, Goal, TimeToEnd
 from autofit.domain.ladder import Ladder
+from autofit.domain.outcome import Outcome
 from autofit.domain.request import SearchOptions
+from autofit.domain.strategy import Strategy
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import installed_here
 from autofit.inputs.training_checkpoint import read_checkpoint
@@ -29,10 +31,14 @@ from autofit.running.standby import Standby
 
 
 def search_training(
-    context: Context, session: Session, options: SearchOptions, standby: Standby
+    context: Context,
+    session: Session,
+    options: SearchOptions,
+    standby: Standby,
+    tried: tuple[tuple[Strategy, Outcome], ...] = (),
 ) -> tuple[Context, SearchResult]:
     """Searches, and frees the machine before it returns but for the launcher that stands by for the training; the
-    context has the model described.
+    context has the model described. `tried` is what was seen of the space before.
 
     UsageError when something of the model or the data must be changed first.
     """
@@ -57,7 +63,7 @@ def search_training(
         context = replace(context, setting=setting)
         memory = TrialMemory.of(setting, profile.lengths, store)
         runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
-        space = SearchSpace(setting, ladder, _goal(context, profile, options))
+        space = SearchSpace(setting, ladder, _goal(context, profile, options), tried)
         loop = SearchLoop(space, runner, session, memory, rehearsals=runner)
         standby.settle()
         ended = loop.run(is_exhaustive=options.is_exhaustive)

@@ -7,6 +7,7 @@ from pathlib import Path
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
 from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, TimedOut, Unsupported
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
+from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.probing.evidence import signal_name
 
@@ -36,6 +37,12 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
             return f"the training ended and left no model in {end.model_path}; its log is {log_path}"
         case MergeFailed():
             return f"merging failed, the adapter in {end.adapter_path} is whole; the log is {log_path}"
+
+
+def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
+    """What happened to a training that was started without a probe, and is searched now."""
+    what = f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory"
+    return f"{what}, although {strategy} was sure to fit; nothing is lost, and it is searched now"
 
 
 def _failed(phase: Phase | None, rank: int | None) -> str:

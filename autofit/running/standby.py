@@ -59,6 +59,7 @@ class Standby(ShieldedExit):
     def take(self, words: Sequence[str]) -> Child | None:
         """The launcher, which runs `words` from here on and is the caller's to end; None where none stands by."""
         child, self._child = self._child, None
+        self._forget_importing()
         if child is None:
             return None
         try:
@@ -71,5 +72,9 @@ class Standby(ShieldedExit):
     def _close(self) -> None:
         if self._child is not None:
             self._child.kill()
+        self._forget_importing()
+
+    def _forget_importing(self) -> None:
         if self._importing is not None:
             os.close(self._importing)
+            self._importing = None

@@ -37,7 +37,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase
+from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
@@ -693,6 +693,27 @@ def test_what_is_left_of_a_training_decides_how_far_the_search_looks(stage: Stag
         stage.train(request, SearchOptions())
         counts.append(len(stage.machine.specs) - before)
     assert 0 == counts[0] < counts[1]
+
+
+def test_what_was_chosen_unprobed_and_does_not_fit_is_a_trial_of_the_search_that_follows(stage: Stage) -> None:
+    """Nothing is lost: there is no checkpoint yet."""
+    stage.machine.capacity_bytes = GB
+    run, ended = stage.training.run, OutOfMemory(0, Phase.BACKWARD, Place.DEVICE, "")
+    chosen: list[Strategy] = []
+
+    def fail_once(hardware: Hardware, files: TrainingFiles, *rest: Any, **named: Any) -> RunEnd:
+        choice = stage.folder.read_choice()
+        assert choice is not None
+        chosen.append(choice.strategy)
+        return ended if choice.measured is None else run(hardware, files, *rest, **named)
+
+    stage.training.run = fail_once  # type: ignore[method-assign]
+    stage.train(replace(REQUEST, training=Training(max_steps=1)), SearchOptions())
+    first, second = chosen
+    record = stage.folder.read_record()
+    assert (record.trials[0].strategy, record.trials[0].outcome) == (first, ended)
+    assert first != second and second in strategies(stage)
+    assert record.result is not None
 
 
 def test_what_was_remembered_is_confirmed_and_not_probed_again(stage: Stage) -> None:
