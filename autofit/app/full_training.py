@@ -22,8 +22,8 @@ def run_training(
     context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline], standby: Standby
 ) -> TrainingEnded:
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended. `timeline` is asked when the model is saved, `standby` is
-    started where a search went before."""
+    why it ended. `timeline` is asked when the model is saved; `standby` has a launcher that waits where a search
+    went before."""
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
