@@ -26,7 +26,7 @@ def run_training(
     why it ended.
 
     OutOfMemory where no probe had shown that the choice fits, and nothing is lost by another one. `timeline` is asked
-    when the model is saved, `standby` is started where a search went before.
+    when the model is saved; `standby` has a launcher that waits where a search went before.
     """
     folder = session.folder
     result = folder.read_result()

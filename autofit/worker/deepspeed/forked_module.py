@@ -65,11 +65,10 @@ def sleep(seconds: float) -> None:
         time.sleep(min(_LOOK_S, left_s))
 
 
-def fork_modules_of(module: ModuleType, others: Mapping[str, object]) -> None:
-    """Has one of the launcher's modules fork what it would start; `others` are of its `subprocess` and its `time`."""
-    for name in ("subprocess", "time"):
-        own = {"Popen": ForkedModule} if name == "subprocess" else {"sleep": sleep}
-        setattr(module, name, SimpleNamespace(**vars(others[name]) | own))
+def fork_modules_of(module: ModuleType) -> None:
+    """Has one of the launcher's modules fork what it would start, and sleep no longer than there is a reason to."""
+    for name, own in (("subprocess", {"Popen": ForkedModule}), ("time", {"sleep": sleep})):
+        setattr(module, name, SimpleNamespace(**vars(getattr(module, name)) | own))
 
 
 def _run(name: str, words: Sequence[str], env: Mapping[str, str]) -> NoReturn:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from importlib import import_module
 
 from autofit.worker.rank.lifecycle import die_with_parent
@@ -72,7 +70,7 @@ def _launch(words: list[str]) -> None:
 
     if _can_fork():
         for module in (runner, launch):
-            fork_modules_of(module, {"subprocess": subprocess, "time": time})
+            fork_modules_of(module)
     sys.argv = ["deepspeed", *words]
     code: object = 0
     try:

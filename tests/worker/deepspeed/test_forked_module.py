@@ -121,7 +121,8 @@ def test_a_launcher_sleeps_on_while_one_runs_or_has_failed(
 
 def test_a_module_of_the_launcher_forks_and_keeps_the_rest_of_what_it_has() -> None:
     module = ModuleType("launch")
-    fork_modules_of(module, {"subprocess": subprocess, "time": time})
+    module.subprocess, module.time = subprocess, time  # type: ignore[attr-defined]
+    fork_modules_of(module)
     assert module.subprocess.Popen is ForkedModule  # type: ignore[attr-defined]
     assert module.subprocess.DEVNULL == subprocess.DEVNULL  # type: ignore[attr-defined]
     assert module.time.sleep is sleep  # type: ignore[attr-defined]
