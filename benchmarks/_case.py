@@ -19,8 +19,10 @@ from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine import detect
 from autofit.inputs.model_files import read_model_files
-from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.export.deepspeed_config import engine_config
+from autofit.planning.memory.bucket_size import with_bucket
 from autofit.planning.micro_batches import accumulation, micro_batches
+from autofit.planning.setting import Setting
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 MODEL = EXAMPLES / "tiny-llama"
@@ -74,8 +76,11 @@ class Case:
     def of_steps(self, step_count: int) -> Case:
         return replace(self, request=replace(self.request, training=Training(max_steps=step_count)))
 
-    def deepspeed_config(self, strategy: Strategy) -> dict[str, object]:
-        return deepspeed_config(strategy, self.request, self.shape, self.hardware.kind)
+    def deepspeed_config(self, strategy: Strategy) -> dict[str, object] | None:
+        """As autofit writes it, for rows of full length; None where no engine trains."""
+        request, hardware, shape = self.request, self.hardware, self.shape
+        sized = with_bucket(strategy, Setting(request, hardware, shape, request.sequence_length))
+        return engine_config(strategy, request, shape, hardware.kind, sized.bucket_elements)
 
 
 def make_case(

@@ -40,7 +40,7 @@ def cold_job(case: Case, strategy: Strategy, folder: Path) -> ColdJob:
     run.write_choice(Choice(strategy, _UNMEASURED, "a benchmark"))
     run.write_ds_config(case.deepspeed_config(strategy))
     began_at_s = time.monotonic()
-    end = train(case.hardware, training_files(run), run.training_log, lambda progress: None)
+    end = train(case.hardware, training_files(run, strategy.rung), run.training_log, lambda progress: None)
     if not isinstance(end, TrainingEnded):
         return ColdJob(strategy, time.monotonic() - began_at_s, failure=_failure(end, run))
     return ColdJob(strategy, end.total_s, end.tokens_per_s, end.peak_device_bytes)

@@ -94,7 +94,7 @@ def _decision(chosen: Chosen, decide_s: float, trials: list[Trial], request: Req
     """Of a strategy measured twice the faster time counts."""
     assert request.memory_limit_bytes is not None
     pick = chosen.choice.strategy
-    speeds = {pick: chosen.choice.measured.tokens_per_s}
+    speeds = {pick: chosen.choice.probed.tokens_per_s}
     for trial in trials:
         outcome = trial.outcome
         if isinstance(outcome, Measured) and fits(outcome, request.memory_limit_bytes):

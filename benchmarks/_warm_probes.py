@@ -41,14 +41,16 @@ class Prober:
 
     def _spec(self, strategy: Strategy, scratch: Path, measure_s: float) -> ProbeSpec:
         case, rows = self.case, strategy.micro_batch
+        config = case.deepspeed_config(strategy)
         return ProbeSpec(
             job=Job(
                 case.request,
                 strategy,
-                json.dumps(case.deepspeed_config(strategy)),
+                None if config is None else json.dumps(config),
                 case.hardware.kind,
                 RANKS,
                 memory_limit_bytes=case.request.memory_limit_bytes,
+                device_memory_bytes=case.hardware.device_memory_bytes,
             ),
             worst=(*widths(self.profile, PAD_TO_MULTIPLE[case.hardware.kind]), worst_shape(self.profile, rows)),
             typical=typical_shapes(self.profile, rows, TYPICAL_SHAPES),

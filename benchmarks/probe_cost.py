@@ -161,7 +161,7 @@ def cold_job(machine: Machine, strategy: Strategy, measured: Measured, folder: P
     run.write_request(REQUEST)
     run.write_choice(Choice(strategy, measured, "a benchmark"))
     run.write_ds_config(_deepspeed_config(machine, strategy))
-    files = training_files(run)
+    files = training_files(run, strategy.rung)
     ended = train(machine.hardware, files, run.training_log, lambda progress: None)
     assert isinstance(ended, TrainingEnded)
     assert ended.step_count == COLD_STEPS

@@ -41,9 +41,6 @@ from autofit.domain.request import Training
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
-from autofit.planning.export.deepspeed_config import deepspeed_config
-from autofit.planning.memory.bucket_size import with_bucket
-from autofit.planning.setting import Setting
 from autofit.process.python import CPU_ALLOCATOR, DEEPSPEED_MODULE, module_command, worker_environment
 from autofit.process.rendezvous import free_port, remove_shared_memory
 from autofit.running.training_command import command_script
@@ -74,10 +71,10 @@ class Bench:
 
     @property
     def config(self) -> dict[str, object]:
-        """The configuration as autofit writes it, for rows of full length."""
-        request, hardware, shape = self.case.request, self.case.hardware, self.case.shape
-        sized = with_bucket(self.strategy, Setting(request, hardware, shape, request.sequence_length))
-        return deepspeed_config(self.strategy, request, shape, DeviceKind.CPU, sized.bucket_elements)
+        """The configuration as autofit writes it; ZeRO's alone are compared."""
+        config = self.case.deepspeed_config(self.strategy)
+        assert config is not None
+        return config
 
     def trl(self, folder: Path) -> Cost:
         config = self.config

@@ -57,8 +57,8 @@ def test_a_large_model_has_hugging_faces() -> None:
 def test_no_strategy_is_lost_to_its_bucket(kind: DeviceKind, stage: int) -> None:
     """Whatever the device has: what fits with the least bucket fits with the one that is taken."""
     strategy, found = Strategy(make_rung(stage), 1, 4), set()
-    for tenths in range(5, 60):
-        scene = setting(tenths / 10, kind)
+    for percent in range(50, 600, 3):
+        scene = setting(percent / 100, kind)
         has_bytes = (1 - HEADROOM) * scene.device_memory_bytes
         lean_bytes = estimate_memory(strategy, replace(scene, bucket_elements=LEAST)).high_bytes
         sized = with_bucket(strategy, scene)
@@ -72,8 +72,8 @@ def test_no_strategy_is_lost_to_its_bucket(kind: DeviceKind, stage: int) -> None
 def test_what_trials_teach_changes_no_bucket() -> None:
     """Otherwise the full run would not be what was probed."""
     taught = Constants(10_000_000_000, 0, 1.5, 0.5, 0.5, fitted_from=3)
-    for tenths in range(5, 60):
-        scene = setting(tenths / 10)
+    for percent in range(50, 600, 3):
+        scene = setting(percent / 100)
         assert bucket(make_rung(1), scene) == bucket(make_rung(1), replace(scene, known_constants=taught))
 
 

@@ -143,9 +143,9 @@ def test_only_what_may_be_faster_has_a_payoff() -> None:
 
 
 def test_a_choice_says_for_how_long_a_training_it_holds() -> None:
-    run, rungs = search(FULL, TimeToEnd(2)), sim.ladder(FULL)
+    run, rungs = search(FULL, TimeToEnd(12)), sim.ladder(FULL)
     choice = chosen(run).choice
     assert choice.reach_s is not None
-    steps = choice.reach_s * choice.measured.tokens_per_s / rungs.steps[0].estimates[0].speed.tokens_per_step
+    steps = choice.reach_s * choice.probed.tokens_per_s / rungs.steps[0].estimates[0].speed.tokens_per_step
     assert isinstance(decide(rungs, run.trials, FULL, TimeToEnd(int(0.98 * steps))), Choose)
     assert not isinstance(decide(rungs, run.trials, FULL, TimeToEnd(int(1.02 * steps) + 1)), Choose)
