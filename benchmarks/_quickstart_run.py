@@ -128,11 +128,14 @@ def _environment(tree: Path, cache: Path) -> dict[str, str]:
 
 
 def _median(courses: Sequence[Course]) -> Course:
-    return Course(*(round(median(figures), 2) for figures in zip(*courses, strict=True)))
+    return Course(*(median(figures) for figures in zip(*courses, strict=True)))
 
 
 def _as_dicts(medians: dict[str, dict[str, Course]]) -> dict[str, object]:
-    return {name: {store: course._asdict() for store, course in own.items()} for name, own in medians.items()}
+    return {
+        name: {store: {part: round(s, 2) for part, s in course._asdict().items()} for store, course in own.items()}
+        for name, own in medians.items()
+    }
 
 
 def _ratios(medians: dict[str, dict[str, Course]]) -> dict[str, object]:
