@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind
 from autofit.process.child import Child
 from autofit.process.python import SAFE_PATH, module_command, worker_environment
@@ -62,7 +62,7 @@ class Standby(ShieldedExit):
         if child is None:
             return None
         try:
-            child.write(json.dumps(list(words)).encode() + b"\n")
+            child.write(f"{to_json(list(words))}\n".encode())
         except BrokenPipeError:
             child.kill()
             return None
