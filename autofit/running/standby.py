@@ -63,7 +63,7 @@ class Standby(ShieldedExit):
         if child is None:
             return None
         try:
-            child.write(to_json(list(words)).encode() + b"\n")
+            child.write(f"{to_json(list(words))}\n".encode())
         except BrokenPipeError:
             child.kill()
             return None

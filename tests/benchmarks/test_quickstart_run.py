@@ -54,7 +54,7 @@ remembered.touch()
 for step in range(3):
     with (logs / "progress.jsonl").open("a") as file:
         file.write(json.dumps({{"type": "TrainingProgress", "step": step, "step_count": 2}}) + "\\n")
-time.sleep(0.1)  # to the model
+time.sleep(0.2)  # it saves
 sys.exit({code})
 """
 
