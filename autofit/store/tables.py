@@ -42,7 +42,7 @@ def _key(micro_step: MicroStep) -> str:
     """The micro-step as its row is found by. Some fields came later: where they say nothing, older rows are found as
     well."""
     body = encode(micro_step)
-    for name in ("kernel_packages", "keeps_linear_inputs"):
+    for name in ("kernel_packages", "keeps_linear_inputs", "is_autocast"):
         if not body[name]:
             del body[name]
     return canonical(body)

@@ -259,7 +259,7 @@ def test_a_training_of_a_few_steps_starts_at_once_as_it_is(tmp_path: Path) -> No
 def test_a_short_training_is_searched_where_that_is_asked_for(tmp_path: Path, asked: dict[str, Any]) -> None:
     tale = Tale(tmp_path, FakeScript())
     tale.tune(tale.line("--max_steps", "5"), **asked)
-    assert len(tale.script.specs) > 1
+    assert tale.script.specs
 
 
 def test_a_training_shorter_than_a_start_of_its_script_is_looked_at_and_no_more(tmp_path: Path) -> None:

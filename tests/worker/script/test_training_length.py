@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import pytest
 import torch
 import transformers
@@ -29,7 +30,8 @@ def test_an_epoch_has_as_many_batches_as_its_loader() -> None:
     assert epoch_batches(DataLoader(Stream(), 2)) is None
 
 
-def test_a_schedule_that_ends_tells_where() -> None:
+def test_a_schedule_that_ends_tells_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerate.state, "is_initialized", lambda: False)  # whatever ran before in this process
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     assert scheduler_steps(get_cosine_schedule_with_warmup(optimizer, 5, 120)) == 120
     assert scheduler_steps(OneCycleLR(optimizer, max_lr=0.1, total_steps=60)) == 60
