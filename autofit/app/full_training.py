@@ -25,8 +25,8 @@ def run_training(
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
     why it ended.
 
-    OutOfMemory where no probe had shown that the choice fits, and nothing is lost by another one. `timeline` is asked
-    when the model is saved; `standby` has a launcher that waits where a search went before.
+    OutOfMemory where no probe of today had shown that the choice fits, and nothing is lost by another one. `timeline`
+    is asked when the model is saved; `standby` has a launcher that waits where a search went before.
     """
     folder = session.folder
     result = folder.read_result()
@@ -51,7 +51,7 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     files = training_files(folder, choice.strategy.rung)
     run, show = session.tools.run_training, session.screen.show
     end = run(context.hardware, files, folder.training_log, show, standby=standby)
-    if isinstance(end, OutOfMemory) and choice.measured is None and folder.last_checkpoint is None:
+    if isinstance(end, OutOfMemory) and choice.is_unseen and folder.last_checkpoint is None:
         return end
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))

@@ -89,7 +89,7 @@ def _search_and_train(
             if isinstance(end, TrainingEnded):
                 return end
             session.tell(unprobed_failure_text(choice.strategy, end))
-            tried = ((choice.strategy, end),)  # after a trial nothing is chosen without a probe
+            tried = ((choice.strategy, end),)
             choice = None
 
 

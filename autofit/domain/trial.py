@@ -54,6 +54,12 @@ class Choice:
     full_measured: Measured | None = None
     full_expected: Expected | None = None  # where it was not measured
     reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
+    is_remembered: bool = False  # as earlier runs measured it: to confirm it was not worth its time
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether nothing of today shows that it fits."""
+        return self.measured is None or self.is_remembered
 
     @property
     def probed(self) -> Measured:

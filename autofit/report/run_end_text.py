@@ -42,7 +42,7 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
 def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
     """What happened to a training that was started without a probe, and is searched now."""
     what = f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory"
-    return f"{what}, although {strategy} was sure to fit; nothing is lost, and it is searched now"
+    return f"{what}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
 
 
 def _failed(phase: Phase | None, rank: int | None) -> str:

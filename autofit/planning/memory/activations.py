@@ -37,10 +37,19 @@ def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroSt
     """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
     `micro_batches`."""
     request = setting.request
-    largest = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)[-1]
-    sizes = [rows for rows in TRACED_MICRO_BATCHES if rows <= largest]
+    asked = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    sizes = sorted({rows for size in asked for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
     return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
+
+
+def _traced_for(micro_batch: int) -> tuple[int, ...]:
+    """The micro-batches whose traces tell this one: its own, or the two whose line it lies on."""
+    if micro_batch in TRACED_MICRO_BATCHES:
+        return (micro_batch,)
+    above = next((rows for rows in TRACED_MICRO_BATCHES if rows > micro_batch), TRACED_MICRO_BATCHES[-1])
+    below = [rows for rows in TRACED_MICRO_BATCHES if rows < above]
+    return (below[-1], above)
 
 
 def _is_hopeless(rung: Rung, setting: Setting) -> bool:

@@ -44,7 +44,7 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     search = SearchState.of(ladder, trials, setting, goal)
     best = leader(search.histories)
     if (sure := sure_choice(search)) is not None:
-        return Choose(unprobed_choice(search, sure))
+        return _paying_probe(sure.paying) or Choose(unprobed_choice(search, sure))
     next_action = _retry(search) or _next(search)
     if next_action is not None:
         return _raced(next_action, best, search)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autofit.domain.goal import Certainty, TimeToEnd
+from autofit.domain.outcome import Measured
 from autofit.domain.plan import Verdict
 from autofit.planning.memory.activations import moments
 from autofit.planning.plan.fit import judge
@@ -15,9 +16,9 @@ from .payoff import Payoff
 from .probe_cost import ProbeCost
 from .search_state import SearchState
 
-SHORT = 4
-"""A training is short whose length is less than so many probes. A longer one is worth a look before it starts: what is
-sure to fit may still fail for another reason."""
+SHORT = 20
+"""A training is short whose length is less than so many probes. A longer one is worth a look before it starts, which
+takes less than a twentieth of it: what is sure to fit may still fail, and then its start was for nothing."""
 
 SURE = 0.99
 """The chance to fit, by all that is believed, that a strategy needs beside the plan's verdict."""
@@ -25,25 +26,36 @@ SURE = 0.99
 
 @dataclass(frozen=True)
 class SureChoice:
-    """The strategy, and of all probes the one that comes nearest to paying for itself."""
+    """The strategy, and of all probes the one that comes nearest to paying for itself; those in `paying` do."""
 
     of: Expectation
     nearest: Payoff
+    paying: tuple[Payoff, ...]
 
 
 def sure_choice(search: SearchState) -> SureChoice | None:
-    """The fastest strategy that is sure to fit, before anything was tried, of a short training that no probe is
-    expected to save more than it costs; None where a probe is worth it, or nothing is sure."""
-    if isinstance(search.goal, Certainty) or search.goal.step_count is None or search.trials:
+    """The fastest strategy that is sure to fit, of a short training for which nothing that fits was measured yet; None
+    where nothing is sure, or what was sure has failed."""
+    goal = search.goal
+    if isinstance(goal, Certainty) or goal.step_count is None or search.has_measured or _is_let_down(search):
         return None
     left = [one for one in expectations(search, search.histories) if one.chance > LEAST_CHANCE]
     sure = [one for one in left if _is_sure(one, search)]
     if not sure:
         return None
     first = max(sure, key=lambda one: one.expected)
-    own = _payoff(first, first, search.goal, search)
-    nearest = max((_payoff(one, first, search.goal, search) for one in left), key=lambda payoff: payoff.gain_s)
-    return SureChoice(first, nearest) if nearest.gain_s <= 0 and own.rest_s < SHORT * own.cost_s else None
+    own = _payoff(first, first, goal, search)
+    if own.rest_s >= SHORT * own.cost_s:
+        return None
+    all_of_them = [_payoff(one, first, goal, search) for one in left]
+    paying = tuple(payoff for payoff in all_of_them if payoff.gain_s > 0)
+    return SureChoice(first, max(all_of_them, key=lambda payoff: payoff.gain_s), paying)
+
+
+def _is_let_down(search: SearchState) -> bool:
+    """Whether something has failed that should have fitted."""
+    failed = (trial for trial in search.trials if not isinstance(trial.outcome, Measured))
+    return any(judge(trial.strategy, trial.estimate, search.setting).verdict is Verdict.FITS for trial in failed)
 
 
 def _is_sure(one: Expectation, search: SearchState) -> bool:

@@ -22,6 +22,10 @@ from .search_state import SearchState, best_of, best_tokens_per_s, leader
 SAME_SPEED = 0.1
 """How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent."""
 
+CHEAP = 0.01
+"""The share of a training that the probe may take which confirms what is remembered: if it is not true any more the
+training says so itself, and is searched then."""
+
 _LASTING = (Measured, OutOfMemory, TimedOut)
 """A rung that crashed or was not supported is tried again: it ends soon, and its reason may be mended since."""
 
@@ -31,8 +35,8 @@ def decide_with_warm_start(
 ) -> Action:
     """Decides like `decide`, with the trials of earlier runs beside those of today.
 
-    What was only measured in the past is probed before it is chosen. When a trial of today contradicts a remembered
-    one, and before giving up, the search goes on as if nothing were remembered.
+    What was only measured in the past is probed before it is chosen, unless the training is too short for that. When a
+    trial of today contradicts a remembered one, and before giving up, the search goes on as if nothing were remembered.
     """
     past = tuple(_still_valid(ladder, remembered))
     if not past or is_contradicted(past, trials, ladder.device_memory_bytes):
@@ -43,7 +47,8 @@ def decide_with_warm_start(
             return decide(ladder, trials, setting, goal)
         case Choose():
             search = SearchState.of(ladder, trials, setting, goal)
-            return _too_dear(action.choice, search) or _once_confirmed(action, past, trials)
+            found = _too_dear(action.choice, search) or _unconfirmed(action.choice, past, search)
+            return found or _once_confirmed(action, past, trials)
         case _:
             return action
 
@@ -136,9 +141,28 @@ def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
     return Choose(replace(remembered, strategy=strategy, measured=measured, why=why, reach_s=reach_s))
 
 
+def _unconfirmed(remembered: Choice, past: Sequence[Trial], search: SearchState) -> Choose | None:
+    """The remembered choice as it is, of a training so short that to confirm it is not CHEAP. Of a script it is always
+    confirmed: nobody searches on where it fails."""
+    goal = search.goal
+    if isinstance(goal, Certainty) or goal.step_count is None or search.setting.is_script:
+        return None
+    speed = remembered.probed.tokens_per_s
+    rest_s = tokens_left(goal, speed, search) / speed
+    cost_s = ProbeCost.of(past, search.tokens_per_step).seconds(remembered.strategy, speed)
+    if cost_s < CHEAP * rest_s:
+        return None
+    costs = f"to confirm it would cost {brief_seconds(cost_s)} of {brief_seconds(rest_s)}"
+    why = f"{remembered.why}; {_count(past)} of earlier runs, {costs}"
+    return Choose(replace(remembered, why=why, is_remembered=True))
+
+
 def _once_confirmed(action: Choose, past: Sequence[Trial], trials: Sequence[Trial]) -> Probe | Choose:
     choice = action.choice
     if all(trial.strategy != choice.strategy for trial in trials):
         return Probe(choice.strategy, "confirms what was remembered")
-    count = f"{len(past)} trial{'' if len(past) == 1 else 's'}"
-    return Choose(replace(choice, why=f"{choice.why}; {count} of earlier runs counted too"))
+    return Choose(replace(choice, why=f"{choice.why}; {_count(past)} of earlier runs counted too"))
+
+
+def _count(past: Sequence[Trial]) -> str:
+    return f"{len(past)} trial{'' if len(past) == 1 else 's'}"

@@ -13,6 +13,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, Trial
+from autofit.domain.units import brief_seconds
 from autofit.planning.search.expected_improvement import Expectation, expectations
 from autofit.planning.search.payoff import Payoff, payoffs
 from autofit.planning.search.policy import decide
@@ -45,20 +46,20 @@ def chosen(run: sim.Run) -> Choose:
 
 
 def test_a_short_training_takes_what_fits_first_and_a_long_one_looks_on() -> None:
-    short, long = search(FULL, TimeToEnd(12)), search(FULL, TimeToEnd(100_000))
+    short, long = search(FULL, TimeToEnd(40)), search(FULL, TimeToEnd(100_000))
     assert short.probe_count == 1 < long.probe_count
     speeds = [chosen(run).choice.measured.tokens_per_s for run in (short, long)]
     assert speeds[0] <= speeds[1]
 
 
 def test_the_certificate_weighs_the_next_probe_against_what_is_left() -> None:
-    run = search(FULL, TimeToEnd(12))
+    run = search(FULL, TimeToEnd(40))
     why = chosen(run).choice.why
     for words in ("another probe would cost", "is expected to save", "of the training", "faster remains possible"):
         assert words in why
     measured = chosen(run).choice.measured
-    rest_s = 12 * sim.ladder(FULL).steps[0].estimates[0].speed.tokens_per_step / measured.tokens_per_s
-    assert f"of the {rest_s:.0f} s of the training" in why or f"of the {rest_s:.1f} s of the training" in why
+    rest_s = 40 * sim.ladder(FULL).steps[0].estimates[0].speed.tokens_per_step / measured.tokens_per_s
+    assert f"of the {brief_seconds(rest_s)} of the training" in why
     reasons = [rest.reason for rest in chosen(run).choice.unprobed]
     assert all(reasons)
 
@@ -76,11 +77,11 @@ def test_nothing_that_fits_is_missed_for_want_of_time() -> None:
     def probe(strategy: Strategy) -> Outcome:
         return answer(rungs, strategy) if strategy == fitting else sim.out_of_memory()
 
-    assert chosen(sim.search(FULL, rungs, probe, goal=TimeToEnd(12))).choice.strategy == fitting
+    assert chosen(sim.search(FULL, rungs, probe, goal=TimeToEnd(40))).choice.strategy == fitting
 
 
 def test_all_parameters_beside_lora_are_predicted_unless_a_probe_is_cheap() -> None:
-    short, long = search(FREE, TimeToEnd(12)), search(FREE, TimeToEnd(1_000_000))
+    short, long = search(FREE, TimeToEnd(40)), search(FREE, TimeToEnd(1_000_000))
     assert chosen(short).choice.strategy.rung.method is Method.LORA
     beside = chosen(short).choice
     assert beside.full is not None
@@ -143,7 +144,7 @@ def test_only_what_may_be_faster_has_a_payoff() -> None:
 
 
 def test_a_choice_says_for_how_long_a_training_it_holds() -> None:
-    run, rungs = search(FULL, TimeToEnd(12)), sim.ladder(FULL)
+    run, rungs = search(FULL, TimeToEnd(40)), sim.ladder(FULL)
     choice = chosen(run).choice
     assert choice.reach_s is not None
     steps = choice.reach_s * choice.probed.tokens_per_s / rungs.steps[0].estimates[0].speed.tokens_per_step

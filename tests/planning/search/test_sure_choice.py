@@ -54,6 +54,21 @@ def test_nothing_is_sure_without_a_trace() -> None:
     assert not isinstance(first_action(untraced, ONE_STEP), Choose)
 
 
+def test_what_a_probe_may_gain_more_than_it_costs_is_probed_instead_of_what_is_sure() -> None:
+    """A roomy strategy is sure; a faster one may fit. Once that has failed nothing more is probed."""
+    scene = sim.traced(sim.setting(sim.hardware(2, 24), SMALL, pins=Pins(method=Method.FULL)))
+    ladder, goal = sim.ladder(scene), TimeToEnd(20)
+    sure = sure_choice(SearchState.of(ladder, (), scene, goal))
+    assert sure is not None
+    assert sure.paying
+    trials: list[Trial] = []
+    while isinstance(action := decide(ladder, trials, scene, goal), Probe):
+        assert action.strategy != sure.of.strategy
+        trials.append(Trial(action.strategy, ladder.estimate(action.strategy), sim.out_of_memory()))
+    assert isinstance(action, Choose)
+    assert action.choice.measured is None
+
+
 def test_after_a_failure_nothing_is_sure() -> None:
     ladder = sim.ladder(ROOMY)
     strategy = ladder.steps[0].strategies[0]

@@ -11,6 +11,8 @@ import pytest
 
 from autofit.domain.goal import TimeToEnd
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
@@ -205,3 +207,31 @@ def test_the_fastest_of_earlier_runs_is_confirmed_only_where_that_pays() -> None
     assert short.choice.strategy == slower
     assert short.choice.why.startswith(f"to confirm {fastest}, the fastest of earlier runs, would cost")
     assert isinstance(long, Probe)
+
+
+SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
+ROOMY = sim.traced(sim.setting(sim.hardware(2, 80), SMALL, pins=Pins(method=Method.FULL)))
+
+
+@pytest.mark.parametrize(("step_count", "is_confirmed"), [(40, False), (100_000, True), (None, True)])
+def test_what_is_remembered_is_confirmed_where_that_is_cheap_beside_the_training(
+    step_count: int | None, is_confirmed: bool
+) -> None:
+    ladder, goal = sim.ladder(ROOMY), TimeToEnd(step_count)
+    remembered = tuple(
+        Trial(one, estimate, sim.measured(estimate.speed.tokens_per_s, micro_batch=one.micro_batch))
+        for step in ladder.steps
+        for one, estimate in zip(step.strategies, step.estimates, strict=True)
+    )
+    action = decide_with_warm_start(ladder, remembered, (), ROOMY, goal)
+    if is_confirmed:
+        assert isinstance(action, Probe)
+        return
+    assert isinstance(action, Choose)
+    assert action.choice.is_unseen
+    assert f"{len(remembered)} trials of earlier runs, to confirm it would cost" in action.choice.why
+    failed = Trial(action.choice.strategy, ladder.estimate(action.choice.strategy), sim.out_of_memory())
+    after = decide_with_warm_start(ladder, remembered, (failed,), ROOMY, goal)
+    assert isinstance(after, (Probe, Choose))
+    strategy = after.strategy if isinstance(after, Probe) else after.choice.strategy
+    assert strategy != action.choice.strategy
