@@ -229,7 +229,7 @@ def test_few_micro_steps_are_to_be_traced() -> None:
     scene = replace(SCENE, is_padded=True, request=replace(SCENE.request, global_batch=64))
     steps = wanted_micro_steps(rungs, scene)
     assert [(step.micro_batch, step.is_padded) for step in steps] == [(1, False), (2, True), (4, True)]
-    pinned = [replace(scene, request=replace(scene.request, pins=Pins(micro_batch=rows))) for rows in (4, 16)]
+    pinned = [replace(scene, request=replace(scene.request, pins=Pins(micro_batch=rows))) for rows in (4, 8)]
     found = [[step.micro_batch for step in wanted_micro_steps(rungs, one)] for one in pinned]
     assert found == [[4], [2, 4]]
     odd = replace(scene, worst_tokens=250)
