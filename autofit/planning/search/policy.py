@@ -24,7 +24,7 @@ WORTH_BESIDE = 0.05
 """The least relative gain for which the full-parameter rung that is only named beside a LoRA choice is probed."""
 
 CHEAP_BESIDE = 0.01
-"""The share of the training that is left which a probe of that rung may take."""
+"""The share of the training that is left which a probe of that rung may take, with all that the search took before."""
 
 PROBE_BUDGET = 12
 """Probes after which a search for certainty that has found something that fits ends, proof or no proof."""
@@ -103,7 +103,8 @@ def _next_full(search: SearchState, chosen: RungHistory) -> Probe | None:
     if not isinstance(search.goal, Certainty):
         chosen_speed = best_tokens_per_s(chosen)
         cheap = payoffs(left, chosen_speed, search.goal, search, has_slower=True)
-        left = tuple(one.of for one in cheap if one.cost_s < CHEAP_BESIDE * one.rest_s)
+        spent_s = sum(trial.outcome.total_s for trial in search.trials)
+        left = tuple(one.of for one in cheap if spent_s + one.cost_s < CHEAP_BESIDE * one.rest_s)
     if best is None:
         return _best_probe(left, None, search)
     if search.probe_count >= BUDGET_BESIDE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import mean
@@ -14,13 +15,15 @@ from autofit.domain.units import brief_seconds
 from autofit.planning.plan.fit import fits
 from autofit.planning.setting import Setting
 
+from .noise import DOUBT, speed_noise
 from .payoff import tokens_left
 from .policy import decide
 from .probe_cost import ProbeCost
 from .search_state import SearchState, best_of, best_tokens_per_s, leader
 
 SAME_SPEED = 0.1
-"""How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent."""
+"""How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent, and more
+where the steps of either differed more."""
 
 CHEAP = 0.01
 """The share of a training that the probe may take which confirms what is remembered: if it is not true any more the
@@ -82,7 +85,8 @@ def _agree(then: Trial, now: Trial, device_bytes: int) -> bool:
     before, after = _sound(then, device_bytes), _sound(now, device_bytes)
     if before is None or after is None:
         return before is after
-    return abs(after.tokens_per_s / before.tokens_per_s - 1) <= SAME_SPEED
+    doubt = DOUBT * math.hypot(speed_noise(before), speed_noise(after))
+    return abs(after.tokens_per_s / before.tokens_per_s - 1) <= max(SAME_SPEED, doubt)
 
 
 def _sound(trial: Trial, device_bytes: int) -> Measured | None:
