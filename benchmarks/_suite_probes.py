@@ -20,7 +20,7 @@ from autofit.app.tools import start_tracer
 from autofit.domain.errors import AutofitError
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Outcome, Phase
-from autofit.domain.trial import Trial
+from autofit.domain.trial import Probe, Trial
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.machine import detect_here
 from autofit.hardware.nvml import VendorNvml
@@ -182,7 +182,11 @@ class Bench:
         scene = Context(request, widened(self._recording.hardware, configuration), shape)
         specs = ProbeSpecs(scene, configuration.profile, folder, folder.root, limit_s)
         strategy = configuration.strategy
-        spec = specs.rehearsals((strategy,), ())[0] if configuration.is_rehearsal else specs.probe(strategy, ())
+        spec = (
+            specs.rehearsals((strategy,), ())[0]
+            if configuration.is_rehearsal
+            else specs.probe(Probe(strategy, "of the suite"), ())
+        )
         return replace(spec, has_save=configuration.has_save, measure_s=MEASURE_S, time_limit_s=limit_s)
 
     def last_words(self) -> str:

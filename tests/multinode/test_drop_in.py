@@ -55,7 +55,7 @@ def test_a_search_and_a_training_over_both_hosts(rig: Rig, tmp_path: Path) -> No
 
 @pytest.mark.matrix  # in test_signals.py it always is
 def test_a_host_that_is_cut_off_in_a_probe_is_named_soon(rig: Rig, tmp_path: Path) -> None:
-    process = rig.start(line(rig, tmp_path), cwd=tmp_path)
+    process = rig.start(line(rig, tmp_path, steps=1000), cwd=tmp_path)
     await_line(process, "as it is, for a few steps")
     until(lambda: list(rig.hosts[1].processes()) != [], timeout_s=DEADLINE_S, what="ranks on the other host")
     with rig.cut(1):

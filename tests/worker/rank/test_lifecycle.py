@@ -78,7 +78,9 @@ from types import SimpleNamespace
 from autofit.domain.hardware import DeviceKind
 from autofit.worker.rank.lifecycle import join_group
 
-join_group(SimpleNamespace(kind=DeviceKind.CPU, is_rehearsal=False, rank_count=1), Path(sys.argv[1]))
+join_group(
+    SimpleNamespace(kind=DeviceKind.CPU, is_rehearsal=False, rank_count=1, deepspeed_config="{}"), Path(sys.argv[1])
+)
 
 import torch
 from deepspeed.utils import groups
