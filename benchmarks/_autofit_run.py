@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _case import Case
+from _child import end
 
 from autofit.domain.strategy import Strategy
 from autofit.runs.run_folder import RunFolder
 
 DEADLINE_S = 900.0
-LEAVE_S = 60.0  # an interrupted autofit takes its ranks along; it has this long before it is killed
 _POLL_S = 0.05
 
 
@@ -47,7 +46,7 @@ def decide(case: Case, folder: Path, cache: Path) -> Decision:
         try:
             _await_choice(process, out.choice, began_at_s + DEADLINE_S)
         finally:
-            _end(process)
+            end(process)
     choice, trials = out.read_choice(), out.read_trials()
     if choice is None:
         raise RuntimeError(f"autofit has not chosen:\n{log_path.read_text()[-2000:]}")
@@ -70,13 +69,3 @@ def _environment(cache: Path) -> dict[str, str]:
 def _await_choice(process: subprocess.Popen[bytes], choice: Path, until_s: float) -> None:
     while process.poll() is None and not choice.exists() and time.time() < until_s:
         time.sleep(_POLL_S)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(LEAVE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from _child import end
+
 DEADLINE_S = 1800.0
-LEAVE_S = 60.0  # one that is interrupted takes its ranks along; it has this long before it is killed
 _POLL_S = 0.005
 
 
@@ -78,7 +77,7 @@ class Command:
                 self._follow(process, began_at_s)
             finally:
                 total_s = time.monotonic() - began_at_s
-                _end(process)
+                end(process)
         if len(self._ends_s) < 4 or (self.stop_after is None and process.returncode != 0):
             raise Failed(self.log.read_text(errors="replace")[-3000:])
         return Watched(tuple(self._ends_s), total_s, _children_cpu_s() - used_before_s)
@@ -97,13 +96,3 @@ class Command:
 def _children_cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(LEAVE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
