@@ -61,7 +61,7 @@ class Case:
         """Every rung with every micro-batch, whatever anybody predicts of it; offload moves nothing off a CPU."""
         pinned, batch = self.request.pins.of(METHOD), self.request.global_batch
         methods = (pinned,) if pinned else (Method.FULL, Method.LORA)
-        stages = [value.value for value in ZERO_STAGE.searched]
+        stages = [value.value for value in ZERO_STAGE.values]
         return tuple(
             strategy(method, stage, is_checkpointing, size, batch)
             for method, is_checkpointing, stage in product(methods, (False, True), stages)

@@ -20,9 +20,8 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
     """What happened, where, and what to do; `log_path` is the log of what failed."""
     match end:
         case OutOfMemory():
-            asked = f" (asked for {format_bytes(end.requested_bytes)})" if end.requested_bytes else ""
-            what = f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory{asked}"
-            return f"{what}\nits log is {log_path}; a smaller --micro-batch leaves more room, with another --output-dir"
+            room = "a smaller --micro-batch leaves more room, with another --output-dir"
+            return f"{_out_of_memory(end)}\nits log is {log_path}; {room}"
         case Crashed(exit_code=int(code)):
             name = f" ({signal_name(-code)})" if code < 0 else ""
             return f"the training ended with exit code {code}{name} and left no report; its log is {log_path}"
@@ -41,8 +40,12 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
 
 def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
     """What happened to a training that was started without a probe, and is searched now."""
-    what = f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory"
-    return f"{what}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
+    return f"{_out_of_memory(end)}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
+
+
+def _out_of_memory(end: OutOfMemory) -> str:
+    asked = f" (asked for {format_bytes(end.requested_bytes)})" if end.requested_bytes else ""
+    return f"{_failed(end.phase, end.rank)}: out of {end.place.value} memory{asked}"
 
 
 def _failed(phase: Phase | None, rank: int | None) -> str:

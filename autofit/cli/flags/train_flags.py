@@ -30,7 +30,7 @@ _POSITIVE = Amount(min=0, min_open=True)
 
 def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
     assert knob.flag is not None
-    is_switch = {known.value for known in knob.searched} == {True, False}
+    is_switch = {known.value for known in knob.values} == {True, False}
     settings: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if is_switch else {}
     kind = Switch(has_auto=True) if is_switch else Pinned(knob)
     return flag(

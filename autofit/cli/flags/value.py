@@ -117,7 +117,7 @@ class Pinned(_Kind):
     """A value of a knob by its word; `auto` (None) leaves the knob to the search."""
 
     def __init__(self, knob: Knob[Any]) -> None:
-        self.name = "|".join(known.word for known in knob.searched)
+        self.name = "|".join(known.word for known in knob.values)
         self._knob = knob
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:

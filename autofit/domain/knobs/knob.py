@@ -53,7 +53,6 @@ class Value(Generic[V]):
     text: str
     syllable: str = ""  # of the plain value: nothing
     needs: Need | None = None
-    is_searched: bool = True  # False: only where a script brings it
     is_told_of: bool = True  # False: nobody is told of it where it is not taken
 
 
@@ -98,14 +97,14 @@ class Knob(Generic[V]):
 
     def read(self, word: str) -> V:
         """The value of a word on the command line; ValueError names the words that there are."""
-        for known in self.searched:
+        for known in self.values:
             if known.word == word:
                 return known.value
-        raise ValueError(f"'{word}' is not one of {', '.join(known.word for known in self.searched)}")
+        raise ValueError(f"'{word}' is not one of {', '.join(known.word for known in self.values)}")
 
     def usable(self, settled: Values, conditions: Conditions) -> tuple[V, ...]:
         """The values that work there beside what is settled already, in their order."""
-        known = (one.value for one in self.searched)
+        known = (one.value for one in self.values)
         return tuple(value for value in known if self.why_not(value, settled, conditions) is None)
 
     def why_not(self, value: V, settled: Values, conditions: Conditions) -> str | None:
@@ -113,10 +112,6 @@ class Knob(Generic[V]):
         word = self.of(value).word
         of_model = (one.why for one in conditions.lacking if (one.knob, one.word) == (self.name, word))
         return next(of_model, None) or self.why_unusable(value, settled, conditions)
-
-    @property
-    def searched(self) -> tuple[Value[V], ...]:
-        return tuple(known for known in self.values if known.is_searched)
 
     def plainness(self, value: V) -> int:
         """The place of a value in the order of plainness: the smaller, the plainer."""

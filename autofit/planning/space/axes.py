@@ -65,7 +65,7 @@ def as_pinned(setting: Setting) -> Settled:
     values: dict[str, Any] = {}
     for knob in _SETTLED:
         pinned = setting.request.pins.of(knob)
-        usable = knob.usable(values, setting.conditions) or tuple(one.value for one in knob.searched)
+        usable = knob.usable(values, setting.conditions) or tuple(one.value for one in knob.values)
         values[knob.name] = usable[0] if pinned is None else pinned
     return Settled(values)
 
@@ -112,7 +112,7 @@ def plainness(rung: Rung) -> tuple[int, ...]:
 
 def _candidates(knob: Knob[V], setting: Setting) -> tuple[Value[V], ...]:
     pinned = setting.request.pins.of(knob)
-    return knob.searched if pinned is None else (knob.of(pinned),)
+    return knob.values if pinned is None else (knob.of(pinned),)
 
 
 def _why_left_out(values: Values, setting: Setting) -> str | None:
@@ -128,7 +128,7 @@ def _why_left_out(values: Values, setting: Setting) -> str | None:
 
 def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setting) -> Iterator[Other]:
     """The better values that do not work, and those that do and are not better."""
-    for known in (one for one in knob.searched if one.is_told_of):
+    for known in (one for one in knob.values if one.is_told_of):
         if known.value not in works and knob.plainness(known.value) < knob.plainness(works[0]):
             why = knob.why_not(known.value, settled, setting.conditions)
             assert why is not None
@@ -138,15 +138,15 @@ def _others(knob: Knob[V], works: tuple[V, ...], settled: Values, setting: Setti
 
 
 def _unusable_text(knob: Knob[V], pinned: V, settled: Values, setting: Setting) -> str:
-    if all(known.value != pinned for known in knob.searched):
-        return f"{_flag(knob).name} {pinned} is not one of {', '.join(known.word for known in knob.searched)}"
+    if all(known.value != pinned for known in knob.values):
+        return f"{_flag(knob).name} {pinned} is not one of {', '.join(known.word for known in knob.values)}"
     why = knob.why_not(pinned, settled, setting.conditions)
     names = " or ".join(knob.of(value).word for value in knob.usable(settled, setting.conditions))
     return f"{_flag(knob).name} {knob.of(pinned).word} cannot be used: {why}; use {names}"
 
 
 def _nothing_works_text(knob: Knob[Any], settled: Values, setting: Setting) -> str:
-    reasons = (f"{one.word}: {knob.why_not(one.value, settled, setting.conditions)}" for one in knob.searched)
+    reasons = (f"{one.word}: {knob.why_not(one.value, settled, setting.conditions)}" for one in knob.values)
     return f"no {knob.name} can be used: {'; '.join(reasons)}"
 
 

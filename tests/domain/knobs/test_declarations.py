@@ -27,8 +27,8 @@ def test_each_value_stands_once_in_each_order(knob: Knob[Any]) -> None:
 
 @knobs
 def test_the_values_of_a_flag_are_told_apart(knob: Knob[Any]) -> None:
-    assert knob.searched
-    assert {knob.read(known.word) for known in knob.searched} == {known.value for known in knob.searched}
+    assert knob.values
+    assert {knob.read(known.word) for known in knob.values} == {known.value for known in knob.values}
     assert len({known.text for known in knob.values}) == len(knob.values)
     if knob.flag is not None:
         assert knob.flag.name == f"--{knob.name.replace('_', '-')}"
