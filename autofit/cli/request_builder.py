@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.allowance import check_allowed
 from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
 from autofit.domain.request import ARGUMENTS_URL, Learn, Lora, OnDivergence, Request, Training
@@ -33,6 +34,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         ),
         pins=_pins(flags),
         training=_training(flags, extra_arguments),
+        allow=_allowed(flags["allow"] or ()),
         memory_limit_bytes=flags["memory_limit"],
         ranks=flags["ranks"],
         trust_remote_code=flags["trust_remote_code"],
@@ -52,6 +54,14 @@ def default_output_dir(model: str, sequence_length: int) -> Path:
     """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`."""
     name = Path(model).name or Path(model).resolve().name
     return Path("autofit-runs") / f"{name}-{sequence_length}"
+
+
+def _allowed(words: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        check_allowed(words)
+    except ValueError as error:
+        raise UsageError(f"--allow: {error}.") from None
+    return tuple(sorted(set(words)))
 
 
 def _pins(flags: Mapping[str, Any]) -> Pins:

@@ -91,6 +91,7 @@ class Request:
     lora: Lora = Lora()
     pins: Pins = field(default_factory=Pins)
     training: Training = Training()
+    allow: tuple[str, ...] = ()  # words of values that change the training and may be tried (knobs/allowance.py)
     memory_limit_bytes: int | None = None  # per device
     ranks: int | None = None  # None: one per device
     trust_remote_code: bool = False  # whether code that lies beside the model's weights may run

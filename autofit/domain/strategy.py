@@ -13,6 +13,7 @@ from .knobs.knob import Knob, Value
 from .knobs.method import METHOD, Method
 from .knobs.offload import OFFLOAD, Offload
 from .knobs.optimizer import OPTIMIZER, Optimizer
+from .knobs.quantization import QUANTIZATION, Quantization
 from .knobs.zero_stage import ZERO_STAGE
 
 
@@ -22,6 +23,7 @@ class Rung:
 
     zero_stage: int = field(metadata={"knob": ZERO_STAGE})
     method: Method = field(metadata={"knob": METHOD})
+    quantization: Quantization = field(default=Quantization.NONE, metadata={"knob": QUANTIZATION})
     gradient_checkpointing: bool = field(metadata={"knob": GRADIENT_CHECKPOINTING})
     offload: Offload = field(metadata={"knob": OFFLOAD})
     dtype: Dtype = field(metadata={"knob": DTYPE})

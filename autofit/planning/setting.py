@@ -9,6 +9,7 @@ from functools import cached_property
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
 from autofit.domain.knobs.knob import Conditions
+from autofit.domain.knobs.last_resort import LastResort
 from autofit.domain.model import Lacking, ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace, Unbuildable
@@ -45,6 +46,7 @@ class Setting:
     facts: ModelFacts | None = None  # None: the model's class was not asked
     unbuildable: tuple[Unbuildable, ...] = ()  # found while tracing: rungs like these are left out
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
+    resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
 
     @property

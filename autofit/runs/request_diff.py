@@ -32,6 +32,7 @@ FLAGS = {
     "training.report_to": "--report-to",
     "training.merge": "--merge",
     "training.extra_arguments": "the arguments after --",
+    "allow": "--allow",
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }

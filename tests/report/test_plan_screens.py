@@ -299,8 +299,8 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     assert body["choice"] == one
     assert set(one) == {"strategy", "memory", "host_memory", "speed", "verdict", "reason"}
     assert set(one["strategy"]) == {
-        "method", "zero_stage", "offload", "gradient_checkpointing", "attention", "optimizer", "dtype", "micro_batch",
-        "gradient_accumulation",
+        "method", "zero_stage", "offload", "gradient_checkpointing", "attention", "optimizer", "quantization", "dtype",
+        "micro_batch", "gradient_accumulation",
     }  # fmt: skip
     assert set(one["memory"]) == {
         "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes",

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from autofit.domain.hardware import Hardware
     from autofit.domain.model import Lacking
 
+    from .last_resort import LastResort
+
 V = TypeVar("V")
 Values = Mapping[str, Any]
 """Values that are settled already, by the names of their knobs."""
@@ -46,14 +48,20 @@ class Need:
 
 @dataclass(frozen=True)
 class Value(Generic[V]):
-    """One value, as `word` on a command line, as `text` in a report and as `syllable` in a strategy's name."""
+    """One value, as `word` on a command line, as `text` in a report and as `syllable` in a strategy's name.
+
+    What `gives_up` something of the training is tried only where it is pinned or allowed by its word. `last_resort`
+    says that it is named where nothing else fits, and in which order.
+    """
 
     value: V
     word: str
     text: str
     syllable: str = ""  # of the plain value: nothing
-    needs: Need | None = None
+    needs: tuple[Need, ...] = ()
     is_told_of: bool = True  # False: nobody is told of it where it is not taken
+    gives_up: str = ""  # what a training with it has not that one with the plain value has; a sentence's end
+    last_resort: LastResort | None = None
 
 
 @dataclass(frozen=True)

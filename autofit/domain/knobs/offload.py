@@ -24,11 +24,11 @@ OFFLOAD = Knob(
         Value(Offload.NONE, "none", "no offload"),
         Value(
             Offload.OPTIMIZER, "optimizer", "offload of the optimizer", "offload",
-            needs=Need("zero_stage", (1, 2, 3), "without ZeRO nothing moves optimizer states to host memory"),
+            needs=(Need("zero_stage", (1, 2, 3), "without ZeRO nothing moves optimizer states to host memory"),),
         ),
         Value(
             Offload.ALL, "all", "offload of optimizer and parameters", "offload-all",
-            needs=Need("zero_stage", (3,), "only stage 3 can move parameters to host memory"),
+            needs=(Need("zero_stage", (3,), "only stage 3 can move parameters to host memory"),),
         ),
     ),
     PinFlag(("--offload",), "none|optimizer|all", "What lies in host memory."),

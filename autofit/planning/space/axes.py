@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.allowance import candidates
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value, Values
 from autofit.domain.strategy import KNOBS, Rung
 from autofit.planning.memory.activations import micro_step
@@ -74,9 +75,9 @@ def check_pins(setting: Setting) -> None:
     """Checks the pins; UsageError when they exclude each other."""
     pinned = dict(setting.request.pins.fixed)
     for knob in KNOBS:
-        need = knob.of(pinned[knob.name]).needs if knob.name in pinned else None
-        if need is not None and pinned.get(need.knob, need.values[0]) not in need.values:
-            raise UsageError(_need_text(knob, knob.of(pinned[knob.name]), need))
+        for need in knob.of(pinned[knob.name]).needs if knob.name in pinned else ():
+            if pinned.get(need.knob, need.values[0]) not in need.values:
+                raise UsageError(_need_text(knob, knob.of(pinned[knob.name]), need))
 
 
 def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str | None]]:
@@ -84,7 +85,7 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
     for values in product(*(_candidates(knob, setting) for knob in _COMPETING)):
         chosen = {knob.name: value.value for knob, value in zip(_COMPETING, values, strict=True)}
         everything = {**settled.values, **chosen}
-        if all(value.needs is None or everything[value.needs.knob] in value.needs.values for value in values):
+        if all(everything[need.knob] in need.values for value in values for need in value.needs):
             rung = Rung(**everything)
             yield rung, _why_left_out(everything, setting) or why_unbuildable(rung, setting)
 
@@ -111,8 +112,8 @@ def plainness(rung: Rung) -> tuple[int, ...]:
 
 
 def _candidates(knob: Knob[V], setting: Setting) -> tuple[Value[V], ...]:
-    pinned = setting.request.pins.of(knob)
-    return knob.values if pinned is None else (knob.of(pinned),)
+    request = setting.request
+    return candidates(knob, request.pins.of(knob), request.allow, setting.resort)
 
 
 def _why_left_out(values: Values, setting: Setting) -> str | None:

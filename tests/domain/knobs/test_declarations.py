@@ -31,17 +31,25 @@ def test_the_values_of_a_flag_are_told_apart(knob: Knob[Any]) -> None:
     assert {knob.read(known.word) for known in knob.values} == {known.value for known in knob.values}
     assert len({known.text for known in knob.values}) == len(knob.values)
     if knob.flag is not None:
-        assert knob.flag.name == f"--{knob.name.replace('_', '-')}"
+        assert f"--{knob.name.replace('_', '-')}" in knob.flag.names
         assert knob.flag.help.endswith(".")
 
 
 @knobs
 def test_what_a_value_needs_is_a_value_of_another_knob(knob: Knob[Any]) -> None:
     for known in knob.values:
-        if known.needs is not None:
-            (other,) = [one for one in KNOBS if one.name == known.needs.knob]
+        for need in known.needs:
+            (other,) = [one for one in KNOBS if one.name == need.knob]
             assert other is not knob
-            assert all(other.of(value) for value in known.needs.values)
+            assert all(other.of(value) for value in need.values)
+
+
+@knobs
+def test_a_value_that_gives_something_up_says_what_and_changes_the_training(knob: Knob[Any]) -> None:
+    for known in knob.values:
+        assert not known.gives_up or (knob.changes_training and known.syllable), known
+        assert known.gives_up or known.last_resort is None, known
+    assert not knob.values[0].gives_up
 
 
 def test_no_two_values_have_one_syllable() -> None:
