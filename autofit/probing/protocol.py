@@ -263,6 +263,7 @@ class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
     CRASHED = "crashed"
+    LOST_NEIGHBOUR = "lost_neighbour"  # the connection to another rank broke: that one knows why
 
 
 @dataclass(frozen=True)
