@@ -223,7 +223,7 @@ def test_the_whole_story(stage: Stage) -> None:
     record = stage.folder.read_record()
     assert record.choice is not None
     assert record.choice.measured.tokens_per_s == max(o.tokens_per_s for o in outcomes if isinstance(o, Measured))
-    assert record.choice.full is not None
+    assert record.choice.plain is not None
     assert record.result == stage.told(TrainingEnded)[0]
     assert record.request == REQUEST
     assert [trial.outcome for trial in record.trials] == outcomes
