@@ -9,7 +9,7 @@ from typing import Any
 
 from .knobs.attention import ATTENTION, Attention
 from .knobs.dtype import DTYPE, Dtype
-from .knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from .knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from .knobs.knob import Knob, Value
 from .knobs.method import METHOD, Method
 from .knobs.offload import OFFLOAD, Offload
@@ -37,7 +37,7 @@ class Rung:
     zero_stage: int = field(metadata={"knob": ZERO_STAGE})
     method: Method = field(metadata={"knob": METHOD})
     quantization: Quantization = field(default=Quantization.NONE, metadata={"knob": QUANTIZATION})
-    gradient_checkpointing: bool = field(metadata={"knob": GRADIENT_CHECKPOINTING})
+    gradient_checkpointing: GradientCheckpointing = field(metadata={"knob": GRADIENT_CHECKPOINTING})
     offload: Offload = field(metadata={"knob": OFFLOAD})
     dtype: Dtype = field(metadata={"knob": DTYPE})
     optimizer: Optimizer = field(default=Optimizer.ADAMW, metadata={"knob": OPTIMIZER})

@@ -8,6 +8,7 @@ from autofit.domain import event as ev
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Node
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
@@ -28,7 +29,11 @@ def rung(text: str) -> Rung:
     attention = Attention.FLASH_2 if "fa2" in rest else Attention.SDPA
     method = Method.LORA if "lora" in rest else Method.FULL
     return make_rung(
-        int(stage[-1]), method=method, offload=offload, gradient_checkpointing="gc" in rest, attention=attention
+        int(stage[-1]),
+        method=method,
+        offload=offload,
+        gradient_checkpointing=GradientCheckpointing("gc" in rest),
+        attention=attention,
     )
 
 
