@@ -10,6 +10,7 @@ from pathlib import Path
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -115,7 +116,7 @@ def strategy(method: Method, stage: int, is_checkpointing: bool, micro_batch: in
         method=method,
         zero_stage=stage,
         offload=Offload.NONE,
-        gradient_checkpointing=is_checkpointing,
+        gradient_checkpointing=GradientCheckpointing(is_checkpointing),
         attention=Attention.SDPA,
         dtype=Dtype.BF16,
     )

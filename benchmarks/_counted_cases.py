@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelFacts
@@ -79,7 +80,7 @@ class CountedCase:
     zero_stage: int
     offload: Offload = Offload.NONE
     method: Method = Method.FULL
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing.ON
     attention: Attention = Attention.SDPA
     micro_batch: int = 1
     gradient_accumulation: int = 1
@@ -151,13 +152,20 @@ def _every_stage() -> list[CountedCase]:
                 "8x8xA100-80GB",
                 stage,
                 offload,
-                gradient_checkpointing=False,
+                gradient_checkpointing=GradientCheckpointing.OFF,
                 micro_batch=2,
                 gradient_accumulation=accumulation,
                 tokens=2048,
             ),
             CountedCase("Llama-0.1B", "2xA100-40GB", stage, offload, micro_batch=4, gradient_accumulation=4),
-            CountedCase("Llama-0.1B", "8xA100-40GB", stage, offload, _LORA, gradient_checkpointing=i % 2 == 0),
+            CountedCase(
+                "Llama-0.1B",
+                "8xA100-40GB",
+                stage,
+                offload,
+                _LORA,
+                gradient_checkpointing=GradientCheckpointing(i % 2 == 0),
+            ),
         ]
     return chosen
 
@@ -167,15 +175,23 @@ def _families() -> list[CountedCase]:
     return [
         CountedCase("Qwen2-0.5B", "2xA100-40GB", 1, micro_batch=4),
         CountedCase("Qwen2-0.5B", "8xA100-40GB", 2, _OPTIMIZER, gradient_accumulation=2),
-        CountedCase("Qwen2-0.5B", "64xA100-40GB", 3, gradient_checkpointing=False),
+        CountedCase("Qwen2-0.5B", "64xA100-40GB", 3, gradient_checkpointing=GradientCheckpointing.OFF),
         CountedCase("Gemma-2B", "8xA100-80GB", 2, tokens=512),
         CountedCase("Gemma-2B", "8xA100-80GB", 3, _OPTIMIZER, tokens=4096),
-        CountedCase("Gemma-2B", "2xA100-80GB", 1, _NONE, _LORA, gradient_checkpointing=False, gradient_accumulation=2),
+        CountedCase(
+            "Gemma-2B",
+            "2xA100-80GB",
+            1,
+            _NONE,
+            _LORA,
+            gradient_checkpointing=GradientCheckpointing.OFF,
+            gradient_accumulation=2,
+        ),
         CountedCase("Falcon-7B", "8xA100-80GB", 2, _NONE, _LORA),
         CountedCase("Falcon-7B", "8xA100-80GB", 3, _ALL, gradient_accumulation=2),
         CountedCase("OPT-6.7B", "8xA100-80GB", 2, _OPTIMIZER, tokens=512),
         CountedCase("OPT-6.7B", "8xA100-80GB", 3, tokens=2048, micro_batch=2),
-        CountedCase("GPT2-XL", "2xA100-80GB", 2, gradient_checkpointing=False, attention=_EAGER),
+        CountedCase("GPT2-XL", "2xA100-80GB", 2, gradient_checkpointing=GradientCheckpointing.OFF, attention=_EAGER),
         CountedCase("GPT2-XL", "8xA100-80GB", 1, _OPTIMIZER, micro_batch=4),
         CountedCase("GPT2-XL", "8xA100-80GB", 3, _NONE, _LORA, micro_batch=8),
         CountedCase("Mixtral-8x7B", "8xA100-80GB", 3, _NONE, _LORA, tokens=2048),

@@ -10,6 +10,7 @@ from pathlib import Path
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Lora, Request
@@ -60,7 +61,7 @@ class Case:
     rank_count: int
     zero_stage: int
     method: Method = Method.FULL
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing.OFF
     attention: Attention = Attention.SDPA
     micro_batch: int = 1
     gradient_accumulation: int = 1
@@ -125,8 +126,8 @@ def cases() -> tuple[Case, ...]:
             Case(name, ranks[1], 2, gradient_accumulation=1 + (i + 1) % 2),
             Case(name, ranks[2], 3, gradient_accumulation=1 + i % 2),
             Case(name, ranks[0], 2, lora, gradient_accumulation=2),
-            Case(name, ranks[1], 3, lora, gradient_checkpointing=i % 2 == 0),
-            Case(name, ranks[2], 1 + i % 3, gradient_checkpointing=True, micro_batch=2),
+            Case(name, ranks[1], 3, lora, gradient_checkpointing=GradientCheckpointing(i % 2 == 0)),
+            Case(name, ranks[2], 1 + i % 3, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2),
             Case(name, ranks[0], 1 + (i + 1) % 3, attention=eager, micro_batch=2, is_padded=True),
         ]
     chosen += [
@@ -147,8 +148,22 @@ def _plain_cases() -> tuple[Case, ...]:
         ranks, other = (1, 8) if i % 2 else (2, 1)
         chosen += [
             Case(name, ranks, 0, gradient_accumulation=1 + i % 3),
-            Case(name, other, 0, gradient_checkpointing=True, micro_batch=2, gradient_accumulation=1 + (i + 1) % 3),
-            Case(name, ranks, 0, Method.LORA, gradient_accumulation=2, gradient_checkpointing=i % 2 == 0),
+            Case(
+                name,
+                other,
+                0,
+                gradient_checkpointing=GradientCheckpointing.ON,
+                micro_batch=2,
+                gradient_accumulation=1 + (i + 1) % 3,
+            ),
+            Case(
+                name,
+                ranks,
+                0,
+                Method.LORA,
+                gradient_accumulation=2,
+                gradient_checkpointing=GradientCheckpointing(i % 2 == 0),
+            ),
         ]
     short = [Case("Llama", ranks, 0, tokens=32, gradient_accumulation=steps) for ranks in (1, 2) for steps in (1, 2, 3)]
     others = [

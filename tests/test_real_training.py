@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
@@ -54,7 +55,7 @@ def spec(rung: Rung, folder: Path, *, request: Request = REQUEST, memory_limit_b
 
 
 def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpointing: bool = False) -> Rung:
-    return make_rung(stage, method=method, offload=offload, gradient_checkpointing=checkpointing)
+    return make_rung(stage, method=method, offload=offload, gradient_checkpointing=GradientCheckpointing(checkpointing))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
 from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.setting import Setting
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
@@ -125,6 +126,10 @@ class AgentProbeRunner:
 
     agent: TrainingProber
     specs: ProbeSpecs
+
+    def within(self, setting: Setting) -> AgentProbeRunner:
+        """The same for the strategies of another setting."""
+        return replace(self, specs=replace(self.specs, context=replace(self.specs.context, setting=setting)))
 
     def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
         return self.agent.probe(self.specs.probe(probe, trials), on_heartbeat)

@@ -10,6 +10,7 @@ from autofit.domain.model import ParameterGroup
 from .hardware import DeviceKind
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
+from .knobs.gradient_checkpointing import GradientCheckpointing
 from .outcome import Phase
 from .request import Lora
 
@@ -29,7 +30,7 @@ class MicroStep:
 
     lora: Lora | None  # None: all parameters are trained
     attention: Attention
-    gradient_checkpointing: bool
+    gradient_checkpointing: GradientCheckpointing
     dtype: Dtype
     kind: DeviceKind  # whose kernels run
     micro_batch: int

@@ -12,6 +12,7 @@ from typing import Any
 from autofit.app.probe_specs import training_files
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
@@ -47,7 +48,8 @@ class Case:
 
     @property
     def rung(self) -> Rung:
-        return make_rung(self.stage, method=self.method, gradient_checkpointing=self.is_checkpointed, dtype=self.dtype)
+        checkpointing = GradientCheckpointing(self.is_checkpointed)
+        return make_rung(self.stage, method=self.method, gradient_checkpointing=checkpointing, dtype=self.dtype)
 
     def __str__(self) -> str:
         gc = "+gc" if self.is_checkpointed else ""

@@ -11,15 +11,37 @@ its trace says both instead.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from autofit.domain.knobs.knob import Knob, PinFlag, Value
+
+
+class GradientCheckpointing(Enum):
+    """Which activations are computed twice. Files have said `true` and `false` since there were but two."""
+
+    OFF = False
+    ON = True
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether any layer is run again in the backward pass."""
+        return self is not GradientCheckpointing.OFF
+
+    def __bool__(self) -> bool:
+        raise TypeError("one of several values: ask what it does")
+
+    def __lt__(self, other: GradientCheckpointing) -> bool:
+        order = list(GradientCheckpointing)
+        return order.index(self) < order.index(other)
+
 
 GRADIENT_CHECKPOINTING = Knob(
     "gradient_checkpointing",
     (
-        Value(False, "off", "no gradient checkpointing"),
-        Value(True, "on", "gradient checkpointing", "gc"),
+        Value(GradientCheckpointing.OFF, "off", "no gradient checkpointing"),
+        Value(GradientCheckpointing.ON, "on", "gradient checkpointing", "gc"),
     ),
     PinFlag(("--gradient-checkpointing",), "auto|on|off", "Compute activations twice instead of keeping them."),
-    from_least_memory=(True, False),
+    from_least_memory=(GradientCheckpointing.ON, GradientCheckpointing.OFF),
     adds_work=True,
 )

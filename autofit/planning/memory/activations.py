@@ -106,7 +106,7 @@ def closed_moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...]:
     kept_bytes = closed_form_bytes(strategy, setting)
     trained = parameters(strategy.rung, setting).trained_count
     copies_bytes = element_bytes(strategy.rung.dtype) * trained if is_autocast(strategy.rung, setting) else 0
-    left_bytes = 0 if strategy.rung.gradient_checkpointing else copies_bytes
+    left_bytes = 0 if strategy.rung.gradient_checkpointing.recomputes else copies_bytes
     return (
         Moment(Phase.FORWARD, kept_bytes + copies_bytes, 0),
         Moment(Phase.BACKWARD, kept_bytes + left_bytes, trained),
@@ -123,7 +123,7 @@ def closed_form_bytes(strategy: Strategy, setting: Setting) -> int:
     """
     layer_bytes = _layer_bytes(strategy, setting)
     layers = setting.shape.layer_count
-    if not strategy.rung.gradient_checkpointing:
+    if not strategy.rung.gradient_checkpointing.recomputes:
         return round(layers * layer_bytes)
     width = FP32_BYTES if _is_widened(strategy, setting) else element_bytes(strategy.rung.dtype)
     kept_bytes = width * _elements(strategy, setting)

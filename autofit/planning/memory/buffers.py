@@ -54,7 +54,7 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     if rung.zero_stage < 3 or (not setting.is_divided and offload_of(rung, setting) is not Offload.ALL):
         return 0
     known = parameters(rung, setting)
-    is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing
+    is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes
     unneeded = known.embedding_count if is_skipped else 0
     wanted = known.whole_count - persistent_count(rung, setting) - unneeded
     most = known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)

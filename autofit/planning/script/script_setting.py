@@ -5,6 +5,7 @@ from __future__ import annotations
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
@@ -99,7 +100,7 @@ def own_strategy(facts: ScriptFacts) -> Strategy:
         method=Method.FULL,
         zero_stage=facts.zero_stage,
         offload=facts.offload,
-        gradient_checkpointing=bool(facts.gradient_checkpointing),
+        gradient_checkpointing=GradientCheckpointing(bool(facts.gradient_checkpointing)),
         attention=facts.attention or Attention.SDPA,
         dtype=facts.dtype,
     )

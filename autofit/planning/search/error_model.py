@@ -60,7 +60,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     ]
     if rung.method is Method.LORA:
         effects.append(Effect("lora", LORA_STD))
-    if rung.gradient_checkpointing:
+    if rung.gradient_checkpointing.recomputes:
         effects += [
             Effect("checkpointing", CHECKPOINTING_STD),
             Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2),
@@ -88,7 +88,7 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
-    alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'}"
+    alike = f"{rung.method} {rung.gradient_checkpointing.value}{'' if rung.zero_stage else ' plain'}"
     return (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),

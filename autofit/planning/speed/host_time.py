@@ -41,7 +41,7 @@ GRADIENT_S = 60e-6
 def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's forward pass."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing else FORWARD_KERNEL_S
+    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing.recomputes else FORWARD_KERNEL_S
     hooks_s = GATHER_S * _module_count(strategy, setting) if rung.zero_stage >= 3 else 0.0
     return _kernels_s(works, each_s, setting) + hooks_s
 
@@ -49,14 +49,14 @@ def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> fl
 def backward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's backward pass, and of what it computes again."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing else BACKWARD_KERNEL_S
+    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing.recomputes else BACKWARD_KERNEL_S
     return _kernels_s(works, each_s, setting) + _gradient_hooks_s(strategy, setting)
 
 
 def _gradient_hooks_s(strategy: Strategy, setting: Setting) -> float:
     rung = strategy.rung
     if rung.zero_stage >= 3:
-        passes = 3 if rung.gradient_checkpointing else 2
+        passes = 3 if rung.gradient_checkpointing.recomputes else 2
         return passes * GATHER_S * _module_count(strategy, setting)
     return GRADIENT_S * parameters(rung, setting).trained_tensor_count if rung.zero_stage == 2 else 0.0
 

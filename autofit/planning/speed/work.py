@@ -90,7 +90,7 @@ def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStep
     """
     forward = _forward(strategy, setting, tokens)
     backward = _backward(forward, strategy, setting, tokens)
-    again = (_again(forward, strategy, setting, tokens),) if strategy.rung.gradient_checkpointing else ()
+    again = (_again(forward, strategy, setting, tokens),) if strategy.rung.gradient_checkpointing.recomputes else ()
     return MicroStepWork((forward,), (*again, backward))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from autofit.domain.knobs.attention import ATTENTION, Attention
-from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.model import Lacking
 
@@ -74,4 +74,4 @@ def _largest_head(config: PretrainedConfig) -> int:
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
     if not model.supports_gradient_checkpointing:
         why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
-        yield lacks(GRADIENT_CHECKPOINTING, True, why)
+        yield lacks(GRADIENT_CHECKPOINTING, GradientCheckpointing.ON, why)

@@ -53,12 +53,12 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     """
     with building("the adapters"):
         trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora, is_fp32=step.is_autocast)
-    if step.lora is not None and step.gradient_checkpointing:
+    if step.lora is not None and step.gradient_checkpointing.recomputes:
         model.enable_input_require_grads()
     name_for_loss(model)
     add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
     _enable_router_loss(model.config)
-    if step.gradient_checkpointing:
+    if step.gradient_checkpointing.recomputes:
         model.activation_checkpointing_enable()
     if step.is_autocast:
         computing_in(trained, TORCH_DTYPES[step.dtype])

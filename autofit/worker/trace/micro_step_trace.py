@@ -49,7 +49,7 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
 def _drops_casts(step: MicroStep) -> bool:
     """Whether the backward pass finds less of a layer than the forward pass leaves: autocast's copies of the weights
     last until the model's output is there, and a checkpointed layer keeps none of them."""
-    return step.is_autocast and step.gradient_checkpointing
+    return step.is_autocast and step.gradient_checkpointing.recomputes
 
 
 def _sections(run: MicroStepRun, depth: Depth, *, needs_two_depths: bool) -> list[Section]:

@@ -110,12 +110,12 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         "learning_rate": learning_rate(job.request, rung.method),
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
-        "gradient_checkpointing": rung.gradient_checkpointing,
+        "gradient_checkpointing": rung.gradient_checkpointing.recomputes,
         "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
         **request_arguments(job.request),
         **overrides,
     }
-    if not rung.gradient_checkpointing:  # trl refuses some of them where nothing is checkpointed
+    if not rung.gradient_checkpointing.recomputes:  # trl refuses some of them where nothing is checkpointed
         values |= dict.fromkeys(CHECKPOINTING_KWARGS)
     return _made(values)
 

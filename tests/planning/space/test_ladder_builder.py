@@ -11,6 +11,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import ATTENTION, FLASH_PACKAGE, Attention, runs_flash, why_no_flash
 from autofit.domain.knobs.dtype import Dtype, supported_dtypes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -56,7 +57,9 @@ def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_metho
 
 
 def test_one_device_keeps_the_stages_that_change_something() -> None:
-    scene = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=False))
+    scene = sim.setting(
+        sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=GradientCheckpointing.OFF)
+    )
     ladder = sim.ladder(scene)
     assert names(ladder) == ["zero1+lora", "zero2+lora+offload", "zero3+lora+offload-all", "zero0+lora"]
     assert reasons(ladder)["zero3+lora"] == "its ZeRO stage divides nothing on one device"
@@ -142,7 +145,7 @@ def test_what_a_models_class_lacks_is_left_out_and_a_pin_on_it_refused() -> None
     scene = replace(sim.setting(shape=SMALL), facts=replace(facts, lacking=lacking))
     ladder = sim.ladder(scene)
     assert {(step.rung.attention, step.rung.method) for step in ladder.steps} == {(Attention.EAGER, Method.FULL)}
-    assert not any(step.rung.gradient_checkpointing for step in ladder.steps)
+    assert not any(step.rung.gradient_checkpointing.recomputes for step in ladder.steps)
     assert reasons(ladder)["zero2+lora+eager"] == "it has no linear layer"
     pinned = replace(scene, request=replace(scene.request, pins=Pins(attention=Attention.SDPA)))
     with pytest.raises(UsageError, match="--attention sdpa cannot be used: Gemma9 does not support sdpa; use eager"):

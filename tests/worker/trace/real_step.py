@@ -13,13 +13,14 @@ from transformers import PretrainedConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.loading import build_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import built_dtype, prepare
 from autofit.worker.trace.micro_step_run import micro_step_loss
 
-PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
+PLAIN = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
 RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
 
 
