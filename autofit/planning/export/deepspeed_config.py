@@ -22,6 +22,10 @@ OFFLOAD_KEYS = ("offload_optimizer", "offload_param")
 HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
 
+FUSED_KEYS = ("stage3_prefetch_bucket_size", "stage3_max_live_parameters", "stage3_max_reuse_distance")
+"""What is 0 where LOMO or AdaLomo updates in the backward pass: a parameter that is fetched ahead or kept for its next
+use would be gathered beside it, and from the second step on the whole model is (DeepSpeed 0.19.8)."""
+
 
 def deepspeed_config(
     strategy: Strategy, request: Request, shape: ModelShape, kind: DeviceKind, bucket_elements: int | None = None
@@ -47,7 +51,7 @@ def deepspeed_config(
 
 
 def has_engine(rung: Rung) -> bool:
-    """Whether autofit's own training by `rung` has an engine of DeepSpeed's: at stage 0 torch's DDP does it."""
+    """Whether autofit's own training by `rung` has an engine of DeepSpeed's: at stage 0 torch does it alone."""
     return rung.zero_stage > 0
 
 
@@ -79,7 +83,10 @@ def _zero(strategy: Strategy, sizes: ZeroSizes, kind: DeviceKind) -> dict[str, o
         **sizes.config(stage),
         **offload_sections(strategy.rung.offload, kind),
     }
-    return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
+    if stage < 3:
+        return config
+    fused = dict.fromkeys(FUSED_KEYS, 0) if strategy.rung.optimizer.is_fused else {}
+    return config | fused | {GATHER_ON_SAVE: True}
 
 
 _MOVED = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}
