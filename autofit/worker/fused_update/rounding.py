@@ -34,9 +34,7 @@ class StochasticRounding:
 
     def _rounded(self, values: torch.Tensor, key: tuple[int, ...]) -> torch.Tensor:
         generator = torch.Generator(values.device).manual_seed(self._number(key))
-        bits = torch.randint(
-            1 << _LOW_BITS, values.shape, dtype=torch.int32, device=values.device, generator=generator
-        )
+        bits = torch.randint(1 << _LOW_BITS, values.shape, dtype=torch.int32, device=values.device, generator=generator)
         bits.add_(values.view(torch.int32)).bitwise_and_(_HIGH)
         # A GPU's own NaN has all bits set: one more, and it would be a zero.
         return bits.view(torch.float32).masked_fill_(values.isnan(), torch.nan)

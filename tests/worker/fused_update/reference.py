@@ -26,9 +26,7 @@ class AdaLomoReference(torch.optim.Optimizer):
         if weight.dim() >= 2:
             rows = _mean(state, "rows", square.mean(-1), beta)
             columns = _mean(state, "columns", square.mean(-2), beta)
-            second_moment = (
-                rows.unsqueeze(-1) * columns.unsqueeze(-2) / rows.mean(-1, keepdim=True).unsqueeze(-1)
-            )
+            second_moment = rows.unsqueeze(-1) * columns.unsqueeze(-2) / rows.mean(-1, keepdim=True).unsqueeze(-1)
         else:
             second_moment = _mean(state, "squares", square, beta)
         update = grad / second_moment.sqrt()
