@@ -11,7 +11,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.export.gradient_clipping import gradient_clipping
+from autofit.planning.export.gradient_clipping import clipping_norm
 from autofit.planning.memory.buffers import is_overlapped
 from autofit.planning.zero_sizes import ZeroSizes, zero_sizes
 
@@ -37,7 +37,7 @@ def deepspeed_config(
         "train_batch_size": request.global_batch,
         "train_micro_batch_size_per_gpu": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
-        "gradient_clipping": gradient_clipping(request.training.extra_arguments),
+        "gradient_clipping": clipping_norm(strategy.rung.optimizer, request.training.extra_arguments),
         "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
         "fp16": _fp16(strategy.rung.dtype),
         "zero_optimization": _zero(strategy, zero_sizes(shape.hidden_size, bucket_elements), kind),
