@@ -19,6 +19,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.planning.export.deepspeed_config import engine_config
 from autofit.probing.protocol import Job
+from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_tokenizer
 from autofit.worker.model.support import lacking
@@ -82,4 +83,5 @@ def trainer_of(job: Job, folder: Path, *, accumulation: int = 1, max_steps: int 
         train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)] * accumulation, ROWS, VOCABULARY),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
         peft_config=peft_config(job, model),
+        fused_update=FusedUpdate.of(job),
     )

@@ -31,6 +31,11 @@ class Optimizer(str, Enum):
     LOMO = "lomo"
     ADALOMO = "adalomo"
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether it updates each parameter in the backward pass and keeps no gradient."""
+        return self in (Optimizer.LOMO, Optimizer.ADALOMO)
+
 
 _NEEDS_ENGINE = Need("zero_stage", (1, 2, 3), "only DeepSpeed's engine keeps master weights in bf16")
 _NEEDS_DEVICE = Need("offload", (Offload.NONE,), "its states are small and stay on the device")
