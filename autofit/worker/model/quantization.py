@@ -1,0 +1,128 @@
+"""A frozen base model in 4 or 8 bits, by bitsandbytes: what it is asked for, and how its layers live on a rank."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from autofit.domain.knobs.quantization import Quantization
+
+
+def bits_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """What transformers is asked for, None for weights as they are: every linear layer but the head is quantised.
+
+    NF4 with double quantisation, computed in `dtype` (Dettmers et al., QLoRA, 2305.14314, section 3). Packed weights
+    are bytes: DeepSpeed, which casts whatever is a floating-point number, leaves them alone.
+    """
+    match quantization:
+        case Quantization.NONE:
+            return None
+        case Quantization.INT8:
+            return BitsAndBytesConfig(load_in_8bit=True)
+        case Quantization.NF4:
+            return BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+                bnb_4bit_quant_storage=torch.uint8,
+            )
+
+
+def is_quantized(model: nn.Module) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
+
+
+def quantized_layers(model: nn.Module) -> Iterator[Any]:
+    """The layers whose weights bitsandbytes keeps in few bits; it is not imported for a model without any."""
+    return filter(is_quantized_layer, model.modules()) if is_quantized(model) else iter(())
+
+
+def is_quantized_layer(module: nn.Module) -> bool:
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+
+    return isinstance(module, (Linear4bit, Linear8bitLt))
+
+
+def settle(model: nn.Module) -> None:
+    """Has the layers of a model train and evaluate as they are.
+
+    On a CPU that computes bf16 by itself bitsandbytes repacks a weight where it first evaluates
+    (`_convert_weight_packed_for_cpu`), and no gradient goes through the layer any more.
+    """
+    for layer in quantized_layers(model):
+        layer.support_avx512bf16_for_cpu = False
+
+
+def prepare_to_divide(layer: Any) -> None:
+    """Has a layer whose weight ZeRO-3 will divide hold no other copy of it: an 8-bit one keeps what it multiplies with
+    beside its parameter, a 4-bit one from the forward pass to the backward pass."""
+    from bitsandbytes.nn import Linear4bit
+
+    if isinstance(layer, Linear4bit):
+        _read_weights_late()
+        return
+    weight = layer.weight
+    layer.state = _gathered_state()(weight, layer.state)
+    weight.CB = weight.SCB = None
+
+
+@functools.cache
+def _gathered_state() -> type[Any]:
+    from bitsandbytes import MatmulLtState
+
+    class GatheredState(MatmulLtState):  # type: ignore[misc]
+        """The state of an 8-bit layer that multiplies with its parameter as ZeRO-3 has gathered it."""
+
+        def __init__(self, weight: Any, state: Any) -> None:
+            self._weight = weight
+            super().__init__(SCB=weight.SCB if state.SCB is None else state.SCB)
+            self.threshold, self.has_fp16_weights = state.threshold, state.has_fp16_weights
+            self.use_pool, self.is_training = state.use_pool, state.is_training
+
+        @property
+        def CB(self) -> torch.Tensor:  # noqa: N802 (bitsandbytes' name)
+            return self._weight.data
+
+        @CB.setter
+        def CB(self, value: object) -> None:  # noqa: N802
+            pass  # it is the parameter, whatever the layer keeps
+
+    return GatheredState
+
+
+@functools.cache
+def _read_weights_late() -> None:
+    """Has the product of 4-bit weights take them from their parameter in the backward pass, where ZeRO-3 has gathered
+    them again, instead of holding on to what was gathered for the forward pass."""
+    import bitsandbytes
+    from bitsandbytes.autograd._functions import MatMul4Bit
+
+    class LateProduct(MatMul4Bit):  # type: ignore[misc]
+        @staticmethod
+        def forward(ctx: Any, inputs: torch.Tensor, weight: Any, *others: Any) -> torch.Tensor:
+            product: torch.Tensor = MatMul4Bit.forward(ctx, inputs, weight, *others)
+            ctx.weight, ctx.tensors = weight, (None, None)
+            return product
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+            ctx.tensors = (None, ctx.weight.data)
+            try:
+                return MatMul4Bit.backward(ctx, gradient)
+            finally:
+                ctx.tensors = (None, None)
+
+    usual = bitsandbytes.matmul_4bit
+
+    def matmul_4bit(inputs: torch.Tensor, weight: Any, quant_state: Any, bias: Any = None) -> torch.Tensor:
+        if torch.is_grad_enabled() and inputs.requires_grad:
+            return LateProduct.apply(inputs, weight, None, bias, quant_state)
+        return usual(inputs, weight, quant_state, bias=bias)
+
+    bitsandbytes.matmul_4bit = matmul_4bit
