@@ -25,13 +25,14 @@ class Parameters:
     """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor.
 
     A quantised weight counts as many elements of the training's dtype as its bytes are, `stored_count` of its own each.
-    `wide_count` are the elements of the largest one before it is quantised. `scales_bytes` are those of all scales,
-    which are no parameters: whole on every rank.
+    `widened_count` are the elements of all of them before they are quantised, `widest_count` those of the largest one.
+    `scales_bytes` are those of all scales, which are no parameters: whole on every rank.
     """
 
     groups: tuple[ParameterGroup, ...]
     stored_count: int = 1
-    wide_count: int = 0
+    widened_count: int = 0
+    widest_count: int = 0
     scales_bytes: int = 0
 
     @cached_property
@@ -152,11 +153,13 @@ def _known(groups: tuple[ParameterGroup, ...], quantization: Quantization, width
         replace(group, element_count=-(-packed_bytes(quantization, group.element_count) // width_bytes))
         for group in made
     )
-    scales = (
-        group.tensor_count * scales_bytes(quantization, group.element_count, group.linear_rows) for group in made
+    return Parameters(
+        (*kept, *packed),
+        width_bytes // STORED_BYTES,
+        sum(group.tensor_count * group.element_count for group in made),
+        max((group.element_count for group in made), default=0),
+        sum(group.tensor_count * scales_bytes(quantization, group.element_count, group.linear_rows) for group in made),
     )
-    wide_count = max((group.element_count for group in made), default=0)
-    return Parameters((*kept, *packed), width_bytes // STORED_BYTES, wide_count, sum(scales))
 
 
 def is_quantizable(group: ParameterGroup) -> bool:

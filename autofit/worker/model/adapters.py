@@ -38,4 +38,4 @@ def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False) 
 
 def adapted_layers(model: nn.Module) -> frozenset[nn.Module]:
     """The layers that have an adapter beside them."""
-    return frozenset(module.base_layer for module in model.modules() if isinstance(module, BaseTunerLayer))  # type: ignore[misc]
+    return frozenset(module.base_layer for module in model.modules() if isinstance(module, BaseTunerLayer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,7 +12,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 
-def linear_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
+def linear_layers(model: PreTrainedModel) -> Iterator[Any]:
     """The layers that transformers' quantisers for bitsandbytes replace (`replace_with_bnb_linear` of 5.23): all linear
     ones but the head, what is tied to the embeddings, the last one, and what the class keeps in fp32. Experts that
     stand in one parameter are none."""
@@ -22,12 +23,11 @@ def linear_layers(model: PreTrainedModel) -> Iterator[nn.Module]:
             yield module
 
 
-def out_features(layer: nn.Module) -> int:
+def out_features(layer: Any) -> int:
     """The outputs of a linear layer: the rows of its weight once it is quantised."""
-    weight: nn.Parameter = layer.weight  # type: ignore[assignment]
-    return int(weight.shape[1] if isinstance(layer, Conv1D) else weight.shape[0])
+    return int(layer.weight.shape[1 if isinstance(layer, Conv1D) else 0])
 
 
 def linear_rows(model: PreTrainedModel) -> dict[nn.Parameter, int]:
     """The rows of each weight that can be quantised."""
-    return {layer.weight: out_features(layer) for layer in linear_layers(model)}  # type: ignore[misc]
+    return {layer.weight: out_features(layer) for layer in linear_layers(model)}

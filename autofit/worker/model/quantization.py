@@ -12,6 +12,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from autofit.domain.knobs.quantization import Quantization
 
+from .frozen_products import keep_no_inputs
+
 
 def bits_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """What transformers is asked for, None for weights as they are: every linear layer but the head is quantised.
@@ -57,6 +59,8 @@ def settle(model: nn.Module) -> None:
     """
     for layer in quantized_layers(model):
         layer.support_avx512bf16_for_cpu = False
+    if getattr(model, "is_loaded_in_8bit", False):
+        keep_no_inputs()
 
 
 def prepare_to_divide(layer: Any) -> None:

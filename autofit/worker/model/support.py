@@ -10,10 +10,14 @@ from transformers import PretrainedConfig, PreTrainedModel
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.knob import Knob
+from autofit.domain.knobs.quantization import QUANTIZATION
 from autofit.domain.model import Lacking
+from autofit.planning.quantized_weights import PACKED_BITS
 
 from .configuration import told
+from .linear_layers import linear_layers
 from .loading import towers
+from .targets import is_state_space
 
 LARGEST_FLASH_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp of flash-attn 2, mha_fwd
 _FLAGS = {
@@ -25,7 +29,7 @@ _FLAGS = {
 
 def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
     """The values of knobs that the model cannot be built with."""
-    return (*_attention(model), *_checkpointing(model))
+    return (*_attention(model), *_checkpointing(model), *_quantization(model))
 
 
 def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
@@ -75,3 +79,16 @@ def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
     if not model.supports_gradient_checkpointing:
         why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
         yield lacks(GRADIENT_CHECKPOINTING, True, why)
+
+
+def _quantization(model: PreTrainedModel) -> Iterator[Lacking]:
+    why = _why_not_quantized(model)
+    if why is not None:
+        yield from (lacks(QUANTIZATION, one, why) for one in PACKED_BITS)
+
+
+def _why_not_quantized(model: PreTrainedModel) -> str | None:
+    name = type(model).__name__
+    if any(is_state_space(module) for module in model.modules()):
+        return f"the kernels of {name}'s state space layers read their weights as they are"
+    return None if any(linear_layers(model)) else f"{name} has no linear layer that can be quantised"

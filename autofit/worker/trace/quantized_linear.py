@@ -18,40 +18,47 @@ from torch.nn import functional
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.quantization import Quantization
-from autofit.planning.quantized_weights import BLOCK_ELEMENTS, PACKED_BITS
+from autofit.planning.quantized_weights import BLOCK_ELEMENTS, packed_bytes
 from autofit.worker.model.linear_layers import out_features
 
-BYTE_BITS = 8
+Shape = tuple[int, int]
+"""Outputs and inputs of a layer, the rows and columns of its weight."""
 
 _LIBRARY = torch.library.Library("autofit", "FRAGMENT")
-_LIBRARY.define("widen(Tensor packed, Tensor scales, Tensor(a!) weight) -> ()")
-_LIBRARY.impl("widen", lambda packed, scales, weight: None, "CPU")
-torch.library.register_fake("autofit::widen", lambda packed, scales, weight: None, lib=_LIBRARY)
-_LIBRARY.define("narrow_rows(Tensor rows, Tensor(a!) narrow) -> ()")
-_LIBRARY.impl("narrow_rows", lambda rows, narrow: None, "CPU")
-torch.library.register_fake("autofit::narrow_rows", lambda rows, narrow: None, lib=_LIBRARY)
+
+
+def _define(name: str, arguments: str) -> None:
+    """An operator that only reads and writes."""
+    _LIBRARY.define(f"{name}({arguments}) -> ()")
+    _LIBRARY.impl(name, lambda *_: None, "CPU")
+    torch.library.register_fake(f"autofit::{name}", lambda *_: None, lib=_LIBRARY)
+
+
+_define("widen", "Tensor packed, Tensor scales, Tensor(a!) weight")
+_define("narrow_rows", "Tensor rows, Tensor(a!) narrow")
+_define("widen_rows", "Tensor product, Tensor(a!) rows")
 
 
 def quantize(
-    layers: Iterable[nn.Module], quantization: Quantization, kind: DeviceKind, adapted: Collection[nn.Module]
+    layers: Iterable[Any], quantization: Quantization, kind: DeviceKind, adapted: Collection[nn.Module]
 ) -> None:
     """Replaces what `layers` hold and how they run; the frozen weights of `adapted` ones lie within an adapter."""
     for layer in layers:
-        shape = (out_features(layer), layer.weight.numel() // out_features(layer))  # type: ignore[operator,union-attr]
-        packed_count = shape[0] * shape[1] * PACKED_BITS[quantization] // BYTE_BITS
-        packed = torch.empty(packed_count, dtype=torch.uint8, device=layer.weight.device)  # type: ignore[arg-type]
+        shape = (out_features(layer), layer.weight.numel() // out_features(layer))
+        packed_count = packed_bytes(quantization, layer.weight.numel())
+        packed = torch.empty(packed_count, dtype=torch.uint8, device=layer.weight.device)
         layer.weight = nn.Parameter(packed, requires_grad=False)
         is_copied = quantization is Quantization.NF4 and layer in adapted
-        layer.forward = partial(_forward, layer, _FUNCTIONS[quantization, kind], shape, is_copied)  # type: ignore[method-assign]
+        layer.forward = partial(_forward, layer, _FUNCTIONS[quantization, kind], shape, is_copied)
 
 
-def _forward(layer: Any, function: Any, shape: tuple[int, int], is_copied: bool, rows: torch.Tensor) -> torch.Tensor:
+def _forward(layer: Any, function: Any, shape: Shape, is_copied: bool, rows: torch.Tensor) -> torch.Tensor:
     """The layer's product; PEFT copies it beneath an adapter of a 4-bit layer (lora.bnb.Linear4bit.forward)."""
     product: torch.Tensor = function.apply(rows, layer.weight, layer.bias, shape)
     return product.clone() if is_copied else product
 
 
-def _widened(packed: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype, scale_count: int) -> torch.Tensor:
+def _widened(packed: torch.Tensor, shape: Shape, dtype: torch.dtype, scale_count: int) -> torch.Tensor:
     """The weight in the dtype that is computed in, which its scales go before, in fp32."""
     scales = torch.empty(scale_count, dtype=torch.float32)
     weight = torch.empty(shape, dtype=dtype)
@@ -59,12 +66,8 @@ def _widened(packed: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype, s
     return weight
 
 
-def _widened_nf4(packed: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    return _widened(packed, shape, dtype, -(-shape[0] * shape[1] // BLOCK_ELEMENTS))
-
-
-def _widened_int8(packed: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    return _widened(packed, shape, dtype, shape[0])
+def _nf4_scales(shape: Shape) -> int:
+    return -(-shape[0] * shape[1] // BLOCK_ELEMENTS)
 
 
 class _Nf4Linear(torch.autograd.Function):
@@ -72,51 +75,51 @@ class _Nf4Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: tuple[int, int]
+        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: Shape
     ) -> torch.Tensor:
         ctx.packed, ctx.shape = packed, shape
-        return functional.linear(rows, _widened_nf4(packed, shape, rows.dtype), bias)
+        return functional.linear(rows, _widened(packed, shape, rows.dtype, _nf4_scales(shape)), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
-        return gradient.matmul(_widened_nf4(ctx.packed, ctx.shape, gradient.dtype)), None, None, None
+        weight = _widened(ctx.packed, ctx.shape, gradient.dtype, _nf4_scales(ctx.shape))
+        return gradient.matmul(weight), None, None, None
 
 
 class _Int8Linear(torch.autograd.Function):
-    """MatMul8bitFp, which a CPU trains with: it keeps its input, and past autograd, so that checkpointing that is not
-    reentrant cannot drop it."""
+    """MatMul8bitFp, which a CPU trains with; the input that it would keep is dropped (`frozen_products.py`)."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: tuple[int, int]
+        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: Shape
     ) -> torch.Tensor:
-        ctx.rows, ctx.packed, ctx.shape = rows, packed, shape
-        return functional.linear(rows, _widened_int8(packed, shape, rows.dtype), bias)
+        ctx.packed, ctx.shape = packed, shape
+        return functional.linear(rows, _widened(packed, shape, rows.dtype, shape[0]), bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = gradients
-        return gradient.matmul(_widened_int8(ctx.packed, ctx.shape, gradient.dtype)), None, None, None
+        return gradient.matmul(_widened(ctx.packed, ctx.shape, gradient.dtype, ctx.shape[0])), None, None, None
 
 
 class _Int8CudaLinear(_Int8Linear):
-    """MatMul8bitLt, which keeps its input likewise: the rows are made fp16 and int8, and their product is int32. What
-    single columns beyond the threshold take is left out."""
+    """MatMul8bitLt: forward the rows are made fp16 and int8, and their product is int32. What columns beyond the
+    threshold take is left out."""
 
     @staticmethod
     def forward(
-        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: tuple[int, int]
+        ctx: Any, rows: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, shape: Shape
     ) -> torch.Tensor:
-        ctx.rows, ctx.packed, ctx.shape = rows, packed, shape
+        ctx.packed, ctx.shape = packed, shape
         flat = rows.reshape(-1, shape[1])
-        half = flat.to(torch.float16)
-        narrow = torch.empty(flat.shape, dtype=torch.int8)
+        half, narrow = flat.to(torch.float16), torch.empty(flat.shape, dtype=torch.int8)
         torch.ops.autofit.narrow_rows(half, narrow)
         del half
         product = torch._int_mm(narrow, packed.view(torch.int8).view(shape).t())
-        out = product.to(rows.dtype)
-        return (out if bias is None else out + bias).reshape(*rows.shape[:-1], shape[0])
+        out = torch.empty(product.shape, dtype=rows.dtype)
+        torch.ops.autofit.widen_rows(product, out)  # with the bias
+        return out.reshape(*rows.shape[:-1], shape[0])
 
 
 _FUNCTIONS: dict[tuple[Quantization, DeviceKind], type[torch.autograd.Function]] = {
