@@ -11,6 +11,7 @@ import math
 from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
 from autofit.domain.strategy import Rung, Strategy
 
 from .posterior import Effect
@@ -30,6 +31,9 @@ CHECKPOINTING_STD = 0.05
 PLAIN_STD = 0.08
 """Of plain data parallel beside ZeRO: other kernels, for it computes by autocast, and a step without DeepSpeed's
 engine, whose own part is not predicted."""
+
+QUANTIZED_STD = 0.15
+"""Of a base in fewer bits beside the same in 16: what making its weights wide again really takes."""
 
 ATTENTION_STD = 0.3
 RUNG_STD = 0.015
@@ -60,6 +64,8 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     ]
     if rung.method is Method.LORA:
         effects.append(Effect("lora", LORA_STD))
+    if rung.quantization is not Quantization.NONE:
+        effects.append(Effect(f"quantization {rung.quantization}", QUANTIZED_STD))
     if rung.gradient_checkpointing:
         effects += [
             Effect("checkpointing", CHECKPOINTING_STD),
@@ -88,11 +94,12 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
-    alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'}"
+    bits = QUANTIZATION.of(rung.quantization).syllable
+    alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'} {bits}"
     return (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
-        Effect(f"memory {rung.zero_stage} {rung.offload}", STATES_STD, fixed_bytes / device_bytes),
+        Effect(f"memory {rung.zero_stage} {rung.offload} {bits}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),
     )
