@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig
 
 from autofit.domain.knobs.quantization import Quantization
 
@@ -78,21 +78,20 @@ def prepare_to_divide(layer: Any) -> None:
 def _gathered_state() -> type[Any]:
     from bitsandbytes import MatmulLtState
 
-    class GatheredState(MatmulLtState):  # type: ignore[misc]
+    class GatheredState(MatmulLtState):
         """The state of an 8-bit layer that multiplies with its parameter as ZeRO-3 has gathered it."""
 
-        def __init__(self, weight: Any, state: Any) -> None:
+        def __init__(self, weight: Any, usual: Any) -> None:
             self._weight = weight
-            super().__init__(SCB=weight.SCB if state.SCB is None else state.SCB)
-            self.threshold, self.has_fp16_weights = state.threshold, state.has_fp16_weights
-            self.use_pool, self.is_training = state.use_pool, state.is_training
+            super().__init__(SCB=weight.SCB if usual.SCB is None else usual.SCB)
+            self.threshold, self.use_pool, self.has_fp16_weights = usual.threshold, usual.use_pool, False
 
         @property
-        def CB(self) -> torch.Tensor:  # noqa: N802 (bitsandbytes' name)
+        def CB(self) -> Any:
             return self._weight.data
 
         @CB.setter
-        def CB(self, value: object) -> None:  # noqa: N802
+        def CB(self, value: object) -> None:
             pass  # it is the parameter, whatever the layer keeps
 
     return GatheredState

@@ -12,7 +12,7 @@ from bitsandbytes.autograd._functions import MatMul4Bit, MatMul8bitFp, MatMul8bi
 _NOTHING = (None, None, None)  # of the inputs, which only a weight's own gradient would need
 
 
-class Product4Bit(MatMul4Bit):  # type: ignore[misc]
+class Product4Bit(MatMul4Bit):
     """Takes its weight from the parameter in the backward pass, too, where ZeRO-3 has gathered it again; bitsandbytes
     holds on to what was gathered for the forward pass."""
 
@@ -31,7 +31,7 @@ class Product4Bit(MatMul4Bit):  # type: ignore[misc]
             ctx.tensors = (None, None)
 
 
-class Product8Bit(MatMul8bitLt):  # type: ignore[misc]
+class Product8Bit(MatMul8bitLt):
     """Without its inputs, which bitsandbytes keeps past autograd: checkpointing could not drop them."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class Product8Bit(MatMul8bitLt):  # type: ignore[misc]
         return product
 
 
-class HostProduct8Bit(MatMul8bitFp):  # type: ignore[misc]
+class HostProduct8Bit(MatMul8bitFp):
     """The same on a CPU."""
 
     @staticmethod

@@ -27,8 +27,8 @@ _FLAGS = {
 }  # flags of transformers' classes
 
 LEAST_QUANTIZED_SHARE = 0.5
-"""Of a model's weights between its embeddings and its head. Experts that stand in one parameter are no linear layers: of
-Mixtral-8x7B 3 % are."""
+"""Of a model's weights between its embeddings and its head. Experts that stand in one parameter are no linear layers:
+3 % of Mixtral-8x7B's weights are in some."""
 _READS_WEIGHTS = (
     "Gemma3nTextAltUp", "LongcatFlashTopkRouter", "LSHSelfAttention", "Dots3NoteTextIndexer", "HYV4Indexer",
 )  # fmt: skip
