@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig
 
 from autofit.domain.knobs.quantization import Quantization
-
-from .frozen_products import keep_no_inputs
 
 
 def bits_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
@@ -52,81 +50,48 @@ def is_quantized_layer(module: nn.Module) -> bool:
 
 
 def settle(model: nn.Module) -> None:
-    """Has the layers of a model train and evaluate as they are.
+    """Has the layers of a model train and evaluate as they are, and keep no more for the backward pass than they need.
 
     On a CPU that computes bf16 by itself bitsandbytes repacks a weight where it first evaluates
     (`_convert_weight_packed_for_cpu`), and no gradient goes through the layer any more.
     """
     for layer in quantized_layers(model):
         layer.support_avx512bf16_for_cpu = False
-    if getattr(model, "is_loaded_in_8bit", False):
-        keep_no_inputs()
+    if is_quantized(model):
+        from .quantized_products import use_own_products
+
+        use_own_products()
 
 
 def prepare_to_divide(layer: Any) -> None:
-    """Has a layer whose weight ZeRO-3 will divide hold no other copy of it: an 8-bit one keeps what it multiplies with
-    beside its parameter, a 4-bit one from the forward pass to the backward pass."""
-    from bitsandbytes.nn import Linear4bit
+    """Has an 8-bit layer whose weight ZeRO-3 will divide multiply with its parameter, of which it keeps a copy beside
+    it."""
+    from bitsandbytes.nn import Linear8bitLt
 
-    if isinstance(layer, Linear4bit):
-        _read_weights_late()
-        return
-    weight = layer.weight
-    layer.state = _gathered_state()(weight, layer.state)
-    weight.CB = weight.SCB = None
+    if isinstance(layer, Linear8bitLt):
+        weight = layer.weight
+        layer.state = _gathered_state()(weight, layer.state)
+        weight.CB = weight.SCB = None
 
 
 @functools.cache
 def _gathered_state() -> type[Any]:
     from bitsandbytes import MatmulLtState
 
-    class GatheredState(MatmulLtState):  # type: ignore[misc]
+    class GatheredState(MatmulLtState):
         """The state of an 8-bit layer that multiplies with its parameter as ZeRO-3 has gathered it."""
 
-        def __init__(self, weight: Any, state: Any) -> None:
+        def __init__(self, weight: Any, usual: Any) -> None:
             self._weight = weight
-            super().__init__(SCB=weight.SCB if state.SCB is None else state.SCB)
-            self.threshold, self.has_fp16_weights = state.threshold, state.has_fp16_weights
-            self.use_pool, self.is_training = state.use_pool, state.is_training
+            super().__init__(SCB=weight.SCB if usual.SCB is None else usual.SCB)
+            self.threshold, self.use_pool, self.has_fp16_weights = usual.threshold, usual.use_pool, False
 
         @property
-        def CB(self) -> torch.Tensor:  # noqa: N802 (bitsandbytes' name)
+        def CB(self) -> Any:
             return self._weight.data
 
         @CB.setter
-        def CB(self, value: object) -> None:  # noqa: N802
+        def CB(self, value: object) -> None:
             pass  # it is the parameter, whatever the layer keeps
 
     return GatheredState
-
-
-@functools.cache
-def _read_weights_late() -> None:
-    """Has the product of 4-bit weights take them from their parameter in the backward pass, where ZeRO-3 has gathered
-    them again, instead of holding on to what was gathered for the forward pass."""
-    import bitsandbytes
-    from bitsandbytes.autograd._functions import MatMul4Bit
-
-    class LateProduct(MatMul4Bit):  # type: ignore[misc]
-        @staticmethod
-        def forward(ctx: Any, inputs: torch.Tensor, weight: Any, *others: Any) -> torch.Tensor:
-            product: torch.Tensor = MatMul4Bit.forward(ctx, inputs, weight, *others)
-            ctx.weight, ctx.tensors = weight, (None, None)
-            return product
-
-        @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-            ctx.tensors = (None, ctx.weight.data)
-            try:
-                return MatMul4Bit.backward(ctx, gradient)
-            finally:
-                ctx.tensors = (None, None)
-
-    usual = bitsandbytes.matmul_4bit
-
-    def matmul_4bit(inputs: torch.Tensor, weight: Any, quant_state: Any, bias: Any = None) -> torch.Tensor:
-        if torch.is_grad_enabled() and inputs.requires_grad:
-            return LateProduct.apply(inputs, weight, None, bias, quant_state)
-        return usual(inputs, weight, quant_state, bias=bias)
-
-    bitsandbytes.matmul_4bit = matmul_4bit

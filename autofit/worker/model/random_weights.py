@@ -1,5 +1,4 @@
-"""Weights without a meaning that are made where a checkpoint's would be read, for a model whose weights are quantised.
-"""
+"""Weights without a meaning that are made where a checkpoint's would be read, for a quantised model."""
 
 from __future__ import annotations
 
@@ -30,7 +29,12 @@ class _Drawn:
 
 
 def quantized_model(
-    config: PretrainedConfig, bits: BitsAndBytesConfig, *, dtype: torch.dtype, attention: Attention, device: torch.device
+    config: PretrainedConfig,
+    bits: BitsAndBytesConfig,
+    *,
+    dtype: torch.dtype,
+    attention: Attention,
+    device: torch.device,
 ) -> PreTrainedModel:
     """The model of random weights, each made on the `device` and quantised there as one that is read would be."""
     outline = build_without_memory(config)

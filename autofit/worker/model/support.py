@@ -26,6 +26,14 @@ _FLAGS = {
     Attention.FLEX: "_supports_flex_attn",
 }  # flags of transformers' classes
 
+LEAST_QUANTIZED_SHARE = 0.5
+"""Of a model's weights between its embeddings and its head. Experts that stand in one parameter are no linear layers:
+3 % of Mixtral-8x7B's weights are in some."""
+_READS_WEIGHTS = (
+    "Gemma3nTextAltUp", "LongcatFlashTopkRouter", "LSHSelfAttention", "Dots3NoteTextIndexer", "HYV4Indexer",
+)  # fmt: skip
+"""Classes of transformers 5.23 that multiply with a linear layer's weight themselves, or go by its dtype."""
+
 
 def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
     """The values of knobs that the model cannot be built with."""
@@ -88,7 +96,25 @@ def _quantization(model: PreTrainedModel) -> Iterator[Lacking]:
 
 
 def _why_not_quantized(model: PreTrainedModel) -> str | None:
-    name = type(model).__name__
+    name, linear = type(model).__name__, list(linear_layers(model))
     if any(is_state_space(module) for module in model.modules()):
         return f"the kernels of {name}'s state space layers read their weights as they are"
-    return None if any(linear_layers(model)) else f"{name} has no linear layer that can be quantised"
+    reader = next((type(one).__name__ for one in model.modules() if type(one).__name__ in _READS_WEIGHTS), None)
+    if reader is not None:
+        return f"{reader} of {name} reads the weights of its linear layers as they are"
+    if not linear:
+        return f"{name} has no linear layer that can be quantised"
+    share = sum(layer.weight.numel() for layer in linear) / _inner_count(model)
+    if share < LEAST_QUANTIZED_SHARE:
+        return (
+            f"only {share:.0%} of the weights between {name}'s embeddings and its head are those of linear layers, "
+            "which alone can be quantised"
+        )
+    return None
+
+
+def _inner_count(model: PreTrainedModel) -> int:
+    """How many parameters there are but for the embeddings and the head."""
+    ends = {model.get_input_embeddings(), model.get_output_embeddings()} - {None}
+    outer = {parameter for end in ends for parameter in end.parameters()}
+    return sum(parameter.numel() for parameter in model.parameters() if parameter not in outer)

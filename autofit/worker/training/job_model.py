@@ -58,9 +58,7 @@ def random_model(job: Job) -> PreTrainedModel:
     bits = bits_config(rung.quantization, dtype)
     device = torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
     if bits is not None:
-        return _quantized(
-            lambda: quantized_model(config, bits, dtype=dtype, attention=rung.attention, device=device)
-        )
+        return _quantized(lambda: quantized_model(config, bits, dtype=dtype, attention=rung.attention, device=device))
     with _fast_weights(), device:
         return build_model(config, dtype=dtype, attention=rung.attention)
 
