@@ -14,6 +14,7 @@ from autofit.app.estimation import (
     prepare_setting,
     usable_rungs,
 )
+from autofit.app.stored_model import as_stored
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
@@ -40,9 +41,9 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     """
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
-    request = replace(request, model=absolute(model.path_or_id))
-    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     installed = ALL_INSTALLED if on else installed_here()
+    request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)
+    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
         facts = tracing.facts()
         shape = shape_of(request.model, facts, model.shape)

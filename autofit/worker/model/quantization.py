@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BitsAndBytesConfig
+from transformers import BitsAndBytesConfig, PretrainedConfig
 
 from autofit.domain.knobs.quantization import Quantization
+from autofit.inputs.model_config import stored_quantization
+from autofit.inputs.snapshot import local_options
 
 
 def bits_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig | None:
@@ -34,6 +36,14 @@ def bits_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesC
             )
 
 
+def stored_bits(model: str) -> BitsAndBytesConfig | None:
+    """How bitsandbytes has quantised the weights of a folder or a hub id that are stored so; None for others."""
+    values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
+    if stored_quantization(values) is None:
+        return None
+    return BitsAndBytesConfig.from_dict(values["quantization_config"])
+
+
 def is_quantized(model: nn.Module) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False))
 
@@ -44,19 +54,20 @@ def quantized_layers(model: nn.Module) -> Iterator[Any]:
 
 
 def is_quantized_layer(module: nn.Module) -> bool:
-    from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    """Whether it is a linear layer of bitsandbytes, which need not be installed."""
+    return isinstance(module, nn.Linear) and type(module).__module__ == "bitsandbytes.nn.modules"
 
-    return isinstance(module, (Linear4bit, Linear8bitLt))
 
-
-def settle(model: nn.Module) -> None:
-    """Has the layers of a model train and evaluate as they are, and keep no more for the backward pass than they need.
+def settle(model: nn.Module, dtype: torch.dtype) -> None:
+    """Has the layers of a model compute in `dtype`, and keep no more for the backward pass than they need.
 
     On a CPU that computes bf16 by itself bitsandbytes repacks a weight where it first evaluates
     (`_convert_weight_packed_for_cpu`), and no gradient goes through the layer any more.
     """
     for layer in quantized_layers(model):
+        layer.compute_dtype, layer.compute_type_is_set = dtype, True
         layer.support_avx512bf16_for_cpu = False
+        _keep_as_bytes(layer)
     if is_quantized(model):
         from .quantized_products import use_own_products
 
@@ -66,12 +77,19 @@ def settle(model: nn.Module) -> None:
 def prepare_to_divide(layer: Any) -> None:
     """Has an 8-bit layer whose weight ZeRO-3 will divide multiply with its parameter, of which it keeps a copy beside
     it."""
-    from bitsandbytes.nn import Linear8bitLt
-
-    if isinstance(layer, Linear8bitLt):
+    _keep_as_bytes(layer)
+    if hasattr(layer, "state"):
         weight = layer.weight
         layer.state = _gathered_state()(weight, layer.state)
         weight.CB = weight.SCB = None
+
+
+def _keep_as_bytes(layer: Any) -> None:
+    """Has a packed weight that is stored as floating-point numbers be bytes, which nothing casts."""
+    weight = layer.weight
+    if weight.is_floating_point():
+        weight.data = weight.data.view(torch.uint8)
+        weight.quant_storage = layer.quant_storage = torch.uint8
 
 
 @functools.cache

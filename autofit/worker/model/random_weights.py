@@ -40,12 +40,12 @@ def quantized_model(
     outline = build_without_memory(config)
     return type(outline).from_pretrained(
         None,
-        config=config,
+        config=outline.config,  # of some classes a part of the whole
         state_dict=_drawn(outline, device),
         quantization_config=bits,
         device_map={"": device},
         dtype=dtype,
-        attn_implementation=kernels_of(config, attention),
+        attn_implementation=kernels_of(outline.config, attention),
     )
 
 

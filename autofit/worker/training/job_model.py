@@ -21,7 +21,7 @@ from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_model
 from autofit.worker.model.loading_bar import Hear, weights_heard
-from autofit.worker.model.quantization import bits_config, settle
+from autofit.worker.model.quantization import bits_config, settle, stored_bits
 from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.model.streamable import why_not_streamed
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
@@ -31,13 +31,12 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
     """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
     the file, or `tell` hears why not. `hear` hears of each of them."""
     model, trust_remote_code = job.request.model, job.request.trust_remote_code
-    rung = job.strategy.rung
-    load = partial(
-        load_model, model, dtype=weights_dtype(job), trust_remote_code=trust_remote_code, attention=rung.attention
-    )
+    rung, dtype = job.strategy.rung, weights_dtype(job)
+    load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
     if rung.quantization is not Quantization.NONE:
+        bits = None if stored_bits(model) else bits_config(rung.quantization, dtype)
         with weights_heard(hear):
-            return _quantized(partial(load, device=device, bits=bits_config(rung.quantization, weights_dtype(job))))
+            return _quantized(partial(load, device=device, bits=bits), dtype)
     why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
     with weights_heard(hear):
         if why_not is not None:
@@ -55,15 +54,16 @@ def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
     rung, dtype = job.strategy.rung, weights_dtype(job)
-    bits = bits_config(rung.quantization, dtype)
+    bits = stored_bits(job.request.model) or bits_config(rung.quantization, dtype)
     device = torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
     if bits is not None:
-        return _quantized(lambda: quantized_model(config, bits, dtype=dtype, attention=rung.attention, device=device))
+        make = partial(quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device)
+        return _quantized(make, dtype)
     with _fast_weights(), device:
         return build_model(config, dtype=dtype, attention=rung.attention)
 
 
-def _quantized(load: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype) -> PreTrainedModel:
     """The model that `load` makes of weights that are quantised one by one, and under ZeRO-3 divided one by one."""
     if is_deepspeed_zero3_enabled():
         from autofit.worker.model.divided_layers import divided  # not before its versions are known
@@ -71,7 +71,7 @@ def _quantized(load: Callable[[], PreTrainedModel]) -> PreTrainedModel:
         model = divided(load)
     else:
         model = load()
-    settle(model)
+    settle(model, dtype)
     return model
 
 
