@@ -13,6 +13,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.inputs.model_files import read_model_files
@@ -68,6 +69,7 @@ class Case:
     tokens: int = 128
     dtype: Dtype = Dtype.BF16
     is_padded: bool = False
+    quantization: Quantization = Quantization.NONE
 
     def __str__(self) -> str:
         rung = str(self.strategy)
@@ -83,6 +85,7 @@ class Case:
             gradient_checkpointing=self.gradient_checkpointing,
             attention=self.attention,
             dtype=self.dtype,
+            quantization=self.quantization,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
@@ -137,7 +140,29 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases())
+    return (*chosen, *_plain_cases(), *_quantized_cases())
+
+
+def _quantized_cases() -> tuple[Case, ...]:
+    """A base in 4 and 8 bits in every stage, with checkpointing and without, of families whose linear layers differ:
+    grouped heads, tied embeddings, biases, transposed weights, experts that stay as they are."""
+    nf4, int8, lora = Quantization.NF4, Quantization.INT8, Method.LORA
+    return (
+        Case("Llama", 2, 2, lora, quantization=nf4),
+        Case("Llama", 8, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Llama", 1, 0, lora, gradient_accumulation=2, quantization=nf4),
+        Case("Llama", 2, 3, lora, tokens=32, quantization=int8),
+        Case("Llama", 2, 1, lora, gradient_checkpointing=True, micro_batch=2, quantization=int8),
+        Case("Qwen2", 64, 3, lora, quantization=nf4),
+        Case("Qwen2", 8, 2, lora, gradient_accumulation=2, quantization=int8),
+        Case("Gemma", 8, 1, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Gemma", 2, 3, lora, quantization=int8),
+        Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("GPT-NeoX", 64, 2, lora, quantization=int8),
+        Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
+        Case("Falcon", 2, 0, lora, gradient_checkpointing=True, quantization=int8),
+        Case("Mixtral", 2, 2, lora, quantization=nf4),
+    )
 
 
 def _plain_cases() -> tuple[Case, ...]:

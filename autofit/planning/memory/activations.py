@@ -75,6 +75,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
         is_autocast=is_autocast(rung, setting),
+        quantization=rung.quantization,
     )
 
 

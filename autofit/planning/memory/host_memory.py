@@ -51,7 +51,7 @@ def _largest_bytes(rung: Rung, setting: Setting) -> int:
     """The bytes of the largest tensor of the model as it is read."""
     known = parameters(rung, setting)
     trained = trained_bytes(rung, setting) * known.largest_trained_count
-    return max(trained, element_bytes(rung.dtype) * known.largest_count)
+    return max(trained, element_bytes(rung.dtype) * max(known.largest_count, known.widest_count))
 
 
 def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:

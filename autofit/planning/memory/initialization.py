@@ -31,7 +31,8 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
     the host where that is too little (stage_1_and_2.py). autofit's ranks answer within their cap."""
     if setting.kind is DeviceKind.CPU or rung.zero_stage == 0:
         return True
-    held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + setting.buffers_bytes
+    scales_bytes = parameters(rung, setting).scales_bytes
+    held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + scales_bytes + setting.buffers_bytes
     beside_bytes = setting.runtime_bytes + setting.communicator_bytes
     return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
 

@@ -80,5 +80,5 @@ def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         states.gradients_bytes,
         states.optimizer_bytes,
         buffers_bytes=states.buffers_bytes + width * count,
-        ahead_bytes=width * ahead_count(gathered) if rung.zero_stage >= 3 else 0,
+        ahead_bytes=width * ahead_count(rung, setting, gathered) if rung.zero_stage >= 3 else 0,
     )
