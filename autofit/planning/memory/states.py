@@ -91,8 +91,16 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
         return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting) * part)
     if rung.zero_stage < 3:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
-    left_bytes = parameters_bytes if offload is Offload.OPTIMIZER else width * persistent_count(rung, setting)
-    return ModelStates(left_bytes, 0, 0)
+    if offload is Offload.ALL:
+        return ModelStates(width * persistent_count(rung, setting), 0, 0)
+    kept = kept_count(setting)
+    return ModelStates(parameters_bytes, FP32_BYTES * kept, optimizer_bytes(rung, setting) * kept)
+
+
+def kept_count(setting: Setting) -> int:
+    """Trained parameters of a rank whose optimizer stays on the device although it is offloaded; each has its fp32
+    gradient there as well, for good (initialize_optimizer_states in runtime/zero/stage3.py)."""
+    return 0 if setting.split is None else setting.split.device_count
 
 
 def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:

@@ -14,7 +14,7 @@ from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.strategy import Rung
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
-from autofit.planning.space.ladder_builder import make_step
+from autofit.planning.space.ladder_builder import make_step, useful_steps
 
 from .advice import would_fit
 from .fit import judge
@@ -39,7 +39,7 @@ def make_plan(
     except UsageError as error:
         pinned = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
         return _plan(setting, tuple(pinned), (), notes)
-    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=plan_order)
+    able = sorted((_best(step, setting) for step in useful_steps(setting, settled)), key=plan_order)
     wished = _wished([candidate.strategy.rung for candidate in able], settled, setting)
     lacking = (*wished, *_unbuildable(settled, setting))
     return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)

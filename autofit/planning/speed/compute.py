@@ -10,7 +10,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Work
 from autofit.planning.memory.activations import moments
-from autofit.planning.memory.states import offload_of, part_count, trained_count
+from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
@@ -30,6 +30,12 @@ gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes
 PLAIN_UPDATE_BYTES = 40
 """The same of plain torch, whose fused AdamW runs on a CPU as well (torch 2.13): 28 of its own, 4 for the norm, and 8
 to clip the gradient where it lies."""
+
+
+KEPT_UPDATE_BYTES = 86
+"""The same of what the device keeps of an offloaded optimizer: torch's AdamW of one operation after the other
+(_multi_tensor_adam in torch/optim/adam.py), 72, the clipping, 8, and the new 16-bit weight, 6; its norm is of the
+passing gradient."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,9 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Seconds of the optimizer's step on the device; 0 where the host does it."""
+    """Seconds of the optimizer's step on the device, for what the host does not do of it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
-        return 0.0
+        return KEPT_UPDATE_BYTES * kept_count(setting) / memory_bytes_per_s(setting, rates)
     n_bytes = PLAIN_UPDATE_BYTES if is_plain(strategy.rung, setting) else UPDATE_BYTES[setting.kind]
     return n_bytes * part_count(strategy.rung, setting) / memory_bytes_per_s(setting, rates)
 
