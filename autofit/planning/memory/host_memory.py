@@ -73,7 +73,11 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
     if is_fused(rung):
         return setting.ranks_per_node * element_bytes(rung.dtype) * part_count(rung, setting)
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
-    states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
+    if setting.split is not None:
+        count = setting.split.largest_on_device
+    elif offload_of(rung, setting) is not Offload.NONE:
+        count = 0
+    states_bytes = FP32_BYTES * count
     whole_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)

@@ -118,9 +118,20 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
         return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting))
     if rung.zero_stage < 3:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
-    kept_bytes = width * persistent_count(rung, setting) + parameters(rung, setting).scales_bytes
-    left_bytes = parameters_bytes if offload is Offload.OPTIMIZER else kept_bytes
-    return ModelStates(left_bytes, 0, 0)
+    if offload is Offload.ALL:
+        return ModelStates(width * persistent_count(rung, setting) + parameters(rung, setting).scales_bytes, 0, 0)
+    return ModelStates(parameters_bytes, FP32_BYTES * kept_count(setting), kept_bytes(rung, setting))
+
+
+def kept_bytes(rung: Rung, setting: Setting) -> int:
+    """Bytes of the states of an offloaded optimizer that stay on the device: AdamW's, as many of each parameter."""
+    return optimizer_bytes(rung, setting) * kept_count(setting) // part_count(rung, setting)
+
+
+def kept_count(setting: Setting) -> int:
+    """Trained parameters of a rank whose optimizer stays on the device although it is offloaded; each has its fp32
+    gradient there as well, for good (initialize_optimizer_states in runtime/zero/stage3.py)."""
+    return 0 if setting.split is None else setting.split.device_count
 
 
 def _factored_bytes(rung: Rung, setting: Setting) -> int:

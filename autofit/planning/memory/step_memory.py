@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autofit.domain.knobs.dtype import FP64_BYTES, element_bytes
+from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
@@ -29,6 +29,8 @@ def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
         if strategy.rung.zero_stage <= 1 and not is_overlapped(setting.kind):
             yield _reduction(strategy, setting, states)
         yield _step(strategy, setting, states)
+    elif setting.split is not None:
+        yield _divided_step(strategy, setting, states)
     yield _save(strategy, setting, states)
 
 
@@ -69,6 +71,20 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         held_bytes,
         states.optimizer_bytes,
         buffers_bytes=buckets_bytes + temporary_bytes,
+    )
+
+
+def _divided_step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
+    """The load of the update of what the device keeps of an offloaded optimizer: torch's AdamW makes the root of the
+    second moments of a sub-group at a time (_multi_tensor_adam in torch/optim/adam.py)."""
+    assert setting.split is not None
+    buckets_bytes = element_bytes(strategy.rung.dtype) * bucket_count(strategy.rung, setting)
+    return Load(
+        Phase.STEP,
+        states.parameters_bytes,
+        states.gradients_bytes,
+        states.optimizer_bytes,
+        buffers_bytes=buckets_bytes + FP32_BYTES * setting.split.largest_on_device,
     )
 
 

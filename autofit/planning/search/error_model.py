@@ -77,7 +77,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
+        effects.append(Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share))
     if rung.optimizer.is_fused:
         effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
     elif rung.zero_stage == 0:
@@ -131,6 +131,11 @@ def _has_traffic(rung: Rung) -> bool:
     if rung.zero_stage >= 3:
         return True
     return rung.method is Method.FULL and (rung.zero_stage == 2 or rung.offload is not Offload.NONE)
+
+
+def _moved(rung: Rung) -> Offload:
+    """The offload whose copies and host a rung's are: a part of the optimizer errs as the whole does."""
+    return Offload.OPTIMIZER if rung.offload is Offload.PARTIAL else rung.offload
 
 
 def _share(part_s: float, whole_s: float) -> float:

@@ -6,7 +6,7 @@ from autofit.domain.hardware import Rates
 from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
-from autofit.planning.memory.states import offload_of, trained_count, whole_count
+from autofit.planning.memory.states import kept_count, offload_of, trained_count, whole_count
 from autofit.planning.setting import Setting
 
 from .communication import collectives_s, exposed_s, second_gather_share
@@ -37,7 +37,8 @@ def offload_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: Micro
     """Seconds of one optimizer step that computation does not hide; 0 without offload.
 
     Gradients go down in the time of the backward pass, like the collectives. Offloaded parameters go up for each pass,
-    and nothing computes while the host takes its step.
+    and nothing computes while the host takes its step. What the device keeps of the optimizer is neither the host's to
+    update nor copied up; its gradients take the same way.
 
     Known error: against published steps 0.7 to 1.2 of what offload adds (tests/planning/speed/test_offloading.py), if
     the ranks have as many threads as the host has cores; with fewer (one each, as torchrun starts them) the host is
@@ -82,17 +83,17 @@ def _gradient_bytes(strategy: Strategy, setting: Setting) -> tuple[float, float]
     width, steps = element_bytes(strategy.rung.dtype), strategy.gradient_accumulation
     copies = {1: 0.0, 2: 2 - 1 / steps if steps > 1 else 0.0, 3: 2.0}[strategy.rung.zero_stage]
     trained = _trained(strategy, setting)
-    return copies * width * trained, (copies * width + FP32_BYTES) * trained
+    return copies * width * trained, copies * width * trained + FP32_BYTES * _on_host(strategy, setting)
 
 
 def _step_s(strategy: Strategy, setting: Setting, link: float) -> float:
     """Seconds after the last backward pass: the host clips, updates and makes the weights as wide as they are trained,
     all as fast as its memory, and they go up if the device keeps them."""
-    width, trained = element_bytes(strategy.rung.dtype), _trained(strategy, setting)
+    width, trained = element_bytes(strategy.rung.dtype), _on_host(strategy, setting)
     slowest = min(adam_parameters_per_s(node.host) / len(node.devices) for node in setting.hardware.nodes)
     host_bytes = ADAM_BYTES + CLIP_BYTES + _narrowing_bytes(strategy) + _checked_bytes(strategy)
     host_s = UNBOUND_SLOWDOWN * host_bytes / ADAM_BYTES * trained / slowest
-    is_moved_up = offload_of(strategy.rung, setting) is Offload.OPTIMIZER
+    is_moved_up = offload_of(strategy.rung, setting) is not Offload.ALL
     return host_s + (width * trained / link if is_moved_up else 0.0)
 
 
@@ -110,3 +111,8 @@ def _checked_bytes(strategy: Strategy) -> int:
 def _trained(strategy: Strategy, setting: Setting) -> float:
     """The number of trained parameters in one rank's share."""
     return trained_count(strategy.rung, setting) / setting.rank_count
+
+
+def _on_host(strategy: Strategy, setting: Setting) -> float:
+    """Those of them that the host updates."""
+    return _trained(strategy, setting) - kept_count(setting)

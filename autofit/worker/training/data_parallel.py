@@ -14,6 +14,7 @@ from transformers import PretrainedConfig
 from trl import SFTTrainer
 
 from autofit.domain.knobs.dtype import switched_on
+from autofit.worker.deepspeed.divided_optimizer import join_parts
 from autofit.worker.model.loading import towers
 from autofit.worker.model.quantization import is_quantized
 from autofit.worker.model.reloading import reload_weights
@@ -61,7 +62,10 @@ class DataParallelTrainer(SFTTrainer):
         with warnings.catch_warnings():
             # The name changes between the versions of torch that we support; both take the old one.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return super()._prepare_for_training(*args, **kwargs)
+            prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.is_deepspeed_enabled:
+            join_parts(self.deepspeed)
+        return prepared
 
     @property
     def gradient_norm(self) -> float:

@@ -61,7 +61,7 @@ class PhasedTrainer(FusedTrainer):
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
-        kind, keywords = DataParallelTrainer.get_optimizer_cls_and_kwargs(args, model)
+        kind, keywords = FusedTrainer.get_optimizer_cls_and_kwargs(args, model)
         return on_flat_shares(kind, args.optim), keywords
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
