@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
@@ -27,6 +28,9 @@ CHECKPOINTED_KERNEL_S = 12e-6
 """A kernel with gradient checkpointing, whose hooks see every saved tensor and whose backward pass runs the layers'
 Python again: 9.6 to 15 µs in either pass."""
 
+SELECTED_KERNEL_S = 20e-6
+"""The same, added, where a Python function decides of each kernel whether its output is kept. TO BE MEASURED"""
+
 GATHER_S = 0.27e-3
 """What ZeRO-3 does around a module with parameters of its own in a pass: 2.4 ms a layer of Llama, which has nine of
 them; the backward pass, which reduces gradients as well, takes twice that."""
@@ -41,7 +45,7 @@ GRADIENT_S = 60e-6
 def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's forward pass."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing.recomputes else FORWARD_KERNEL_S
+    each_s = _kernel_s(rung, FORWARD_KERNEL_S)
     hooks_s = GATHER_S * _module_count(strategy, setting) if rung.zero_stage >= 3 else 0.0
     return _kernels_s(works, each_s, setting) + hooks_s
 
@@ -49,14 +53,21 @@ def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> fl
 def backward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's backward pass, and of what it computes again."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing.recomputes else BACKWARD_KERNEL_S
+    each_s = _kernel_s(rung, BACKWARD_KERNEL_S)
     return _kernels_s(works, each_s, setting) + _gradient_hooks_s(strategy, setting)
+
+
+def _kernel_s(rung: Rung, plain_s: float) -> float:
+    """Seconds of a kernel in a pass in which one of a layer that is not checkpointed takes `plain_s`."""
+    share = rung.gradient_checkpointing.share
+    kept_s = SELECTED_KERNEL_S if rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE else 0.0
+    return share * (CHECKPOINTED_KERNEL_S + kept_s) + (1 - share) * plain_s
 
 
 def _gradient_hooks_s(strategy: Strategy, setting: Setting) -> float:
     rung = strategy.rung
     if rung.zero_stage >= 3:
-        passes = 3 if rung.gradient_checkpointing.recomputes else 2
+        passes = 2 + rung.gradient_checkpointing.share
         return passes * GATHER_S * _module_count(strategy, setting)
     return GRADIENT_S * parameters(rung, setting).trained_tensor_count if rung.zero_stage == 2 else 0.0
 

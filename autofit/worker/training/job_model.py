@@ -11,9 +11,11 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.models import enable_selective_activation_checkpointing
 
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.probing.protocol import Job
 from autofit.worker.model.adapters import lora_config
@@ -36,20 +38,27 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
     with weights_heard(hear):
         if why_not is not None:
             tell(f"The weights take longer to load and more host memory than usual: {why_not}.")
-            return load()
+            return _selecting(load(), job)
         if not is_deepspeed_zero3_enabled():
-            return load(device=device)
+            return _selecting(load(device=device), job)
         from autofit.worker.model.streaming import streamed_partitions  # not before its versions are known
 
         with streamed_partitions():
-            return load()
+            return _selecting(load(), job)
 
 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
     with _fast_weights(), torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu"):
-        return build_model(config, dtype=weights_dtype(job), attention=job.strategy.rung.attention)
+        return _selecting(build_model(config, dtype=weights_dtype(job), attention=job.strategy.rung.attention), job)
+
+
+def _selecting(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model, which keeps attention's output where its layers are computed again, if the rung says so."""
+    if job.strategy.rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE:
+        enable_selective_activation_checkpointing(model)
+    return model
 
 
 def weights_dtype(job: Job) -> torch.dtype:

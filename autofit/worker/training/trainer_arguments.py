@@ -19,7 +19,8 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
 from autofit.probing.protocol import Job
-from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
+from autofit.worker.training.argument_fields import FIXED, GONE, OURS
+from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
 from autofit.worker.training.schedule_arguments import schedule_arguments
 
 _LEARNING_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
@@ -100,7 +101,7 @@ def request_arguments(request: Request) -> dict[str, Any]:
 
 def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
-    strategy, rung = job.strategy, job.strategy.rung
+    strategy, rung, asked = job.strategy, job.strategy.rung, request_arguments(job.request)
     values = {
         "output_dir": output_path,
         "per_device_train_batch_size": strategy.micro_batch,
@@ -110,13 +111,11 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         "learning_rate": learning_rate(job.request, rung.method),
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
-        "gradient_checkpointing": rung.gradient_checkpointing.recomputes,
         "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
-        **request_arguments(job.request),
+        **asked,
+        **checkpointing_arguments(rung.gradient_checkpointing, asked),
         **overrides,
     }
-    if not rung.gradient_checkpointing.recomputes:  # trl refuses some of them where nothing is checkpointed
-        values |= dict.fromkeys(CHECKPOINTING_KWARGS)
     return _made(values)
 
 
