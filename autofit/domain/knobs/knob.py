@@ -90,6 +90,7 @@ class Knob(Generic[V]):
     from_least_memory: tuple[V, ...] = ()  # the values by device memory; empty where no value certainly needs less
     outweighs_estimate: bool = False  # whether more by that order is more whatever the estimates say
     adds_work: bool = False  # whether a later value computes or moves all that an earlier one does, and more
+    beside_others: tuple[V, ...] = ()  # of those the values that certainly do more than the plainest one, and no other
     changes_training: bool = False  # whether the values train something else, or with other numerics
     is_settled: bool = False
     tells_others: bool = False  # of a settled one: whether people are told of the values that are not taken
@@ -138,4 +139,8 @@ class Knob(Generic[V]):
 
     def does_no_more(self, one: V, other: V) -> bool:
         """Whether `one` certainly computes and moves no more than `other`."""
-        return self.plainness(one) <= self.plainness(other) if self.adds_work else one == other
+        if one == other or not self.adds_work:
+            return one == other
+        if one in self.beside_others or other in self.beside_others:
+            return self.plainness(one) == 0
+        return self.plainness(one) < self.plainness(other)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.optimizer_states import step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
+from .activations import checkpointed_layers, input_bytes
 from .states import SUB_GROUP_SIZE, kept_bytes, moments_bytes, offload_of, optimizer_bytes, part_count, sub_group_count
 
 
@@ -33,6 +36,20 @@ class Offloaded:
 
 def offloaded(strategy: Strategy, setting: Setting) -> Offloaded:
     """What one rank offloads, block by block."""
+    states = _states(strategy, setting)
+    return replace(states, pinned_sizes=(*states.pinned_sizes, *_activation_sizes(strategy, setting)))
+
+
+def _activation_sizes(strategy: Strategy, setting: Setting) -> tuple[int, ...]:
+    """The inputs of the checkpointed layers, each pinned by itself (save_on_cpu of torch/autograd/graph.py)."""
+    if strategy.rung.gradient_checkpointing is not GradientCheckpointing.OFFLOAD:
+        return ()
+    tokens = padded_tokens(setting.worst_tokens, PAD_TO_MULTIPLE[setting.kind])
+    return checkpointed_layers(strategy.rung, setting) * (round(input_bytes(strategy, setting, tokens)),)
+
+
+def _states(strategy: Strategy, setting: Setting) -> Offloaded:
+    """What DeepSpeed offloads."""
     offload = offload_of(strategy.rung, setting)
     if offload is Offload.NONE:
         return Offloaded()

@@ -7,8 +7,10 @@ trials of a search narrow them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from autofit.domain.estimate import Estimate, MemoryEstimate
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
@@ -28,6 +30,9 @@ TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
+SELECTIVE_STD = 0.05
+"""Of keeping attention's output: how much of the step attention is, and what a mode in Python costs."""
+
 PLAIN_STD = 0.08
 """Of plain data parallel beside ZeRO: other kernels, for it computes by autocast, and a step without DeepSpeed's
 engine, whose own part is not predicted."""
@@ -70,10 +75,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.quantization is not Quantization.NONE:
         effects.append(Effect(f"quantization {rung.quantization}", QUANTIZED_STD))
     if rung.gradient_checkpointing.recomputes:
-        effects += [
-            Effect("checkpointing", CHECKPOINTING_STD),
-            Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2),
-        ]
+        effects += _checkpointing_effects(rung, estimate)
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
@@ -91,6 +93,18 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     return tuple(effects)
 
 
+def _checkpointing_effects(rung: Rung, estimate: Estimate) -> Iterator[Effect]:
+    """What is computed again errs alike wherever it is, in proportion to the layers that are; keeping attention's
+    output and moving inputs to the host err by themselves."""
+    checkpointing, speed = rung.gradient_checkpointing, estimate.speed
+    yield Effect("checkpointing", CHECKPOINTING_STD, checkpointing.share)
+    yield Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2, checkpointing.share)
+    if checkpointing is GradientCheckpointing.SELECTIVE:
+        yield Effect("selective checkpointing", SELECTIVE_STD)
+    if checkpointing is GradientCheckpointing.OFFLOAD:
+        yield Effect("offloaded activations", TRAFFIC_STD, _share(speed.offload_s, speed.step_s))
+
+
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:
     """The effects on (true peak - middle of the interval) ÷ device memory.
 
@@ -100,9 +114,11 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
+    # Where some layers are computed again, those that are not hold nearly all there is.
+    is_again = rung.gradient_checkpointing.share == 1
     is_autocast = rung.zero_stage == 0 and not rung.optimizer.is_fused
     bits = QUANTIZATION.of(rung.quantization).syllable
-    alike = f"{rung.method} {rung.gradient_checkpointing.value}{' plain' if is_autocast else ''} {bits}"
+    alike = f"{rung.method} {is_again}{' plain' if is_autocast else ''} {bits}"
     states = f"{rung.zero_stage} {rung.offload}{' in the open' if rung.optimizer.is_fused else ''} {bits}"
     return (
         Effect("memory", 0.3, half_bytes / device_bytes),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
+from autofit.planning.memory.activations import checkpointed_layers
 from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
@@ -97,7 +99,8 @@ def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStep
     """
     forward = _forward(strategy, setting, tokens)
     backward = _backward(forward, strategy, setting, tokens)
-    again = (_again(forward, strategy, setting, tokens),) if strategy.rung.gradient_checkpointing.recomputes else ()
+    is_again = strategy.rung.gradient_checkpointing.recomputes
+    again = (_again(forward, strategy, setting, tokens),) if is_again else ()
     return MicroStepWork((forward,), (*again, backward))
 
 
@@ -153,17 +156,20 @@ def _layer_kernels(strategy: Strategy, setting: Setting) -> float:
 
 
 def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:
-    """The work of a second forward pass, without the output layer, the loss and each layer's last product, which
-    nothing reads again."""
+    """The work of a second forward pass of the checkpointed layers, without the output layer, the loss and each layer's
+    last product, which nothing reads again, and without attention where its output is kept."""
     shape, seen = setting.shape, strategy.micro_batch * tokens
     skipped = shape.hidden_size * (shape.vocabulary_size + shape.layer_count * shape.intermediate_size)
     loss_bytes = LOSS_BYTES * shape.vocabulary_size * seen * element_bytes(strategy.rung.dtype) / 2
+    checkpointing = strategy.rung.gradient_checkpointing
+    attention = _attention_flop(strategy, setting, tokens) if checkpointing is GradientCheckpointing.SELECTIVE else 0.0
+    share = checkpointed_layers(strategy.rung, setting) / shape.layer_count
     return Work(
-        matmul_flop=max(0, round(forward.matmul_flop - 2 * skipped * seen)),
-        matmul_bytes=forward.matmul_bytes,
-        other_bytes=round(forward.other_bytes - loss_bytes),
-        kernel_count=forward.kernel_count,
-        attention_flop=forward.attention_flop,
+        matmul_flop=max(0, round(share * (forward.matmul_flop - 2 * skipped * seen - attention))),
+        matmul_bytes=round(share * forward.matmul_bytes),
+        other_bytes=round(share * (forward.other_bytes - loss_bytes)),
+        kernel_count=round(share * forward.kernel_count),
+        attention_flop=0 if attention else round(share * forward.attention_flop),
     )
 
 

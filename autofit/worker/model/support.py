@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
@@ -15,6 +18,7 @@ from autofit.domain.model import Lacking
 from autofit.planning.quantized_weights import PACKED_BITS
 
 from .configuration import told
+from .decoder import decoder_layers
 from .linear_layers import linear_layers
 from .loading import towers
 from .targets import is_state_space
@@ -84,9 +88,31 @@ def _largest_head(config: PretrainedConfig) -> int:
 
 
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
+    for value in GradientCheckpointing:
+        why = _why_no_checkpointing(model, value) if value.recomputes else None
+        if why is not None:
+            yield lacks(GRADIENT_CHECKPOINTING, value, f"{type(model).__name__} of transformers {why}")
+
+
+def _why_no_checkpointing(model: PreTrainedModel, checkpointing: GradientCheckpointing) -> str | None:
+    """Why the class has no such checkpointing, as transformers 5.23 turns it on (`_activation_checkpointing_enable` and
+    `_set_gradient_checkpointing` in modeling_utils.py); None where it has."""
     if not model.supports_gradient_checkpointing:
-        why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
-        yield lacks(GRADIENT_CHECKPOINTING, GradientCheckpointing.ON, why)
+        return "does not support gradient checkpointing"
+    if not checkpointing.is_between:
+        return None
+    if "value" in inspect.signature(model._set_gradient_checkpointing).parameters:
+        return "has gradient checkpointing of its own, for all layers alike"
+    if checkpointing.every_n_layers > 1 and not all(map(_is_counted, decoder_layers(model))):
+        return "checkpoints all of its layers or none"
+    return None
+
+
+def _is_counted(layer: nn.Module) -> bool:
+    """Whether transformers counts the layer, to checkpoint one of so many: it does its own checkpointing, and none of
+    its parts does."""
+    inner = (module for module in layer.modules() if isinstance(module, GradientCheckpointingLayer))
+    return isinstance(layer, GradientCheckpointingLayer) and sum(1 for _ in inner) == 1
 
 
 def _quantization(model: PreTrainedModel) -> Iterator[Lacking]:

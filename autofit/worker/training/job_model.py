@@ -11,9 +11,11 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.models import enable_selective_activation_checkpointing
 
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.quantization import Quantization
 from autofit.probing.protocol import Job
@@ -30,6 +32,10 @@ from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
     the file, or `tell` hears why not. `hear` hears of each of them."""
+    return _selecting(_loaded(job, device, hear=hear, tell=tell), job)
+
+
+def _loaded(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     model, trust_remote_code = job.request.model, job.request.trust_remote_code
     rung, dtype = job.strategy.rung, weights_dtype(job)
     load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
@@ -52,6 +58,10 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
+    return _selecting(_made(job), job)
+
+
+def _made(job: Job) -> PreTrainedModel:
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
     rung, dtype = job.strategy.rung, weights_dtype(job)
     bits = stored_bits(job.request.model) or bits_config(rung.quantization, dtype)
@@ -72,6 +82,13 @@ def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype) -> PreTr
     else:
         model = load()
     settle(model, dtype)
+    return model
+
+
+def _selecting(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model, which keeps attention's output where its layers are computed again, if the rung says so."""
+    if job.strategy.rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE:
+        enable_selective_activation_checkpointing(model)
     return model
 
 

@@ -23,6 +23,7 @@ from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 from autofit.worker.training.optimizers import on_flat_shares
+from autofit.worker.training.pinned_blocks import keep_pinned_blocks
 from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
@@ -51,6 +52,8 @@ class PhasedTrainer(FusedTrainer):
         super().__init__(model=model, **kwargs)
         config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
         config.update(had)
+        if (self.args.activation_checkpointing_kwargs or {}).get("offload"):
+            keep_pinned_blocks()
         self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last:

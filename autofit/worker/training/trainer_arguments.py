@@ -21,7 +21,8 @@ from autofit.domain.strategy import Rung
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
 from autofit.planning.export.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
-from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
+from autofit.worker.training.argument_fields import FIXED, GONE, OURS
+from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
 from autofit.worker.training.schedule_arguments import schedule_arguments
 
 OPTIMS: Mapping[Optimizer, str] = {
@@ -108,7 +109,7 @@ def request_arguments(request: Request) -> dict[str, Any]:
 
 def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
-    strategy, rung = job.strategy, job.strategy.rung
+    strategy, rung, asked = job.strategy, job.strategy.rung, request_arguments(job.request)
     is_plain_fused = rung.optimizer.is_fused and job.deepspeed_config is None  # weights of that dtype, no autocast
     values = {
         "output_dir": output_path,
@@ -120,14 +121,12 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         **_optim(rung),
         **{dtype.value: rung.dtype is dtype and not is_plain_fused for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
-        "gradient_checkpointing": rung.gradient_checkpointing.recomputes,
         "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
-        **request_arguments(job.request),
+        **asked,
         "max_grad_norm": clipping_norm(rung.optimizer, job.request.training.extra_arguments),
+        **checkpointing_arguments(rung.gradient_checkpointing, asked),
         **overrides,
     }
-    if not rung.gradient_checkpointing.recomputes:  # trl refuses some of them where nothing is checkpointed
-        values |= dict.fromkeys(CHECKPOINTING_KWARGS)
     return _made(values)
 
 
