@@ -20,6 +20,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
+from autofit.domain.knobs.optimizer import PACKAGES
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
 from autofit.hardware import sku
@@ -65,8 +66,10 @@ def _plan(setting: Setting, notes: tuple[str, ...], *, is_described: bool) -> Pl
 
 def _needed_there(setting: Setting) -> str | None:
     """What a described machine is taken to have, of the packages that this model would use."""
-    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting))
+    usable = usable_rungs(setting)
+    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable)
     names = {FLASH_PACKAGE: "FlashAttention-2"} if has_flash else {}
+    names |= {package: package for rung in usable if (package := PACKAGES.get(rung.optimizer))}
     names |= {package: package for package in setting.called_packages}
     if not names:
         return None
