@@ -107,7 +107,7 @@ def test_flash_attention_4_is_not_taken_for_2(site: Path) -> None:
     write_packages(site, flash_attn_4="4.0.0")
     assert FLASH_ATTENTION.package not in installed_here()
     write_packages(site, flash_attn="2.3.3")
-    assert installed_here() == {"flash-attn"}
+    assert FLASH_ATTENTION.package in installed_here()
 
 
 def test_a_flash_attention_that_transformers_does_not_take_is_none(site: Path) -> None:

@@ -10,6 +10,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.fused_update import is_fused
+from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -69,7 +70,7 @@ def _pinned_bytes(moved: Offloaded, *, is_exact: bool) -> int:
 def _saved_bytes(rung: Rung, setting: Setting) -> int:
     """What a node's ranks copy to the host to write it, the first one more than the others.
 
-    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
+    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's master weights, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
     from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor. Ranks of LOMO
     and AdaLomo copy their parts of the weights into one piece.
@@ -83,7 +84,7 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
         count = setting.split.largest_on_device
     elif offload_of(rung, setting) is not Offload.NONE:
         count = 0
-    states_bytes = FP32_BYTES * count
+    states_bytes = master_bytes(rung.optimizer) * count
     whole_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)

@@ -13,6 +13,7 @@ from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
 from autofit.domain.strategy import Rung, Strategy
 
@@ -62,6 +63,10 @@ TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
 
+UPDATE_STD = 0.6
+"""The spread of the time of an update that no GPU has shown."""
+
+
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
     """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
     rung, speed = strategy.rung, estimate.speed
@@ -82,7 +87,10 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
         effects.append(Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share))
     if rung.optimizer.is_fused:
         effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
-    elif rung.zero_stage == 0:
+    elif rung.optimizer is not Optimizer.ADAMW:
+        share = _share(speed.update_s, speed.step_s)
+        effects.append(Effect(f"update {rung.optimizer}", UPDATE_STD, share))
+    if rung.zero_stage == 0 and not rung.optimizer.is_fused:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
     if (rung.zero_stage > 1 or rung.optimizer.is_fused) and not is_rehearsal:
         share = _share(speed.communication_s, speed.step_s)
@@ -120,13 +128,16 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     bits = QUANTIZATION.of(rung.quantization).syllable
     alike = f"{rung.method} {is_again}{' plain' if is_autocast else ''} {bits}"
     states = f"{rung.zero_stage} {rung.offload}{' in the open' if rung.optimizer.is_fused else ''} {bits}"
-    return (
+    effects = (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
         Effect(f"memory {states}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),
     )
+    if rung.optimizer is Optimizer.ADAMW:
+        return effects
+    return (*effects, Effect(f"memory {rung.optimizer}", STATES_STD, memory.optimizer_bytes / device_bytes))
 
 
 def middle_bytes(memory: MemoryEstimate) -> float:
