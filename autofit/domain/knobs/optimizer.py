@@ -16,6 +16,7 @@ from enum import Enum
 
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value
 
+from .dtype import Dtype
 from .last_resort import LastResort
 from .method import Method
 from .offload import Offload
@@ -43,6 +44,11 @@ _NEEDS_WHOLE = (
     Need("method", (Method.FULL,), "an adapter's gradients and states are small, there is nothing to save"),
     Need("zero_stage", (0, 3), "ZeRO-1 and 2 keep gradients until the step, which it is there to avoid"),
     Need("offload", (Offload.NONE,), "there is no optimizer state that could be moved"),
+    Need(
+        "dtype",
+        (Dtype.BF16, Dtype.FP32),
+        "in fp16 all gradients must be looked at before the first is used: one may have overflowed",
+    ),
 )
 
 OPTIMIZER = Knob(
