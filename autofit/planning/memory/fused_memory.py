@@ -48,9 +48,7 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
             load = _load(strategy, setting, states, moment, at_work, kept_bytes)
             yield load
             if moment.phase is Phase.BACKWARD:
-                yield _update(
-                    strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, at_work.count)
-                )
+                yield _update(strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, at_work))
             before_count = moment.gradient_count
     saved = _AtWork(0, tensors.head + tensors.stacked_layer)  # piece by piece, but experts are taken apart
     yield _load(strategy, setting, states, Moment(Phase.SAVE, 0, 0), saved, 0)
@@ -73,10 +71,12 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class _AtWork:
-    """Elements of the largest parameter that a moment uses or updates, and of all that are whole meanwhile."""
+    """Elements of the largest parameter that a moment updates, how many gradients of it there were at the moment's
+    peak, and elements of all parameters that are whole meanwhile."""
 
     count: int
     whole_count: int
+    gradients: int = 1
 
 
 def _tensors(known: Parameters, setting: Setting) -> _Tensors:
@@ -106,10 +106,12 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     whole from a layer's forward to its backward pass, unless that computes them again: their products are no linear
     layers, of which DeepSpeed lets the weights go.
     """
-    loss = _AtWork(tensors.head, tensors.head)
+    # The gradient of a tied head waits for that of the embeddings, and is added to it.
+    is_tied = tensors.embeddings == 0
+    loss = _AtWork(0 if is_tied else tensors.head, tensors.head)
     layer = _AtWork(tensors.inner, tensors.head + max(tensors.inner, tensors.stacked_layer))
     gathering = replace(layer, whole_count=layer.whole_count + tensors.stacked_layer)
-    embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings)
+    embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings, 2 if is_tied else 1)
     held_count = 0 if strategy.rung.gradient_checkpointing else tensors.stacked
     for phase, first, inner, last in (
         (Phase.FORWARD, embeddings, gathering, loss),
@@ -160,13 +162,14 @@ def _update(strategy: Strategy, setting: Setting, load: Load, count: int, left_b
     return replace(load, activations_bytes=left_bytes, buffers_bytes=load.buffers_bytes + held_bytes)
 
 
-def _left_bytes(strategy: Strategy, moment: Moment, moments: Sequence[Moment], count: int) -> int:
-    """What activations hold beside a moment's gradient of `count` elements as it is used. Once the loss has the head's,
+def _left_bytes(strategy: Strategy, moment: Moment, moments: Sequence[Moment], at_work: _AtWork) -> int:
+    """What activations hold beside the largest gradient of a moment as it is used. Once the loss has the head's,
     nothing is left but what the layers have kept, which their last one's moment tells; else at most what the moment
     holds at its peak."""
     forward = [one for one in moments if one.phase is Phase.FORWARD]
     is_loss = moment is next(one for one in moments if one.phase is Phase.BACKWARD)
-    most_bytes = max(0, moment.activations_bytes - element_bytes(strategy.rung.dtype) * count)
+    gradients_bytes = element_bytes(strategy.rung.dtype) * at_work.gradients * at_work.count
+    most_bytes = max(0, moment.activations_bytes - gradients_bytes)
     return min(most_bytes, forward[-2].activations_bytes) if is_loss and len(forward) > 1 else most_bytes
 
 

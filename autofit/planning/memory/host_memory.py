@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload

@@ -16,7 +16,7 @@ from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
-from .compute import MicroStepSeconds, memory_bytes_per_s
+from .compute import MicroStepSeconds, memory_bytes_per_s, pass_count
 from .host_time import LAYER_MODULES
 
 LINK_EFFICIENCY = {Link.NVLINK: 0.75, Link.PCIE: 0.5}
@@ -76,7 +76,8 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
         each_s = forward_s + backward_s
     else:
         each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
-    times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
+    accumulation = strategy.gradient_accumulation
+    times = pass_count(strategy, setting) - (accumulation - 1 if strategy.rung.zero_stage <= 1 else 0)
     return times * (each_s + traffic.copies_s) + traffic.after_s
 
 

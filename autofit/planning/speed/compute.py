@@ -12,6 +12,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.fused_update import is_fused
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.activations import moments
 from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
@@ -93,6 +94,14 @@ def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepS
         _beside(forward_s, host_time.forward_s(work.forward, strategy, setting), setting),
         _beside(backward_s, host_time.backward_s(work.backward, strategy, setting), setting),
     )
+
+
+def pass_count(strategy: Strategy, setting: Setting) -> int:
+    """Forward and backward passes of an optimizer step. Where LOMO clips, the last micro-batch runs twice: it must know
+    the norm of all gradients before it uses the first (Lv et al., 2306.09782, section 3.3.1)."""
+    rung, words = strategy.rung, setting.request.training.extra_arguments
+    is_measured = is_fused(rung) and clipping_norm(rung.optimizer, words) > 0
+    return strategy.gradient_accumulation + (1 if is_measured else 0)
 
 
 def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:

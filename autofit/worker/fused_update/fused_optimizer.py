@@ -11,6 +11,7 @@ import torch
 
 from autofit.planning.fused_update import CHUNK_ELEMENTS
 
+from .agreement import Agreement
 from .rule import ParameterSlice, Rule, Step, squares_of
 
 _CLIPPING_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_ has it
@@ -20,8 +21,8 @@ class FusedOptimizer(torch.optim.Optimizer):
     """Hears each gradient as soon as it is complete, uses it and drops it.
 
     Of micro-batches before the last of a step (`is_boundary` is False) the rank's part of the gradient is kept instead.
-    While `measuring` gradients are only looked at. Collectives are those of the parameters whose gradients come, in
-    their order, which is the same on all ranks.
+    While `measuring` gradients are only looked at. Collectives are in the order in which gradients come, which is the
+    same on all ranks; those of `agreement` wait for the end of the backward pass.
     """
 
     def __init__(self, params: Iterable[dict[str, Any]], rule: Rule, lr: float) -> None:
@@ -37,13 +38,18 @@ class FusedOptimizer(torch.optim.Optimizer):
         self.step_count = 0
         self.is_boundary = True
         self.is_measuring = False
+        self.agreement = Agreement()  # of the ranks, on the backward pass that follows
         for parameter in self._places:
             parameter.register_post_accumulate_grad_hook(self._hear)
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What is trained, in the order of the groups."""
+        """What is trained, in the order of its numbers."""
         return list(self._places)
+
+    @abstractmethod
+    def _zeros(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """The gradient of a parameter that has none."""
 
     @abstractmethod
     def _own_part(self, gradient: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor:
@@ -69,7 +75,15 @@ class FusedOptimizer(torch.optim.Optimizer):
                 "share it: its update comes before the second"
             )
         self._heard.add(parameter)
-        part = self._taken(parameter)
+        if self._places[parameter][0] not in self.agreement.late:
+            self._take(parameter, self._dropped(parameter))
+
+    def _dropped(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """What this rank keeps of the gradient, which is dropped with the return; of none, as of zeros."""
+        gradient, parameter.grad = parameter.grad, None
+        return self._own_part(self._zeros(parameter) if gradient is None else gradient, parameter)
+
+    def _take(self, parameter: torch.nn.Parameter, part: torch.Tensor) -> None:
         kept = self._kept.get(parameter)
         if self.is_measuring:
             self._measure(part if kept is None else kept + part)
@@ -79,12 +93,6 @@ class FusedOptimizer(torch.optim.Optimizer):
             self._kept[parameter] = part
         else:
             kept.add_(part)
-
-    def _taken(self, parameter: torch.nn.Parameter) -> torch.Tensor:
-        """What this rank keeps of the gradient, which is dropped with the return."""
-        gradient, parameter.grad = parameter.grad, None
-        assert gradient is not None
-        return self._own_part(gradient, parameter)
 
     def _use(self, parameter: torch.nn.Parameter, part: torch.Tensor) -> None:
         gradient = self._measure(part)
@@ -100,14 +108,24 @@ class FusedOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def end_backward(self) -> None:
-        """Uses what was kept of parameters that had no gradient in the last micro-batch."""
-        left = [one for one in self._places if one in self._kept and one not in self._heard]
-        self._heard.clear()
-        for parameter in left:
-            if self.is_measuring:
-                self._measure(self._kept[parameter].clone())
-            elif self.is_boundary:
-                self._use(parameter, self._kept.pop(parameter))
+        """Takes what did not come on every rank, in one order on all of them, and what was only kept before."""
+        heard, agreement = self._heard, self.agreement
+        self._heard, self.agreement = set(), Agreement()
+        for parameter, (number, _) in self._places.items():
+            if number in agreement.late:
+                self._take(parameter, self._dropped(parameter))
+            elif parameter not in heard and (number in agreement.left or parameter in self._kept):
+                self._end_without(parameter, number)
+
+    def _end_without(self, parameter: torch.nn.Parameter, number: int) -> None:
+        """Ends a step of a parameter that had its gradients in earlier micro-batches, on this rank or on others."""
+        if self.is_boundary or self.is_measuring:
+            self._take(parameter, torch.zeros_like(self._slice(parameter, number).weights))
+
+    @property
+    def kept_numbers(self) -> list[int]:
+        """The parameters of which this rank has kept a gradient, by their numbers."""
+        return [self._places[parameter][0] for parameter in self._kept]
 
     @property
     def gradient_norm(self) -> float:

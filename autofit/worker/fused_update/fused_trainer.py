@@ -12,6 +12,7 @@ from accelerate.utils import DeepSpeedOptimizerWrapper
 
 from autofit.worker.training.data_parallel import DataParallelTrainer
 
+from .agreement import ModuleUse
 from .engine_optimizer import EngineOptimizer
 from .fused_optimizer import FusedOptimizer
 from .fused_update import FusedUpdate
@@ -46,9 +47,19 @@ class FusedTrainer(DataParallelTrainer):
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
-        if isinstance(self._fused, ReplicatedOptimizer):
-            self._fused.share_weights()
+        fused = self._fused
+        if fused is not None:
+            self._use = ModuleUse(self.model, fused.parameters)
+        if isinstance(fused, ReplicatedOptimizer):
+            fused.share_weights()
         return prepared
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(model, *args, **kwargs)
+        fused = self._fused
+        if fused is not None and self.model.training:
+            fused.agreement = self._use.agree(fused.kept_numbers, self.args.device)
+        return loss
 
     @property
     def _fused(self) -> FusedOptimizer | None:

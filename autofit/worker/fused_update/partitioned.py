@@ -23,6 +23,10 @@ class PartitionedOptimizer(FusedOptimizer):
 
     group: Any = None  # of the ranks that divide the parameters; None: all
 
+    def _zeros(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        divided: Any = parameter
+        return torch.zeros(divided.ds_shape, dtype=divided.ds_tensor.dtype, device=divided.ds_tensor.device)
+
     def _own_part(self, gradient: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor:
         divided: Any = parameter
         rank_count, length = dist.get_world_size(self.group), divided.ds_tensor.ds_numel

@@ -19,6 +19,9 @@ class ReplicatedOptimizer(FusedOptimizer):
             for parameter in self.parameters:
                 dist.broadcast(parameter.data, 0)
 
+    def _zeros(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        return torch.zeros_like(parameter)
+
     def _own_part(self, gradient: torch.Tensor, parameter: torch.nn.Parameter) -> torch.Tensor:
         return gradient.view(-1)
 

@@ -19,7 +19,7 @@ from autofit.domain.knobs.optimizer import LEARNING_RATES, Optimizer
 from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.domain.strategy import Rung
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
-from autofit.planning.export.gradient_clipping import clipping_norm
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import FIXED, GONE, OURS
 from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
