@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
+
+from autofit.inputs.snapshot import local_options
 
 
 def linear_layers(model: PreTrainedModel) -> Iterator[Any]:
@@ -25,9 +27,12 @@ def linear_layers(model: PreTrainedModel) -> Iterator[Any]:
 
 
 def _stored(config: PretrainedConfig) -> Mapping[str, Any]:
-    """How a model's weights are stored quantised, empty where they are not."""
-    stored = getattr(config, "quantization_config", None) or {}
-    return stored if isinstance(stored, dict) else cast(Mapping[str, Any], stored.to_dict())
+    """How the weights of the model are stored quantised, by its config.json, of which `load_config` has left it out;
+    empty where they are not."""
+    if not config.name_or_path:
+        return {}
+    values, _ = PretrainedConfig.get_config_dict(config.name_or_path, **local_options(config.name_or_path))
+    return values.get("quantization_config") or {}
 
 
 def has_wide_scales(config: PretrainedConfig) -> bool:
