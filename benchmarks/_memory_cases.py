@@ -148,7 +148,7 @@ def cases() -> tuple[Case, ...]:
 
 def _quantized_cases() -> tuple[Case, ...]:
     """A base in 4 and 8 bits in every stage, with checkpointing and without, of families whose linear layers differ:
-    grouped heads, tied embeddings, biases, transposed weights, experts that stay as they are."""
+    grouped heads, tied embeddings, biases, transposed weights."""
     nf4, int8, lora = Quantization.NF4, Quantization.INT8, Method.LORA
     return (
         Case("Llama", 2, 2, lora, quantization=nf4),
@@ -164,7 +164,7 @@ def _quantized_cases() -> tuple[Case, ...]:
         Case("GPT-NeoX", 64, 2, lora, quantization=int8),
         Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
         Case("Falcon", 2, 0, lora, gradient_checkpointing=True, quantization=int8),
-        Case("Mixtral", 2, 2, lora, quantization=nf4),
+        Case("Phi", 2, 1, lora, quantization=nf4),
     )
 
 

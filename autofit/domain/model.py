@@ -66,6 +66,7 @@ class ModelFacts:
     adapted: tuple[ParameterGroup, ...] = ()
     lacking: tuple[Lacking, ...] = ()
     kernel_packages: tuple[str, ...] = ()  # whose kernels its code takes on a GPU where they are installed
+    has_wide_scales: bool = False  # stored in 4 bits, with scales that were not quantised in their turn
 
     @property
     def parameter_count(self) -> int:

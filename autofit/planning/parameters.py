@@ -143,11 +143,14 @@ class Parameters:
 def parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
     groups = setting.known_parameters.get(lora) or _guessed(setting.shape, lora)
-    return _known(groups, rung.quantization, element_bytes(rung.dtype))
+    are_wide = setting.facts is not None and setting.facts.has_wide_scales
+    return _known(groups, rung.quantization, element_bytes(rung.dtype), are_wide)
 
 
 @lru_cache(maxsize=64)  # an estimate asks for the same ones at every moment
-def _known(groups: tuple[ParameterGroup, ...], quantization: Quantization, width_bytes: int) -> Parameters:
+def _known(
+    groups: tuple[ParameterGroup, ...], quantization: Quantization, width_bytes: int, are_wide: bool
+) -> Parameters:
     """The parameters of `groups`, what is frozen of the linear layers' weights quantised."""
     if quantization is Quantization.NONE:
         return Parameters(groups)
@@ -157,12 +160,16 @@ def _known(groups: tuple[ParameterGroup, ...], quantization: Quantization, width
         replace(group, element_count=-(-packed_bytes(quantization, group.element_count) // width_bytes))
         for group in made
     )
+    scales = (
+        group.tensor_count * scales_bytes(quantization, group.element_count, group.linear_rows, are_wide=are_wide)
+        for group in made
+    )
     return Parameters(
         (*kept, *packed),
         width_bytes // STORED_BYTES,
         sum(group.tensor_count * group.element_count for group in made),
         max((group.element_count for group in made), default=0),
-        sum(group.tensor_count * scales_bytes(quantization, group.element_count, group.linear_rows) for group in made),
+        sum(scales),
     )
 
 

@@ -23,15 +23,22 @@ TABLES_BYTES = FP32_BYTES * (256 + 16 + 1)
 (quantize_4bit in bitsandbytes/functional.py)."""
 
 
+WIDE_TABLE_BYTES = FP32_BYTES * 16
+"""The same where scales are not quantised."""
+
+
 def packed_bytes(quantization: Quantization, element_count: int) -> int:
     """The bytes of a weight's own tensor, a parameter of the model that ZeRO-3 divides like others."""
     return -(-element_count * PACKED_BITS[quantization] // 8)
 
 
-def scales_bytes(quantization: Quantization, element_count: int, row_count: int) -> int:
+def scales_bytes(quantization: Quantization, element_count: int, row_count: int, *, are_wide: bool = False) -> int:
     """The bytes of a weight's scales, which are no parameters and stay whole on every rank: of NF4 with double
-    quantisation 0.016 for each element, of int8 an fp32 number for each row (LLM.int8(), 2208.07339)."""
+    quantisation 0.016 for each element, without it (`are_wide`) 0.0625, of int8 an fp32 number for each row
+    (LLM.int8(), 2208.07339)."""
     if quantization is Quantization.INT8:
         return FP32_BYTES * row_count
     scale_count = -(-element_count // BLOCK_ELEMENTS)
+    if are_wide:
+        return FP32_BYTES * scale_count + WIDE_TABLE_BYTES
     return scale_count + FP32_BYTES * -(-scale_count // SCALES_BLOCK) + TABLES_BYTES

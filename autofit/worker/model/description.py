@@ -20,7 +20,7 @@ from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
 from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
-from .linear_layers import linear_rows
+from .linear_layers import has_wide_scales, linear_rows
 from .loading import build_without_memory
 from .loss_names import why_no_loss
 from .parameter_groups import parameter_groups
@@ -50,6 +50,7 @@ def describe(request: Request) -> ModelFacts:
         positions_of(model),
         lacking=lacking(model),
         kernel_packages=kernel_packages(model),
+        has_wide_scales=has_wide_scales(config),
     )
     return _adapted(facts, model, request)
 

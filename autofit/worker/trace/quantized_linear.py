@@ -88,7 +88,7 @@ class _Nf4Linear(torch.autograd.Function):
 
 
 class _Int8Linear(torch.autograd.Function):
-    """MatMul8bitFp, which a CPU trains with; the input that it would keep is dropped (`frozen_products.py`)."""
+    """MatMul8bitFp, which a CPU trains with; its input is dropped (worker/model/quantized_products.py)."""
 
     @staticmethod
     def forward(

@@ -15,6 +15,7 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
 from autofit.domain.trace import Unbuildable
@@ -127,6 +128,8 @@ def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
         (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 cannot be used: it does not work on GPU of a test; use fp16"),
         (V100, Pins(attention=Attention.FLASH_2), "compute capability 8.0"),
         (sim.hardware(), Pins(attention=Attention.FLASH_2), "flash-attn is not installed"),
+        (V100, Pins(quantization=Quantization.INT8, method=Method.LORA), "int8 needs compute capability 7.5 or newer"),
+        (sim.hardware(), Pins(quantization=Quantization.NF4, method=Method.LORA), "bitsandbytes is not installed"),
         (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 0, 1, 2, 3"),
         (sim.hardware(), Pins(micro_batch=3), "does not divide"),
     ],

@@ -33,6 +33,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
@@ -122,6 +123,32 @@ def test_the_allocators_peak_with_checkpointing(name: str, is_lora: bool) -> Non
     real.model.train()
     real.train()
     expected_bytes = allocated_bytes(real.train) - RANDOM_STATE_BYTES * LAYERS
+    assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
+
+
+QUANTIZED = [
+    ("llama", Quantization.NF4, False),
+    ("llama", Quantization.INT8, True),
+    ("gpt2", Quantization.NF4, False),
+    ("gpt_neox", Quantization.INT8, False),
+    ("phi", Quantization.NF4, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization", "is_checkpointed"),
+    [pytest.param(*case, marks=pytest.mark.slow if at else ()) for at, case in enumerate(QUANTIZED)],
+)
+def test_the_allocators_peak_with_a_quantised_base(
+    name: str, quantization: Quantization, is_checkpointed: bool
+) -> None:
+    """What bitsandbytes' own layers keep and make beneath PEFT's own adapters for them."""
+    step = replace(PLAIN, lora=lora(name), quantization=quantization, gradient_checkpointing=is_checkpointed)
+    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    real.model.train()
+    real.train()
+    unseen_bytes = RANDOM_STATE_BYTES * LAYERS if is_checkpointed else 0
+    expected_bytes = allocated_bytes(real.train) - unseen_bytes
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
 
 
