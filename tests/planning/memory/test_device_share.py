@@ -78,7 +78,7 @@ def test_deepspeed_divides_by_the_ratio_as_was_meant(group_count: int) -> None:
 def test_what_is_estimated_is_what_deepspeed_is_told() -> None:
     sized = sized_for(PARTIAL, setting(20))
     assert sized.split is not None
-    assert 0 < sized.split.device_groups
+    assert sized.split.device_groups > 0
     told = deepspeed_config(PARTIAL, sized.request, LLAMA_7B, DeviceKind.CUDA, sized.bucket_elements, sized.split)
     zero = told["zero_optimization"]
     assert isinstance(zero, dict)
