@@ -20,7 +20,7 @@ def read_cores(allowed: Collection[int] | None = None, root: Path = Path("/")) -
     """The cores that this process may run on, sorted, or those of the `allowed` hardware threads; all on node 0 where
     Linux tells of none. `root` is the file system under which sys is read."""
     threads = os.sched_getaffinity(0) if allowed is None else frozenset(allowed)
-    nodes = {}
+    nodes: dict[int, int] = {}
     for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
         nodes |= dict.fromkeys(_numbers(folder / "cpulist"), int(folder.name.removeprefix("node")))
     cores = set()

@@ -24,9 +24,8 @@ def bind_cores(job: Job) -> None:
     if not is_asked or job.is_rehearsal or "OMP_NUM_THREADS" in os.environ:
         return
     local_count = int(os.environ.get("LOCAL_SIZE", job.rank_count))
-    own = cores_of_rank(
-        int(os.environ["LOCAL_RANK"]), [_numa_node(index) for index in range(local_count)], read_cores()
-    )
+    nodes = [_numa_node(index) for index in range(local_count)]
+    own = cores_of_rank(int(os.environ["LOCAL_RANK"]), nodes, read_cores())
     if own:
         take_cores([core.threads for core in own])
 
@@ -42,6 +41,5 @@ def _numa_node(index: int) -> int | None:
     """The NUMA node of the visible device; torch tells of its PCI address from 2.8 on."""
     properties = torch.cuda.get_device_properties(index)
     parts = [getattr(properties, f"pci_{part}_id", None) for part in ("domain", "bus", "device")]
-    if None in parts:
-        return None
-    return pci_numa_node("{:04x}:{:02x}:{:02x}.0".format(*parts))
+    known = [part for part in parts if part is not None]
+    return pci_numa_node("{:04x}:{:02x}:{:02x}.0".format(*known)) if len(known) == len(parts) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,13 +36,17 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def _partition(elements: int, ranks: int) -> int:
+    return -(-elements // ranks)
+
+
 def made_by_deepspeed(model: torch.nn.Module, ranks: int, size: int) -> list[int]:
     """The elements of a rank in each sub-group, of the parameter groups that transformers' Trainer makes."""
     decayed = set(Trainer.get_decay_parameter_names(None, model))
     counts = []
     for is_decayed in (True, False):
         group = [
-            SimpleNamespace(partition_numel=lambda count=parameter.numel(): -(-count // ranks))
+            SimpleNamespace(partition_numel=partial(_partition, parameter.numel(), ranks))
             for name, parameter in model.named_parameters()
             if (name in decayed) is is_decayed
         ]
