@@ -21,7 +21,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine import detect
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import engine_config
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.micro_batches import accumulation, micro_batches
 from autofit.planning.setting import Setting
 
@@ -80,8 +80,8 @@ class Case:
     def deepspeed_config(self, strategy: Strategy) -> dict[str, object] | None:
         """As autofit writes it, for rows of full length; None where no engine trains."""
         request, hardware, shape = self.request, self.hardware, self.shape
-        sized = with_bucket(strategy, Setting(request, hardware, shape, request.sequence_length))
-        return engine_config(strategy, request, shape, hardware.kind, sized.bucket_elements)
+        sized = sized_for(strategy, Setting(request, hardware, shape, request.sequence_length))
+        return engine_config(strategy, request, shape, hardware.kind, sized.bucket_elements, sized.split)
 
 
 def make_case(

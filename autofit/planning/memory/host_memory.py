@@ -28,9 +28,9 @@ PIECE_BYTES = 64 * 2**20
 
 
 def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> HostEstimate:
-    """The host's memory at the worst of three moments: each rank reads the model tensor by tensor, DeepSpeed starts, or
-    what is trained is written beside what is offloaded. Where a rank's device is the host, its tensors
-    (`tensors_bytes` at their peak) are what counts.
+    """The host's memory at the worst of four moments: each rank reads the model tensor by tensor, DeepSpeed starts, it
+    pins the last of what it offloads, or what is trained is written beside that. Where a rank's device is the host, its
+    tensors (`tensors_bytes` at their peak) are what counts.
 
     The weights' files are mapped once for all ranks.
     """
@@ -41,7 +41,8 @@ def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> H
         return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
     moved = offloaded(strategy, setting)
     pinned_bytes = ranks * _pinned_bytes(moved, is_exact=has_exact_pins(rung, setting))
-    lasting_bytes = ranks * moved.unpinned_bytes + _saved_bytes(rung, setting)
+    pinning_bytes = ranks * initialization.pinning_bytes(rung, setting)
+    lasting_bytes = max(ranks * moved.unpinned_bytes + _saved_bytes(rung, setting), pinning_bytes)
     passing_bytes = ranks * max(_largest_bytes(rung, setting), initialization.host_bytes(rung, setting))
     offloaded_bytes = ranks * moved.payload_bytes
     if passing_bytes > lasting_bytes + pinned_bytes:

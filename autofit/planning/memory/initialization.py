@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
@@ -13,7 +13,7 @@ from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 from .load import Load
-from .states import ModelStates, offload_of, part_count, whole_count
+from .states import ModelStates, kept_count, offload_of, part_count, whole_count
 
 
 def initialization(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
@@ -47,6 +47,16 @@ def host_bytes(rung: Rung, setting: Setting) -> int:
         is_there = offload_of(rung, setting) is Offload.ALL or is_fused(rung)
         return 0 if is_there else element_bytes(rung.dtype) * part_count(rung, setting)
     return 0 if is_flattened_on_device(rung, setting) else 2 * _flat_bytes(rung, setting)
+
+
+def pinning_bytes(rung: Rung, setting: Setting) -> int:
+    """What one rank has of the host, not pinned, when stage 3 pins a copy of its partition's gradients, the last that
+    it pins: the original, and the fp32 weights that are the host's (_setup_for_real_optimizer in
+    runtime/zero/stage3.py). The moments come later, and are more but for a small part of an optimizer."""
+    if rung.zero_stage < 3 or offload_of(rung, setting) is Offload.NONE:
+        return 0
+    part = part_count(rung, setting)
+    return element_bytes(rung.dtype) * part + FP32_BYTES * (part - kept_count(setting))
 
 
 def _flat_bytes(rung: Rung, setting: Setting) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from autofit.worker.deepspeed.optimizer_loading import OF_A_PLACE
+
 
 def join_parts(engine: Any) -> None:
     """Has the engine's two optimizers be one; of an engine with one optimizer nothing is changed."""
@@ -33,8 +35,8 @@ def join_parts(engine: Any) -> None:
 def _share(one: torch.optim.Optimizer, other: torch.optim.Optimizer) -> None:
     """Gives `other` the groups and the states of `one`, which are new objects once a checkpoint has been loaded."""
     for group in one.param_groups:
-        for name, value in other.defaults.items():
-            group.setdefault(name, value)
+        own = {name: other.defaults[name] for name in OF_A_PLACE}  # a checkpoint may have another's
+        group.update({**other.defaults, **group, **own})
     other.param_groups, other.state = one.param_groups, one.state
 
 

@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from autofit.domain.knobs.dtype import switched_on
 from autofit.worker.deepspeed.divided_optimizer import join_parts
+from autofit.worker.deepspeed.optimizer_loading import load_from_any_place
 from autofit.worker.model.loading import towers
 from autofit.worker.model.quantization import is_quantized
 from autofit.worker.model.reloading import reload_weights
@@ -62,10 +63,16 @@ class DataParallelTrainer(SFTTrainer):
         with warnings.catch_warnings():
             # The name changes between the versions of torch that we support; both take the old one.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            prepared = super()._prepare_for_training(*args, **kwargs)
-        if self.is_deepspeed_enabled:
-            join_parts(self.deepspeed)
-        return prepared
+            return super()._prepare_for_training(*args, **kwargs)
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """Makes the schedule, for which the optimizer is ready: an engine has just been made, and nothing was loaded
+        into it yet."""
+        wrapped = self.accelerator.deepspeed_engine_wrapped if self.is_deepspeed_enabled else None
+        if wrapped is not None:
+            join_parts(wrapped.engine)
+            load_from_any_place(wrapped.engine)
+        return super().create_scheduler(*args, **kwargs)
 
     @property
     def gradient_norm(self) -> float:

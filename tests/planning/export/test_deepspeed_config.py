@@ -91,8 +91,9 @@ def test_fp16_scales_its_loss() -> None:
 
 @pytest.mark.parametrize("offload", list(Offload))
 def test_what_a_configuration_offloads_is_read_back(offload: Offload) -> None:
+    """A part counts as the whole: a script is not turned to it, and its own ratio is its own affair."""
     zero = config(replace(RUNG, offload=offload))["zero_optimization"]
-    assert offload_in(zero) is offload
+    assert offload_in(zero) is (Offload.OPTIMIZER if offload is Offload.PARTIAL else offload)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from autofit.process.saved_steps import last_whole
 from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
+from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
@@ -42,6 +43,7 @@ class Paths:
 
 def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
+    bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
     arguments = sft_config(job, output_path=str(paths.checkpoints), overrides={})
