@@ -116,12 +116,16 @@ class Parameters:
 
 
 def parameters(rung: Rung, setting: Setting) -> Parameters:
+    return setting.once((Parameters, rung.method), lambda: _parameters(rung, setting))
+
+
+def _parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
     known = setting.known_parameters.get(lora)
     return _known(known) if known else _known(_guessed(setting.shape, lora))
 
 
-_known = lru_cache(maxsize=64)(Parameters)  # an estimate asks for the same ones at every moment
+_known = lru_cache(maxsize=64)(Parameters)  # settings that differ in other things have the same ones
 
 
 def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
