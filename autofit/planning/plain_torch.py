@@ -1,6 +1,7 @@
 """Stage 0 of autofit's own trainings: plain torch, without DeepSpeed's engine.
 
-What is trained is fp32, and autocast computes in the rung's dtype; what LoRA freezes is of the rung's dtype throughout.
+What is trained is fp32, and autocast computes in the rung's dtype; what LoRA freezes is of the rung's dtype throughout,
+and so is everything where LOMO or AdaLomo updates it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
 from autofit.domain.strategy import Rung
 
+from .fused_update import is_fused
 from .setting import Setting
 
 
@@ -16,11 +18,16 @@ def is_plain(rung: Rung, setting: Setting) -> bool:
     return rung.zero_stage == 0 and not setting.is_script
 
 
+def keeps_fp32(rung: Rung, setting: Setting) -> bool:
+    """Whether torch alone trains weights that are fp32, whatever is computed in."""
+    return is_plain(rung, setting) and not is_fused(rung)
+
+
 def is_autocast(rung: Rung, setting: Setting) -> bool:
     """Whether fp32 weights are cast whenever they are multiplied with."""
-    return is_plain(rung, setting) and rung.dtype is not Dtype.FP32
+    return keeps_fp32(rung, setting) and rung.dtype is not Dtype.FP32
 
 
 def trained_bytes(rung: Rung, setting: Setting) -> int:
     """The bytes of one trained parameter as the model has it, and of its gradient."""
-    return FP32_BYTES if is_plain(rung, setting) else element_bytes(rung.dtype)
+    return FP32_BYTES if keeps_fp32(rung, setting) else element_bytes(rung.dtype)

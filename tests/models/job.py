@@ -14,11 +14,13 @@ from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.planning.export.deepspeed_config import engine_config
 from autofit.probing.protocol import Job
+from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_tokenizer
 from autofit.worker.model.support import lacking
@@ -59,20 +61,29 @@ def usable_knobs(config: PretrainedConfig) -> Usable:
     return Usable(kernels, has_checkpointing)
 
 
-def job_of(model: Path, *, method: Method = Method.FULL, zero_stage: int = 3, dtype: Dtype = Dtype.BF16) -> Job:
+def job_of(
+    model: Path,
+    *,
+    method: Method = Method.FULL,
+    zero_stage: int = 3,
+    dtype: Dtype = Dtype.BF16,
+    optimizer: Optimizer = Optimizer.ADAMW,
+) -> Job:
     request = make_request(model, TOKENS, global_batch=ROWS, lora=LORA, ranks=1)
     usable = usable_knobs(load_config(str(model), trust_remote_code=False))
-    rung = make_rung(zero_stage, method=method, attention=usable.attention, dtype=dtype)
+    rung = make_rung(zero_stage, method=method, attention=usable.attention, dtype=dtype, optimizer=optimizer)
     strategy = Strategy(rung, ROWS, 1)
     config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
     return Job(request, strategy, None if config is None else json.dumps(config), DeviceKind.CPU, 1)
 
 
-def trainer_of(job: Job, folder: Path, *, accumulation: int = 1, max_steps: int = 1) -> PhasedTrainer:
+def trainer_of(
+    job: Job, folder: Path, *, accumulation: int = 1, max_steps: int = 1, **overrides: object
+) -> PhasedTrainer:
     """In this process: without DeepSpeed, at a learning rate that moves every weight."""
     alone = {"deepspeed": None, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
     steps = {"gradient_accumulation_steps": accumulation, "max_steps": max_steps}
-    arguments = sft_config(job, output_path=str(folder), overrides={**alone, **steps})
+    arguments = sft_config(job, output_path=str(folder), overrides={**alone, **steps, **overrides})
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     torch.manual_seed(0)
     model = random_model(job)
@@ -82,4 +93,5 @@ def trainer_of(job: Job, folder: Path, *, accumulation: int = 1, max_steps: int 
         train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)] * accumulation, ROWS, VOCABULARY),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
         peft_config=peft_config(job, model),
+        fused_update=FusedUpdate.of(job),
     )

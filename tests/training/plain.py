@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from autofit.worker.data.loaded_data import load
+from tests.worker.fused_update.reference import AdaLomoReference
 
 
 class Plain(SFTTrainer):
@@ -32,6 +33,7 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     torch.set_num_threads(1)
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    adalomo = (AdaLomoReference, {"lr": told["arguments"]["learning_rate"]})
     trainer = Plain(
         model=AutoModelForCausalLM.from_pretrained(told["model"], dtype=torch.float32),
         args=SFTConfig(
@@ -50,6 +52,7 @@ def main() -> None:
         train_dataset=load(told["data"]).dataset,
         processing_class=AutoTokenizer.from_pretrained(told["model"]),
         peft_config=lora if told["is_lora"] else None,
+        optimizer_cls_and_kwargs=adalomo if told["is_adalomo"] else None,
     )
     trainer.train()
     trainer.save_model(str(Path(told["out"], "model")))

@@ -14,6 +14,7 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -45,15 +46,22 @@ class Case:
     micro_batch: int = 8
     ranks: int = 2
     dtype: Dtype = Dtype.FP32
+    optimizer: Optimizer = Optimizer.ADAMW
 
     @property
     def rung(self) -> Rung:
-        checkpointing = GradientCheckpointing(self.is_checkpointed)
-        return make_rung(self.stage, method=self.method, gradient_checkpointing=checkpointing, dtype=self.dtype)
+        return make_rung(
+            self.stage,
+            method=self.method,
+            gradient_checkpointing=GradientCheckpointing(self.is_checkpointed),
+            dtype=self.dtype,
+            optimizer=self.optimizer,
+        )
 
     def __str__(self) -> str:
         gc = "+gc" if self.is_checkpointed else ""
-        return f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        name = f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        return name if self.optimizer is Optimizer.ADAMW else f"{name} {self.optimizer.value}"
 
 
 @dataclass(frozen=True)
@@ -154,20 +162,22 @@ class Runs:
         log = run.training_log.read_text()
         return Ended(codes, reports, _history(run), run.model, run.root, log)
 
-    def plain(self, request: Request, case: Case) -> Ended:
-        """One process with the whole batch; trained once for all cases that are to be like it."""
-        key = (request, case.method, case.dtype)
+    def plain(self, request: Request, case: Case, **words: float | str) -> Ended:
+        """One process with the whole batch; trained once for all cases that are to be like it. `words` are arguments of
+        trl's that the request does not tell."""
+        key = (request, case.method, case.dtype, case.optimizer, *words.items())
         if key not in self._plain:
-            self._plain[key] = self._train_plain(request, case)
+            self._plain[key] = self._train_plain(request, case, words)
         return self._plain[key]
 
-    def _train_plain(self, request: Request, case: Case) -> Ended:
+    def _train_plain(self, request: Request, case: Case, words: dict[str, float | str]) -> Ended:
         folder = self._new_folder()
         arguments = {
             "per_device_train_batch_size": request.global_batch,
             "max_length": request.sequence_length,
             "learning_rate": request.training.learning_rate,
             "num_train_epochs": request.training.epochs,
+            **words,
         }
         told = {
             "model": request.model,
@@ -175,6 +185,7 @@ class Runs:
             "out": str(folder),
             "is_lora": case.method is Method.LORA,
             "is_bf16": case.dtype is Dtype.BF16,
+            "is_adalomo": case.optimizer is Optimizer.ADALOMO,
             "arguments": arguments,
         }
         log = folder / "log"

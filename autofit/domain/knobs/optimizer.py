@@ -16,6 +16,7 @@ from enum import Enum
 
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value
 
+from .dtype import Dtype
 from .last_resort import LastResort
 from .method import Method
 from .offload import Offload
@@ -31,6 +32,11 @@ class Optimizer(str, Enum):
     LOMO = "lomo"
     ADALOMO = "adalomo"
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether it updates each parameter in the backward pass and keeps no gradient."""
+        return self in (Optimizer.LOMO, Optimizer.ADALOMO)
+
 
 _NEEDS_ENGINE = Need("zero_stage", (1, 2, 3), "only DeepSpeed's engine keeps master weights in bf16")
 _NEEDS_DEVICE = Need("offload", (Offload.NONE,), "its states are small and stay on the device")
@@ -38,6 +44,11 @@ _NEEDS_WHOLE = (
     Need("method", (Method.FULL,), "an adapter's gradients and states are small, there is nothing to save"),
     Need("zero_stage", (0, 3), "ZeRO-1 and 2 keep gradients until the step, which it is there to avoid"),
     Need("offload", (Offload.NONE,), "there is no optimizer state that could be moved"),
+    Need(
+        "dtype",
+        (Dtype.BF16, Dtype.FP32),
+        "in fp16 all gradients must be looked at before the first is used: one may have overflowed",
+    ),
 )
 
 OPTIMIZER = Knob(

@@ -11,7 +11,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.export.gradient_clipping import gradient_clipping
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.buffers import is_overlapped
 from autofit.planning.zero_sizes import ZeroSizes, zero_sizes
 
@@ -21,6 +21,10 @@ NEVER_STEPS = 10**9
 OFFLOAD_KEYS = ("offload_optimizer", "offload_param")
 HOST_OPTIMIZER = "zero_force_ds_cpu_optimizer"
 GATHER_ON_SAVE = "stage3_gather_16bit_weights_on_model_save"
+
+FUSED_KEYS = ("stage3_prefetch_bucket_size", "stage3_max_live_parameters", "stage3_max_reuse_distance")
+"""What is 0 where LOMO or AdaLomo updates in the backward pass: a parameter that is fetched ahead or kept for its next
+use would be gathered beside it, and from the second step on the whole model is (DeepSpeed 0.19.8)."""
 
 
 def deepspeed_config(
@@ -33,7 +37,7 @@ def deepspeed_config(
         "train_batch_size": request.global_batch,
         "train_micro_batch_size_per_gpu": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
-        "gradient_clipping": gradient_clipping(request.training.extra_arguments),
+        "gradient_clipping": clipping_norm(strategy.rung.optimizer, request.training.extra_arguments),
         "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
         "fp16": _fp16(strategy.rung.dtype),
         "zero_optimization": _zero(strategy, zero_sizes(shape.hidden_size, bucket_elements), kind),
@@ -47,7 +51,7 @@ def deepspeed_config(
 
 
 def has_engine(rung: Rung) -> bool:
-    """Whether autofit's own training by `rung` has an engine of DeepSpeed's: at stage 0 torch's DDP does it."""
+    """Whether autofit's own training by `rung` has an engine of DeepSpeed's: at stage 0 torch does it alone."""
     return rung.zero_stage > 0
 
 
@@ -79,7 +83,10 @@ def _zero(strategy: Strategy, sizes: ZeroSizes, kind: DeviceKind) -> dict[str, o
         **sizes.config(stage),
         **offload_sections(strategy.rung.offload, kind),
     }
-    return config | ({GATHER_ON_SAVE: True} if stage == 3 else {})
+    if stage < 3:
+        return config
+    fused = dict.fromkeys(FUSED_KEYS, 0) if strategy.rung.optimizer.is_fused else {}
+    return config | fused | {GATHER_ON_SAVE: True}
 
 
 _MOVED = {Offload.NONE: 0, Offload.OPTIMIZER: 1, Offload.ALL: 2}

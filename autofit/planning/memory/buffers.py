@@ -6,6 +6,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung
+from autofit.planning.fused_update import is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -49,9 +50,10 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     released on the way back is made up for (PartitionedParameterCoordinator of runtime/zero/
     partitioned_param_coordinator.py). Frozen input embeddings are not needed in the backward pass, but for
     checkpointing, which lets gradients flow to its inputs. Known error: less than a tensor; a part of the embeddings
-    with LoRA.
+    with LoRA. Where LOMO or AdaLomo updates in the backward pass it keeps and fetches nothing.
     """
-    if rung.zero_stage < 3 or (not setting.is_divided and offload_of(rung, setting) is not Offload.ALL):
+    is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
+    if rung.zero_stage < 3 or is_whole or is_fused(rung):
         return 0
     known = parameters(rung, setting)
     is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes

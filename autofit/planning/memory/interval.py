@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
+from autofit.planning.fused_update import is_fused
 from autofit.planning.prior_constants import context
 from autofit.planning.setting import Setting
 
@@ -32,7 +33,8 @@ between these times the prediction."""
 
 GATHERED_LOW = 0.92
 """The lower one under ZeRO-3 on a GPU: how much is gathered at one time is less certain, and was counted to be up to
-8 % below the prediction (benchmarks/memory_error.py --device counted); trials narrow it."""
+8 % below the prediction (benchmarks/memory_error.py --device counted); trials narrow it. Where nothing is gathered
+ahead it is as certain as anything."""
 
 WORST_FRAGMENTATION = 1.08
 """Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
@@ -61,7 +63,7 @@ def low_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], *, is
 
 
 def _low_factor(strategy: Strategy, setting: Setting) -> float:
-    is_known = setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0
+    is_known = setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0 or is_fused(strategy.rung)
     return GATHERED_LOW if strategy.rung.zero_stage >= 3 and not is_known else TRACED_LOW
 
 

@@ -8,6 +8,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.fused_update import is_fused, keeps_factored_states
 from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -21,7 +22,7 @@ class ModelStates:
     """Bytes that one rank holds on its device between two steps."""
 
     parameters_bytes: int
-    gradients_bytes: int  # ZeRO-3's partition and DDP's buckets, which last
+    gradients_bytes: int  # ZeRO-3's partition and DDP's buckets, which last; none where an update takes them away
     optimizer_bytes: int
     buffers_bytes: int = 0  # gradients on their way to the host
 
@@ -79,11 +80,13 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1
-    and 2).
+    and 2). LOMO and AdaLomo leave the weights alone, 2P bytes that stage 3 divides, and AdaLomo its factored states.
     """
     rung = strategy.rung
-    width, part = element_bytes(rung.dtype), part_count(rung, setting)
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting))
+    if is_fused(rung):
+        return ModelStates(parameters_bytes, 0, _factored_bytes(rung, setting))
+    width, part = element_bytes(rung.dtype), part_count(rung, setting)
     has_buckets = is_plain(rung, setting) and setting.is_divided
     gradients_bytes = width * part if rung.zero_stage >= 3 else FP32_BYTES * part if has_buckets else 0
     offload = offload_of(rung, setting)
@@ -93,6 +96,17 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
     left_bytes = parameters_bytes if offload is Offload.OPTIMIZER else width * persistent_count(rung, setting)
     return ModelStates(left_bytes, 0, 0)
+
+
+def _factored_bytes(rung: Rung, setting: Setting) -> int:
+    """AdaLomo's second moments, which every rank has whole: of a matrix one fp32 number a row and one a column. Exact
+    where one side of it is the model's hidden size; a vector of at most that size has one for each element."""
+    if not keeps_factored_states(rung):
+        return 0
+    hidden, count = setting.shape.hidden_size, 0
+    for element_count, tensor_count in parameters(rung, setting).trained_tensors:
+        count += tensor_count * (element_count if element_count <= hidden else hidden + element_count // hidden)
+    return FP32_BYTES * count
 
 
 def _parameters_bytes(rung: Rung, setting: Setting, known: Parameters) -> int:

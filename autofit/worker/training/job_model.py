@@ -54,9 +54,10 @@ def random_model(job: Job) -> PreTrainedModel:
 
 def weights_dtype(job: Job) -> torch.dtype:
     """The dtype of the model's weights: the rung's, and fp32 where they are trained without an engine, which would keep
-    a copy of them in fp32. An adapter PEFT makes in fp32 by itself."""
-    is_kept_whole = job.deepspeed_config is None and job.strategy.rung.method is Method.FULL
-    return torch.float32 if is_kept_whole else TORCH_DTYPES[job.strategy.rung.dtype]
+    a copy of them in fp32; LOMO and AdaLomo keep none. An adapter PEFT makes in fp32 by itself."""
+    rung = job.strategy.rung
+    is_kept_whole = job.deepspeed_config is None and rung.method is Method.FULL and not rung.optimizer.is_fused
+    return torch.float32 if is_kept_whole else TORCH_DTYPES[rung.dtype]
 
 
 def saved_dtype(job: Job) -> torch.dtype | None:

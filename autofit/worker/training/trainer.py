@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,18 @@ from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.process.saved_steps import saved_step
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
+from autofit.worker.fused_update.fused_trainer import FusedTrainer
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
-from autofit.worker.training.data_parallel import DataParallelTrainer
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
 from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
 
 
-class PhasedTrainer(DataParallelTrainer):
+class PhasedTrainer(FusedTrainer):
     """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it;
     and before each tensor that it saves. `save_beside` adds files to a model's, `tell` hears what people should know.
     `saved_dtype` is that of the model's files, None where they are as it trains; a checkpoint's are always so.
@@ -122,6 +123,35 @@ def _with_ties(model: torch.nn.Module, state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+class Unmeasured(StepListener):
+    """Passes on to `listener` what is training: not the pass that only measures a step's gradients."""
+
+    def __init__(self, trainer: FusedTrainer, listener: StepListener) -> None:
+        self._trainer = trainer
+        self._listener = listener
+
+    def forward(self, batch: Any) -> None:
+        if not self._trainer.is_measuring:
+            self._listener.forward(batch)
+
+    def backward(self) -> None:
+        if not self._trainer.is_measuring:
+            self._listener.backward()
+
+    def micro_step_end(self) -> None:
+        if not self._trainer.is_measuring:
+            self._listener.micro_step_end()
+
+    def update(self) -> None:
+        self._listener.update()
+
+    def step_end(self, *, was_skipped: bool) -> None:
+        self._listener.step_end(was_skipped=was_skipped)
+
+    def guard(self) -> AbstractContextManager[None]:
+        return self._listener.guard()
+
+
 class StepListening(TrainerCallback):
     """Lets `listeners` hear the trainer's steps, from its engine or without one, once all is ready for them."""
 
@@ -130,7 +160,7 @@ class StepListening(TrainerCallback):
         self._listeners = listeners
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        for listener in self._listeners:
+        for listener in (Unmeasured(self._trainer, one) for one in self._listeners):
             if self._trainer.is_deepspeed_enabled:
                 StepWatch(self._trainer.deepspeed, listener)
             else:

@@ -18,6 +18,7 @@ from autofit.domain.knobs.dtype import MIXED
 from autofit.domain.knobs.method import Method
 from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
 from autofit.worker.training.schedule_arguments import schedule_arguments
@@ -101,6 +102,7 @@ def request_arguments(request: Request) -> dict[str, Any]:
 def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
     strategy, rung = job.strategy, job.strategy.rung
+    is_plain_fused = rung.optimizer.is_fused and job.deepspeed_config is None  # weights of that dtype, no autocast
     values = {
         "output_dir": output_path,
         "per_device_train_batch_size": strategy.micro_batch,
@@ -108,11 +110,12 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         "gradient_accumulation_steps": strategy.gradient_accumulation,
         "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
         "learning_rate": learning_rate(job.request, rung.method),
-        **{dtype.value: rung.dtype is dtype for dtype in MIXED},
+        **{dtype.value: rung.dtype is dtype and not is_plain_fused for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
         "gradient_checkpointing": rung.gradient_checkpointing.recomputes,
         "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
         **request_arguments(job.request),
+        "max_grad_norm": clipping_norm(rung.optimizer, job.request.training.extra_arguments),
         **overrides,
     }
     if not rung.gradient_checkpointing.recomputes:  # trl refuses some of them where nothing is checkpointed

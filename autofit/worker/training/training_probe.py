@@ -14,6 +14,7 @@ from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
 from autofit.planning.probe_steps import PROBED_ACCUMULATION, is_uniform
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
+from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
@@ -95,6 +96,7 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
         eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=job.request.trust_remote_code),
         peft_config=peft_config(job, model),
+        fused_update=FusedUpdate.of(job),
     )
     trainer.saved_dtype = saved_dtype(job)
     return trainer

@@ -11,6 +11,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.export.deepspeed_config import deepspeed_config, offload_in
 from autofit.planning.memory.buffers import bucket_elements
@@ -52,6 +53,16 @@ def test_lower_stages_have_no_keys_of_stage_3() -> None:
     zero = config(replace(RUNG, zero_stage=2, offload=Offload.NONE))["zero_optimization"]
     assert zero["stage"] == 2
     assert not any(key.startswith(("stage3", "offload")) for key in zero)
+
+
+def test_nothing_is_gathered_ahead_or_kept_where_the_update_is_in_the_backward_pass() -> None:
+    for optimizer in (Optimizer.LOMO, Optimizer.ADALOMO):
+        fused = config(make_rung(3, optimizer=optimizer))["zero_optimization"]
+        assert fused["stage3_max_reuse_distance"] == fused["stage3_max_live_parameters"] == 0
+        assert fused["stage3_prefetch_bucket_size"] == 0
+    usual = config(make_rung(3))["zero_optimization"]
+    assert usual["stage3_prefetch_bucket_size"] > 0
+    assert "stage3_max_reuse_distance" not in usual
 
 
 def test_a_cpu_neither_pins_nor_overlaps_nor_compiles() -> None:

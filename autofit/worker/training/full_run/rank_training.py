@@ -18,6 +18,7 @@ from autofit.probing.protocol import Job, RankTrained
 from autofit.process.saved_steps import last_whole
 from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
+from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
@@ -92,6 +93,7 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData, loading: Loadin
         eval_dataset=data.evaluation,
         processing_class=data.tokenizer,
         peft_config=peft_config(job, model),
+        fused_update=FusedUpdate.of(job),
     )
     trainer.saved_dtype = saved_dtype(job)
     if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over

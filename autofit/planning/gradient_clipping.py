@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.optimizer import Optimizer
 
 DEFAULT_NORM = 1.0
 """The norm at which Hugging Face's trainer clips by default."""
@@ -26,6 +27,18 @@ def gradient_clipping(words: Sequence[str]) -> float:
         norm = math.nan
     if not 0 <= norm < math.inf:
         raise UsageError(f"training argument --max_grad_norm {text} is no norm: give a number, or 0 for no clipping")
+    return norm
+
+
+def clipping_norm(optimizer: Optimizer, words: Sequence[str]) -> float:
+    """The norm at which a training with `optimizer` clips; 0: nowhere. UsageError as `gradient_clipping`.
+
+    LOMO must know the norm before its first update: a forward and a backward pass more in each step, so that it clips
+    only where it is asked to. AdaLomo bounds its updates in another way.
+    """
+    norm = gradient_clipping(words)
+    if optimizer is Optimizer.ADALOMO or (optimizer is Optimizer.LOMO and not any(_asked(words))):
+        return 0.0
     return norm
 
 
