@@ -14,6 +14,7 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.inputs.model_files import read_model_files
@@ -69,6 +70,7 @@ class Case:
     tokens: int = 128
     dtype: Dtype = Dtype.BF16
     is_padded: bool = False
+    quantization: Quantization = Quantization.NONE
     optimizer: Optimizer = Optimizer.ADAMW
 
     def __str__(self) -> str:
@@ -85,6 +87,7 @@ class Case:
             gradient_checkpointing=self.gradient_checkpointing,
             attention=self.attention,
             dtype=self.dtype,
+            quantization=self.quantization,
             optimizer=self.optimizer,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
@@ -140,7 +143,29 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases(), *_fused_cases())
+    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_quantized_cases(), *_fused_cases())
+
+
+def _quantized_cases() -> tuple[Case, ...]:
+    """A base in 4 and 8 bits in every stage, with checkpointing and without, of families whose linear layers differ:
+    grouped heads, tied embeddings, biases, transposed weights, experts that stay as they are."""
+    nf4, int8, lora = Quantization.NF4, Quantization.INT8, Method.LORA
+    return (
+        Case("Llama", 2, 2, lora, quantization=nf4),
+        Case("Llama", 8, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Llama", 1, 0, lora, gradient_accumulation=2, quantization=nf4),
+        Case("Llama", 2, 3, lora, tokens=32, quantization=int8),
+        Case("Llama", 2, 1, lora, gradient_checkpointing=True, micro_batch=2, quantization=int8),
+        Case("Qwen2", 64, 3, lora, quantization=nf4),
+        Case("Qwen2", 8, 2, lora, gradient_accumulation=2, quantization=int8),
+        Case("Gemma", 8, 1, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Gemma", 2, 3, lora, quantization=int8),
+        Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("GPT-NeoX", 64, 2, lora, quantization=int8),
+        Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
+        Case("Falcon", 2, 0, lora, gradient_checkpointing=True, quantization=int8),
+        Case("Mixtral", 2, 2, lora, quantization=nf4),
+    )
 
 
 def _plain_cases() -> tuple[Case, ...]:
@@ -175,6 +200,32 @@ def _plain_cases() -> tuple[Case, ...]:
         Case("Llama", 2, 0, attention=Attention.EAGER, micro_batch=2, is_padded=True),
     ]
     return (*chosen, *short, *others)
+
+
+def _optimizer_cases() -> tuple[Case, ...]:
+    """Each lean optimizer in all that it works with, on families whose shares no block divides."""
+    lora, short = Method.LORA, 32
+    cases = []
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.SGD)):
+        name = ("GPT-2", "Qwen2", "Mixtral")[i]
+        cases += [
+            Case("Llama", 2, 0, tokens=short, optimizer=optimizer),
+            Case(name, 8, 1, tokens=short, optimizer=optimizer),
+            Case("Llama", 2, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case(name, 2, 2, lora, optimizer=optimizer),
+            Case(name, 1, 0, lora, gradient_checkpointing=True, optimizer=optimizer),
+        ]
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16)):
+        name = ("GPT-2", "Mixtral")[i]
+        cases += [
+            Case(name, 2, 1, tokens=short, optimizer=optimizer),
+            Case("Qwen3", 8, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case("Llama", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=optimizer),
+            Case(name, 8, 2, lora, optimizer=optimizer),
+        ]
+    return tuple(cases)
 
 
 def _fused_cases() -> tuple[Case, ...]:

@@ -86,7 +86,7 @@ def test_a_probe_takes_what_the_training_is_told(agent: Agent, tmp_path: Path) -
     """Workers that load data, a schedule that asks for an evaluation, a checkpointing that this rung does not have."""
     words = "--dataloader_num_workers 1 --eval_strategy epoch --load_best_model_at_end true --max_grad_norm 0.3 "
     words += "--lr_scheduler_type reduce_lr_on_plateau --warmup_ratio 0.5 --label_smoothing_factor 0.1 --eval_on_start"
-    extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"selective": true}')
+    extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"use_reentrant": false}')
     request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra))
     outcome = agent.probe(spec(rung(Method.FULL, 2), tmp_path, request=request), lambda phase: None)
     assert isinstance(outcome, Measured), outcome

@@ -15,12 +15,14 @@ from autofit.app.estimation import (
     usable_rungs,
     with_resort_traces,
 )
+from autofit.app.stored_model import as_stored
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
+from autofit.domain.knobs.quantization import QUANTIZING_PACKAGE, Quantization
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
 from autofit.domain.strategy import Change
@@ -41,9 +43,9 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     """
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
-    request = replace(request, model=absolute(model.path_or_id))
-    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     installed = ALL_INSTALLED if on else installed_here()
+    request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)
+    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
         facts = tracing.facts()
         shape = shape_of(request.model, facts, model.shape)
@@ -74,8 +76,11 @@ def _plan(setting: Setting, notes: tuple[str, ...], tracing: TraceProvider, *, i
 
 def _needed_there(setting: Setting) -> str | None:
     """What a described machine is taken to have, of the packages that this model would use."""
-    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting))
+    usable = usable_rungs(setting)
+    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable)
     names = {FLASH_PACKAGE: "FlashAttention-2"} if has_flash else {}
+    if any(rung.quantization is not Quantization.NONE for rung in usable):
+        names[QUANTIZING_PACKAGE] = QUANTIZING_PACKAGE
     names |= {package: package for package in setting.called_packages}
     if not names:
         return None

@@ -14,6 +14,7 @@ class ParameterGroup:
     tensor_count: int
     is_trained: bool
     element_bytes: int  # as the launcher builds the model
+    linear_rows: int = 0  # of a linear layer's weight that a quantised base keeps in fewer bits: its outputs; 0: none
 
 
 @dataclass(frozen=True)

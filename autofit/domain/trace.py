@@ -11,6 +11,7 @@ from .hardware import DeviceKind
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
 from .knobs.gradient_checkpointing import GradientCheckpointing
+from .knobs.quantization import Quantization
 from .outcome import Phase
 from .request import Lora
 
@@ -40,6 +41,7 @@ class MicroStep:
     kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
     is_autocast: bool = False  # what is trained is fp32, and cast to `dtype` where autocast computes in it
+    quantization: Quantization = Quantization.NONE  # of what LoRA freezes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from autofit.domain.model import Lacking, ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
+from .optimizer_split import OptimizerSplit
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
 from .zero_sizes import ZeroSizes, zero_sizes
@@ -51,6 +52,7 @@ class Setting:
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
     resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
+    split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """What `find` answers, asked once for each `key`: estimates ask for the same at every moment."""

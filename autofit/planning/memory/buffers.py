@@ -63,7 +63,7 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     return min(round(wanted * (1 - done_share)), most)
 
 
-def ahead_count(gathered: int) -> int:
+def ahead_count(rung: Rung, setting: Setting, gathered: int) -> int:
     """Of so many gathered parameters those that DeepSpeed would not hold if it fetched none ahead: its engine takes 1
     GB less of Llama-2-7B with a prefetch bucket of 0."""
-    return max(0, gathered - MAX_REUSE_DISTANCE // 2)
+    return max(0, gathered - MAX_REUSE_DISTANCE // (2 * parameters(rung, setting).stored_count))

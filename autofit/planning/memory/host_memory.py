@@ -5,6 +5,7 @@ from __future__ import annotations
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
@@ -38,7 +39,7 @@ def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> H
     if setting.kind is DeviceKind.CPU:
         return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
     moved = offloaded(strategy, setting)
-    pinned_bytes = ranks * _pinned_bytes(moved, setting)
+    pinned_bytes = ranks * _pinned_bytes(moved, is_exact=has_exact_pins(rung, setting))
     lasting_bytes = ranks * moved.unpinned_bytes + _saved_bytes(rung, setting)
     passing_bytes = ranks * max(_largest_bytes(rung, setting), initialization.host_bytes(rung, setting))
     offloaded_bytes = ranks * moved.payload_bytes
@@ -51,11 +52,16 @@ def _largest_bytes(rung: Rung, setting: Setting) -> int:
     """The bytes of the largest tensor of the model as it is read."""
     known = parameters(rung, setting)
     trained = trained_bytes(rung, setting) * known.largest_trained_count
-    return max(trained, element_bytes(rung.dtype) * known.largest_count)
+    return max(trained, element_bytes(rung.dtype) * max(known.largest_count, known.widest_count))
 
 
-def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
-    is_exact = setting.has_exact_pins
+def has_exact_pins(rung: Rung, setting: Setting) -> bool:
+    """Whether large blocks are pinned as they are, and given back: not where activations come and go, whose blocks are
+    kept for the next layer (worker/training/pinned_blocks.py)."""
+    return setting.has_exact_pins and rung.gradient_checkpointing is not GradientCheckpointing.OFFLOAD
+
+
+def _pinned_bytes(moved: Offloaded, *, is_exact: bool) -> int:
     held_bytes = pinned.taken_bytes(moved.pinned_sizes, is_exact=is_exact)
     return held_bytes + pinned.kept_bytes(moved.released_sizes, is_exact=is_exact)
 
@@ -73,7 +79,11 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
     if is_fused(rung):
         return setting.ranks_per_node * element_bytes(rung.dtype) * part_count(rung, setting)
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
-    states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
+    if setting.split is not None:
+        count = setting.split.largest_on_device
+    elif offload_of(rung, setting) is not Offload.NONE:
+        count = 0
+    states_bytes = FP32_BYTES * count
     whole_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)

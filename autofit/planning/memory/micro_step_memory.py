@@ -118,7 +118,7 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
         states.optimizer_bytes,
         moment.activations_bytes,
         states.buffers_bytes + width * (buckets + gathered),
-        width * ahead_count(gathered),
+        width * ahead_count(strategy.rung, setting, gathered),
     )
 
 
@@ -146,5 +146,5 @@ def _backward(
         states.optimizer_bytes,
         0,
         states.buffers_bytes + held.passing_bytes + width * gathered,
-        width * ahead_count(gathered),
+        width * ahead_count(strategy.rung, setting, gathered),
     )

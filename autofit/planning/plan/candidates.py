@@ -15,7 +15,7 @@ from autofit.domain.resort import Resort
 from autofit.domain.strategy import Rung
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
-from autofit.planning.space.ladder_builder import make_step
+from autofit.planning.space.ladder_builder import make_step, useful_steps
 
 from .advice import would_fit
 from .fit import judge
@@ -54,8 +54,8 @@ def _tried(setting: Setting, settled: Settled) -> tuple[Setting, list[Candidate]
     able: list[Candidate] = []
     while True:
         known = {one.strategy.rung for one in able}
-        fresh = [rung for rung in rungs(setting, settled) if rung not in known]
-        able = sorted([*able, *(_best(make_step(rung, setting), setting) for rung in fresh)], key=plan_order)
+        fresh = [step for step in useful_steps(setting, settled) if step.rung not in known]
+        able = sorted([*able, *(_best(step, setting) for step in fresh)], key=plan_order)
         order = None if any(one.is_expected for one in able) else next_resort(setting, settled)
         if order is None:
             return setting, able

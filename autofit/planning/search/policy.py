@@ -6,8 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
+from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
-from autofit.domain.strategy import LESS
+from autofit.domain.strategy import LESS, Rung
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 from autofit.planning.setting import Setting
 
@@ -145,12 +146,15 @@ def _rehearsal(left: Sequence[Expectation], first: Probe, search: SearchState) -
     fresh = [expectation for expectation in left if expectation.strategy not in rehearsed]
     ordered = sorted(fresh, key=lambda expectation: expectation.expected_improvement(0.0), reverse=True)
     by_rung = _firsts(ordered, lambda expectation: expectation.history.rung)
-    by_kind = _firsts(
-        by_rung, lambda expectation: (expectation.history.rung.method, expectation.history.rung.gradient_checkpointing)
-    )
+    by_kind = _firsts(by_rung, lambda expectation: _activations(expectation.history.rung))
     others = [expectation for expectation in by_rung if expectation not in by_kind]
     chosen = [expectation.strategy for expectation in (*by_kind, *others)[: search.setting.rehearsal_count]]
     return Rehearse(tuple(chosen), "one rank each, side by side") if len(chosen) > 1 else None
+
+
+def _activations(rung: Rung) -> tuple[Method, bool]:
+    """The kind of a rung's activations: those of a few kept layers are like those of all."""
+    return rung.method, rung.gradient_checkpointing.share == 1
 
 
 def _firsts(ordered: Iterable[Expectation], key: Callable[[Expectation], Hashable]) -> list[Expectation]:

@@ -14,7 +14,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
 from autofit.planning.probe_steps import is_uniform
@@ -129,7 +129,7 @@ class SearchState:
     def _estimate(self, trial: Trial) -> MemoryEstimate:
         """The estimate of what was tried: a rehearsal has no communicator, and is always rank 0."""
         if trial.is_rehearsal:
-            sized = with_bucket(trial.strategy, self.setting)
+            sized = sized_for(trial.strategy, self.setting)
             return estimate_memory(trial.strategy, sized, is_rehearsal=True)
         return self.ladder.estimate(trial.strategy).memory
 

@@ -14,7 +14,7 @@ from autofit.domain.trace import Work
 from autofit.planning.fused_update import is_fused
 from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.activations import moments
-from autofit.planning.memory.states import offload_of, part_count, trained_count
+from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
@@ -41,6 +41,11 @@ ROUNDING_BYTES = 44
 """The same of LOMO, which reads and writes weight and gradient in a few passes, and of AdaLomo, which makes its update
 three times: for the squares, for its size, and to use it; and of rounding to 16 bits by chance, whose bits are drawn,
 added and cut off (worker/fused_update/)."""
+
+KEPT_UPDATE_BYTES = 86
+"""The same of what the device keeps of an offloaded optimizer: torch's AdamW of one operation after the other
+(_multi_tensor_adam in torch/optim/adam.py), 72, the clipping, 8, and the new 16-bit weight, 6; its norm is of the
+passing gradient."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,10 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Seconds of the optimizer's step on the device, or of all updates in the backward pass; 0 where the host does
-    it."""
+    """Seconds of the optimizer's step on the device, or of all updates in the backward pass, for what the host does
+    not do of it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
-        return 0.0
+        return KEPT_UPDATE_BYTES * kept_count(setting) / memory_bytes_per_s(setting, rates)
     n_bytes = _update_bytes(strategy.rung, setting) * part_count(strategy.rung, setting)
     moved_s = n_bytes / memory_bytes_per_s(setting, rates)
     return _beside(moved_s, host_time.fused_update_s(strategy, setting), setting)

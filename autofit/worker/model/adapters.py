@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -33,3 +34,8 @@ def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False) 
         is_adapter = parameter.requires_grad
         parameter.data = parameter.data.to(torch.float32 if is_fp32 and is_adapter else model.dtype)
     return cast(nn.Module, adapted)
+
+
+def adapted_layers(model: nn.Module) -> frozenset[nn.Module]:
+    """The layers that have an adapter beside them."""
+    return frozenset(module.base_layer for module in model.modules() if isinstance(module, BaseTunerLayer))

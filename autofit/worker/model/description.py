@@ -20,6 +20,7 @@ from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
 from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
+from .linear_layers import linear_rows
 from .loading import build_without_memory
 from .loss_names import why_no_loss
 from .parameter_groups import parameter_groups
@@ -45,7 +46,7 @@ def describe(request: Request) -> ModelFacts:
         raise UsageError(f"{request.model} is not trained as it would have to be: {why}.")
     facts = ModelFacts(
         json.dumps(_filled(model), allow_nan=False),
-        parameter_groups(model),
+        parameter_groups(model, linear_rows(model)),
         positions_of(model),
         lacking=lacking(model),
         kernel_packages=kernel_packages(model),
@@ -68,7 +69,8 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
     try:
         targets = lora_targets(request.lora, model)
         with building("the adapters"), _quiet():
-            adapted = parameter_groups(with_adapters(model, request.lora))
+            rows = linear_rows(model)
+            adapted = parameter_groups(with_adapters(model, request.lora), rows)
     except (ValueError, BuildRefused) as error:
         if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"{_flags(request.lora)}: {error}.") from error

@@ -13,8 +13,12 @@ from peft import PeftModel
 from transformers import PretrainedConfig
 from trl import SFTTrainer
 
+from autofit.domain.knobs.dtype import switched_on
+from autofit.worker.deepspeed.divided_optimizer import join_parts
 from autofit.worker.model.loading import towers
+from autofit.worker.model.quantization import is_quantized
 from autofit.worker.model.reloading import reload_weights
+from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
 _NEVER_STEPS = 2**31 - 1
 
@@ -30,6 +34,17 @@ class DataParallelTrainer(SFTTrainer):
         self._norm: Any = None
         self._scaler = GradScalerKwargs(init_scale=1.0, growth_interval=_NEVER_STEPS) if has_fixed_scale else None
         super().__init__(**kwargs)
+        if is_quantized(self.model):
+            self._restore_adapters()
+
+    def _restore_adapters(self) -> None:
+        """Gives the adapters of a quantised model the dtype that others have: trl makes them bf16, in which their
+        updates would be rounded where no engine keeps master weights, and which a training in fp16 has no use for."""
+        switched = switched_on(vars(self.args)) if self.is_deepspeed_enabled else None
+        dtype = torch.float32 if switched is None else TORCH_DTYPES[switched]
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._build_accelerator_args(**kwargs)
@@ -47,7 +62,10 @@ class DataParallelTrainer(SFTTrainer):
         with warnings.catch_warnings():
             # The name changes between the versions of torch that we support; both take the old one.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            return super()._prepare_for_training(*args, **kwargs)
+            prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.is_deepspeed_enabled:
+            join_parts(self.deepspeed)
+        return prepared
 
     @property
     def gradient_norm(self) -> float:

@@ -48,7 +48,8 @@ def test_capability_decides_dtype_and_kernel() -> None:
 
 def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
     ladder = sim.ladder(sim.setting(shape=SMALL))
-    assert len(ladder.steps) == 2 * 2 * (4 + 3 + 1)
+    under_zero_3 = 2 * 3  # each method and offload, which cannot keep attention's output
+    assert len(ladder.steps) == 2 * len(GradientCheckpointing) * (4 + 3 + 1) - under_zero_3
     assert sorted(names(ladder)[:3]) == ["zero1+lora", "zero2+lora", "zero3+lora"]  # adapters outweigh this model
     speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
     assert all(one >= 0.99 * other for one, other in pairwise(speeds))
