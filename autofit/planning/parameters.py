@@ -141,13 +141,18 @@ class Parameters:
 
 
 def parameters(rung: Rung, setting: Setting) -> Parameters:
+    key = (Parameters, rung.method, rung.quantization, rung.dtype)
+    return setting.once(key, lambda: _parameters(rung, setting))
+
+
+def _parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
     groups = setting.known_parameters.get(lora) or _guessed(setting.shape, lora)
     are_wide = setting.facts is not None and setting.facts.has_wide_scales
     return _known(groups, rung.quantization, element_bytes(rung.dtype), are_wide)
 
 
-@lru_cache(maxsize=64)  # an estimate asks for the same ones at every moment
+@lru_cache(maxsize=64)  # settings that differ in other things have the same ones
 def _known(
     groups: tuple[ParameterGroup, ...], quantization: Quantization, width_bytes: int, are_wide: bool
 ) -> Parameters:

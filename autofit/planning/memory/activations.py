@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
@@ -15,6 +16,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
+from autofit.planning.identity import ByIdentity
 from autofit.planning.micro_batches import micro_batches
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
@@ -92,8 +94,12 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     depend on the tokens shrinks too, and too little for longer ones with the eager kernel. Where nothing was traced for
     the kernels of this GPU (advice on other machines), another GPU's serve.
     """
-    wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
-    alike = [trace for trace in setting.traces if _is_like(trace.of, wanted)]
+    return _moments(micro_step(strategy.rung, strategy.micro_batch, setting), ByIdentity(setting.traces))
+
+
+@lru_cache(maxsize=128)  # rungs share their activations with all that differ in stage, offload or optimizer
+def _moments(wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]]) -> tuple[Moment, ...] | None:
+    alike = [trace for trace in traces.value if _is_like(trace.of, wanted)]
     own = [trace for trace in alike if trace.of.capability == wanted.capability]
     known = _nearest_tokens(wanted, own or alike)
     if not known:

@@ -112,7 +112,7 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     layer = _AtWork(tensors.inner, tensors.head + max(tensors.inner, tensors.stacked_layer))
     gathering = replace(layer, whole_count=layer.whole_count + tensors.stacked_layer)
     embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings, 2 if is_tied else 1)
-    held_count = 0 if strategy.rung.gradient_checkpointing else tensors.stacked
+    held_count = 0 if strategy.rung.gradient_checkpointing.recomputes else tensors.stacked
     for phase, first, inner, last in (
         (Phase.FORWARD, embeddings, gathering, loss),
         (Phase.BACKWARD, loss, layer, embeddings),

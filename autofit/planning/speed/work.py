@@ -76,15 +76,14 @@ def typical_tokens(strategy: Strategy, setting: Setting) -> float:
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:
     """The work of a trace at the worst width, brought to the typical one in the proportion of the formulas."""
-    worst = by_formula(strategy, setting, setting.worst_tokens)
-    usual = by_formula(strategy, setting, typical_tokens(strategy, setting))
+    forward = tuple(moment.work for moment in moments if moment.phase is Phase.FORWARD)
+    backward = tuple(moment.work for moment in moments if moment.phase is Phase.BACKWARD)
+    tokens = typical_tokens(strategy, setting)
+    if tokens == setting.worst_tokens:
+        return MicroStepWork(forward, backward)
+    worst, usual = by_formula(strategy, setting, setting.worst_tokens), by_formula(strategy, setting, tokens)
     return MicroStepWork(
-        tuple(
-            _scaled(moment.work, usual.forward, worst.forward) for moment in moments if moment.phase is Phase.FORWARD
-        ),
-        tuple(
-            _scaled(moment.work, usual.backward, worst.backward) for moment in moments if moment.phase is Phase.BACKWARD
-        ),
+        _scaled(forward, usual.forward, worst.forward), _scaled(backward, usual.backward, worst.backward)
     )
 
 
@@ -219,8 +218,12 @@ def _adapted(strategy: Strategy, setting: Setting) -> float:
     return parameters(strategy.rung, setting).trained_tensor_count / (2 * setting.shape.layer_count)
 
 
-def _scaled(work: Work, usual: tuple[Work, ...], worst: tuple[Work, ...]) -> Work:
+def _scaled(works: tuple[Work, ...], usual: tuple[Work, ...], worst: tuple[Work, ...]) -> tuple[Work, ...]:
     less, more = _sum(usual), _sum(worst)
+    return tuple(_in_proportion(work, less, more) for work in works)
+
+
+def _in_proportion(work: Work, less: Work, more: Work) -> Work:
     return Work(
         matmul_flop=round(work.matmul_flop * less.matmul_flop / more.matmul_flop),
         matmul_bytes=round(work.matmul_bytes * less.matmul_bytes / more.matmul_bytes),

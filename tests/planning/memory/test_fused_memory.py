@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
@@ -131,7 +132,7 @@ def test_experts_are_gathered_together_and_kept_for_the_backward_pass() -> None:
         *LLAMA[:2], LLAMA[3], ParameterGroup(stack, LAYERS, True, 2), ParameterGroup(down, LAYERS, True, 2),
     )  # fmt: skip
     plain = strategy(3)
-    checkpointed = replace(plain, rung=replace(plain.rung, gradient_checkpointing=True))
+    checkpointed = replace(plain, rung=replace(plain.rung, gradient_checkpointing=GradientCheckpointing.ON))
     held = [one.buffers_bytes for one in loads(plain, scene(8, experts)) if one.phase is Phase.FORWARD]
     assert held[-1] == 2 * (TABLE + LAYERS * (stack + down))
     again = [one.buffers_bytes for one in loads(checkpointed, scene(8, experts)) if one.phase is Phase.FORWARD]

@@ -447,7 +447,9 @@ def test_nothing_hides_the_collectives_of_lomo():
     """ZeRO-3 moves P, P and T; with checkpointing LOMO gathers a third time. NVLink's 300 GB/s at 75 %, seven eighths
     of 13.5 GB a time."""
     setting, moved_s = scene(), 2 * LLAMA_7B.parameter_count * 7 / 8 / (0.75 * 300e9)
-    plain, checkpointed = (speed(rung, 8, setting) for rung in (LOMO, replace(LOMO, gradient_checkpointing=True)))
+    plain, checkpointed = (
+        speed(rung, 8, setting) for rung in (LOMO, replace(LOMO, gradient_checkpointing=GradientCheckpointing.ON))
+    )
     assert 3 * moved_s < plain.communication_s < 4 * moved_s  # with copies, and what each collective waits for
     assert moved_s < checkpointed.communication_s - plain.communication_s < 1.35 * moved_s
     assert speed(stage(3), 8, setting).communication_s < plain.communication_s
