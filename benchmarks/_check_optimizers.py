@@ -9,7 +9,7 @@ import torch
 from _check import Say
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.optimizer import BF16_MASTERS, PACKAGES, Optimizer
+from autofit.domain.knobs.optimizer import BF16_MASTERS, PACKAGES, TRAINER_NAMES, Optimizer
 from autofit.domain.units import format_bytes
 from autofit.hardware.requirements import installed_here
 from autofit.planning.optimizer_states import moments_bytes, step_bytes
@@ -33,13 +33,12 @@ def _made(optimizer: Optimizer, weight: torch.nn.Parameter) -> torch.optim.Optim
     from trl import SFTConfig
 
     from autofit.worker.training.optimizers import on_flat_shares
-    from autofit.worker.training.trainer_arguments import OPTIMS
 
-    arguments = SFTConfig(optim=OPTIMS[optimizer], bf16=False)
+    arguments = SFTConfig(optim=TRAINER_NAMES[optimizer], bf16=False)
     make = _get_torchao_optimizer if optimizer in BF16_MASTERS else _get_bitsandbytes_optimizer
     rate, adam = {"lr": 1e-3}, {"betas": (0.9, 0.999), "eps": 1e-8}
     found, keywords = make(OptimizerContext(arguments, None, rate, adam, {}))
-    made: torch.optim.Optimizer = on_flat_shares(found, OPTIMS[optimizer])([weight], **keywords)
+    made: torch.optim.Optimizer = on_flat_shares(found, TRAINER_NAMES[optimizer])([weight], **keywords)
     return made
 
 

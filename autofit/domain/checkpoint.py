@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .knobs.dtype import Dtype
 from .knobs.method import Method
+from .knobs.optimizer import Optimizer
 from .request import Lora
 
 
@@ -25,6 +26,9 @@ class Checkpoint:
     global_batch: int | None = None
     seed: int | None = None
     learning_rate: float | None = None
+    optimizer: Optimizer | None = (
+        None  # AdamW also of what updates in the backward pass: the trainer knows no word for it
+    )
 
     @property
     def method(self) -> Method:

@@ -11,6 +11,7 @@ from typing import Any
 from autofit.domain.checkpoint import Checkpoint, plain_ranks_in, ranks_in, stages_in
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
+from autofit.domain.knobs.optimizer import TRAINER_NAMES, Optimizer
 from autofit.domain.request import Lora
 from autofit.inputs.torch_file import Scalar, named_scalars
 
@@ -33,6 +34,7 @@ def read_checkpoint(name: str) -> Checkpoint:
         global_batch=_global_batch(rank_count, told),
         seed=_number(told, "seed"),
         learning_rate=rate if isinstance(rate := told.get("learning_rate"), float) else None,
+        optimizer=_optimizer(told),
     )
 
 
@@ -76,6 +78,12 @@ def _dtype(told: dict[str, Scalar]) -> Dtype | None:
     if not all(isinstance(told.get(dtype.value), bool) for dtype in MIXED):
         return None
     return switched_on(told) or Dtype.FP32
+
+
+def _optimizer(told: dict[str, Scalar]) -> Optimizer | None:
+    name = told.get("optim")
+    known = {theirs: optimizer for optimizer, theirs in TRAINER_NAMES.items()}
+    return known.get(name, Optimizer.ADAMW) if isinstance(name, str) else None
 
 
 def _lora(folder: Path) -> Lora | None:

@@ -89,3 +89,10 @@ def test_nothing_is_run(tmp_path: Path) -> None:
 def test_another_file_tells_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "f").write_bytes(content)
     assert named_scalars(tmp_path / "f") == {}
+
+
+def test_a_member_of_an_enum_is_its_text(tmp_path: Path) -> None:
+    """As transformers has its names of optimizers."""
+    with zipfile.ZipFile(tmp_path / "args.bin", "w") as archive:
+        archive.writestr("args/data.pkl", pickle.dumps({"optim": Dtype.BF16, "seed": 3, "other": [Dtype.BF16]}, 2))
+    assert named_scalars(tmp_path / "args.bin") == {"optim": "bf16", "seed": 3}

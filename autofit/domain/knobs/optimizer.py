@@ -48,6 +48,16 @@ PACKAGES: Mapping[Optimizer, str] = {
 }
 """The package that an optimizer comes from, as pip names it, where it is not torch."""
 
+TRAINER_NAMES: Mapping[Optimizer, str] = {
+    Optimizer.ADAMW_8BIT: "adamw_bnb_8bit",
+    Optimizer.ADAMW_8BIT_BF16: "adamw_torch_8bit",
+    Optimizer.ADAMW_4BIT_BF16: "adamw_torch_4bit",
+    Optimizer.LION: "lion_32bit",
+    Optimizer.SGD: "sgd",
+}
+"""transformers' names (`optim` of its arguments); AdamW is its default, of which a user may take another kind, and what
+updates in the backward pass is none of its optimizers."""
+
 _ADAMW_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
 _LION_RATES = {Method.FULL: 4e-6, Method.LORA: 4e-5}
 _SGD_RATES = {Method.FULL: 1e-2, Method.LORA: 1e-1}

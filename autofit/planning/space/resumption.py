@@ -7,11 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from autofit.domain.checkpoint import Checkpoint
+from autofit.domain.knobs.allowance import LAST_RESORTS
 from autofit.domain.knobs.dtype import DTYPE
 from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung
+
+_IN_BACKWARD = (Optimizer.LOMO, Optimizer.ADALOMO)
 
 _LIKE_EACH_OTHER = ({0}, {1, 2}, {3})  # what one of these stages wrote is loaded by the others beside it
 
@@ -34,6 +38,7 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
         ("--ranks", checkpoint.rank_count, request.ranks),
         ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
         ("--method", checkpoint.method.value, method and method.value),
+        ("--optimizer", *_optimizers(pins.of(OPTIMIZER), checkpoint.optimizer)),
         ("--seq", checkpoint.sequence_length, request.sequence_length),
         ("--batch-size", checkpoint.global_batch, request.global_batch),
         ("--seed", checkpoint.seed, training.seed),
@@ -50,6 +55,19 @@ def _can_load(asked: int | None, there: int | None) -> bool:
     if there is None:
         return asked != 0
     return asked is None or any({asked, there} <= alike for alike in _LIKE_EACH_OTHER)
+
+
+def _optimizers(asked: Optimizer | None, there: Optimizer | None) -> tuple[str | None, str | None]:
+    """The words of both; None where nothing tells, as a checkpoint does of an update in the backward pass."""
+    if asked is None or there is None or (there is Optimizer.ADAMW and asked in _IN_BACKWARD):
+        return None, None
+    return there.value, asked.value
+
+
+def _kept_optimizer(request: Request, there: Optimizer | None) -> Optimizer | None:
+    """The optimizer that goes on; None where it may be one that a checkpoint has no word for and the request allows."""
+    allowed = {LAST_RESORTS, *(one.value for one in _IN_BACKWARD)}.intersection(request.allow)
+    return None if there is Optimizer.ADAMW and allowed else there
 
 
 def _lora_pairs(there: Lora, asked: Lora) -> list[tuple[str, Any, Any]]:
@@ -71,16 +89,23 @@ def kept_lora(asked: Lora, there: Lora | None) -> Lora:
 def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
     """Whether a training by `rung` can go on from it."""
     is_same_dtype = checkpoint.dtype in (None, rung.dtype)
-    return rung.method is checkpoint.method and is_same_dtype and _can_load(rung.zero_stage, checkpoint.zero_stage)
+    there, ours = _optimizers(rung.optimizer, checkpoint.optimizer)
+    return (
+        there == ours
+        and rung.method is checkpoint.method
+        and is_same_dtype
+        and _can_load(rung.zero_stage, checkpoint.zero_stage)
+    )
 
 
 def narrow_to_checkpoint(request: Request, checkpoint: Checkpoint) -> Request:
-    """The request within what the checkpoint can go on with: its ranks, stage, dtype and method are pinned, and its
-    adapters stay where they are."""
+    """The request within what the checkpoint can go on with: its ranks, stage, dtype, method and optimizer are pinned,
+    and its adapters stay where they are."""
     pins = request.pins.but(
         method=checkpoint.method,
         zero_stage=_stage(request.pins.of(ZERO_STAGE), checkpoint.zero_stage),
         dtype=checkpoint.dtype or request.pins.of(DTYPE),
+        optimizer=request.pins.of(OPTIMIZER) or _kept_optimizer(request, checkpoint.optimizer),
     )
     return replace(request, ranks=checkpoint.rank_count, pins=pins, lora=kept_lora(request.lora, checkpoint.lora))
 

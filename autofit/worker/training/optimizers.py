@@ -14,9 +14,9 @@ from typing import Any
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.allowance import LAST_RESORTS
 from autofit.domain.knobs.offload import OFFLOAD, Offload
-from autofit.domain.knobs.optimizer import BF16_MASTERS, OPTIMIZER, Optimizer
+from autofit.domain.knobs.optimizer import BF16_MASTERS, OPTIMIZER, TRAINER_NAMES, Optimizer
 from autofit.domain.request import Request
-from autofit.worker.training.trainer_arguments import OPTIMS, extra_arguments
+from autofit.worker.training.trainer_arguments import extra_arguments
 
 OFFLOADED = frozenset({"adamw_torch", "adamw_torch_fused"})
 """Optimizers that update each element by itself, and have a twin of DeepSpeed's own for the host."""
@@ -27,7 +27,7 @@ ELEMENTWISE = frozenset({
 })  # fmt: skip
 
 KNOB = {
-    **{name: optimizer for optimizer, name in OPTIMS.items()},
+    **{name: optimizer for optimizer, name in TRAINER_NAMES.items()},
     "adamw_8bit": Optimizer.ADAMW_8BIT,
     "adalomo": Optimizer.ADALOMO,
     "lomo": Optimizer.LOMO,

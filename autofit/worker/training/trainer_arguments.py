@@ -15,7 +15,7 @@ from trl import SFTConfig
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import MIXED
-from autofit.domain.knobs.optimizer import LEARNING_RATES, Optimizer
+from autofit.domain.knobs.optimizer import LEARNING_RATES, TRAINER_NAMES
 from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.domain.strategy import Rung
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
@@ -24,15 +24,6 @@ from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import FIXED, GONE, OURS
 from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
 from autofit.worker.training.schedule_arguments import schedule_arguments
-
-OPTIMS: Mapping[Optimizer, str] = {
-    Optimizer.ADAMW_8BIT: "adamw_bnb_8bit",
-    Optimizer.ADAMW_8BIT_BF16: "adamw_torch_8bit",
-    Optimizer.ADAMW_4BIT_BF16: "adamw_torch_4bit",
-    Optimizer.LION: "lion_32bit",
-    Optimizer.SGD: "sgd",
-}
-"""transformers' names of optimizers; AdamW is its default, of which the user may take another kind."""
 
 
 class _Parser(HfArgumentParser):
@@ -131,7 +122,7 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
 
 
 def _optim(rung: Rung) -> dict[str, str]:
-    return {"optim": OPTIMS[rung.optimizer]} if rung.optimizer in OPTIMS else {}
+    return {"optim": TRAINER_NAMES[rung.optimizer]} if rung.optimizer in TRAINER_NAMES else {}
 
 
 def stand_in_config(request: Request, *, output_path: str) -> SFTConfig:

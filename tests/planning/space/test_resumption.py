@@ -12,6 +12,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora
@@ -59,6 +60,21 @@ def test_what_is_not_known_is_no_conflict() -> None:
     asked = replace(REQUEST, pins=Pins(zero_stage=3, dtype=Dtype.FP32))
     assert conflicts(asked, silent) == ()
     assert can_resume(replace(RUNG, zero_stage=3), silent)
+
+
+def test_an_optimizer_goes_on_with_its_own_states() -> None:
+    """A checkpoint has no word for what updates in the backward pass: its trainer names AdamW then."""
+    lean = replace(CHECKPOINT, optimizer=Optimizer.ADAMW_8BIT)
+    plain = replace(CHECKPOINT, optimizer=Optimizer.ADAMW)
+    allowing = replace(REQUEST, allow=("lion", "adamw_8bit"))
+    assert narrow_to_checkpoint(allowing, lean).pins.of(OPTIMIZER) is Optimizer.ADAMW_8BIT
+    assert narrow_to_checkpoint(allowing, plain).pins.of(OPTIMIZER) is Optimizer.ADAMW
+    assert narrow_to_checkpoint(replace(REQUEST, allow=("lomo",)), plain).pins.of(OPTIMIZER) is None
+    asked = replace(REQUEST, pins=Pins(optimizer=Optimizer.LION))
+    assert conflicts(asked, lean) == ("--optimizer (adamw_8bit, now lion)",)
+    assert conflicts(replace(REQUEST, pins=Pins(optimizer=Optimizer.LOMO)), plain) == ()
+    assert not can_resume(RUNG, lean)
+    assert can_resume(replace(RUNG, optimizer=Optimizer.ADAMW_8BIT), lean)
 
 
 def test_an_unknown_stage_is_one_that_deepspeed_wrote() -> None:
