@@ -10,6 +10,7 @@ from pathlib import Path
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -20,7 +21,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.hardware.machine import detect
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import engine_config
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.micro_batches import accumulation, micro_batches
 from autofit.planning.setting import Setting
 
@@ -79,8 +80,8 @@ class Case:
     def deepspeed_config(self, strategy: Strategy) -> dict[str, object] | None:
         """As autofit writes it, for rows of full length; None where no engine trains."""
         request, hardware, shape = self.request, self.hardware, self.shape
-        sized = with_bucket(strategy, Setting(request, hardware, shape, request.sequence_length))
-        return engine_config(strategy, request, shape, hardware.kind, sized.bucket_elements)
+        sized = sized_for(strategy, Setting(request, hardware, shape, request.sequence_length))
+        return engine_config(strategy, request, shape, hardware.kind, sized.bucket_elements, sized.split)
 
 
 def make_case(
@@ -115,7 +116,7 @@ def strategy(method: Method, stage: int, is_checkpointing: bool, micro_batch: in
         method=method,
         zero_stage=stage,
         offload=Offload.NONE,
-        gradient_checkpointing=is_checkpointing,
+        gradient_checkpointing=GradientCheckpointing(is_checkpointing),
         attention=Attention.SDPA,
         dtype=Dtype.BF16,
     )

@@ -17,6 +17,7 @@ from _check import Say
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
@@ -82,7 +83,7 @@ def _job(kind: DeviceKind, rank_count: int) -> Job:
         method=Method.FULL,
         zero_stage=3,
         offload=Offload.NONE,
-        gradient_checkpointing=False,
+        gradient_checkpointing=GradientCheckpointing.OFF,
         attention=Attention.SDPA,
         dtype=Dtype.BF16,
     )

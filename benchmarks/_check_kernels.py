@@ -15,6 +15,7 @@ from transformers import LlamaConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.planning.memory import sdpa
@@ -113,16 +114,16 @@ def trace(kind: DeviceKind, say: Say) -> None:
     sizes: dict[str, Any] = {"vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 9}
     config = LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)
     plain = MicroStep(
-        lora=None, attention=Attention.SDPA, gradient_checkpointing=False, dtype=Dtype.BF16, kind=kind, micro_batch=2,
-        tokens=128, is_padded=False,
+        lora=None, attention=Attention.SDPA, gradient_checkpointing=GradientCheckpointing.OFF, dtype=Dtype.BF16,
+        kind=kind, micro_batch=2, tokens=128, is_padded=False,
     )  # fmt: skip
-    lean = replace(plain, gradient_checkpointing=True)
+    lean = replace(plain, gradient_checkpointing=GradientCheckpointing.ON)
     lora = replace(lean, lora=Lora(8, 16, ("q_proj",)))
     for step in (plain, replace(plain, is_padded=True), lean, lora, replace(plain, attention=Attention.EAGER)):
         few, all_layers = trace_of(config, step), trace_of(config, step, at_full_depth=True)
         is_same = [moment.work for moment in few.moments] == [moment.work for moment in all_layers.moments]
         peak_bytes = max(moment.activations_bytes for moment in few.moments)
-        words = [step.attention.value, *["padded"] * step.is_padded, *["gc"] * step.gradient_checkpointing]
+        words = [step.attention.value, *["padded"] * step.is_padded, *["gc"] * step.gradient_checkpointing.recomputes]
         text = (
             f"{'+'.join([*words, *['lora'] * (step.lora is not None)])}: {len(few.moments)} moments, {peak_bytes:,} B"
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
@@ -19,6 +20,7 @@ from autofit.inputs.model_config import described_shape
 from autofit.planning.setting import Setting
 
 LORA_R = 16
+GB = 10**9
 
 
 def _llama(hidden: int, wide: int, layers: int, heads: int, key_value_heads: int) -> dict[str, object]:
@@ -81,12 +83,13 @@ class CountedCase:
     zero_stage: int
     offload: Offload = Offload.NONE
     method: Method = Method.FULL
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing.ON
     attention: Attention = Attention.SDPA
     micro_batch: int = 1
     gradient_accumulation: int = 1
     tokens: int = 1024
     optimizer: Optimizer = Optimizer.ADAMW
+    limit_gb: float | None = None  # of a device's memory
 
     def __str__(self) -> str:
         return f"{self.model} {self.strategy} acc{self.gradient_accumulation} {self.machine} s{self.tokens}"
@@ -122,7 +125,9 @@ class CountedCase:
     def setting(self, folder: Path, facts: ModelFacts) -> Setting:
         request = self.request(folder)
         shape = described_shape(request.model, facts)
-        return Setting(request, parse_machine(f"{self.machine},host=4TB"), shape, self.tokens, facts=facts)
+        limit_bytes = None if self.limit_gb is None else round(self.limit_gb * GB)
+        hardware = replace(parse_machine(f"{self.machine},host=4TB"), memory_limit_bytes=limit_bytes)
+        return Setting(request, hardware, shape, self.tokens, facts=facts)
 
 
 def write_config(model: str, folder: Path) -> None:
@@ -131,13 +136,13 @@ def write_config(model: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(MODELS[model]))
 
 
-_NONE, _OPTIMIZER, _ALL = Offload.NONE, Offload.OPTIMIZER, Offload.ALL
+_NONE, _PARTIAL, _OPTIMIZER, _ALL = Offload.NONE, Offload.PARTIAL, Offload.OPTIMIZER, Offload.ALL
 _LORA, _EAGER = Method.LORA, Attention.EAGER
 _STAGES = ((1, _NONE), (2, _NONE), (3, _NONE), (1, _OPTIMIZER), (2, _OPTIMIZER), (3, _OPTIMIZER), (3, _ALL))
 
 
 def counted_cases() -> tuple[CountedCase, ...]:
-    return (*_every_stage(), *_families(), *_beyond_a_size(), *_fused())
+    return (*_every_stage(), *_families(), *_beyond_a_size(), *_divided_optimizers(), *_fused())
 
 
 def _every_stage() -> list[CountedCase]:
@@ -155,13 +160,20 @@ def _every_stage() -> list[CountedCase]:
                 "8x8xA100-80GB",
                 stage,
                 offload,
-                gradient_checkpointing=False,
+                gradient_checkpointing=GradientCheckpointing.OFF,
                 micro_batch=2,
                 gradient_accumulation=accumulation,
                 tokens=2048,
             ),
             CountedCase("Llama-0.1B", "2xA100-40GB", stage, offload, micro_batch=4, gradient_accumulation=4),
-            CountedCase("Llama-0.1B", "8xA100-40GB", stage, offload, _LORA, gradient_checkpointing=i % 2 == 0),
+            CountedCase(
+                "Llama-0.1B",
+                "8xA100-40GB",
+                stage,
+                offload,
+                _LORA,
+                gradient_checkpointing=GradientCheckpointing(i % 2 == 0),
+            ),
         ]
     return chosen
 
@@ -171,15 +183,23 @@ def _families() -> list[CountedCase]:
     return [
         CountedCase("Qwen2-0.5B", "2xA100-40GB", 1, micro_batch=4),
         CountedCase("Qwen2-0.5B", "8xA100-40GB", 2, _OPTIMIZER, gradient_accumulation=2),
-        CountedCase("Qwen2-0.5B", "64xA100-40GB", 3, gradient_checkpointing=False),
+        CountedCase("Qwen2-0.5B", "64xA100-40GB", 3, gradient_checkpointing=GradientCheckpointing.OFF),
         CountedCase("Gemma-2B", "8xA100-80GB", 2, tokens=512),
         CountedCase("Gemma-2B", "8xA100-80GB", 3, _OPTIMIZER, tokens=4096),
-        CountedCase("Gemma-2B", "2xA100-80GB", 1, _NONE, _LORA, gradient_checkpointing=False, gradient_accumulation=2),
+        CountedCase(
+            "Gemma-2B",
+            "2xA100-80GB",
+            1,
+            _NONE,
+            _LORA,
+            gradient_checkpointing=GradientCheckpointing.OFF,
+            gradient_accumulation=2,
+        ),
         CountedCase("Falcon-7B", "8xA100-80GB", 2, _NONE, _LORA),
         CountedCase("Falcon-7B", "8xA100-80GB", 3, _ALL, gradient_accumulation=2),
         CountedCase("OPT-6.7B", "8xA100-80GB", 2, _OPTIMIZER, tokens=512),
         CountedCase("OPT-6.7B", "8xA100-80GB", 3, tokens=2048, micro_batch=2),
-        CountedCase("GPT2-XL", "2xA100-80GB", 2, gradient_checkpointing=False, attention=_EAGER),
+        CountedCase("GPT2-XL", "2xA100-80GB", 2, gradient_checkpointing=GradientCheckpointing.OFF, attention=_EAGER),
         CountedCase("GPT2-XL", "8xA100-80GB", 1, _OPTIMIZER, micro_batch=4),
         CountedCase("GPT2-XL", "8xA100-80GB", 3, _NONE, _LORA, micro_batch=8),
         CountedCase("Mixtral-8x7B", "8xA100-80GB", 3, _NONE, _LORA, tokens=2048),
@@ -209,11 +229,41 @@ def _fused() -> list[CountedCase]:
     """LOMO and AdaLomo, whose updates go chunk by chunk at such sizes."""
     lomo, adalomo = Optimizer.LOMO, Optimizer.ADALOMO
     return [
-        CountedCase("TinyLlama-1.1B", "2xRTX-3090", 3, gradient_checkpointing=False, tokens=256, optimizer=lomo),
+        CountedCase(
+            "TinyLlama-1.1B",
+            "2xRTX-3090",
+            3,
+            gradient_checkpointing=GradientCheckpointing.OFF,
+            tokens=256,
+            optimizer=lomo,
+        ),
         CountedCase("Llama-7B", "2xRTX-3090", 3, gradient_accumulation=2, optimizer=adalomo),
         CountedCase("Llama-65B", "8xRTX-3090", 3, optimizer=lomo),
         CountedCase("Llama-65B", "8xRTX-3090", 3, tokens=128, optimizer=adalomo),
         CountedCase("Gemma-2B", "8xA100-80GB", 3, tokens=512, optimizer=adalomo),
         CountedCase("Mixtral-8x7B", "8xA100-80GB", 3, optimizer=adalomo),
         CountedCase("GPT2-XL", "64xA100-40GB", 3, micro_batch=2, optimizer=lomo),
+    ]
+
+
+def _divided_optimizers() -> list[CountedCase]:
+    """A small and a large share of the optimizer on the device, the embeddings larger than a layer and smaller,
+    accumulation, experts; partitions above and below the size of DeepSpeed's own sub-groups."""
+    return [
+        CountedCase("Llama-0.1B", "2xRTX-3090", 3, _PARTIAL, limit_gb=3.6),
+        CountedCase("Qwen2-0.5B", "2xRTX-3090", 3, _PARTIAL, tokens=512, limit_gb=7),
+        CountedCase("TinyLlama-1.1B", "2xRTX-3090", 3, _PARTIAL, limit_gb=10),
+        CountedCase("TinyLlama-1.1B", "2xT4", 3, _PARTIAL, gradient_accumulation=2, tokens=512),
+        CountedCase("GPT2-XL", "2xRTX-3090", 3, _PARTIAL, tokens=512, limit_gb=16),
+        CountedCase("Gemma-2B", "2xRTX-3090", 3, _PARTIAL, tokens=512),
+        CountedCase("Llama-7B", "8xRTX-3090", 3, _PARTIAL, micro_batch=2, tokens=2048),
+        CountedCase("Llama-7B", "4xRTX-4090", 3, _PARTIAL, gradient_accumulation=2, tokens=512),
+        CountedCase(
+            "Llama-7B", "2xA100-80GB", 3, _PARTIAL, gradient_checkpointing=GradientCheckpointing.OFF, limit_gb=60
+        ),
+        CountedCase("Falcon-7B", "8xRTX-3090", 3, _PARTIAL, tokens=512),
+        CountedCase("Pythia-6.9B", "4xV100-32GB", 3, _PARTIAL, tokens=512),
+        CountedCase("Llama-13B", "8xA100-40GB", 3, _PARTIAL),
+        CountedCase("Llama-13B", "4xA100-40GB", 3, _PARTIAL, tokens=2048),
+        CountedCase("Mixtral-8x7B", "8xA100-80GB", 3, _PARTIAL, tokens=512),
     ]

@@ -45,7 +45,7 @@ def _groups() -> dict[str, Group]:
         "full": lambda row: "lora" not in str(row.case),
         "lora": named("lora"),
         "accumulation": lambda row: row.case.gradient_accumulation > 1,
-        "no gradient checkpointing": lambda row: not row.case.gradient_checkpointing,
+        "no gradient checkpointing": lambda row: not row.case.gradient_checkpointing.recomputes,
         **{f"{count} ranks": lambda row, count=count: row.setting.rank_count == count for count in (2, 4, 8, 64)},
     }
 

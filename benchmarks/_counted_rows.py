@@ -24,7 +24,7 @@ from autofit.domain.trace import Moment, Trace
 from autofit.planning.export.deepspeed_config import deepspeed_config
 from autofit.planning.fused_update import is_fused
 from autofit.planning.memory.activations import micro_step, moments
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.fused_memory import fused_loads
 from autofit.planning.memory.load import Load
 from autofit.planning.memory.micro_step_memory import loads_within
@@ -123,7 +123,7 @@ class CountedBench:
     def row(self, case: CountedCase) -> CountedRow:
         setting = self._setting(case)
         strategy = case.strategy
-        traced = with_bucket(strategy, replace(setting, traces=self._traced(case, setting)))
+        traced = sized_for(strategy, replace(setting, traces=self._traced(case, setting)))
         truths = {rank: self._forker.call(measure, self._job(case, traced, rank)) for rank in case.counted_ranks()}
         predicted = estimate_memory(strategy, traced)
         return CountedRow(case, traced, predicted, _largest_loads(case, traced), truths)
@@ -133,7 +133,14 @@ class CountedBench:
             setting.request.model,
             case.strategy,
             micro_step(case.strategy.rung, case.micro_batch, setting),
-            deepspeed_config(case.strategy, setting.request, setting.shape, DeviceKind.CUDA, setting.bucket_elements),
+            deepspeed_config(
+                case.strategy,
+                setting.request,
+                setting.shape,
+                DeviceKind.CUDA,
+                setting.bucket_elements,
+                setting.split,
+            ),
             rank,
             setting.rank_count,
             setting.device_memory_bytes - setting.runtime_bytes - setting.communicator_bytes,

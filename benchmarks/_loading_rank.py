@@ -22,6 +22,7 @@ from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
@@ -70,7 +71,7 @@ def _job(model: Path, case: Case) -> Job:
         method=Method.FULL,
         zero_stage=case.zero_stage,
         offload=Offload.NONE,
-        gradient_checkpointing=False,
+        gradient_checkpointing=GradientCheckpointing.OFF,
         attention=Attention.SDPA,
         dtype=Dtype.BF16,
     )

@@ -10,9 +10,11 @@ from pathlib import Path
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.inputs.model_files import read_model_files
@@ -61,13 +63,14 @@ class Case:
     rank_count: int
     zero_stage: int
     method: Method = Method.FULL
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing.OFF
     attention: Attention = Attention.SDPA
     micro_batch: int = 1
     gradient_accumulation: int = 1
     tokens: int = 128
     dtype: Dtype = Dtype.BF16
     is_padded: bool = False
+    quantization: Quantization = Quantization.NONE
     optimizer: Optimizer = Optimizer.ADAMW
 
     def __str__(self) -> str:
@@ -84,6 +87,7 @@ class Case:
             gradient_checkpointing=self.gradient_checkpointing,
             attention=self.attention,
             dtype=self.dtype,
+            quantization=self.quantization,
             optimizer=self.optimizer,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
@@ -128,8 +132,8 @@ def cases() -> tuple[Case, ...]:
             Case(name, ranks[1], 2, gradient_accumulation=1 + (i + 1) % 2),
             Case(name, ranks[2], 3, gradient_accumulation=1 + i % 2),
             Case(name, ranks[0], 2, lora, gradient_accumulation=2),
-            Case(name, ranks[1], 3, lora, gradient_checkpointing=i % 2 == 0),
-            Case(name, ranks[2], 1 + i % 3, gradient_checkpointing=True, micro_batch=2),
+            Case(name, ranks[1], 3, lora, gradient_checkpointing=GradientCheckpointing(i % 2 == 0)),
+            Case(name, ranks[2], 1 + i % 3, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2),
             Case(name, ranks[0], 1 + (i + 1) % 3, attention=eager, micro_batch=2, is_padded=True),
         ]
     chosen += [
@@ -139,7 +143,29 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases(), *_fused_cases())
+    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_fused_cases(), *_quantized_cases())
+
+
+def _quantized_cases() -> tuple[Case, ...]:
+    """A base in 4 and 8 bits in every stage, with checkpointing and without, of families whose linear layers differ:
+    grouped heads, tied embeddings, biases, transposed weights."""
+    nf4, int8, lora = Quantization.NF4, Quantization.INT8, Method.LORA
+    return (
+        Case("Llama", 2, 2, lora, quantization=nf4),
+        Case("Llama", 8, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
+        Case("Llama", 1, 0, lora, gradient_accumulation=2, quantization=nf4),
+        Case("Llama", 2, 3, lora, tokens=32, quantization=int8),
+        Case("Llama", 2, 1, lora, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2, quantization=int8),
+        Case("Qwen2", 64, 3, lora, quantization=nf4),
+        Case("Qwen2", 8, 2, lora, gradient_accumulation=2, quantization=int8),
+        Case("Gemma", 8, 1, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
+        Case("Gemma", 2, 3, lora, quantization=int8),
+        Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
+        Case("GPT-NeoX", 64, 2, lora, quantization=int8),
+        Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
+        Case("Falcon", 2, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
+        Case("Phi", 2, 1, lora, quantization=nf4),
+    )
 
 
 def _plain_cases() -> tuple[Case, ...]:
@@ -150,8 +176,22 @@ def _plain_cases() -> tuple[Case, ...]:
         ranks, other = (1, 8) if i % 2 else (2, 1)
         chosen += [
             Case(name, ranks, 0, gradient_accumulation=1 + i % 3),
-            Case(name, other, 0, gradient_checkpointing=True, micro_batch=2, gradient_accumulation=1 + (i + 1) % 3),
-            Case(name, ranks, 0, Method.LORA, gradient_accumulation=2, gradient_checkpointing=i % 2 == 0),
+            Case(
+                name,
+                other,
+                0,
+                gradient_checkpointing=GradientCheckpointing.ON,
+                micro_batch=2,
+                gradient_accumulation=1 + (i + 1) % 3,
+            ),
+            Case(
+                name,
+                ranks,
+                0,
+                Method.LORA,
+                gradient_accumulation=2,
+                gradient_checkpointing=GradientCheckpointing(i % 2 == 0),
+            ),
         ]
     short = [Case("Llama", ranks, 0, tokens=32, gradient_accumulation=steps) for ranks in (1, 2) for steps in (1, 2, 3)]
     others = [
@@ -162,6 +202,32 @@ def _plain_cases() -> tuple[Case, ...]:
     return (*chosen, *short, *others)
 
 
+def _optimizer_cases() -> tuple[Case, ...]:
+    """Each lean optimizer in all that it works with, on families whose shares no block divides."""
+    lora, short = Method.LORA, 32
+    cases = []
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.SGD)):
+        name = ("GPT-2", "Qwen2", "Mixtral")[i]
+        cases += [
+            Case("Llama", 2, 0, tokens=short, optimizer=optimizer),
+            Case(name, 8, 1, tokens=short, optimizer=optimizer),
+            Case("Llama", 2, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case(name, 2, 2, lora, optimizer=optimizer),
+            Case(name, 1, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, optimizer=optimizer),
+        ]
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16)):
+        name = ("GPT-2", "Mixtral")[i]
+        cases += [
+            Case(name, 2, 1, tokens=short, optimizer=optimizer),
+            Case("Qwen3", 8, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case("Llama", 64, 3, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=optimizer),
+            Case(name, 8, 2, lora, optimizer=optimizer),
+        ]
+    return tuple(cases)
+
+
 def _fused_cases() -> tuple[Case, ...]:
     """LOMO and AdaLomo on ZeRO-3's partitions and on whole parameters, where the loss has the peak (long rows) and
     where an update has it (short ones): tied embeddings and untied, experts, accumulation, groups of all sizes."""
@@ -169,27 +235,29 @@ def _fused_cases() -> tuple[Case, ...]:
     return (
         Case("Llama", 8, 3, optimizer=lomo),
         Case("Llama", 2, 3, tokens=short, optimizer=lomo),
-        Case("Llama", 2, 3, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 2, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Llama", 64, 3, attention=Attention.EAGER, micro_batch=2, is_padded=True, optimizer=adalomo),
         Case("Llama", 1, 0, optimizer=lomo),
-        Case("Llama", 8, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 8, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Llama", 2, 0, gradient_accumulation=3, optimizer=lomo),
         Case("Qwen2", 8, 3, gradient_accumulation=2, optimizer=lomo),
         Case("Qwen2", 2, 0, dtype=Dtype.FP32, optimizer=lomo),
-        Case("Qwen2", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Qwen2", 1, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Qwen3", 64, 3, dtype=Dtype.FP32, optimizer=adalomo),
         Case("GPT-2", 2, 3, gradient_accumulation=2, optimizer=lomo),
-        Case("GPT-2", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("GPT-2", 64, 3, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("GPT-2", 2, 0, tokens=short, gradient_accumulation=2, optimizer=adalomo),
-        Case("GPT-NeoX", 8, 3, gradient_checkpointing=True, micro_batch=2, optimizer=adalomo),
-        Case("Gemma", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("GPT-NeoX", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2, optimizer=adalomo),
+        Case("Gemma", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
         Case("Mistral", 64, 3, gradient_accumulation=3, optimizer=adalomo),
         Case("OPT", 8, 0, micro_batch=2, optimizer=lomo),
-        Case("Phi", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Phi", 1, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Falcon", 2, 3, tokens=short, optimizer=adalomo),
-        Case("Falcon", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("Falcon", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
         Case("Mixtral", 8, 3, optimizer=lomo),
-        Case("Mixtral", 2, 3, gradient_checkpointing=True, gradient_accumulation=2, optimizer=adalomo),
+        Case(
+            "Mixtral", 2, 3, gradient_checkpointing=GradientCheckpointing.ON, gradient_accumulation=2, optimizer=adalomo
+        ),
         Case("Mixtral", 64, 3, tokens=short, optimizer=lomo),
-        Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=True, optimizer=lomo),
+        Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
     )

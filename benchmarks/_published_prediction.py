@@ -19,6 +19,7 @@ from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.plan import Verdict
@@ -95,7 +96,7 @@ def strategy_of(row: Row) -> Strategy:
     rung = Rung(
         zero_stage=row.zero_stage,
         method=Method.LORA if row.is_lora else Method.FULL,
-        gradient_checkpointing=row.is_checkpointed,
+        gradient_checkpointing=GradientCheckpointing(row.is_checkpointed),
         offload=Offload.NONE,
         dtype=Dtype.BF16,
         attention=Attention.FLASH_2 if row.is_flash else Attention.SDPA,

@@ -14,6 +14,7 @@ from pathlib import Path
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.request import Request
@@ -51,7 +52,7 @@ class Configuration:
     rank_count: int = 1
     zero_stage: int = 1
     method: Method = Method.FULL
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: GradientCheckpointing = GradientCheckpointing.OFF
     attention: Attention = Attention.SDPA
     offload: Offload = Offload.NONE
     accumulation: int = 1
@@ -148,34 +149,50 @@ def _single() -> tuple[Configuration, ...]:
         Configuration(SMALL, 1024, 4, 16 * GB),
         Configuration(MEDIUM, 2048, 1, 40 * GB),
         Configuration(MEDIUM, 2048, 1, 24 * GB),  # on the edge
-        Configuration(MEDIUM, 2048, 4, 40 * GB, gradient_checkpointing=True),
+        Configuration(MEDIUM, 2048, 4, 40 * GB, gradient_checkpointing=GradientCheckpointing.ON),
         Configuration(MEDIUM, 2048, 4, 40 * GB, method=lora),
-        Configuration(MEDIUM, 2048, 4, 16 * GB, method=lora, gradient_checkpointing=True),
+        Configuration(MEDIUM, 2048, 4, 16 * GB, method=lora, gradient_checkpointing=GradientCheckpointing.ON),
         Configuration(MEDIUM, 2048, 1, 16 * GB),  # cannot fit: the states alone take more
-        Configuration(LARGE, 2048, 1, 24 * GB, method=lora, gradient_checkpointing=True),
-        Configuration(LARGE, 2048, 1, 16 * GB, method=lora, gradient_checkpointing=True),  # on the edge
+        Configuration(LARGE, 2048, 1, 24 * GB, method=lora, gradient_checkpointing=GradientCheckpointing.ON),
+        Configuration(
+            LARGE, 2048, 1, 16 * GB, method=lora, gradient_checkpointing=GradientCheckpointing.ON
+        ),  # on the edge
     )
 
 
 def _rehearsed() -> tuple[Configuration, ...]:
     """Each stage of 8 and of 64."""
     medium = [
-        Configuration(MEDIUM, 2048, 2, 24 * GB, rank_count=ranks, zero_stage=stage, gradient_checkpointing=True)
+        Configuration(
+            MEDIUM,
+            2048,
+            2,
+            24 * GB,
+            rank_count=ranks,
+            zero_stage=stage,
+            gradient_checkpointing=GradientCheckpointing.ON,
+        )
         for ranks, stage in ((8, 1), (8, 2), (8, 3), (64, 1), (64, 2), (64, 3))
     ]
     return (
         *medium,
-        Configuration(LARGE, 2048, 1, 80 * GB, rank_count=8, zero_stage=3, gradient_checkpointing=True),
-        Configuration(LARGE, 2048, 1, 40 * GB, rank_count=64, zero_stage=3, gradient_checkpointing=True),
+        Configuration(
+            LARGE, 2048, 1, 80 * GB, rank_count=8, zero_stage=3, gradient_checkpointing=GradientCheckpointing.ON
+        ),
+        Configuration(
+            LARGE, 2048, 1, 40 * GB, rank_count=64, zero_stage=3, gradient_checkpointing=GradientCheckpointing.ON
+        ),
         Configuration(LARGE, 2048, 2, 40 * GB, rank_count=8, zero_stage=2, method=Method.LORA),
-        Configuration(LARGE, 2048, 1, 80 * GB, rank_count=8, zero_stage=2, gradient_checkpointing=True),
+        Configuration(
+            LARGE, 2048, 1, 80 * GB, rank_count=8, zero_stage=2, gradient_checkpointing=GradientCheckpointing.ON
+        ),
     )
 
 
 def _with_flash() -> tuple[Configuration, ...]:
     flash = Attention.FLASH_2
     return (
-        Configuration(MEDIUM, 2048, 4, 40 * GB, gradient_checkpointing=True, attention=flash),
+        Configuration(MEDIUM, 2048, 4, 40 * GB, gradient_checkpointing=GradientCheckpointing.ON, attention=flash),
         Configuration(MEDIUM, 2048, 4, 40 * GB, method=Method.LORA, attention=flash),
     )
 
@@ -198,9 +215,15 @@ def _details() -> tuple[Configuration, ...]:
 def _offloaded() -> tuple[Configuration, ...]:
     optimizer, everything = Offload.OPTIMIZER, Offload.ALL
     return (
-        Configuration(MEDIUM, 2048, 4, 16 * GB, zero_stage=2, offload=optimizer, gradient_checkpointing=True),
-        Configuration(MEDIUM, 2048, 4, 16 * GB, zero_stage=3, offload=everything, gradient_checkpointing=True),
-        Configuration(MEDIUM, 2048, 2, 16 * GB, 8, 3, offload=optimizer, gradient_checkpointing=True),
+        Configuration(
+            MEDIUM, 2048, 4, 16 * GB, zero_stage=2, offload=optimizer, gradient_checkpointing=GradientCheckpointing.ON
+        ),
+        Configuration(
+            MEDIUM, 2048, 4, 16 * GB, zero_stage=3, offload=everything, gradient_checkpointing=GradientCheckpointing.ON
+        ),
+        Configuration(
+            MEDIUM, 2048, 2, 16 * GB, 8, 3, offload=optimizer, gradient_checkpointing=GradientCheckpointing.ON
+        ),
     )
 
 

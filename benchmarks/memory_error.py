@@ -35,7 +35,7 @@ from autofit.domain.errors import AutofitError
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.trace import Trace
 from autofit.planning.memory.activations import micro_step
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.setting import Setting
 
@@ -83,7 +83,7 @@ class Bench:
 
     def row(self, case: Case) -> Row:
         setting = case.setting(self._folder(case.architecture))
-        traced = with_bucket(case.strategy, replace(setting, traces=self._traced(case, setting)))
+        traced = sized_for(case.strategy, replace(setting, traces=self._traced(case, setting)))
         predicted = estimate_memory(case.strategy, traced, is_rehearsal=True)
         return Row(case, predicted, self._forker.call(measure, case, traced))
 

@@ -28,6 +28,7 @@ from autofit.domain.event import TrainingEnded
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
@@ -57,7 +58,7 @@ STRATEGIES = tuple(
             method=method,
             zero_stage=2,
             offload=Offload.NONE,
-            gradient_checkpointing=False,
+            gradient_checkpointing=GradientCheckpointing.OFF,
             attention=Attention.SDPA,
             dtype=Dtype.BF16,
         ),

@@ -144,7 +144,7 @@ def autotuner_order(cluster: sim.Cluster) -> Result:
 
 def _turned_on(step: Step) -> tuple[int, bool, bool, int]:
     offload = (Offload.NONE, Offload.OPTIMIZER, Offload.ALL).index(step.rung.offload)
-    return offload, step.rung.gradient_checkpointing, step.rung.method is Method.LORA, step.rung.zero_stage
+    return offload, step.rung.gradient_checkpointing.recomputes, step.rung.method is Method.LORA, step.rung.zero_stage
 
 
 def _doubled(bench: Bench, step: Step) -> Strategy | None:

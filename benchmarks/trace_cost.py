@@ -22,6 +22,7 @@ from _machine import add_date, header
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
 
@@ -88,7 +89,7 @@ def _measure(name: str, tokens: int, answer: Connection) -> None:
 
     class_name, sizes, attention = MODELS[name]
     config = getattr(transformers, class_name)(**sizes)
-    plain = MicroStep(None, attention, False, Dtype.BF16, DeviceKind.CUDA, 1, tokens, False, (9, 0))
+    plain = MicroStep(None, attention, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CUDA, 1, tokens, False, (9, 0))
     figures: dict[str, Any] = {}
     for label, step in {
         "plain": plain,

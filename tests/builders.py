@@ -8,6 +8,7 @@ from typing import Any
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Link, Node
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape, ParameterGroup
@@ -56,8 +57,8 @@ def make_shape(name: str, layer_count: int, hidden_size: int, parameter_count: i
 def make_rung(zero_stage: int = 1, **values: Any) -> Rung:
     """All parameters, bf16, torch's own attention, and nothing else turned on; `values` are those that differ."""
     plain = {
-        "method": Method.FULL, "gradient_checkpointing": False, "offload": Offload.NONE, "dtype": Dtype.BF16,
-        "attention": Attention.SDPA,
+        "method": Method.FULL, "gradient_checkpointing": GradientCheckpointing.OFF, "offload": Offload.NONE,
+        "dtype": Dtype.BF16, "attention": Attention.SDPA,
     }  # fmt: skip
     return Rung(zero_stage=zero_stage, **{**plain, **values})
 

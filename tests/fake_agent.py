@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Request
@@ -29,12 +30,16 @@ if TYPE_CHECKING:
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
 BASE_BYTES = 350_000_000
 
+_LEANER = {Optimizer.ADAMW_8BIT: 0.5, Optimizer.ADALOMO: 0.1, Optimizer.LOMO: 0.1}
+"""The share of AdamW's states that is left."""
+
 
 def peak_bytes(strategy: Strategy) -> int:
-    """Less with each ZeRO stage, with LoRA and with checkpointing; more with each row."""
+    """Less with each ZeRO stage, with LoRA, with checkpointing and with a lean optimizer; more with each row."""
     rung = strategy.rung
     states = 40_000_000 if rung.method is Method.LORA else 240_000_000 // max(1, rung.zero_stage)
-    row = 20_000_000 if rung.gradient_checkpointing else 50_000_000
+    states = round(_LEANER.get(rung.optimizer, 1.0) * states)
+    row = 20_000_000 if rung.gradient_checkpointing.recomputes else 50_000_000
     return BASE_BYTES + states + row * strategy.micro_batch
 
 
@@ -42,7 +47,7 @@ def tokens_per_s(strategy: Strategy) -> float:
     """More with more rows, less with what saves memory; LoRA is faster."""
     rung = strategy.rung
     factor = 1.3 if rung.method is Method.LORA else 1.0
-    factor *= 0.75 if rung.gradient_checkpointing else 1.0
+    factor *= 0.75 if rung.gradient_checkpointing.recomputes else 1.0
     factor *= {0: 0.99, 1: 1.0, 2: 0.97, 3: 0.6}[rung.zero_stage]
     return 1000 * factor * strategy.micro_batch / (strategy.micro_batch + 1)
 

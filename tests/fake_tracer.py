@@ -75,7 +75,7 @@ class FakeTracer:
         return TraceFailure(step, complaint, is_unbuildable=True) if complaint else None
 
     def _traced(self, step: MicroStep) -> Trace:
-        row_bytes = self.checkpointed_row_bytes if step.gradient_checkpointing else self.row_bytes
+        row_bytes = self.checkpointed_row_bytes if step.gradient_checkpointing.recomputes else self.row_bytes
         held_bytes = row_bytes * step.micro_batch
         trained = self.parameter_count if step.lora is None else self.parameter_count * 3 // 100
         forward = Work(2 * self.parameter_count * step.tokens * step.micro_batch, 10**7, 10**7, 30)

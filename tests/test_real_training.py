@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -54,7 +56,7 @@ def spec(rung: Rung, folder: Path, *, request: Request = REQUEST, memory_limit_b
 
 
 def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpointing: bool = False) -> Rung:
-    return make_rung(stage, method=method, offload=offload, gradient_checkpointing=checkpointing)
+    return make_rung(stage, method=method, offload=offload, gradient_checkpointing=GradientCheckpointing(checkpointing))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_probe_takes_what_the_training_is_told(agent: Agent, tmp_path: Path) -
     """Workers that load data, a schedule that asks for an evaluation, a checkpointing that this rung does not have."""
     words = "--dataloader_num_workers 1 --eval_strategy epoch --load_best_model_at_end true --max_grad_norm 0.3 "
     words += "--lr_scheduler_type reduce_lr_on_plateau --warmup_ratio 0.5 --label_smoothing_factor 0.1 --eval_on_start"
-    extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"selective": true}')
+    extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"use_reentrant": false}')
     request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra))
     outcome = agent.probe(spec(rung(Method.FULL, 2), tmp_path, request=request), lambda phase: None)
     assert isinstance(outcome, Measured), outcome
@@ -149,6 +151,17 @@ def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent,
         phases.append(outcome.phase)
     assert phases[0] is Phase.INITIALIZE  # DDP's buckets
     assert phases[1] is not Phase.INITIALIZE
+
+
+def test_an_optimizer_without_room_for_its_step_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    """bitsandbytes takes most in its update: the ranks hold all else by then."""
+    tried = make_rung(2, optimizer=Optimizer.ADAMW_8BIT)
+    whole = agent.probe(spec(tried, tmp_path), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    limit_bytes = whole.base_bytes + int(0.9 * (whole.peak_device_bytes - whole.base_bytes))
+    outcome = agent.probe(spec(tried, tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.STEP
 
 
 def _ranks_of(agent: Agent) -> list[int]:

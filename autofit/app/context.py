@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
+from autofit.app.stored_model import as_stored
 from autofit.app.tools import Tools
 from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
@@ -15,6 +16,7 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.model import ModelFacts, ModelShape
 from autofit.domain.request import Request
+from autofit.hardware.requirements import installed_here
 from autofit.inputs.download import Download
 from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
@@ -56,7 +58,7 @@ def read_context(request: Request, session: Session) -> Context:
     hardware = session.tools.detect_for(session.folder.root, request)
     session.screen.show(MachineSeen(hardware))
     model = read_model_files(request.model)
-    request = _located(replace(request, model=model.path_or_id))
+    request = as_stored(_located(replace(request, model=model.path_or_id)), model.stored, installed_here())
     shape = model.shape or _described_alone(request, session)
     session.screen.show(ModelRead(shape))
     for note in model.notes:

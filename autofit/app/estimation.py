@@ -15,6 +15,8 @@ from autofit.domain.strategy import Rung
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import OPTIONAL, pip_command
 from autofit.planning.memory.activations import wanted_micro_steps
+from autofit.planning.plan.last_resorts import resort_rungs
+from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
 from autofit.planning.space.ladder_builder import build_ladder
@@ -81,6 +83,26 @@ def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> S
     without = _without_kernel(found, tried[0].attention)
     again = found if without is None else prepare_setting(without, store, tracing)
     return again if usable_rungs(again) else found  # else it was not the kernel
+
+
+def with_resort_traces(setting: Setting, tracing: TraceProvider) -> Setting:
+    """The setting with the traces, too, that the last resorts want which are not tried."""
+    try:
+        rungs_left = resort_rungs(setting, settle(setting))
+    except UsageError:
+        return setting
+    known = {trace.of for trace in setting.traces}
+    missing = [step for step in wanted_micro_steps(rungs_left, setting) if step not in known]
+    found = tracing.traces(missing) if missing else ()
+    return replace(setting, traces=(*setting.traces, *found), unbuildable=tracing.unbuildable) if found else setting
+
+
+def with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
+    """The setting with rehearsals, where there are other ranks to be played and something to rehearse."""
+    estimates = [step.estimates[0] for step in ladder.steps]
+    if not setting.is_divided or not estimates:
+        return setting
+    return replace(setting, rehearsal_count=how_many(estimates, setting, setting.hardware))
 
 
 def _without_kernel(setting: Setting, attention: Attention) -> Setting | None:

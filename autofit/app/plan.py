@@ -13,15 +13,20 @@ from autofit.app.estimation import (
     package_note,
     prepare_setting,
     usable_rungs,
+    with_resort_traces,
 )
+from autofit.app.stored_model import as_stored
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
+from autofit.domain.knobs.optimizer import PACKAGES
+from autofit.domain.knobs.quantization import QUANTIZING_PACKAGE, Quantization
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
+from autofit.domain.strategy import Change
 from autofit.hardware import sku
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.requirements import installed_here
@@ -39,16 +44,18 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     """
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
-    request = replace(request, model=absolute(model.path_or_id))
-    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     installed = ALL_INSTALLED if on else installed_here()
+    request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)
+    machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
         facts = tracing.facts()
         shape = shape_of(request.model, facts, model.shape)
         contexts = [Context(request, machine, shape, facts) for machine in machines]
         notes = (*notes, *dict.fromkeys(note for context in contexts for note in model_notes(context)))
         settings = [assumed_setting(context, installed) for context in contexts]
-        plans = [_plan(prepare_setting(setting, store, tracing), notes, is_described=bool(on)) for setting in settings]
+
+        prepared = [prepare_setting(setting, store, tracing) for setting in settings]
+        plans = [_plan(setting, notes, tracing, is_described=bool(on)) for setting in prepared]
     return best_first(plans)
 
 
@@ -57,16 +64,25 @@ def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     return tuple(sorted(plans, key=_speed, reverse=True))
 
 
-def _plan(setting: Setting, notes: tuple[str, ...], *, is_described: bool) -> Plan:
+def _plan(setting: Setting, notes: tuple[str, ...], tracing: TraceProvider, *, is_described: bool) -> Plan:
     told = _needed_there(setting) if is_described else package_note(setting)
-    found = tuple(note for note in (told, speed_basis(setting)) if note)
-    return make_plan(setting, bigger=_other_machines(setting.hardware), notes=(*notes, *found))
+    found = (*notes, *(note for note in (told, speed_basis(setting)) if note))
+    others = _other_machines(setting.hardware)
+    made = make_plan(setting, bigger=others, notes=found)
+    if made.choice is not None and made.choice.strategy.rung.change is not Change.NUMERICS:
+        return made
+    traced = with_resort_traces(setting, tracing)  # last resorts have a say, some of which are traced apart
+    return made if traced == setting else make_plan(traced, bigger=others, notes=found)
 
 
 def _needed_there(setting: Setting) -> str | None:
     """What a described machine is taken to have, of the packages that this model would use."""
-    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable_rungs(setting))
+    usable = usable_rungs(setting)
+    has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable)
     names = {FLASH_PACKAGE: "FlashAttention-2"} if has_flash else {}
+    if any(rung.quantization is not Quantization.NONE for rung in usable):
+        names[QUANTIZING_PACKAGE] = QUANTIZING_PACKAGE
+    names |= {package: package for rung in usable if (package := PACKAGES.get(rung.optimizer))}
     names |= {package: package for package in setting.called_packages}
     if not names:
         return None

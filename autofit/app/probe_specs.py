@@ -16,7 +16,8 @@ from autofit.domain.trial import Probe, Trial
 from autofit.domain.workload import BatchShape, DataProfile
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
+from autofit.planning.setting import Setting
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, TrainingProber
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.running.training_command import TrainingFiles, device_names
@@ -40,10 +41,13 @@ def training_files(folder: RunFolder, rung: Rung) -> TrainingFiles:
 
 
 def context_config(strategy: Strategy, context: Context) -> dict[str, object] | None:
-    """The DeepSpeed configuration of a probe and of the full run, with the buckets that the estimates count; None where
+    """The DeepSpeed configuration of a probe and of the full run, with the sizes that the estimates count; None where
     no engine trains."""
-    bucket = None if context.setting is None else with_bucket(strategy, context.setting).bucket_elements
-    return engine_config(strategy, context.request, context.shape, context.hardware.kind, bucket)
+    asked = (strategy, context.request, context.shape, context.hardware.kind)
+    if context.setting is None:
+        return engine_config(*asked)
+    sized = sized_for(strategy, context.setting)
+    return engine_config(*asked, sized.bucket_elements, sized.split)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,10 @@ class AgentProbeRunner:
 
     agent: TrainingProber
     specs: ProbeSpecs
+
+    def within(self, setting: Setting) -> AgentProbeRunner:
+        """The same for the strategies of another setting."""
+        return replace(self, specs=replace(self.specs, context=replace(self.specs.context, setting=setting)))
 
     def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome:
         return self.agent.probe(self.specs.probe(probe, trials), on_heartbeat)

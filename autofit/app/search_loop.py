@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from autofit.app.context import Session
 from autofit.app.trial_memory import TrialMemory
 from autofit.domain.event import LadderBuilt, Note, ProbeHeartbeat, ProbeStarted, TrialEnded
 from autofit.domain.goal import AN_HOUR, Goal
+from autofit.domain.knobs.last_resort import LastResort
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
+from autofit.planning.plan.last_resorts import resort_text
 from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.search.noise import busy_text
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
@@ -36,6 +39,18 @@ class Rehearsals(Protocol):
     ) -> tuple[Outcome, ...]: ...
 
 
+class Resorts(Protocol):
+    """Knows the last resorts of a search that gives up."""
+
+    def wider(self, space: SearchSpace) -> Wider | None:
+        """What is searched with the next last resort; None where none is allowed or left."""
+        ...
+
+    def named(self, space: SearchSpace, trials: Sequence[Trial]) -> tuple[Resort, ...]:
+        """The last resorts that were not tried and would fit."""
+        ...
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """What is searched, in which setting, and what for; `tried` is what was seen of it on the way here."""
@@ -47,18 +62,29 @@ class SearchSpace:
 
 
 @dataclass(frozen=True)
+class Wider:
+    """A space with a last resort more, and who runs what is asked for there."""
+
+    order: LastResort
+    space: SearchSpace
+    runner: ProbeRunner
+    rehearsals: Rehearsals
+
+
+@dataclass(frozen=True)
 class SearchResult:
-    """What a search came to; `trials` are those of its run folder. `is_contradicted`: what was remembered of earlier
-    runs is not true any more."""
+    """What a search came to, and its setting in the end; `trials` are those of its run folder. `is_contradicted`: what
+    was remembered of earlier runs is not true any more."""
 
     action: Choose | GiveUp
+    setting: Setting
     trials: tuple[Trial, ...]
     decided_s: float
     is_contradicted: bool
 
 
 class SearchLoop:
-    """One search. `rehearsals` are there where the setting counts some."""
+    """One search. `rehearsals` are there where the setting counts some, `resorts` where there may be any."""
 
     def __init__(
         self,
@@ -68,9 +94,10 @@ class SearchLoop:
         memory: TrialMemory,
         *,
         rehearsals: Rehearsals | None = None,
+        resorts: Resorts | None = None,
     ) -> None:
-        self._setting, self._ladder, self._goal, self._tried = space.setting, space.ladder, space.goal, space.tried
-        self._runner, self._rehearsals = runner, rehearsals
+        self._space, self._tried = space, space.tried
+        self._runner, self._rehearsals, self._resorts = runner, rehearsals, resorts
         self._folder, self._screen = session.folder, session.screen
         self._memory = memory
         self._remembered: tuple[Trial, ...] = ()
@@ -79,16 +106,44 @@ class SearchLoop:
     def run(self, *, is_exhaustive: bool) -> SearchResult:
         """Runs to the end of the search, and through everything else that may fit when that is asked for."""
         began_at_s = time.monotonic()
-        self._screen.show(LadderBuilt(self._ladder))
+        self._screen.show(LadderBuilt(self._space.ladder))
         self._recall()
-        for strategy, outcome in self._tried:
-            self._end(strategy, outcome)
-        while not isinstance(action := self._decide(), (Choose, GiveUp)):
-            self._do(action)
+        action = self._searched()
+        while isinstance(action, GiveUp) and self._widen():
+            action = self._searched()
         if is_exhaustive and isinstance(action, Choose):
             action = self._exhaust()
-        is_wrong = is_contradicted(self._remembered, self._trials, self._ladder.device_memory_bytes)
-        return SearchResult(action, tuple(self._trials), time.monotonic() - began_at_s, is_wrong)
+        if isinstance(action, GiveUp):
+            action = self._with_resorts(action)
+        is_wrong = is_contradicted(self._remembered, self._trials, self._space.ladder.device_memory_bytes)
+        took_s = time.monotonic() - began_at_s
+        return SearchResult(action, self._space.setting, tuple(self._trials), took_s, is_wrong)
+
+    def _searched(self) -> Choose | GiveUp:
+        """The end of the search in the space as it is now."""
+        for strategy, outcome in self._tried:
+            if self._space.ladder.has(strategy):
+                self._end(strategy, outcome)
+        self._tried = tuple(one for one in self._tried if not self._space.ladder.has(one[0]))
+        while not isinstance(action := self._decide(), (Choose, GiveUp)):
+            self._do(action)
+        return action
+
+    def _widen(self) -> bool:
+        """Goes on with the next last resort and all trials; False where there is none."""
+        wider = None if self._resorts is None else self._resorts.wider(self._space)
+        if wider is None:
+            return False
+        self._screen.show(Note(resort_text(wider.order, wider.space.ladder)))
+        self._screen.show(LadderBuilt(wider.space.ladder))
+        self._space, self._runner, self._rehearsals = wider.space, wider.runner, wider.rehearsals
+        return True
+
+    def _with_resorts(self, action: GiveUp) -> GiveUp:
+        """The end with the last resorts that would help, if memory is what is lacking."""
+        if self._resorts is None or not action.is_memory:
+            return action
+        return replace(action, resorts=self._resorts.named(self._space, self._trials))
 
     def _recall(self) -> None:
         """The trials of a search that was interrupted in this folder: of today, although the store has them, too."""
@@ -99,7 +154,8 @@ class SearchLoop:
         self._remembered = tuple(trial for trial in self._memory.recall() if (trial.strategy, trial.outcome) not in own)
 
     def _decide(self) -> Action:
-        return decide_with_warm_start(self._ladder, self._remembered, self._trials, self._setting, self._goal)
+        space = self._space
+        return decide_with_warm_start(space.ladder, self._remembered, self._trials, space.setting, space.goal)
 
     def _do(self, action: Probe | Rehearse) -> None:
         if isinstance(action, Probe):
@@ -124,7 +180,7 @@ class SearchLoop:
         self._screen.show(ProbeHeartbeat(strategy, phase))
 
     def _end(self, strategy: Strategy, outcome: Outcome, *, is_rehearsal: bool = False) -> None:
-        trial = Trial(strategy, self._ladder.estimate(strategy), outcome, is_rehearsal)
+        trial = Trial(strategy, self._space.ladder.estimate(strategy), outcome, is_rehearsal)
         self._trials.append(trial)
         self._folder.append_trial(trial)
         self._memory.remember(trial)
@@ -133,8 +189,9 @@ class SearchLoop:
             self._screen.show(Note(note))
 
     def _exhaust(self) -> Choose | GiveUp:
-        while (strategy := next_untried(self._ladder, self._trials, self._setting)) is not None:
+        ladder, setting = self._space.ladder, self._space.setting
+        while (strategy := next_untried(ladder, self._trials, setting)) is not None:
             self._probe(Probe(strategy, "everything that may fit is probed"))
         if isinstance(ended := self._decide(), GiveUp):  # after a choice that nothing was probed for
             return ended
-        return Choose(exhaustive_choice(self._ladder, self._trials, self._setting, self._goal))
+        return Choose(exhaustive_choice(ladder, self._trials, setting, self._space.goal))

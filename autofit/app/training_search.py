@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import Context, Session, described
-from autofit.app.estimation import ladder_of, package_note, prepare_setting, setting_of_data
+from autofit.app.estimation import ladder_of, package_note, prepare_setting, setting_of_data, with_rehearsals
+from autofit.app.last_resorts import LastResorts
 from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
 from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
 from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import TrialMemory, calibrate
 from autofit.domain.event import DataRead
 from autofit.domain.goal import Certainty, Goal, TimeToEnd
-from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome
 from autofit.domain.request import SearchOptions
 from autofit.domain.strategy import Strategy
@@ -24,8 +24,6 @@ from autofit.hardware.requirements import installed_here
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.data.step_count import step_count
 from autofit.planning.data.truncation import check_lost_rows
-from autofit.planning.plan.rehearsal import how_many
-from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
 from autofit.running.standby import Standby
 
@@ -59,16 +57,17 @@ def search_training(
         if (note := package_note(setting)) is not None:
             session.tell(note)
         ladder = ladder_of(setting)
-        setting = _with_rehearsals(setting, ladder)
+        setting = with_rehearsals(setting, ladder)
         context = replace(context, setting=setting)
         memory = TrialMemory.of(setting, profile.lengths, store)
         runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
         space = SearchSpace(setting, ladder, _goal(context, profile, options), tried)
-        loop = SearchLoop(space, runner, session, memory, rehearsals=runner)
+        resorts = LastResorts(store, tracing, runner)
+        loop = SearchLoop(space, runner, session, memory, rehearsals=runner, resorts=resorts)
         standby.settle()
         ended = loop.run(is_exhaustive=options.is_exhaustive)
-        _learn(ended, setting, session, memory)
-        return context, ended
+        _learn(ended, session, memory)
+        return replace(context, setting=ended.setting), ended
 
 
 def _surveyed(context: Context, session: Session, agent: TrainingProber) -> DataProfile:
@@ -89,18 +88,10 @@ def _goal(context: Context, profile: DataProfile, options: SearchOptions) -> Goa
     return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 
 
-def _with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:
-    """The setting with rehearsals, where there are other ranks to be played and something to rehearse."""
-    estimates = [step.estimates[0] for step in ladder.steps]
-    if not setting.is_divided or not estimates:
-        return setting
-    return replace(setting, rehearsal_count=how_many(estimates, setting, setting.hardware))
-
-
-def _learn(ended: SearchResult, setting: Setting, session: Session, memory: TrialMemory) -> None:
+def _learn(ended: SearchResult, session: Session, memory: TrialMemory) -> None:
     """Remembers what the trials say, for the next search."""
     if ended.is_contradicted:
         memory.replace(ended.trials)
-    calibrate(setting, ended.trials, memory.store)
+    calibrate(ended.setting, ended.trials, memory.store)
     if memory.store.trouble is not None:
         session.tell(memory.store.trouble)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Union
 
+from .energy import Energy
 from .hardware import Hardware
 from .ladder import Ladder
 from .model import ModelShape
@@ -143,6 +144,7 @@ class TrainingEnded:
     eval_loss: float | None = None  # of the model that was saved, by tokens; None without evaluation data
     skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
     trouble: str | None = None  # what was wrong at its end, and since when
+    energy: Energy | None = None  # of its steps, with evaluations and checkpoints; None where nothing counts it
     timeline: Timeline | None = None  # None in what was written before it was kept
 
 

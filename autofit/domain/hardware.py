@@ -129,7 +129,16 @@ class Hardware:
     @property
     def is_ampere(self) -> bool:
         """Whether all its devices are at least that; one whose capability is unknown is not."""
-        return all((device.compute_capability or (0, 0)) >= AMPERE for device in self.devices)
+        return self.why_older_than(AMPERE) is None
+
+    def why_older_than(self, capability: tuple[int, int]) -> str | None:
+        """Which device has no such compute capability or a newer one, the end of a sentence; None where all have."""
+        oldest = min(self.devices, key=lambda device: device.compute_capability or (0, 0))
+        if oldest.compute_capability is None:
+            return f"and that of {oldest.name} is unknown"
+        if oldest.compute_capability >= capability:
+            return None
+        return f"{oldest.name} has {oldest.compute_capability[0]}.{oldest.compute_capability[1]}"
 
     @property
     def summary(self) -> str:

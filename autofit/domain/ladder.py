@@ -58,6 +58,9 @@ class Ladder:
         except KeyError:
             raise ValueError(f"{strategy} is not on this ladder") from None
 
+    def has(self, strategy: Strategy) -> bool:
+        return strategy in self._estimates
+
     @cached_property
     def _estimates(self) -> Mapping[Strategy, Estimate]:
         pairs = (zip(step.strategies, step.estimates, strict=True) for step in self.steps)

@@ -14,6 +14,7 @@ class ParameterGroup:
     tensor_count: int
     is_trained: bool
     element_bytes: int  # as the launcher builds the model
+    linear_rows: int = 0  # of a linear layer's weight that a quantised base keeps in fewer bits: its outputs; 0: none
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class ModelFacts:
     adapted: tuple[ParameterGroup, ...] = ()
     lacking: tuple[Lacking, ...] = ()
     kernel_packages: tuple[str, ...] = ()  # whose kernels its code takes on a GPU where they are installed
+    has_wide_scales: bool = False  # stored in 4 bits, with scales that were not quantised in their turn
 
     @property
     def parameter_count(self) -> int:

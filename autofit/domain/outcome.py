@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Union
 
 from .divergence import Divergence
+from .energy import Energy
 
 
 class Phase(str, Enum):
@@ -47,6 +48,7 @@ class Measured:
         None  # relative standard error of tokens_per_s by its steps; None where one was measured
     )
     step_count: int | None = None  # measured steps; None in what was written before they were counted
+    energy: Energy | None = None  # of the measured steps; None where nothing counts it
     is_outpaced: bool = False  # slower beyond doubt after its first one, and ended: nothing evaluated, nothing saved
 
 

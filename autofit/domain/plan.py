@@ -10,7 +10,8 @@ from .hardware import Hardware
 from .model import ModelShape
 from .outcome import Measured, Place
 from .request import Request
-from .strategy import Strategy
+from .resort import Resort
+from .strategy import LESS, Strategy
 from .trace import SdpaKernel
 
 
@@ -75,10 +76,11 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: `would_fit` is the smallest change of each kind after which something fits.
+    """A plan: `would_fit` is the smallest change of each kind after which something fits, and `resorts` are the last
+    resorts that would.
 
-    Where something fits already, it is what lets all parameters be trained, empty when they can be. `sdpa_kernels` are
-    those that torch's own attention was traced with, empty where another kind of attention is taken.
+    Where something fits already, they are what lets all parameters be trained, empty when they can be. `sdpa_kernels`
+    are those that torch's own attention was traced with, empty where another kind of attention is taken.
     """
 
     model: ModelShape
@@ -90,11 +92,21 @@ class Plan:
     notes: tuple[str, ...] = ()
     rehearsal: Rehearsal | None = None
     sdpa_kernels: tuple[SdpaKernel, ...] = ()
+    resorts: tuple[Resort, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
         """The verdict of the choice; where there is none, of the candidate that comes nearest."""
         return (self.choice or self.candidates[0]).verdict
+
+    @property
+    def plain(self) -> Candidate | None:
+        """The best candidate that is expected to fit and changes less of the training than the choice, of those that
+        change least."""
+        choice = self.choice
+        changes = () if choice is None else LESS[choice.strategy.rung.change]
+        expected = [one for one in self.candidates if one.is_expected]
+        return next((one for less in changes for one in expected if one.strategy.rung.change is less), None)
 
     @property
     def possible(self) -> tuple[Candidate, ...]:

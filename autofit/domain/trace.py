@@ -10,6 +10,8 @@ from autofit.domain.model import ParameterGroup
 from .hardware import DeviceKind
 from .knobs.attention import Attention
 from .knobs.dtype import Dtype
+from .knobs.gradient_checkpointing import GradientCheckpointing
+from .knobs.quantization import Quantization
 from .outcome import Phase
 from .request import Lora
 
@@ -29,7 +31,7 @@ class MicroStep:
 
     lora: Lora | None  # None: all parameters are trained
     attention: Attention
-    gradient_checkpointing: bool
+    gradient_checkpointing: GradientCheckpointing
     dtype: Dtype
     kind: DeviceKind  # whose kernels run
     micro_batch: int
@@ -39,6 +41,7 @@ class MicroStep:
     kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
     is_autocast: bool = False  # what is trained is fp32, and cast to `dtype` where autocast computes in it
+    quantization: Quantization = Quantization.NONE  # of what LoRA freezes
 
 
 @dataclass(frozen=True)

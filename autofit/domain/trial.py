@@ -7,6 +7,7 @@ from typing import Union
 
 from .estimate import Estimate
 from .outcome import Measured, Outcome
+from .resort import Resort
 from .strategy import Rung, Strategy
 
 
@@ -39,9 +40,18 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The fastest strategy that changes less of the plain training than the choice does: measured, or what is expected
+    of it."""
+
+    strategy: Strategy
+    measured: Measured | None = None
+    expected: Expected | None = None  # where it was not measured
+
+
+@dataclass(frozen=True)
 class Choice:
-    """The strategy that runs; `full` is the fastest full-parameter strategy beside a LoRA one, measured or expected,
-    when one fits.
+    """The strategy that runs; `plain` stands beside one that is LoRA or gives something up, when one fits.
 
     `measured` is None where it is sure to fit and no probe was worth its time.
     """
@@ -50,9 +60,7 @@ class Choice:
     measured: Measured | None
     why: str
     unprobed: tuple[Unprobed, ...] = ()
-    full: Strategy | None = None
-    full_measured: Measured | None = None
-    full_expected: Expected | None = None  # where it was not measured
+    plain: Beside | None = None
     reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
     is_remembered: bool = False  # as earlier runs measured it: to confirm it was not worth its time
 
@@ -92,7 +100,8 @@ class Choose:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Nothing fits: the closest rung, how many bytes it misses (None when unknown), and what would help.
+    """Nothing fits: the closest rung, how many bytes it misses (None when unknown), and what would help: changes of the
+    request or the machine, and the last resorts that were not tried.
 
     Without `is_memory` nothing is known to be too large: no probe came to its end, for other reasons.
     """
@@ -103,6 +112,7 @@ class GiveUp:
     has_bytes: int | None = None
     would_fit: tuple[str, ...] = ()
     is_memory: bool = True
+    resorts: tuple[Resort, ...] = ()
 
 
 Action = Union[Probe, Rehearse, Choose, GiveUp]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelFacts, ModelShape
 
 Config = Mapping[str, Any]
@@ -30,6 +31,8 @@ _INSTEAD = "choose one whose config.json names an architecture that ends in ForC
 
 LOADED_PLAIN = ("mxfp4",)
 """How weights may be stored quantised: transformers makes plain ones of these while it loads."""
+
+_BITS = "bitsandbytes"
 
 _PLAIN_MLP_FAMILIES = (
     "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "opt", "bloom", "falcon", "codegen", "mpt", "phi",
@@ -98,10 +101,10 @@ def check_kind(name: str, config: Config) -> None:
     if config.get("is_encoder_decoder") is True:
         raise UsageError(f"{name} is an encoder-decoder ({config.get('model_type')}): {_INSTEAD}")
     method = quantization_method(config)
-    if method is not None and method not in LOADED_PLAIN:
+    if method is not None and method not in LOADED_PLAIN and stored_quantization(config) is None:
         raise UsageError(
-            f"{name} is stored quantised ({method}), and autofit trains plain weights: name the model that it was made "
-            "from, or a copy in bf16."
+            f"{name} is stored quantised ({method}), and autofit trains plain weights and those that bitsandbytes has "
+            "quantised: name the model that it was made from, with --quantize nf4 to keep it in 4 bits."
         )
 
 
@@ -110,7 +113,18 @@ def quantization_method(config: Config) -> str | None:
     quantization = config.get("quantization_config")
     if not quantization:
         return None
-    return str(quantization.get("quant_method") or "unnamed") if isinstance(quantization, dict) else "unnamed"
+    if not isinstance(quantization, dict):
+        return "unnamed"
+    is_bits = quantization.get("load_in_4bit") or quantization.get("load_in_8bit")
+    return str(quantization.get("quant_method") or (_BITS if is_bits else "unnamed"))
+
+
+def stored_quantization(config: Config) -> Quantization | None:
+    """What bitsandbytes has made of the weights, which are trained on as they are; None where it has not. Its other
+    numbers of 4 bits take what NF4 does."""
+    if quantization_method(config) != _BITS:
+        return None
+    return Quantization.INT8 if config["quantization_config"].get("load_in_8bit") else Quantization.NF4
 
 
 def _is_bare(architecture: str) -> bool:

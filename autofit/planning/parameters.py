@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
 from autofit.domain.strategy import Rung
 
+from .quantized_weights import STORED_BYTES, packed_bytes, scales_bytes
 from .setting import Setting
 
 _TENSORS_PER_LAYER = 7
@@ -19,9 +22,18 @@ _LINEAR_NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 @dataclass(frozen=True)
 class Parameters:
-    """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor."""
+    """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor.
+
+    A quantised weight counts as many elements of the training's dtype as its bytes are, `stored_count` of its own each.
+    `widened_count` are the elements of all of them before they are quantised, `widest_count` those of the largest one.
+    `scales_bytes` are those of all scales, which are no parameters: whole on every rank.
+    """
 
     groups: tuple[ParameterGroup, ...]
+    stored_count: int = 1
+    widened_count: int = 0
+    widest_count: int = 0
+    scales_bytes: int = 0
 
     @cached_property
     def whole_count(self) -> int:
@@ -88,9 +100,11 @@ class Parameters:
         )
 
     def count_up_to(self, element_count: int) -> int:
-        """Elements of all tensors of at most `element_count` elements."""
+        """Elements of all tensors of at most `element_count` elements as they are stored."""
         return sum(
-            group.element_count * group.tensor_count for group in self.groups if group.element_count <= element_count
+            group.element_count * group.tensor_count
+            for group in self.groups
+            if self._stored_count(group) <= element_count
         )
 
     def tensors_above(self, element_count: int) -> int:
@@ -98,16 +112,23 @@ class Parameters:
         return sum(group.tensor_count for group in self.groups if group.element_count > element_count)
 
     def count_from_the_end(self, layer_count: int, least_count: int) -> int:
-        """Elements of the last tensors that are `least_count` together at least, all where there are fewer: the
-        output's, which is as large as the largest tensor, and layer by layer those of each, the largest first as in
-        most families."""
-        count = self.largest_count
-        layer = [group.element_count for group in self.groups for _ in range(group.tensor_count // layer_count)]
-        whole_layers = max(0, least_count - count) // max(1, sum(layer))
-        count += whole_layers * sum(layer)
-        for element_count in sorted(layer, reverse=True):
-            count += element_count if count < least_count else 0
+        """Elements of the last tensors that are `least_count` together at least as they are stored, all where there are
+        fewer: the output's, which is as large as the largest tensor, and layer by layer those of each, the largest
+        first as in most families."""
+        count = passed = self.largest_count
+        layer = [group for group in self.groups for _ in range(group.tensor_count // layer_count)]
+        stored = sum(self._stored_count(group) for group in layer)
+        whole_layers = max(0, least_count - passed) // max(1, stored)
+        count += whole_layers * sum(group.element_count for group in layer)
+        passed += whole_layers * stored
+        for group in sorted(layer, key=self._stored_count, reverse=True):
+            if passed < least_count:
+                count, passed = count + group.element_count, passed + self._stored_count(group)
         return min(count, self.whole_count)
+
+    def _stored_count(self, group: ParameterGroup) -> int:
+        """The elements that DeepSpeed counts of one of the group's tensors."""
+        return group.element_count * (self.stored_count if is_quantizable(group) else 1)
 
     def larger_share(self, element_count: int) -> float:
         """The share of the trained elements that is in tensors of more than `element_count` elements."""
@@ -120,12 +141,46 @@ class Parameters:
 
 
 def parameters(rung: Rung, setting: Setting) -> Parameters:
+    key = (Parameters, rung.method, rung.quantization, rung.dtype)
+    return setting.once(key, lambda: _parameters(rung, setting))
+
+
+def _parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
-    known = setting.known_parameters.get(lora)
-    return _known(known) if known else _known(_guessed(setting.shape, lora))
+    groups = setting.known_parameters.get(lora) or _guessed(setting.shape, lora)
+    are_wide = setting.facts is not None and setting.facts.has_wide_scales
+    return _known(groups, rung.quantization, element_bytes(rung.dtype), are_wide)
 
 
-_known = lru_cache(maxsize=64)(Parameters)  # an estimate asks for the same ones at every moment
+@lru_cache(maxsize=64)  # settings that differ in other things have the same ones
+def _known(
+    groups: tuple[ParameterGroup, ...], quantization: Quantization, width_bytes: int, are_wide: bool
+) -> Parameters:
+    """The parameters of `groups`, what is frozen of the linear layers' weights quantised."""
+    if quantization is Quantization.NONE:
+        return Parameters(groups)
+    kept = tuple(group for group in groups if not is_quantizable(group))
+    made = [group for group in groups if is_quantizable(group)]
+    packed = (
+        replace(group, element_count=-(-packed_bytes(quantization, group.element_count) // width_bytes))
+        for group in made
+    )
+    scales = (
+        group.tensor_count * scales_bytes(quantization, group.element_count, group.linear_rows, are_wide=are_wide)
+        for group in made
+    )
+    return Parameters(
+        (*kept, *packed),
+        width_bytes // STORED_BYTES,
+        sum(group.tensor_count * group.element_count for group in made),
+        max((group.element_count for group in made), default=0),
+        sum(scales),
+    )
+
+
+def is_quantizable(group: ParameterGroup) -> bool:
+    """Whether a quantised base keeps the group's weights in fewer bits."""
+    return group.linear_rows > 0 and not group.is_trained
 
 
 def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
@@ -151,7 +206,7 @@ def _guessed(shape: ModelShape, lora: Lora | None) -> tuple[ParameterGroup, ...]
     each, rest = divmod(shape.parameter_count - tables * embedding_count, tensor_count)
     groups = [
         ParameterGroup(embedding_count, tables, is_trained, 2),
-        ParameterGroup(each, tensor_count, is_trained, 2),
+        ParameterGroup(each, tensor_count, is_trained, 2, shape.hidden_size),
         ParameterGroup(rest, 1, is_trained, 2),
     ]
     if lora is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
@@ -14,9 +15,12 @@ from autofit.domain.model import Lacking, ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
+from .optimizer_split import OptimizerSplit
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
 from .zero_sizes import ZeroSizes, zero_sizes
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,25 @@ class Setting:
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
     resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
+    split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What `find` answers, asked once for each `key`: estimates ask for the same at every moment."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: T = self._found[key]
+        return found
+
+    @cached_property
+    def _found(self) -> dict[Hashable, Any]:
+        return {}
 
     @property
     def is_script(self) -> bool:
         """Whether somebody else's script trains, with an engine of its own: nobody traces its model."""
         return self.tensors is not None
 
-    @property
+    @cached_property
     def kind(self) -> DeviceKind:
         return self.hardware.kind
 
@@ -64,7 +80,7 @@ class Setting:
         of_model = self.facts.lacking if self.facts is not None else ()
         return Conditions(self.hardware, self.installed, (*of_model, *self.lacking))
 
-    @property
+    @cached_property
     def device(self) -> Device:
         """The first of the devices: the constants are those of its kind."""
         return self.hardware.devices[0]
@@ -107,12 +123,12 @@ class Setting:
             return self.tensors.buffers_bytes
         return self.traces[0].buffers_bytes if self.traces else 0
 
-    @property
+    @cached_property
     def zero_sizes(self) -> ZeroSizes:
         """The sizes of ZeRO's buckets, which are Hugging Face's "auto" until one was sized."""
         return zero_sizes(self.shape.hidden_size, self.bucket_elements)
 
-    @property
+    @cached_property
     def constants(self) -> Constants:
         return self.known_constants or prior(self.device)
 
@@ -126,7 +142,7 @@ class Setting:
         """The bytes on each device for the ranks to talk to each other."""
         return self.constants.communicator_bytes if self.is_divided else 0
 
-    @property
+    @cached_property
     def rank_count(self) -> int:
         return self.hardware.rank_count
 
@@ -135,11 +151,11 @@ class Setting:
         """The ranks of the fullest node: its host memory is the first to run out."""
         return max(len(node.devices) for node in self.hardware.nodes)
 
-    @property
+    @cached_property
     def device_memory_bytes(self) -> int:
         return self.hardware.device_memory_bytes
 
-    @property
+    @cached_property
     def host_available_bytes(self) -> int:
         return self.hardware.host_available_bytes
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 from autofit.domain.outcome import Diverged, Measured, Outcome, TimedOut
 from autofit.domain.strategy import Strategy
 from autofit.planning.probe_steps import whole_step_s
+from autofit.probing.energy_sum import energy
 from autofit.probing.evidence import Evidence, failure
 from autofit.probing.protocol import GroupEnded, RankMeasured
 
@@ -64,6 +65,7 @@ def _measured(reports: list[RankMeasured], strategy: Strategy, ended: GroupEnded
         peak_allocated_bytes=_most([report.peak_allocated_bytes for report in reports]),
         speed_error=_most([report.speed_error for report in reports]),
         step_count=_most([report.step_count for report in reports]),
+        energy=energy([report.energy for report in reports]),
         is_outpaced=any(report.is_outpaced for report in reports),
     )
 

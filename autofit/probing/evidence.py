@@ -10,7 +10,14 @@ from autofit.domain.outcome import Crashed, Diverged, Failure, OutOfMemory, Phas
 from autofit.probing.protocol import FailureKind, RankDiverged, RankEnd, RankFailed
 
 # Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
-_CAUSES = (FailureKind.OUT_OF_MEMORY, FailureKind.UNSUPPORTED, RankDiverged, FailureKind.CRASHED)
+_CAUSES = (
+    FailureKind.OUT_OF_MEMORY,
+    FailureKind.UNSUPPORTED,
+    RankDiverged,
+    FailureKind.CRASHED,
+    FailureKind.LOST_NEIGHBOUR,
+)
+_CRASHES = (FailureKind.CRASHED, FailureKind.LOST_NEIGHBOUR)
 
 # SIGKILL in the exit code of DeepSpeed's launcher: launch.py leaves with -n for signal n of a rank, which the system
 # tells as 256 - n; a launcher that is honest about what it started tells 128 + n, as a shell does.
@@ -57,7 +64,7 @@ def _priority(report: RankFailed | RankDiverged) -> int:
 
 
 def _is_crash(report: RankFailed | RankDiverged) -> bool:
-    return isinstance(report, RankFailed) and report.kind is FailureKind.CRASHED
+    return isinstance(report, RankFailed) and report.kind in _CRASHES
 
 
 def _died_alone(end: RankEnd) -> bool:

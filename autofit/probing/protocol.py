@@ -263,6 +263,25 @@ class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
     CRASHED = "crashed"
+    LOST_NEIGHBOUR = "lost_neighbour"  # the connection to another rank broke: that one knows why
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The joules that a counter counted; ranks that share one name it alike."""
+
+    counter: str
+    joules: float
+    is_whole_device: bool = False  # what others have of the device is in it
+
+
+@dataclass(frozen=True)
+class RankEnergy:
+    """One rank's window; None of what has no counter here, or one that is too slow for so short a window."""
+
+    tokens: float  # real ones, of this rank
+    device: Counted | None
+    host: Counted | None
 
 
 @dataclass(frozen=True)
@@ -281,6 +300,7 @@ class RankMeasured:
     speed_error: float | None = None  # relative standard error of the steps' mean; None where one was measured
     step_count: int | None = None  # measured steps
     is_outpaced: bool = False  # ended after the first of them, which was too slow; on every rank the same
+    energy: RankEnergy | None = None  # of all that came after the memory steps
 
 
 @dataclass(frozen=True)
@@ -296,6 +316,7 @@ class RankTrained:
     eval_loss: float | None = None  # of the model that is saved; None without evaluation data
     skipped_steps: int = 0  # whose gradients were not finite
     trouble: str | None = None  # what was wrong at its end, and since when
+    energy: RankEnergy | None = None  # from the first step to the last, evaluations and checkpoints between included
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Where each rank of the full run is, in a file beside its report: it tells of a rank that could leave none."""
+"""Where each rank of the full run is, and how it ended, in files beside its report: they tell of a rank that could
+leave none."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from autofit.domain.codec import decode, to_json
 from autofit.domain.outcome import Phase
+from autofit.process.files import write_whole
 
 _WIDTH_BYTES = 128  # of every writing, so that a shorter one leaves nothing of a longer one behind it
 
@@ -38,6 +40,23 @@ def read_place(folder: Path, rank: int) -> RankPlace | None:
     except FileNotFoundError:
         return None
     return decode(RankPlace, json.loads(text)) if text else None
+
+
+def write_exit_code(folder: Path, rank: int, exit_code: int) -> None:
+    """Leaves how a rank ended, negative for a signal, for whoever comes too late to see it in /proc."""
+    write_whole(_end_path(folder, rank), str(exit_code).encode())
+
+
+def read_exit_code(folder: Path, rank: int) -> int | None:
+    """How a rank ended; None while nobody has seen that."""
+    try:
+        return int(_end_path(folder, rank).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _end_path(folder: Path, rank: int) -> Path:
+    return folder / f"rank{rank}-end.json"
 
 
 def _path(folder: Path, rank: int) -> Path:

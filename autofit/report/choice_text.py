@@ -1,23 +1,32 @@
-"""What was chosen and why, the full-parameter rung beside it, and what is said when nothing fits."""
+"""What was chosen and why, what it gives up, the plain rung beside it, and what is said when nothing fits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autofit.domain.event import Chosen
-from autofit.domain.knobs.method import METHOD, Method
-from autofit.domain.trial import Choice, GiveUp
-from autofit.domain.units import brief_seconds, format_bytes
+from autofit.domain.knobs.method import METHOD
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.resort import Resort
+from autofit.domain.strategy import Change, Rung, Strategy
+from autofit.domain.trial import Beside, Choice, GiveUp
+from autofit.domain.units import brief_seconds, format_bytes, rough_bytes, rough_speed
 
 from .line import WIDTH, Line, Style, labelled, wrap
 from .view import View
 
 
 def choice_lines(view: View, chosen: Chosen, *, width: int = WIDTH) -> list[Line]:
-    """The lines `choice`, `why` and, beside LoRA, `full`."""
+    """The lines `choice`, `why` and, where the training is not the plain one, `gives up` and what stands beside."""
     text = f"{strategy_text(chosen.choice)} · {_how(chosen)}"
     lines = labelled("choice", text, width=width, style=Style.GOOD)
     lines += labelled("why", chosen.choice.why, width=width)
-    full = full_text(chosen.choice, is_free=view.request is None or view.request.pins.of(METHOD) is None)
-    return lines + (labelled("full", full, width=width) if full else [])
+    pins = view.request.pins if view.request is not None else Pins()
+    beside = [
+        ("gives up", gives_up_text(chosen.choice.strategy)),
+        (beside_label(chosen.choice), beside_text(chosen.choice, pins)),
+    ]
+    return lines + [line for label, told in beside if told for line in labelled(label, told, width=width)]
 
 
 def strategy_text(choice: Choice) -> str:
@@ -36,17 +45,42 @@ def _how(chosen: Chosen) -> str:
     return f"decided in {brief_seconds(chosen.decided_s)}, {', '.join(texts)}"
 
 
-def full_text(choice: Choice, *, is_free: bool = True) -> str:
-    """The way to all parameters from a LoRA choice; empty when the choice trains them or LoRA was asked for."""
-    if choice.strategy.rung.method is not Method.LORA:
+def gives_up_text(strategy: Strategy) -> str:
+    """What a training with it has not that the plain one has: `AdaLomo: factored second moments ...`; else nothing."""
+    values = [value for _, value in strategy.rung.changed if value.gives_up]
+    return "; ".join(f"{value.text}: {value.gives_up}" for value in values)
+
+
+def beside_label(choice: Choice) -> str:
+    return "full" if choice.strategy.rung.change is Change.ADAPTERS else "plain"
+
+
+def beside_text(choice: Choice, pins: Pins) -> str:
+    """The way from the choice to what changes less of the training, with the words that take it; empty when nothing
+    does, or when all that it changes was pinned."""
+    changed, plain = choice.strategy.rung.changed, choice.plain
+    if plain is not None:
+        words = flags_text(choice.strategy.rung, plain.strategy.rung)
+        return f"{_what(plain.strategy.rung)}: {plain.strategy}, {_beside_figures(plain)}   {words}"
+    if all(pins.settles(knob) for knob, _ in changed):
         return ""
-    if choice.full is None:
-        return "all parameters: no rung that was probed fits" if is_free else ""
-    return f"all parameters: {choice.full}, {_full_figures(choice)}   --method full"
+    is_lora = choice.strategy.rung.change is Change.ADAPTERS
+    return f"{'all parameters' if is_lora else 'nothing given up'}: no rung that was probed fits"
 
 
-def _full_figures(choice: Choice) -> str:
-    measured, expected = choice.full_measured, choice.full_expected
+def _what(plain: Rung) -> str:
+    return "all parameters" if plain.change is Change.NOTHING else "nothing given up"
+
+
+def flags_text(chosen: Rung, plain: Rung) -> str:
+    """The flags that pin what the plain rung has of the knobs that change a training: `--method full`."""
+    mine, other = chosen.by_name, plain.by_name
+    turned = [knob for knob, _ in chosen.values() if knob.changes_training and mine[knob.name] != other[knob.name]]
+    return " ".join(f"{knob.flag.name} {knob.of(other[knob.name]).word}" for knob in turned if knob.flag is not None)
+
+
+def _beside_figures(plain: Beside) -> str:
+    measured, expected = plain.measured, plain.expected
     if measured is not None:
         return f"{measured.tokens_per_s:,.0f} tokens/s, {format_bytes(measured.peak_device_bytes)}"
     if expected is None:
@@ -64,7 +98,28 @@ def give_up_lines(view: View, action: GiveUp, *, width: int = WIDTH) -> list[Lin
         lines += labelled("closest", _closest(view, action), width=width, columns=_LABEL_COLUMNS)
     for label, text in zip(["would fit"] + [""] * len(action.would_fit), action.would_fit, strict=False):
         lines += labelled(label, text, width=width, columns=_LABEL_COLUMNS)
+    return lines + resort_lines(action.resorts, width=width)
+
+
+def resort_lines(resorts: Sequence[Resort], *, width: int = WIDTH) -> list[Line]:
+    """The last resorts, each with the words that take it, its memory and speed, and what it gives up."""
+    labels = ["resorts", *[""] * len(resorts)]
+    longest = max((len(one.flag) for one in resorts), default=0)
+    lines = []
+    for label, one in zip(labels, resorts, strict=False):
+        text = f"{one.flag.ljust(longest)} {_resort_figures(one)}"
+        lines += labelled(label, text, width=width, columns=_LABEL_COLUMNS)
+        lines += labelled("", f"  {one.gives_up}", width=width, columns=_LABEL_COLUMNS, style=Style.QUIET)
     return lines
+
+
+def _resort_figures(one: Resort) -> str:
+    speed = one.estimate.speed
+    parts = [
+        rough_bytes(one.estimate.memory.peak_bytes),
+        *([f"~{rough_speed(speed.tokens_per_s)} tokens/s"] if speed.is_absolute else []),
+    ]
+    return f"({one.strategy}: {', '.join(parts)})"
 
 
 def _headline(view: View, action: GiveUp) -> str:

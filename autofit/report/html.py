@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from autofit.domain.knobs.method import METHOD
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.runs.run_folder import RunRecord
 
-from .choice_text import full_text, strategy_text
+from .choice_text import beside_label, beside_text, gives_up_text, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text
 from .launch_text import launch_rows
@@ -78,11 +77,15 @@ def _choice(record: RunRecord) -> str:
         return ""
     text = strategy_text(choice)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
-    full = full_text(choice, is_free=record.request.pins.of(METHOD) is None)
+    told = (gives_up_text(choice.strategy), beside_text(choice, record.request.pins))
     return (
         f'<h2>Choice</h2><p><b class="good">{escape(text)}</b><br>{escape(choice.why)}'
         f'<br><span class="quiet">micro-batch {sums} · {escape(_settings(choice))}</span></p>'
-        + (f"<p>{escape(full)}</p>" if full else "")
+        + "".join(
+            f"<p>{escape(label)}: {escape(text)}</p>"
+            for label, text in zip(("gives up", beside_label(choice)), told, strict=True)
+            if text
+        )
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autofit.domain.energy import Energy
 from autofit.domain.event import ModelLoading, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.outcome import Measured
 from autofit.domain.timeline import Timeline
@@ -100,11 +101,25 @@ def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width:
     if probed is not None:
         said = f"{probed.tokens_per_s:,.0f} tok/s · {format_bytes(probed.peak_device_bytes)}"
         lines += labelled("", f"its probe had said {said}", width=width)
+    if result.energy is not None:
+        lines += labelled("energy", energy_text(result.energy), width=width)
     if result.timeline is not None and (times := timeline_text(result.timeline)):
         lines += labelled("time", times, width=width)
     lines += labelled("model", result.model_path, width=width)
     lines += labelled("merged", result.merged_path, width=width) if result.merged_path else []
     return lines + labelled("next", f"autofit show {Path(result.model_path).parent}", width=width)
+
+
+def energy_text(energy: Energy) -> str:
+    """What a token took, of the devices and of the hosts."""
+    whose = "whole devices" if energy.is_whole_device else "devices"
+    return (
+        f"{_joules(energy.device_j_per_token)} a token by the {whose} · {_joules(energy.host_j_per_token)} by the hosts"
+    )
+
+
+def _joules(joules: float | None) -> str:
+    return "not measurable here" if joules is None else f"{joules:.3g} J"
 
 
 def timeline_text(timeline: Timeline) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.outcome import Phase
-from autofit.probing.protocol import RankEnd, RankReport, RankTrained, read_report
-from autofit.process.rank_place import read_place
+from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankTrained, read_report
+from autofit.process.rank_place import read_exit_code, read_place
 
 _STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat (proc_pid_stat(5): fields 3 and 52)
 
@@ -27,17 +27,18 @@ class RankWatch:
         self._reports = reports
         self._rank_count = rank_count
         self._fallen: dict[int, _Death] = {}
-        self._is_over = False
+        self._has_failed = False  # a rank says so
+        self._is_over = False  # what went wrong is known
 
     def poll(self) -> None:
         """Looks at the ranks; to be called several times a second: after the first death the others follow from it."""
         if self._is_over:
             return
-        reports = read_reports(self._reports, self._rank_count).values()
-        has_report = any(not isinstance(report, RankTrained) for report in reports)
+        failed = [one for one in read_reports(self._reports, self._rank_count).values() if not _has_trained(one)]
         deaths = {rank: death for rank in range(self._rank_count) if (death := self._death(rank)) is not None}
-        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not has_report}
-        self._is_over = has_report or bool(self._fallen)
+        self._has_failed = bool(failed)
+        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not failed}
+        self._is_over = bool(self._fallen) or not all(_has_lost_neighbour(report) for report in failed)
 
     def phase(self, rank: int) -> Phase:
         """The phase that a rank entered last."""
@@ -54,13 +55,16 @@ class RankWatch:
     def _end(self, rank: int, report: RankReport | None) -> RankEnd:
         death = self._fallen.get(rank)
         exit_code = None if death is None else death.exit_code
-        return RankEnd(rank, exit_code, self._is_over and death is None, self.phase(rank), report)
+        was_killed = (self._is_over or self._has_failed) and death is None
+        return RankEnd(rank, exit_code, was_killed, self.phase(rank), report)
 
     def _death(self, rank: int) -> _Death | None:
         """How a rank died; None while it runs, before it has begun, and where it left a report."""
-        place = read_place(self._reports, rank)
+        place, exit_code = read_place(self._reports, rank), read_exit_code(self._reports, rank)
         death = None if place is None else _death_of(place.process_id)
-        return None if report_path(self._reports, rank).exists() else death
+        if report_path(self._reports, rank).exists():
+            return None
+        return death if exit_code is None else _Death(exit_code)
 
 
 def report_path(reports: Path, rank: int) -> Path:
@@ -72,6 +76,15 @@ def read_reports(reports: Path, rank_count: int) -> dict[int, RankReport]:
     """The reports by rank; a rank that was killed has none."""
     paths = {rank: report_path(reports, rank) for rank in range(rank_count)}
     return {rank: read_report(path.read_bytes()) for rank, path in paths.items() if path.exists()}
+
+
+def _has_trained(report: RankReport) -> bool:
+    return isinstance(report, RankTrained)
+
+
+def _has_lost_neighbour(report: RankReport) -> bool:
+    """Whether it only follows from the end of another rank, which may still be on its way out."""
+    return isinstance(report, RankFailed) and report.kind is FailureKind.LOST_NEIGHBOUR
 
 
 def _is_its_own(death: _Death) -> bool:

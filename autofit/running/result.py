@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autofit.domain.event import TrainingEnded
 from autofit.domain.run_end import RunEnd
+from autofit.probing.energy_sum import energy
 from autofit.probing.evidence import Evidence, failure
 from autofit.probing.protocol import RankTrained
 
@@ -34,4 +35,5 @@ def _training_ended(trained: dict[int, RankTrained], model_path: Path, total_s: 
         eval_loss=first.eval_loss,
         skipped_steps=first.skipped_steps,
         trouble=first.trouble,
+        energy=energy([report.energy for report in trained.values()]),
     )

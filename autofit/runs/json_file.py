@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from autofit.process.files import write_whole
 
 SCHEMA = 1
 T = TypeVar("T")
+AsToday = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
@@ -33,13 +35,18 @@ def write_body(path: Path, body: dict[str, Any]) -> None:
     write_text(path, to_json(with_schema(body), indent=2, ensure_ascii=False) + "\n")
 
 
-def read_value(path: Path, kind: type[T]) -> T | None:
-    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else."""
+def _as_it_is(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
+def read_value(path: Path, kind: type[T], as_today: AsToday = _as_it_is) -> T | None:
+    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else. `as_today` says
+    in today's words what an earlier version may have written."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-    return parse_value(text, kind, str(path))
+    return parse_value(text, kind, str(path), as_today)
 
 
 def read_body(path: Path) -> dict[str, Any] | None:
@@ -60,11 +67,11 @@ def is_value_of(path: Path, kind: type[object]) -> bool:
     return isinstance(body, dict) and "schema" in body and body.get("type") == kind.__name__
 
 
-def parse_value(text: str, kind: type[T], where: str) -> T:
+def parse_value(text: str, kind: type[T], where: str, as_today: AsToday = _as_it_is) -> T:
     """The `kind` that `text` holds; `where` is named when it does not."""
     body = _parse_body(text, where)
     try:
-        return decode(kind, body)
+        return decode(kind, as_today(body))
     except ValueError as error:
         raise _unreadable(where, error) from error
 

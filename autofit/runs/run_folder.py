@@ -20,6 +20,7 @@ from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
 from autofit.process.saved_steps import last_whole, saved_after, saved_step
 
+from .earlier_choice import as_today
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
@@ -188,7 +189,7 @@ class RunFolder:
         write_value(self.choice, choice)
 
     def read_choice(self) -> Choice | None:
-        return read_value(self.choice, Choice)
+        return read_value(self.choice, Choice, as_today)
 
     def write_ds_config(self, config: dict[str, Any] | None) -> None:
         """Writes the configuration of DeepSpeed, which passes over the top-level "schema"; where there is none, an

@@ -17,6 +17,7 @@ from autofit.app.tools import Tools, start_agent
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.model import ModelFacts
@@ -170,7 +171,9 @@ def test_what_runs_out_of_memory_under_the_planned_limit_is_too_large() -> None:
 
 def test_what_the_memory_here_cannot_hold_is_not_begun() -> None:
     place = Surroundings(here=cpu(host_gb=1))
-    big = replace(REQUEST, pins=Pins(method=Method.FULL, micro_batch=8, gradient_checkpointing=False))
+    big = replace(
+        REQUEST, pins=Pins(method=Method.FULL, micro_batch=8, gradient_checkpointing=GradientCheckpointing.OFF)
+    )
     before = place.plan("gpus=8,memory=80GB,tflops=1", request=big)
     (plan,) = place.rehearse(before)
     assert (place.specs, place.agents) == ([], 0)
@@ -217,7 +220,7 @@ def test_full_rows_have_a_mask() -> None:
 @pytest.mark.slow
 def test_a_job_of_eight_is_rehearsed_for_real() -> None:
     place = Surroundings()
-    pins = Pins(method=Method.FULL, zero_stage=2, gradient_checkpointing=False, micro_batch=1)
+    pins = Pins(method=Method.FULL, zero_stage=2, gradient_checkpointing=GradientCheckpointing.OFF, micro_batch=1)
     (before,) = place.plan("gpus=8,memory=4GB,tflops=1", request=replace(REQUEST, pins=pins))
     (plan,) = rehearse([before], tell=place.told.append, tools=replace(place.tools, start_agent=start_agent))
     assert plan.rehearsal is not None

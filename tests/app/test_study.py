@@ -17,6 +17,7 @@ from autofit.app.tools import REAL_TOOLS
 from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -84,7 +85,7 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> Predicted:
 
     def of(model: str, machine: str, tokens: int, **pinned: Any) -> Estimate:
         plain = {
-            "method": Method.FULL, "gradient_checkpointing": False, "attention": Attention.EAGER,
+            "method": Method.FULL, "gradient_checkpointing": GradientCheckpointing.OFF, "attention": Attention.EAGER,
             "offload": Offload.OPTIMIZER,
         }  # fmt: skip
         return estimate(model, machine, tokens, Pins(**{**plain, **pinned}))
@@ -104,7 +105,9 @@ def test_peaks_of_offloaded_adapters_on_v100(
     predicted: Predicted, model: str, told_gb: float, is_checkpointing: bool
 ) -> None:
     """Of ZeRO-3 at 256 tokens, the optimizer on the host. The study does not say whether with checkpointing."""
-    memory = predicted(model, V100, 256, gradient_checkpointing=is_checkpointing, **OFFLOADED).memory
+    memory = predicted(
+        model, V100, 256, gradient_checkpointing=GradientCheckpointing(is_checkpointing), **OFFLOADED
+    ).memory
     assert memory.low_bytes <= told_gb * GB <= memory.high_bytes
 
 
@@ -125,7 +128,9 @@ def test_the_peak_that_is_told_of_70b_needs_its_weights_elsewhere(predicted: Pre
 def test_times_of_offloaded_adapters_on_v100(predicted: Predicted, is_checkpointing: bool) -> None:
     """7B, 13B and 70B take 55, 76 and 278 of a unit."""
     small_s, middle_s, large_s = (
-        predicted(model, V100, 256, gradient_checkpointing=is_checkpointing, **OFFLOADED).speed.step_s
+        predicted(
+            model, V100, 256, gradient_checkpointing=GradientCheckpointing(is_checkpointing), **OFFLOADED
+        ).speed.step_s
         for model in ("llama-2-7b", "llama-2-13b", "llama-2-70b")
     )
     for ratio, told in ((middle_s / small_s, 76 / 55), (large_s / small_s, 278 / 55), (large_s / middle_s, 278 / 76)):
@@ -134,7 +139,7 @@ def test_times_of_offloaded_adapters_on_v100(predicted: Predicted, is_checkpoint
 
 GROUPS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "checkpointing": {"gradient_checkpointing": True},
+    "checkpointing": {"gradient_checkpointing": GradientCheckpointing.ON},
     "LoRA": {"method": Method.LORA},
     "FlashAttention": {"attention": Attention.FLASH_2},
     "no offload": {"offload": Offload.NONE},
@@ -167,7 +172,7 @@ def test_adapters_are_best_in_memory_and_time(predicted: Predicted, zero_stage: 
     """Where everything is offloaded; checkpointing alone leaves less of 256 tokens than adapters keep, and both
     together the least."""
     lora = figure_2(predicted, "LoRA", zero_stage)
-    both = figure_2(predicted, "LoRA", zero_stage, gradient_checkpointing=True)
+    both = figure_2(predicted, "LoRA", zero_stage, gradient_checkpointing=GradientCheckpointing.ON)
     for other in (figure_2(predicted, group, zero_stage) for group in ("plain", "checkpointing", "FlashAttention")):
         assert lora.speed.step_s < other.speed.step_s / 2
         assert both.memory.peak_bytes < other.memory.peak_bytes
@@ -185,7 +190,12 @@ def test_no_offload_is_fast_and_large(predicted: Predicted, zero_stage: int) -> 
     assert 2 / 1.2 < free.memory.peak_bytes / lora.memory.peak_bytes < 4 * 1.2
 
 
-FIGURE_3 = {"method": Method.LORA, "zero_stage": 3, "gradient_checkpointing": True, "offload": Offload.NONE}
+FIGURE_3 = {
+    "method": Method.LORA,
+    "zero_stage": 3,
+    "gradient_checkpointing": GradientCheckpointing.ON,
+    "offload": Offload.NONE,
+}
 
 
 @pytest.mark.slow

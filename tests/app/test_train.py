@@ -34,6 +34,7 @@ from autofit.domain.event import (
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -223,7 +224,7 @@ def test_the_whole_story(stage: Stage) -> None:
     record = stage.folder.read_record()
     assert record.choice is not None
     assert record.choice.measured.tokens_per_s == max(o.tokens_per_s for o in outcomes if isinstance(o, Measured))
-    assert record.choice.full is not None
+    assert record.choice.plain is not None
     assert record.result == stage.told(TrainingEnded)[0]
     assert record.request == REQUEST
     assert [trial.outcome for trial in record.trials] == outcomes
@@ -858,7 +859,7 @@ def test_probes_have_names_of_their_own_even_after_an_interruption(stage: Stage)
 PINS = [
     (Pins(method=Method.FULL), lambda s: s.rung.method is Method.FULL),
     (Pins(zero_stage=3), lambda s: s.rung.zero_stage == 3),
-    (Pins(gradient_checkpointing=True), lambda s: s.rung.gradient_checkpointing),
+    (Pins(gradient_checkpointing=GradientCheckpointing.ON), lambda s: s.rung.gradient_checkpointing.recomputes),
     (Pins(offload=Offload.NONE, micro_batch=2), lambda s: (s.rung.offload, s.micro_batch) == (Offload.NONE, 2)),
 ]
 

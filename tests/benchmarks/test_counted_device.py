@@ -18,6 +18,7 @@ from _memory_truth import Forker
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
@@ -69,7 +70,7 @@ def tiny_job(folder: Path, stage: int, offload: Offload, kind: DeviceKind) -> Co
         method=Method.FULL,
         zero_stage=stage,
         offload=offload,
-        gradient_checkpointing=False,
+        gradient_checkpointing=GradientCheckpointing.OFF,
         attention=Attention.EAGER,
         dtype=Dtype.BF16,
     )
@@ -77,7 +78,7 @@ def tiny_job(folder: Path, stage: int, offload: Offload, kind: DeviceKind) -> Co
     request = Request(str(folder), TOKENS, global_batch=2 * RANKS)
     shape = described_shape(str(folder), describe_model(request))
     config = deepspeed_config(strategy, request, shape, kind) | {HOST_OPTIMIZER: False}
-    step = MicroStep(None, Attention.EAGER, False, Dtype.BF16, DeviceKind.CPU, 1, TOKENS, False)
+    step = MicroStep(None, Attention.EAGER, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, TOKENS, False)
     return CountedJob(str(folder), strategy, step, config, 0, RANKS, 10**9, is_hollow=False)
 
 

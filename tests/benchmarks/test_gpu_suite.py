@@ -18,6 +18,7 @@ from autofit.domain.event import Chosen
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.plan import Verdict
@@ -69,7 +70,7 @@ def row(recording: Recording, configuration: Configuration, outcome: Outcome, ve
 def recorded(models: tuple[Model, ...], *, taken: float = 1.0, slower: float = 1.0) -> Recording:
     empty = Recording(HERE, models)
     rehearsal = replace(ONE, model=LARGE, rank_count=64, zero_stage=3, limit_bytes=80 * GB)
-    tried = (ONE, replace(ONE, micro_batch=8), replace(ONE, gradient_checkpointing=True), rehearsal)
+    tried = (ONE, replace(ONE, micro_batch=8), replace(ONE, gradient_checkpointing=GradientCheckpointing.ON), rehearsal)
     return replace(empty, rows=tuple(measured(empty, each, taken, slower) for each in tried))
 
 

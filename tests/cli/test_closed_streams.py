@@ -17,6 +17,7 @@ COMMAND = """
 import sys, time, types
 from pathlib import Path
 import autofit.app
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.event import Note, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.attention import Attention
@@ -27,8 +28,8 @@ from autofit.domain.strategy import Rung, Strategy
 
 def train(request, *, screen, **rest):
     rung = Rung(
-        zero_stage=2, method=Method.FULL, gradient_checkpointing=False, offload=Offload.NONE, dtype=Dtype.BF16,
-        attention=Attention.SDPA,
+        zero_stage=2, method=Method.FULL, gradient_checkpointing=GradientCheckpointing.OFF, offload=Offload.NONE,
+        dtype=Dtype.BF16, attention=Attention.SDPA,
     )
     strategy = Strategy(rung, 1, 1)
     screen.show(TrainingStarted(strategy, None, "training.log"))

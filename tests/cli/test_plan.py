@@ -100,7 +100,18 @@ def test_json_is_one_object_and_nothing_else(
 ) -> None:
     assert run("--model", model, "--on", "8xV100-32GB", "--json") == 0
     body = json.loads(capsys.readouterr().out)
-    assert list(body) == ["schema", "model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
+    assert list(body) == [
+        "schema",
+        "model",
+        "hardware",
+        "request",
+        "sdpa_kernels",
+        "verdict",
+        "choice",
+        "plain",
+        "last_resorts",
+        "candidates",
+    ]
     assert body["schema"] == 1
     assert body["choice"]["strategy"]["dtype"] == "fp16"
     for one in body["candidates"]:

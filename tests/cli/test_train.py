@@ -14,6 +14,7 @@ from autofit.cli import request_builder
 from autofit.cli import train as train_verb
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -68,7 +69,7 @@ def test_every_flag_arrives(calls: list[dict[str, Any]]) -> None:
             method=Method.LORA,
             zero_stage=3,
             offload=Offload.ALL,
-            gradient_checkpointing=True,
+            gradient_checkpointing=GradientCheckpointing.ON,
             attention=Attention.SDPA,
             micro_batch=2,
             dtype=Dtype.FP16,
@@ -176,7 +177,7 @@ REFUSED = [
     ("--learning-rate nan", "not a finite number"),
     ("--learning-rate inf", "not a finite number"),
     ("--on-divergence hope", "--on-divergence"),
-    ("--gradient-checkpointing maybe", "auto, on, off"),
+    ("--gradient-checkpointing maybe", "off, on, or auto"),
     ("stray", "stray"),
     ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),

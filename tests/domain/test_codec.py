@@ -13,6 +13,7 @@ from autofit.domain.codec import decode, decode_union, encode, to_json
 from autofit.domain.hardware import Device, DeviceKind, Hardware, Host, Node
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -25,7 +26,7 @@ REQUEST = Request(
     model="m",
     sequence_length=256,
     lora=Lora(r=8, target_modules=("q_proj",)),
-    pins=Pins(method=Method.LORA, offload=Offload.ALL, gradient_checkpointing=False),
+    pins=Pins(method=Method.LORA, offload=Offload.ALL, gradient_checkpointing=GradientCheckpointing.OFF),
     training=Training(max_steps=3, learning_rate=1e-3, extra_arguments=("--warmup_steps", "3")),
 )
 HARDWARE = Hardware(
@@ -100,7 +101,7 @@ def test_whoever_writes_json_writes_no_other_words() -> None:
 
 
 def test_a_strategy_reads_as_one_short_line() -> None:
-    rung = make_rung(2, method=Method.LORA, gradient_checkpointing=True)
+    rung = make_rung(2, method=Method.LORA, gradient_checkpointing=GradientCheckpointing.ON)
     assert str(Strategy(rung, 4, 2)) == "zero2+lora+gc mb4"
     rung = make_rung(3, offload=Offload.ALL, attention=Attention.EAGER, dtype=Dtype.FP16)
     assert str(rung) == "zero3+offload-all+fp16+eager"

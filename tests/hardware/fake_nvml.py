@@ -22,6 +22,7 @@ class FakeGpu:
     mig: bool | None = None  # None: too old to know the question
     slices: list[FakeGpu] = field(default_factory=list)
     is_lost: bool = False
+    energy_mj: int | None = 0  # since the driver was loaded; None: before Volta
 
 
 class FakeNvml:
@@ -91,6 +92,16 @@ class FakeNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: FakeGpu) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in handle.pids]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: FakeGpu) -> int:
+        if handle.is_lost:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        if handle.energy_mj is None or all(handle is not gpu for gpu in self.gpus):  # slices have none
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return handle.energy_mj
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: FakeGpu) -> FakeGpu:
+        return next(gpu for gpu in self.gpus if any(piece is handle for piece in gpu.slices))
 
     def nvmlDeviceGetMigMode(self, handle: FakeGpu) -> list[int]:
         if handle.mig is None:

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.request import Lora
@@ -54,7 +54,10 @@ def usable_knobs(config: PretrainedConfig) -> Usable:
         model = build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
     lacks = {(one.knob, one.word) for one in lacking(model)}
     kernels = tuple(kernel for kernel in Attention if (ATTENTION.name, ATTENTION.of(kernel).word) not in lacks)
-    has_checkpointing = (GRADIENT_CHECKPOINTING.name, GRADIENT_CHECKPOINTING.of(True).word) not in lacks
+    has_checkpointing = (
+        GRADIENT_CHECKPOINTING.name,
+        GRADIENT_CHECKPOINTING.of(GradientCheckpointing.ON).word,
+    ) not in lacks
     return Usable(kernels, has_checkpointing)
 
 

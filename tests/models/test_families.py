@@ -20,6 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from autofit.app.plan import plan
 from autofit.app.tools import REAL_TOOLS
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora
@@ -95,7 +96,7 @@ def _check_peaks(model_type: str, lora: Lora | None) -> None:
     usable = usable_knobs(config)
     plain = replace(PLAIN, attention=usable.attention, lora=lora, tokens=TOKENS)
     for is_checkpointing in (False, True)[: 1 + usable.has_checkpointing]:
-        step = replace(plain, gradient_checkpointing=is_checkpointing)
+        step = replace(plain, gradient_checkpointing=GradientCheckpointing(is_checkpointing))
         told, real = trace(config, step), RealStep(config, step)
         real.model.train()
         real.train()  # what is made once and kept

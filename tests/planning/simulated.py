@@ -13,6 +13,7 @@ from autofit.domain.goal import Certainty, Goal
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
@@ -170,7 +171,7 @@ class Cluster:
         draw = self._random.uniform
         is_traced = bool(self.scene.traces)
         self._activations = {
-            checkpointed: draw(0.94, 1.06) if is_traced else draw(1.2, 4.5) for checkpointed in (False, True)
+            checkpointed: draw(0.94, 1.06) if is_traced else draw(1.2, 4.5) for checkpointed in GradientCheckpointing
         }
         self._fragmentation, self._runtime_bytes = draw(1.0, 1.08), round(draw(0.2, 1.5) * GB)
         self._row_s, self._traffic_row_s = draw(0, 0.3), draw(0, 0.6)
@@ -263,7 +264,7 @@ class Cluster:
         moved_s = (speed.offload_s + speed.update_s) * self._factor("offload", 0.5, 2.0)
         own = self._base[rung]
         own *= self._factor(f"lora {rung.method}", 0.85, 1.15) * self._factor(
-            f"gc {rung.gradient_checkpointing}", 1.0, 1.08
+            f"gc {rung.gradient_checkpointing.value}", 1.0, 1.08
         )
         own *= self._factor(f"stage {rung.zero_stage} {rung.method}", 0.98, 1.02)
         filling = self._row_s + (self._traffic_row_s if rung.zero_stage == 3 else 0.0)
@@ -307,13 +308,13 @@ def _trace(of: MicroStep, shape: ModelShape) -> Trace:
     """Of equal layers that keep 34 bytes a token and hidden unit, or 2 with checkpointing."""
     tokens, layers = of.micro_batch * of.tokens, shape.layer_count
     layer_bytes = 34 * tokens * shape.hidden_size
-    kept_bytes = 2 * tokens * shape.hidden_size if of.gradient_checkpointing else layer_bytes
+    kept_bytes = 2 * tokens * shape.hidden_size if of.gradient_checkpointing.recomputes else layer_bytes
     weights = shape.parameter_count // layers
     trained = weights if of.lora is None else 4 * of.lora.r * shape.hidden_size
     forward = Work(2 * weights * tokens, 2 * weights, 2 * layer_bytes, 30)
-    times = (1 if of.lora is not None else 2) + of.gradient_checkpointing
+    times = (1 if of.lora is not None else 2) + of.gradient_checkpointing.recomputes
     backward = Work(times * forward.matmul_flop, times * forward.matmul_bytes, 2 * forward.other_bytes, 60)
-    extra_bytes = layer_bytes if of.gradient_checkpointing else 0
+    extra_bytes = layer_bytes if of.gradient_checkpointing.recomputes else 0
     moments = [Moment(Phase.FORWARD, kept_bytes * (n + 1) + extra_bytes, 0, forward) for n in range(layers)]
     moments += [
         Moment(Phase.BACKWARD, kept_bytes * (layers - n) + extra_bytes, trained * (n + 1), backward)

@@ -56,4 +56,4 @@ def check_the_global_batch(run: sim.Run, scene: sim.Setting) -> None:
 def check_the_full_rung(end: Choose, cluster: sim.Cluster) -> None:
     is_lora = end.choice.strategy.rung.method is Method.LORA
     if is_lora and cluster.best_tokens_per_s(Method.FULL) > 0:
-        assert end.choice.full is not None, "a full-parameter rung fits and is not named"
+        assert end.choice.plain is not None, "a full-parameter rung fits and is not named"

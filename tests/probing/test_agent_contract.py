@@ -19,6 +19,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Lora, Request
@@ -186,13 +187,18 @@ def test_a_limit_below_what_a_rank_always_holds_is_out_of_memory(bench: Bench) -
     assert isinstance(bench.probe(bench.spec(memory_limit_bytes=10_000_000)), OutOfMemory)
 
 
-STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
+STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
 
 
 def test_traces_come_in_order_and_what_cannot_be_traced_says_why(bench: Bench) -> None:
     """Also of the tracer that tests of plans have, which traces a larger model."""
     wrong = replace(STEP, lora=Lora(target_modules=("nothing",)))
-    good = (STEP, replace(STEP, micro_batch=2), replace(STEP, gradient_checkpointing=True), replace(STEP, lora=Lora()))
+    good = (
+        STEP,
+        replace(STEP, micro_batch=2),
+        replace(STEP, gradient_checkpointing=GradientCheckpointing.ON),
+        replace(STEP, lora=Lora()),
+    )
     others = [FakeTracer(LLAMA_7B.parameter_count)] if isinstance(bench.agent, FakeAgent) else []
     for tracer in (bench.agent, *others):
         said = tracer.trace(REQUEST, (*good[:2], wrong, *good[2:]), log_path=bench.folder / "trace.log")

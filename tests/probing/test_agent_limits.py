@@ -12,6 +12,7 @@ from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
@@ -27,7 +28,7 @@ STRATEGY = Strategy(
     1,
     4,
 )
-STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
+STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
 SHORT = Limits(start_s=120.0, survey_s=0.1, traces_s=0.1, answer_s=0.1)
 WAITS = BuildWait("op", "/builds/op/lock", 12)
 

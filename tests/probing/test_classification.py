@@ -101,14 +101,15 @@ def test_out_of_memory_on_any_rank_in_any_phase(rank: int, phase: Phase) -> None
 
 def test_the_cause_wins_over_what_follows_from_it() -> None:
     """The neighbour of a rank that ran out of memory loses its connection, and may write first."""
-    lost = end(0, failed(FailureKind.CRASHED, 1.9), exit_code=1)
+    lost = end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.9), exit_code=1)
     result = outcome(lost, end(1, failed(FailureKind.OUT_OF_MEMORY, 2.0), exit_code=1))
     assert isinstance(result, OutOfMemory)
     assert result.rank == 1
 
 
-def test_a_rank_that_was_killed_is_the_cause_and_not_who_lost_it() -> None:
-    lost = end(0, failed(FailureKind.CRASHED, 1.9), exit_code=1)
+@pytest.mark.parametrize("kind", [FailureKind.CRASHED, FailureKind.LOST_NEIGHBOUR])
+def test_a_rank_that_was_killed_is_the_cause_and_not_who_lost_it(kind: FailureKind) -> None:
+    lost = end(0, failed(kind, 1.9), exit_code=1)
     result = outcome(lost, end(1, exit_code=-9), oom_kills=1)
     assert isinstance(result, OutOfMemory)
     assert (result.rank, result.place) == (1, Place.HOST)
@@ -120,6 +121,13 @@ def test_the_first_of_two_crashes_is_told() -> None:
     )
     assert isinstance(result, Crashed)
     assert (result.rank, result.why, result.log) == (1, "crashed at 2.0", "x.log")
+
+
+def test_a_crash_is_told_and_not_who_lost_its_neighbour_by_it() -> None:
+    lost = end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1)
+    result = outcome(lost, end(1, failed(FailureKind.CRASHED, 2.0), exit_code=1))
+    assert isinstance(result, Crashed)
+    assert result.rank == 1
 
 
 def test_unsupported_says_why() -> None:

@@ -8,12 +8,13 @@ from autofit.domain import event as ev
 from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Node
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
 from autofit.domain.strategy import Rung, Strategy
-from autofit.domain.trial import Choice, GiveUp, Trial, Unprobed
+from autofit.domain.trial import Beside, Choice, GiveUp, Trial, Unprobed
 from autofit.domain.workload import DataProfile
 from tests.builders import GB, make_device, make_host, make_request, make_rung, make_shape
 
@@ -28,7 +29,11 @@ def rung(text: str) -> Rung:
     attention = Attention.FLASH_2 if "fa2" in rest else Attention.SDPA
     method = Method.LORA if "lora" in rest else Method.FULL
     return make_rung(
-        int(stage[-1]), method=method, offload=offload, gradient_checkpointing="gc" in rest, attention=attention
+        int(stage[-1]),
+        method=method,
+        offload=offload,
+        gradient_checkpointing=GradientCheckpointing("gc" in rest),
+        attention=attention,
     )
 
 
@@ -111,8 +116,7 @@ CHOICE = Choice(
             for i, one in enumerate(LADDER.steps[5:])
         ),
     ),
-    strategy("zero3+gc", 4),
-    measured(53.0, 9_100.0),
+    Beside(strategy("zero3+gc", 4), measured(53.0, 9_100.0)),
 )
 RESULT = ev.TrainingEnded("runs/a/model", None, 2367, 2.413, 1.183, 31_050.0, int(74.2 * GB), 90 * GB, 5530.0)
 GIVE_UP = GiveUp(

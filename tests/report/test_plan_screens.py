@@ -294,7 +294,17 @@ def test_several_machines_stand_in_one_table_best_first() -> None:
 
 def test_the_json_has_exactly_the_promised_keys() -> None:
     body = plans_body([PLAN])
-    assert list(body) == ["model", "hardware", "request", "sdpa_kernels", "verdict", "choice", "candidates"]
+    assert list(body) == [
+        "model",
+        "hardware",
+        "request",
+        "sdpa_kernels",
+        "verdict",
+        "choice",
+        "plain",
+        "last_resorts",
+        "candidates",
+    ]
     one = body["candidates"][0]
     assert body["choice"] == one
     assert set(one) == {"strategy", "memory", "host_memory", "speed", "verdict", "reason"}

@@ -172,7 +172,7 @@ def full_line(choice: Choice) -> str:
 
 def test_a_lora_choice_names_the_full_rung_beside_it() -> None:
     assert full_line(sim.CHOICE) == "full     all parameters: zero3+gc mb4, 9,100 tokens/s, 53.0 GB   --method full"
-    assert "no rung that was probed fits" in full_line(replace(sim.CHOICE, full=None, full_measured=None))
+    assert "no rung that was probed fits" in full_line(replace(sim.CHOICE, plain=None))
     assert full_line(replace(sim.CHOICE, strategy=sim.strategy("zero3", 1))) == ""
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankTrained, to_line
-from autofit.process.rank_place import PlaceFile, read_place
+from autofit.process.rank_place import PlaceFile, read_place, write_exit_code
 from autofit.running.rank_watch import RankWatch, report_path
 
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
-LOST = RankFailed(FailureKind.CRASHED, Phase.BACKWARD, Place.DEVICE, "connection reset by peer", 1.0)
+LOST = RankFailed(FailureKind.LOST_NEIGHBOUR, Phase.BACKWARD, Place.DEVICE, "connection reset by peer", 1.0)
 PHASES = [Phase.FORWARD, Phase.INITIALIZE]
 _RANK = """
 import sys, time
@@ -110,6 +110,26 @@ def test_who_lost_a_killed_neighbour_and_said_so_does_not_hide_it(ranks: Ranks, 
     watch = RankWatch(tmp_path, 2)
     ranks.kill(1)
     leave(tmp_path, 0, LOST)
+    watch.poll()
+    assert watch.ends() == (ended(0, LOST), dead(1))
+
+
+def test_a_killed_rank_whose_launcher_saw_it_first_is_known_by_what_that_left(ranks: Ranks, tmp_path: Path) -> None:
+    watch = RankWatch(tmp_path, 2)
+    ranks.kill(1)
+    write_exit_code(tmp_path, 1, -signal.SIGKILL)
+    ranks.wait(1)
+    leave(tmp_path, 0, LOST)
+    watch.poll()
+    assert watch.ends() == (ended(0, LOST), dead(1))
+
+
+def test_who_lost_a_neighbour_may_say_so_before_that_one_is_gone(ranks: Ranks, tmp_path: Path) -> None:
+    watch = RankWatch(tmp_path, 2)
+    leave(tmp_path, 0, LOST)
+    watch.poll()
+    assert watch.ends() == (ended(0, LOST), ended(1))
+    ranks.kill(1)
     watch.poll()
     assert watch.ends() == (ended(0, LOST), dead(1))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
@@ -18,7 +19,7 @@ from tests.report import simulated
 VERSIONS = Versions("2.13", "5.23", "0.21", "1.16", "0.19")
 KEY = TrialKey.of(simulated.REQUEST, simulated.SHAPE, simulated.PROFILE.lengths, simulated.HARDWARE, VERSIONS)
 TRIALS = simulated.TRIALS
-STEP = MicroStep(Lora(8), Attention.SDPA, True, Dtype.BF16, DeviceKind.CUDA, 1, 2048, False)
+STEP = MicroStep(Lora(8), Attention.SDPA, GradientCheckpointing.ON, Dtype.BF16, DeviceKind.CUDA, 1, 2048, False)
 
 
 def trace(micro_batch: int, moment_count: int = 70) -> Trace:

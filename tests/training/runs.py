@@ -12,6 +12,7 @@ from typing import Any
 from autofit.app.probe_specs import training_files
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured
@@ -41,7 +42,7 @@ class Case:
 
     method: Method = Method.FULL
     stage: int = 2
-    is_checkpointed: bool = False
+    checkpointing: GradientCheckpointing = GradientCheckpointing.OFF
     micro_batch: int = 8
     ranks: int = 2
     dtype: Dtype = Dtype.FP32
@@ -52,13 +53,14 @@ class Case:
         return make_rung(
             self.stage,
             method=self.method,
-            gradient_checkpointing=self.is_checkpointed,
+            gradient_checkpointing=self.checkpointing,
             dtype=self.dtype,
             optimizer=self.optimizer,
         )
 
     def __str__(self) -> str:
-        gc = "+gc" if self.is_checkpointed else ""
+        syllable = GRADIENT_CHECKPOINTING.of(self.checkpointing).syllable
+        gc = f"+{syllable}" if syllable else ""
         name = f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
         return name if self.optimizer is Optimizer.ADAMW else f"{name} {self.optimizer.value}"
 

@@ -13,6 +13,7 @@ from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoin
 from safetensors.torch import load_file
 
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.optimizer import Optimizer
 from tests.training.likeness import check_same
 from tests.training.runs import Case, Runs, training
@@ -25,10 +26,10 @@ RATES = {Optimizer.LOMO: 0.1, Optimizer.ADALOMO: 2e-2}
 @pytest.mark.parametrize(
     "case",
     [
-        Case(stage=3, micro_batch=2, is_checkpointed=True, optimizer=Optimizer.LOMO),
+        Case(stage=3, micro_batch=2, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
         Case(stage=0, micro_batch=2, optimizer=Optimizer.LOMO),
         Case(stage=3, micro_batch=2, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, micro_batch=8, is_checkpointed=True, optimizer=Optimizer.ADALOMO),
+        Case(stage=0, micro_batch=8, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
         Case(stage=0, micro_batch=4, ranks=1, optimizer=Optimizer.ADALOMO),
     ],
     ids=str,
@@ -47,7 +48,7 @@ def test_a_training_is_that_of_one_process(case: Case, runs: Runs, model: Path, 
     "case",
     [
         Case(stage=3, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, dtype=Dtype.BF16, is_checkpointed=True, optimizer=Optimizer.ADALOMO),
+        Case(stage=0, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from tests.training.likeness import check_same, token_mean
 from tests.training.runs import Case, Runs, training
@@ -21,7 +22,7 @@ Rows = Callable[[int], Path]
     "case",
     [
         Case(micro_batch=1),
-        Case(micro_batch=8, stage=1, is_checkpointed=True),
+        Case(micro_batch=8, stage=1, checkpointing=GradientCheckpointing.ON),
         Case(micro_batch=2, stage=3),
         Case(micro_batch=4, ranks=1, method=Method.LORA),
         Case(micro_batch=2, stage=0),

@@ -10,6 +10,7 @@ import pytest
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Outcome
@@ -58,7 +59,11 @@ def test_any_stage_and_any_number_of_ranks_is_measured(agent: Agent, tmp_path: P
     check_all_measured(
         agent,
         spec(tmp_path, replace(PLAIN, zero_stage=3), 2, accumulation=3),
-        spec(tmp_path, replace(PLAIN, zero_stage=3, method=Method.LORA, gradient_checkpointing=True), 64),
+        spec(
+            tmp_path,
+            replace(PLAIN, zero_stage=3, method=Method.LORA, gradient_checkpointing=GradientCheckpointing.ON),
+            64,
+        ),
     )
     check_all_measured(
         agent,

@@ -181,8 +181,7 @@ class _ScriptSearch:
         shape, constants = course.own.as_is.shape, known_constants(self._hardware, store)
         setting = script_setting(request, facts, shape, self._hardware, constants)
         ladder = build_ladder(setting, as_pinned(setting))
-        on_ladder = {strategy for step in ladder.steps for strategy in step.strategies}
-        tried = tuple(one for one in known.tried if one[0] in on_ladder)
+        tried = tuple(one for one in known.tried if ladder.has(one[0]))
         return SearchSpace(setting, ladder, course.goal, tried)
 
     def _give_up(self, action: GiveUp, trials: tuple[Trial, ...]) -> NoReturn:

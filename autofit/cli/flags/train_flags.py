@@ -15,7 +15,7 @@ from autofit.domain.knobs.pins import PINNABLE
 
 from .flag import F, flag
 from .recipe import apply_recipe
-from .value import Amount, Count, Folder, Names, Pinned, Share, Size, Switch, Tokens
+from .value import Amount, Count, Folder, Names, Pinned, Share, Size, Switch, Tokens, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -30,12 +30,10 @@ _POSITIVE = Amount(min=0, min_open=True)
 
 def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
     assert knob.flag is not None
-    is_switch = {known.value for known in knob.values} == {True, False}
-    settings: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if is_switch else {}
-    kind = Switch(has_auto=True) if is_switch else Pinned(knob)
+    settings: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if is_switch(knob) else {}
     return flag(
-        knob.name, *knob.flag.names, section=section, metavar=knob.flag.metavar, help=knob.flag.help, type=kind,
-        **settings,
+        knob.name, *knob.flag.names, section=section, metavar=knob.flag.metavar, help=knob.flag.help,
+        type=Pinned(knob), **settings,
     )  # fmt: skip
 
 

@@ -95,22 +95,26 @@ class Share(Amount):
 
 
 class Switch(_Kind):
-    """Reads `on`, `off`, and the spellings of yes and no that other launchers take; `auto` (None) where it is
-    allowed."""
+    """Reads `on`, `off`, and the spellings of yes and no that other launchers take."""
 
-    def __init__(self, *, has_auto: bool = False) -> None:
-        self.name = "auto|on|off" if has_auto else "on|off"
-        self._has_auto = has_auto
+    name = "on|off"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool | None:
-        if value is None or isinstance(value, bool):
-            return value
-        word = str(value).lower()
-        if word in _YES | _NO:
-            return word in _YES
-        if not (self._has_auto and word == "auto"):
-            self.fail(f"'{value}' is not one of {', '.join(self.name.split('|'))}.", param, ctx)
-        return None
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        word = _switch_word(str(value))
+        if word not in ("on", "off"):
+            self.fail(f"'{value}' is not one of on, off.", param, ctx)
+        return word == "on"
+
+
+def is_switch(knob: Knob[Any]) -> bool:
+    """Whether the knob's flag may stand without a value, which means on."""
+    return {"on", "off"} <= {known.word for known in knob.values}
+
+
+def _switch_word(text: str) -> str:
+    """The word on or off where the text means it, else the text itself."""
+    word = text.lower()
+    return "on" if word in _YES else "off" if word in _NO else text
 
 
 class Pinned(_Kind):
@@ -121,10 +125,12 @@ class Pinned(_Kind):
         self._knob = knob
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto" or not isinstance(value, str) or isinstance(value, Enum):
-            return None if value == "auto" else value
+        if not isinstance(value, str) or isinstance(value, Enum):
+            return value
+        if value.lower() == "auto":
+            return None
         try:
-            return self._knob.read(value)
+            return self._knob.read(_switch_word(value) if is_switch(self._knob) else value)
         except ValueError as error:
             self.fail(f"{error}, or auto.", param, ctx)
 

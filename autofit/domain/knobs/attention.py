@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from autofit.domain.hardware import AMPERE, Hardware
 from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 from .dtype import DTYPE, Dtype
-
-if TYPE_CHECKING:
-    from autofit.domain.hardware import Hardware
 
 FLASH_PACKAGE = "flash-attn"
 
@@ -31,8 +28,8 @@ def why_no_flash(hardware: Hardware, dtype: Dtype) -> str | None:
     """What of the device or the dtype keeps FlashAttention-2 from running; None when nothing does."""
     if hardware.is_cpu:
         return "FlashAttention-2 does not run on a CPU"
-    if not hardware.is_ampere:
-        return f"FlashAttention-2 needs compute capability 8.0 or newer, {_oldest(hardware)}"
+    if (why := hardware.why_older_than(AMPERE)) is not None:
+        return f"FlashAttention-2 needs compute capability 8.0 or newer, {why}"
     return "FlashAttention-2 computes in bf16 or fp16 only, not in fp32" if dtype is Dtype.FP32 else None
 
 
@@ -45,13 +42,6 @@ def _why_unusable(attention: Attention, settled: Values, conditions: Conditions)
     is_installed = FLASH_PACKAGE in conditions.installed
     missing = None if is_installed else f"the package {FLASH_PACKAGE} is not installed"
     return why_no_flash(conditions.hardware, settled[DTYPE.name]) or missing
-
-
-def _oldest(hardware: Hardware) -> str:
-    device = min(hardware.devices, key=lambda device: device.compute_capability or (0, 0))
-    if device.compute_capability is None:
-        return f"and that of {device.name} is unknown"
-    return f"{device.name} has {device.compute_capability[0]}.{device.compute_capability[1]}"
 
 
 ATTENTION = Knob(

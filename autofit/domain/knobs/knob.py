@@ -90,9 +90,11 @@ class Knob(Generic[V]):
     from_least_memory: tuple[V, ...] = ()  # the values by device memory; empty where no value certainly needs less
     outweighs_estimate: bool = False  # whether more by that order is more whatever the estimates say
     adds_work: bool = False  # whether a later value computes or moves all that an earlier one does, and more
+    beside_others: tuple[V, ...] = ()  # of those the values that certainly do more than the plainest one, and no other
     changes_training: bool = False  # whether the values train something else, or with other numerics
     is_settled: bool = False
     tells_others: bool = False  # of a settled one: whether people are told of the values that are not taken
+    refused: tuple[tuple[str, str], ...] = ()  # words that people may expect, each with why it is no value
     why_unusable: Reason = _none  # of machine and packages: a pinned value is refused with it
     why_pointless: Reason = _none  # a pinned value is tried nevertheless
 
@@ -104,7 +106,11 @@ class Knob(Generic[V]):
         raise ValueError(f"{value!r} is no value of {self.name}")
 
     def read(self, word: str) -> V:
-        """The value of a word on the command line; ValueError names the words that there are."""
+        """The value of a word on the command line; ValueError names the words that there are, or says why it is none
+        of them."""
+        for refused, why in self.refused:
+            if word == refused:
+                raise ValueError(f"'{word}' is not offered: {why}")
         for known in self.values:
             if known.word == word:
                 return known.value
@@ -133,4 +139,8 @@ class Knob(Generic[V]):
 
     def does_no_more(self, one: V, other: V) -> bool:
         """Whether `one` certainly computes and moves no more than `other`."""
-        return self.plainness(one) <= self.plainness(other) if self.adds_work else one == other
+        if one == other or not self.adds_work:
+            return one == other
+        if one in self.beside_others or other in self.beside_others:
+            return self.plainness(one) == 0
+        return self.plainness(one) < self.plainness(other)

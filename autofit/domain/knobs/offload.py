@@ -6,11 +6,19 @@ from enum import Enum
 
 from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
 
+from .method import Method
+
 
 class Offload(str, Enum):
     NONE = "none"
+    PARTIAL = "partial"  # a part of the optimizer states
     OPTIMIZER = "optimizer"
     ALL = "all"  # optimizer states and parameters
+
+
+def _why_unusable(offload: Offload, settled: Values, conditions: Conditions) -> str | None:
+    is_divided = offload is Offload.PARTIAL and conditions.hardware.is_cpu
+    return "a CPU rank's device is its host, so nothing can be divided between the two" if is_divided else None
 
 
 def _why_pointless(offload: Offload, settled: Values, conditions: Conditions) -> str | None:
@@ -23,6 +31,14 @@ OFFLOAD = Knob(
     (
         Value(Offload.NONE, "none", "no offload"),
         Value(
+            Offload.PARTIAL, "partial", "offload of a part of the optimizer", "offload-part",
+            needs=(
+                Need("zero_stage", (3,), "DeepSpeed divides the optimizer between device and host at stage 3 only"),
+                Need("method", (Method.FULL,), "an adapter's states are small, there is nothing to divide"),
+                Need("optimizer", ("adamw",), "DeepSpeed divides AdamW's states only"),  # by its word: it imports this
+            ),
+        ),
+        Value(
             Offload.OPTIMIZER, "optimizer", "offload of the optimizer", "offload",
             needs=(Need("zero_stage", (1, 2, 3), "without ZeRO nothing moves optimizer states to host memory"),),
         ),
@@ -31,8 +47,9 @@ OFFLOAD = Knob(
             needs=(Need("zero_stage", (3,), "only stage 3 can move parameters to host memory"),),
         ),
     ),
-    PinFlag(("--offload",), "none|optimizer|all", "What lies in host memory."),
-    from_least_memory=(Offload.ALL, Offload.OPTIMIZER, Offload.NONE),
+    PinFlag(("--offload",), "none|partial|optimizer|all", "What lies in host memory."),
+    from_least_memory=(Offload.ALL, Offload.OPTIMIZER, Offload.PARTIAL, Offload.NONE),
     adds_work=True,
+    why_unusable=_why_unusable,
     why_pointless=_why_pointless,
 )  # fmt: skip

@@ -35,6 +35,13 @@ class Pins:
     def of(self, knob: Knob[V]) -> V | None:
         return cast("V | None", dict(self.fixed).get(knob.name))
 
+    def settles(self, knob: Knob[Any]) -> bool:
+        """Whether they leave a knob no choice: it is pinned, or what is pinned needs one value of it."""
+        pinned = [one.of(self.of(one)) for one in KNOBS if self.of(one) is not None]
+        return self.of(knob) is not None or any(
+            need.knob == knob.name and len(need.values) == 1 for value in pinned for need in value.needs
+        )
+
     def but(self, **changed: Any) -> Pins:
         """The pins with some of them changed; None unpins."""
         return Pins(**{"micro_batch": self.micro_batch, **dict(self.fixed), **changed})

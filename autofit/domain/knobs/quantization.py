@@ -2,14 +2,17 @@
 
 NF4 (Dettmers et al., QLoRA, 2305.14314, section 3) keeps a weight of a linear layer in 4 bits, and of each block of 64
 a scale, which is quantised in its turn: 0.516 bytes a weight. int8 (Dettmers et al., LLM.int8(), 2208.07339) keeps 1
-byte and a scale for each row. Embeddings, the head and norms stay what they are.
+byte and a scale for each row. Embeddings, the head, norms and experts that stand in one parameter stay what they are.
+Before each product a weight is made what it was, in the dtype that is computed in; int8 multiplies as it is in a GPU's
+forward pass.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
-from .knob import Knob, Need, PinFlag, Value
+from .knob import Conditions, Knob, Need, PinFlag, Value, Values
 from .last_resort import LastResort
 from .method import Method
 
@@ -20,7 +23,25 @@ class Quantization(str, Enum):
     NF4 = "nf4"
 
 
+QUANTIZING_PACKAGE = "bitsandbytes"
+
+_LEAST_CAPABILITIES: Mapping[Quantization, tuple[int, int]] = {Quantization.INT8: (7, 5), Quantization.NF4: (6, 0)}
+"""The least compute capability of a GPU (bitsandbytes' installation guide, 0.48 and newer)."""
+
 _NEEDS_FROZEN = (Need("method", (Method.LORA,), "only frozen weights can be kept in so few bits"),)
+
+
+def _why_unusable(quantization: Quantization, settled: Values, conditions: Conditions) -> str | None:
+    if quantization is Quantization.NONE:
+        return None
+    if not conditions.hardware.is_cpu:
+        least = _LEAST_CAPABILITIES[quantization]
+        if (why := conditions.hardware.why_older_than(least)) is not None:
+            return f"{quantization.value} needs compute capability {least[0]}.{least[1]} or newer, {why}"
+    if QUANTIZING_PACKAGE not in conditions.installed:
+        return f"the package {QUANTIZING_PACKAGE} is not installed (pip install {QUANTIZING_PACKAGE})"
+    return None
+
 
 QUANTIZATION = Knob(
     "quantization",
@@ -45,4 +66,5 @@ QUANTIZATION = Knob(
     ),
     from_least_memory=(Quantization.NF4, Quantization.INT8, Quantization.NONE),
     changes_training=True,
+    why_unusable=_why_unusable,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from autofit.domain.knobs.knob import Conditions, Knob, PinFlag, Value, Values
 
 from .offload import OFFLOAD, Offload
 
-_PLAIN = {Offload.NONE: (0, 1), Offload.OPTIMIZER: (2,), Offload.ALL: (3,)}
+_PLAIN = {Offload.NONE: (0, 1), Offload.PARTIAL: (3,), Offload.OPTIMIZER: (2,), Offload.ALL: (3,)}
 """The plainest stages that can carry each offload: where nothing is divided, the others change nothing else. Stage 0
 has other weights and gradients than stage 1."""
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.model import ModelShape
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
+from autofit.planning.identity import ByIdentity
 from autofit.planning.micro_batches import micro_batches
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
@@ -75,6 +78,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
         is_autocast=is_autocast(rung, setting),
+        quantization=rung.quantization,
     )
 
 
@@ -90,8 +94,12 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     depend on the tokens shrinks too, and too little for longer ones with the eager kernel. Where nothing was traced for
     the kernels of this GPU (advice on other machines), another GPU's serve.
     """
-    wanted = micro_step(strategy.rung, strategy.micro_batch, setting)
-    alike = [trace for trace in setting.traces if _is_like(trace.of, wanted)]
+    return _moments(micro_step(strategy.rung, strategy.micro_batch, setting), ByIdentity(setting.traces))
+
+
+@lru_cache(maxsize=128)  # rungs share their activations with all that differ in stage, offload or optimizer
+def _moments(wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]]) -> tuple[Moment, ...] | None:
+    alike = [trace for trace in traces.value if _is_like(trace.of, wanted)]
     own = [trace for trace in alike if trace.of.capability == wanted.capability]
     known = _nearest_tokens(wanted, own or alike)
     if not known:
@@ -106,7 +114,7 @@ def closed_moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...]:
     kept_bytes = closed_form_bytes(strategy, setting)
     trained = parameters(strategy.rung, setting).trained_count
     copies_bytes = element_bytes(strategy.rung.dtype) * trained if is_autocast(strategy.rung, setting) else 0
-    left_bytes = 0 if strategy.rung.gradient_checkpointing else copies_bytes
+    left_bytes = round((1 - strategy.rung.gradient_checkpointing.share) * copies_bytes)
     return (
         Moment(Phase.FORWARD, kept_bytes + copies_bytes, 0),
         Moment(Phase.BACKWARD, kept_bytes + left_bytes, trained),
@@ -117,17 +125,48 @@ def closed_moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...]:
 def closed_form_bytes(strategy: Strategy, setting: Setting) -> int:
     """Bytes for one micro-batch of the longest rows: s·b·h·(34 + 5·a·s/h) per layer (Korthikanti et al., 2022, eq. 2).
 
-    Without the second term where the kernel recomputes attention; 2·s·b·h per layer and one whole layer with gradient
-    checkpointing. Autocast keeps AUTOCAST_BYTES more for s·b·h. Known error: 19 to 79 % too low on current models,
-    hence `HIGH_FACTOR`. No logits are counted: trl 1.16 computes the loss in chunks behind a fused head.
+    Without the second term where the kernel recomputes attention; a checkpointed layer keeps 2·s·b·h, and the one that
+    is computed again is there as a whole. Autocast keeps AUTOCAST_BYTES more for s·b·h. Known error: 19 to 79 % too low
+    on current models, hence `HIGH_FACTOR`. No logits are counted: trl 1.16 computes the loss in chunks behind a fused
+    head.
     """
+    checkpointing, layers = strategy.rung.gradient_checkpointing, setting.shape.layer_count
     layer_bytes = _layer_bytes(strategy, setting)
-    layers = setting.shape.layer_count
-    if not strategy.rung.gradient_checkpointing:
+    if not checkpointing.recomputes:
         return round(layers * layer_bytes)
+    whole = layers - checkpointed_layers(strategy.rung, setting)
+    # The last of the layers is computed again beside all that is kept; a whole one behind it is gone by then.
+    again = 1 if (layers - 1) % checkpointing.every_n_layers == 0 else 0
+    return round((layers - whole) * _kept_bytes(strategy, setting) + (whole + again) * layer_bytes)
+
+
+def checkpointed_layers(rung: Rung, setting: Setting) -> int:
+    """The number of layers that are computed again."""
+    checkpointing = rung.gradient_checkpointing
+    return -(-setting.shape.layer_count // checkpointing.every_n_layers) if checkpointing.recomputes else 0
+
+
+def input_bytes(strategy: Strategy, setting: Setting, tokens: float) -> float:
+    """Bytes of what goes into a layer, for one micro-batch of rows `tokens` wide."""
     width = FP32_BYTES if _is_widened(strategy, setting) else element_bytes(strategy.rung.dtype)
-    kept_bytes = width * _elements(strategy, setting)
-    return round(layers * kept_bytes + layer_bytes)
+    return width * tokens * strategy.micro_batch * setting.shape.hidden_size
+
+
+def _kept_bytes(strategy: Strategy, setting: Setting) -> float:
+    """Bytes that a checkpointed layer keeps on the device: its input unless that is offloaded, and what is kept of
+    attention: its output and, for each row of scores, the logarithm of their sum in fp32."""
+    kept = {
+        GradientCheckpointing.OFFLOAD: 0.0,
+        GradientCheckpointing.SELECTIVE: input_bytes(strategy, setting, setting.worst_tokens)
+        + _attended_bytes(strategy, setting),
+    }
+    plain_bytes = input_bytes(strategy, setting, setting.worst_tokens)
+    return kept.get(strategy.rung.gradient_checkpointing, plain_bytes)
+
+
+def _attended_bytes(strategy: Strategy, setting: Setting) -> float:
+    shape, seen = setting.shape, setting.worst_tokens * strategy.micro_batch
+    return seen * shape.head_count * (element_bytes(strategy.rung.dtype) * shape.head_size + FP32_BYTES)
 
 
 def _is_like(traced: MicroStep, wanted: MicroStep) -> bool:

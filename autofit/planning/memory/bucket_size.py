@@ -36,14 +36,26 @@ def with_bucket(strategy: Strategy, setting: Setting) -> Setting:
     least = zero_sizes(setting.shape.hidden_size).reduce_bucket
     wanted = _wanted(strategy, setting)
     if strategy.rung.zero_stage == 0 or is_fused(strategy.rung) or wanted <= least:
-        return replace(setting, bucket_elements=least)
-    lean = replace(setting, known_constants=None, bucket_elements=least)
+        return _sized(setting, least)
+    lean = _lean(setting, least)
     room = (1 - HEADROOM) * setting.device_memory_bytes - estimate_memory(strategy, lean).high_bytes
     held_bytes = reduction_copies(strategy.rung, lean) * element_bytes(strategy.rung.dtype)
     each_bytes = TRACED_HIGH * worst_fragmentation(strategy, lean) * held_bytes
     while wanted > least and (wanted - least) * each_bytes > room:
         wanted = _rounded(wanted // 2)
-    return replace(setting, bucket_elements=max(least, wanted))
+    return _sized(setting, max(least, wanted))
+
+
+def _sized(setting: Setting, elements: int) -> Setting:
+    """The setting with such a bucket: the same one for all strategies, with what was found in it."""
+    return setting.once((_sized, elements), lambda: replace(setting, bucket_elements=elements))
+
+
+def _lean(setting: Setting, elements: int) -> Setting:
+    """The same without what trials have taught."""
+    if setting.known_constants is None:
+        return _sized(setting, elements)
+    return setting.once((_lean, elements), lambda: replace(setting, known_constants=None, bucket_elements=elements))
 
 
 def _wanted(strategy: Strategy, setting: Setting) -> int:

@@ -56,14 +56,14 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     if rung.zero_stage < 3 or is_whole or is_fused(rung):
         return 0
     known = parameters(rung, setting)
-    is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing
+    is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes
     unneeded = known.embedding_count if is_skipped else 0
     wanted = known.whole_count - persistent_count(rung, setting) - unneeded
     most = known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)
     return min(round(wanted * (1 - done_share)), most)
 
 
-def ahead_count(gathered: int) -> int:
+def ahead_count(rung: Rung, setting: Setting, gathered: int) -> int:
     """Of so many gathered parameters those that DeepSpeed would not hold if it fetched none ahead: its engine takes 1
     GB less of Llama-2-7B with a prefetch bucket of 0."""
-    return max(0, gathered - MAX_REUSE_DISTANCE // 2)
+    return max(0, gathered - MAX_REUSE_DISTANCE // (2 * parameters(rung, setting).stored_count))

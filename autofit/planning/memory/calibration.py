@@ -12,7 +12,7 @@ from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
 from autofit.planning.setting import Setting
 
-from .bucket_size import with_bucket
+from .device_share import sized_for
 from .peak_memory import estimate_memory, is_whole_peak
 
 MOST_FRAGMENTATION = 1.5
@@ -58,7 +58,7 @@ def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Set
 
 
 def _point(trial: Trial, outcome: Measured, setting: Setting) -> _Point:
-    sized = with_bucket(trial.strategy, setting)
+    sized = sized_for(trial.strategy, setting)
     memory = estimate_memory(trial.strategy, sized, is_rehearsal=trial.is_rehearsal)
     return _Point(
         tensors_bytes=memory.peak_bytes - memory.runtime_bytes,

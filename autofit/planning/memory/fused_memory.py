@@ -112,7 +112,7 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     module is through whose backward pass asked for it, the layer's last (ds_recompute_parameters in runtime/zero/
     partitioned_param_coordinator.py).
     """
-    is_again = strategy.rung.gradient_checkpointing
+    is_again = strategy.rung.gradient_checkpointing.recomputes
     # The gradient of a tied head waits for that of the embeddings, and is added to it.
     is_tied = tensors.embeddings == 0
     loss = _AtWork(0 if is_tied else tensors.head, tensors.head)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from autofit.domain.estimate import HostEstimate
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.fused_update import is_fused
+from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -26,9 +28,9 @@ PIECE_BYTES = 64 * 2**20
 
 
 def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> HostEstimate:
-    """The host's memory at the worst of three moments: each rank reads the model tensor by tensor, DeepSpeed starts, or
-    what is trained is written beside what is offloaded. Where a rank's device is the host, its tensors
-    (`tensors_bytes` at their peak) are what counts.
+    """The host's memory at the worst of four moments: each rank reads the model tensor by tensor, DeepSpeed starts, it
+    pins the last of what it offloads, or what is trained is written beside that. Where a rank's device is the host, its
+    tensors (`tensors_bytes` at their peak) are what counts.
 
     The weights' files are mapped once for all ranks.
     """
@@ -38,8 +40,9 @@ def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> H
     if setting.kind is DeviceKind.CPU:
         return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
     moved = offloaded(strategy, setting)
-    pinned_bytes = ranks * _pinned_bytes(moved, setting)
-    lasting_bytes = ranks * moved.unpinned_bytes + _saved_bytes(rung, setting)
+    pinned_bytes = ranks * _pinned_bytes(moved, is_exact=has_exact_pins(rung, setting))
+    pinning_bytes = ranks * initialization.pinning_bytes(rung, setting)
+    lasting_bytes = max(ranks * moved.unpinned_bytes + _saved_bytes(rung, setting), pinning_bytes)
     passing_bytes = ranks * max(_largest_bytes(rung, setting), initialization.host_bytes(rung, setting))
     offloaded_bytes = ranks * moved.payload_bytes
     if passing_bytes > lasting_bytes + pinned_bytes:
@@ -51,11 +54,16 @@ def _largest_bytes(rung: Rung, setting: Setting) -> int:
     """The bytes of the largest tensor of the model as it is read."""
     known = parameters(rung, setting)
     trained = trained_bytes(rung, setting) * known.largest_trained_count
-    return max(trained, element_bytes(rung.dtype) * known.largest_count)
+    return max(trained, element_bytes(rung.dtype) * max(known.largest_count, known.widest_count))
 
 
-def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
-    is_exact = setting.has_exact_pins
+def has_exact_pins(rung: Rung, setting: Setting) -> bool:
+    """Whether large blocks are pinned as they are, and given back: not where activations come and go, whose blocks are
+    kept for the next layer (worker/training/pinned_blocks.py)."""
+    return setting.has_exact_pins and rung.gradient_checkpointing is not GradientCheckpointing.OFFLOAD
+
+
+def _pinned_bytes(moved: Offloaded, *, is_exact: bool) -> int:
     held_bytes = pinned.taken_bytes(moved.pinned_sizes, is_exact=is_exact)
     return held_bytes + pinned.kept_bytes(moved.released_sizes, is_exact=is_exact)
 
@@ -63,7 +71,7 @@ def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
 def _saved_bytes(rung: Rung, setting: Setting) -> int:
     """What a node's ranks copy to the host to write it, the first one more than the others.
 
-    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
+    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's master weights, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
     from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor. Ranks of LOMO
     and AdaLomo copy their parts of the weights into one piece.
@@ -73,7 +81,11 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
     if is_fused(rung):
         return setting.ranks_per_node * element_bytes(rung.dtype) * part_count(rung, setting)
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
-    states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
+    if setting.split is not None:
+        count = setting.split.largest_on_device
+    elif offload_of(rung, setting) is not Offload.NONE:
+        count = 0
+    states_bytes = master_bytes(rung.optimizer) * count
     whole_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)

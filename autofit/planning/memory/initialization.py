@@ -8,20 +8,21 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.fused_update import is_fused
+from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 from .load import Load
-from .states import ModelStates, offload_of, part_count, whole_count
+from .states import ModelStates, kept_count, offload_of, part_count, whole_count
 
 
 def initialization(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
     """The load of the start of stages 1 and 2: the flat copy of the trained parameters beside the old ones, which then
-    go; after that a copy of the partition, and fp32 copies of it and of its gradient."""
+    go; after that a copy of the partition, and copies of it and of its gradient as wide as master weights."""
     rung, part = strategy.rung, part_count(strategy.rung, setting)
-    copy_bytes = element_bytes(rung.dtype) * part
+    copy_bytes, master = element_bytes(rung.dtype) * part, master_bytes(rung.optimizer)
     is_moved = offload_of(rung, setting) is not Offload.NONE
-    partition_bytes = copy_bytes if is_moved else max(copy_bytes + FP32_BYTES * part, 2 * FP32_BYTES * part)
+    partition_bytes = copy_bytes if is_moved else max(copy_bytes + master * part, 2 * master * part)
     flat_bytes = _flat_bytes(rung, setting) if is_flattened_on_device(rung, setting) else 0
     return Load(Phase.INITIALIZE, states.parameters_bytes, buffers_bytes=max(flat_bytes, partition_bytes))
 
@@ -31,7 +32,8 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
     the host where that is too little (stage_1_and_2.py). autofit's ranks answer within their cap."""
     if setting.kind is DeviceKind.CPU or rung.zero_stage == 0:
         return True
-    held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + setting.buffers_bytes
+    scales_bytes = parameters(rung, setting).scales_bytes
+    held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + scales_bytes + setting.buffers_bytes
     beside_bytes = setting.runtime_bytes + setting.communicator_bytes
     return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
 
@@ -45,6 +47,16 @@ def host_bytes(rung: Rung, setting: Setting) -> int:
         is_there = offload_of(rung, setting) is Offload.ALL or is_fused(rung)
         return 0 if is_there else element_bytes(rung.dtype) * part_count(rung, setting)
     return 0 if is_flattened_on_device(rung, setting) else 2 * _flat_bytes(rung, setting)
+
+
+def pinning_bytes(rung: Rung, setting: Setting) -> int:
+    """What one rank has of the host, not pinned, when stage 3 pins a copy of its partition's gradients, the last that
+    it pins: the original, and the fp32 weights that are the host's (_setup_for_real_optimizer in
+    runtime/zero/stage3.py). The moments come later, and are more but for a small part of an optimizer."""
+    if rung.zero_stage < 3 or offload_of(rung, setting) is Offload.NONE:
+        return 0
+    part = part_count(rung, setting)
+    return element_bytes(rung.dtype) * part + FP32_BYTES * (part - kept_count(setting))
 
 
 def _flat_bytes(rung: Rung, setting: Setting) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
@@ -13,6 +13,7 @@ from autofit.domain.trace import Moment
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
+from .activations import HIGH_FACTOR
 from .buffers import ahead_count, bucket_count, gathered_count
 from .gradients import GradientProgress, gradients, own_count
 from .load import Load
@@ -25,22 +26,78 @@ def loads_within(
     """The loads of the micro-steps from the second optimizer step on; with accumulation also those of a micro-step that
     adds to earlier ones."""
     states = model_states(strategy, setting)
-    is_offloaded = offload_of(strategy.rung, setting) is not Offload.NONE
-    turn_bytes = next((one.activations_bytes for one in reversed(moments) if one.phase is Phase.FORWARD), 0)
     for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
-        before_count = last_count = 0
-        for moment in moments:
-            if moment.phase is not Phase.BACKWARD:
-                yield _forward(strategy, setting, states, moment, is_adding)
-                continue
-            progress = GradientProgress(before_count, moment.gradient_count, is_adding)
-            yield _backward(strategy, setting, states, moment, progress, is_first_rank)
-            if is_offloaded:  # what came last leaves before the next layer's activations are there
-                turn = replace(moment, activations_bytes=min(turn_bytes, moment.activations_bytes))
-                leaving = replace(progress, last_count=last_count)
-                yield _backward(strategy, setting, states, turn, leaving, is_first_rank)
-            before_count, last_count = moment.gradient_count, progress.new_count
-        yield _backward_end(strategy, setting, states, last_count, is_adding, is_first_rank)
+        for moment in _largest_forward(moments):
+            yield _forward(strategy, setting, states, moment, is_adding)
+        yield from _backward_loads(strategy, setting, moments, is_adding, is_first_rank)
+
+
+def _largest_forward(moments: Sequence[Moment]) -> Iterator[Moment]:
+    """Of the moments without gradients the largest of each phase: in all else they are alike."""
+    for phase in (Phase.FORWARD, Phase.EVALUATE):
+        of_phase = [moment for moment in moments if moment.phase is phase]
+        if of_phase:
+            yield max(of_phase, key=lambda moment: moment.activations_bytes)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What is held in one moment of the backward pass beside activations: all of it, and what is not gathered ahead.
+
+    `place` is the moment's among them; with `is_turn` no more activations are there than at the turn.
+    """
+
+    load: Load
+    place: int
+    is_turn: bool
+    all_bytes: int
+    least_bytes: int
+
+
+def _backward_loads(
+    strategy: Strategy, setting: Setting, moments: Sequence[Moment], is_adding: bool, is_first_rank: bool
+) -> Iterator[Load]:
+    """The loads of the backward pass that are the largest of it by what an estimate asks for: all that is held or what
+    is not gathered ahead, without activations, with those expected, or with HIGH_FACTOR times as many."""
+    backward = [moment for moment in moments if moment.phase is Phase.BACKWARD]
+    turn_bytes = next((one.activations_bytes for one in reversed(moments) if one.phase is Phase.FORWARD), 0)
+    course = _course(strategy, setting, tuple(moment.gradient_count for moment in backward), is_adding, is_first_rank)
+    activations = [*(moment.activations_bytes for moment in backward), 0]  # nothing is left at the end
+    sizes = [min(turn_bytes, activations[one.place]) if one.is_turn else activations[one.place] for one in course]
+    for times in (1.0, 0.0, HIGH_FACTOR):
+        for held_bytes in ([one.all_bytes for one in course], [one.least_bytes for one in course]):
+            together = [held + times * size for held, size in zip(held_bytes, sizes, strict=True)]
+            at = together.index(max(together))
+            yield replace(course[at].load, activations_bytes=sizes[at])
+
+
+def _course(
+    strategy: Strategy, setting: Setting, counts: tuple[int, ...], is_adding: bool, is_first_rank: bool
+) -> tuple[_Held, ...]:
+    """What is held in each moment of the backward pass, at whose end `counts` gradients are there, and when the last of
+    them are reduced: the same for all micro-batches that accumulate, and for all that do not."""
+    key = (_course, strategy.rung, strategy.gradient_accumulation > 1, counts, is_adding, is_first_rank)
+    return setting.once(key, lambda: (*_backward_course(strategy, setting, counts, is_adding, is_first_rank),))
+
+
+def _backward_course(
+    strategy: Strategy, setting: Setting, counts: tuple[int, ...], is_adding: bool, is_first_rank: bool
+) -> Iterator[_Held]:
+    states = model_states(strategy, setting)
+    is_offloaded = offload_of(strategy.rung, setting) is not Offload.NONE
+    before_count = last_count = 0
+    for place, count in enumerate(counts):
+        progress = GradientProgress(before_count, count, is_adding)
+        yield _held(_backward(strategy, setting, states, progress, is_first_rank), place)
+        if is_offloaded:  # what came last leaves before the next layer's activations are there
+            leaving = replace(progress, last_count=last_count)
+            yield _held(_backward(strategy, setting, states, leaving, is_first_rank), place, is_turn=True)
+        before_count, last_count = count, progress.new_count
+    yield _held(_backward_end(strategy, setting, states, last_count, is_adding, is_first_rank), len(counts))
+
+
+def _held(load: Load, place: int, *, is_turn: bool = False) -> _Held:
+    return _Held(load, place, is_turn, load.total_bytes, load.total_bytes - load.ahead_bytes)
 
 
 def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, is_adding: bool) -> Load:
@@ -61,7 +118,7 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
         states.optimizer_bytes,
         moment.activations_bytes,
         states.buffers_bytes + width * (buckets + gathered),
-        width * ahead_count(gathered),
+        width * ahead_count(strategy.rung, setting, gathered),
     )
 
 
@@ -71,27 +128,23 @@ def _backward_end(
     """The load when the last gradients, `last_count`, are reduced: nothing is left of the activations."""
     trained = parameters(strategy.rung, setting).trained_count
     progress = GradientProgress(trained, trained, is_adding, last_count)
-    return _backward(strategy, setting, states, Moment(Phase.BACKWARD, 0, trained), progress, is_first_rank)
+    return _backward(strategy, setting, states, progress, is_first_rank)
 
 
 def _backward(
-    strategy: Strategy,
-    setting: Setting,
-    states: ModelStates,
-    moment: Moment,
-    progress: GradientProgress,
-    is_first_rank: bool,
+    strategy: Strategy, setting: Setting, states: ModelStates, progress: GradientProgress, is_first_rank: bool
 ) -> Load:
+    """The load of a backward moment, but for its activations."""
     width = element_bytes(strategy.rung.dtype)
     held = gradients(strategy, setting, progress, is_first_rank=is_first_rank)
     done_share = progress.before_count / max(1, parameters(strategy.rung, setting).trained_count)
     gathered = gathered_count(strategy.rung, setting, done_share)
     return Load(
-        moment.phase,
+        Phase.BACKWARD,
         states.parameters_bytes,
         states.gradients_bytes + held.kept_bytes,
         states.optimizer_bytes,
-        moment.activations_bytes,
+        0,
         states.buffers_bytes + held.passing_bytes + width * gathered,
-        width * ahead_count(gathered),
+        width * ahead_count(strategy.rung, setting, gathered),
     )

@@ -8,6 +8,7 @@ from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
+from autofit.planning.optimizer_states import master_bytes, step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -28,6 +29,8 @@ def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
         if strategy.rung.zero_stage <= 1 and not is_overlapped(setting.kind):
             yield _reduction(strategy, setting, states)
         yield _step(strategy, setting, states)
+    elif setting.split is not None:
+        yield _divided_step(strategy, setting, states)
     yield _save(strategy, setting, states)
 
 
@@ -47,24 +50,41 @@ def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Loa
 
 def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
     """The load of the update: the gradients, and the largest of what is made of them: for the norm each tensor in
-    double precision, for the update the partition in one piece and again in fp32, under ZeRO-3 sub-group by sub-group.
-    The fused AdamW itself takes nothing."""
+    double precision, for the update the partition in one piece and again as wide as the master weights, with what the
+    optimizer itself makes, under ZeRO-3 sub-group by sub-group."""
     rung, part, known = strategy.rung, part_count(strategy.rung, setting), parameters(strategy.rung, setting)
     width = element_bytes(rung.dtype)
-    per_element = width + (FP32_BYTES if width != FP32_BYTES else 0)
+    master = master_bytes(rung.optimizer)
+    per_element = width + (master if width != master else 0)
     if rung.zero_stage >= 3:
         largest = -(-known.largest_trained_count // setting.rank_count)
-        temporary_bytes = max(FP64_BYTES * largest, per_element * sub_group_count(rung, setting))
+        updated, normed = sub_group_count(rung, setting), largest
         held_bytes, buckets_bytes = states.gradients_bytes, width * bucket_count(rung, setting)
     else:
-        temporary_bytes = max(FP64_BYTES * min(part, known.largest_trained_count), per_element * part)
+        updated, normed = part, min(part, known.largest_trained_count)
         held_bytes, buckets_bytes = width * own_count(strategy, setting), 0
+    update_bytes = master * updated + step_bytes(rung.optimizer, setting.kind, updated)
+    temporary_bytes = max(FP64_BYTES * normed, per_element * updated, update_bytes)
     return Load(
         Phase.STEP,
         states.parameters_bytes,
         held_bytes,
         states.optimizer_bytes,
         buffers_bytes=buckets_bytes + temporary_bytes,
+    )
+
+
+def _divided_step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
+    """The load of the update of what the device keeps of an offloaded optimizer: torch's AdamW makes the root of the
+    second moments of a sub-group at a time (_multi_tensor_adam in torch/optim/adam.py)."""
+    assert setting.split is not None
+    buckets_bytes = element_bytes(strategy.rung.dtype) * bucket_count(strategy.rung, setting)
+    return Load(
+        Phase.STEP,
+        states.parameters_bytes,
+        states.gradients_bytes,
+        states.optimizer_bytes,
+        buffers_bytes=buckets_bytes + FP32_BYTES * setting.split.largest_on_device,
     )
 
 
@@ -80,5 +100,5 @@ def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         states.gradients_bytes,
         states.optimizer_bytes,
         buffers_bytes=states.buffers_bytes + width * count,
-        ahead_bytes=width * ahead_count(gathered) if rung.zero_stage >= 3 else 0,
+        ahead_bytes=width * ahead_count(rung, setting, gathered) if rung.zero_stage >= 3 else 0,
     )

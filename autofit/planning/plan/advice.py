@@ -34,10 +34,16 @@ class Case:
     settled: Settled
 
 
+def settled_of(ladder: Ladder) -> Settled | None:
+    """What the settled knobs of a ladder's rungs are; None where it has no rungs at all."""
+    known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
+    return Settled(known[0].by_name) if known else None
+
+
 def advice(ladder: Ladder, setting: Setting, underestimate: float = 1.0) -> tuple[str, ...]:
     """What would make something fit of a ladder of which nothing does."""
-    known = [*(step.rung for step in ladder.steps), *(out.rung for out in ladder.left_out)]
-    return would_fit(setting, Settled(known[0].by_name), underestimate=underestimate) if known else ()
+    settled = settled_of(ladder)
+    return () if settled is None else would_fit(setting, settled, underestimate=underestimate)
 
 
 def would_fit(

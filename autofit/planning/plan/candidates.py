@@ -11,13 +11,15 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.ladder import Step
 from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.resort import Resort
 from autofit.domain.strategy import Rung
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
-from autofit.planning.space.ladder_builder import make_step
+from autofit.planning.space.ladder_builder import make_step, useful_steps
 
 from .advice import would_fit
 from .fit import judge
+from .last_resorts import last_resorts, next_resort, with_resort
 
 _ORDER = (Verdict.FITS, Verdict.PROBE, Verdict.TOO_LARGE, Verdict.UNSUPPORTED)
 
@@ -28,7 +30,8 @@ def make_plan(
     bigger: tuple[Hardware, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Plan:
-    """Makes the plan; `bigger` are machines to compare with.
+    """Makes the plan; `bigger` are machines to compare with. Where nothing is expected to fit, the last resorts are
+    taken one after the other if all of them are allowed.
 
     UsageError when the ranks cannot share the global batch or the pins exclude each other. Pins that the device lacks
     are no error: then every candidate is unsupported, and says why.
@@ -39,10 +42,24 @@ def make_plan(
     except UsageError as error:
         pinned = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
         return _plan(setting, tuple(pinned), (), notes)
-    able = sorted((_best(make_step(rung, setting), setting) for rung in rungs(setting, settled)), key=plan_order)
+    setting, able = _tried(setting, settled)
     wished = _wished([candidate.strategy.rung for candidate in able], settled, setting)
     lacking = (*wished, *_unbuildable(settled, setting))
-    return _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
+    plan = _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
+    return replace(plan, resorts=_resorts(able, setting, settled))
+
+
+def _tried(setting: Setting, settled: Settled) -> tuple[Setting, list[Candidate]]:
+    """What is tried, best first, and the setting with the last resorts that are."""
+    able: list[Candidate] = []
+    while True:
+        known = {one.strategy.rung for one in able}
+        fresh = [step for step in useful_steps(setting, settled) if step.rung not in known]
+        able = sorted([*able, *(_best(step, setting) for step in fresh)], key=plan_order)
+        order = None if any(one.is_expected for one in able) else next_resort(setting, settled)
+        if order is None:
+            return setting, able
+        setting = with_resort(setting, order)
 
 
 def _plan(setting: Setting, candidates: tuple[Candidate, ...], advice: tuple[str, ...], notes: tuple[str, ...]) -> Plan:
@@ -108,9 +125,23 @@ def _advice(able: list[Candidate], setting: Setting, settled: Settled, bigger: t
     """Advice for whatever the request allows, or, where LoRA fits already, for all parameters."""
     if not any(candidate.is_expected for candidate in able):
         return would_fit(setting, settled, bigger=bigger)
+    full = _if_full_is_missed(able, setting)
+    return () if full is None else would_fit(full, settled, bigger=bigger, has_lora=False)
+
+
+def _resorts(able: list[Candidate], setting: Setting, settled: Settled) -> tuple[Resort, ...]:
+    """The last resorts for the same."""
+    if not any(candidate.is_expected for candidate in able):
+        return last_resorts(setting, settled)
+    full = _if_full_is_missed(able, setting)
+    return () if full is None else last_resorts(full, settled)
+
+
+def _if_full_is_missed(able: list[Candidate], setting: Setting) -> Setting | None:
+    """The setting for all parameters alone, where LoRA fits and they do not although they are not ruled out; else
+    None."""
     is_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in able)
     if is_full or setting.request.pins.of(METHOD) is Method.LORA:
-        return ()
+        return None
     pins = setting.request.pins.but(method=Method.FULL)
-    full = replace(setting, request=replace(setting.request, pins=pins))
-    return would_fit(full, settled, bigger=bigger, has_lora=False)
+    return replace(setting, request=replace(setting.request, pins=pins))

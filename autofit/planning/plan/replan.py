@@ -56,6 +56,7 @@ def replan(plan: Plan, outcomes: Mapping[Strategy, Outcome], site: RehearsalSite
         choice=choice,
         candidates=candidates,
         would_fit=plan.would_fit if is_advised else (),
+        resorts=plan.resorts if is_advised else (),
         rehearsal=Rehearsal(site.device, count, site.is_same_kind, error is not None, notes),
     )
 

@@ -124,10 +124,11 @@ def rewrite_arguments(arguments: tuple[str, ...], config_path: str, flags: Batch
 def patches_of(strategy: Strategy, facts: ScriptFacts) -> RuntimePatches:
     """The patches of what differs from what the script does by itself."""
     rung = strategy.rung
-    is_same = facts.gradient_checkpointing in (None, rung.gradient_checkpointing)
+    is_checkpointed = rung.gradient_checkpointing.recomputes
+    is_same = facts.gradient_checkpointing in (None, is_checkpointed)
     is_same_kernel = facts.attention in (None, rung.attention)
     return RuntimePatches(
-        gradient_checkpointing=None if is_same else rung.gradient_checkpointing,
+        gradient_checkpointing=None if is_same else is_checkpointed,
         attention=None if is_same_kernel else rung.attention,
     )
 

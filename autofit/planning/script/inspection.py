@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import Ask, ScriptFacts
@@ -37,7 +38,7 @@ def leanest(facts: ScriptFacts, knobs: TunableKnobs, attention: Attention) -> St
         method=Method.FULL,
         zero_stage=_least_stage(knobs) if knobs.can_tune_stage else facts.zero_stage,
         offload=knobs.held_offload or Offload.NONE if knobs.can_tune_offload else facts.offload,
-        gradient_checkpointing=facts.gradient_checkpointing is not None,
+        gradient_checkpointing=GradientCheckpointing(facts.gradient_checkpointing is not None),
         attention=attention,
         dtype=facts.dtype,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.model import Lacking, ModelShape
@@ -57,14 +59,19 @@ def script_setting(
 
 
 def _lacking(facts: ScriptFacts) -> tuple[Lacking, ...]:
-    """What a script is not turned to: DeepSpeed's own stage 0, unless it has that or loads what that wrote.
+    """What a script is not turned to: offload of a part of the optimizer, which is only right with what
+    `worker/deepspeed/divided_optimizer.py` mends in autofit's own ranks; and DeepSpeed's own stage 0, unless it has
+    that or loads what that wrote.
 
     Measured with DeepSpeed 0.19.8, trl 1.16 and a tiny model in bf16 on two ranks: after one step at stage 0 the loss
     was 7.335, at stage 1 7.356, in fp32 7.357.
     """
+    forgets = "DeepSpeed neither saves nor schedules what stays of the optimizer on the device"
+    part = Lacking(OFFLOAD.name, OFFLOAD.of(Offload.PARTIAL).word, forgets)
     if facts.zero_stage == 0 or (facts.checkpoint is not None and 0 in facts.checkpoint.zero_stages):
-        return ()
-    return (Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, "DeepSpeed without ZeRO does not train quite the same"),)
+        return (part,)
+    why = "DeepSpeed without ZeRO does not train quite the same"
+    return (part, Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, why))
 
 
 def guessed_shape(facts: ScriptFacts) -> ModelShape:
@@ -99,7 +106,7 @@ def own_strategy(facts: ScriptFacts) -> Strategy:
         method=Method.FULL,
         zero_stage=facts.zero_stage,
         offload=facts.offload,
-        gradient_checkpointing=bool(facts.gradient_checkpointing),
+        gradient_checkpointing=GradientCheckpointing(bool(facts.gradient_checkpointing)),
         attention=facts.attention or Attention.SDPA,
         dtype=facts.dtype,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from autofit.domain.deepspeed_line import Override
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -64,7 +65,7 @@ def pins_of(knobs: TunableKnobs, facts: ScriptFacts, attention: Attention) -> Pi
         method=Method.FULL,
         zero_stage=knobs.held_stage if knobs.can_tune_stage else facts.zero_stage,
         offload=knobs.held_offload if knobs.can_tune_offload else facts.offload,
-        gradient_checkpointing=False if facts.gradient_checkpointing is None else None,
+        gradient_checkpointing=GradientCheckpointing.OFF if facts.gradient_checkpointing is None else None,
         attention=attention,
         micro_batch=None if knobs.can_tune_micro_batch else facts.micro_batch,
         dtype=facts.dtype,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autofit.domain.goal import AN_HOUR, Certainty, TimeToEnd
-from autofit.domain.knobs.method import METHOD, Method
-from autofit.domain.trial import Choice, Expected, Unprobed
+from autofit.domain.strategy import LESS, Change
+from autofit.domain.trial import Beside, Choice, Expected, Unprobed
 from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
@@ -27,7 +27,7 @@ def choice(search: SearchState, best: RungHistory) -> Choice:
     strategy, measured = best_of(best)
     unprobed = _unprobed(search, best)
     found = Choice(strategy, measured, why=_why(search, best), unprobed=unprobed, reach_s=_reach_s(search, best))
-    return _with_full(found, search) if strategy.rung.method is Method.LORA else found
+    return _with_plain(found, search)
 
 
 def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
@@ -43,8 +43,7 @@ def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
         for history in rest
     )
     left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
-    found = Choice(sure.of.strategy, None, why, (*unprobed, *left_out))
-    return _with_full(found, search) if found.strategy.rung.method is Method.LORA else found
+    return _with_plain(Choice(sure.of.strategy, None, why, (*unprobed, *left_out)), search)
 
 
 def _unprobed_text(nearest: Payoff, search: SearchState) -> str:
@@ -55,21 +54,26 @@ def _unprobed_text(nearest: Payoff, search: SearchState) -> str:
     return f"the steps of a probe would take {cost:.0%} of the training and are expected to save {saving:.0%}"
 
 
-def _with_full(found: Choice, search: SearchState) -> Choice:
-    """The choice with the fastest rung that trains all parameters beside it, measured or else expected."""
-    full = [history for history in search.histories if history.rung.method is Method.FULL]
-    likely = [one for one in expectations(search, full) if one.chance > LIKELY]
-    best = leader(full)
+def _with_plain(found: Choice, search: SearchState) -> Choice:
+    """The choice with the fastest rung beside it that changes less of the training, measured or else expected: of those
+    that change least, if any of them fits."""
+    beside = [search.changing(change) for change in LESS[found.strategy.rung.change]]
+    plain = next((one for one in (_fastest(histories, search) for histories in beside) if one is not None), None)
+    pins = search.setting.request.pins
+    if plain is not None or all(pins.settles(knob) for knob, _ in found.strategy.rung.changed):
+        return replace(found, plain=plain)
+    is_stuck = any(history.is_stuck for histories in beside for history in histories)
+    what = "no rung with all parameters" if found.strategy.rung.change is Change.ADAPTERS else "nothing plain"
+    return replace(found, why=f"{found.why}; {what} {'could be measured' if is_stuck else 'fits'}")
+
+
+def _fastest(among: Sequence[RungHistory], search: SearchState) -> Beside | None:
+    likely = [one for one in expectations(search, among) if one.chance > LIKELY]
+    best = leader(among)
     if best is not None and not _is_overtaken(best, likely, search):
-        strategy, measured = best_of(best)
-        return replace(found, full=strategy, full_measured=measured)
-    if likely:
-        one = max(likely, key=lambda one: one.expected)
-        return replace(found, full=one.strategy, full_expected=Expected(one.expected, one.low, one.bound))
-    if search.setting.request.pins.of(METHOD) is not None:
-        return found
-    what = "could be measured" if any(history.is_stuck for history in full) else "fits"
-    return replace(found, why=f"{found.why}; no rung with all parameters {what}")
+        return Beside(*best_of(best))
+    one = max(likely, key=lambda one: one.expected, default=None)
+    return None if one is None else Beside(one.strategy, expected=Expected(one.expected, one.low, one.bound))
 
 
 def _is_overtaken(best: RungHistory, left: Sequence[Expectation], search: SearchState) -> bool:

@@ -7,10 +7,14 @@ trials of a search narrow them.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from autofit.domain.estimate import Estimate, MemoryEstimate
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
 from autofit.domain.strategy import Rung, Strategy
 
 from .posterior import Effect
@@ -27,12 +31,18 @@ TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
+SELECTIVE_STD = 0.05
+"""Of keeping attention's output: how much of the step attention is, and what a mode in Python costs."""
+
 PLAIN_STD = 0.08
 """Of plain data parallel beside ZeRO: other kernels, for it computes by autocast, and a step without DeepSpeed's
 engine, whose own part is not predicted."""
 
 FUSED_STD = 0.1
 """Of LOMO and AdaLomo: kernels that stop the backward pass at each parameter, where Python's time is a guess."""
+
+QUANTIZED_STD = 0.15
+"""Of a base in fewer bits beside the same in 16: what making its weights wide again really takes."""
 
 ATTENTION_STD = 0.3
 RUNG_STD = 0.015
@@ -53,6 +63,10 @@ TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
 
+UPDATE_STD = 0.6
+"""The spread of the time of an update that no GPU has shown."""
+
+
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
     """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
     rung, speed = strategy.rung, estimate.speed
@@ -63,18 +77,20 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     ]
     if rung.method is Method.LORA:
         effects.append(Effect("lora", LORA_STD))
-    if rung.gradient_checkpointing:
-        effects += [
-            Effect("checkpointing", CHECKPOINTING_STD),
-            Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2),
-        ]
+    if rung.quantization is not Quantization.NONE:
+        effects.append(Effect(f"quantization {rung.quantization}", QUANTIZED_STD))
+    if rung.gradient_checkpointing.recomputes:
+        effects += _checkpointing_effects(rung, estimate)
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
+        effects.append(Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share))
     if rung.optimizer.is_fused:
         effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
-    elif rung.zero_stage == 0:
+    elif rung.optimizer is not Optimizer.ADAMW:
+        share = _share(speed.update_s, speed.step_s)
+        effects.append(Effect(f"update {rung.optimizer}", UPDATE_STD, share))
+    if rung.zero_stage == 0 and not rung.optimizer.is_fused:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
     if (rung.zero_stage > 1 or rung.optimizer.is_fused) and not is_rehearsal:
         share = _share(speed.communication_s, speed.step_s)
@@ -83,6 +99,18 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if _has_traffic(rung) and not is_rehearsal:
         effects.append(Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch))
     return tuple(effects)
+
+
+def _checkpointing_effects(rung: Rung, estimate: Estimate) -> Iterator[Effect]:
+    """What is computed again errs alike wherever it is, in proportion to the layers that are; keeping attention's
+    output and moving inputs to the host err by themselves."""
+    checkpointing, speed = rung.gradient_checkpointing, estimate.speed
+    yield Effect("checkpointing", CHECKPOINTING_STD, checkpointing.share)
+    yield Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2, checkpointing.share)
+    if checkpointing is GradientCheckpointing.SELECTIVE:
+        yield Effect("selective checkpointing", SELECTIVE_STD)
+    if checkpointing is GradientCheckpointing.OFFLOAD:
+        yield Effect("offloaded activations", TRAFFIC_STD, _share(speed.offload_s, speed.step_s))
 
 
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:
@@ -94,16 +122,22 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
+    # Where some layers are computed again, those that are not hold nearly all there is.
+    is_again = rung.gradient_checkpointing.share == 1
     is_autocast = rung.zero_stage == 0 and not rung.optimizer.is_fused
-    alike = f"{rung.method} {rung.gradient_checkpointing}{' plain' if is_autocast else ''}"
-    states = f"{rung.zero_stage} {rung.offload}{' in the open' if rung.optimizer.is_fused else ''}"
-    return (
+    bits = QUANTIZATION.of(rung.quantization).syllable
+    alike = f"{rung.method} {is_again}{' plain' if is_autocast else ''} {bits}"
+    states = f"{rung.zero_stage} {rung.offload}{' in the open' if rung.optimizer.is_fused else ''} {bits}"
+    effects = (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
         Effect(f"memory {states}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),
     )
+    if rung.optimizer is Optimizer.ADAMW:
+        return effects
+    return (*effects, Effect(f"memory {rung.optimizer}", STATES_STD, memory.optimizer_bytes / device_bytes))
 
 
 def middle_bytes(memory: MemoryEstimate) -> float:
@@ -124,6 +158,11 @@ def _has_traffic(rung: Rung) -> bool:
     if rung.zero_stage >= 3:
         return True
     return rung.method is Method.FULL and (rung.zero_stage == 2 or rung.offload is not Offload.NONE)
+
+
+def _moved(rung: Rung) -> Offload:
+    """The offload whose copies and host a rung's are: a part of the optimizer errs as the whole does."""
+    return Offload.OPTIMIZER if rung.offload is Offload.PARTIAL else rung.offload
 
 
 def _share(part_s: float, whole_s: float) -> float:

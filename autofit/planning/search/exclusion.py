@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import OFFLOAD, Offload
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 
 from .dominance import needs_no_less
 from .rung_history import RungHistory
@@ -49,11 +50,24 @@ def _implied_by_host(history: RungHistory, search: SearchState) -> str | None:
     the other rungs."""
     host_bytes = history.step.estimates[0].memory.host_bytes
     for other in (history for history in search.histories if history.has_failed_on_host):
-        is_more = OFFLOAD.plainness(history.rung.offload) >= OFFLOAD.plainness(other.rung.offload)
-        is_offload = other.rung.offload is not Offload.NONE
-        if is_offload and is_more and host_bytes >= other.step.estimates[0].memory.host_bytes:
+        is_offload = _moves(other.rung) or other.rung.offload is not Offload.NONE
+        if (
+            is_offload
+            and _moves_no_less(history.rung, other.rung)
+            and host_bytes >= other.step.estimates[0].memory.host_bytes
+        ):
             return f"needs no less host memory than {other.strategies[0]}, for which it did not suffice"
     return None
+
+
+def _moves_no_less(rung: Rung, other: Rung) -> bool:
+    """Whether all that `other` has in host memory is there with `rung` as well."""
+    is_more = OFFLOAD.plainness(rung.offload) >= OFFLOAD.plainness(other.offload)
+    return is_more and (_moves(rung) or not _moves(other))
+
+
+def _moves(rung: Rung) -> bool:
+    return rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD
 
 
 def _implied_by_complaints(history: RungHistory, search: SearchState) -> str | None:

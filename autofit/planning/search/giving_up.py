@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Place, TimedOut, Unsupported
+from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import GiveUp, Trial
 from autofit.planning.memory.interval import HEADROOM
-from autofit.planning.plan.advice import advice
+from autofit.planning.plan.advice import advice, settled_of
+from autofit.planning.plan.last_resorts import last_resorts
+from autofit.planning.setting import Setting
 from autofit.planning.space.ladder_builder import make_step
 
 from .rung_history import RungHistory
@@ -35,6 +40,13 @@ def give_up(search: SearchState) -> GiveUp:
     if closest is None:
         return GiveUp(why, would_fit=would_fit)
     return GiveUp(why, closest.strategy, closest.needs_bytes, search.device_bytes, would_fit)
+
+
+def named_resorts(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> tuple[Resort, ...]:
+    """The last resorts with which something would fit, after a search that gave up because nothing does; `setting` may
+    have traces that the ladder was built without."""
+    settled, search = settled_of(ladder), SearchState.of(ladder, trials, setting)
+    return () if settled is None else last_resorts(setting, settled, _underestimate(search))
 
 
 def _probed_misses(search: SearchState) -> list[Miss]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
+from autofit.domain.strategy import LESS, Rung
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 from autofit.planning.setting import Setting
 
@@ -21,7 +22,7 @@ from .search_state import SearchState, best_of, best_tokens_per_s, leader
 from .sure_choice import sure_choice
 
 WORTH_BESIDE = 0.05
-"""The least relative gain for which the full-parameter rung that is only named beside a LoRA choice is probed."""
+"""The least relative gain for which the plain rung that is only named beside a choice is probed."""
 
 CHEAP_BESIDE = 0.01
 """The share of the training that is left which a probe of that rung may take, with all that the search took before."""
@@ -30,7 +31,7 @@ PROBE_BUDGET = 12
 """Probes after which a search for certainty that has found something that fits ends, proof or no proof."""
 
 BUDGET_BESIDE = 15
-"""The same for the full-parameter rung; the search for the first one that fits goes on beyond it."""
+"""The same for the rung beside; the search for the first one that fits goes on beyond it."""
 
 REHEARSED_BELOW = 0.5
 """Where time counts, rehearsals come before the first probe if this is less likely than so to fit."""
@@ -50,8 +51,7 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
         return _raced(next_action, best, search)
     if best is None:
         return give_up(search)
-    beside = _next_full(search, best) if best.rung.method is Method.LORA else None
-    return _raced(beside, leader(_full(search)), search) if beside else Choose(choice(search, best))
+    return _next_beside(search, best) or Choose(choice(search, best))
 
 
 def _raced(action: Probe | Rehearse, rival: RungHistory | None, search: SearchState) -> Probe | Rehearse:
@@ -59,10 +59,6 @@ def _raced(action: Probe | Rehearse, rival: RungHistory | None, search: SearchSt
     if isinstance(action, Rehearse) or rival is None or search.is_outpaced(action.strategy):
         return action
     return replace(action, least_tokens_per_s=outpacing(best_of(rival)[1], search.trials))
-
-
-def _full(search: SearchState) -> tuple[RungHistory, ...]:
-    return tuple(history for history in search.histories if history.rung.method is Method.FULL)
 
 
 def _retry(search: SearchState) -> Probe | None:
@@ -94,12 +90,25 @@ def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
     return Probe(first.of.strategy, first.text())
 
 
-def _next_full(search: SearchState, chosen: RungHistory) -> Probe | None:
-    """The next probe among the full-parameter rungs that are expected to be worth it: no proof, since it is not the one
-    that runs. Where time counts, only what is cheap beside the training that is left."""
-    full = _full(search)
-    best = leader(full)
-    left = expectations(search, full)
+def _next_beside(search: SearchState, chosen: RungHistory) -> Probe | Rehearse | None:
+    """The next probe among the rungs that change less of the training than the chosen one, of those that change least
+    and may fit."""
+    for change in LESS[chosen.rung.change]:
+        plain = search.changing(change)
+        best, left = leader(plain), expectations(search, plain)
+        probe = _plain_probe(left, best, chosen, search)
+        if probe is not None:
+            return _raced(probe, best, search)
+        if best is not None or any(one.chance > LEAST_CHANCE for one in left):
+            return None
+    return None
+
+
+def _plain_probe(
+    left: Sequence[Expectation], best: RungHistory | None, chosen: RungHistory, search: SearchState
+) -> Probe | None:
+    """The next probe among `left` that is expected to be worth it, `best` being the fastest of their kind: no proof,
+    since it is not the one that runs. Where time counts, only what is cheap beside the training that is left."""
     if not isinstance(search.goal, Certainty):
         chosen_speed = best_tokens_per_s(chosen)
         cheap = payoffs(left, chosen_speed, search.goal, search, has_slower=True)
@@ -137,12 +146,15 @@ def _rehearsal(left: Sequence[Expectation], first: Probe, search: SearchState) -
     fresh = [expectation for expectation in left if expectation.strategy not in rehearsed]
     ordered = sorted(fresh, key=lambda expectation: expectation.expected_improvement(0.0), reverse=True)
     by_rung = _firsts(ordered, lambda expectation: expectation.history.rung)
-    by_kind = _firsts(
-        by_rung, lambda expectation: (expectation.history.rung.method, expectation.history.rung.gradient_checkpointing)
-    )
+    by_kind = _firsts(by_rung, lambda expectation: _activations(expectation.history.rung))
     others = [expectation for expectation in by_rung if expectation not in by_kind]
     chosen = [expectation.strategy for expectation in (*by_kind, *others)[: search.setting.rehearsal_count]]
     return Rehearse(tuple(chosen), "one rank each, side by side") if len(chosen) > 1 else None
+
+
+def _activations(rung: Rung) -> tuple[Method, bool]:
+    """The kind of a rung's activations: those of a few kept layers are like those of all."""
+    return rung.method, rung.gradient_checkpointing.share == 1
 
 
 def _firsts(ordered: Iterable[Expectation], key: Callable[[Expectation], Hashable]) -> list[Expectation]:

@@ -12,9 +12,9 @@ from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.goal import AN_HOUR, Goal
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Change, Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
 from autofit.planning.probe_steps import is_uniform
@@ -36,7 +36,13 @@ class SearchState:
 
     @staticmethod
     def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> SearchState:
-        return SearchState(ladder, setting, tuple(trials), histories(ladder, trials), goal)
+        """The state by the trials of what is on the ladder: others tell of what is tried after it or was before."""
+        on_ladder = tuple(trial for trial in trials if ladder.has(trial.strategy))
+        return SearchState(ladder, setting, on_ladder, histories(ladder, on_ladder), goal)
+
+    def changing(self, change: Change) -> tuple[RungHistory, ...]:
+        """The rungs that change so much of the plain training."""
+        return tuple(history for history in self.histories if history.rung.change is change)
 
     @property
     def probe_count(self) -> int:
@@ -103,7 +109,7 @@ class SearchState:
     @cached_property
     def _memory(self) -> Posterior:
         posterior = Posterior()
-        for trial in self._known:
+        for trial in self.trials:
             posterior = self._memory_after(posterior, trial)
         return posterior
 
@@ -123,14 +129,14 @@ class SearchState:
     def _estimate(self, trial: Trial) -> MemoryEstimate:
         """The estimate of what was tried: a rehearsal has no communicator, and is always rank 0."""
         if trial.is_rehearsal:
-            sized = with_bucket(trial.strategy, self.setting)
+            sized = sized_for(trial.strategy, self.setting)
             return estimate_memory(trial.strategy, sized, is_rehearsal=True)
         return self.ladder.estimate(trial.strategy).memory
 
     @cached_property
     def _speed(self) -> Posterior:
         posterior = Posterior()
-        for trial in self._known:
+        for trial in self.trials:
             if isinstance(trial.outcome, Measured):
                 estimate = self.ladder.estimate(trial.strategy)
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
@@ -138,12 +144,6 @@ class SearchState:
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 posterior = posterior.observe(effects, error, seen_noise(trial.outcome, self.trials))
         return posterior
-
-    @cached_property
-    def _known(self) -> tuple[Trial, ...]:
-        """The trials whose strategies the ladder has."""
-        on_ladder = {strategy for step in self.ladder.steps for strategy in step.strategies}
-        return tuple(trial for trial in self.trials if trial.strategy in on_ladder)
 
 
 def leader(among: Iterable[RungHistory]) -> RungHistory | None:

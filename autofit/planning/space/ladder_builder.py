@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 
 from autofit.domain.estimate import Estimate
+from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import is_divided, sized_for, why_undivided
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.micro_batches import accumulation, micro_batches
 from autofit.planning.setting import Setting
@@ -25,8 +26,9 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
     """
     check_pins(setting)
     steps, left_out = [], []
-    for rung, why in combinations(setting, settled):
+    for rung, found in combinations(setting, settled):
         step = make_step(rung, setting)
+        why = found or why_useless(step, setting)
         out = LeftOut(rung, why) if why else _left_out(step, setting)
         if out is None:
             steps.append(step)
@@ -43,11 +45,27 @@ def make_step(rung: Rung, setting: Setting) -> Step:
     strategies = tuple(
         Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
     )
+    if rung.offload is Offload.PARTIAL:  # with none of it on the device it is the whole that is offloaded
+        strategies = tuple(strategy for strategy in strategies if is_divided(strategy, setting)) or strategies
     return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
 
 
+def useful_steps(setting: Setting, settled: Settled) -> Iterator[Step]:
+    """The rungs to try, whether they fit or not."""
+    steps = (make_step(rung, setting) for rung in rungs(setting, settled))
+    return (step for step in steps if why_useless(step, setting) is None)
+
+
+def why_useless(step: Step, setting: Setting) -> str | None:
+    """Why a rung that works is not tried beside its neighbours, unless it is pinned; None where it is."""
+    is_pinned = setting.request.pins.of(OFFLOAD) is not None
+    if step.rung.offload is not Offload.PARTIAL or is_pinned:
+        return None
+    return why_undivided(step.strategies, setting)
+
+
 def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
-    sized = with_bucket(strategy, setting)
+    sized = sized_for(strategy, setting)
     return Estimate(estimate_memory(strategy, sized), estimate_speed(strategy, sized))
 
 

@@ -102,7 +102,7 @@ def second_gather_share(strategy: Strategy, setting: Setting) -> float:
     """The share of the parameters that stage 3 gathers again for the backward pass, having let them go after the
     forward one. LOMO's and AdaLomo's keep none, not even those of a layer that was just computed again."""
     if is_fused(strategy.rung):
-        return 2.0 if strategy.rung.gradient_checkpointing else 1.0
+        return 2.0 if strategy.rung.gradient_checkpointing.recomputes else 1.0
     return max(0.0, 1 - gathered_count(strategy.rung, setting, 0.0) / whole_count(strategy.rung, setting))
 
 

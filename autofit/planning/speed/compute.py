@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind, Rates
@@ -14,7 +14,7 @@ from autofit.domain.trace import Work
 from autofit.planning.fused_update import is_fused
 from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.activations import moments
-from autofit.planning.memory.states import offload_of, part_count, trained_count
+from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
@@ -27,13 +27,37 @@ HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
 """Elements of a product's result at which half of the device idles: on a GPU half a wave of 128 × 128 tiles on some
 hundred multiprocessors, for half a wave is what the last, unfilled one costs on average; on a CPU a small tile."""
 
-UPDATE_BYTES = {DeviceKind.CUDA: 40, DeviceKind.CPU: 80}
-"""Bytes that a trained parameter of a rank moves: Adam reads 16 and writes 12, the norm, the clipping, the fp32
-gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
+BESIDE_UPDATE_BYTES = 12
+"""Bytes that a trained parameter of a rank moves for a step beside what the optimizer moves: the norm, the clipping,
+the gradient as wide as the master weight and the new 16-bit weight; in plain torch as many, 4 for the norm, and 8 to
+clip the gradient where it lies."""
 
-PLAIN_UPDATE_BYTES = 40
-"""The same of plain torch, whose fused AdamW runs on a CPU as well (torch 2.13): 28 of its own, 4 for the norm, and 8
-to clip the gradient where it lies."""
+UPDATE_BYTES: Mapping[DeviceKind, Mapping[Optimizer, int]] = {
+    DeviceKind.CUDA: {
+        Optimizer.ADAMW: 28,
+        Optimizer.ADAMW_8BIT: 16,
+        Optimizer.ADAMW_8BIT_BF16: 10,
+        Optimizer.ADAMW_4BIT_BF16: 8,
+        Optimizer.LION: 20,
+        Optimizer.SGD: 12,
+    },
+    DeviceKind.CPU: {
+        Optimizer.ADAMW: 68,
+        Optimizer.ADAMW_8BIT: 100,
+        Optimizer.ADAMW_8BIT_BF16: 700,
+        Optimizer.ADAMW_4BIT_BF16: 350,
+        Optimizer.LION: 40,
+        Optimizer.SGD: 12,
+    },
+}
+"""Bytes that the optimizer itself moves of each parameter. On a GPU each is one pass of a fused kernel that reads
+gradient, master weight and moments and writes the latter two: 4 bytes of each in fp32, 2 in bf16, and 2 or 1 of both
+moments in codes. Known error: what torchao's compiled update reaches was seen on no GPU. On a CPU torch's plain AdamW
+makes a pass of memory for each operation, and the others take as long as so many bytes at a core's nominal 5 GB/s:
+20, 140, 70 and 2.5 ns an element (one core, a million elements, bitsandbytes 0.50, torchao 0.18 without a compiler)."""
+
+PLAIN_ADAMW_BYTES = 28
+"""AdamW's of plain torch, whose fused one runs on a CPU as well (torch 2.13)."""
 
 
 FUSED_UPDATE_BYTES = {Optimizer.LOMO: 18, Optimizer.ADALOMO: 94}
@@ -42,6 +66,11 @@ ROUNDING_BYTES = {DeviceKind.CUDA: 44, DeviceKind.CPU: 190}
 three times: for the squares, for its size, and to use it; and of rounding to 16 bits by chance, whose bits are drawn,
 added and cut off (worker/fused_update/). A CPU draws them in the time of 150 bytes more (torch 2.13, one thread: LOMO
 takes 2.5 times as long as torch's plain AdamW, AdaLomo 4.4 times; in fp32 0.1 and 1.3)."""
+
+KEPT_UPDATE_BYTES = 86
+"""The same of what the device keeps of an offloaded optimizer: torch's AdamW of one operation after the other
+(_multi_tensor_adam in torch/optim/adam.py), 72, the clipping, 8, and the new 16-bit weight, 6; its norm is of the
+passing gradient."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +114,26 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Seconds of the optimizer's step on the device, or of all updates in the backward pass; 0 where the host does
-    it."""
+    """Seconds of the optimizer's step on the device, or of all updates in the backward pass, for what the host does
+    not do of it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
-        return 0.0
-    n_bytes = _update_bytes(strategy.rung, setting) * part_count(strategy.rung, setting)
+        return KEPT_UPDATE_BYTES * kept_count(setting) / memory_bytes_per_s(setting, rates)
+    n_bytes = _moved_bytes(strategy.rung, setting) * part_count(strategy.rung, setting)
     moved_s = n_bytes / memory_bytes_per_s(setting, rates)
     return _beside(moved_s, host_time.fused_update_s(strategy, setting), setting)
 
 
-def _update_bytes(rung: Rung, setting: Setting) -> int:
+def _moved_bytes(rung: Rung, setting: Setting) -> int:
     if is_fused(rung):
         return FUSED_UPDATE_BYTES[rung.optimizer] + (0 if rung.dtype is Dtype.FP32 else ROUNDING_BYTES[setting.kind])
-    return PLAIN_UPDATE_BYTES if is_plain(rung, setting) else UPDATE_BYTES[setting.kind]
+    return BESIDE_UPDATE_BYTES + update_bytes(rung, setting)
+
+
+def update_bytes(rung: Rung, setting: Setting) -> int:
+    """Bytes of a parameter that the optimizer moves on the device; 0 for one that has no step of its own."""
+    if is_plain(rung, setting) and rung.optimizer is Optimizer.ADAMW:
+        return PLAIN_ADAMW_BYTES
+    return UPDATE_BYTES[setting.kind].get(rung.optimizer, 0)
 
 
 def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:

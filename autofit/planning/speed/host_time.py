@@ -11,9 +11,10 @@ import math
 from collections.abc import Iterable
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.fused_update import CHUNK_ELEMENTS, is_fused
 from autofit.planning.parameters import parameters
@@ -29,6 +30,9 @@ BACKWARD_KERNEL_S = 5e-6
 CHECKPOINTED_KERNEL_S = 12e-6
 """A kernel with gradient checkpointing, whose hooks see every saved tensor and whose backward pass runs the layers'
 Python again: 9.6 to 15 µs in either pass."""
+
+SELECTED_KERNEL_S = 20e-6
+"""The same, added, where a Python function decides of each kernel whether its output is kept. TO BE MEASURED"""
 
 GATHER_S = 0.27e-3
 """What ZeRO-3 does around a module with parameters of its own in a pass: 2.4 ms a layer of Llama, which has nine of
@@ -53,13 +57,13 @@ def fused_update_s(strategy: Strategy, setting: Setting) -> float:
     ranks = setting.rank_count if rung.zero_stage >= 3 else 1
     tensors = parameters(rung, setting).trained_tensors
     chunks = sum(count * math.ceil(elements / ranks / CHUNK_ELEMENTS) for elements, count in tensors)
-    return chunks * UPDATE_KERNELS[rung.optimizer] * _kernel_s(FORWARD_KERNEL_S, setting)
+    return chunks * UPDATE_KERNELS[rung.optimizer] * _launched_s(FORWARD_KERNEL_S, setting)
 
 
 def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's forward pass."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing else FORWARD_KERNEL_S
+    each_s = _kernel_s(rung, FORWARD_KERNEL_S)
     hooks_s = GATHER_S * _module_count(strategy, setting) if rung.zero_stage >= 3 else 0.0
     return _kernels_s(works, each_s, setting) + hooks_s
 
@@ -67,14 +71,21 @@ def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> fl
 def backward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's backward pass, and of what it computes again."""
     rung = strategy.rung
-    each_s = CHECKPOINTED_KERNEL_S if rung.gradient_checkpointing else BACKWARD_KERNEL_S
+    each_s = _kernel_s(rung, BACKWARD_KERNEL_S)
     return _kernels_s(works, each_s, setting) + _gradient_hooks_s(strategy, setting)
+
+
+def _kernel_s(rung: Rung, plain_s: float) -> float:
+    """Seconds of a kernel in a pass in which one of a layer that is not checkpointed takes `plain_s`."""
+    share = rung.gradient_checkpointing.share
+    kept_s = SELECTED_KERNEL_S if rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE else 0.0
+    return share * (CHECKPOINTED_KERNEL_S + kept_s) + (1 - share) * plain_s
 
 
 def _gradient_hooks_s(strategy: Strategy, setting: Setting) -> float:
     rung = strategy.rung
     if rung.zero_stage >= 3:
-        passes = 3 if rung.gradient_checkpointing else 2
+        passes = 2 + rung.gradient_checkpointing.share
         return passes * GATHER_S * _module_count(strategy, setting)
     return GRADIENT_S * parameters(rung, setting).trained_tensor_count if rung.zero_stage == 2 else 0.0
 
@@ -86,8 +97,8 @@ def _module_count(strategy: Strategy, setting: Setting) -> int:
 
 
 def _kernels_s(works: Iterable[Work], each_s: float, setting: Setting) -> float:
-    return _kernel_s(each_s, setting) * sum(work.kernel_count for work in works)
+    return _launched_s(each_s, setting) * sum(work.kernel_count for work in works)
 
 
-def _kernel_s(each_s: float, setting: Setting) -> float:
+def _launched_s(each_s: float, setting: Setting) -> float:
     return each_s + (0.0 if setting.kind is DeviceKind.CPU else LAUNCH_S)

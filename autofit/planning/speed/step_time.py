@@ -11,7 +11,7 @@ from autofit.domain.estimate import Constants, SpeedEstimate
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.memory.bucket_size import with_bucket
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.setting import Setting
 
 from .communication import communication_s
@@ -52,7 +52,7 @@ def calibrate_speed(constants: Constants, trials: Iterable[Trial], setting: Sett
     """
     logs = []
     for trial in trials:
-        sized = with_bucket(trial.strategy, setting)
+        sized = sized_for(trial.strategy, setting)
         if isinstance(trial.outcome, Measured) and _mostly_computes(trial, sized, constants):
             logs.append(_log_slowness(trial, trial.outcome.tokens_per_s, sized, constants))
     if not logs:

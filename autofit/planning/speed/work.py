@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
+from autofit.planning.memory.activations import checkpointed_layers
 from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
+from autofit.planning.quantized_weights import PACKED_BITS
 from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
@@ -35,6 +40,10 @@ AUTOCAST_KERNELS = 10
 """Bytes more for each element of the hidden state, and kernels for a layer, where weights are fp32 and autocast
 computes in 16 bits: what goes from layer to layer is fp32, and is cast for each product that reads it (traces of
 Llama-2-7B). An adapter's input is made fp32, and 16 bits again."""
+
+NARROWED_ROW_BYTES = 9
+"""Bytes for each element that goes into or comes out of a layer of int8 weights, forward on a GPU: it is made fp16 and
+int8, or comes as int32 and is made 16 bits (MatMul8bitLt in bitsandbytes/autograd/_functions.py, 0.50)."""
 
 LAYER_KERNELS = 40
 ADAPTER_KERNELS = 4
@@ -67,15 +76,14 @@ def typical_tokens(strategy: Strategy, setting: Setting) -> float:
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:
     """The work of a trace at the worst width, brought to the typical one in the proportion of the formulas."""
-    worst = by_formula(strategy, setting, setting.worst_tokens)
-    usual = by_formula(strategy, setting, typical_tokens(strategy, setting))
+    forward = tuple(moment.work for moment in moments if moment.phase is Phase.FORWARD)
+    backward = tuple(moment.work for moment in moments if moment.phase is Phase.BACKWARD)
+    tokens = typical_tokens(strategy, setting)
+    if tokens == setting.worst_tokens:
+        return MicroStepWork(forward, backward)
+    worst, usual = by_formula(strategy, setting, setting.worst_tokens), by_formula(strategy, setting, tokens)
     return MicroStepWork(
-        tuple(
-            _scaled(moment.work, usual.forward, worst.forward) for moment in moments if moment.phase is Phase.FORWARD
-        ),
-        tuple(
-            _scaled(moment.work, usual.backward, worst.backward) for moment in moments if moment.phase is Phase.BACKWARD
-        ),
+        _scaled(forward, usual.forward, worst.forward), _scaled(backward, usual.backward, worst.backward)
     )
 
 
@@ -90,7 +98,8 @@ def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStep
     """
     forward = _forward(strategy, setting, tokens)
     backward = _backward(forward, strategy, setting, tokens)
-    again = (_again(forward, strategy, setting, tokens),) if strategy.rung.gradient_checkpointing else ()
+    is_again = strategy.rung.gradient_checkpointing.recomputes
+    again = (_again(forward, strategy, setting, tokens),) if is_again else ()
     return MicroStepWork((forward,), (*again, backward))
 
 
@@ -107,6 +116,7 @@ def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
         other_bytes=round(
             width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * shape.vocabulary_size) + score_bytes)
             + _autocast_bytes(strategy, setting, seen)
+            + _quantized_bytes(strategy, setting, seen)
         ),
         kernel_count=round(shape.layer_count * _layer_kernels(strategy, setting)),
         attention_flop=round(_fused_flop(strategy, setting, tokens)),
@@ -122,6 +132,21 @@ def _autocast_bytes(strategy: Strategy, setting: Setting, seen: float) -> float:
     return CAST_BYTES * trained_count(rung, setting) + each_bytes * hidden
 
 
+def _quantized_bytes(strategy: Strategy, setting: Setting, seen: float) -> float:
+    """Bytes that a quantised base adds to the forward pass of `seen` tokens."""
+    if strategy.rung.quantization is Quantization.INT8 and setting.kind is DeviceKind.CUDA:
+        return NARROWED_ROW_BYTES * seen * _operands(setting)
+    return _widened_bytes(strategy, setting)
+
+
+def _widened_bytes(strategy: Strategy, setting: Setting) -> float:
+    """Bytes read and written to make all quantised weights wide again, once in each pass."""
+    rung, known = strategy.rung, parameters(strategy.rung, setting)
+    if rung.quantization is Quantization.NONE:
+        return 0.0
+    return known.widened_count * (element_bytes(rung.dtype) + PACKED_BITS[rung.quantization] / 8)
+
+
 def _layer_kernels(strategy: Strategy, setting: Setting) -> float:
     """Kernels of a layer's forward pass; an adapter's casts are as many as its own."""
     is_cast, adapted = is_autocast(strategy.rung, setting), _adapted(strategy, setting)
@@ -130,17 +155,20 @@ def _layer_kernels(strategy: Strategy, setting: Setting) -> float:
 
 
 def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:
-    """The work of a second forward pass, without the output layer, the loss and each layer's last product, which
-    nothing reads again."""
+    """The work of a second forward pass of the checkpointed layers, without the output layer, the loss and each layer's
+    last product, which nothing reads again, and without attention where its output is kept."""
     shape, seen = setting.shape, strategy.micro_batch * tokens
     skipped = shape.hidden_size * (shape.vocabulary_size + shape.layer_count * shape.intermediate_size)
     loss_bytes = LOSS_BYTES * shape.vocabulary_size * seen * element_bytes(strategy.rung.dtype) / 2
+    checkpointing = strategy.rung.gradient_checkpointing
+    attention = _attention_flop(strategy, setting, tokens) if checkpointing is GradientCheckpointing.SELECTIVE else 0.0
+    share = checkpointed_layers(strategy.rung, setting) / shape.layer_count
     return Work(
-        matmul_flop=max(0, round(forward.matmul_flop - 2 * skipped * seen)),
-        matmul_bytes=forward.matmul_bytes,
-        other_bytes=round(forward.other_bytes - loss_bytes),
-        kernel_count=forward.kernel_count,
-        attention_flop=forward.attention_flop,
+        matmul_flop=max(0, round(share * (forward.matmul_flop - 2 * skipped * seen - attention))),
+        matmul_bytes=round(share * forward.matmul_bytes),
+        other_bytes=round(share * (forward.other_bytes - loss_bytes)),
+        kernel_count=round(share * forward.kernel_count),
+        attention_flop=0 if attention else round(share * forward.attention_flop),
     )
 
 
@@ -152,10 +180,11 @@ def _backward(forward: Work, strategy: Strategy, setting: Setting, tokens: float
     else:
         linear *= BACKWARD
     repeated = BACKWARD if rung.attention is Attention.EAGER else FUSED_ATTENTION_BACKWARD
+    quantized_bytes = _quantized_bytes(strategy, setting, strategy.micro_batch * tokens)
     return Work(
         matmul_flop=round(linear + repeated * attention),
         matmul_bytes=forward.matmul_bytes * (1 if rung.method is Method.LORA else BACKWARD),
-        other_bytes=forward.other_bytes * BACKWARD,
+        other_bytes=round(BACKWARD * (forward.other_bytes - quantized_bytes) + _widened_bytes(strategy, setting)),
         kernel_count=forward.kernel_count * BACKWARD,
         attention_flop=round(repeated * _fused_flop(strategy, setting, tokens)),
     )
@@ -189,8 +218,12 @@ def _adapted(strategy: Strategy, setting: Setting) -> float:
     return parameters(strategy.rung, setting).trained_tensor_count / (2 * setting.shape.layer_count)
 
 
-def _scaled(work: Work, usual: tuple[Work, ...], worst: tuple[Work, ...]) -> Work:
+def _scaled(works: tuple[Work, ...], usual: tuple[Work, ...], worst: tuple[Work, ...]) -> tuple[Work, ...]:
     less, more = _sum(usual), _sum(worst)
+    return tuple(_in_proportion(work, less, more) for work in works)
+
+
+def _in_proportion(work: Work, less: Work, more: Work) -> Work:
     return Work(
         matmul_flop=round(work.matmul_flop * less.matmul_flop / more.matmul_flop),
         matmul_bytes=round(work.matmul_bytes * less.matmul_bytes / more.matmul_bytes),

@@ -8,6 +8,7 @@ from typing import Any
 from autofit.domain.codec import encode
 from autofit.domain.estimate import MemoryEstimate, SpeedEstimate
 from autofit.domain.plan import Candidate, Plan, Verdict
+from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.planning.plan.fit import host_high_bytes
 
@@ -32,6 +33,8 @@ def _plan_body(plan: Plan) -> dict[str, Any]:
         "sdpa_kernels": encode(plan.sdpa_kernels),
         "verdict": plan.verdict.value,
         "choice": None if plan.choice is None else _candidate_body(plan.choice, plan),
+        "plain": None if plan.plain is None else _candidate_body(plan.plain, plan),
+        "last_resorts": [_resort_body(resort) for resort in plan.resorts],
         "candidates": [_candidate_body(candidate, plan) for candidate in plan.candidates],
     }
 
@@ -46,6 +49,16 @@ def _candidate_body(candidate: Candidate, plan: Plan) -> dict[str, Any]:
         "speed": _speed_body(estimate.speed if estimate is not None and is_supported else None),
         "verdict": candidate.verdict.value,
         "reason": candidate.reason,
+    }
+
+
+def _resort_body(resort: Resort) -> dict[str, Any]:
+    return {
+        "allow": list(resort.allow),
+        "gives_up": resort.gives_up,
+        "strategy": _strategy_body(resort.strategy),
+        "memory": _memory_body(resort.estimate.memory),
+        "speed": _speed_body(resort.estimate.speed),
     }
 
 

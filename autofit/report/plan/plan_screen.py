@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Change, Strategy
 from autofit.domain.units import format_bytes
 from autofit.planning.memory.sdpa import ASSUMED
+from autofit.report.choice_text import flags_text, gives_up_text, resort_lines
 from autofit.report.header import machine_text, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 
@@ -21,7 +22,7 @@ def plan_lines(plan: Plan, terms: Terms, next_command: str, *, width: int = WIDT
     lines = [*header_lines(plan, width=width), (), *plan_table(plan, terms, width=width), ()]
     lines += _pick_lines(plan, terms, width) if plan.choice is not None else _nothing_lines(plan, width)
     lines += adamw_lines(plan, width=width)
-    lines += would_fit_lines(plan, width=width)
+    lines += would_fit_lines(plan, width=width) + resort_lines(plan.resorts, width=width)
     lines += rehearsal_lines(plan, width=width)
     return lines + (_labelled("next", next_command, width) if plan.possible else [])
 
@@ -124,9 +125,27 @@ def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
         lines += _labelled("speed", _RELATIVE, width)
     due = terms.cost(plan, choice)
     lines += [] if due is None else _labelled("cost", cost_text(due), width)
-    if choice.strategy.rung.method is Method.LORA and plan.request.pins.of(METHOD) is None:
-        lines += _labelled("full", _full_text(plan), width)
-    return lines
+    given_up = gives_up_text(choice.strategy)
+    lines += _labelled("gives up", given_up, width) if given_up else []
+    return lines + _beside_lines(plan, choice, width)
+
+
+def _beside_lines(plan: Plan, choice: Candidate, width: int) -> list[Line]:
+    """What changes less of the training than the pick does, unless all that it changes was pinned."""
+    changed = choice.strategy.rung.changed
+    if all(plan.request.pins.settles(knob) for knob, _ in changed):
+        return []
+    if choice.strategy.rung.change is Change.ADAPTERS:
+        return _labelled("full", _full_text(plan), width)
+    return _labelled("plain", _plain_text(plan, choice), width)
+
+
+def _plain_text(plan: Plan, choice: Candidate) -> str:
+    plain = plan.plain
+    if plain is None:
+        return "nothing that gives nothing up is expected to fit"
+    words = flags_text(choice.strategy.rung, plain.strategy.rung)
+    return f"{words}: {_beside_text(plan, plain)}"
 
 
 def _among(choice: Candidate) -> str:
@@ -155,13 +174,16 @@ def _host_text(plan: Plan, candidate: Candidate) -> str:
 
 
 def _full_text(plan: Plan) -> str:
-    full = next((one for one in plan.candidates if one.is_expected and one.strategy.rung.method is Method.FULL), None)
-    if full is None or full.estimate is None:
+    if plan.plain is None:
         count = sum(one.strategy.rung.method is Method.FULL for one in plan.possible)
         text = f"sure to fit, {count} may" if count else "expected to fit"
         return f"no rung with all parameters is {text}" + ("; it would with" if plan.would_fit else "")
-    figures = f"{speed_phrase(plan, full)} · {memory_text(full)}"
-    return f"--method full: {full.strategy}{'' if full.verdict is Verdict.FITS else ', if it fits'} · {figures}"
+    return f"--method full: {_beside_text(plan, plan.plain)}"
+
+
+def _beside_text(plan: Plan, one: Candidate) -> str:
+    is_sure = one.verdict is Verdict.FITS
+    return f"{one.strategy}{'' if is_sure else ', if it fits'} · {speed_phrase(plan, one)} · {memory_text(one)}"
 
 
 def _nothing_lines(plan: Plan, width: int) -> list[Line]:

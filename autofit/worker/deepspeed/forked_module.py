@@ -7,24 +7,33 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar, NoReturn
 
+OnEnd = Callable[[Mapping[str, str], int], None]
+
 _LOOK_S = 0.02
+
+
+def _ignore(env: Mapping[str, str], exit_code: int, /) -> None:
+    pass
 
 
 class ForkedModule:
     """A child as the launcher sees it: what it uses of a `subprocess.Popen` on one node.
 
-    `command` is a Python's with `-m`, and `env` all of the child's environment.
+    `command` is a Python's with `-m`, and `env` all of the child's environment. `on_end` hears of that and of the exit
+    code before the child is gone from /proc.
     """
 
     started: ClassVar[list[ForkedModule]] = []  # by this process
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], *, on_end: OnEnd = _ignore) -> None:
         at = command.index("-m")
         self.returncode: int | None = None
+        self._tell_end = partial(on_end, env)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child would print it again
         self.pid = os.fork()
@@ -49,9 +58,11 @@ class ForkedModule:
         return ended is not None and ended.si_code == os.CLD_EXITED and ended.si_status == 0
 
     def _waited(self, options: int) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        if self.returncode is None and (ended := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | options)):
+            exit_code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+            self._tell_end(exit_code)
+            os.waitpid(self.pid, 0)
+            self.returncode = exit_code
         return self.returncode
 
 
@@ -65,9 +76,10 @@ def sleep(seconds: float) -> None:
         time.sleep(min(_LOOK_S, left_s))
 
 
-def fork_modules_of(module: ModuleType) -> None:
+def fork_modules_of(module: ModuleType, on_end: OnEnd = _ignore) -> None:
     """Has one of the launcher's modules fork what it would start, and sleep no longer than there is a reason to."""
-    for name, own in (("subprocess", {"Popen": ForkedModule}), ("time", {"sleep": sleep})):
+    start = partial(ForkedModule, on_end=on_end)
+    for name, own in (("subprocess", {"Popen": start}), ("time", {"sleep": sleep})):
         setattr(module, name, SimpleNamespace(**vars(getattr(module, name)) | own))
 
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 
+from autofit.process.rank_place import write_exit_code
 from autofit.worker.rank.lifecycle import die_with_parent
 from autofit.worker.script.python_main import leave_directory
 
 STAND_BY = "--stand-by"
+REPORTS = "--reports"  # of a rank (`worker/training/full_run/full_run_rank.py`)
 _IMPORTED = (
     "autofit.worker.agent.imports",
     "autofit.worker.train",
@@ -63,14 +68,25 @@ def _can_fork() -> bool:
     return os.environ.get("DS_ACCELERATOR") != "cuda" or torch.cuda._device_count_nvml() > 0
 
 
+def _end_teller(words: Sequence[str]) -> Callable[[Mapping[str, str], int], None]:
+    """Leaves how each rank ended beside its report: launch.py looks once a second, and may be the first to see it."""
+    reports = Path(words[words.index(REPORTS) + 1])
+
+    def leave(env: Mapping[str, str], exit_code: int) -> None:
+        with suppress(OSError):  # a full disk: then it is only known where it was seen in /proc
+            write_exit_code(reports, int(env["RANK"]), exit_code)
+
+    return leave
+
+
 def _launch(words: list[str]) -> None:
     from deepspeed.launcher import launch, runner
 
     from autofit.worker.deepspeed.forked_module import fork_modules_of, leave
 
     if _can_fork():
-        for module in (runner, launch):
-            fork_modules_of(module)
+        fork_modules_of(runner)
+        fork_modules_of(launch, _end_teller(words))
     sys.argv = ["deepspeed", *words]
     code: object = 0
     try:

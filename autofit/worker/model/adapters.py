@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -31,5 +32,11 @@ def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False) 
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
     for parameter in adapted.parameters():  # whatever PEFT does: it leaves adapters on meta in fp32
         is_adapter = parameter.requires_grad
-        parameter.data = parameter.data.to(torch.float32 if is_fp32 and is_adapter else model.dtype)
+        if parameter.is_floating_point():  # what is packed stays so
+            parameter.data = parameter.data.to(torch.float32 if is_fp32 and is_adapter else model.dtype)
     return cast(nn.Module, adapted)
+
+
+def adapted_layers(model: nn.Module) -> frozenset[nn.Module]:
+    """The layers that have an adapter beside them."""
+    return frozenset(module.base_layer for module in model.modules() if isinstance(module, BaseTunerLayer))

@@ -20,6 +20,7 @@ from .adapters import with_adapters
 from .configuration import check_padding, load_config, told
 from .decoder import decoder_layers
 from .kernel_packages import kernel_packages
+from .linear_layers import has_wide_scales, linear_rows
 from .loading import build_without_memory
 from .loss_names import why_no_loss
 from .parameter_groups import parameter_groups
@@ -45,10 +46,11 @@ def describe(request: Request) -> ModelFacts:
         raise UsageError(f"{request.model} is not trained as it would have to be: {why}.")
     facts = ModelFacts(
         json.dumps(_filled(model), allow_nan=False),
-        parameter_groups(model),
+        parameter_groups(model, linear_rows(model)),
         positions_of(model),
         lacking=lacking(model),
         kernel_packages=kernel_packages(model),
+        has_wide_scales=has_wide_scales(config),
     )
     return _adapted(facts, model, request)
 
@@ -68,7 +70,8 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
     try:
         targets = lora_targets(request.lora, model)
         with building("the adapters"), _quiet():
-            adapted = parameter_groups(with_adapters(model, request.lora))
+            rows = linear_rows(model)
+            adapted = parameter_groups(with_adapters(model, request.lora), rows)
     except (ValueError, BuildRefused) as error:
         if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"{_flags(request.lora)}: {error}.") from error

@@ -10,6 +10,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     Mxfp4Config,
     PretrainedConfig,
     PreTrainedModel,
@@ -21,6 +22,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.inputs.snapshot import local_options
 
 from .configuration import load_config
+from .quantization import is_quantized
 
 _TOWERS = ("vision_config", "audio_config")
 _REMOTE_PACKAGE = "transformers_modules"  # where transformers puts code that lies beside weights
@@ -28,7 +30,7 @@ _REMOTE_PACKAGE = "transformers_modules"  # where transformers puts code that li
 
 def build_model(config: PretrainedConfig, *, dtype: torch.dtype, attention: Attention) -> PreTrainedModel:
     """The model with random weights; code of its own runs where `config` came from such code, which was allowed."""
-    is_remote, implementation = type(config).__module__.startswith(_REMOTE_PACKAGE), _by_part(config, attention)
+    is_remote, implementation = type(config).__module__.startswith(_REMOTE_PACKAGE), kernels_of(config, attention)
     return AutoModelForCausalLM.from_config(
         config, dtype=dtype, attn_implementation=implementation, trust_remote_code=is_remote
     )
@@ -37,12 +39,12 @@ def build_model(config: PretrainedConfig, *, dtype: torch.dtype, attention: Atte
 def build_without_memory(config: PretrainedConfig) -> PreTrainedModel:
     """The model on the meta device, with the attention that every class has; on a rank that trains under ZeRO-3, too,
     where transformers would make each layer real to divide it."""
-    with _without_zero_3(), torch.device("meta"):
+    with without_zero_3(), torch.device("meta"):
         return build_model(config, dtype=torch.bfloat16, attention=Attention.EAGER)
 
 
 @contextlib.contextmanager
-def _without_zero_3() -> Iterator[None]:
+def without_zero_3() -> Iterator[None]:
     """Has transformers forget DeepSpeed's configuration until the end of `with`."""
     known = hf_deepspeed._hf_deepspeed_config_weak_ref
     hf_deepspeed.unset_hf_deepspeed_config()
@@ -63,16 +65,20 @@ def load_model(
     trust_remote_code: bool,
     attention: Attention | None = None,
     device: torch.device | None = None,
+    bits: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """The model of a folder or a hub id in `dtype`, with plain weights where it is stored in mxfp4.
 
     `attention` is None where the model is not run; `device` is where every weight goes as soon as it is read, None for
-    the host. Under ZeRO-3, which takes no `device`, transformers divides the weights while it loads them.
+    the host, and is quantised where there are `bits`. Under ZeRO-3, which takes no `device` for plain weights,
+    transformers divides them while it loads them.
     """
     options: dict[str, Any] = {} if device is None else {"device_map": {"": device}}
+    if bits is not None:
+        options["quantization_config"] = bits
     if attention is not None:
         config = load_config(model, trust_remote_code=trust_remote_code)
-        options["attn_implementation"] = _by_part(config, attention)
+        options["attn_implementation"] = kernels_of(config, attention)
     is_made_plain = _is_mxfp4(model)
     if is_made_plain:
         options["quantization_config"] = Mxfp4Config(dequantize=True)
@@ -84,13 +90,24 @@ def load_model(
     return loaded
 
 
+def load_plain(model: str, *, dtype: torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
+    """The model of a folder or a hub id on the host, with weights in `dtype` whatever they are stored in."""
+    loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
+    if not is_quantized(loaded):
+        return loaded
+    plain: PreTrainedModel = loaded.dequantize(dtype)
+    plain.is_loaded_in_4bit = plain.is_loaded_in_8bit = False  # transformers still says so
+    plain._weight_conversions = None  # they would save the names of quantised weights
+    return plain
+
+
 def towers(config: PretrainedConfig) -> dict[str, PretrainedConfig]:
     """The configurations of what sees or hears in a model that takes more than text, by their names in the whole."""
     parts = {name: getattr(config, name, None) for name in _TOWERS}
     return {name: part for name, part in parts.items() if part is not None and name in config.sub_configs}
 
 
-def _by_part(config: PretrainedConfig, attention: Attention) -> str | dict[str, str]:
+def kernels_of(config: PretrainedConfig, attention: Attention) -> str | dict[str, str]:
     """The kernel as transformers is asked for it. Towers, which do not run on text, take the one that all classes
     have."""
     beside = dict.fromkeys(towers(config), Attention.EAGER.value)

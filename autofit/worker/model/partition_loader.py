@@ -45,7 +45,7 @@ class PartitionLoader:
             for name, source in group.sources(model_to_load):
                 missing.discard(name)
                 errors += self._place(places, name, source)
-        _mark_loaded(model_to_load)
+        mark_loaded(model_to_load)
         return errors, missing
 
     def _place(self, places: _Places, name: str, source: Source) -> list[str]:
@@ -103,7 +103,7 @@ def _fill(partition: torch.Tensor, start: int, source: Source) -> None:
         position += piece.element_count
 
 
-def _mark_loaded(model: PreTrainedModel) -> None:
+def mark_loaded(model: PreTrainedModel) -> None:
     """Has transformers leave modules alone whose tensors are all loaded: what it initializes after this it would only
     look at, and some of its classes look at shapes, which ZeRO-3 has emptied."""
     for module in model.modules():

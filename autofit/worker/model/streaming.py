@@ -32,12 +32,13 @@ def streamed_partitions() -> Iterator[None]:
             (utils, "_tied_params_are_equal", loader.are_equal),
             (init, "_zero_init_param", _alone(init._zero_init_param)),
         ):
-            stack.enter_context(_replaced(owner, name, stand_in))
+            stack.enter_context(replaced(owner, name, stand_in))
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Has `owner` have `value` by this name until the end of `with`."""
     original = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -69,10 +70,15 @@ def _alone(init_param: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]
     """Stands in for `Init._zero_init_param`, which would send a parameter's first values to all ranks."""
 
     def zero_init_param(self: Any, param: Any) -> None:
-        with _replaced(partition_parameters.dist, "broadcast", _send_nothing):
+        with without_broadcast():
             init_param(self, param)
 
     return zero_init_param
+
+
+def without_broadcast() -> contextlib.AbstractContextManager[None]:
+    """Has DeepSpeed divide parameters without sending their values to all ranks, until the end of `with`."""
+    return replaced(partition_parameters.dist, "broadcast", _send_nothing)
 
 
 def _send_nothing(*_: object, **__: object) -> None:

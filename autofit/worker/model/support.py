@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autofit.domain.knobs.attention import ATTENTION, Attention
-from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.knob import Knob
+from autofit.domain.knobs.quantization import QUANTIZATION
 from autofit.domain.model import Lacking
+from autofit.planning.quantized_weights import PACKED_BITS
 
 from .configuration import told
+from .decoder import decoder_layers
+from .linear_layers import linear_layers
 from .loading import towers
+from .targets import is_state_space
 
 LARGEST_FLASH_HEAD = 256  # elements: csrc/flash_attn/flash_api.cpp of flash-attn 2, mha_fwd
 _FLAGS = {
@@ -22,10 +30,18 @@ _FLAGS = {
     Attention.FLEX: "_supports_flex_attn",
 }  # flags of transformers' classes
 
+LEAST_QUANTIZED_SHARE = 0.5
+"""Of a model's weights between its embeddings and its head. Experts that stand in one parameter are no linear layers:
+3 % of Mixtral-8x7B's weights are in some."""
+_READS_WEIGHTS = (
+    "Gemma3nTextAltUp", "LongcatFlashTopkRouter", "LSHSelfAttention", "Dots3NoteTextIndexer", "HYV4Indexer",
+)  # fmt: skip
+"""Classes of transformers 5.23 that multiply with a linear layer's weight themselves, or go by its dtype."""
+
 
 def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
     """The values of knobs that the model cannot be built with."""
-    return (*_attention(model), *_checkpointing(model))
+    return (*_attention(model), *_checkpointing(model), *_quantization(model))
 
 
 def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
@@ -72,6 +88,59 @@ def _largest_head(config: PretrainedConfig) -> int:
 
 
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
+    for value in GradientCheckpointing:
+        why = _why_no_checkpointing(model, value) if value.recomputes else None
+        if why is not None:
+            yield lacks(GRADIENT_CHECKPOINTING, value, f"{type(model).__name__} of transformers {why}")
+
+
+def _why_no_checkpointing(model: PreTrainedModel, checkpointing: GradientCheckpointing) -> str | None:
+    """Why the class has no such checkpointing, as transformers 5.23 turns it on (`_activation_checkpointing_enable` and
+    `_set_gradient_checkpointing` in modeling_utils.py); None where it has."""
     if not model.supports_gradient_checkpointing:
-        why = f"{type(model).__name__} of transformers does not support gradient checkpointing"
-        yield lacks(GRADIENT_CHECKPOINTING, True, why)
+        return "does not support gradient checkpointing"
+    if not checkpointing.is_between:
+        return None
+    if "value" in inspect.signature(model._set_gradient_checkpointing).parameters:
+        return "has gradient checkpointing of its own, for all layers alike"
+    if checkpointing.every_n_layers > 1 and not all(map(_is_counted, decoder_layers(model))):
+        return "checkpoints all of its layers or none"
+    return None
+
+
+def _is_counted(layer: nn.Module) -> bool:
+    """Whether transformers counts the layer, to checkpoint one of so many: it does its own checkpointing, and none of
+    its parts does."""
+    inner = (module for module in layer.modules() if isinstance(module, GradientCheckpointingLayer))
+    return isinstance(layer, GradientCheckpointingLayer) and sum(1 for _ in inner) == 1
+
+
+def _quantization(model: PreTrainedModel) -> Iterator[Lacking]:
+    why = _why_not_quantized(model)
+    if why is not None:
+        yield from (lacks(QUANTIZATION, one, why) for one in PACKED_BITS)
+
+
+def _why_not_quantized(model: PreTrainedModel) -> str | None:
+    name, linear = type(model).__name__, list(linear_layers(model))
+    if any(is_state_space(module) for module in model.modules()):
+        return f"the kernels of {name}'s state space layers read their weights as they are"
+    reader = next((type(one).__name__ for one in model.modules() if type(one).__name__ in _READS_WEIGHTS), None)
+    if reader is not None:
+        return f"{reader} of {name} reads the weights of its linear layers as they are"
+    if not linear:
+        return f"{name} has no linear layer that can be quantised"
+    share = sum(layer.weight.numel() for layer in linear) / _inner_count(model)
+    if share < LEAST_QUANTIZED_SHARE:
+        return (
+            f"only {share:.0%} of the weights between {name}'s embeddings and its head are those of linear layers, "
+            "which alone can be quantised"
+        )
+    return None
+
+
+def _inner_count(model: PreTrainedModel) -> int:
+    """How many parameters there are but for the embeddings and the head."""
+    ends = {model.get_input_embeddings(), model.get_output_embeddings()} - {None}
+    outer = {parameter for end in ends for parameter in end.parameters()}
+    return sum(parameter.numel() for parameter in model.parameters() if parameter not in outer)

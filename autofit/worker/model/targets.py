@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from autofit.domain.request import ALL_LINEAR, AUTO_TARGETS, Lora
 
 from .decoder import text_decoder
+from .quantization import quantized_layers
 
 try:
     from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as EXPERTS_LIKE
@@ -70,9 +71,10 @@ def _of_family(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str
 def _all_linear(model: PreTrainedModel, modules: dict[str, nn.Module]) -> set[str]:
     """All linear layers of the language model but the head, and but those whose names PEFT takes for experts'."""
     head, experts = model.get_output_embeddings(), _expert_names(model)
-    linear = {name for name in _of_text(model, modules) if _is_plain_linear(modules[name])}
+    packed = set(quantized_layers(model))  # linear ones to a layer, and of forward passes of their own
+    linear = {name for name in _of_text(model, modules) if modules[name] in packed or _is_plain_linear(modules[name])}
     linear = {name for name in linear if modules[name] is not head and name.rsplit(".", 1)[-1] not in experts}
-    layers = [name for name, module in model.named_modules() if _is_state_space(module)]
+    layers = [name for name, module in model.named_modules() if is_state_space(module)]
     past = {name for layer in layers for name in linear if name.startswith(f"{layer}.")}
     return {name for name in linear if name not in past or _ends(name, _STATE_SPACE_INPUT)}
 
@@ -96,7 +98,8 @@ def _is_plain_linear(module: nn.Module) -> bool:
     return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in _LINEAR)
 
 
-def _is_state_space(module: nn.Module) -> bool:
+def is_state_space(module: nn.Module) -> bool:
+    """Whether it is a state space layer, such as Mamba's."""
     return all(isinstance(getattr(module, name, None), nn.Parameter) for name in _STATE_SPACE_PARAMETERS)
 
 

@@ -32,10 +32,9 @@ class DriverMemory:
     def __init__(self, name: str, vendor: Any = None) -> None:
         """The device is `name`, as CUDA_VISIBLE_DEVICES has it; `vendor` is the module `pynvml` or what answers to its
         names."""
-        self._vendor = vendor or _import_vendor()
+        self._vendor = vendor or import_vendor()
         self._vendor.nvmlInit()
-        by_index, by_uuid = self._vendor.nvmlDeviceGetHandleByIndex, self._vendor.nvmlDeviceGetHandleByUUID
-        self._handle = by_index(int(name)) if name.isdecimal() else by_uuid(name)
+        self._handle = device_handle(self._vendor, name)
         self._used_bytes = 0
 
     def used_bytes(self) -> int:
@@ -45,7 +44,18 @@ class DriverMemory:
         return self._used_bytes
 
 
-def _import_vendor() -> Any:
+def device_handle(vendor: Any, name: str) -> Any:
+    """NVML's handle of the device `name`, as CUDA_VISIBLE_DEVICES has it."""
+    return vendor.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else vendor.nvmlDeviceGetHandleByUUID(name)
+
+
+def is_mig(name: str) -> bool:
+    """Whether a device is a MIG slice, by its name."""
+    return name.startswith("MIG-")
+
+
+def import_vendor() -> Any:
+    """NVML as the package of NVIDIA has it."""
     import pynvml
 
     return pynvml

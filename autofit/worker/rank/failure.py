@@ -30,6 +30,13 @@ _UNSUPPORTED_WORDS = (
     "device kernel image is invalid",
 )
 
+_LOST_NEIGHBOUR_WORDS = (
+    "Connection reset by peer",  # gloo
+    "Connection closed by peer",
+    "Broken pipe",
+    "remote process exited or there was a network error",  # NCCL
+)
+
 
 class KnownFailure(Exception):
     """A failure that our own code raises: its message is a whole sentence for the user."""
@@ -76,7 +83,8 @@ def _other_kind(error: BaseException, message: str) -> FailureKind:
         word in message for word in _UNSUPPORTED_WORDS
     ):
         return FailureKind.UNSUPPORTED
-    return FailureKind.CRASHED
+    has_lost = isinstance(error, RuntimeError) and any(word in message for word in _LOST_NEIGHBOUR_WORDS)
+    return FailureKind.LOST_NEIGHBOUR if has_lost else FailureKind.CRASHED
 
 
 def _requested_bytes(text: str) -> int | None:

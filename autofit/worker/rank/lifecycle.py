@@ -18,6 +18,7 @@ from autofit.domain.outcome import Phase
 from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, ScriptJob, to_line
 from autofit.process.files import write_whole
+from autofit.worker.energy.energy_meter import energy_meter
 from autofit.worker.rank.failure import TrainingDiverged, rank_failed
 from autofit.worker.rank.memory_meter import Meter, meter
 from autofit.worker.rank.out_of_memory import free_device_bytes
@@ -45,6 +46,7 @@ class Rank:
         self._send = send
         self._room_bytes = job.device_memory_bytes
         self.meter: Meter = meter(job.kind.value)
+        self.energy = energy_meter(job.kind.value)
         self._mark_seldom = Seldom(self.meter.mark)
         if job.memory_limit_bytes is not None:
             self.meter.cap(job.memory_limit_bytes)

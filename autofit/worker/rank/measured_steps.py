@@ -11,7 +11,7 @@ import torch
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.planning.probe_steps import is_measured_early, measured_count, whole_step_s
-from autofit.probing.protocol import RankMeasured
+from autofit.probing.protocol import RankEnergy, RankMeasured
 from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.memory_meter import Meter
@@ -92,6 +92,8 @@ class ProbedSteps(PhaseListener):
         self._device = device
         self._last_step: int | None = None  # known after the memory steps
         self._pace = course.pace  # until the first measured step was held against it
+        self._window_tokens: list[torch.Tensor | float] = []
+        self.energy: RankEnergy | None = None  # once it is over
         self.is_outpaced = False
         self.meter = StepMeter()
         self.skipped_count = 0  # in a row
@@ -102,7 +104,9 @@ class ProbedSteps(PhaseListener):
 
     def forward(self, batch: Any) -> None:
         super().forward(batch)
-        self.meter.add_tokens(observe_batch(batch, self._micro_batch).real_tokens)
+        tokens = observe_batch(batch, self._micro_batch).real_tokens
+        self.meter.add_tokens(tokens)
+        self._window_tokens.append(tokens)
 
     def micro_step_end(self) -> None:
         self.meter.end_micro_step()
@@ -114,18 +118,26 @@ class ProbedSteps(PhaseListener):
         if was_skipped:
             return
         self._rank.step += 1
+        if self._rank.step == self._course.memory_steps - 1:
+            self._begin_window()
         if self._rank.step == self._course.memory_steps:
             self._last_step = self._course.last_step(step_s, self._device)
             if self.is_over:  # it was long enough to be measured itself
                 self.meter.count_step()
             else:
                 self._rank.keep_freed()
+                self._begin_window()
                 self.meter.begin()
         if self._pace is not None and self.meter.has_measured:
             self._race(self._pace)
             self._pace = None
         if self.is_over:
+            self.energy = self._rank.energy.end(float(sum(self._window_tokens)))
             self._rank.meter.give_back()
+
+    def _begin_window(self) -> None:
+        self._window_tokens.clear()
+        self._rank.energy.begin()
 
     def _race(self, pace: Pace) -> None:
         """Ends the probe if its first measured step is too slow; the ranks decide it by the same figures."""
@@ -167,6 +179,7 @@ def rank_measured(memory: Meter, steps: ProbedSteps, tokens_per_micro_batch: flo
         speed_error=durations.error,
         step_count=len(durations.step_s),
         is_outpaced=steps.is_outpaced,
+        energy=steps.energy,
     )
 
 

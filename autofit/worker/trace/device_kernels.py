@@ -21,6 +21,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.worker.trace.attention_kernels import Sdpa
 from autofit.worker.trace.autocast import gpu_rules
+from autofit.worker.trace.checkpointing import saved_by
 from autofit.worker.trace.flash_attention import flash_attention
 from autofit.worker.trace.flex_attention import flex_attention
 from autofit.worker.trace.replacement import replace_name
@@ -42,6 +43,7 @@ def kernels_of(step: MicroStep) -> Iterator[set[SdpaKernel]]:
     kernels that attention takes."""
     sdpa = Sdpa(step.capability)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(saved_by(step.gradient_checkpointing, step.kind))
         replace_name(stack, transformers.masking_utils, "_ignore_causal_mask_sdpa", _mask_rule(step.is_padded))
         if step.keeps_linear_inputs:
             replace_name(stack, functional, "linear", keeping_linear)

@@ -21,6 +21,7 @@ from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.model.unbuildable import BuildRefused, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.autocast import computing_in
+from autofit.worker.trace.checkpointing import enable_checkpointing
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
 
 LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
@@ -53,13 +54,13 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     """
     with building("the adapters"):
         trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora, is_fp32=step.is_autocast)
-    if step.lora is not None and step.gradient_checkpointing:
+    if step.lora is not None and step.gradient_checkpointing.recomputes:
         model.enable_input_require_grads()
     name_for_loss(model)
     add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
     _enable_router_loss(model.config)
-    if step.gradient_checkpointing:
-        model.activation_checkpointing_enable()
+    if step.gradient_checkpointing.recomputes:
+        enable_checkpointing(model, step.gradient_checkpointing)
     if step.is_autocast:
         computing_in(trained, TORCH_DTYPES[step.dtype])
     return trained

@@ -16,6 +16,7 @@ _OBLIVIOUS = {_aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empt
 _PICKING = {_aten.embedding, _aten.index, _aten.index_select, _aten.gather}  # they read only what they give
 _PRODUCTS = {  # where the first factor stands among the arguments
     _aten.mm: 0, _aten.bmm: 0, _aten._grouped_mm: 0, _aten.addmm: 1, _aten.addmm_: 1, _aten.baddbmm: 1,
+    _aten._int_mm: 0,
 }  # fmt: skip
 _ATTENTION = {  # where the query stands, and how many products of the size of its scores there are
     _aten._scaled_dot_product_cudnn_attention: (0, 2),

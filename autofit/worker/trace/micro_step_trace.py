@@ -10,9 +10,12 @@ import contextlib
 
 from transformers import PretrainedConfig
 
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.worker.model.adapters import adapted_layers
 from autofit.worker.model.decoder import decoder_layers
+from autofit.worker.model.linear_layers import linear_layers, linear_rows
 from autofit.worker.model.parameter_groups import parameter_groups
 from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
@@ -20,6 +23,7 @@ from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
+from autofit.worker.trace.quantized_linear import quantize
 from autofit.worker.trace.scan_stand_ins import scan_kernels_of
 from autofit.worker.trace.section import Section
 
@@ -32,12 +36,16 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
     (up to 3 % with GPT-2's Conv1D, which has none in fp32, and up to 7 % with experts).
     """
     with kernels_of(step) as taken, contextlib.ExitStack() as stack:
-        model = prepare(meta_model(config, step), step)
+        bare = meta_model(config, step)
+        linear, rows = list(linear_layers(bare)), linear_rows(bare)
+        model = prepare(bare, step)
+        groups, buffers_bytes = parameter_groups(model, rows), sum(buffer.nbytes for buffer in model.buffers())
+        if step.quantization is not Quantization.NONE:
+            quantize(linear, step.quantization, step.kind, adapted_layers(model))
         stack.enter_context(scan_kernels_of(model, step.kernel_packages))
         layers = decoder_layers(model)
         whole = Depth(len(layers))
         depth = whole if at_full_depth else choose_depth(layer_marks(list(layers), config))
-        groups, buffers_bytes = parameter_groups(model), sum(buffer.nbytes for buffer in model.buffers())
         run = MicroStepRun(model, step)
         try:
             sections = _sections(run, depth, needs_two_depths=has_router_loss(config) or _drops_casts(step))
@@ -49,7 +57,7 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
 def _drops_casts(step: MicroStep) -> bool:
     """Whether the backward pass finds less of a layer than the forward pass leaves: autocast's copies of the weights
     last until the model's output is there, and a checkpointed layer keeps none of them."""
-    return step.is_autocast and step.gradient_checkpointing
+    return step.is_autocast and step.gradient_checkpointing.recomputes
 
 
 def _sections(run: MicroStepRun, depth: Depth, *, needs_two_depths: bool) -> list[Section]:

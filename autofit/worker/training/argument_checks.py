@@ -20,11 +20,11 @@ from autofit.domain.request import Request
 from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.worker.model.configuration import load_config
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS
+from autofit.worker.training.checkpointing_arguments import RUNG_KEYS
 from autofit.worker.training.optimizers import check_optimizer
 from autofit.worker.training.schedule_arguments import has_evaluation, schedule_arguments
 
-# Beside those of torch's own function: transformers takes the first two, trl the third.
-_CHECKPOINTING_KEYS = {"every_n_layers", "offload", "selective", "preserve_rng_state"}
+_CHECKPOINTING_KEYS = {"preserve_rng_state"}  # beside those of torch's own function
 _NOT_IN_JSON = {"function", "args", "kwargs", "context_fn"}
 _NEEDS_GPU = "needs a GPU: without one activations lie in host memory already"
 _NEED_EVALUATION = {
@@ -117,11 +117,11 @@ def _checkpointing_kwargs(text: str) -> Iterator[str]:
     except (AttributeError, ValueError):
         yield f"{text} is no JSON object, such as '{{\"use_reentrant\": false}}'"
         return
-    known = _CHECKPOINTING_KEYS | set(inspect.signature(checkpoint).parameters) - _NOT_IN_JSON
+    for key in RUNG_KEYS.keys() & kwargs.keys():
+        yield f"{text}: {key} is autofit's to set; use --gradient-checkpointing {RUNG_KEYS[key]}"
+    known = _CHECKPOINTING_KEYS | RUNG_KEYS.keys() | set(inspect.signature(checkpoint).parameters) - _NOT_IN_JSON
     if unknown := sorted(set(kwargs) - known):
-        yield f"{text}: {unknown[0]} is none of {', '.join(sorted(known))}"
-    if kwargs.get("offload") and _is_on_cpu():
-        yield f"{text}: offload {_NEEDS_GPU}"
+        yield f"{text}: {unknown[0]} is none of {', '.join(sorted(known - RUNG_KEYS.keys()))}"
 
 
 def _router(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:

@@ -13,8 +13,13 @@ from peft import PeftModel
 from transformers import PretrainedConfig
 from trl import SFTTrainer
 
+from autofit.domain.knobs.dtype import switched_on
+from autofit.worker.deepspeed.divided_optimizer import join_parts
+from autofit.worker.deepspeed.optimizer_loading import load_from_any_place
 from autofit.worker.model.loading import towers
+from autofit.worker.model.quantization import is_quantized
 from autofit.worker.model.reloading import reload_weights
+from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
 _NEVER_STEPS = 2**31 - 1
 
@@ -30,6 +35,17 @@ class DataParallelTrainer(SFTTrainer):
         self._norm: Any = None
         self._scaler = GradScalerKwargs(init_scale=1.0, growth_interval=_NEVER_STEPS) if has_fixed_scale else None
         super().__init__(**kwargs)
+        if is_quantized(self.model):
+            self._restore_adapters()
+
+    def _restore_adapters(self) -> None:
+        """Gives the adapters of a quantised model the dtype that others have: trl makes them bf16, in which their
+        updates would be rounded where no engine keeps master weights, and which a training in fp16 has no use for."""
+        switched = switched_on(vars(self.args)) if self.is_deepspeed_enabled else None
+        dtype = torch.float32 if switched is None else TORCH_DTYPES[switched]
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._build_accelerator_args(**kwargs)
@@ -48,6 +64,15 @@ class DataParallelTrainer(SFTTrainer):
             # The name changes between the versions of torch that we support; both take the old one.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return super()._prepare_for_training(*args, **kwargs)
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """Makes the schedule, for which the optimizer is ready: an engine has just been made, and nothing was loaded
+        into it yet."""
+        wrapped = self.accelerator.deepspeed_engine_wrapped if self.is_deepspeed_enabled else None
+        if wrapped is not None:
+            join_parts(wrapped.engine)
+            load_from_any_place(wrapped.engine)
+        return super().create_scheduler(*args, **kwargs)
 
     @property
     def gradient_norm(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,15 +11,20 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from trl.models import enable_selective_activation_checkpointing
 
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.probing.protocol import Job
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_model
 from autofit.worker.model.loading_bar import Hear, weights_heard
+from autofit.worker.model.quantization import bits_config, settle, stored_bits
+from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.model.streamable import why_not_streamed
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
@@ -27,11 +32,17 @@ from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
     the file, or `tell` hears why not. `hear` hears of each of them."""
+    return _selecting(_loaded(job, device, hear=hear, tell=tell), job)
+
+
+def _loaded(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     model, trust_remote_code = job.request.model, job.request.trust_remote_code
-    attention = job.strategy.rung.attention
-    load = partial(
-        load_model, model, dtype=weights_dtype(job), trust_remote_code=trust_remote_code, attention=attention
-    )
+    rung, dtype = job.strategy.rung, weights_dtype(job)
+    load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
+    if rung.quantization is not Quantization.NONE:
+        bits = None if stored_bits(model) else bits_config(rung.quantization, dtype)
+        with weights_heard(hear):
+            return _quantized(partial(load, device=device, bits=bits), dtype)
     why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
     with weights_heard(hear):
         if why_not is not None:
@@ -47,9 +58,38 @@ def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) 
 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
+    return _selecting(_made(job), job)
+
+
+def _made(job: Job) -> PreTrainedModel:
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
-    with _fast_weights(), torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu"):
-        return build_model(config, dtype=weights_dtype(job), attention=job.strategy.rung.attention)
+    rung, dtype = job.strategy.rung, weights_dtype(job)
+    bits = stored_bits(job.request.model) or bits_config(rung.quantization, dtype)
+    device = torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
+    if bits is not None:
+        make = partial(quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device)
+        return _quantized(make, dtype)
+    with _fast_weights(), device:
+        return build_model(config, dtype=dtype, attention=rung.attention)
+
+
+def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype) -> PreTrainedModel:
+    """The model that `load` makes of weights that are quantised one by one, and under ZeRO-3 divided one by one."""
+    if is_deepspeed_zero3_enabled():
+        from autofit.worker.model.divided_layers import divided  # not before its versions are known
+
+        model = divided(load)
+    else:
+        model = load()
+    settle(model, dtype)
+    return model
+
+
+def _selecting(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model, which keeps attention's output where its layers are computed again, if the rung says so."""
+    if job.strategy.rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE:
+        enable_selective_activation_checkpointing(model)
+    return model
 
 
 def weights_dtype(job: Job) -> torch.dtype:

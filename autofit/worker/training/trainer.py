@@ -22,6 +22,8 @@ from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
+from autofit.worker.training.optimizers import on_flat_shares
+from autofit.worker.training.pinned_blocks import keep_pinned_blocks
 from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
@@ -50,6 +52,8 @@ class PhasedTrainer(FusedTrainer):
         super().__init__(model=model, **kwargs)
         config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
         config.update(had)
+        if (self.args.activation_checkpointing_kwargs or {}).get("offload"):
+            keep_pinned_blocks()
         self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last:
@@ -57,6 +61,11 @@ class PhasedTrainer(FusedTrainer):
         self.train_dataset = filled(self.train_dataset, self._global_batch)
         if self.eval_dataset is not None:
             self.eval_dataset = filled(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
+        kind, keywords = FusedTrainer.get_optimizer_cls_and_kwargs(args, model)
+        return on_flat_shares(kind, args.optim), keywords
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "random":

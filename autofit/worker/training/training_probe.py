@@ -16,6 +16,7 @@ from autofit.planning.probe_steps import PROBED_ACCUMULATION, is_uniform
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
+from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedSteps, rank_measured
@@ -46,6 +47,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
 
     The ranks meet in the file at `store_path`: at no port, which another could take first.
     """
+    bind_cores(spec.job)
     join_group(spec.job, store_path)
     rank.enter(Phase.BUILD)
     accumulation = min(PROBED_ACCUMULATION, spec.job.strategy.gradient_accumulation)

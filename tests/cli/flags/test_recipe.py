@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
@@ -52,7 +52,7 @@ def test_every_kind_of_value(calls: list[dict[str, Any]], recipe: Path) -> None:
     assert request.training == Training(learning_rate=2e-4, report_to=("wandb", "tensorboard"), merge=True)
     pins = request.pins
     assert (pins.of(METHOD), pins.of(ZERO_STAGE), pins.of(OFFLOAD)) == (Method.LORA, 3, Offload.NONE)
-    assert pins.of(GRADIENT_CHECKPOINTING) is True
+    assert pins.of(GRADIENT_CHECKPOINTING) is GradientCheckpointing.ON
     assert calls[-1]["output_dir"] == Path("a_b")
 
 

@@ -34,6 +34,16 @@ def test_the_global_batch_stands() -> None:
     assert (sizes["train_micro_batch_size_per_gpu"], sizes["gradient_accumulation_steps"]) == (2, 4)
 
 
+def test_only_bf16_masters_are_asked_for_and_only_adamw_is_taken_over_by_the_hosts() -> None:
+    masters = {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+    for optimizer in (Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16):
+        assert config(make_rung(2, optimizer=optimizer))["bf16"] == {"enabled": True, **masters}
+    for optimizer in (Optimizer.ADAMW, Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.SGD):
+        written = config(make_rung(2, offload=Offload.OPTIMIZER, optimizer=optimizer))
+        assert written["bf16"] == {"enabled": True}
+        assert written["zero_force_ds_cpu_optimizer"] is (optimizer is Optimizer.ADAMW)
+
+
 def test_stage_3_with_everything_offloaded() -> None:
     zero = config(RUNG)["zero_optimization"]
     assert zero["offload_param"] == zero["offload_optimizer"] == {"device": "cpu", "pin_memory": True}
@@ -81,8 +91,9 @@ def test_fp16_scales_its_loss() -> None:
 
 @pytest.mark.parametrize("offload", list(Offload))
 def test_what_a_configuration_offloads_is_read_back(offload: Offload) -> None:
+    """A part counts as the whole: a script is not turned to it, and its own ratio is its own affair."""
     zero = config(replace(RUNG, offload=offload))["zero_optimization"]
-    assert offload_in(zero) is offload
+    assert offload_in(zero) is (Offload.OPTIMIZER if offload is Offload.PARTIAL else offload)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
@@ -80,7 +81,7 @@ def test_under_zero_3_the_head_is_whole_throughout_and_one_tensor_beside_it() ->
 
 
 def test_a_layer_that_is_computed_again_is_whole_until_its_last_module_is_through() -> None:
-    checkpointed = replace(strategy(3), rung=replace(strategy(3).rung, gradient_checkpointing=True))
+    checkpointed = replace(strategy(3), rung=replace(strategy(3).rung, gradient_checkpointing=GradientCheckpointing.ON))
     for one, whole in ((strategy(3), WIDE), (checkpointed, 4 * H * H + 3 * WIDE)):
         backward = [load for load in loads(one, scene(8)) if load.phase is Phase.BACKWARD]
         assert backward[2].buffers_bytes == 2 * (TABLE + whole)
@@ -138,7 +139,7 @@ def test_experts_are_gathered_together_and_kept_for_the_backward_pass() -> None:
         *LLAMA[:2], LLAMA[3], ParameterGroup(stack, LAYERS, True, 2), ParameterGroup(down, LAYERS, True, 2),
     )  # fmt: skip
     plain = strategy(3)
-    checkpointed = replace(plain, rung=replace(plain.rung, gradient_checkpointing=True))
+    checkpointed = replace(plain, rung=replace(plain.rung, gradient_checkpointing=GradientCheckpointing.ON))
     held = [one.buffers_bytes for one in loads(plain, scene(8, experts)) if one.phase is Phase.FORWARD]
     assert held[-1] == 2 * (TABLE + LAYERS * (stack + down))
     again = [one.buffers_bytes for one in loads(checkpointed, scene(8, experts)) if one.phase is Phase.FORWARD]

@@ -9,6 +9,7 @@ import pytest
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -221,7 +222,7 @@ def test_shorter_rows_are_scaled_from_the_traced_ones() -> None:
 
 
 def test_what_is_not_like_a_trace_is_not_traced() -> None:
-    assert moments(one_row(replace(PLAIN, gradient_checkpointing=True)), traced(PLAIN)) is None
+    assert moments(one_row(replace(PLAIN, gradient_checkpointing=GradientCheckpointing.ON)), traced(PLAIN)) is None
 
 
 def test_few_micro_steps_are_to_be_traced() -> None:

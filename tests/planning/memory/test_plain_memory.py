@@ -9,6 +9,7 @@ import pytest
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
@@ -119,7 +120,7 @@ def test_nothing_is_traced_for_weights_and_moments_that_are_too_large_by_themsel
 
 def test_autocasts_copies_count_without_a_trace() -> None:
     """With checkpointing they last as long as the forward pass."""
-    kept, again = (replace(FULL, gradient_checkpointing=is_on) for is_on in (False, True))
+    kept, again = (replace(FULL, gradient_checkpointing=one) for one in GradientCheckpointing)
     whole = estimate_memory(Strategy(kept, 1, 1), EIGHT)
     least = estimate_memory(Strategy(again, 1, 1), EIGHT)
     assert min(whole.activations_bytes, least.activations_bytes) > 2 * P

@@ -8,6 +8,7 @@ import pytest
 
 from autofit.domain.estimate import Constants, Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place
 from autofit.domain.plan import Candidate, Plan, Verdict
@@ -26,7 +27,7 @@ OTHER = RehearsalSite(SCENE, sim.hardware(2, 50, kind=DeviceKind.CPU, host_gb=10
 
 def strategy(site: int, method: Method = Method.FULL, *, gc: bool = False) -> Strategy:
     return Strategy(
-        make_rung(site, method=method, gradient_checkpointing=gc),
+        make_rung(site, method=method, gradient_checkpointing=GradientCheckpointing(gc)),
         1,
         4,
     )

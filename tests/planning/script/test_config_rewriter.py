@@ -11,7 +11,7 @@ import pytest
 from autofit.domain.deepspeed_line import Override
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
-from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.script import Ask, Counting, RuntimePatches
 from autofit.domain.strategy import Strategy
@@ -22,7 +22,7 @@ from tests.builders import make_facts, make_rung
 
 FACTS = make_facts()
 STRATEGY = Strategy(
-    make_rung(2, gradient_checkpointing=True),
+    make_rung(2, gradient_checkpointing=GradientCheckpointing.ON),
     1,
     16,
 )
@@ -157,7 +157,7 @@ def test_as_it_is_changes_nothing_that_a_step_depends_on() -> None:
 def test_a_model_that_is_not_hugging_face_keeps_its_knobs() -> None:
     facts = replace(FACTS, gradient_checkpointing=None, attention=None, model_class="Net", model_config=None)
     pins = pins_of(tunable_knobs(PLAIN, (), NOTHING), facts, preferred_attention(facts, has_flash=True))
-    assert pins.of(GRADIENT_CHECKPOINTING) is False
+    assert pins.of(GRADIENT_CHECKPOINTING) is GradientCheckpointing.OFF
     assert pins.of(ATTENTION) is Attention.SDPA
     assert "Net" in missing_knobs(facts)[0]
     assert (
@@ -172,7 +172,11 @@ def test_the_first_look_is_completed_by_a_lean_one() -> None:
     knobs = tunable_knobs(PLAIN, (), NOTHING)
     assert needs_second_look(FACTS, knobs, Attention.SDPA), "it is not known whether the batches follow the config"
     lean = leanest(FACTS, knobs, Attention.SDPA)
-    assert (lean.rung.zero_stage, lean.rung.gradient_checkpointing, lean.micro_batch) == (3, True, 1)
+    assert (lean.rung.zero_stage, lean.rung.gradient_checkpointing, lean.micro_batch) == (
+        3,
+        GradientCheckpointing.ON,
+        1,
+    )
     assert lean.micro_batch * lean.gradient_accumulation * 2 == FACTS.global_batch
     _, follows = complete_facts(FACTS, knobs, replace(FACTS, micro_batch=1, rows=1))
     assert follows.can_tune_micro_batch

@@ -9,6 +9,7 @@ import pytest
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
@@ -27,11 +28,12 @@ def changed(**values: Any) -> Strategy:
 @pytest.mark.parametrize(
     "values",
     [
-        {"zero_stage": 1}, {"method": Method.FULL}, {"gradient_checkpointing": False}, {"offload": Offload.NONE},
+        {"zero_stage": 1}, {"method": Method.FULL}, {"gradient_checkpointing": GradientCheckpointing.OFF},
+        {"offload": Offload.NONE},
     ],
 )  # fmt: skip
 def test_less_of_a_saving_needs_no_less(values: dict[str, Any]) -> None:
-    lean = changed(method=Method.LORA, gradient_checkpointing=True, offload=Offload.OPTIMIZER)
+    lean = changed(method=Method.LORA, gradient_checkpointing=GradientCheckpointing.ON, offload=Offload.OPTIMIZER)
     heavy = replace(lean, rung=replace(lean.rung, **values))
     assert needs_no_less(heavy, lean, MEMORY, MEMORY)
     assert not needs_no_less(lean, heavy, MEMORY, MEMORY)

@@ -84,11 +84,13 @@ def test_all_parameters_beside_lora_are_predicted_unless_a_probe_is_cheap() -> N
     short, long = search(FREE, TimeToEnd(40)), search(FREE, TimeToEnd(1_000_000))
     assert chosen(short).choice.strategy.rung.method is Method.LORA
     beside = chosen(short).choice
-    assert beside.full is not None
-    assert beside.full_measured is None
-    assert beside.full_expected is not None
-    assert beside.full_expected.low < beside.full_expected.tokens_per_s < beside.full_expected.high
-    assert chosen(long).choice.full_measured is not None
+    assert beside.plain is not None
+    assert beside.plain.measured is None
+    assert beside.plain.expected is not None
+    assert beside.plain.expected.low < beside.plain.expected.tokens_per_s < beside.plain.expected.high
+    measured = chosen(long).choice.plain
+    assert measured is not None
+    assert measured.measured is not None
 
 
 def test_what_a_probe_takes_is_learned_from_the_trials() -> None:

@@ -122,20 +122,20 @@ def test_a_lora_choice_names_the_fastest_full_rung() -> None:
     """But for what no further probe is worth."""
     choice = chosen(play(TWO, {})).choice
     assert choice.strategy.rung.method is Method.LORA
-    assert choice.full is not None
-    assert choice.full.rung.method is Method.FULL
+    assert choice.plain is not None
+    assert choice.plain.strategy.rung.method is Method.FULL
     probe, device_bytes = answers(TWO, {}), TWO.device_memory_bytes
     outcomes = [probe(strategy) for step in sim.ladder(FULL).steps for strategy in step.strategies]
     fitting = [one for one in outcomes if isinstance(one, Measured) and fit.fits(one, device_bytes)]
     fastest = max(one.tokens_per_s for one in fitting)
-    assert choice.full_measured is not None
-    assert choice.full_measured.tokens_per_s >= (1 - WORTH_BESIDE) * fastest
+    assert choice.plain.measured is not None
+    assert choice.plain.measured.tokens_per_s >= (1 - WORTH_BESIDE) * fastest
 
 
 def test_a_lora_choice_says_when_no_full_rung_fits() -> None:
     full = {str(step.rung): sim.out_of_memory() for step in sim.ladder(FULL).steps}
     choice = chosen(play(TWO, full)).choice
-    assert (choice.full, choice.full_measured) == (None, None)
+    assert choice.plain is None
     assert choice.why.endswith("no rung with all parameters fits")
 
 

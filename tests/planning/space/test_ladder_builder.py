@@ -11,9 +11,11 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import ATTENTION, FLASH_PACKAGE, Attention, runs_flash, why_no_flash
 from autofit.domain.knobs.dtype import Dtype, supported_dtypes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
 from autofit.domain.trace import Unbuildable
@@ -47,7 +49,8 @@ def test_capability_decides_dtype_and_kernel() -> None:
 
 def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
     ladder = sim.ladder(sim.setting(shape=SMALL))
-    assert len(ladder.steps) == 2 * 2 * (4 + 3 + 1)
+    under_zero_3 = 2 * 3  # each method and offload, which cannot keep attention's output
+    assert len(ladder.steps) == 2 * len(GradientCheckpointing) * (4 + 3 + 1) - under_zero_3
     assert sorted(names(ladder)[:3]) == ["zero1+lora", "zero2+lora", "zero3+lora"]  # adapters outweigh this model
     speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
     assert all(one >= 0.99 * other for one, other in pairwise(speeds))
@@ -56,7 +59,9 @@ def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_metho
 
 
 def test_one_device_keeps_the_stages_that_change_something() -> None:
-    scene = sim.setting(sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=False))
+    scene = sim.setting(
+        sim.hardware(1), SMALL, pins=Pins(method=Method.LORA, gradient_checkpointing=GradientCheckpointing.OFF)
+    )
     ladder = sim.ladder(scene)
     assert names(ladder) == ["zero1+lora", "zero2+lora+offload", "zero3+lora+offload-all", "zero0+lora"]
     assert reasons(ladder)["zero3+lora"] == "its ZeRO stage divides nothing on one device"
@@ -123,6 +128,8 @@ def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
         (V100, Pins(dtype=Dtype.BF16), "--dtype bf16 cannot be used: it does not work on GPU of a test; use fp16"),
         (V100, Pins(attention=Attention.FLASH_2), "compute capability 8.0"),
         (sim.hardware(), Pins(attention=Attention.FLASH_2), "flash-attn is not installed"),
+        (V100, Pins(quantization=Quantization.INT8, method=Method.LORA), "int8 needs compute capability 7.5 or newer"),
+        (sim.hardware(), Pins(quantization=Quantization.NF4, method=Method.LORA), "bitsandbytes is not installed"),
         (sim.hardware(), Pins(zero_stage=4), "--zero-stage 4 is not one of 0, 1, 2, 3"),
         (sim.hardware(), Pins(micro_batch=3), "does not divide"),
     ],
@@ -142,7 +149,7 @@ def test_what_a_models_class_lacks_is_left_out_and_a_pin_on_it_refused() -> None
     scene = replace(sim.setting(shape=SMALL), facts=replace(facts, lacking=lacking))
     ladder = sim.ladder(scene)
     assert {(step.rung.attention, step.rung.method) for step in ladder.steps} == {(Attention.EAGER, Method.FULL)}
-    assert not any(step.rung.gradient_checkpointing for step in ladder.steps)
+    assert not any(step.rung.gradient_checkpointing.recomputes for step in ladder.steps)
     assert reasons(ladder)["zero2+lora+eager"] == "it has no linear layer"
     pinned = replace(scene, request=replace(scene.request, pins=Pins(attention=Attention.SDPA)))
     with pytest.raises(UsageError, match="--attention sdpa cannot be used: Gemma9 does not support sdpa; use eager"):

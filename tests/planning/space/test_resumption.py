@@ -9,6 +9,7 @@ import pytest
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
@@ -19,7 +20,9 @@ from tests.builders import make_request, make_rung
 
 REQUEST = make_request(global_batch=8)
 CHECKPOINT = Checkpoint("/c", 3, 2, 2, Dtype.BF16, None, 64, 8, 42, 2e-5)
-RUNG = make_rung(2, offload=Offload.OPTIMIZER, gradient_checkpointing=True, attention=Attention.EAGER)
+RUNG = make_rung(
+    2, offload=Offload.OPTIMIZER, gradient_checkpointing=GradientCheckpointing.ON, attention=Attention.EAGER
+)
 
 
 @pytest.mark.parametrize(

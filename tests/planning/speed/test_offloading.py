@@ -10,6 +10,7 @@ from autofit.domain.estimate import SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Rates
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
@@ -28,7 +29,7 @@ QWEN_3B = ModelShape("Qwen2.5-3B", "qwen2", 36, 2048, 16, 2, 128, 11008, 151936,
 
 FULL = make_rung(2)
 LORA = make_rung(3, method=Method.LORA)
-CHECKPOINTED = make_rung(3, gradient_checkpointing=True, attention=Attention.FLASH_2)
+CHECKPOINTED = make_rung(3, gradient_checkpointing=GradientCheckpointing.ON, attention=Attention.FLASH_2)
 
 
 def machine(count: int = 8, *, rates: Rates = A100, cores: int = 96) -> Hardware:

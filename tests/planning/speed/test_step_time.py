@@ -8,6 +8,7 @@ from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Rates
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
@@ -31,7 +32,7 @@ V100 = Rates(None, 125e12, 15.7e12, 900e9, 16e9, 150e9, 300)
 
 FULL = make_rung(2)
 LORA = replace(FULL, method=Method.LORA)
-CHECKPOINTED = replace(FULL, gradient_checkpointing=True)
+CHECKPOINTED = replace(FULL, gradient_checkpointing=GradientCheckpointing.ON)
 
 
 def machine(rates=A100, count=8, *, nodes=1, kind=DeviceKind.CUDA, network=None, cores=96, capability=(8, 0)):
@@ -80,12 +81,14 @@ def test_checkpointing_costs_20_to_30_percent(rates, micro_batch):
     setting = scene(machine(rates))
     rung = replace(FULL, dtype=Dtype.FP16)
 
-    assert 1.2 < slowdown(replace(rung, gradient_checkpointing=True), rung, micro_batch, setting) < 1.3
+    assert (
+        1.2 < slowdown(replace(rung, gradient_checkpointing=GradientCheckpointing.ON), rung, micro_batch, setting) < 1.3
+    )
 
 
 @pytest.mark.parametrize("is_checkpointing", [False, True])
 def test_lora_is_faster_per_token(is_checkpointing):
-    full = replace(FULL, gradient_checkpointing=is_checkpointing)
+    full = replace(FULL, gradient_checkpointing=GradientCheckpointing(is_checkpointing))
 
     assert 0.6 < slowdown(replace(full, method=Method.LORA), full) < 0.9
 
@@ -192,7 +195,7 @@ def test_short_rows_with_adapters_wait_for_python(layers, rows_tokens, least_ms)
     lora = Lora(target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"))
     setting = replace(scene(machine(count=1), tokens=rows_tokens, global_batch=1), shape=shape)
     setting = replace(setting, request=replace(setting.request, lora=lora))
-    rung = stage(1, replace(LORA, gradient_checkpointing=True))
+    rung = stage(1, replace(LORA, gradient_checkpointing=GradientCheckpointing.ON))
 
     assert least_ms < 1e3 * speed(rung, 1, setting).compute_s < 2 * least_ms
 
@@ -328,7 +331,7 @@ def test_a_cpu_orders_what_it_can():
 
 
 def trace(lora=None, *, flop=10**14, tokens=2048):
-    of = MicroStep(lora, Attention.SDPA, False, Dtype.BF16, DeviceKind.CUDA, 1, tokens, False)
+    of = MicroStep(lora, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CUDA, 1, tokens, False)
     work = Work(flop, 10**9, 10**9, 100)
     phases = (Phase.FORWARD, Phase.BACKWARD, Phase.BACKWARD, Phase.EVALUATE)
     return Trace(of, tuple(Moment(phase, 10**9, 0, work) for phase in phases), ())
@@ -444,7 +447,9 @@ def test_nothing_hides_the_collectives_of_lomo():
     """ZeRO-3 moves P, P and T; with checkpointing LOMO gathers a third time. NVLink's 300 GB/s at 75 %, seven eighths
     of 13.5 GB a time."""
     setting, moved_s = scene(), 2 * LLAMA_7B.parameter_count * 7 / 8 / (0.75 * 300e9)
-    plain, checkpointed = (speed(rung, 8, setting) for rung in (LOMO, replace(LOMO, gradient_checkpointing=True)))
+    plain, checkpointed = (
+        speed(rung, 8, setting) for rung in (LOMO, replace(LOMO, gradient_checkpointing=GradientCheckpointing.ON))
+    )
     assert 3 * moved_s < plain.communication_s < 4 * moved_s  # with copies, and what each collective waits for
     assert moved_s < checkpointed.communication_s - plain.communication_s < 1.35 * moved_s
     assert speed(stage(3), 8, setting).communication_s < plain.communication_s

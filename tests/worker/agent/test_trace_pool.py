@@ -15,6 +15,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.trace import MicroStep, Trace
 from autofit.probing.protocol import Message, Refused, Traced, TraceModel, TraceProgress, read_command, to_line
 from autofit.worker.agent import trace_pool
@@ -22,7 +23,7 @@ from autofit.worker.agent.line_reader import LineReader
 from autofit.worker.agent.trace_pool import Patience, trace_in_children
 from tests.builders import make_request
 
-STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
+STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
 STEPS = tuple(replace(STEP, tokens=64 * place) for place in range(1, 5))
 HANGS, DIES = 3 * 64, 5 * 64  # widths at which the process of these tests does so
 

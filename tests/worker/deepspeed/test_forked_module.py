@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -89,6 +89,24 @@ def test_one_that_runs_is_seen_to_run(start: Callable[..., ForkedModule]) -> Non
     assert not one.has_done_well()
 
 
+@pytest.mark.parametrize("main", [lambda: sys.exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_its_end_is_told_once_and_while_it_is_still_to_be_seen(
+    monkeypatch: pytest.MonkeyPatch, main: Callable[[], object]
+) -> None:
+    module = ModuleType(NAME)
+    module.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, NAME, module)
+    told: list[tuple[str, int, bool]] = []
+
+    def hear(env: Mapping[str, str], exit_code: int) -> None:
+        told.append((env["RANK"], exit_code, Path(f"/proc/{one.pid}/stat").exists()))
+
+    one = ForkedModule([sys.executable, "-m", NAME], {"RANK": "1"}, on_end=hear)
+    code = one.wait()
+    assert one.poll() == code
+    assert told == [("1", code, True)]
+
+
 def test_nobody_sleeps_once_all_have_done_well(start: Callable[..., ForkedModule]) -> None:
     both = [start(lambda: None), start(lambda: None)]
     began_s = time.monotonic()
@@ -123,7 +141,7 @@ def test_a_module_of_the_launcher_forks_and_keeps_the_rest_of_what_it_has() -> N
     module = ModuleType("launch")
     module.subprocess, module.time = subprocess, time  # type: ignore[attr-defined]
     fork_modules_of(module)
-    assert module.subprocess.Popen is ForkedModule  # type: ignore[attr-defined]
+    assert module.subprocess.Popen.func is ForkedModule  # type: ignore[attr-defined]
     assert module.subprocess.DEVNULL == subprocess.DEVNULL  # type: ignore[attr-defined]
     assert module.time.sleep is sleep  # type: ignore[attr-defined]
     assert module.time.strftime is time.strftime  # type: ignore[attr-defined]

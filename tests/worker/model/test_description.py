@@ -137,6 +137,50 @@ def test_weights_stored_in_mxfp4_are_described_as_plain_ones(tmp_path: Path) -> 
     assert describe(make_request(folder)).parameter_count == plain
 
 
+# --- What a quantised base keeps in fewer bits ------------------------------------------------------------------------
+
+
+def linear_shapes(facts: ModelFacts) -> dict[tuple[int, int], int]:
+    """How many weights there are of so many elements and rows that can be quantised."""
+    marked = [group for group in facts.adapted if group.linear_rows]
+    assert not any(group.is_trained for group in marked)
+    return {(group.element_count, group.linear_rows): group.tensor_count for group in marked}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "shapes"),
+    [
+        ("llama", {(32 * 32, 32): 4, (32 * 16, 16): 4, (32 * 48, 48): 4, (32 * 48, 32): 2}),
+        ("gpt2", {(32 * 96, 96): 2, (32 * 32, 32): 2, (32 * 128, 128): 2, (128 * 32, 32): 2}),  # transposed
+        ("gemma2", {(32 * 1024, 1024): 2, (32 * 512, 512): 4, (1024 * 32, 32): 2, (32 * 48, 48): 4, (48 * 32, 32): 2}),
+    ],
+)
+def test_every_linear_layer_but_the_head_can_be_quantised(
+    tmp_path: Path, model_type: str, shapes: dict[tuple[int, int], int]
+) -> None:
+    """Of a model whose head is tied to its embeddings as well."""
+    assert linear_shapes(facts_of(tmp_path, model_type)) == shapes
+
+
+def test_what_a_stored_model_leaves_out_is_as_it_says(tmp_path: Path) -> None:
+    folder = Path(write(tmp_path, small_config("llama")))
+    config = json.loads((folder / "config.json").read_text())
+    stored = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": False}
+    quantization = {**stored, "llm_int8_skip_modules": ["lm_head", "gate_proj"]}
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}))
+    facts = describe(make_request(folder, lora=Lora(r=2)))
+    assert linear_shapes(facts) == {(32 * 32, 32): 4, (32 * 16, 16): 4, (32 * 48, 48): 2, (32 * 48, 32): 2}
+    assert facts.has_wide_scales
+    assert not facts_of(tmp_path / "plain", "llama").has_wide_scales
+
+
+@pytest.mark.parametrize(("model_type", "why"), [("mamba2", "state space"), ("bamba", "state space")])
+def test_what_cannot_be_quantised_says_why(tmp_path: Path, model_type: str, why: str) -> None:
+    told = lacks(facts_of(tmp_path, model_type), "quantization")
+    assert set(told) == {"nf4", "int8"}
+    assert all(why in one for one in told.values())
+
+
 # --- Code that lies beside the weights --------------------------------------------------------------------------------
 
 _CODE = """

@@ -10,12 +10,13 @@ from transformers import GPT2Config
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.unbuildable import BuildRefused, building, first_sentence
 from autofit.worker.trace.micro_step_trace import trace
 
-STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 1, 16, False)
+STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, 16, False)
 GPT2 = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=40)
 
 

@@ -90,6 +90,7 @@ Meant = tuple[FailureKind, Place]
 DEVICE = (FailureKind.OUT_OF_MEMORY, Place.DEVICE)
 HOST = (FailureKind.OUT_OF_MEMORY, Place.HOST)
 CRASHED = (FailureKind.CRASHED, Place.DEVICE)
+LOST_NEIGHBOUR = (FailureKind.LOST_NEIGHBOUR, Place.DEVICE)
 UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
 
 
@@ -110,7 +111,8 @@ UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
         (ImportError("flash_attn seems to be not installed"), False, *UNSUPPORTED, None),
         # csrc/flash_attn/flash_api.cpp
         (RuntimeError("FlashAttention forward only supports head dimension at most 256"), False, *UNSUPPORTED, None),
-        (RuntimeError("Connection closed by peer"), True, *CRASHED, None),
+        (RuntimeError("Connection closed by peer"), True, *LOST_NEIGHBOUR, None),
+        (OSError("Connection reset by peer"), True, *CRASHED, None),
         (AssertionError("zero stage"), True, *CRASHED, None),
     ],
 )

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.loading import build_model
+from autofit.worker.model.quantization import bits_config, settle
+from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import built_dtype, prepare
 from autofit.worker.trace.micro_step_run import micro_step_loss
 
-PLAIN = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
+PLAIN = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
 RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
 
 
@@ -37,11 +40,19 @@ class RealStep:
     def __post_init__(self) -> None:
         config = copy.deepcopy(self.config)
         config.use_cache = False
-        model = build_model(config, dtype=TORCH_DTYPES[built_dtype(self.step)], attention=self.step.attention)
-        self.model = prepare(model, self.step)
+        self.model = prepare(self._built(config), self.step)
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda taken: setattr(taken, "grad", None))
+
+    def _built(self, config: PretrainedConfig) -> PreTrainedModel:
+        dtype, attention = TORCH_DTYPES[built_dtype(self.step)], self.step.attention
+        bits = bits_config(self.step.quantization, dtype)
+        if bits is None:
+            return build_model(config, dtype=dtype, attention=attention)
+        model = quantized_model(config, bits, dtype=dtype, attention=attention, device=torch.device("cpu"))
+        settle(model, dtype)
+        return model
 
     def train(self) -> None:
         self._loss().backward()

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, SdpaKernel, Trace
 from autofit.worker.model.support import lacking
@@ -27,7 +28,7 @@ from autofit.worker.trace.micro_step_trace import trace
 from tests.worker.trace.test_micro_step_trace import VOCABULARY, RealStep, allocated_bytes
 
 ROWS, TOKENS, LAYERS, HIDDEN, HEADS = 2, 48, 2, 64, 4
-CPU = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CPU, ROWS, TOKENS, False)
+CPU = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, ROWS, TOKENS, False)
 CUDA = replace(CPU, kind=DeviceKind.CUDA)
 FLASH_2, SDPA, EAGER, FLEX = (replace(CUDA, attention=attention) for attention in Attention)
 

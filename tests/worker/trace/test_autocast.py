@@ -9,6 +9,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, SdpaKernel, Trace
 from autofit.worker.trace.micro_step_trace import trace
@@ -24,7 +25,7 @@ ON_GPU = replace(CUDA, is_autocast=True, capability=(8, 0))
     [
         ("llama", AUTOCAST),
         ("llama", replace(AUTOCAST, lora=lora("llama"), is_padded=True)),
-        ("gemma", replace(AUTOCAST, gradient_checkpointing=True)),
+        ("gemma", replace(AUTOCAST, gradient_checkpointing=GradientCheckpointing.ON)),
         ("phi", replace(AUTOCAST, attention=Attention.EAGER)),
         ("gpt2", replace(AUTOCAST, lora=lora("gpt2"))),
         ("mixtral", AUTOCAST),
@@ -34,7 +35,7 @@ def test_the_allocators_peak(name: str, step: MicroStep) -> None:
     traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
     real.model.train()
     real.train()  # what is made once and kept
-    seed_bytes = RANDOM_STATE_BYTES * LAYERS if step.gradient_checkpointing else 0
+    seed_bytes = RANDOM_STATE_BYTES * LAYERS if step.gradient_checkpointing.recomputes else 0
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(allocated_bytes(real.train) - seed_bytes, rel=1e-3)
 
 
@@ -48,7 +49,7 @@ def test_the_allocators_peak_in_an_evaluation() -> None:
 
 def test_copies_of_all_layers_last_until_the_forward_pass_is_over_and_not_longer() -> None:
     """A few layers tell it of many: what the forward pass leaves is not what the backward pass finds."""
-    config, step = deep("llama", 9), replace(ON_GPU, gradient_checkpointing=True)
+    config, step = deep("llama", 9), replace(ON_GPU, gradient_checkpointing=GradientCheckpointing.ON)
     short, full = trace(config, step), trace(config, step, at_full_depth=True)
     assert [moment.activations_bytes for moment in short.moments] == [one.activations_bytes for one in full.moments]
     forward = [moment.activations_bytes for moment in full.moments if moment.phase is Phase.FORWARD]
@@ -70,7 +71,7 @@ def test_a_gpus_autocast_computes_powers_in_fp32() -> None:
     """Phi's GELU cubes its input, which is 16 bits wide; Llama's layers have nothing like it."""
     more = {}
     for name in ("phi", "llama"):
-        steps = (replace(AUTOCAST, kind=kind, gradient_checkpointing=False) for kind in DeviceKind)
+        steps = (replace(AUTOCAST, kind=kind, gradient_checkpointing=GradientCheckpointing.OFF) for kind in DeviceKind)
         by_kind = {step.kind: trace(CONFIGS[name], step) for step in steps}
         more[name] = peak_bytes(by_kind[DeviceKind.CUDA].moments) - peak_bytes(by_kind[DeviceKind.CPU].moments)
     assert more["phi"] > more["llama"]

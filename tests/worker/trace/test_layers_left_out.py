@@ -23,6 +23,7 @@ from transformers import (
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.decoder import decoder_layers
@@ -71,9 +72,9 @@ CONFIGS: dict[str, PretrainedConfig] = {
     ),
     "plain": LlamaConfig(**_SIZES, num_hidden_layers=12),
 }  # fmt: skip
-STEP = MicroStep(None, Attention.SDPA, False, Dtype.BF16, DeviceKind.CUDA, 2, 96, True)
+STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CUDA, 2, 96, True)
 EAGER = replace(STEP, attention=Attention.EAGER)
-CHECKPOINTED = replace(STEP, lora=Lora(4, 8, ("q_proj", "v_proj")), gradient_checkpointing=True)
+CHECKPOINTED = replace(STEP, lora=Lora(4, 8, ("q_proj", "v_proj")), gradient_checkpointing=GradientCheckpointing.ON)
 LATE = Lora(4, 8, ("8.self_attn.q_proj", "9.self_attn.q_proj", "10.self_attn.q_proj"))
 
 

@@ -32,6 +32,8 @@ from transformers import (
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
@@ -116,11 +118,37 @@ def test_the_allocators_peak(name: str, step: MicroStep) -> None:
 @pytest.mark.parametrize("name", ["llama", "opt", "gpt_neox", "qwen3"])
 @pytest.mark.parametrize("is_lora", [False, True])
 def test_the_allocators_peak_with_checkpointing(name: str, is_lora: bool) -> None:
-    step = replace(PLAIN, gradient_checkpointing=True, lora=lora(name) if is_lora else None)
+    step = replace(PLAIN, gradient_checkpointing=GradientCheckpointing.ON, lora=lora(name) if is_lora else None)
     traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
     real.model.train()
     real.train()
     expected_bytes = allocated_bytes(real.train) - RANDOM_STATE_BYTES * LAYERS
+    assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
+
+
+QUANTIZED = [
+    ("llama", Quantization.NF4, False),
+    ("llama", Quantization.INT8, True),
+    ("gpt2", Quantization.NF4, False),
+    ("gpt_neox", Quantization.INT8, False),
+    ("phi", Quantization.NF4, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantization", "is_checkpointed"),
+    [pytest.param(*case, marks=pytest.mark.slow if at else ()) for at, case in enumerate(QUANTIZED)],
+)
+def test_the_allocators_peak_with_a_quantised_base(
+    name: str, quantization: Quantization, is_checkpointed: bool
+) -> None:
+    """What bitsandbytes' own layers keep and make beneath PEFT's own adapters for them."""
+    step = replace(PLAIN, lora=lora(name), quantization=quantization, gradient_checkpointing=is_checkpointed)
+    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    real.model.train()
+    real.train()
+    unseen_bytes = RANDOM_STATE_BYTES * LAYERS if is_checkpointed else 0
+    expected_bytes = allocated_bytes(real.train) - unseen_bytes
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
 
 
@@ -169,11 +197,20 @@ def deep(name: str, count: int) -> PretrainedConfig:
     ("name", "count", "step"),
     [
         ("llama", 9, CUDA),
-        ("llama", 9, replace(CUDA, gradient_checkpointing=True, lora=lora("llama"))),
+        ("llama", 9, replace(CUDA, gradient_checkpointing=GradientCheckpointing.ON, lora=lora("llama"))),
         ("gpt2", 9, replace(CUDA, attention=Attention.FLASH_2, is_padded=True)),
         ("gemma2", 11, replace(CUDA, attention=Attention.EAGER)),
         pytest.param(
-            *("gemma2", 12, replace(CUDA, attention=Attention.EAGER, lora=lora("gemma2"), gradient_checkpointing=True)),
+            *(
+                "gemma2",
+                12,
+                replace(
+                    CUDA,
+                    attention=Attention.EAGER,
+                    lora=lora("gemma2"),
+                    gradient_checkpointing=GradientCheckpointing.ON,
+                ),
+            ),
             marks=pytest.mark.slow,
         ),
     ],
@@ -246,7 +283,10 @@ V100 = replace(CUDA, capability=(7, 0), dtype=Dtype.FP16)
         (A100, SdpaKernel.FLASH),
         (replace(A100, is_padded=True), SdpaKernel.EFFICIENT),
         (H100, SdpaKernel.CUDNN),
-        (replace(H100, is_padded=True, gradient_checkpointing=True, lora=lora("llama")), SdpaKernel.CUDNN),
+        (
+            replace(H100, is_padded=True, gradient_checkpointing=GradientCheckpointing.ON, lora=lora("llama")),
+            SdpaKernel.CUDNN,
+        ),
         (V100, SdpaKernel.MATH),
         (replace(V100, is_padded=True), SdpaKernel.EFFICIENT),
     ],
@@ -285,7 +325,7 @@ def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
 @pytest.mark.parametrize("is_lora", [False, True])
 def test_a_gpu_needs_no_more_than_a_cpu(name: str, is_lora: bool) -> None:
     """Its dropout keeps a byte an element, and its loss works in place; its blocks are larger, by less than 1 %."""
-    step = replace(PLAIN, lora=lora(name) if is_lora else None, gradient_checkpointing=is_lora)
+    step = replace(PLAIN, lora=lora(name) if is_lora else None, gradient_checkpointing=GradientCheckpointing(is_lora))
     on_gpu, on_cpu = trace(CONFIGS[name], replace(step, kind=DeviceKind.CUDA)), trace(CONFIGS[name], step)
     assert 0 < peak_bytes(on_gpu.moments) < 1.01 * peak_bytes(on_cpu.moments)
 

@@ -13,6 +13,7 @@ from transformers import BambaConfig, MambaConfig, Qwen3NextConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep, Trace
 from autofit.worker.model.kernel_packages import KERNEL_FUNCTIONS
@@ -101,7 +102,17 @@ CONFIGS: dict[str, Any] = {
 def traced(config: Any, packages: tuple[str, ...] = (), dtype: Dtype = Dtype.BF16) -> Trace:
     return trace(
         config,
-        MicroStep(None, Attention.EAGER, False, dtype, DeviceKind.CUDA, 2, 150, False, kernel_packages=packages),
+        MicroStep(
+            None,
+            Attention.EAGER,
+            GradientCheckpointing.OFF,
+            dtype,
+            DeviceKind.CUDA,
+            2,
+            150,
+            False,
+            kernel_packages=packages,
+        ),
     )
 
 

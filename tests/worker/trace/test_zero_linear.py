@@ -12,13 +12,14 @@ from transformers import LlamaConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
 from autofit.worker.trace.micro_step_trace import trace
 from autofit.worker.trace.zero_linear import keeping_linear
 
-STEP = MicroStep(Lora(8), Attention.EAGER, False, Dtype.BF16, DeviceKind.CUDA, 1, 64, False)
+STEP = MicroStep(Lora(8), Attention.EAGER, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CUDA, 1, 64, False)
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -39,7 +39,7 @@ TAKEN = {
     "loss": "--label_smoothing_factor 0.1 --neftune_noise_alpha 5 --loss_type nll --router_aux_loss_coef 0",
     "memory": "--torch_empty_cache_steps 4 --activation_offloading false --use_liger_kernel false --tf32 false",
     "checkpointing": "--gradient_checkpointing_kwargs '{\"use_reentrant\": false}'",
-    "checkpointing, as transformers 5 calls it": "--activation_checkpointing_kwargs '{\"every_n_layers\": 2}'",
+    "checkpointing, as transformers 5 calls it": "--activation_checkpointing_kwargs '{\"preserve_rng_state\": true}'",
     "logging": (
         "--logging_strategy steps --logging_steps 10 --logging_first_step true --log_on_each_node false "
         "--log_level info --log_level_replica error --disable_tqdm false --include_num_input_tokens_seen true "
@@ -170,7 +170,8 @@ LATE = [
     ("--padding_free true", "max_length"),
     ("--gradient_checkpointing_kwargs 1", "is no JSON object"),
     ("--gradient_checkpointing_kwargs '{\"reentrant\": true}'", "reentrant is none of"),
-    ("--activation_checkpointing_kwargs '{\"offload\": true}'", "needs a GPU"),
+    ("--activation_checkpointing_kwargs '{\"offload\": true}'", "use --gradient-checkpointing offload"),
+    ("--gradient_checkpointing_kwargs '{\"every_n_layers\": 2}'", "use --gradient-checkpointing every-2"),
     ("--activation_offloading true", "needs a GPU"),
     ("--router_aux_loss_coef 0.01", "no router"),
     ("--push_to_hub", "add --hub_model_id USER/NAME"),

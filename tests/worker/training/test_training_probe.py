@@ -83,6 +83,8 @@ class Drive:
         rank: Any = SimpleNamespace(step=0, enter=self.phases.append)
         rank.keep_freed = lambda: self.heap.append(("keep", rank.step))
         rank.meter = SimpleNamespace(give_back=lambda: self.heap.append(("give back", rank.step)))
+        self.windows: list[float] = []  # the steps after which one began, and at the end its tokens
+        rank.energy = SimpleNamespace(begin=lambda: self.windows.append(rank.step), end=self.windows.append)
         self.steps = ProbedSteps(rank, course, micro_batch=1, device=torch.device("cpu"))
         self.enough = training_probe._Enough(self.steps)
         self.control: Any = SimpleNamespace(should_training_stop=False)
@@ -129,6 +131,7 @@ def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.Mon
     assert drive.steps.is_over
     assert len(drive.steps.meter.last_s) == 3
     assert drive.heap == [("keep", 2), ("give back", 5)]  # measured steps run as the full run's do
+    assert drive.windows == [1, 2, 3 * ACCUMULATION * 5.0]  # energy is counted where they are
 
 
 @pytest.mark.parametrize(("least_tokens_per_s", "step_count"), [(9.0, 3), (11.0, 1)])
@@ -158,6 +161,7 @@ def test_where_rows_are_alike_the_second_of_two_long_steps_is_measured(
     meter = drive.steps.meter
     assert meter.first_s == meter.middle_s == meter.last_s == [duration_s]
     assert drive.steps._rank.step == run
+    assert drive.windows[-1] == ACCUMULATION * 5.0
 
 
 def test_only_rows_of_one_length_are_alike() -> None:

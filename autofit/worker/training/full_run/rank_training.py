@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from autofit.process.saved_steps import last_whole
 from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
+from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
+from autofit.worker.training.full_run.energy_log import EnergyLog
 from autofit.worker.training.full_run.loading_progress import LoadingProgress
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
@@ -41,16 +43,17 @@ class Paths:
 
 def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
+    bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
     arguments = sft_config(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank))
     trainer.phase_hook = rank.enter
-    log = TrainingLog()
+    log, energy = TrainingLog(), EnergyLog(rank.energy)
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
     listening = StepListening(trainer, PhaseListener(rank), watch)
-    for callback in (log, listening, ResumeCallback(trainer), watch, MemorySteps(rank)):
+    for callback in (log, energy, listening, ResumeCallback(trainer), watch, MemorySteps(rank)):
         trainer.add_callback(callback)
     if rank.index == 0:
         progress = Progress(paths.progress, rank, log, watch)
@@ -63,7 +66,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     rank.enter(Phase.SAVE)
     trainer.save_model(str(paths.model))
     torch.distributed.barrier()  # whole for whoever has returned
-    return _trained(trainer, rank, log, watch, eval_loss)
+    return replace(_trained(trainer, rank, log, watch, eval_loss), energy=energy.energy)
 
 
 def _trained(

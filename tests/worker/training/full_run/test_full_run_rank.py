@@ -16,6 +16,7 @@ from autofit.app.probe_specs import training_files
 from autofit.domain.codec import decode
 from autofit.domain.event import Note
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
@@ -62,7 +63,7 @@ def test_the_job_is_what_the_run_folder_says(tmp_path: Path, monkeypatch: pytest
     folder = RunFolder(tmp_path)
     request = replace(REQUEST, memory_limit_bytes=5, data="d.jsonl")
     strategy = Strategy(
-        make_rung(2, method=Method.LORA, gradient_checkpointing=True),
+        make_rung(2, method=Method.LORA, gradient_checkpointing=GradientCheckpointing.ON),
         4,
         2,
     )

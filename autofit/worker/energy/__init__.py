@@ -1,0 +1,1 @@
+"""What a rank's work takes of energy, by counters of the hardware."""
