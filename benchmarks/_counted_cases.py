@@ -229,7 +229,14 @@ def _fused() -> list[CountedCase]:
     """LOMO and AdaLomo, whose updates go chunk by chunk at such sizes."""
     lomo, adalomo = Optimizer.LOMO, Optimizer.ADALOMO
     return [
-        CountedCase("TinyLlama-1.1B", "2xRTX-3090", 3, gradient_checkpointing=False, tokens=256, optimizer=lomo),
+        CountedCase(
+            "TinyLlama-1.1B",
+            "2xRTX-3090",
+            3,
+            gradient_checkpointing=GradientCheckpointing.OFF,
+            tokens=256,
+            optimizer=lomo,
+        ),
         CountedCase("Llama-7B", "2xRTX-3090", 3, gradient_accumulation=2, optimizer=adalomo),
         CountedCase("Llama-65B", "8xRTX-3090", 3, optimizer=lomo),
         CountedCase("Llama-65B", "8xRTX-3090", 3, tokens=128, optimizer=adalomo),
@@ -251,7 +258,9 @@ def _divided_optimizers() -> list[CountedCase]:
         CountedCase("Gemma-2B", "2xRTX-3090", 3, _PARTIAL, tokens=512),
         CountedCase("Llama-7B", "8xRTX-3090", 3, _PARTIAL, micro_batch=2, tokens=2048),
         CountedCase("Llama-7B", "4xRTX-4090", 3, _PARTIAL, gradient_accumulation=2, tokens=512),
-        CountedCase("Llama-7B", "2xA100-80GB", 3, _PARTIAL, gradient_checkpointing=False, limit_gb=60),
+        CountedCase(
+            "Llama-7B", "2xA100-80GB", 3, _PARTIAL, gradient_checkpointing=GradientCheckpointing.OFF, limit_gb=60
+        ),
         CountedCase("Falcon-7B", "8xRTX-3090", 3, _PARTIAL, tokens=512),
         CountedCase("Pythia-6.9B", "4xV100-32GB", 3, _PARTIAL, tokens=512),
         CountedCase("Llama-13B", "8xA100-40GB", 3, _PARTIAL),

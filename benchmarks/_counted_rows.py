@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +19,13 @@ from autofit.domain.knobs.dtype import Dtype, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase
-from autofit.domain.trace import Trace
+from autofit.domain.strategy import Strategy
+from autofit.domain.trace import Moment, Trace
 from autofit.planning.export.deepspeed_config import deepspeed_config
+from autofit.planning.fused_update import is_fused
 from autofit.planning.memory.activations import micro_step, moments
 from autofit.planning.memory.device_share import sized_for
+from autofit.planning.memory.fused_memory import fused_loads
 from autofit.planning.memory.load import Load
 from autofit.planning.memory.micro_step_memory import loads_within
 from autofit.planning.memory.peak_memory import estimate_memory
@@ -162,8 +167,14 @@ def _largest_loads(case: CountedCase, setting: Setting) -> dict[Phase, Load]:
     traced = moments(case.strategy, setting)
     assert traced is not None
     largest: dict[Phase, Load] = {}
-    within = loads_within(case.strategy, setting, traced, is_first_rank=False)
-    for load in (*within, *loads_outside(case.strategy, setting)):
+    for load in _loads(case.strategy, setting, traced):
         if load.phase not in largest or load.total_bytes > largest[load.phase].total_bytes:
             largest[load.phase] = load
     return largest
+
+
+def _loads(strategy: Strategy, setting: Setting, traced: Sequence[Moment]) -> Iterator[Load]:
+    if is_fused(strategy.rung):
+        return fused_loads(strategy, setting, traced)
+    within = loads_within(strategy, setting, traced, is_first_rank=False)
+    return itertools.chain(within, loads_outside(strategy, setting))

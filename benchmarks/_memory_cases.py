@@ -152,18 +152,18 @@ def _quantized_cases() -> tuple[Case, ...]:
     nf4, int8, lora = Quantization.NF4, Quantization.INT8, Method.LORA
     return (
         Case("Llama", 2, 2, lora, quantization=nf4),
-        Case("Llama", 8, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Llama", 8, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
         Case("Llama", 1, 0, lora, gradient_accumulation=2, quantization=nf4),
         Case("Llama", 2, 3, lora, tokens=32, quantization=int8),
-        Case("Llama", 2, 1, lora, gradient_checkpointing=True, micro_batch=2, quantization=int8),
+        Case("Llama", 2, 1, lora, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2, quantization=int8),
         Case("Qwen2", 64, 3, lora, quantization=nf4),
         Case("Qwen2", 8, 2, lora, gradient_accumulation=2, quantization=int8),
-        Case("Gemma", 8, 1, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("Gemma", 8, 1, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
         Case("Gemma", 2, 3, lora, quantization=int8),
-        Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=True, quantization=nf4),
+        Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
         Case("GPT-NeoX", 64, 2, lora, quantization=int8),
         Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
-        Case("Falcon", 2, 0, lora, gradient_checkpointing=True, quantization=int8),
+        Case("Falcon", 2, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
         Case("Phi", 2, 1, lora, quantization=nf4),
     )
 
@@ -214,7 +214,7 @@ def _optimizer_cases() -> tuple[Case, ...]:
             Case("Llama", 2, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
             Case(name, 8, 3, tokens=short, optimizer=optimizer),
             Case(name, 2, 2, lora, optimizer=optimizer),
-            Case(name, 1, 0, lora, gradient_checkpointing=True, optimizer=optimizer),
+            Case(name, 1, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, optimizer=optimizer),
         ]
     for i, optimizer in enumerate((Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16)):
         name = ("GPT-2", "Mixtral")[i]
@@ -222,7 +222,7 @@ def _optimizer_cases() -> tuple[Case, ...]:
             Case(name, 2, 1, tokens=short, optimizer=optimizer),
             Case("Qwen3", 8, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
             Case(name, 8, 3, tokens=short, optimizer=optimizer),
-            Case("Llama", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=optimizer),
+            Case("Llama", 64, 3, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=optimizer),
             Case(name, 8, 2, lora, optimizer=optimizer),
         ]
     return tuple(cases)
@@ -235,27 +235,29 @@ def _fused_cases() -> tuple[Case, ...]:
     return (
         Case("Llama", 8, 3, optimizer=lomo),
         Case("Llama", 2, 3, tokens=short, optimizer=lomo),
-        Case("Llama", 2, 3, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 2, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Llama", 64, 3, attention=Attention.EAGER, micro_batch=2, is_padded=True, optimizer=adalomo),
         Case("Llama", 1, 0, optimizer=lomo),
-        Case("Llama", 8, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 8, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Llama", 2, 0, gradient_accumulation=3, optimizer=lomo),
         Case("Qwen2", 8, 3, gradient_accumulation=2, optimizer=lomo),
         Case("Qwen2", 2, 0, dtype=Dtype.FP32, optimizer=lomo),
-        Case("Qwen2", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Qwen2", 1, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Qwen3", 64, 3, dtype=Dtype.FP32, optimizer=adalomo),
         Case("GPT-2", 2, 3, gradient_accumulation=2, optimizer=lomo),
-        Case("GPT-2", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("GPT-2", 64, 3, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("GPT-2", 2, 0, tokens=short, gradient_accumulation=2, optimizer=adalomo),
-        Case("GPT-NeoX", 8, 3, gradient_checkpointing=True, micro_batch=2, optimizer=adalomo),
-        Case("Gemma", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("GPT-NeoX", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, micro_batch=2, optimizer=adalomo),
+        Case("Gemma", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
         Case("Mistral", 64, 3, gradient_accumulation=3, optimizer=adalomo),
         Case("OPT", 8, 0, micro_batch=2, optimizer=lomo),
-        Case("Phi", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Phi", 1, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Falcon", 2, 3, tokens=short, optimizer=adalomo),
-        Case("Falcon", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("Falcon", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
         Case("Mixtral", 8, 3, optimizer=lomo),
-        Case("Mixtral", 2, 3, gradient_checkpointing=True, gradient_accumulation=2, optimizer=adalomo),
+        Case(
+            "Mixtral", 2, 3, gradient_checkpointing=GradientCheckpointing.ON, gradient_accumulation=2, optimizer=adalomo
+        ),
         Case("Mixtral", 64, 3, tokens=short, optimizer=lomo),
-        Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=True, optimizer=lomo),
+        Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
     )

@@ -80,6 +80,13 @@ def test_under_zero_3_the_head_is_whole_throughout_and_one_tensor_beside_it() ->
     assert all(load.buffers_bytes == 0 for load in loads(strategy(0), scene(8)) if load.phase is Phase.FORWARD)
 
 
+def test_a_layer_that_is_computed_again_is_whole_until_its_last_module_is_through() -> None:
+    checkpointed = replace(strategy(3), rung=replace(strategy(3).rung, gradient_checkpointing=GradientCheckpointing.ON))
+    for one, whole in ((strategy(3), WIDE), (checkpointed, 4 * H * H + 3 * WIDE)):
+        backward = [load for load in loads(one, scene(8)) if load.phase is Phase.BACKWARD]
+        assert backward[2].buffers_bytes == 2 * (TABLE + whole)
+
+
 def test_an_update_follows_each_gradient_and_holds_a_chunk_of_it_in_fp32() -> None:
     backward = [load for load in loads(strategy(0), scene(1)) if load.phase is Phase.BACKWARD]
     passed, update = backward[:2]
