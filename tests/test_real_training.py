@@ -18,6 +18,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -149,6 +150,23 @@ def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent,
         phases.append(outcome.phase)
     assert phases[0] is Phase.INITIALIZE  # DDP's buckets
     assert phases[1] is not Phase.INITIALIZE
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_an_update_in_the_backward_pass_is_measured_or_is_out_of_memory(
+    agent: Agent, stage: int, tmp_path: Path
+) -> None:
+    """With a pass that only measures gradients, which is heard by nobody but takes its time."""
+    tried = make_rung(stage, optimizer=Optimizer.LOMO, gradient_checkpointing=True)
+    request = replace(REQUEST, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
+    phases: list[Phase] = []
+    whole = agent.probe(spec(tried, tmp_path, request=request), phases.append)
+    assert isinstance(whole, Measured), whole
+    assert {Phase.BACKWARD, Phase.EVALUATE, Phase.SAVE} <= set(phases)
+    assert whole.tokens_per_s * whole.step_s == pytest.approx(63.5 * 2 * 2 * 2)
+    limit_bytes = whole.base_bytes + int(0.6 * (whole.peak_device_bytes - whole.base_bytes))
+    squeezed = agent.probe(spec(tried, tmp_path, request=request, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(squeezed, OutOfMemory), squeezed
 
 
 def _ranks_of(agent: Agent) -> list[int]:
