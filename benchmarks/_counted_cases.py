@@ -10,6 +10,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.model import ModelFacts
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
@@ -33,6 +34,7 @@ MODELS: dict[str, dict[str, object]] = {
     "TinyLlama-1.1B": _llama(2048, 5632, 22, 32, 4),
     "Llama-7B": _llama(4096, 11008, 32, 32, 32),
     "Llama-13B": _llama(5120, 13824, 40, 40, 40),
+    "Llama-65B": _llama(8192, 22016, 80, 64, 64),
     "Llama-70B": _llama(8192, 28672, 80, 64, 8),
     "Qwen2-0.5B": {
         "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
@@ -84,6 +86,7 @@ class CountedCase:
     micro_batch: int = 1
     gradient_accumulation: int = 1
     tokens: int = 1024
+    optimizer: Optimizer = Optimizer.ADAMW
 
     def __str__(self) -> str:
         return f"{self.model} {self.strategy} acc{self.gradient_accumulation} {self.machine} s{self.tokens}"
@@ -97,6 +100,7 @@ class CountedCase:
             gradient_checkpointing=self.gradient_checkpointing,
             attention=self.attention,
             dtype=Dtype.BF16,
+            optimizer=self.optimizer,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
@@ -133,7 +137,7 @@ _STAGES = ((1, _NONE), (2, _NONE), (3, _NONE), (1, _OPTIMIZER), (2, _OPTIMIZER),
 
 
 def counted_cases() -> tuple[CountedCase, ...]:
-    return (*_every_stage(), *_families(), *_beyond_a_size())
+    return (*_every_stage(), *_families(), *_beyond_a_size(), *_fused())
 
 
 def _every_stage() -> list[CountedCase]:
@@ -198,4 +202,18 @@ def _beyond_a_size() -> list[CountedCase]:
         CountedCase("Llama-70B", "8xA100-80GB", 3, _NONE, _LORA, tokens=4096),
         CountedCase("Llama-70B", "8xA100-80GB", 3, _OPTIMIZER, tokens=2048),
         CountedCase("Llama-70B", "8x8xA100-80GB", 3, tokens=2048),
+    ]
+
+
+def _fused() -> list[CountedCase]:
+    """LOMO and AdaLomo, whose updates go chunk by chunk at such sizes."""
+    lomo, adalomo = Optimizer.LOMO, Optimizer.ADALOMO
+    return [
+        CountedCase("TinyLlama-1.1B", "2xRTX-3090", 3, gradient_checkpointing=False, tokens=256, optimizer=lomo),
+        CountedCase("Llama-7B", "2xRTX-3090", 3, gradient_accumulation=2, optimizer=adalomo),
+        CountedCase("Llama-65B", "8xRTX-3090", 3, optimizer=lomo),
+        CountedCase("Llama-65B", "8xRTX-3090", 3, tokens=128, optimizer=adalomo),
+        CountedCase("Gemma-2B", "8xA100-80GB", 3, tokens=512, optimizer=adalomo),
+        CountedCase("Mixtral-8x7B", "8xA100-80GB", 3, optimizer=adalomo),
+        CountedCase("GPT2-XL", "64xA100-40GB", 3, micro_batch=2, optimizer=lomo),
     ]

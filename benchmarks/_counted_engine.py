@@ -32,6 +32,9 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.planning.export.deepspeed_config import OFFLOAD_KEYS
+from autofit.worker.fused_update.engine_optimizer import EngineOptimizer
+from autofit.worker.fused_update.fused_update import FusedUpdate
+from autofit.worker.fused_update.partitioned import PartitionedOptimizer
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.description import describe
 from autofit.worker.model.loading import build_model
@@ -116,7 +119,7 @@ class _Training:
         known = HfDeepSpeedConfig(self._job.config) if self._is_stage_3 else None  # zero.Init reads it while it lives
         model = prepare(self._built(), self._job.step).train()
         self._enter(Phase.INITIALIZE)
-        engine, *_ = deepspeed.initialize(model=model, optimizer=self._optimizer(model), config=self._job.config)
+        engine = self._engine(model)
         batch = _batch(self._job.step, _vocabulary_size(model), self._device)
         losses = [loss for _ in range(OPTIMIZER_STEPS) for loss in self._optimizer_step(engine, batch)]
         self._evaluate(engine, batch)
@@ -157,17 +160,29 @@ class _Training:
                         tensors[name] = real(tensor)
         return model
 
+    def _engine(self, model: nn.Module) -> Any:
+        """The engine with its optimizer, or with what updates in the backward pass, as the product attaches it."""
+        if not self._job.strategy.rung.optimizer.is_fused:
+            made = deepspeed.initialize(model=model, optimizer=self._optimizer(model), config=self._job.config)
+            return made[0]
+        engine = deepspeed.initialize(model=model, config=self._job.config)[0]
+        rule = FusedUpdate(self._job.strategy.rung.optimizer, clipping_norm=0.0, seed=0).rule()
+        EngineOptimizer.attach(engine, PartitionedOptimizer(self._groups(model), rule, lr=1e-4))
+        return engine
+
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer as transformers' Trainer makes it and accelerate hands it on."""
+        made = torch.optim.AdamW(self._groups(model), lr=1e-4, fused=True)
+        is_moved = OFFLOAD_KEYS[0] in self._job.config["zero_optimization"]
+        return map_pytorch_optim_to_deepspeed(made) if is_moved and self._job.is_hollow else made
+
+    def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
         decayed = set(Trainer.get_decay_parameter_names(None, model))
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        groups = [
+        return [
             {"params": [parameter for name, parameter in named if (name in decayed) is is_decayed], "weight_decay": 0.0}
             for is_decayed in (True, False)
         ]
-        made = torch.optim.AdamW(groups, lr=1e-4, fused=True)
-        is_moved = OFFLOAD_KEYS[0] in self._job.config["zero_optimization"]
-        return map_pytorch_optim_to_deepspeed(made) if is_moved and self._job.is_hollow else made
 
     def _optimizer_step(self, engine: Any, batch: dict[str, torch.Tensor]) -> Iterator[float]:
         """The micro-steps of one step, as transformers' Trainer and accelerate's wrapper of the engine take them."""

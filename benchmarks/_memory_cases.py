@@ -12,6 +12,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.inputs.model_files import read_model_files
@@ -67,6 +68,7 @@ class Case:
     tokens: int = 128
     dtype: Dtype = Dtype.BF16
     is_padded: bool = False
+    optimizer: Optimizer = Optimizer.ADAMW
 
     def __str__(self) -> str:
         rung = str(self.strategy)
@@ -82,6 +84,7 @@ class Case:
             gradient_checkpointing=self.gradient_checkpointing,
             attention=self.attention,
             dtype=self.dtype,
+            optimizer=self.optimizer,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
@@ -136,7 +139,7 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases())
+    return (*chosen, *_plain_cases(), *_fused_cases())
 
 
 def _plain_cases() -> tuple[Case, ...]:
@@ -157,3 +160,36 @@ def _plain_cases() -> tuple[Case, ...]:
         Case("Llama", 2, 0, attention=Attention.EAGER, micro_batch=2, is_padded=True),
     ]
     return (*chosen, *short, *others)
+
+
+def _fused_cases() -> tuple[Case, ...]:
+    """LOMO and AdaLomo on ZeRO-3's partitions and on whole parameters, where the loss has the peak (long rows) and
+    where an update has it (short ones): tied embeddings and untied, experts, accumulation, groups of all sizes."""
+    lomo, adalomo, short = Optimizer.LOMO, Optimizer.ADALOMO, 32
+    return (
+        Case("Llama", 8, 3, optimizer=lomo),
+        Case("Llama", 2, 3, tokens=short, optimizer=lomo),
+        Case("Llama", 2, 3, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 64, 3, attention=Attention.EAGER, micro_batch=2, is_padded=True, optimizer=adalomo),
+        Case("Llama", 1, 0, optimizer=lomo),
+        Case("Llama", 8, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Llama", 2, 0, gradient_accumulation=3, optimizer=lomo),
+        Case("Qwen2", 8, 3, gradient_accumulation=2, optimizer=lomo),
+        Case("Qwen2", 2, 0, dtype=Dtype.FP32, optimizer=lomo),
+        Case("Qwen2", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Qwen3", 64, 3, dtype=Dtype.FP32, optimizer=adalomo),
+        Case("GPT-2", 2, 3, gradient_accumulation=2, optimizer=lomo),
+        Case("GPT-2", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("GPT-2", 2, 0, tokens=short, gradient_accumulation=2, optimizer=adalomo),
+        Case("GPT-NeoX", 8, 3, gradient_checkpointing=True, micro_batch=2, optimizer=adalomo),
+        Case("Gemma", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("Mistral", 64, 3, gradient_accumulation=3, optimizer=adalomo),
+        Case("OPT", 8, 0, micro_batch=2, optimizer=lomo),
+        Case("Phi", 1, 0, tokens=short, gradient_checkpointing=True, optimizer=adalomo),
+        Case("Falcon", 2, 3, tokens=short, optimizer=adalomo),
+        Case("Falcon", 8, 3, gradient_checkpointing=True, optimizer=lomo),
+        Case("Mixtral", 8, 3, optimizer=lomo),
+        Case("Mixtral", 2, 3, gradient_checkpointing=True, gradient_accumulation=2, optimizer=adalomo),
+        Case("Mixtral", 64, 3, tokens=short, optimizer=lomo),
+        Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=True, optimizer=lomo),
+    )

@@ -189,7 +189,10 @@ def summary(rows: Sequence[Row]) -> dict[str, object]:
         **{name: [row for row in rows if row.case.architecture == name] for name in ARCHITECTURES},
         **{f"zero{stage}": [row for row in rows if row.case.zero_stage == stage] for stage in (1, 2, 3)},
         **{f"{count} ranks": [row for row in rows if row.case.rank_count == count] for count in (2, 8, 64)},
-        **{f"{word}": [row for row in rows if word in str(row.case)] for word in ("lora", "gc", "eager", "acc1")},
+        **{
+            f"{word}": [row for row in rows if word in str(row.case)]
+            for word in ("lora", "gc", "eager", "acc1", "lomo")
+        },
     }
     return {
         "all": figures([row.error for row in rows]),

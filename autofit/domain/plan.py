@@ -48,7 +48,8 @@ class Candidate:
     too large, or where only a rehearsal without figures says so.
 
     `is_expected` tells whether its expected peak, error aside, leaves a whole training the room that it needs. Once it
-    is `rehearsed`, its estimate holds what was measured.
+    is `rehearsed`, its estimate holds what was measured. `adamw_peak_bytes` is what AdamW with ZeRO-3 is expected to
+    take on a rank for the same rows; None where no update in the backward pass is to be compared with it.
     """
 
     strategy: Strategy
@@ -58,6 +59,7 @@ class Candidate:
     is_expected: bool = False
     rehearsed: Rehearsed | None = None
     shortfall: Shortfall | None = None
+    adamw_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,10 @@ class Parameters:
             group.element_count * group.tensor_count for group in self.groups if group.element_count <= element_count
         )
 
+    def tensors_above(self, element_count: int) -> int:
+        """How many tensors have more than `element_count` elements."""
+        return sum(group.tensor_count for group in self.groups if group.element_count > element_count)
+
     def count_from_the_end(self, layer_count: int, least_count: int) -> int:
         """Elements of the last tensors that are `least_count` together at least, all where there are fewer: the
         output's, which is as large as the largest tensor, and layer by layer those of each, the largest first as in

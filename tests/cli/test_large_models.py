@@ -96,7 +96,36 @@ def test_there_is_a_choice_where_people_run_it(planned: Planned, words: str) -> 
     assert planned(words)["choice"] is not None
 
 
+EIGHT_3090 = "--model llama-65b --seq 1024 --method full --batch-size 8 --on 8xRTX-3090,host=512GB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["lomo", "adalomo"])
+def test_all_parameters_of_a_65b_train_on_eight_cards_of_24_gb(
+    planned: Planned, capsys: pytest.CaptureFixture[str], optimizer: str
+) -> None:
+    """As Lv et al. trained it (2306.09782, abstract; the model's figures: huggyllama/llama-65b, config.json). A rank
+    has 2P / 8 = 16.3 GB of weights."""
+    choice = planned(f"{EIGHT_3090} --optimizer {optimizer}")["choice"]
+    assert (choice["strategy"]["zero_stage"], choice["strategy"]["offload"]) == (3, "none")
+    memory = choice["memory"]
+    assert 16.3e9 < memory["parameters_bytes"] < 16.4e9
+    assert memory["gradients_bytes"] == 0
+    assert memory["optimizer_bytes"] < (0.1e9 if optimizer == "adalomo" else 1)
+    assert 0.1 < memory["peak_bytes"] / choice["adamw_zero3_peak_bytes"] < 0.2
+    assert end("plan", *EIGHT_3090.split(), "--optimizer", optimizer) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"memory {choice_name(choice)} takes" in shown
+    assert "% of what AdamW with ZeRO-3 would take on the same rows" in shown
+
+
+def choice_name(choice: dict[str, Any]) -> str:
+    strategy = choice["strategy"]
+    return f"zero{strategy['zero_stage']}+gc+{strategy['optimizer']}+fa2 mb{strategy['micro_batch']}"
+
+
 NOTHING_FITS = [
+    (f"{EIGHT_3090} --optimizer adamw", True),
     ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=96GB", True),
     ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=128GB", False),
     ("--model llama-2-70b --seq 1024 --batch-size 8 --method full --on 8xRTX-3090,host=512GB", True),

@@ -11,7 +11,7 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.export.gradient_clipping import clipping_norm
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.buffers import is_overlapped
 from autofit.planning.zero_sizes import ZeroSizes, zero_sizes
 

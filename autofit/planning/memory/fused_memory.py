@@ -24,12 +24,12 @@ from autofit.planning.setting import Setting
 from .load import Load
 from .states import ModelStates, model_states, part_count
 
-COPIES = {Optimizer.LOMO: 2, Optimizer.ADALOMO: 4}
-"""fp32 numbers of each element of a chunk that the update holds: weight and gradient, and AdaLomo's square of it and
-its update."""
+ROUNDED_BYTES = 2 * FP32_BYTES + 1
+"""Bytes that are made of each element of a chunk to write it in 16 bits: its new value and the random bits that round
+it, in 32, and whether it is a number (worker/fused_update/rounding.py). fp32 weights are updated where they lie."""
 
-ROUNDING_COPIES = 2
-"""The same of stochastic rounding, in 16 bits: the random bits and the sum."""
+BLOCK_BYTES = {Optimizer.LOMO: 0, Optimizer.ADALOMO: FP32_BYTES}
+"""Bytes that are made of each element of the rows that a chunk lies in: AdaLomo's update."""
 
 MOST_DENSE = 2
 """The largest matrix of a layer without experts has so many times the elements of hidden by intermediate size: gate
@@ -48,7 +48,7 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
             load = _load(strategy, setting, states, moment, at_work, kept_bytes)
             yield load
             if moment.phase is Phase.BACKWARD:
-                yield _update(strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, tensors))
+                yield _update(strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, at_work))
             before_count = moment.gradient_count
     saved = _AtWork(0, tensors.head + tensors.stacked_layer)  # piece by piece, but experts are taken apart
     yield _load(strategy, setting, states, Moment(Phase.SAVE, 0, 0), saved, 0)
@@ -71,10 +71,12 @@ class _Tensors:
 
 @dataclass(frozen=True)
 class _AtWork:
-    """Elements of the largest parameter that a moment uses or updates, and of all that are whole meanwhile."""
+    """Elements of the largest parameter that a moment updates, how many gradients of it there were at the moment's
+    peak, and elements of all parameters that are whole meanwhile."""
 
     count: int
     whole_count: int
+    gradients: int = 1
 
 
 def _tensors(known: Parameters, setting: Setting) -> _Tensors:
@@ -104,10 +106,12 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     whole from a layer's forward to its backward pass, unless that computes them again: their products are no linear
     layers, of which DeepSpeed lets the weights go.
     """
-    loss = _AtWork(tensors.head, tensors.head)
+    # The gradient of a tied head waits for that of the embeddings, and is added to it.
+    is_tied = tensors.embeddings == 0
+    loss = _AtWork(0 if is_tied else tensors.head, tensors.head)
     layer = _AtWork(tensors.inner, tensors.head + max(tensors.inner, tensors.stacked_layer))
     gathering = replace(layer, whole_count=layer.whole_count + tensors.stacked_layer)
-    embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings)
+    embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings, 2 if is_tied else 1)
     held_count = 0 if strategy.rung.gradient_checkpointing else tensors.stacked
     for phase, first, inner, last in (
         (Phase.FORWARD, embeddings, gathering, loss),
@@ -144,25 +148,29 @@ def _load(
 
 
 def _update(strategy: Strategy, setting: Setting, load: Load, count: int, left_bytes: int) -> Load:
-    """The load of an update of `count` elements, beside their gradient: its reduced slice, where it is divided, and
-    what is made of a chunk of it."""
+    """The load of an update of `count` elements: their gradient, or, where it is divided, first its slice beside it and
+    then the slice alone, and what is made of a chunk of it."""
     rung, is_divided = strategy.rung, _is_divided(strategy, setting)
     slice_count = -(-count // setting.rank_count) if is_divided else count
-    copies = COPIES[rung.optimizer] + (0 if rung.dtype is Dtype.FP32 else ROUNDING_COPIES)
-    made_bytes = FP32_BYTES * copies * min(CHUNK_ELEMENTS, slice_count)
-    made_bytes += element_bytes(rung.dtype) * slice_count if is_divided else 0
-    return replace(load, activations_bytes=left_bytes, buffers_bytes=load.buffers_bytes + made_bytes)
+    made_bytes = BLOCK_BYTES[rung.optimizer] * min(CHUNK_ELEMENTS, count)
+    made_bytes += 0 if rung.dtype is Dtype.FP32 else ROUNDED_BYTES * min(CHUNK_ELEMENTS, slice_count)
+    gradient_bytes = element_bytes(rung.dtype) * count
+    if is_divided:
+        held_bytes = max(gradient_bytes, made_bytes) + element_bytes(rung.dtype) * slice_count
+    else:
+        held_bytes = gradient_bytes + made_bytes
+    return replace(load, activations_bytes=left_bytes, buffers_bytes=load.buffers_bytes + held_bytes)
 
 
-def _left_bytes(strategy: Strategy, moment: Moment, moments: Sequence[Moment], tensors: _Tensors) -> int:
-    """What activations hold as a moment's gradients are used, those included. Once the loss has the head's, nothing is
-    left but what the layers have kept, which their last one's moment tells; else at most the moment's peak."""
+def _left_bytes(strategy: Strategy, moment: Moment, moments: Sequence[Moment], at_work: _AtWork) -> int:
+    """What activations hold beside the largest gradient of a moment as it is used. Once the loss has the head's,
+    nothing is left but what the layers have kept, which their last one's moment tells; else at most what the moment
+    holds at its peak."""
     forward = [one for one in moments if one.phase is Phase.FORWARD]
     is_loss = moment is next(one for one in moments if one.phase is Phase.BACKWARD)
-    if not is_loss or len(forward) < 2:
-        return moment.activations_bytes
-    gradient_bytes = element_bytes(strategy.rung.dtype) * tensors.head
-    return min(moment.activations_bytes, forward[-2].activations_bytes + gradient_bytes)
+    gradients_bytes = element_bytes(strategy.rung.dtype) * at_work.gradients * at_work.count
+    most_bytes = max(0, moment.activations_bytes - gradients_bytes)
+    return min(most_bytes, forward[-2].activations_bytes) if is_loss and len(forward) > 1 else most_bytes
 
 
 def _kept_bytes(strategy: Strategy, setting: Setting, phase: Phase, before_count: int, is_adding: bool) -> int:

@@ -8,6 +8,7 @@ from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.fused_update import is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -64,16 +65,19 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
 
     A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
-    from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor.
+    from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor. Ranks of LOMO
+    and AdaLomo copy their parts of the weights into one piece.
     """
     if is_plain(rung, setting):
-        return FP32_BYTES * parameters(rung, setting).largest_trained_count
+        return trained_bytes(rung, setting) * parameters(rung, setting).largest_trained_count
+    if is_fused(rung):
+        return setting.ranks_per_node * element_bytes(rung.dtype) * part_count(rung, setting)
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
     states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
-    trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
+    whole_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)
-    return max(first_bytes, states_bytes, trained_bytes) + others_bytes
+    return max(first_bytes, states_bytes, whole_bytes) + others_bytes
 
 
 def _pieces_bytes(rung: Rung, setting: Setting) -> tuple[int, int]:

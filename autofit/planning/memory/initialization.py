@@ -7,6 +7,7 @@ from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.fused_update import is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -38,9 +39,10 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
 def host_bytes(rung: Rung, setting: Setting) -> int:
     """What one rank takes of the host for a moment, not pinned: below stage 3 the trained parameters and their flat
     copy, where the device has no room for it; in stage 3 its partition, which passes through the host to become one
-    piece (`defragment` in runtime/zero/utils.py), but for parameters that lie there."""
+    piece (`defragment` in runtime/zero/utils.py), but for parameters that lie there and for an engine without an
+    optimizer."""
     if rung.zero_stage >= 3:
-        is_there = offload_of(rung, setting) is Offload.ALL
+        is_there = offload_of(rung, setting) is Offload.ALL or is_fused(rung)
         return 0 if is_there else element_bytes(rung.dtype) * part_count(rung, setting)
     return 0 if is_flattened_on_device(rung, setting) else 2 * _flat_bytes(rung, setting)
 

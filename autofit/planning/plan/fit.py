@@ -13,6 +13,8 @@ from autofit.domain.units import format_bytes
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.setting import Setting
 
+from .adamw_peak import adamw_peak_bytes
+
 SURE_SHARE = 0.80
 """The share of the device's memory below which an estimate is sure: of 454 jobs on A100 and H100, none whose estimate
 was below it ran out (arXiv 2411.06465)."""
@@ -38,7 +40,15 @@ def judge(strategy: Strategy, estimate: Estimate, setting: Setting) -> Candidate
     memory = estimate.memory
     found = _ruling(_device_ruling(memory, setting), _host_ruling(memory, setting))
     is_expected = found.verdict.may_fit and leaves_room(memory, setting)
-    return Candidate(strategy, estimate, found.verdict, found.reason, is_expected, shortfall=found.shortfall)
+    return Candidate(
+        strategy,
+        estimate,
+        found.verdict,
+        found.reason,
+        is_expected,
+        shortfall=found.shortfall,
+        adamw_peak_bytes=adamw_peak_bytes(strategy, setting),
+    )
 
 
 def _ruling(device: Ruling, host: Ruling | None) -> Ruling:

@@ -31,6 +31,9 @@ PLAIN_STD = 0.08
 """Of plain data parallel beside ZeRO: other kernels, for it computes by autocast, and a step without DeepSpeed's
 engine, whose own part is not predicted."""
 
+FUSED_STD = 0.1
+"""Of LOMO and AdaLomo: kernels that stop the backward pass at each parameter, where Python's time is a guess."""
+
 ATTENTION_STD = 0.3
 RUNG_STD = 0.015
 LEAST_TRAFFIC = 0.03
@@ -69,11 +72,14 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
         effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
-    if rung.zero_stage == 0:
+    if rung.optimizer.is_fused:
+        effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
+    elif rung.zero_stage == 0:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
-    if rung.zero_stage > 1 and not is_rehearsal:
+    if (rung.zero_stage > 1 or rung.optimizer.is_fused) and not is_rehearsal:
         share = _share(speed.communication_s, speed.step_s)
-        effects.append(Effect(f"communication {rung.zero_stage} {rung.method}", TRAFFIC_STD, share))
+        alike = " in the open" if rung.optimizer.is_fused else ""
+        effects.append(Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share))
     if _has_traffic(rung) and not is_rehearsal:
         effects.append(Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch))
     return tuple(effects)
@@ -88,11 +94,13 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     """
     rung, half_bytes = strategy.rung, (memory.high_bytes - memory.low_bytes) / 2
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
-    alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'}"
+    is_autocast = rung.zero_stage == 0 and not rung.optimizer.is_fused
+    alike = f"{rung.method} {rung.gradient_checkpointing}{' plain' if is_autocast else ''}"
+    states = f"{rung.zero_stage} {rung.offload}{' in the open' if rung.optimizer.is_fused else ''}"
     return (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
-        Effect(f"memory {rung.zero_stage} {rung.offload}", STATES_STD, fixed_bytes / device_bytes),
+        Effect(f"memory {states}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),
     )

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from autofit.domain.hardware import Link, Node, Rates
 from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
+from autofit.planning.fused_update import is_fused
 from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
 from autofit.planning.memory.states import trained_count, whole_count
+from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
-from .compute import MicroStepSeconds, memory_bytes_per_s
+from .compute import MicroStepSeconds, memory_bytes_per_s, pass_count
 from .host_time import LAYER_MODULES
 
 LINK_EFFICIENCY = {Link.NVLINK: 0.75, Link.PCIE: 0.5}
@@ -42,8 +45,14 @@ torch 2.13), most of it CPU time. ZeRO-2 pays it for each bucket of each micro-b
 
 GATHER_COPIES = 3
 REDUCE_COPIES = 2
+FUSED_GATHER_COPIES = 1
 """Passes over what is moved in the device's own memory, which computation waits for: gathered weights are written, then
-put together by a copy; gradients are copied into the bucket."""
+put together by a copy; gradients are copied into the bucket. A single parameter is gathered where it is used
+(all_gather_coalesced in runtime/zero/partition_parameters.py), and LOMO reduces its gradient where it lies."""
+
+ADALOMO_SUMS = 2
+"""Small all-reduces of a parameter that ZeRO-3 divides: of its squared gradients by rows and columns, and of the
+update's."""
 
 HIDDEN_AT_MOST = 0.85
 """The first gather and the last bucket have nothing to hide behind, and NCCL takes multiprocessors while it runs."""
@@ -56,14 +65,19 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     0.19.8, whose stages 1 and 2 reduce by all-reduce, twice the volume of the paper's reduce-scatter): stage 1 moves 2T
     at the last micro-batch, stage 2 2T at each, both T after the step; stage 3 at each P forward, P backward but for
     what it kept, and T. Plain torch moves 2T at the last micro-batch (`no_sync` before it), in fp32, and DeepSpeed's
-    own stage 0 2T once the last one is over (allreduce_gradients in runtime/engine.py).
+    own stage 0 2T once the last one is over (allreduce_gradients in runtime/engine.py). LOMO and AdaLomo move as much,
+    and nothing hides it: nothing is fetched ahead, and an update waits for its gradient.
     """
     if not setting.is_divided:
         return 0.0
     traffic = Traffic(strategy, setting, rates)
     forward_s, backward_s = collectives_s(strategy, setting, rates)
-    each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
-    times = 1 if strategy.rung.zero_stage <= 1 else strategy.gradient_accumulation
+    if is_fused(strategy.rung):
+        each_s = forward_s + backward_s
+    else:
+        each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
+    accumulation = strategy.gradient_accumulation
+    times = pass_count(strategy, setting) - (accumulation - 1 if strategy.rung.zero_stage <= 1 else 0)
     return times * (each_s + traffic.copies_s) + traffic.after_s
 
 
@@ -86,7 +100,9 @@ def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
 
 def second_gather_share(strategy: Strategy, setting: Setting) -> float:
     """The share of the parameters that stage 3 gathers again for the backward pass, having let them go after the
-    forward one."""
+    forward one. LOMO's and AdaLomo's keep none, not even those of a layer that was just computed again."""
+    if is_fused(strategy.rung):
+        return 2.0 if strategy.rung.gradient_checkpointing else 1.0
     return max(0.0, 1 - gathered_count(strategy.rung, setting, 0.0) / whole_count(strategy.rung, setting))
 
 
@@ -101,9 +117,16 @@ class Traffic:
     @property
     def gather_s(self) -> float:
         """Seconds to gather all parameters, module by module."""
-        gathers = LAYER_MODULES * self.setting.shape.layer_count
         rung = self.strategy.rung
-        return self._collective_s(element_bytes(rung.dtype) * whole_count(rung, self.setting), gathers)
+        return self._collective_s(element_bytes(rung.dtype) * whole_count(rung, self.setting), self._gather_calls)
+
+    @property
+    def _gather_calls(self) -> int:
+        """How often something is gathered in a pass: beside LOMO and AdaLomo only what is not always whole."""
+        rung, setting = self.strategy.rung, self.setting
+        if is_fused(rung):
+            return parameters(rung, setting).tensors_above(setting.zero_sizes.persistence_threshold)
+        return LAYER_MODULES * setting.shape.layer_count
 
     @property
     def second_gather_s(self) -> float:
@@ -111,10 +134,14 @@ class Traffic:
 
     @property
     def reduce_s(self) -> float:
-        """Seconds to reduce and scatter the gradients, bucket by bucket; as long as gathering what was trained."""
+        """Seconds to reduce and scatter the gradients, bucket by bucket; as long as gathering what was trained. LOMO
+        and AdaLomo reduce each by itself."""
         rung, setting = self.strategy.rung, self.setting
         width = trained_bytes(rung, setting)
         reduced_bytes = width * trained_count(rung, setting)
+        if is_fused(rung):
+            sums = ADALOMO_SUMS if rung.optimizer is Optimizer.ADALOMO and rung.zero_stage >= 3 else 0
+            return self._collective_s(reduced_bytes, (1 + sums) * parameters(rung, setting).trained_tensor_count)
         bucket_bytes = DDP_BUCKET_BYTES if is_plain(rung, setting) else width * bucket_elements(setting)
         return self._collective_s(reduced_bytes, math.ceil(reduced_bytes / bucket_bytes))
 
@@ -135,10 +162,11 @@ class Traffic:
     def copies_s(self) -> float:
         """Seconds of copies on the device, beside what the links take."""
         rung, setting = self.strategy.rung, self.setting
-        copied_bytes: float = REDUCE_COPIES * trained_bytes(rung, setting) * trained_count(rung, setting)
+        reduce_copies, gather_copies = (0, FUSED_GATHER_COPIES) if is_fused(rung) else (REDUCE_COPIES, GATHER_COPIES)
+        copied_bytes: float = reduce_copies * trained_bytes(rung, setting) * trained_count(rung, setting)
         if rung.zero_stage >= 3:
             gathers = 1 + second_gather_share(self.strategy, setting)
-            copied_bytes += GATHER_COPIES * gathers * element_bytes(rung.dtype) * whole_count(rung, setting)
+            copied_bytes += gather_copies * gathers * element_bytes(rung.dtype) * whole_count(rung, setting)
         return copied_bytes / memory_bytes_per_s(setting, self.rates)
 
     def _collective_s(self, moved_bytes: int, calls: int) -> float:

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind, Rates
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.strategy import Strategy
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
+from autofit.planning.fused_update import is_fused
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.activations import moments
 from autofit.planning.memory.states import offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
@@ -30,6 +34,13 @@ gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes
 PLAIN_UPDATE_BYTES = 40
 """The same of plain torch, whose fused AdamW runs on a CPU as well (torch 2.13): 28 of its own, 4 for the norm, and 8
 to clip the gradient where it lies."""
+
+
+FUSED_UPDATE_BYTES = {Optimizer.LOMO: 18, Optimizer.ADALOMO: 94}
+ROUNDING_BYTES = 44
+"""The same of LOMO, which reads and writes weight and gradient in a few passes, and of AdaLomo, which makes its update
+three times: for the squares, for its size, and to use it; and of rounding to 16 bits by chance, whose bits are drawn,
+added and cut off (worker/fused_update/)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,14 @@ def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepS
     )
 
 
+def pass_count(strategy: Strategy, setting: Setting) -> int:
+    """Forward and backward passes of an optimizer step. Where LOMO clips, the last micro-batch runs twice: it must know
+    the norm of all gradients before it uses the first (Lv et al., 2306.09782, section 3.3.1)."""
+    rung, words = strategy.rung, setting.request.training.extra_arguments
+    is_measured = is_fused(rung) and clipping_norm(rung.optimizer, words) > 0
+    return strategy.gradient_accumulation + (1 if is_measured else 0)
+
+
 def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     """Seconds to add up the gradients of all micro-batches but the first: two reads and a write; from ZeRO-2 on of a
     share."""
@@ -65,11 +84,19 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Seconds of the optimizer's step on the device; 0 where the host does it."""
+    """Seconds of the optimizer's step on the device, or of all updates in the backward pass; 0 where the host does
+    it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return 0.0
-    n_bytes = PLAIN_UPDATE_BYTES if is_plain(strategy.rung, setting) else UPDATE_BYTES[setting.kind]
-    return n_bytes * part_count(strategy.rung, setting) / memory_bytes_per_s(setting, rates)
+    n_bytes = _update_bytes(strategy.rung, setting) * part_count(strategy.rung, setting)
+    moved_s = n_bytes / memory_bytes_per_s(setting, rates)
+    return _beside(moved_s, host_time.fused_update_s(strategy, setting), setting)
+
+
+def _update_bytes(rung: Rung, setting: Setting) -> int:
+    if is_fused(rung):
+        return FUSED_UPDATE_BYTES[rung.optimizer] + (0 if rung.dtype is Dtype.FP32 else ROUNDING_BYTES)
+    return PLAIN_UPDATE_BYTES if is_plain(rung, setting) else UPDATE_BYTES[setting.kind]
 
 
 def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:

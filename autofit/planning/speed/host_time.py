@@ -7,12 +7,15 @@ comes on top. Another host's core may be twice as fast, or half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Work
+from autofit.planning.fused_update import CHUNK_ELEMENTS, is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -36,6 +39,21 @@ LAYER_MODULES = 9
 
 GRADIENT_S = 60e-6
 """What ZeRO-2 does with a gradient that comes: 0.54 ms a layer of Llama, which has nine of them."""
+
+
+UPDATE_KERNELS = {Optimizer.LOMO: 14, Optimizer.ADALOMO: 50}
+"""Kernels that an update in the backward pass starts for each chunk of a parameter (worker/fused_update/)."""
+
+
+def fused_update_s(strategy: Strategy, setting: Setting) -> float:
+    """Seconds of all updates in the backward pass; 0 where there are none."""
+    rung = strategy.rung
+    if not is_fused(rung):
+        return 0.0
+    ranks = setting.rank_count if rung.zero_stage >= 3 else 1
+    tensors = parameters(rung, setting).trained_tensors
+    chunks = sum(count * math.ceil(elements / ranks / CHUNK_ELEMENTS) for elements, count in tensors)
+    return chunks * UPDATE_KERNELS[rung.optimizer] * _kernel_s(FORWARD_KERNEL_S, setting)
 
 
 def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
@@ -68,5 +86,8 @@ def _module_count(strategy: Strategy, setting: Setting) -> int:
 
 
 def _kernels_s(works: Iterable[Work], each_s: float, setting: Setting) -> float:
-    launch_s = 0.0 if setting.kind is DeviceKind.CPU else LAUNCH_S
-    return (each_s + launch_s) * sum(work.kernel_count for work in works)
+    return _kernel_s(each_s, setting) * sum(work.kernel_count for work in works)
+
+
+def _kernel_s(each_s: float, setting: Setting) -> float:
+    return each_s + (0.0 if setting.kind is DeviceKind.CPU else LAUNCH_S)

@@ -15,7 +15,7 @@ from autofit.planning.memory.bucket_size import with_bucket
 from autofit.planning.setting import Setting
 
 from .communication import communication_s
-from .compute import accumulation_s, micro_step, update_s
+from .compute import accumulation_s, micro_step, pass_count, update_s
 from .offloading import offload_s
 from .rates import is_rated, rates_of
 
@@ -36,7 +36,7 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     seconds = micro_step(strategy, setting, rates)
     return SpeedEstimate(
         tokens_per_step=setting.request.global_batch * (setting.mean_tokens or float(setting.worst_tokens)),
-        compute_s=strategy.gradient_accumulation * seconds.total_s + accumulation_s(strategy, setting, rates),
+        compute_s=pass_count(strategy, setting) * seconds.total_s + accumulation_s(strategy, setting, rates),
         communication_s=communication_s(strategy, setting, rates, seconds),
         offload_s=offload_s(strategy, setting, rates, seconds),
         update_s=update_s(strategy, setting, rates),

@@ -41,6 +41,7 @@ def _candidate_body(candidate: Candidate, plan: Plan) -> dict[str, Any]:
     return {
         "strategy": _strategy_body(candidate.strategy),
         "memory": _memory_body(None if estimate is None else estimate.memory),
+        "adamw_zero3_peak_bytes": candidate.adamw_peak_bytes,
         "host_memory": _host_body(None if estimate is None else estimate.memory, plan),
         "speed": _speed_body(estimate.speed if estimate is not None and is_supported else None),
         "verdict": candidate.verdict.value,

@@ -20,6 +20,7 @@ _RELATIVE = "relative to the pick: this device's speed is unknown until somethin
 def plan_lines(plan: Plan, terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
     lines = [*header_lines(plan, width=width), (), *plan_table(plan, terms, width=width), ()]
     lines += _pick_lines(plan, terms, width) if plan.choice is not None else _nothing_lines(plan, width)
+    lines += adamw_lines(plan, width=width)
     lines += would_fit_lines(plan, width=width)
     lines += rehearsal_lines(plan, width=width)
     return lines + (_labelled("next", next_command, width) if plan.possible else [])
@@ -61,6 +62,16 @@ def would_fit_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
     texts = [f"{change.ljust(longest)} {opening}{figures}" for change, opening, figures in changes]
     labels = ["would fit", *[""] * len(texts)]
     return [line for label, text in zip(labels, texts, strict=False) for line in _labelled(label, text, width)]
+
+
+def adamw_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:
+    """The peak of the first candidate that updates in the backward pass, by what AdamW with ZeRO-3 would take."""
+    fused = next((one for one in plan.candidates if one.estimate is not None and one.adamw_peak_bytes), None)
+    if fused is None or fused.estimate is None or not fused.adamw_peak_bytes:
+        return []
+    share = 100 * fused.estimate.memory.peak_bytes / fused.adamw_peak_bytes
+    usual = f"what AdamW with ZeRO-3 would take on the same rows, {format_bytes(fused.adamw_peak_bytes)}"
+    return _labelled("memory", f"{fused.strategy} takes {share:.0f} % of {usual} per {device_word(plan)}", width)
 
 
 def rehearsal_lines(plan: Plan, *, width: int = WIDTH, name: str = "") -> list[Line]:

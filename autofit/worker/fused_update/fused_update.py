@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autofit.domain.knobs.optimizer import Optimizer
-from autofit.planning.export.gradient_clipping import clipping_norm
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
 
 from .adalomo import AdaLomo

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.request import Request
-from autofit.planning.export.gradient_clipping import gradient_clipping
+from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.worker.model.configuration import load_config
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS
 from autofit.worker.training.optimizers import check_optimizer

@@ -18,7 +18,7 @@ from autofit.domain.knobs.dtype import MIXED
 from autofit.domain.knobs.method import Method
 from autofit.domain.request import ARGUMENTS_URL, Request
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
-from autofit.planning.export.gradient_clipping import clipping_norm
+from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
 from autofit.worker.training.schedule_arguments import schedule_arguments

@@ -1,4 +1,4 @@
-"""The trainer's side: what is measured before a step, what is heard of it, and what a model of another family learns."""
+"""The trainer's side: what is measured before a step, what is heard of it, and what models of other families learn."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def test_two_gradients_of_one_parameter_in_one_pass_are_no_step() -> None:
     with pytest.raises(RuntimeError, match="two gradients in one backward pass"):
         weight.sum().backward()
     optimizer.end_backward()
+    weight.grad = None
     weight.sum().backward()
     torch.testing.assert_close(weight.detach(), torch.full((3,), 0.8))
 

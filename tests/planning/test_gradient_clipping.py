@@ -9,7 +9,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
 from autofit.planning.export.deepspeed_config import deepspeed_config
-from autofit.planning.export.gradient_clipping import clipping_norm, gradient_clipping
+from autofit.planning.gradient_clipping import clipping_norm, gradient_clipping
 from tests.builders import LLAMA_7B, make_request, make_rung
 
 
