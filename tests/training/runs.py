@@ -59,8 +59,9 @@ class Case:
 
     def __str__(self) -> str:
         gc = "+gc" if self.is_checkpointed else ""
-        name = f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
-        return name if self.optimizer is Optimizer.ADAMW else f"{name} {self.optimizer.value}"
+        optimizer = "" if self.optimizer is Optimizer.ADAMW else f" {self.optimizer.value}"
+        ranks = f"mb{self.micro_batch} {self.ranks} ranks"
+        return f"zero{self.stage}+{self.method.value}{gc} {ranks} {self.dtype.value}{optimizer}"
 
 
 @dataclass(frozen=True)
