@@ -119,6 +119,23 @@ def test_a_probe_whose_steps_are_skipped_is_no_measurement(agent: Agent, stage: 
     assert outcome.why.startswith("the gradients are not finite: the step is skipped")
 
 
+@pytest.mark.parametrize("stage", [0, 3])
+def test_an_update_in_the_backward_pass_is_measured_or_is_out_of_memory(
+    agent: Agent, stage: int, tmp_path: Path
+) -> None:
+    """With a pass that only measures gradients, which is heard by nobody but takes its time."""
+    tried = make_rung(stage, optimizer=Optimizer.LOMO, gradient_checkpointing=True)
+    request = replace(REQUEST, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
+    phases: list[Phase] = []
+    whole = agent.probe(spec(tried, tmp_path, request=request), phases.append)
+    assert isinstance(whole, Measured), whole
+    assert {Phase.BACKWARD, Phase.EVALUATE, Phase.SAVE} <= set(phases)
+    assert whole.tokens_per_s * whole.step_s == pytest.approx(63.5 * 2 * 2 * 2)
+    limit_bytes = whole.base_bytes + int(0.6 * (whole.peak_device_bytes - whole.base_bytes))
+    squeezed = agent.probe(spec(tried, tmp_path, request=request, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(squeezed, OutOfMemory), squeezed
+
+
 def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent, tmp_path: Path) -> None:
     squeezed: list[int] = []
 

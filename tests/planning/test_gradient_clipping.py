@@ -6,9 +6,10 @@ import pytest
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
 from autofit.planning.export.deepspeed_config import deepspeed_config
-from autofit.planning.gradient_clipping import gradient_clipping
+from autofit.planning.gradient_clipping import clipping_norm, gradient_clipping
 from tests.builders import LLAMA_7B, make_request, make_rung
 
 
@@ -26,6 +27,28 @@ from tests.builders import LLAMA_7B, make_request, make_rung
 def test_the_configuration_clips_where_the_trainer_is_told_to(words: str, norm: float) -> None:
     request = make_request(extra=tuple(words.split()))
     config = deepspeed_config(Strategy(make_rung(2), 2, 4), request, LLAMA_7B, DeviceKind.CUDA)
+    assert config["gradient_clipping"] == norm
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words", "norm"),
+    [
+        (Optimizer.LOMO, "", 0.0),  # it would take a pass more in each step, for which nobody has asked
+        (Optimizer.LOMO, "--max_grad_norm 1", 1.0),
+        (Optimizer.ADALOMO, "--max_grad_norm 1", 0.0),
+        (Optimizer.SGD, "", 1.0),
+    ],
+)
+def test_an_update_in_the_backward_pass_clips_only_where_it_is_asked_to(
+    optimizer: Optimizer, words: str, norm: float
+) -> None:
+    assert clipping_norm(optimizer, words.split()) == norm
+    config = deepspeed_config(
+        Strategy(make_rung(3, optimizer=optimizer), 2, 4),
+        make_request(extra=tuple(words.split())),
+        LLAMA_7B,
+        DeviceKind.CUDA,
+    )
     assert config["gradient_clipping"] == norm
 
 

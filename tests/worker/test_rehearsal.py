@@ -13,6 +13,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -69,6 +70,11 @@ def test_any_stage_and_any_number_of_ranks_is_measured(agent: Agent, tmp_path: P
         agent,
         spec(tmp_path, replace(PLAIN, offload=Offload.OPTIMIZER, zero_stage=2), 8),
         spec(tmp_path, replace(PLAIN, zero_stage=0), 8, accumulation=2),
+    )
+    check_all_measured(
+        agent,
+        spec(tmp_path, replace(PLAIN, zero_stage=3, optimizer=Optimizer.ADALOMO), 8, accumulation=2),
+        spec(tmp_path, replace(PLAIN, zero_stage=0, optimizer=Optimizer.LOMO), 8, accumulation=2),
     )
 
 

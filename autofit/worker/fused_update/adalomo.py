@@ -76,14 +76,17 @@ class AdaLomo:
         self._moments[part.number] = moments
         weight_squares = _take_squares(moments, part, gradient, _share(step))
         update_squares = torch.zeros(1, device=gradient.device)
-        for one in blocks(part.shape, part.first, gradient.numel()):
+        places, update = list(blocks(part.shape, part.first, gradient.numel())), None
+        for one in places:
             update = moments.scaled(one.filled(gradient), one.matrices, one.rows)
-            update_squares += update.square_().sum()
+            update_squares += squares_of(update)
         part.add_ranks(update_squares)
         stride = _Stride.of(part, step, weight_squares, update_squares)
-        for one in blocks(part.shape, part.first, gradient.numel()):
-            update = moments.scaled(one.filled(gradient), one.matrices, one.rows)
+        for one in reversed(places):
+            if update is None:  # else it is the last one's, which is still there
+                update = moments.scaled(one.filled(gradient), one.matrices, one.rows)
             self._move(part, one.part, one.own(update), stride, step)
+            update = None
 
     def _update_vector(self, part: ParameterSlice, gradient: torch.Tensor, step: Step) -> None:
         values = gradient.float()

@@ -26,7 +26,9 @@ class Block:
 
     def filled(self, elements: torch.Tensor) -> torch.Tensor:
         """A copy of a slice's elements in fp32, of shape (matrices, rows, columns); 0 where others keep them."""
-        shape = (_length(self.matrices), _length(self.rows), self.columns)
+        shape = torch.Size((_length(self.matrices), _length(self.rows), self.columns))
+        if shape.numel() == _length(self.part):
+            return elements[self.part].to(torch.float32, copy=True).view(shape)
         block = torch.zeros(shape, dtype=torch.float32, device=elements.device)
         self.own(block).copy_(elements[self.part])
         return block

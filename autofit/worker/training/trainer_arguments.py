@@ -101,7 +101,6 @@ def request_arguments(request: Request) -> dict[str, Any]:
 def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
     strategy, rung, asked = job.strategy, job.strategy.rung, request_arguments(job.request)
-    is_plain_fused = rung.optimizer.is_fused and job.deepspeed_config is None  # weights of that dtype, no autocast
     values = {
         "output_dir": output_path,
         "per_device_train_batch_size": strategy.micro_batch,
@@ -110,11 +109,11 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
         "learning_rate": learning_rate(job.request, rung),
         **_optim(rung),
-        **{dtype.value: rung.dtype is dtype and not is_plain_fused for dtype in MIXED},
+        **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
         "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
         **asked,
-        "max_grad_norm": clipping_norm(rung.optimizer, job.request.training.extra_arguments),
+        **_fused_arguments(job),
         **checkpointing_arguments(rung.gradient_checkpointing, asked),
         **overrides,
     }
@@ -123,6 +122,17 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
 
 def _optim(rung: Rung) -> dict[str, str]:
     return {"optim": TRAINER_NAMES[rung.optimizer]} if rung.optimizer in TRAINER_NAMES else {}
+
+
+def _fused_arguments(job: Job) -> dict[str, Any]:
+    """What differs where LOMO or AdaLomo updates: where it clips, and without an engine the weights are of the rung's
+    dtype, so that nothing is left for autocast."""
+    optimizer, words = job.strategy.rung.optimizer, job.request.training.extra_arguments
+    if not optimizer.is_fused:
+        return {}
+    without_autocast = dict.fromkeys((dtype.value for dtype in MIXED), False)
+    is_plain = job.deepspeed_config is None
+    return {"max_grad_norm": clipping_norm(optimizer, words), **(without_autocast if is_plain else {})}
 
 
 def stand_in_config(request: Request, *, output_path: str) -> SFTConfig:
