@@ -22,6 +22,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.inputs.snapshot import local_options
 
 from .configuration import load_config
+from .quantization import is_quantized
 
 _TOWERS = ("vision_config", "audio_config")
 _REMOTE_PACKAGE = "transformers_modules"  # where transformers puts code that lies beside weights
@@ -87,6 +88,17 @@ def load_model(
     if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads
         loaded._weight_conversions = None
     return loaded
+
+
+def load_plain(model: str, *, dtype: torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
+    """The model of a folder or a hub id on the host, with weights in `dtype` whatever they are stored in."""
+    loaded = load_model(model, dtype=dtype, trust_remote_code=trust_remote_code)
+    if not is_quantized(loaded):
+        return loaded
+    plain: PreTrainedModel = loaded.dequantize(dtype)
+    plain.is_loaded_in_4bit = plain.is_loaded_in_8bit = False  # transformers still says so
+    plain._weight_conversions = None  # they would save the names of quantised weights
+    return plain
 
 
 def towers(config: PretrainedConfig) -> dict[str, PretrainedConfig]:

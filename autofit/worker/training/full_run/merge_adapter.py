@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from autofit.domain.knobs.dtype import Dtype
-from autofit.worker.model.loading import load_model, load_tokenizer
+from autofit.worker.model.loading import load_plain, load_tokenizer
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.stored_state import stored_state
@@ -51,12 +51,13 @@ class MergedWeights:
 
 
 def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> None:
-    """Writes base + adapter to `out`, all of it in `dtype`: beside the base model the host holds one layer's weights.
+    """Writes base + adapter to `out`, all of it in `dtype`: beside the base model the host holds one layer's weights. A
+    base that was quantised for the training alone is merged into as it is stored, in full precision.
 
     NotStreamed where the base is of a kind that nothing is merged into; OSError and KnownFailure where it cannot be
     read or written.
     """
-    model = load_model(base, dtype=dtype, trust_remote_code=trust_remote_code)
+    model = load_plain(base, dtype=dtype, trust_remote_code=trust_remote_code)
     if (adapter / GENERATION_CONFIG_NAME).is_file():  # the training may have found where a turn ends
         model.generation_config = GenerationConfig.from_pretrained(str(adapter))
     tokenizer = load_tokenizer(str(adapter), trust_remote_code=trust_remote_code)
