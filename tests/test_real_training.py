@@ -18,6 +18,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -149,6 +150,17 @@ def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent,
         phases.append(outcome.phase)
     assert phases[0] is Phase.INITIALIZE  # DDP's buckets
     assert phases[1] is not Phase.INITIALIZE
+
+
+def test_an_optimizer_without_room_for_its_step_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    """bitsandbytes takes most in its update: the ranks hold all else by then."""
+    tried = make_rung(2, optimizer=Optimizer.ADAMW_8BIT)
+    whole = agent.probe(spec(tried, tmp_path), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    limit_bytes = whole.base_bytes + int(0.9 * (whole.peak_device_bytes - whole.base_bytes))
+    outcome = agent.probe(spec(tried, tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.STEP
 
 
 def _ranks_of(agent: Agent) -> list[int]:
