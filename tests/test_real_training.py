@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -59,6 +61,10 @@ def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpo
     return make_rung(stage, method=method, offload=offload, gradient_checkpointing=GradientCheckpointing(checkpointing))
 
 
+def quantized(quantization: Quantization, stage: int, **changed: Any) -> Rung:
+    return replace(rung(Method.LORA, stage, **changed), quantization=quantization)
+
+
 @pytest.mark.parametrize(
     "tried",
     with_matrix(
@@ -69,8 +75,15 @@ def rung(method: Method, stage: int, *, offload: Offload = Offload.NONE, checkpo
             rung(Method.LORA, 3, checkpointing=True),
             rung(Method.FULL, 2, offload=Offload.OPTIMIZER),
             rung(Method.FULL, 3, offload=Offload.ALL),
+            quantized(Quantization.INT8, 3, checkpointing=True),
         ],
-        [rung(Method.FULL, 2, checkpointing=True), rung(Method.LORA, 2), rung(Method.LORA, 0, checkpointing=True)],
+        [
+            *(rung(Method.FULL, 2, checkpointing=True), rung(Method.LORA, 2), rung(Method.LORA, 0, checkpointing=True)),
+            *(quantized(Quantization.INT8, 0, checkpointing=True), quantized(Quantization.INT8, 2)),
+            *(quantized(Quantization.NF4, 0), quantized(Quantization.NF4, 1, checkpointing=True)),
+            *(quantized(Quantization.NF4, 2, offload=Offload.OPTIMIZER), quantized(Quantization.NF4, 3)),
+            quantized(Quantization.NF4, 3, checkpointing=True, offload=Offload.ALL),
+        ],
     ),
     ids=str,
 )
@@ -181,6 +194,15 @@ def test_an_optimizer_without_room_for_its_step_is_out_of_memory(agent: Agent, t
     assert outcome.phase is Phase.STEP
 
 
+def test_a_quantised_base_whose_training_does_not_fit_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    tried = quantized(Quantization.NF4, 3)
+    whole = agent.probe(spec(tried, tmp_path), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    limit_bytes = whole.base_bytes + int(0.6 * (whole.peak_device_bytes - whole.base_bytes))
+    outcome = agent.probe(spec(tried, tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(outcome, OutOfMemory), outcome
+
+
 def _ranks_of(agent: Agent) -> list[int]:
     """Ranks lead a session of their own, below the agent's fork server."""
     servers = _children(agent._process.pid)
@@ -256,15 +278,7 @@ def test_without_an_engine_a_training_whose_rank_was_killed_goes_on_to_the_same_
     words = ["--method", "full", "--zero-stage", "0", "--micro-batch", "2", "--gradient-checkpointing", "off"]
     words += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2"]
     command = autofit(*words, "--output-dir", str(out))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        if "saved step 2" in line and "saved step 2" not in said:
-            os.kill(json.loads((out / "logs/rank1-place.json").read_text())["process_id"], signal.SIGKILL)
-        said += line
-    assert process.wait(120) == 1, said
-    assert "(SIGKILL)" in said, said
+    _kill_a_rank_once_step_2_is_saved(command, out)
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, _said(ended, out)
@@ -276,6 +290,41 @@ def test_without_an_engine_a_training_whose_rank_was_killed_goes_on_to_the_same_
     assert len(losses) >= 2
     assert losses == {step: undisturbed[step] for step in losses}
     assert (out / "model/model.safetensors").read_bytes() == (out / "rerun/model/model.safetensors").read_bytes()
+
+
+def test_adapters_on_a_quantised_base_go_on_to_the_same_end_after_a_kill(tmp_path: Path) -> None:
+    """Under ZeRO-3 with checkpointing, evaluated in between, beside its command.sh, which nothing disturbs; merged into
+    the base in full precision."""
+    out = tmp_path / "run"
+    words = ["--quantize", "nf4", "--method", "lora", "--lora-r", "8", "--zero-stage", "3", "--micro-batch", "2"]
+    words += ["--gradient-checkpointing", "on", "--learning-rate", "1e-2", "--max-steps", "6", "--save-steps", "2"]
+    command = autofit(*words, "--eval-fraction", "0.05", "--merge", "--output-dir", str(out))
+    command += ["--", "--eval_strategy", "steps", "--eval_steps", "2"]
+    _kill_a_rank_once_step_2_is_saved(command, out)
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, _said(ended, out)
+    assert re.search(r"from step|checkpoint-[24]", ended.stdout), ended.stdout
+    rerun = subprocess.run([str(out / "command.sh")], capture_output=True, text=True, check=False)
+    assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
+    losses, undisturbed = _losses(out / "logs/progress.jsonl"), _losses(out / "rerun/progress.jsonl")
+    assert losses == {step: undisturbed[step] for step in losses}
+    assert undisturbed[6] < undisturbed[1] - 0.5
+    adapter = "model/adapter_model.safetensors"
+    assert (out / adapter).read_bytes() == (out / "rerun" / adapter).read_bytes()
+    _check_merged(out)
+
+
+def _kill_a_rank_once_step_2_is_saved(command: list[str], out: Path) -> None:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        if "saved step 2" in line and "saved step 2" not in said:
+            os.kill(json.loads((out / "logs/rank1-place.json").read_text())["process_id"], signal.SIGKILL)
+        said += line
+    assert process.wait(120) == 1, said
+    assert "(SIGKILL)" in said, said
 
 
 def _losses(progress: Path) -> dict[int, float]:

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from autofit.domain.errors import UsageError
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelFacts, ParameterGroup, Positions
-from autofit.inputs.model_config import check_kind, described_shape, read_shape
+from autofit.inputs.model_config import check_kind, described_shape, read_shape, stored_quantization
 from tests.hardware.model_folder import TINY_LLAMA
 
 LLAMA_2_7B = {
@@ -169,11 +170,27 @@ def test_an_encoder_decoder():
 
 @pytest.mark.parametrize(
     ("quantization", "method"),
-    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"load_in_4bit": True}, "unnamed"), ("awq", "unnamed")],
+    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"bits": 4}, "unnamed"), ("awq", "unnamed")],
 )
 def test_quantised_weights_are_refused_with_what_to_do(quantization, method):
     with pytest.raises(UsageError, match=f"stored quantised \\({method}\\).*name the model that it was made from"):
         check_kind("tiny", {**TINY_LLAMA, "quantization_config": quantization})
+
+
+@pytest.mark.parametrize(
+    ("quantization", "stored"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False}, Quantization.NF4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, Quantization.INT8),
+        ({"load_in_4bit": True}, Quantization.NF4),  # as it was written before the method was
+        ({"quant_method": "mxfp4"}, None),
+        (None, None),
+    ],
+)
+def test_what_bitsandbytes_has_quantised_is_trained_on(quantization, stored):
+    config = {**TINY_LLAMA, "quantization_config": quantization}
+    check_kind("tiny", config)
+    assert stored_quantization(config) is stored
 
 
 def test_weights_that_transformers_makes_plain_while_it_loads_are_none_of_these():

@@ -88,7 +88,7 @@ def _keep_as_bytes(layer: Any) -> None:
     """Has a packed weight that is stored as floating-point numbers be bytes, which nothing casts."""
     weight = layer.weight
     if weight.is_floating_point():
-        weight.data = weight.data.view(torch.uint8)
+        weight.data = weight.data.view(torch.uint8).view(-1, 1)
         weight.quant_storage = layer.quant_storage = torch.uint8
 
 

@@ -24,7 +24,7 @@ class Product4Bit(MatMul4Bit):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        ctx.tensors = (None, ctx.weight.data)
+        ctx.tensors = (None, ctx.weight.data.view(-1, 1))
         try:
             return MatMul4Bit.backward(ctx, gradient)
         finally:

@@ -174,7 +174,15 @@ def test_what_a_stored_model_leaves_out_is_as_it_says(tmp_path: Path) -> None:
     assert not facts_of(tmp_path / "plain", "llama").has_wide_scales
 
 
-@pytest.mark.parametrize(("model_type", "why"), [("mamba2", "state space"), ("bamba", "state space")])
+@pytest.mark.parametrize(
+    ("model_type", "why"),
+    [
+        ("mamba2", "state space"),
+        ("bamba", "state space"),
+        ("mixtral", "of the weights between MixtralForCausalLM's embeddings and its head"),
+        ("falcon", "FalconForCausalLM has no linear layer that can be quantised"),
+    ],
+)
 def test_what_cannot_be_quantised_says_why(tmp_path: Path, model_type: str, why: str) -> None:
     told = lacks(facts_of(tmp_path, model_type), "quantization")
     assert set(told) == {"nf4", "int8"}
