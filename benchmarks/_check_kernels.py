@@ -15,7 +15,7 @@ from transformers import LlamaConfig
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, SdpaKernel
 from autofit.planning.memory import sdpa
@@ -119,11 +119,14 @@ def trace(kind: DeviceKind, say: Say) -> None:
     )  # fmt: skip
     lean = replace(plain, gradient_checkpointing=GradientCheckpointing.ON)
     lora = replace(lean, lora=Lora(8, 16, ("q_proj",)))
-    for step in (plain, replace(plain, is_padded=True), lean, lora, replace(plain, attention=Attention.EAGER)):
+    between = [replace(plain, gradient_checkpointing=one) for one in GradientCheckpointing if one.is_between]
+    eager = replace(plain, attention=Attention.EAGER)
+    for step in (plain, replace(plain, is_padded=True), lean, *between, lora, eager):
         few, all_layers = trace_of(config, step), trace_of(config, step, at_full_depth=True)
         is_same = [moment.work for moment in few.moments] == [moment.work for moment in all_layers.moments]
         peak_bytes = max(moment.activations_bytes for moment in few.moments)
-        words = [step.attention.value, *["padded"] * step.is_padded, *["gc"] * step.gradient_checkpointing.recomputes]
+        checkpointing = GRADIENT_CHECKPOINTING.of(step.gradient_checkpointing).syllable
+        words = [step.attention.value, *["padded"] * step.is_padded, *[checkpointing] * bool(checkpointing)]
         text = (
             f"{'+'.join([*words, *['lora'] * (step.lora is not None)])}: {len(few.moments)} moments, {peak_bytes:,} B"
         )

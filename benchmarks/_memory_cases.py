@@ -143,7 +143,7 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_fused_cases(), *_quantized_cases())
+    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_fused_cases(), *_quantized_cases(), *_between_cases())
 
 
 def _quantized_cases() -> tuple[Case, ...]:
@@ -166,6 +166,22 @@ def _quantized_cases() -> tuple[Case, ...]:
         Case("Falcon", 2, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
         Case("Phi", 2, 1, lora, quantization=nf4),
     )
+
+
+def _between_cases() -> tuple[Case, ...]:
+    """Every second layer checkpointed, and attention's output kept, with each stage that has it; of adapters, too."""
+    every_2, selective = GradientCheckpointing.EVERY_2, GradientCheckpointing.SELECTIVE
+    chosen = []
+    for i, name in enumerate(("Llama", "GPT-2", "Qwen3", "Mixtral", "Gemma")):
+        lora, full = (Method.LORA, Method.FULL) if i % 2 else (Method.FULL, Method.LORA)
+        chosen += [
+            Case(name, 8, (3, 1, 2)[i % 3], lora, every_2, micro_batch=2),
+            Case(name, 2, (1, 2, 3)[i % 3], full, every_2, gradient_accumulation=2),
+            Case(name, 8, 1 + i % 2, lora, selective, micro_batch=2, gradient_accumulation=1 + i % 2),
+            Case(name, 2, (0, 2, 1)[i % 3], full, selective, micro_batch=4, tokens=64),
+        ]
+    plain = Case("Llama", 2, 0, gradient_checkpointing=every_2, micro_batch=2)
+    return (*chosen, plain, Case("Gemma", 64, 3, Method.LORA, every_2, micro_batch=2))
 
 
 def _plain_cases() -> tuple[Case, ...]:

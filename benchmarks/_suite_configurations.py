@@ -138,7 +138,7 @@ def _tensors(config: dict[str, int]) -> Iterator[tuple[str, list[int]]]:
 def configurations(kind: DeviceKind, dtype: Dtype, *, has_flash: bool) -> tuple[Configuration, ...]:
     """Those that teach most first; a compiler is needed by the last ones alone (DeepSpeed's host Adam)."""
     flash = _with_flash() if has_flash and dtype is not Dtype.FP32 else ()
-    chosen = chain(_single(), _rehearsed(), flash, _details(), _offloaded())
+    chosen = chain(_single(), _rehearsed(), _between(kind), flash, _details(), _offloaded())
     return tuple(_sized(replace(each, dtype=dtype), kind) for each in chosen)
 
 
@@ -186,6 +186,15 @@ def _rehearsed() -> tuple[Configuration, ...]:
         Configuration(
             LARGE, 2048, 1, 80 * GB, rank_count=8, zero_stage=2, gradient_checkpointing=GradientCheckpointing.ON
         ),
+    )
+
+
+def _between(kind: DeviceKind) -> tuple[Configuration, ...]:
+    """Between checkpointing and none, and with what is kept in host memory, for which a CPU has no other place."""
+    return tuple(
+        Configuration(MEDIUM, 2048, 4, 40 * GB, gradient_checkpointing=one)
+        for one in GradientCheckpointing
+        if one.is_between and (kind, one) != (DeviceKind.CPU, GradientCheckpointing.OFFLOAD)
     )
 
 

@@ -73,6 +73,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "plain": LlamaConfig(**_SIZES, num_hidden_layers=12),
 }  # fmt: skip
 STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CUDA, 2, 96, True)
+OFFLOAD, EVERY_2 = GradientCheckpointing.OFFLOAD, GradientCheckpointing.EVERY_2
 EAGER = replace(STEP, attention=Attention.EAGER)
 CHECKPOINTED = replace(STEP, lora=Lora(4, 8, ("q_proj", "v_proj")), gradient_checkpointing=GradientCheckpointing.ON)
 LATE = Lora(4, 8, ("8.self_attn.q_proj", "9.self_attn.q_proj", "10.self_attn.q_proj"))
@@ -101,6 +102,10 @@ def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("a longer vision tower", CHECKPOINTED, marks=pytest.mark.slow),
         pytest.param("shared keys and values", STEP, marks=pytest.mark.slow),
         ("plain", replace(STEP, lora=LATE)),
+        ("plain", replace(STEP, gradient_checkpointing=EVERY_2)),
+        ("plain", replace(STEP, gradient_checkpointing=GradientCheckpointing.SELECTIVE)),
+        pytest.param("plain", replace(CHECKPOINTED, gradient_checkpointing=OFFLOAD), marks=pytest.mark.slow),
+        pytest.param("router's loss", replace(CHECKPOINTED, gradient_checkpointing=EVERY_2), marks=pytest.mark.slow),
         pytest.param("plain", replace(CHECKPOINTED, lora=LATE), marks=pytest.mark.slow),
     ],
 )
