@@ -26,6 +26,7 @@ CHECKS = (
     ),
     Check("trace", "_check_kernels", 120.0, "predictions fall back to the closed form"),
     Check("host optimizer", "_check_kernels", 180.0, "offload cannot compile DeepSpeed's Adam: see `autofit doctor`"),
+    Check("divided optimizer", "_check_offload", 240.0, "pin --offload optimizer in the meantime", needs_gpu=True),
     Check("train", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),
     Check("merge", "_check_runs", 180.0, "see the log of the run", Where.PROCESS),
     Check("drop in", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),
