@@ -28,6 +28,7 @@ CHECKS = (
     Check("host optimizer", "_check_kernels", 180.0, "offload cannot compile DeepSpeed's Adam: see `autofit doctor`"),
     Check("lean optimizers", "_check_optimizers", 300.0, "pin --optimizer adamw: the lean ones do not work here"),
     Check("quantised layers", "_check_quantized", 90.0, "do not use --quantize on this card"),
+    Check("divided optimizer", "_check_offload", 240.0, "pin --offload optimizer in the meantime", needs_gpu=True),
     Check("train", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),
     Check("merge", "_check_runs", 180.0, "see the log of the run", Where.PROCESS),
     Check("drop in", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),

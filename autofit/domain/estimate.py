@@ -40,6 +40,7 @@ class MemoryEstimate:
     high_bytes: int  # nor above this
     host: HostEstimate
     phase: Phase = Phase.BACKWARD  # when the peak is reached
+    kept_share: float | None = None  # of an optimizer that is offloaded in part: what stays on the device
 
     @property
     def peak_bytes(self) -> int:

@@ -33,6 +33,11 @@ class OptimizerSplit:
         return sum(self.counts[: self.device_groups])
 
     @property
+    def device_share(self) -> float:
+        """The device's share of the optimizer."""
+        return self.device_count / sum(self.counts)
+
+    @property
     def largest_on_device(self) -> int:
         """Elements of the largest of the device's sub-groups."""
         return max(self.counts[: self.device_groups], default=0)

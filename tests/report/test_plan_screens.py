@@ -314,7 +314,7 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     }  # fmt: skip
     assert set(one["memory"]) == {
         "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes",
-        "runtime_bytes", "peak_bytes", "low_bytes", "high_bytes", "host_bytes",
+        "runtime_bytes", "peak_bytes", "low_bytes", "high_bytes", "host_bytes", "optimizer_share",
     }  # fmt: skip
     assert one["host_memory"] == {
         "runtime_bytes": 10 * sim.GB, "unpinned_bytes": 0, "pinned_bytes": 0, "peak_bytes": 10 * sim.GB,

@@ -26,6 +26,13 @@ def _why_pointless(offload: Offload, settled: Values, conditions: Conditions) ->
     return "offload moves nothing off a CPU" if is_moved and conditions.hardware.is_cpu else None
 
 
+_NVME = (
+    "DeepSpeed's checkpoints of it restore neither Adam's count of steps nor the parameters that are too small to be "
+    "swapped; use all or partial"
+)
+"""DeepSpeed 0.19.8: with an optimizer on NVMe `load_checkpoint` leaves out `_load_zero_checkpoint` and copies the
+swapped tensors alone (runtime/engine.py). docs/knobs.md tells what was seen."""
+
 OFFLOAD = Knob(
     "offload",
     (
@@ -50,6 +57,7 @@ OFFLOAD = Knob(
     PinFlag(("--offload",), "none|partial|optimizer|all", "What lies in host memory."),
     from_least_memory=(Offload.ALL, Offload.OPTIMIZER, Offload.PARTIAL, Offload.NONE),
     adds_work=True,
+    refused=(("nvme", _NVME),),
     why_unusable=_why_unusable,
     why_pointless=_why_pointless,
 )  # fmt: skip

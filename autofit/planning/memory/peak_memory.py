@@ -47,6 +47,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
         high_bytes=high_bytes(strategy, setting, loads, is_alone, is_traced=traced is not None),
         host=host_estimate(strategy, setting, peak.total_bytes),
         phase=peak.phase,
+        kept_share=None if setting.split is None else setting.split.device_share,
     )
 
 

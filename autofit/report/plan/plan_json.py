@@ -70,8 +70,10 @@ def _strategy_body(strategy: Strategy) -> dict[str, Any]:
     }
 
 
-def _memory_body(memory: MemoryEstimate | None) -> dict[str, int | None]:
-    return {name: None if memory is None else getattr(memory, name) for name in _MEMORY}
+def _memory_body(memory: MemoryEstimate | None) -> dict[str, int | float | None]:
+    """What a device is asked for; `optimizer_share` is its share of an optimizer that is offloaded in part."""
+    body = {name: None if memory is None else getattr(memory, name) for name in _MEMORY}
+    return {**body, "optimizer_share": None if memory is None else memory.kept_share}
 
 
 def _host_body(memory: MemoryEstimate | None, plan: Plan) -> dict[str, int | None]:

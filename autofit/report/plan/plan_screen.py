@@ -166,7 +166,9 @@ def _candidate_text(plan: Plan, candidate: Candidate) -> str:
     has = f"{format_bytes(plan.hardware.device_memory_bytes)} per {device_word(plan)}"
     speed = f" · {speed_phrase(plan, candidate)}" if candidate.estimate.speed.is_absolute else ""
     host = f" · {_host_text(plan, candidate)}" if shows_host(plan, candidate) else ""
-    return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}{host}"
+    share = candidate.estimate.memory.kept_share
+    kept = "" if share is None else f", {share:.0%} of the optimizer there"
+    return f"{candidate.strategy}{speed} · {memory_text(candidate)} of {has}{kept}{host}"
 
 
 def _host_text(plan: Plan, candidate: Candidate) -> str:

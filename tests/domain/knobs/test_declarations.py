@@ -10,7 +10,7 @@ import pytest
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.knob import Knob, Value
-from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.strategy import KNOBS
 from tests.builders import make_rung
 
@@ -90,3 +90,16 @@ def test_an_order_by_memory_is_kept_to() -> None:
 def test_a_name_tells_the_dtype_where_it_is_not_the_usual_one() -> None:
     assert str(make_rung(2, dtype=Dtype.FP16)) == "zero2+fp16"
     assert str(make_rung(2, dtype=Dtype.BF16)) == "zero2"
+
+
+@knobs
+def test_a_word_that_is_refused_is_none_of_the_values_and_has_a_reason(knob: Knob[Any]) -> None:
+    for word, why in knob.refused:
+        assert word not in {known.word for known in knob.values}
+        with pytest.raises(ValueError, match=f"'{word}' is not offered: {why[:20]}"):
+            knob.read(word)
+
+
+def test_nvme_is_refused_with_what_to_take() -> None:
+    with pytest.raises(ValueError, match=r"checkpoints of it restore neither .*; use all or partial$"):
+        OFFLOAD.read("nvme")
