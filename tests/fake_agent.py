@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 STEP_S = 0.5  # how long a step takes there: a shorter deadline is missed
 BASE_BYTES = 350_000_000
 
-_LEANER = {Optimizer.ADAMW_8BIT: 0.5, Optimizer.ADALOMO: 0.1, Optimizer.LOMO: 0.1}
+_LEANER = {
+    Optimizer.ADAMW_8BIT: 0.5, Optimizer.ADAMW_8BIT_BF16: 0.5, Optimizer.ADAMW_4BIT_BF16: 0.4,
+    Optimizer.ADALOMO: 0.1, Optimizer.LOMO: 0.1,
+}  # fmt: skip
 """The share of AdamW's states that is left."""
 
 

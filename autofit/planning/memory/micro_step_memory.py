@@ -58,17 +58,20 @@ def _backward_loads(
     strategy: Strategy, setting: Setting, moments: Sequence[Moment], is_adding: bool, is_first_rank: bool
 ) -> Iterator[Load]:
     """The loads of the backward pass that are the largest of it by what an estimate asks for: all that is held or what
-    is not gathered ahead, without activations, with those expected, or with HIGH_FACTOR times as many."""
+    is not gathered ahead, without activations, with those expected, or with HIGH_FACTOR times as many; at last that of
+    its end."""
     backward = [moment for moment in moments if moment.phase is Phase.BACKWARD]
     turn_bytes = next((one.activations_bytes for one in reversed(moments) if one.phase is Phase.FORWARD), 0)
-    course = _course(strategy, setting, tuple(moment.gradient_count for moment in backward), is_adding, is_first_rank)
-    activations = [*(moment.activations_bytes for moment in backward), 0]  # nothing is left at the end
+    counts = tuple(moment.gradient_count for moment in backward)
+    *course, end = _course(strategy, setting, counts, is_adding, is_first_rank)
+    activations = [moment.activations_bytes for moment in backward]
     sizes = [min(turn_bytes, activations[one.place]) if one.is_turn else activations[one.place] for one in course]
-    for times in (1.0, 0.0, HIGH_FACTOR):
+    for times in (1.0, 0.0, HIGH_FACTOR) if course else ():
         for held_bytes in ([one.all_bytes for one in course], [one.least_bytes for one in course]):
             together = [held + times * size for held, size in zip(held_bytes, sizes, strict=True)]
             at = together.index(max(together))
             yield replace(course[at].load, activations_bytes=sizes[at])
+    yield end.load
 
 
 def _course(
