@@ -9,6 +9,12 @@ EXACT_FROM_BYTES = 2 * 2**20
 `pinned_max_cached_size_mb`, torch 2.13). What a training pins again and again, its batches, is smaller: 262,144 token
 ids."""
 
+VARIABLE, OLDER_VARIABLE = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+"""torch reads the second one where the first is not set (c10/core/AllocatorConfig.h)."""
+
+KEYS = ("pinned_max_round_threshold_mb", "pinned_max_cached_size_mb")
+WORDS = ",".join(f"{key}:{EXACT_FROM_BYTES // 2**20}" for key in KEYS)
+
 
 def block_bytes(size_bytes: int, *, is_exact: bool) -> int:
     """The bytes of one pinned block: the next power of two, but for large ones where `is_exact` (allocate in
