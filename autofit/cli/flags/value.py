@@ -126,7 +126,8 @@ class Pinned(_Kind):
         try:
             return self._knob.read(value)
         except ValueError as error:
-            self.fail(f"{error}, or auto.", param, ctx)
+            is_known = value in dict(self._knob.refused)
+            self.fail(f"{error}." if is_known else f"{error}, or auto.", param, ctx)
 
 
 class Names(_Kind):
