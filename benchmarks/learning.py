@@ -1,6 +1,6 @@
 """What a training learns by each optimizer: the loss after as many steps, beside AdamW's with fp32 states.
 
-python benchmarks/learning.py [--steps 80] [--only NAME] [--table] [--date 2026-11-26]
+python benchmarks/learning.py [--steps 60] [--only NAME] [--table] [--date 2026-11-26]
 
 Prints one JSON object, or a table with --table. A Llama of 0.7 M parameters begins each time at the same random weights
 and trains, by autofit's own trainer on one CPU rank, on the dialogues of examples/ with 8 rows a step; ZeRO-2, and
@@ -86,7 +86,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=80, help="of each training")
+    parser.add_argument("--steps", type=int, default=60, help="of each training")
     parser.add_argument("--only", action="append", help="only this optimizer beside AdamW; may be repeated")
     parser.add_argument("--table", action="store_true", help="lines for people instead of JSON")
     add_date(parser)

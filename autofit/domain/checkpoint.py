@@ -26,9 +26,7 @@ class Checkpoint:
     global_batch: int | None = None
     seed: int | None = None
     learning_rate: float | None = None
-    optimizer: Optimizer | None = (
-        None  # AdamW also of what updates in the backward pass: the trainer knows no word for it
-    )
+    optimizer: Optimizer | None = None  # AdamW, too, of LOMO and AdaLomo, for which its trainer has no word
 
     @property
     def method(self) -> Method:

@@ -132,7 +132,8 @@ class Pinned(_Kind):
         try:
             return self._knob.read(_switch_word(value) if is_switch(self._knob) else value)
         except ValueError as error:
-            self.fail(f"{error}, or auto.", param, ctx)
+            is_known = value in dict(self._knob.refused)
+            self.fail(f"{error}." if is_known else f"{error}, or auto.", param, ctx)
 
 
 class Names(_Kind):

@@ -125,7 +125,7 @@ OPTIMIZER = Knob(
             Optimizer.ADAMW_4BIT_BF16, "adamw_4bit_bf16", "AdamW with 4-bit moments and bf16 master weights",
             "adamw4-bf16",
             needs=(_NEEDS_ENGINE, _NEEDS_DEVICE),
-            gives_up="moments are rounded to 4 bits, and master weights at random to bf16",
+            gives_up="moments of 4 bits learn less in as many steps; master weights are rounded at random to bf16",
             last_resort=LastResort.FEWER_BITS,
         ),
         Value(Optimizer.LION, "lion", "Lion", "lion", gives_up="the sign of one moment is the step: not AdamW"),

@@ -4,6 +4,10 @@ import gc
 
 gc.disable()  # nothing that an import makes is garbage: looking for it takes a fifth to a quarter of the time
 
+from autofit.worker.deepspeed.late_compilation import import_bitsandbytes, import_muon  # noqa: E402
+
+import_bitsandbytes()
+
 import datasets  # noqa: E402
 import deepspeed  # noqa: E402, F401
 import peft  # noqa: E402, F401
@@ -11,8 +15,6 @@ import torch  # noqa: E402, F401
 import transformers.integrations.deepspeed  # noqa: E402
 import transformers.models.auto.modeling_auto  # noqa: E402, F401
 import trl.trainer.sft_trainer  # noqa: E402, F401
-
-from autofit.worker.deepspeed.late_compilation import import_muon  # noqa: E402
 
 import_muon()
 datasets.disable_progress_bars()

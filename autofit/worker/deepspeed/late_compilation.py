@@ -1,8 +1,9 @@
-"""DeepSpeed's Muon imported without torch's compiler, which comes when Muon is used."""
+"""Libraries imported without torch's compiler, which comes when what it compiles is used."""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -25,12 +26,26 @@ def import_muon() -> None:
         compiler.compile = decorator
 
 
-def compiled_late(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, compiled by `torch.compile` when it is called for the first time."""
+def import_bitsandbytes() -> None:
+    """Imports bitsandbytes where it is installed, as PEFT does at once. Four of its functions, for devices without
+    kernels of its own, are decorated with `torch.compile` (backends/default/ops.py): half a second likewise."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return
+    compiler = torch.compile
+    torch.compile = compiled_late  # type: ignore[assignment]
+    try:
+        import bitsandbytes  # noqa: F401
+    finally:
+        torch.compile = compiler
+
+
+def compiled_late(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The function, compiled by `torch.compile` with `options` when it is called for the first time."""
 
     @functools.cache
     def compiled() -> Callable[..., Any]:
-        return torch.compile(function)
+        compiled_now: Callable[..., Any] = torch.compile(function, **options)
+        return compiled_now
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -76,16 +76,25 @@ def test_what_stands_by_dies_with_a_command_that_is_killed(tmp_path: Path) -> No
 def test_a_function_is_compiled_when_it_is_called_first(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
 
-    def compile(function: object) -> object:
-        compiled.append(function)
+    def compile(function: object, **options: object) -> object:
+        compiled.append((function, options))
         return lambda a, *, b: ("compiled", a, b)
 
     def function(a: int, *, b: int) -> None:
         """What it does."""
 
     monkeypatch.setattr(torch, "compile", compile)
-    late = late_compilation.compiled_late(function)
+    late = late_compilation.compiled_late(function, dynamic=False)
     assert (late.__name__, late.__doc__) == ("function", "What it does.")
     assert compiled == []
     assert [late(1, b=2), late(1, b=2)] == [("compiled", 1, 2)] * 2
-    assert compiled == [function]
+    assert compiled == [(function, {"dynamic": False})]
+
+
+@pytest.mark.slow
+def test_nothing_that_a_rank_imports_brings_the_compiler() -> None:
+    """bitsandbytes would, which PEFT imports."""
+    said = "import autofit.worker.agent.imports, sys; print('bitsandbytes' in sys.modules, [*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith("True ")
+    assert "torch._inductor.compile_fx" not in done.stdout
