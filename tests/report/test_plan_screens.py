@@ -292,6 +292,17 @@ def test_several_machines_stand_in_one_table_best_first() -> None:
     assert max(len(line) for line in shown) <= 80
 
 
+def test_an_update_in_the_backward_pass_is_told_by_the_memory_of_adamw_with_zero_3() -> None:
+    fused = replace(candidate("zero3+gc", 1, Verdict.FITS, gb=20), adamw_peak_bytes=round(125.4 * sim.GB))
+    told = replace(PLAN, choice=fused, candidates=(fused, *CANDIDATES))
+    peak_bytes = fused.estimate.memory.peak_bytes if fused.estimate else 0
+    shown = " ".join(text(told).split())
+    share = f"{100 * peak_bytes / (125.4 * sim.GB):.0f} %"
+    assert f"memory zero3+gc mb1 takes {share} of what AdamW with ZeRO-3 would take on the same rows, 125 GB" in shown
+    assert "AdamW with ZeRO-3" not in text(PLAN)
+    assert plans_body([told])["choice"]["adamw_zero3_peak_bytes"] == round(125.4 * sim.GB)
+
+
 def test_the_json_has_exactly_the_promised_keys() -> None:
     body = plans_body([PLAN])
     assert list(body) == [
@@ -307,7 +318,10 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
     ]
     one = body["candidates"][0]
     assert body["choice"] == one
-    assert set(one) == {"strategy", "memory", "host_memory", "speed", "verdict", "reason"}
+    assert set(one) == {
+        "strategy", "memory", "adamw_zero3_peak_bytes", "host_memory", "speed", "verdict", "reason",
+    }  # fmt: skip
+    assert one["adamw_zero3_peak_bytes"] is None
     assert set(one["strategy"]) == {
         "method", "zero_stage", "offload", "gradient_checkpointing", "attention", "optimizer", "quantization", "dtype",
         "micro_batch", "gradient_accumulation",
