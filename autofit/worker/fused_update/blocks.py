@@ -40,25 +40,24 @@ class Block:
 
 def blocks(shape: torch.Size, first: int, count: int) -> Iterator[Block]:
     """The blocks in which `count` elements lie, from the element `first` on, of a parameter with two dimensions or
-    more; its matrices are of the last two. Whole matrices where they are small, else rows of one."""
+    more; its matrices are of the last two. Several whole matrices where they are small, else rows of one."""
     rows, columns = shape[-2:]
-    unit = columns if rows * columns > CHUNK_ELEMENTS else rows * columns
     end = first + count
     at = first
     while at < end:
-        begin = at // unit * unit
-        last = _block_end(begin, end, unit, rows * columns)
+        begin, last = _bounds(at, end, columns, rows * columns)
         yield _block(begin, last, slice(at - first, min(last, end) - first), at - begin, rows, columns)
         at = last
 
 
-def _block_end(begin: int, end: int, unit: int, matrix: int) -> int:
-    """The element after a block that begins with whole units: as many of them as are no more than a chunk, and in the
-    same matrix where it is larger than that."""
-    last = begin + max(1, CHUNK_ELEMENTS // unit) * unit
-    if unit < matrix:
-        last = min(last, begin // matrix * matrix + matrix)
-    return min(last, math.ceil(end / unit) * unit)
+def _bounds(at: int, end: int, columns: int, matrix: int) -> tuple[int, int]:
+    """The first element of the block of the element `at`, and the one after its last; `matrix` are the elements of
+    one."""
+    if at % matrix == 0 and matrix <= min(CHUNK_ELEMENTS, end - at):
+        return at, at + min(CHUNK_ELEMENTS, end - at) // matrix * matrix
+    begin = at // columns * columns
+    last = begin + max(1, CHUNK_ELEMENTS // columns) * columns
+    return begin, min(last, at // matrix * matrix + matrix, math.ceil(end / columns) * columns)
 
 
 def _block(begin: int, last: int, part: slice, before: int, rows: int, columns: int) -> Block:

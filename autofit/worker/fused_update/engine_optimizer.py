@@ -36,10 +36,6 @@ class EngineOptimizer:
         engine._configure_checkpointing()
         return made
 
-    @property
-    def is_measuring(self) -> bool:
-        return self.updates.is_measuring
-
     def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
         self.updates.is_boundary = is_boundary
 
@@ -49,6 +45,7 @@ class EngineOptimizer:
         self.updates.end_backward()
 
     def step(self) -> None:
+        # It is a number of the host: all updates are made by now, before another stream gathers what they have written.
         self._global_grad_norm = self.updates.gradient_norm
         self.updates.step()
         self._gather_anew()
