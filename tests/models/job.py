@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from autofit.domain.knobs.attention import ATTENTION, Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
@@ -56,10 +57,18 @@ def usable_knobs(config: PretrainedConfig) -> Usable:
     return Usable(kernels, has_checkpointing)
 
 
-def job_of(model: Path, *, method: Method = Method.FULL, zero_stage: int = 3, dtype: Dtype = Dtype.BF16) -> Job:
+def job_of(
+    model: Path,
+    *,
+    method: Method = Method.FULL,
+    zero_stage: int = 3,
+    dtype: Dtype = Dtype.BF16,
+    quantization: Quantization = Quantization.NONE,
+) -> Job:
     request = make_request(model, TOKENS, global_batch=ROWS, lora=LORA, ranks=1)
     usable = usable_knobs(load_config(str(model), trust_remote_code=False))
     rung = make_rung(zero_stage, method=method, attention=usable.attention, dtype=dtype)
+    rung = replace(rung, quantization=quantization)
     strategy = Strategy(rung, ROWS, 1)
     config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
     return Job(request, strategy, None if config is None else json.dumps(config), DeviceKind.CPU, 1)
