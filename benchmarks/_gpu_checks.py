@@ -27,6 +27,7 @@ CHECKS = (
     Check("trace", "_check_kernels", 120.0, "predictions fall back to the closed form"),
     Check("host optimizer", "_check_kernels", 180.0, "offload cannot compile DeepSpeed's Adam: see `autofit doctor`"),
     Check("quantised layers", "_check_quantized", 90.0, "do not use --quantize on this card"),
+    Check("lean optimizers", "_check_optimizers", 300.0, "pin --optimizer adamw: the lean ones do not work here"),
     Check("train", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),
     Check("merge", "_check_runs", 180.0, "see the log of the run", Where.PROCESS),
     Check("drop in", "_check_runs", 240.0, "see the log of the run", Where.PROCESS),

@@ -12,6 +12,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
@@ -69,6 +70,7 @@ class Case:
     dtype: Dtype = Dtype.BF16
     is_padded: bool = False
     quantization: Quantization = Quantization.NONE
+    optimizer: Optimizer = Optimizer.ADAMW
 
     def __str__(self) -> str:
         rung = str(self.strategy)
@@ -85,6 +87,7 @@ class Case:
             attention=self.attention,
             dtype=self.dtype,
             quantization=self.quantization,
+            optimizer=self.optimizer,
         )
         return Strategy(rung, self.micro_batch, self.gradient_accumulation)
 
@@ -139,7 +142,7 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases(), *_quantized_cases())
+    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_quantized_cases())
 
 
 def _quantized_cases() -> tuple[Case, ...]:
@@ -182,3 +185,29 @@ def _plain_cases() -> tuple[Case, ...]:
         Case("Llama", 2, 0, attention=Attention.EAGER, micro_batch=2, is_padded=True),
     ]
     return (*chosen, *short, *others)
+
+
+def _optimizer_cases() -> tuple[Case, ...]:
+    """Each lean optimizer in all that it works with, on families whose shares no block divides."""
+    lora, short = Method.LORA, 32
+    cases = []
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.SGD)):
+        name = ("GPT-2", "Qwen2", "Mixtral")[i]
+        cases += [
+            Case("Llama", 2, 0, tokens=short, optimizer=optimizer),
+            Case(name, 8, 1, tokens=short, optimizer=optimizer),
+            Case("Llama", 2, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case(name, 2, 2, lora, optimizer=optimizer),
+            Case(name, 1, 0, lora, gradient_checkpointing=True, optimizer=optimizer),
+        ]
+    for i, optimizer in enumerate((Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16)):
+        name = ("GPT-2", "Mixtral")[i]
+        cases += [
+            Case(name, 2, 1, tokens=short, optimizer=optimizer),
+            Case("Qwen3", 8, 2, tokens=short, gradient_accumulation=2, optimizer=optimizer),
+            Case(name, 8, 3, tokens=short, optimizer=optimizer),
+            Case("Llama", 64, 3, tokens=short, gradient_checkpointing=True, optimizer=optimizer),
+            Case(name, 8, 2, lora, optimizer=optimizer),
+        ]
+    return tuple(cases)

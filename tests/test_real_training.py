@@ -19,6 +19,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
 from autofit.domain.request import Lora, Request, Training
@@ -171,6 +172,17 @@ def test_a_quantised_base_whose_training_does_not_fit_is_out_of_memory(agent: Ag
     limit_bytes = whole.base_bytes + int(0.6 * (whole.peak_device_bytes - whole.base_bytes))
     outcome = agent.probe(spec(tried, tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
     assert isinstance(outcome, OutOfMemory), outcome
+
+
+def test_an_optimizer_without_room_for_its_step_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    """bitsandbytes takes most in its update: the ranks hold all else by then."""
+    tried = make_rung(2, optimizer=Optimizer.ADAMW_8BIT)
+    whole = agent.probe(spec(tried, tmp_path), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    limit_bytes = whole.base_bytes + int(0.9 * (whole.peak_device_bytes - whole.base_bytes))
+    outcome = agent.probe(spec(tried, tmp_path, memory_limit_bytes=limit_bytes), lambda phase: None)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.STEP
 
 
 def _ranks_of(agent: Agent) -> list[int]:

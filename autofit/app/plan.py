@@ -21,6 +21,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.attention import FLASH_PACKAGE, Attention
+from autofit.domain.knobs.optimizer import PACKAGES
 from autofit.domain.knobs.quantization import QUANTIZING_PACKAGE, Quantization
 from autofit.domain.plan import Plan
 from autofit.domain.request import Request
@@ -70,6 +71,7 @@ def _needed_there(setting: Setting) -> str | None:
     usable = usable_rungs(setting)
     has_flash = any(rung.attention is Attention.FLASH_2 for rung in usable)
     names = {FLASH_PACKAGE: "FlashAttention-2"} if has_flash else {}
+    names |= {package: package for rung in usable if (package := PACKAGES.get(rung.optimizer))}
     if any(rung.quantization is not Quantization.NONE for rung in usable):
         names[QUANTIZING_PACKAGE] = QUANTIZING_PACKAGE
     names |= {package: package for package in setting.called_packages}

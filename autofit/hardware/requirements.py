@@ -64,9 +64,11 @@ SCANS = (
     Requirement("flash-linear-attention", "0.2.2", "linear attention"),
     Requirement("mamba-ssm", "2.0.4", "state spaces", ("--no-build-isolation",)),
 )
-# The least version is that which the tests ran with: bitsandbytes computes on CPU ranks only in the newest.
+# The least versions are those that the tests ran with: bitsandbytes computes on CPU ranks only in the newest.
 BITSANDBYTES = Requirement("bitsandbytes", "0.50", "optimizers with 8-bit moments, Lion, quantised base models")
-OPTIONAL = (FLASH_ATTENTION, *SCANS, BITSANDBYTES)
+TORCHAO = Requirement("torchao", "0.18", "optimizers with bf16 master weights")
+LEAN = (BITSANDBYTES, TORCHAO)
+OPTIONAL = (FLASH_ATTENTION, *SCANS, *LEAN)
 """The packages that only some values of the knobs need, and those that only some models run faster with."""
 
 EXACT_PINS = Requirement("torch", "2.13", "pinned memory that is not rounded up")

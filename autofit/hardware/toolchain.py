@@ -14,7 +14,7 @@ from pathlib import Path
 from autofit.domain.units import format_bytes
 
 from .nvml import Nvml, Reading, VendorNvml
-from .requirements import OPTIONAL, REQUIRED, Requirement, installed_version
+from .requirements import OPTIONAL, REQUIRED, Requirement
 
 RunProgram = Callable[[tuple[str, ...]], str]
 
@@ -48,7 +48,6 @@ class _Tool:
     version_argument: str = "--version"
 
 
-_BITSANDBYTES = _Tool("bitsandbytes", "quantised base models", "pip install bitsandbytes", is_optional=True)
 _PROGRAMS = (
     _Tool("g++", "the operators that DeepSpeed compiles at first use", "apt-get install g++"),
     _Tool("ninja", "the operators that DeepSpeed compiles at first use", "pip install ninja"),
@@ -77,7 +76,6 @@ def inspect_toolchain(
         Finding("python", platform.python_version(), True, "everything", "apt-get install python3"),
         *(_inspect_requirement(requirement) for requirement in REQUIRED),
         *(_inspect_requirement(requirement, is_optional=True) for requirement in OPTIONAL),
-        _inspect_package(_BITSANDBYTES),
         *(_inspect_program(tool, folders, run) for tool in programs),
         _inspect_shared_memory(),
         _inspect_driver(reading),
@@ -96,11 +94,6 @@ def _inspect_requirement(requirement: Requirement, *, is_optional: bool = False)
         least=requirement.least,
         is_too_old=found is not None and not requirement.is_met,
     )
-
-
-def _inspect_package(tool: _Tool) -> Finding:
-    version = installed_version(tool.name)
-    return _finding(tool, is_present=version is not None, version=version)
 
 
 def _inspect_program(tool: _Tool, folders: tuple[Path, ...], run: RunProgram) -> Finding:

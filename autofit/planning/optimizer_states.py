@@ -1,9 +1,13 @@
-"""What optimizers keep of each trained parameter from step to step, beside its fp32 master weight."""
+"""What optimizers keep of each trained parameter from step to step: master weight and moments, and what a step adds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
+from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 
 ADAM_MOMENTS = 2
 
@@ -50,3 +54,74 @@ def moment_count(optimizer: str | None, options: Collection[str]) -> int:
     unknown one."""
     moments = MOMENTS.get((optimizer or "").lower())
     return ADAM_MOMENTS if moments is None else moments.count + len(moments.options.intersection(options))
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Moments in few bits: codes of `moment_bits` in all moments of a parameter together, and an fp32 scale of each
+    moment for each block of `block_elements`."""
+
+    moment_bits: int
+    moment_count: int
+    block_elements: int
+
+    def bytes_of(self, element_count: int) -> int:
+        blocks = -(-element_count // self.block_elements)
+        return self.moment_bits * blocks * self.block_elements // 8 + FP32_BYTES * self.moment_count * blocks
+
+
+CODES: Mapping[Optimizer, Codes] = {
+    Optimizer.ADAMW_8BIT: Codes(16, ADAM_MOMENTS, 256),
+    Optimizer.ADAMW_8BIT_BF16: Codes(16, ADAM_MOMENTS, 256),
+    Optimizer.ADAMW_4BIT_BF16: Codes(8, ADAM_MOMENTS, 128),
+}
+"""Blockwise codes: bitsandbytes 0.50 (`init_state` in optim/optimizer.py), torchao 0.18 (optim/subclass_8bit.py and
+optim/subclass_4bit.py)."""
+
+WHOLE_BELOW = 4096
+"""Elements below which bitsandbytes keeps a tensor's moments in fp32 (`min_8bit_size`). Only plain torch has such
+tensors: ZeRO gives it flat shares, which are larger."""
+
+FP32_MOMENTS: Mapping[Optimizer, int] = {
+    Optimizer.LION: MOMENTS["lion"].count,
+    Optimizer.SGD: MOMENTS["sgd"].count,
+    Optimizer.LOMO: 0,
+    Optimizer.ADALOMO: 0,
+}
+"""The fp32 numbers that the others but AdamW keep of a parameter; AdaLomo's factors are not among them."""
+
+STEP_BYTES: Mapping[Optimizer, int] = {Optimizer.ADAMW_8BIT: 5 * FP32_BYTES, Optimizer.LION: 3 * FP32_BYTES}
+"""Bytes of an element that the step of an optimizer makes on a CPU beside states and gradients: bitsandbytes makes
+whole tensors in fp32 (backends/cpu/ops.py of 0.50), both moments, the gradient, the root and the divisor; for Lion the
+gradient, the moment that it mixes with, and the signs. Its kernels for CUDA make nothing, nor do torch's AdamW and
+SGD."""
+
+SPAN_ELEMENTS = 2**14
+"""Elements that torchao's update takes at a time on a CPU, uncompiled (worker/training/flat_adamw.py)."""
+
+SPAN_STEP_BYTES = 58
+"""Bytes of each of them: six numbers in fp32, three of 64-bit codes, and the bounds between which they are rounded."""
+
+
+def master_bytes(optimizer: Optimizer) -> int:
+    """The bytes of a parameter's master weight, where there is one."""
+    return element_bytes(Dtype.BF16) if optimizer in BF16_MASTERS else FP32_BYTES
+
+
+def moments_bytes(optimizer: Optimizer, element_count: int, adamw_count: int = ADAM_MOMENTS) -> int:
+    """The bytes of the moments of a tensor; `adamw_count` are the fp32 numbers of AdamW, or of what a script builds."""
+    if (codes := CODES.get(optimizer)) is not None:
+        return codes.bytes_of(element_count)
+    return FP32_BYTES * FP32_MOMENTS.get(optimizer, adamw_count) * element_count
+
+
+def step_bytes(optimizer: Optimizer, kind: DeviceKind, element_count: int) -> int:
+    """The bytes that the optimizer's own step makes for a moment of a tensor that it updates at once.
+
+    Known error: torchao's update on a GPU is fused by its compiler, and what that makes was seen on none.
+    """
+    if kind is not DeviceKind.CPU:
+        return 0
+    if optimizer in BF16_MASTERS:
+        return SPAN_STEP_BYTES * min(SPAN_ELEMENTS, element_count)
+    return STEP_BYTES.get(optimizer, 0) * element_count

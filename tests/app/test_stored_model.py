@@ -44,5 +44,5 @@ def test_what_cannot_be_trained_of_it_is_refused(pins: dict[str, Any], said: str
 
 
 def test_without_its_package_it_is_refused_with_what_to_install() -> None:
-    with pytest.raises(UsageError, match="stored is stored quantised by bitsandbytes, .* pip install bitsandbytes"):
+    with pytest.raises(UsageError, match=r"stored is stored quantised by bitsandbytes, .* pip install bitsandbytes"):
         as_stored(asked(), Quantization.INT8, ())

@@ -13,6 +13,7 @@ from autofit.app.probe_specs import training_files
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -44,14 +45,23 @@ class Case:
     micro_batch: int = 8
     ranks: int = 2
     dtype: Dtype = Dtype.FP32
+    optimizer: Optimizer = Optimizer.ADAMW
 
     @property
     def rung(self) -> Rung:
-        return make_rung(self.stage, method=self.method, gradient_checkpointing=self.is_checkpointed, dtype=self.dtype)
+        return make_rung(
+            self.stage,
+            method=self.method,
+            gradient_checkpointing=self.is_checkpointed,
+            dtype=self.dtype,
+            optimizer=self.optimizer,
+        )
 
     def __str__(self) -> str:
         gc = "+gc" if self.is_checkpointed else ""
-        return f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        optimizer = "" if self.optimizer is Optimizer.ADAMW else f" {self.optimizer.value}"
+        ranks = f"mb{self.micro_batch} {self.ranks} ranks"
+        return f"zero{self.stage}+{self.method.value}{gc} {ranks} {self.dtype.value}{optimizer}"
 
 
 @dataclass(frozen=True)

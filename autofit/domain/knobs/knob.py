@@ -93,6 +93,7 @@ class Knob(Generic[V]):
     changes_training: bool = False  # whether the values train something else, or with other numerics
     is_settled: bool = False
     tells_others: bool = False  # of a settled one: whether people are told of the values that are not taken
+    refused: tuple[tuple[str, str], ...] = ()  # words that people may expect, each with why it is no value
     why_unusable: Reason = _none  # of machine and packages: a pinned value is refused with it
     why_pointless: Reason = _none  # a pinned value is tried nevertheless
 
@@ -104,7 +105,11 @@ class Knob(Generic[V]):
         raise ValueError(f"{value!r} is no value of {self.name}")
 
     def read(self, word: str) -> V:
-        """The value of a word on the command line; ValueError names the words that there are."""
+        """The value of a word on the command line; ValueError names the words that there are, or says why it is none
+        of them."""
+        for refused, why in self.refused:
+            if word == refused:
+                raise ValueError(f"'{word}' is not offered: {why}")
         for known in self.values:
             if known.word == word:
                 return known.value

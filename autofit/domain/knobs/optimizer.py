@@ -1,21 +1,21 @@
 """What updates the parameters, and the states that it keeps of each.
 
 AdamW keeps an fp32 master weight and two fp32 moments of a trained parameter, 12 bytes (Rajbhandari et al., ZeRO, 2020,
-section 3.1), which ZeRO divides among the ranks from stage 1 on. Its update reads 16 bytes and writes 12 of each
-parameter, the fp32 gradient included (`planning/speed/compute.py`).
+section 3.1), which ZeRO divides among the ranks from stage 1 on. What the others keep stands in
+`planning/optimizer_states.py`, beside what only a user's script can bring.
 
 LOMO and AdaLomo (Lv et al., 2306.09782 and 2310.10195) update a parameter in the backward pass, as soon as its gradient
 is there, and drop the gradient.
-
-What other optimizers keep, which only a user's script can bring, stands in `planning/optimizer_states.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
-from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value
+from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
 
+from .dtype import DTYPE, Dtype
 from .last_resort import LastResort
 from .method import Method
 from .offload import Offload
@@ -26,19 +26,64 @@ class Optimizer(str, Enum):
     ADAMW_8BIT = "adamw_8bit"  # bitsandbytes
     ADAMW_8BIT_BF16 = "adamw_8bit_bf16"  # torchao, bf16 master weights, stochastic rounding
     ADAMW_4BIT_BF16 = "adamw_4bit_bf16"  # the same
-    LION = "lion"
+    LION = "lion"  # bitsandbytes, in fp32
     SGD = "sgd"
     LOMO = "lomo"
     ADALOMO = "adalomo"
 
 
+BF16_MASTERS = frozenset({Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16})
+"""Those whose master weights are bf16, rounded at random: to nearest, small learning rates would change nothing."""
+
+PACKAGES: Mapping[Optimizer, str] = {
+    Optimizer.ADAMW_8BIT: "bitsandbytes",
+    Optimizer.ADAMW_8BIT_BF16: "torchao",
+    Optimizer.ADAMW_4BIT_BF16: "torchao",
+    Optimizer.LION: "bitsandbytes",
+}
+"""The package that an optimizer comes from, as pip names it, where it is not torch."""
+
+_ADAMW_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
+_LION_RATES = {Method.FULL: 4e-6, Method.LORA: 4e-5}
+_SGD_RATES = {Method.FULL: 1e-2, Method.LORA: 1e-1}
+
+LEARNING_RATES: Mapping[Optimizer, Mapping[Method, float]] = {
+    Optimizer.ADAMW: _ADAMW_RATES,
+    Optimizer.ADAMW_8BIT: _ADAMW_RATES,
+    Optimizer.ADAMW_8BIT_BF16: _ADAMW_RATES,
+    Optimizer.ADAMW_4BIT_BF16: _ADAMW_RATES,
+    Optimizer.LION: _LION_RATES,
+    Optimizer.SGD: _SGD_RATES,
+    Optimizer.LOMO: {Method.FULL: 1e-2},
+    Optimizer.ADALOMO: {Method.FULL: 5e-4},
+}
+"""The learning rate where nobody says one. An adapter starts from nothing and takes ten times as much. Lion's is a
+fifth of AdamW's (3 to 10 times smaller: Chen et al., 2302.06675, section 5); SGD's, LOMO's and AdaLomo's those of
+instruction tuning beside AdamW's 2e-5 (Lv et al., 2310.10195, section 4)."""
+
+
 _NEEDS_ENGINE = Need("zero_stage", (1, 2, 3), "only DeepSpeed's engine keeps master weights in bf16")
-_NEEDS_DEVICE = Need("offload", (Offload.NONE,), "its states are small and stay on the device")
+_NEEDS_DEVICE = Need("offload", (Offload.NONE,), "on the host DeepSpeed keeps bf16 states for its own Adam alone")
 _NEEDS_WHOLE = (
     Need("method", (Method.FULL,), "an adapter's gradients and states are small, there is nothing to save"),
     Need("zero_stage", (0, 3), "ZeRO-1 and 2 keep gradients until the step, which it is there to avoid"),
     Need("offload", (Offload.NONE,), "there is no optimizer state that could be moved"),
 )
+
+_FACTORED = (
+    "it factors the moments of whole matrices, and ZeRO's flat shares of the parameters have none; "
+    "adalomo is the one with factored moments"
+)
+
+
+def _why_unusable(optimizer: Optimizer, settled: Values, conditions: Conditions) -> str | None:
+    dtype, package = settled[DTYPE.name], PACKAGES.get(optimizer)
+    if optimizer in BF16_MASTERS and dtype is not Dtype.BF16:
+        return f"its master weights are bf16, and the training computes in {dtype.value}"
+    if package is not None and package not in conditions.installed:
+        return f"the package {package} is not installed (pip install {package})"
+    return None
+
 
 OPTIMIZER = Knob(
     "optimizer",
@@ -79,5 +124,11 @@ OPTIMIZER = Knob(
         ),
     ),
     PinFlag(("--optimizer",), "NAME", "adamw unless told; others only where they are pinned or allowed."),
+    from_least_memory=(
+        Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,
+        Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.ADAMW,
+    ),
     changes_training=True,
+    refused=(("adafactor", _FACTORED),),
+    why_unusable=_why_unusable,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
@@ -34,13 +35,14 @@ def deepspeed_config(
         "train_micro_batch_size_per_gpu": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
         "gradient_clipping": gradient_clipping(request.training.extra_arguments),
-        "bf16": {"enabled": strategy.rung.dtype is Dtype.BF16},
+        "bf16": _bf16(strategy.rung),
         "fp16": _fp16(strategy.rung.dtype),
         "zero_optimization": _zero(strategy, zero_sizes(shape.hidden_size, bucket_elements), kind),
         # trl brings its own optimizer; it is a torch AdamW that DeepSpeed need not know by name.
         "zero_allow_untested_optimizer": True,
-        # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU.
-        HOST_OPTIMIZER: kind is not DeviceKind.CPU,
+        # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU. Turned on,
+        # it takes the place of any other optimizer.
+        HOST_OPTIMIZER: kind is not DeviceKind.CPU and strategy.rung.optimizer is Optimizer.ADAMW,
         "steps_per_print": NEVER_STEPS,
         "wall_clock_breakdown": False,
     }
@@ -61,6 +63,13 @@ def engine_config(
     """The configuration of the engine that trains by `strategy`, None where there is none; UsageError as
     `deepspeed_config`."""
     return deepspeed_config(strategy, request, shape, kind, bucket_elements) if has_engine(strategy.rung) else None
+
+
+def _bf16(rung: Rung) -> dict[str, object]:
+    """The section `bf16`; DeepSpeed takes bf16 master weights on the device only with bf16 states as well, which says
+    nothing of an optimizer whose states it does not make."""
+    masters = {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+    return {"enabled": rung.dtype is Dtype.BF16, **(masters if rung.optimizer in BF16_MASTERS else {})}
 
 
 def _fp16(dtype: Dtype) -> dict[str, object]:

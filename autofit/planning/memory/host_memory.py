@@ -8,6 +8,7 @@ from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -62,14 +63,14 @@ def _pinned_bytes(moved: Offloaded, setting: Setting) -> int:
 def _saved_bytes(rung: Rung, setting: Setting) -> int:
     """What a node's ranks copy to the host to write it, the first one more than the others.
 
-    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's fp32 states, of a
+    A checkpoint's files are torch.save's, which copies a device's storage whole: each rank's master weights, of a
     sub-group under ZeRO-3, and below it the first rank's trained parameters. States that lie on the host are written
     from there, and so are pieces of the model. Plain torch's first rank alone writes, tensor by tensor.
     """
     if is_plain(rung, setting):
         return FP32_BYTES * parameters(rung, setting).largest_trained_count
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
-    states_bytes = FP32_BYTES * count if offload_of(rung, setting) is Offload.NONE else 0
+    states_bytes = master_bytes(rung.optimizer) * count if offload_of(rung, setting) is Offload.NONE else 0
     trained_bytes = element_bytes(rung.dtype) * parameters(rung, setting).trained_count if rung.zero_stage < 3 else 0
     first_bytes, other_bytes = _pieces_bytes(rung, setting)
     others_bytes = (setting.ranks_per_node - 1) * max(other_bytes, states_bytes)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
+from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -16,11 +17,11 @@ from .states import ModelStates, offload_of, part_count, whole_count
 
 def initialization(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
     """The load of the start of stages 1 and 2: the flat copy of the trained parameters beside the old ones, which then
-    go; after that a copy of the partition, and fp32 copies of it and of its gradient."""
+    go; after that a copy of the partition, and copies of it and of its gradient as wide as master weights."""
     rung, part = strategy.rung, part_count(strategy.rung, setting)
-    copy_bytes = element_bytes(rung.dtype) * part
+    copy_bytes, master = element_bytes(rung.dtype) * part, master_bytes(rung.optimizer)
     is_moved = offload_of(rung, setting) is not Offload.NONE
-    partition_bytes = copy_bytes if is_moved else max(copy_bytes + FP32_BYTES * part, 2 * FP32_BYTES * part)
+    partition_bytes = copy_bytes if is_moved else max(copy_bytes + master * part, 2 * master * part)
     flat_bytes = _flat_bytes(rung, setting) if is_flattened_on_device(rung, setting) else 0
     return Load(Phase.INITIALIZE, states.parameters_bytes, buffers_bytes=max(flat_bytes, partition_bytes))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.optimizer_states import step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .states import SUB_GROUP_SIZE, offload_of, optimizer_bytes, part_count
+from .states import SUB_GROUP_SIZE, moments_bytes, offload_of, optimizer_bytes, part_count, sub_group_count
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def _in_one_piece(strategy: Strategy, setting: Setting) -> Offloaded:
     sizes = [FP32_BYTES * part, FP32_BYTES * part, width * part, way_bytes]
     if rung.zero_stage == 2 and strategy.gradient_accumulation > 1:
         sizes += _accumulated_sizes(rung, setting)
-    return Offloaded(FP32_BYTES * setting.moment_count * part, tuple(sizes))
+    return Offloaded(moments_bytes(rung, setting) + _step_bytes(rung, setting), tuple(sizes))
 
 
 def _accumulated_sizes(rung: Rung, setting: Setting) -> Iterator[int]:
@@ -70,12 +72,18 @@ def _by_sub_groups(rung: Rung, setting: Setting) -> Offloaded:
     over = parameters(rung, setting).typical_trained_count // (2 * setting.rank_count)  # half a tensor's partition
     group_count, rest = divmod(part, SUB_GROUP_SIZE + over)
     sizes = [FP32_BYTES * (SUB_GROUP_SIZE + over)] * group_count + [FP32_BYTES * rest, width * part]
-    unpinned_bytes = optimizer_bytes(rung, setting) * part
+    unpinned_bytes = optimizer_bytes(rung, setting) + _step_bytes(rung, setting)
     if offload_of(rung, setting) is Offload.OPTIMIZER:
         return Offloaded(unpinned_bytes, tuple(sizes))
     frozen = tuple(partition_sizes(rung, setting, is_trained=False))
     trained = tuple(partition_sizes(rung, setting, is_trained=True))
     return Offloaded(unpinned_bytes, (*sizes, width * part, *frozen), trained)
+
+
+def _step_bytes(rung: Rung, setting: Setting) -> int:
+    """What the optimizer's step makes on the host for a moment, as if it were there throughout: of a sub-group."""
+    count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
+    return step_bytes(rung.optimizer, DeviceKind.CPU, count)
 
 
 def partition_sizes(rung: Rung, setting: Setting, *, is_trained: bool) -> Iterator[int]:

@@ -1,18 +1,20 @@
 """What one rank holds of a training by plain torch, moment by moment.
 
 Terms of torch 2.13: DistributedDataParallel in torch/nn/parallel/distributed.py, its reducer in
-torch/csrc/distributed/c10d/reducer.cpp; transformers 5.23's loop drops all gradients after each step. The fused AdamW
-and the clipping of gradients take nothing for themselves, and neither does the unscaling of fp16's.
+torch/csrc/distributed/c10d/reducer.cpp; transformers 5.23's loop drops all gradients after each step. torch's AdamW
+and SGD and the clipping of gradients take nothing for themselves, and neither does the unscaling of fp16's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
+from autofit.planning.optimizer_states import step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -39,8 +41,9 @@ def plain_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
             own = _own_count(strategy, setting, moment.phase, before_count, is_adding)
             yield _load(moment.phase, states, own, moment.activations_bytes)
             before_count = moment.gradient_count
-    trained = parameters(strategy.rung, setting).trained_count
-    yield _load(Phase.STEP, states, 0 if setting.is_divided else trained)
+    known = parameters(strategy.rung, setting)
+    step = _load(Phase.STEP, states, 0 if setting.is_divided else known.trained_count)
+    yield replace(step, buffers_bytes=step_bytes(strategy.rung.optimizer, setting.kind, known.largest_trained_count))
     yield _load(Phase.SAVE, states, 0)
 
 

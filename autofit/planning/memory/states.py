@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
+from autofit.planning import optimizer_states
+from autofit.planning.optimizer_states import CODES, WHOLE_BELOW, master_bytes
 from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -27,12 +30,32 @@ class ModelStates:
 
 
 def optimizer_bytes(rung: Rung, setting: Setting) -> int:
-    """Bytes of a trained parameter: fp32 master weight and fp32 moments, two of them and so 12 bytes with Adam
-    (Rajbhandari et al., 2020, section 3.1). fp32 training has its own master copy too in ZeRO's stages (DeepSpeed
-    0.19.8, measured in all of them); at stage 0 no training does whose weights are fp32
-    (_do_optimizer_sanity_check in runtime/engine.py)."""
+    """Bytes of the optimizer's states for one rank's partition: master weights and moments, with AdamW 4 and 8 of a
+    parameter (Rajbhandari et al., 2020, section 3.1).
+
+    fp32 training has its own master copy too in ZeRO's stages (DeepSpeed 0.19.8, measured in all of them); at stage 0
+    no training does whose weights are fp32 (_do_optimizer_sanity_check in runtime/engine.py).
+    """
     has_masters = rung.zero_stage > 0 or trained_bytes(rung, setting) != FP32_BYTES
-    return FP32_BYTES * (has_masters + setting.moment_count)
+    masters = master_bytes(rung.optimizer) * part_count(rung, setting) if has_masters else 0
+    return masters + moments_bytes(rung, setting)
+
+
+def moments_bytes(rung: Rung, setting: Setting) -> int:
+    """Bytes of the optimizer's moments for one rank's partition: one flat tensor under ZeRO, tensor by tensor in plain
+    torch, where bitsandbytes keeps those of small ones in fp32."""
+    if not is_plain(rung, setting):
+        return optimizer_states.moments_bytes(rung.optimizer, part_count(rung, setting), setting.moment_count)
+    return sum(
+        tensor_count * _tensor_moments_bytes(rung, setting, element_count)
+        for element_count, tensor_count in parameters(rung, setting).trained_tensors
+    )
+
+
+def _tensor_moments_bytes(rung: Rung, setting: Setting, element_count: int) -> int:
+    is_small = rung.optimizer in CODES and element_count < WHOLE_BELOW
+    optimizer = Optimizer.ADAMW if is_small else rung.optimizer
+    return optimizer_states.moments_bytes(optimizer, element_count, setting.moment_count)
 
 
 def trained_count(rung: Rung, setting: Setting) -> int:
@@ -71,11 +94,11 @@ def persistent_count(rung: Rung, setting: Setting) -> int:
 
 
 def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
-    """The model's states: 2P + 12T bytes in mixed precision with Adam, P all and T trained parameters (Rajbhandari et
+    """The model's states: 2P + 12T bytes in mixed precision with AdamW, P all and T trained parameters (Rajbhandari et
     al., ZeRO, 2020).
 
     Stage 1 and 2 divide the 12T by the ranks, stage 3 everything, frozen weights included. Plain data parallel holds 4T
-    for weights, 8T for Adam's moments and, on several ranks, 4T for DDP's buckets, of which gradients are views
+    for weights, 8T for AdamW's moments and, on several ranks, 4T for DDP's buckets, of which gradients are views
     (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). The scales of a quantised base are whole on every rank. Within 0.1 % of DeepSpeed
@@ -88,7 +111,7 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     gradients_bytes = width * part if rung.zero_stage >= 3 else FP32_BYTES * part if has_buckets else 0
     offload = offload_of(rung, setting)
     if offload is Offload.NONE:
-        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting) * part)
+        return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting))
     if rung.zero_stage < 3:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
     kept_bytes = width * persistent_count(rung, setting) + parameters(rung, setting).scales_bytes

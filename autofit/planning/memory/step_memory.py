@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
+from autofit.domain.knobs.dtype import FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
+from autofit.planning.optimizer_states import master_bytes, step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -47,18 +48,21 @@ def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Loa
 
 def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
     """The load of the update: the gradients, and the largest of what is made of them: for the norm each tensor in
-    double precision, for the update the partition in one piece and again in fp32, under ZeRO-3 sub-group by sub-group.
-    The fused AdamW itself takes nothing."""
+    double precision, for the update the partition in one piece and again as wide as the master weights, with what the
+    optimizer itself makes, under ZeRO-3 sub-group by sub-group."""
     rung, part, known = strategy.rung, part_count(strategy.rung, setting), parameters(strategy.rung, setting)
     width = element_bytes(rung.dtype)
-    per_element = width + (FP32_BYTES if width != FP32_BYTES else 0)
+    master = master_bytes(rung.optimizer)
+    per_element = width + (master if width != master else 0)
     if rung.zero_stage >= 3:
         largest = -(-known.largest_trained_count // setting.rank_count)
-        temporary_bytes = max(FP64_BYTES * largest, per_element * sub_group_count(rung, setting))
+        updated, normed = sub_group_count(rung, setting), largest
         held_bytes, buckets_bytes = states.gradients_bytes, width * bucket_count(rung, setting)
     else:
-        temporary_bytes = max(FP64_BYTES * min(part, known.largest_trained_count), per_element * part)
+        updated, normed = part, min(part, known.largest_trained_count)
         held_bytes, buckets_bytes = width * own_count(strategy, setting), 0
+    update_bytes = master * updated + step_bytes(rung.optimizer, setting.kind, updated)
+    temporary_bytes = max(FP64_BYTES * normed, per_element * updated, update_bytes)
     return Load(
         Phase.STEP,
         states.parameters_bytes,

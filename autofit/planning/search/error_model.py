@@ -11,6 +11,7 @@ import math
 from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
 from autofit.domain.strategy import Rung, Strategy
 
@@ -54,6 +55,10 @@ TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
 
+UPDATE_STD = 0.6
+"""The spread of the time of an update that no GPU has shown."""
+
+
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
     """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
     rung, speed = strategy.rung, estimate.speed
@@ -75,6 +80,9 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
         effects.append(Effect(f"offload {rung.offload} {rung.method}", TRAFFIC_STD, share))
+    if rung.optimizer is not Optimizer.ADAMW:
+        share = _share(speed.update_s, speed.step_s)
+        effects.append(Effect(f"update {rung.optimizer}", UPDATE_STD, share))
     if rung.zero_stage == 0:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
     if rung.zero_stage > 1 and not is_rehearsal:
@@ -96,13 +104,16 @@ def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int
     fixed_bytes = memory.peak_bytes - memory.activations_bytes
     bits = QUANTIZATION.of(rung.quantization).syllable
     alike = f"{rung.method} {rung.gradient_checkpointing}{'' if rung.zero_stage else ' plain'} {bits}"
-    return (
+    effects = (
         Effect("memory", 0.3, half_bytes / device_bytes),
         Effect(f"memory {alike}", 0.35, half_bytes / device_bytes),
         Effect(f"memory {rung.zero_stage} {rung.offload} {bits}", STATES_STD, fixed_bytes / device_bytes),
         Effect(f"memory {rung}", OWN_STD, memory.peak_bytes / device_bytes),
         Effect("memory base", BASE_STD),
     )
+    if rung.optimizer is Optimizer.ADAMW:
+        return effects
+    return (*effects, Effect(f"memory {rung.optimizer}", STATES_STD, memory.optimizer_bytes / device_bytes))
 
 
 def middle_bytes(memory: MemoryEstimate) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from autofit.domain.hardware import DeviceKind, Rates
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.strategy import Strategy
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.memory.activations import moments
 from autofit.planning.memory.states import offload_of, part_count, trained_count
@@ -23,13 +24,37 @@ HALF_FILLED_ELEMENTS = {DeviceKind.CUDA: 2**20, DeviceKind.CPU: 2**12}
 """Elements of a product's result at which half of the device idles: on a GPU half a wave of 128 × 128 tiles on some
 hundred multiprocessors, for half a wave is what the last, unfilled one costs on average; on a CPU a small tile."""
 
-UPDATE_BYTES = {DeviceKind.CUDA: 40, DeviceKind.CPU: 80}
-"""Bytes that a trained parameter of a rank moves: Adam reads 16 and writes 12, the norm, the clipping, the fp32
-gradient and the new 16-bit weight take 12; torch's plain AdamW, on a CPU, makes a pass of memory for each operation."""
+BESIDE_UPDATE_BYTES = 12
+"""Bytes that a trained parameter of a rank moves for a step beside what the optimizer moves: the norm, the clipping,
+the gradient as wide as the master weight and the new 16-bit weight; in plain torch as many, 4 for the norm, and 8 to
+clip the gradient where it lies."""
 
-PLAIN_UPDATE_BYTES = 40
-"""The same of plain torch, whose fused AdamW runs on a CPU as well (torch 2.13): 28 of its own, 4 for the norm, and 8
-to clip the gradient where it lies."""
+UPDATE_BYTES: Mapping[DeviceKind, Mapping[Optimizer, int]] = {
+    DeviceKind.CUDA: {
+        Optimizer.ADAMW: 28,
+        Optimizer.ADAMW_8BIT: 16,
+        Optimizer.ADAMW_8BIT_BF16: 10,
+        Optimizer.ADAMW_4BIT_BF16: 8,
+        Optimizer.LION: 20,
+        Optimizer.SGD: 12,
+    },
+    DeviceKind.CPU: {
+        Optimizer.ADAMW: 68,
+        Optimizer.ADAMW_8BIT: 100,
+        Optimizer.ADAMW_8BIT_BF16: 700,
+        Optimizer.ADAMW_4BIT_BF16: 350,
+        Optimizer.LION: 40,
+        Optimizer.SGD: 12,
+    },
+}
+"""Bytes that the optimizer itself moves of each parameter. On a GPU each is one pass of a fused kernel that reads
+gradient, master weight and moments and writes the latter two: 4 bytes of each in fp32, 2 in bf16, and 2 or 1 of both
+moments in codes. Known error: what torchao's compiled update reaches was seen on no GPU. On a CPU torch's plain AdamW
+makes a pass of memory for each operation, and the others take as long as so many bytes at a core's nominal 5 GB/s:
+20, 140, 70 and 2.5 ns an element (one core, a million elements, bitsandbytes 0.50, torchao 0.18 without a compiler)."""
+
+PLAIN_ADAMW_BYTES = 28
+"""AdamW's of plain torch, whose fused one runs on a CPU as well (torch 2.13)."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +93,15 @@ def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     """Seconds of the optimizer's step on the device; 0 where the host does it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return 0.0
-    n_bytes = PLAIN_UPDATE_BYTES if is_plain(strategy.rung, setting) else UPDATE_BYTES[setting.kind]
+    n_bytes = BESIDE_UPDATE_BYTES + update_bytes(strategy.rung, setting)
     return n_bytes * part_count(strategy.rung, setting) / memory_bytes_per_s(setting, rates)
+
+
+def update_bytes(rung: Rung, setting: Setting) -> int:
+    """Bytes of a parameter that the optimizer moves on the device; 0 for one that has no step of its own."""
+    if is_plain(rung, setting) and rung.optimizer is Optimizer.ADAMW:
+        return PLAIN_ADAMW_BYTES
+    return UPDATE_BYTES[setting.kind].get(rung.optimizer, 0)
 
 
 def memory_bytes_per_s(setting: Setting, rates: Rates) -> float:

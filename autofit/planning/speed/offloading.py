@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from autofit.domain.hardware import Rates
 from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.states import offload_of, trained_count, whole_count
 from autofit.planning.setting import Setting
@@ -23,7 +26,11 @@ does (Rajbhandari et al., ZeRO-Infinity, 2021, figure 2b)."""
 
 ADAM_BYTES = 28
 """Bytes of a parameter that go through the host's memory: gradient, weight and two moments read, the latter three
-written, in fp32."""
+written, in fp32. The host's rate is that of DeepSpeed's own Adam."""
+
+HOST_UPDATE_BYTES: Mapping[Optimizer, int] = {Optimizer.ADAMW_8BIT: 100, Optimizer.LION: 40, Optimizer.SGD: 12}
+"""The same of those that DeepSpeed has none of its own for: what bitsandbytes and torch take on a CPU, as
+`UPDATE_BYTES` has it. Known error: seen on one core alone."""
 
 CLIP_BYTES = 8
 """The gradient read and written once more, to unscale and to clip it."""
@@ -90,7 +97,8 @@ def _step_s(strategy: Strategy, setting: Setting, link: float) -> float:
     all as fast as its memory, and they go up if the device keeps them."""
     width, trained = element_bytes(strategy.rung.dtype), _trained(strategy, setting)
     slowest = min(adam_parameters_per_s(node.host) / len(node.devices) for node in setting.hardware.nodes)
-    host_bytes = ADAM_BYTES + CLIP_BYTES + _narrowing_bytes(strategy) + _checked_bytes(strategy)
+    update_bytes = HOST_UPDATE_BYTES.get(strategy.rung.optimizer, ADAM_BYTES)
+    host_bytes = update_bytes + CLIP_BYTES + _narrowing_bytes(strategy) + _checked_bytes(strategy)
     host_s = UNBOUND_SLOWDOWN * host_bytes / ADAM_BYTES * trained / slowest
     is_moved_up = offload_of(strategy.rung, setting) is Offload.OPTIMIZER
     return host_s + (width * trained / link if is_moved_up else 0.0)

@@ -21,6 +21,7 @@ from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
 from autofit.worker.training.data_parallel import DataParallelTrainer
 from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
+from autofit.worker.training.optimizers import on_flat_shares
 from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
@@ -56,6 +57,11 @@ class PhasedTrainer(DataParallelTrainer):
         self.train_dataset = filled(self.train_dataset, self._global_batch)
         if self.eval_dataset is not None:
             self.eval_dataset = filled(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
+        kind, keywords = DataParallelTrainer.get_optimizer_cls_and_kwargs(args, model)
+        return on_flat_shares(kind, args.optim), keywords
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "random":

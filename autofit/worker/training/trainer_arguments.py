@@ -15,14 +15,22 @@ from trl import SFTConfig
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import MIXED
-from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import LEARNING_RATES, Optimizer
 from autofit.domain.request import ARGUMENTS_URL, Request
+from autofit.domain.strategy import Rung
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
 from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, FIXED, GONE, OURS
 from autofit.worker.training.schedule_arguments import schedule_arguments
 
-_LEARNING_RATES = {Method.FULL: 2e-5, Method.LORA: 2e-4}
+OPTIMS: Mapping[Optimizer, str] = {
+    Optimizer.ADAMW_8BIT: "adamw_bnb_8bit",
+    Optimizer.ADAMW_8BIT_BF16: "adamw_torch_8bit",
+    Optimizer.ADAMW_4BIT_BF16: "adamw_torch_4bit",
+    Optimizer.LION: "lion_32bit",
+    Optimizer.SGD: "sgd",
+}
+"""transformers' names of optimizers; AdamW is its default, of which the user may take another kind."""
 
 
 class _Parser(HfArgumentParser):
@@ -77,10 +85,9 @@ def _with_warmup_steps(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "warmup_steps": ratio}
 
 
-def learning_rate(request: Request, method: Method) -> float:
-    """The learning rate of the user, or the default of the method: an adapter starts from nothing and takes ten times
-    as much."""
-    return request.training.learning_rate or _LEARNING_RATES[method]
+def learning_rate(request: Request, rung: Rung) -> float:
+    """The learning rate of the user, or the default of the optimizer and the method."""
+    return request.training.learning_rate or LEARNING_RATES[rung.optimizer][rung.method]
 
 
 def request_arguments(request: Request) -> dict[str, Any]:
@@ -107,7 +114,8 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         "per_device_eval_batch_size": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
         "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
-        "learning_rate": learning_rate(job.request, rung.method),
+        "learning_rate": learning_rate(job.request, rung),
+        **_optim(rung),
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
         "gradient_checkpointing": rung.gradient_checkpointing,
@@ -118,6 +126,10 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
     if not rung.gradient_checkpointing:  # trl refuses some of them where nothing is checkpointed
         values |= dict.fromkeys(CHECKPOINTING_KWARGS)
     return _made(values)
+
+
+def _optim(rung: Rung) -> dict[str, str]:
+    return {"optim": OPTIMS[rung.optimizer]} if rung.optimizer in OPTIMS else {}
 
 
 def stand_in_config(request: Request, *, output_path: str) -> SFTConfig:

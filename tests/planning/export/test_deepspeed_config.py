@@ -11,6 +11,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.export.deepspeed_config import deepspeed_config, offload_in
 from autofit.planning.memory.buffers import bucket_elements
@@ -31,6 +32,16 @@ def test_the_global_batch_stands() -> None:
     sizes = config(RUNG)
     assert sizes["train_batch_size"] == 64
     assert (sizes["train_micro_batch_size_per_gpu"], sizes["gradient_accumulation_steps"]) == (2, 4)
+
+
+def test_only_bf16_masters_are_asked_for_and_only_adamw_is_taken_over_by_the_hosts() -> None:
+    masters = {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True}
+    for optimizer in (Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16):
+        assert config(make_rung(2, optimizer=optimizer))["bf16"] == {"enabled": True, **masters}
+    for optimizer in (Optimizer.ADAMW, Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.SGD):
+        written = config(make_rung(2, offload=Offload.OPTIMIZER, optimizer=optimizer))
+        assert written["bf16"] == {"enabled": True}
+        assert written["zero_force_ds_cpu_optimizer"] is (optimizer is Optimizer.ADAMW)
 
 
 def test_stage_3_with_everything_offloaded() -> None:

@@ -12,9 +12,10 @@ from transformers.training_args import OptimizerNames
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Request, Training
-from autofit.worker.training.optimizers import ELEMENTWISE, OFFLOADED, UNFAITHFUL, check_optimizer
+from autofit.worker.training.optimizers import ELEMENTWISE, KNOB, OFFLOADED, UNFAITHFUL, check_optimizer
 from tests.builders import make_request
 
 
@@ -23,7 +24,7 @@ def asking(name: str, offload: Offload | None = None) -> Request:
 
 
 def test_every_optimizer_of_transformers_is_judged_once() -> None:
-    judged = [*OFFLOADED, *ELEMENTWISE, *UNFAITHFUL]
+    judged = [*OFFLOADED, *ELEMENTWISE, *KNOB, *UNFAITHFUL]
     assert sorted(judged) == sorted(name.value for name in OptimizerNames)
 
 
@@ -35,11 +36,25 @@ def test_another_algorithm_is_refused_by_name_with_the_reason(name: str) -> None
 
 
 def test_what_offload_would_replace_needs_the_pin() -> None:
-    with pytest.raises(UsageError, match=r"--optim sgd: with offload .*; add --offload none"):
-        check_optimizer(asking("sgd"))
-    check_optimizer(asking("sgd", Offload.NONE))
+    with pytest.raises(UsageError, match=r"--optim rmsprop: with offload .*; add --offload none"):
+        check_optimizer(asking("rmsprop"))
+    check_optimizer(asking("rmsprop", Offload.NONE))
     check_optimizer(asking("adamw_torch", Offload.ALL))
-    check_optimizer(replace(asking("sgd"), training=Training()))
+    check_optimizer(replace(asking("rmsprop"), training=Training()))
+
+
+@pytest.mark.parametrize("name", sorted(KNOB))
+def test_what_the_knob_has_is_asked_for_by_its_flag(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--optim {name} is autofit's to set; use --optimizer {KNOB[name].value}$"):
+        check_optimizer(asking(name, Offload.NONE))
+
+
+def test_a_kind_of_adamw_stands_beside_no_other_optimizer() -> None:
+    plain = asking("adamw_torch")
+    check_optimizer(replace(plain, pins=Pins(optimizer=Optimizer.ADAMW), allow=("nf4",)))
+    for other in (replace(plain, pins=Pins(optimizer=Optimizer.LION)), replace(plain, allow=("last-resorts",))):
+        with pytest.raises(UsageError, match="--optim adamw_torch and --optimizer or --allow name the optimizer"):
+            check_optimizer(other)
 
 
 def flat_step(kind: Any, settings: dict[str, float], *, is_flat: bool) -> torch.Tensor:
