@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
@@ -68,10 +69,18 @@ def job_of(
     zero_stage: int = 3,
     dtype: Dtype = Dtype.BF16,
     optimizer: Optimizer = Optimizer.ADAMW,
+    quantization: Quantization = Quantization.NONE,
 ) -> Job:
     request = make_request(model, TOKENS, global_batch=ROWS, lora=LORA, ranks=1)
     usable = usable_knobs(load_config(str(model), trust_remote_code=False))
-    rung = make_rung(zero_stage, method=method, attention=usable.attention, dtype=dtype, optimizer=optimizer)
+    rung = make_rung(
+        zero_stage,
+        method=method,
+        attention=usable.attention,
+        dtype=dtype,
+        optimizer=optimizer,
+        quantization=quantization,
+    )
     strategy = Strategy(rung, ROWS, 1)
     config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
     return Job(request, strategy, None if config is None else json.dumps(config), DeviceKind.CPU, 1)

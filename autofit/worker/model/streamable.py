@@ -28,6 +28,12 @@ _FUNCTIONS = {
 }
 """What streaming under ZeRO-3 replaces or calls and no document promises, with its parameters in transformers 5.23 and
 DeepSpeed 0.19.8."""
+_DIVIDING_FUNCTIONS = {
+    f"{_CORE}:set_param_for_module": ("model", "target_name", "param_value", "loading_info", "hf_quantizer"),
+    f"{_UTILS}:convert_and_load_state_dict_in_model": ("model", "state_dict", "load_config", "disk_offload_index"),
+    f"{_PARTITIONS}:Init._convert_to_zero_parameters": ("self", "param_list"),
+}
+"""The same for quantised weights."""
 _LOADERS = ("from_pretrained", "_load_pretrained_model")
 _CLASSES = ("WeightRenaming", "WeightConverter", "MergeModulelist", "Concatenate", "Transpose")
 _OTHERS = (*(f"{_CORE}:{name}" for name in _CLASSES), f"{_PARTITIONS}:dist.broadcast")
@@ -41,7 +47,12 @@ def why_not_streamed(model: str, *, trust_remote_code: bool) -> str | None:
         return "they are stored quantised"
     if trust_remote_code and _loads_by_itself(model, values):
         return "its own code loads them"
-    return _why_no_partitions() if is_deepspeed_zero3_enabled() else None
+    return _why_no_partitions(_FUNCTIONS) if is_deepspeed_zero3_enabled() else None
+
+
+def why_not_divided() -> str | None:
+    """Why quantised weights cannot be divided while they are loaded under ZeRO-3, None where they can be."""
+    return _why_no_partitions(_DIVIDING_FUNCTIONS)
 
 
 def _loads_by_itself(model: str, values: Mapping[str, Any]) -> bool:
@@ -54,7 +65,7 @@ def _loads_by_itself(model: str, values: Mapping[str, Any]) -> bool:
     return own != usual
 
 
-def _why_no_partitions() -> str | None:
+def _why_no_partitions(functions: Mapping[str, tuple[str, ...]]) -> str | None:
     zero: Mapping[str, Any] = (deepspeed_config() or {}).get("zero_optimization", {})
     if int(zero.get("zero_hpz_partition_size", 1)) > 1 or int(zero.get("mics_shard_size", -1)) > 0:
         return "each group of ranks keeps a copy of the partitions"
@@ -62,7 +73,7 @@ def _why_no_partitions() -> str | None:
         return "DeepSpeed keeps its partitions quantised"
     if (zero.get("offload_param") or {}).get("device") == "nvme":
         return "their partitions are kept on NVMe"
-    is_known = all(_parameters(name) == expected for name, expected in _FUNCTIONS.items())
+    is_known = all(_parameters(name) == expected for name, expected in functions.items())
     if not is_known or None in map(_resolved, _OTHERS):
         return "these versions of transformers and DeepSpeed load otherwise"
     return None

@@ -21,11 +21,11 @@ from autofit.domain.knobs.quantization import Quantization
 from autofit.probing.protocol import Job
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.configuration import load_config
-from autofit.worker.model.loading import build_model, load_model
+from autofit.worker.model.loading import build_model, load_model, without_zero_3
 from autofit.worker.model.loading_bar import Hear, weights_heard
 from autofit.worker.model.quantization import bits_config, settle, stored_bits
 from autofit.worker.model.random_weights import quantized_model
-from autofit.worker.model.streamable import why_not_streamed
+from autofit.worker.model.streamable import why_not_divided, why_not_streamed
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 
 
@@ -42,7 +42,7 @@ def _loaded(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTra
     if rung.quantization is not Quantization.NONE:
         bits = None if stored_bits(model) else bits_config(rung.quantization, dtype)
         with weights_heard(hear):
-            return _quantized(partial(load, device=device, bits=bits), dtype)
+            return _quantized(partial(load, device=device, bits=bits), dtype, tell)
     why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
     with weights_heard(hear):
         if why_not is not None:
@@ -68,19 +68,24 @@ def _made(job: Job) -> PreTrainedModel:
     device = torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
     if bits is not None:
         make = partial(quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device)
-        return _quantized(make, dtype)
+        return _quantized(make, dtype, tell=lambda note: None)
     with _fast_weights(), device:
         return build_model(config, dtype=dtype, attention=rung.attention)
 
 
-def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype) -> PreTrainedModel:
-    """The model that `load` makes of weights that are quantised one by one, and under ZeRO-3 divided one by one."""
-    if is_deepspeed_zero3_enabled():
+def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype, tell: Tell) -> PreTrainedModel:
+    """The model that `load` makes of weights that are quantised one by one, and under ZeRO-3 divided one by one, or
+    `tell` hears why not."""
+    if not is_deepspeed_zero3_enabled():
+        model = load()
+    elif (why_not := why_not_divided()) is not None:
+        tell(f"Every rank holds all of the quantised weights while they are loaded: {why_not}.")
+        with without_zero_3():
+            model = load()
+    else:
         from autofit.worker.model.divided_layers import divided  # not before its versions are known
 
         model = divided(load)
-    else:
-        model = load()
     settle(model, dtype)
     return model
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.worker.training.data_parallel import ddp_options
 from autofit.worker.training.job_model import saved_dtype
 from autofit.worker.training.trainer import PhasedTrainer
@@ -20,8 +21,14 @@ from tests.models.families import tiny_config, write_model
 from tests.models.job import job_of, trainer_of
 
 
-def trainer(folder: Path, model_type: str = "gpt2", method: Method = Method.FULL) -> PhasedTrainer:
-    job = job_of(write_model(model_type, folder / "base"), method=method, zero_stage=0, dtype=Dtype.BF16)
+def trainer(
+    folder: Path,
+    model_type: str = "gpt2",
+    method: Method = Method.FULL,
+    quantization: Quantization = Quantization.NONE,
+) -> PhasedTrainer:
+    model = write_model(model_type, folder / "base")
+    job = job_of(model, method=method, zero_stage=0, dtype=Dtype.BF16, quantization=quantization)
     made = trainer_of(job, folder)
     made.saved_dtype = saved_dtype(job)
     return made
@@ -52,10 +59,14 @@ def test_one_device_is_wrapped_in_nothing_and_trains_fp32_weights_in_the_rungs_d
     assert alone.accelerator.mixed_precision == "bf16"
 
 
-def test_adapters_alone_are_fp32(tmp_path: Path) -> None:
-    model = trainer(tmp_path, "llama", Method.LORA).model
-    kept = {parameter.requires_grad: parameter.dtype for parameter in model.parameters()}
-    assert kept == {True: torch.float32, False: torch.bfloat16}
+@pytest.mark.parametrize("quantization", [Quantization.NONE, Quantization.NF4])
+def test_adapters_alone_are_fp32(quantization: Quantization, tmp_path: Path) -> None:
+    """Those of a quantised model as well, which trl makes bf16."""
+    model = trainer(tmp_path, "llama", Method.LORA, quantization).model
+    trained = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    assert trained == {torch.float32}
+    assert frozen == {torch.bfloat16} | ({torch.uint8} if quantization is Quantization.NF4 else set())
 
 
 def test_a_model_is_saved_in_the_rungs_dtype_and_a_checkpoint_as_it_trains(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.quantization import Quantization
 from autofit.probing.protocol import Job
 from autofit.worker.training import job_model
 from autofit.worker.training.job_model import pretrained_model
@@ -51,3 +53,18 @@ def test_what_cannot_be_streamed_is_loaded_by_transformers_and_told_once(
         model = load(job, told)
     assert META not in {parameter.device for parameter in model.parameters()}
     assert told == ["The weights take longer to load and more host memory than usual: its own code loads them."]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_quantised_weights_are_divided_while_they_are_loaded(
+    is_known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where these versions load otherwise each rank has all of them first, and is told."""
+    if not is_known:
+        monkeypatch.setattr(job_model, "why_not_divided", lambda: "these versions load otherwise")
+    job = job_of(write_weights(tmp_path), method=Method.LORA, quantization=Quantization.NF4)
+    told: list[str] = []
+    with rank_under_zero_3(1) as called:
+        model = pretrained_model(job, torch.device("cpu"), hear=lambda *_: None, tell=told.append)
+    assert {hasattr(one, "ds_tensor") for one in model.parameters()} == {is_known}
+    assert (len(told), called) == (0 if is_known else 1, [])
