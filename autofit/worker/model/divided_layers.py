@@ -81,6 +81,11 @@ def _stand_ins(loader: DividingLoader) -> Iterator[None]:
         for owner, stand_in in (
             (core_model_loading, loader.set_param_for_module),
             (modeling_utils, loader.convert_and_load_state_dict_in_model),
+            (modeling_utils, caching_allocator_warmup),
         ):
             stack.enter_context(replaced(owner, stand_in.__name__, stand_in))
         yield
+
+
+def caching_allocator_warmup(*_: object) -> None:
+    """Stands in for transformers', which would have the device's allocator reserve what all of the model takes."""

@@ -31,6 +31,7 @@ DeepSpeed 0.19.8."""
 _DIVIDING_FUNCTIONS = {
     f"{_CORE}:set_param_for_module": ("model", "target_name", "param_value", "loading_info", "hf_quantizer"),
     f"{_UTILS}:convert_and_load_state_dict_in_model": ("model", "state_dict", "load_config", "disk_offload_index"),
+    f"{_UTILS}:caching_allocator_warmup": ("model", "expanded_device_map", "hf_quantizer"),
     f"{_PARTITIONS}:Init._convert_to_zero_parameters": ("self", "param_list"),
 }
 """The same for quantised weights."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.quantization import Quantization
@@ -91,6 +91,18 @@ def test_a_rank_never_holds_the_model(quantization: Quantization, tmp_path: Path
         part_bytes = sum(one.ds_tensor.nbytes for one in kept[0].parameters())
     assert part_bytes == pytest.approx(packed_bytes / RANKS, rel=0.05)
     assert part_bytes < peak_bytes < part_bytes + 0.1 * packed_bytes + 8 * largest_bytes
+
+
+def test_nothing_is_reserved_for_a_model_that_is_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU transformers has the allocator reserve what all of it takes before it loads."""
+    asked: list[object] = []
+    monkeypatch.setattr(modeling_utils, "caching_allocator_warmup", lambda *told: asked.append(told))
+    load = loader(write_weights(tmp_path), Quantization.NF4)
+    load()
+    assert len(asked) == 1
+    with rank_under_zero_3(0):
+        divided(load)
+    assert len(asked) == 1
 
 
 def write_bf16(folder: Path, **changed: Any) -> Path:
