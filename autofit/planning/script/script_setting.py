@@ -5,7 +5,7 @@ from __future__ import annotations
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
@@ -58,14 +58,24 @@ def script_setting(
 
 
 def _lacking(facts: ScriptFacts) -> tuple[Lacking, ...]:
-    """What a script is not turned to: DeepSpeed's own stage 0, unless it has that or loads what that wrote.
+    """What a script is not turned to: what is between checkpointing and none, for it has its own ways to say that; and
+    DeepSpeed's own stage 0, unless it has that or loads what that wrote.
 
     Measured with DeepSpeed 0.19.8, trl 1.16 and a tiny model in bf16 on two ranks: after one step at stage 0 the loss
     was 7.335, at stage 1 7.356, in fp32 7.357.
     """
+    why = "checkpointing is turned on and off in a script, and nothing between"
+    between = tuple(
+        Lacking(GRADIENT_CHECKPOINTING.name, GRADIENT_CHECKPOINTING.of(one).word, why)
+        for one in GradientCheckpointing
+        if one.is_between
+    )
     if facts.zero_stage == 0 or (facts.checkpoint is not None and 0 in facts.checkpoint.zero_stages):
-        return ()
-    return (Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, "DeepSpeed without ZeRO does not train quite the same"),)
+        return between
+    return (
+        *between,
+        Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, "DeepSpeed without ZeRO does not train quite the same"),
+    )
 
 
 def guessed_shape(facts: ScriptFacts) -> ModelShape:
