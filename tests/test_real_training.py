@@ -170,6 +170,17 @@ def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent
     assert "can't allocate memory" in log or "could not create a primitive" in log
 
 
+def test_a_probe_between_checkpointing_and_none_is_measured_or_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    for number, checkpointing in enumerate((GradientCheckpointing.EVERY_2, GradientCheckpointing.SELECTIVE)):
+        tried = replace(rung(Method.FULL, 0), gradient_checkpointing=checkpointing)
+        (folder := tmp_path / str(number)).mkdir()
+        whole = agent.probe(spec(tried, folder), lambda phase: None)
+        assert isinstance(whole, Measured), whole
+        limit_bytes = whole.base_bytes + int(0.8 * (whole.peak_device_bytes - whole.base_bytes))
+        outcome = agent.probe(spec(tried, folder, memory_limit_bytes=limit_bytes), lambda phase: None)
+        assert isinstance(outcome, OutOfMemory), outcome
+
+
 def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
     phases = []
     whole = agent.probe(spec(rung(Method.FULL, 0), tmp_path), lambda phase: None)

@@ -76,7 +76,7 @@ def recorded(models: tuple[Model, ...], *, taken: float = 1.0, slower: float = 1
 
 def test_there_are_enough_of_every_kind_and_what_must_be_compiled_comes_last() -> None:
     tried = configurations(CUDA, Dtype.BF16, has_flash=True)
-    assert 25 <= len(tried) <= 32
+    assert 25 <= len(tried) <= 36
     assert len(set(tried)) == len(tried)
     stages = {(each.rank_count, each.zero_stage) for each in tried if each.is_rehearsal}
     assert stages >= {(ranks, stage) for ranks in (8, 64) for stage in (1, 2, 3)}

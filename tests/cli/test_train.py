@@ -177,7 +177,7 @@ REFUSED = [
     ("--learning-rate nan", "not a finite number"),
     ("--learning-rate inf", "not a finite number"),
     ("--on-divergence hope", "--on-divergence"),
-    ("--gradient-checkpointing maybe", "off, on, or auto"),
+    ("--gradient-checkpointing maybe", "off, every-2, selective, on, offload, or auto"),
     ("stray", "stray"),
     ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),

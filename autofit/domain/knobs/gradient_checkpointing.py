@@ -71,6 +71,8 @@ _FUSED = (Attention.FLASH_2, Attention.SDPA)
 def _why_unusable(checkpointing: GradientCheckpointing, settled: Values, conditions: Conditions) -> str | None:
     """Why a value does not work there. trl 1.16 knows attention by the operators of fused kernels alone
     (models/selective_activation_checkpointing.py)."""
+    if checkpointing.is_between and (why := _why_none(conditions)) is not None:
+        return why
     if checkpointing is _OFFLOAD and conditions.hardware.is_cpu:
         return "without a GPU activations lie in host memory already"
     attention = settled.get(ATTENTION.name, Attention.SDPA)
@@ -79,7 +81,13 @@ def _why_unusable(checkpointing: GradientCheckpointing, settled: Values, conditi
     return None
 
 
-GRADIENT_CHECKPOINTING = Knob(
+def _why_none(conditions: Conditions) -> str | None:
+    """Why the model has no checkpointing at all, which is told of every layer's."""
+    mine = (one for one in conditions.lacking if one.knob == GRADIENT_CHECKPOINTING.name)
+    return next((one.why for one in mine if one.word == GRADIENT_CHECKPOINTING.of(_ON).word), None)
+
+
+GRADIENT_CHECKPOINTING: Knob[GradientCheckpointing] = Knob(
     "gradient_checkpointing",
     (
         Value(_OFF, "off", "no gradient checkpointing"),

@@ -155,13 +155,12 @@ def input_bytes(strategy: Strategy, setting: Setting, tokens: float) -> float:
 def _kept_bytes(strategy: Strategy, setting: Setting) -> float:
     """Bytes that a checkpointed layer keeps on the device: its input unless that is offloaded, and what is kept of
     attention: its output and, for each row of scores, the logarithm of their sum in fp32."""
-    kept = {
-        GradientCheckpointing.OFFLOAD: 0.0,
-        GradientCheckpointing.SELECTIVE: input_bytes(strategy, setting, setting.worst_tokens)
-        + _attended_bytes(strategy, setting),
-    }
-    plain_bytes = input_bytes(strategy, setting, setting.worst_tokens)
-    return kept.get(strategy.rung.gradient_checkpointing, plain_bytes)
+    checkpointing = strategy.rung.gradient_checkpointing
+    if checkpointing is GradientCheckpointing.OFFLOAD:
+        return 0.0
+    kept_bytes = input_bytes(strategy, setting, setting.worst_tokens)
+    is_selective = checkpointing is GradientCheckpointing.SELECTIVE
+    return kept_bytes + (_attended_bytes(strategy, setting) if is_selective else 0.0)
 
 
 def _attended_bytes(strategy: Strategy, setting: Setting) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.attention import Attention
-from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.pins import Pins
@@ -60,18 +60,24 @@ def script_setting(
 
 def _lacking(facts: ScriptFacts) -> tuple[Lacking, ...]:
     """What a script is not turned to: offload of a part of the optimizer, which is only right with what
-    `worker/deepspeed/divided_optimizer.py` mends in autofit's own ranks; and DeepSpeed's own stage 0, unless it has
-    that or loads what that wrote.
+    `worker/deepspeed/divided_optimizer.py` mends in autofit's own ranks; what is between checkpointing and none, for it
+    has its own ways to say that; and DeepSpeed's own stage 0, unless it has that or loads what that wrote.
 
     Measured with DeepSpeed 0.19.8, trl 1.16 and a tiny model in bf16 on two ranks: after one step at stage 0 the loss
     was 7.335, at stage 1 7.356, in fp32 7.357.
     """
     forgets = "DeepSpeed neither saves nor schedules what stays of the optimizer on the device"
     part = Lacking(OFFLOAD.name, OFFLOAD.of(Offload.PARTIAL).word, forgets)
+    why = "checkpointing is turned on and off in a script, and nothing between"
+    between = (
+        Lacking(GRADIENT_CHECKPOINTING.name, GRADIENT_CHECKPOINTING.of(one).word, why)
+        for one in GradientCheckpointing
+        if one.is_between
+    )
     if facts.zero_stage == 0 or (facts.checkpoint is not None and 0 in facts.checkpoint.zero_stages):
-        return (part,)
-    why = "DeepSpeed without ZeRO does not train quite the same"
-    return (part, Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, why))
+        return (part, *between)
+    plain = Lacking(ZERO_STAGE.name, ZERO_STAGE.of(0).word, "DeepSpeed without ZeRO does not train quite the same")
+    return (part, *between, plain)
 
 
 def guessed_shape(facts: ScriptFacts) -> ModelShape:

@@ -88,24 +88,18 @@ def _largest_head(config: PretrainedConfig) -> int:
 
 
 def _checkpointing(model: PreTrainedModel) -> Iterator[Lacking]:
-    for value in GradientCheckpointing:
-        why = _why_no_checkpointing(model, value) if value.recomputes else None
-        if why is not None:
-            yield lacks(GRADIENT_CHECKPOINTING, value, f"{type(model).__name__} of transformers {why}")
-
-
-def _why_no_checkpointing(model: PreTrainedModel, checkpointing: GradientCheckpointing) -> str | None:
-    """Why the class has no such checkpointing, as transformers 5.23 turns it on (`_activation_checkpointing_enable` and
-    `_set_gradient_checkpointing` in modeling_utils.py); None where it has."""
+    """What the class lacks of checkpointing, as transformers 5.23 turns it on (`_activation_checkpointing_enable` and
+    `_set_gradient_checkpointing` in modeling_utils.py); what lacks all of it lacks what is between."""
+    name = f"{type(model).__name__} of transformers"
     if not model.supports_gradient_checkpointing:
-        return "does not support gradient checkpointing"
-    if not checkpointing.is_between:
-        return None
-    if "value" in inspect.signature(model._set_gradient_checkpointing).parameters:
-        return "has gradient checkpointing of its own, for all layers alike"
-    if checkpointing.every_n_layers > 1 and not all(map(_is_counted, decoder_layers(model))):
-        return "checkpoints all of its layers or none"
-    return None
+        why = f"{name} does not support gradient checkpointing"
+        yield lacks(GRADIENT_CHECKPOINTING, GradientCheckpointing.ON, why)
+    elif "value" in inspect.signature(model._set_gradient_checkpointing).parameters:
+        for value in (one for one in GradientCheckpointing if one.is_between):
+            yield lacks(GRADIENT_CHECKPOINTING, value, f"{name} has gradient checkpointing of its own")
+    elif not all(map(_is_counted, decoder_layers(model))):
+        why = f"{name} checkpoints all of its layers or none"
+        yield lacks(GRADIENT_CHECKPOINTING, GradientCheckpointing.EVERY_2, why)
 
 
 def _is_counted(layer: nn.Module) -> bool:

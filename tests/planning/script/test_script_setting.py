@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
@@ -74,3 +75,8 @@ def test_only_a_script_that_has_it_is_left_at_deepspeeds_stage_0(
     conditions = setting(replace(FACTS, zero_stage=own_stage, checkpoint=checkpoint)).conditions
     assert (ZERO_STAGE.why_not(0, {"offload": Offload.NONE}, conditions) is None) == is_tried
     assert ZERO_STAGE.why_not(1, {"offload": Offload.NONE}, conditions) is None
+
+
+def test_checkpointing_is_turned_on_and_off_in_a_script_and_nothing_between() -> None:
+    usable = GRADIENT_CHECKPOINTING.usable({}, setting().conditions)
+    assert usable == (GradientCheckpointing.OFF, GradientCheckpointing.ON)
