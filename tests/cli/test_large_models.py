@@ -216,3 +216,17 @@ def test_where_nothing_fits_it_is_said_what_would_help(
     assert "pick " not in shown
     assert "more free host memory" in shown
     assert ("Nothing is expected to fit" in shown) is is_sure
+
+
+NEEDS_RESORT = "--model llama-65b --seq 1024 --method full --batch-size 8 --on 8xRTX-3090,host=512GB"
+"""The machine of LOMO's paper (Lv et al., 2306.09782, section 4.2), for all parameters of a 65B."""
+
+
+@pytest.mark.slow
+def test_where_nothing_plain_fits_the_last_resorts_are_named_and_taken_where_they_are_allowed(planned: Planned) -> None:
+    named = planned(NEEDS_RESORT)
+    assert (named["choice"], named["plain"]) == (None, None)
+    assert [one["allow"] for one in named["last_resorts"]] == [["lomo"], ["adalomo"]]
+    taken = planned(f"{NEEDS_RESORT} --allow last-resorts")
+    assert taken["choice"]["strategy"] == named["last_resorts"][0]["strategy"]
+    assert (taken["plain"], taken["last_resorts"]) == (None, [])
