@@ -24,8 +24,7 @@ class _Drawn:
     device: torch.device
 
     def __getitem__(self, whole: Any) -> torch.Tensor:
-        made = torch.zeros_like(self.outline, device=self.device)
-        return made.uniform_(-_REACH, _REACH) if made.is_floating_point() else made
+        return torch.empty_like(self.outline, device=self.device, requires_grad=False).uniform_(-_REACH, _REACH)
 
 
 def quantized_model(
@@ -50,5 +49,6 @@ def quantized_model(
 
 
 def _drawn(outline: PreTrainedModel, device: torch.device) -> Mapping[str, _Drawn]:
-    own = outline.state_dict()
-    return {name: _Drawn(tensor, device) for name, tensor in own.items() if name not in outline.all_tied_weights_keys}
+    """Every parameter; what buffers hold the class knows."""
+    own, tied = outline.named_parameters(), outline.all_tied_weights_keys
+    return {name: _Drawn(tensor, device) for name, tensor in own if name not in tied}
