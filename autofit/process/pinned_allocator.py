@@ -10,13 +10,10 @@ import os
 from collections.abc import Mapping
 
 from autofit.hardware.requirements import EXACT_PINS
-from autofit.planning.memory.pinned import EXACT_FROM_BYTES
+from autofit.planning.memory.pinned import KEYS, VARIABLE, WORDS
 
-VARIABLE, OLDER_VARIABLE = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
-"""torch reads the second one where the first is not set (c10/core/AllocatorConfig.h)."""
-
-KEYS = ("pinned_max_round_threshold_mb", "pinned_max_cached_size_mb")
-WORDS = ",".join(f"{key}:{EXACT_FROM_BYTES // 2**20}" for key in KEYS)
+OLDER_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+"""torch reads it where `VARIABLE` is not set (c10/core/AllocatorConfig.h)."""
 
 
 def has_exact_pins(environment: Mapping[str, str] = os.environ) -> bool:

@@ -10,6 +10,12 @@ EXACT_FROM_BYTES = 2 * 2**20
 ids."""
 
 
+VARIABLE = "PYTORCH_ALLOC_CONF"
+KEYS = ("pinned_max_round_threshold_mb", "pinned_max_cached_size_mb")
+WORDS = ",".join(f"{key}:{EXACT_FROM_BYTES // 2**20}" for key in KEYS)
+"""How torch is told so, by a variable of the environment."""
+
+
 def block_bytes(size_bytes: int, *, is_exact: bool) -> int:
     """The bytes of one pinned block: the next power of two, but for large ones where `is_exact` (allocate in
     aten/src/ATen/core/CachingHostAllocator.h, torch 2.13; earlier ones round all)."""

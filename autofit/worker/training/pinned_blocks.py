@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from autofit.process.pinned_allocator import KEYS, VARIABLE, WORDS
+from autofit.planning.memory.pinned import KEYS, VARIABLE, WORDS
 
 _WITHOUT_LIMIT = ",".join(f"{key}:{2**30}" for key in KEYS)  # in MiB
 
