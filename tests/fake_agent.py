@@ -42,7 +42,7 @@ def peak_bytes(strategy: Strategy) -> int:
     rung = strategy.rung
     states = 40_000_000 if rung.method is Method.LORA else 240_000_000 // max(1, rung.zero_stage)
     states = round(_LEANER.get(rung.optimizer, 1.0) * states)
-    row = 20_000_000 if rung.gradient_checkpointing.recomputes else 50_000_000
+    row = 50_000_000 - round(30_000_000 * rung.gradient_checkpointing.share)
     return BASE_BYTES + states + row * strategy.micro_batch
 
 
@@ -50,7 +50,7 @@ def tokens_per_s(strategy: Strategy) -> float:
     """More with more rows, less with what saves memory; LoRA is faster."""
     rung = strategy.rung
     factor = 1.3 if rung.method is Method.LORA else 1.0
-    factor *= 0.75 if rung.gradient_checkpointing.recomputes else 1.0
+    factor *= 1 - 0.25 * rung.gradient_checkpointing.share
     factor *= {0: 0.99, 1: 1.0, 2: 0.97, 3: 0.6}[rung.zero_stage]
     return 1000 * factor * strategy.micro_batch / (strategy.micro_batch + 1)
 

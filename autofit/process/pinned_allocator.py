@@ -10,7 +10,10 @@ import os
 from collections.abc import Mapping
 
 from autofit.hardware.requirements import EXACT_PINS
-from autofit.planning.memory.pinned import KEYS, OLDER_VARIABLE, VARIABLE, WORDS
+from autofit.planning.memory.pinned import KEYS, VARIABLE, WORDS
+
+OLDER_VARIABLE = "PYTORCH_CUDA_ALLOC_CONF"
+"""torch reads it where `VARIABLE` is not set (c10/core/AllocatorConfig.h)."""
 
 
 def has_exact_pins(environment: Mapping[str, str] = os.environ) -> bool:

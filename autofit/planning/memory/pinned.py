@@ -9,11 +9,10 @@ EXACT_FROM_BYTES = 2 * 2**20
 `pinned_max_cached_size_mb`, torch 2.13). What a training pins again and again, its batches, is smaller: 262,144 token
 ids."""
 
-VARIABLE, OLDER_VARIABLE = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
-"""torch reads the second one where the first is not set (c10/core/AllocatorConfig.h)."""
-
+VARIABLE = "PYTORCH_ALLOC_CONF"
 KEYS = ("pinned_max_round_threshold_mb", "pinned_max_cached_size_mb")
 WORDS = ",".join(f"{key}:{EXACT_FROM_BYTES // 2**20}" for key in KEYS)
+"""How torch is told so, by a variable of the environment."""
 
 
 def block_bytes(size_bytes: int, *, is_exact: bool) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from autofit.domain.estimate import Estimate
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
 from autofit.planning.memory.device_share import is_divided, sized_for, why_undivided
+from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.micro_batches import accumulation, micro_batches
 from autofit.planning.setting import Setting
@@ -40,6 +43,10 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
 
 def make_step(rung: Rung, setting: Setting) -> Step:
     """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
+    return setting.once((Step, rung), lambda: _made(rung, setting))
+
+
+def _made(rung: Rung, setting: Setting) -> Step:
     request = setting.request
     sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
     strategies = tuple(
@@ -47,6 +54,8 @@ def make_step(rung: Rung, setting: Setting) -> Step:
     )
     if rung.offload is Offload.PARTIAL:  # with none of it on the device it is the whole that is offloaded
         strategies = tuple(strategy for strategy in strategies if is_divided(strategy, setting)) or strategies
+    if _is_between(rung, setting):  # what does less work and surely fits leaves it no micro-batch
+        strategies = tuple(one for one in strategies if not _surely_fits(_plainer(one), setting)) or strategies
     return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
 
 
@@ -58,10 +67,30 @@ def useful_steps(setting: Setting, settled: Settled) -> Iterator[Step]:
 
 def why_useless(step: Step, setting: Setting) -> str | None:
     """Why a rung that works is not tried beside its neighbours, unless it is pinned; None where it is."""
-    is_pinned = setting.request.pins.of(OFFLOAD) is not None
-    if step.rung.offload is not Offload.PARTIAL or is_pinned:
-        return None
-    return why_undivided(step.strategies, setting)
+    if _is_between(step.rung, setting) and all(_surely_fits(_plainer(one), setting) for one in step.strategies):
+        plainer = _plainer(step.leanest).rung.gradient_checkpointing
+        return f"{GRADIENT_CHECKPOINTING.of(plainer).text} surely fits, and does less work"
+    if step.rung.offload is Offload.PARTIAL and setting.request.pins.of(OFFLOAD) is None:
+        return why_undivided(step.strategies, setting)
+    return None
+
+
+def _is_between(rung: Rung, setting: Setting) -> bool:
+    """Whether it is between checkpointing and none, or beyond, without being pinned."""
+    return rung.gradient_checkpointing.is_between and setting.request.pins.of(GRADIENT_CHECKPOINTING) is None
+
+
+def _plainer(strategy: Strategy) -> Strategy:
+    """The same with the next value of checkpointing that certainly does less work."""
+    is_moved = strategy.rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD
+    less = GradientCheckpointing.ON if is_moved else GradientCheckpointing.OFF
+    return replace(strategy, rung=replace(strategy.rung, gradient_checkpointing=less))
+
+
+def _surely_fits(strategy: Strategy, setting: Setting) -> bool:
+    """Whether it fits even if all that is uncertain of its memory is there."""
+    estimate = make_step(strategy.rung, setting).estimate(strategy)
+    return estimate.memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
 
 
 def _estimate(strategy: Strategy, setting: Setting) -> Estimate:

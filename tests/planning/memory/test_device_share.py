@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.strategy import Strategy
@@ -23,7 +24,7 @@ from autofit.planning.space.ladder_builder import build_ladder
 from autofit.planning.speed.step_time import estimate_speed
 from tests.builders import LLAMA_7B, make_device, make_hardware, make_host, make_request, make_rung
 
-PARTIAL = Strategy(make_rung(3, offload=Offload.PARTIAL, gradient_checkpointing=True), 1, 1)
+PARTIAL = Strategy(make_rung(3, offload=Offload.PARTIAL, gradient_checkpointing=GradientCheckpointing.ON), 1, 1)
 WHOLE = replace(PARTIAL, rung=replace(PARTIAL.rung, offload=Offload.OPTIMIZER))
 NONE = replace(PARTIAL, rung=replace(PARTIAL.rung, offload=Offload.NONE))
 

@@ -64,7 +64,7 @@ def test_they_are_as_many_and_as_large(family: str, ranks: int) -> None:
         model = AutoModelForCausalLM.from_config(config)
     hidden_size, layer_count = config.hidden_size, config.num_hidden_layers
     threshold = zero_sizes(hidden_size).persistence_threshold
-    split = split_by_layers(parameter_groups(model), layer_count, ranks, threshold)
+    split = split_by_layers(parameter_groups(model, {}), layer_count, ranks, threshold)
     made = made_by_deepspeed(model, ranks, split.sub_group_size)
     assert sum(made) == sum(split.counts)
     assert (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
-from autofit.process.pinned_allocator import VARIABLE, WORDS
+from autofit.planning.memory.pinned import VARIABLE, WORDS
 from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
 from autofit.worker.training.pinned_blocks import keep_pinned_blocks
 
