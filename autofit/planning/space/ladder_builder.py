@@ -43,10 +43,6 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
 
 def make_step(rung: Rung, setting: Setting) -> Step:
     """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
-    return setting.once((Step, rung), lambda: _made(rung, setting))
-
-
-def _made(rung: Rung, setting: Setting) -> Step:
     request = setting.request
     sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
     strategies = tuple(
@@ -89,11 +85,14 @@ def _plainer(strategy: Strategy) -> Strategy:
 
 def _surely_fits(strategy: Strategy, setting: Setting) -> bool:
     """Whether it fits even if all that is uncertain of its memory is there."""
-    estimate = make_step(strategy.rung, setting).estimate(strategy)
-    return estimate.memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
+    return _estimate(strategy, setting).memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
 
 
 def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
+    return setting.once((Estimate, strategy), lambda: _estimated(strategy, setting))
+
+
+def _estimated(strategy: Strategy, setting: Setting) -> Estimate:
     sized = sized_for(strategy, setting)
     return Estimate(estimate_memory(strategy, sized), estimate_speed(strategy, sized))
 
