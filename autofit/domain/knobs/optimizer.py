@@ -33,7 +33,8 @@ class Optimizer(str, Enum):
 
     @property
     def is_fused(self) -> bool:
-        """Whether it updates each parameter in the backward pass and keeps no gradient."""
+        """Whether it updates each parameter in the backward pass, in the dtype that is computed in: it keeps no
+        gradient, no fp32 master weight and no more than factored states."""
         return self in (Optimizer.LOMO, Optimizer.ADALOMO)
 
 
