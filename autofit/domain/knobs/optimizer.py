@@ -144,7 +144,11 @@ OPTIMIZER = Knob(
             last_resort=LastResort.FUSED_UPDATE,
         ),
     ),
-    PinFlag(("--optimizer",), "NAME", "adamw unless told; others only where they are pinned or allowed."),
+    PinFlag(
+        ("--optimizer",), "NAME",
+        "adamw, or, only where pinned or allowed: adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or "
+        "lomo.",
+    ),
     from_least_memory=(
         Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,
         Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.ADAMW,
