@@ -33,7 +33,8 @@ class Optimizer(str, Enum):
 
     @property
     def is_fused(self) -> bool:
-        """Whether it updates each parameter in the backward pass and keeps no gradient."""
+        """Whether it updates each parameter in the backward pass, in the dtype that is computed in: it keeps no
+        gradient, no fp32 master weight and no more than factored states."""
         return self in (Optimizer.LOMO, Optimizer.ADALOMO)
 
 
@@ -143,7 +144,11 @@ OPTIMIZER = Knob(
             last_resort=LastResort.FUSED_UPDATE,
         ),
     ),
-    PinFlag(("--optimizer",), "NAME", "adamw unless told; others only where they are pinned or allowed."),
+    PinFlag(
+        ("--optimizer",), "NAME",
+        "adamw, or, only where pinned or allowed: adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or "
+        "lomo.",
+    ),
     from_least_memory=(
         Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,
         Optimizer.ADAMW_8BIT, Optimizer.LION, Optimizer.ADAMW,
