@@ -71,7 +71,8 @@ class Case:
             QUANTIZATION.of(self.quantization),
         )
         others = "".join(f"+{value.syllable}" for value in turned if value.syllable)
-        name = f"zero{self.stage}+{self.method.value}{others} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        place = f"mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        name = f"zero{self.stage}+{self.method.value}{others} {place}"
         return name if self.optimizer is Optimizer.ADAMW else f"{name} {self.optimizer.value}"
 
 

@@ -1,5 +1,5 @@
-"""Every lean optimizer, on the device and on the host, and every quantised base on two real ranks: it learns, saves what
-it trained, and goes on to the same end."""
+"""Every lean optimizer, on the device and on the host, and every quantised base, on two real ranks: it learns, saves
+what it trained, and goes on to the same end."""
 
 from __future__ import annotations
 
