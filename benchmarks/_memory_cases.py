@@ -163,7 +163,9 @@ def _quantized_cases() -> tuple[Case, ...]:
         Case("GPT-NeoX", 2, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=nf4),
         Case("GPT-NeoX", 64, 2, lora, quantization=int8),
         Case("GPT-2", 8, 2, lora, micro_batch=2, quantization=nf4),
-        Case("Falcon", 2, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
+        Case("Mistral", 2, 0, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
+        Case("Qwen3", 8, 3, lora, gradient_checkpointing=GradientCheckpointing.ON, quantization=int8),
+        Case("OPT", 1, 0, lora, quantization=int8),
         Case("Phi", 2, 1, lora, quantization=nf4),
     )
 
@@ -269,6 +271,7 @@ def _fused_cases() -> tuple[Case, ...]:
         Case("OPT", 8, 0, micro_batch=2, optimizer=lomo),
         Case("Phi", 1, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=adalomo),
         Case("Falcon", 2, 3, tokens=short, optimizer=adalomo),
+        Case("Falcon", 8, 3, optimizer=lomo),
         Case("Falcon", 8, 3, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
         Case("Mixtral", 8, 3, optimizer=lomo),
         Case(

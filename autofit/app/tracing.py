@@ -22,10 +22,10 @@ from autofit.store import Store
 from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 9
+TRACER_VERSION = 10
 """Rises when a trace of the same micro-step would say something else."""
 
-DESCRIBER_VERSION = 2
+DESCRIBER_VERSION = 3
 """Rises when the facts of the same model would say something else."""
 
 

@@ -15,6 +15,7 @@ class ParameterGroup:
     is_trained: bool
     element_bytes: int  # as the launcher builds the model
     linear_rows: int = 0  # of a linear layer's weight that a quantised base keeps in fewer bits: its outputs; 0: none
+    is_viewed: bool = False  # whether what autograd keeps of a forward pass has views of it, that outlive ZeRO-3's copy
 
 
 @dataclass(frozen=True)

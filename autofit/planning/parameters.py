@@ -66,6 +66,11 @@ class Parameters:
         return tuple((group.element_count, group.tensor_count) for group in self.groups if not group.is_trained)
 
     @cached_property
+    def viewed_count(self) -> int:
+        """Elements of the weights that autograd keeps whole from a layer's forward to its backward pass."""
+        return sum(group.element_count * group.tensor_count for group in self.groups if group.is_viewed)
+
+    @cached_property
     def largest_count(self) -> int:
         return max(group.element_count for group in self.groups)
 

@@ -35,8 +35,9 @@ TORCHS_NORM = 3e-5
 """Of the norm that torch sums in fp32, which is that of a training without an engine."""
 
 
-def check_same(ended: Ended, plain: Ended, base: Path, case: Case) -> None:
-    """Step by step within what the dtype itself differs; `plain` is the same training in one process, of `base`."""
+def check_same(ended: Ended, plain: Ended, base: Path, case: Case, *, update: float | None = None) -> None:
+    """Step by step within what the dtype itself differs; `plain` is the same training in one process, of `base`.
+    `update` is a Tolerance's, None for that of the dtype."""
     assert ended.codes == [0] * case.ranks, ended.log
     near = TOLERANCES[case.dtype]
     assert [step["step"] for step in ended.steps] == [step["step"] for step in plain.steps]
@@ -44,10 +45,10 @@ def check_same(ended: Ended, plain: Ended, base: Path, case: Case) -> None:
     for name, tolerance in (("loss", near.loss), ("grad_norm", norm), ("learning_rate", 1e-9)):
         expected = [step[name] for step in plain.steps]
         assert [step[name] for step in ended.steps] == pytest.approx(expected, rel=tolerance), name
-    _check_weights(ended.model, plain.model, base, case)
+    _check_weights(ended.model, plain.model, base, case, near.update if update is None else update)
 
 
-def _check_weights(model: Path, plain: Path, base: Path, case: Case) -> None:
+def _check_weights(model: Path, plain: Path, base: Path, case: Case, tolerance: float) -> None:
     weights, others = _weights(model, case.method), _weights(plain, case.method)
     assert set(weights) == set(others)  # a tied weight stands in the file once
     if case.method is Method.FULL:
@@ -57,7 +58,7 @@ def _check_weights(model: Path, plain: Path, base: Path, case: Case) -> None:
         began = {key: value * ("lora_A" in key) for key, value in others.items()}  # B begins at zero
     moved = _length(others[key] - began[key] for key in others)
     assert moved > 0.01 * _length(others.values())  # otherwise being near would say nothing
-    assert _length(weights[key] - others[key] for key in others) < TOLERANCES[case.dtype].update * moved
+    assert _length(weights[key] - others[key] for key in others) < tolerance * moved
 
 
 def _weights(model: Path, method: Method) -> dict[str, Any]:

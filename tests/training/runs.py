@@ -14,7 +14,9 @@ from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import QUANTIZATION, Quantization
 from autofit.domain.outcome import Measured
 from autofit.domain.request import Lora, Request, Training
 from autofit.domain.strategy import Rung, Strategy
@@ -47,6 +49,8 @@ class Case:
     ranks: int = 2
     dtype: Dtype = Dtype.FP32
     optimizer: Optimizer = Optimizer.ADAMW
+    offload: Offload = Offload.NONE
+    quantization: Quantization = Quantization.NONE
 
     @property
     def rung(self) -> Rung:
@@ -56,12 +60,19 @@ class Case:
             gradient_checkpointing=self.checkpointing,
             dtype=self.dtype,
             optimizer=self.optimizer,
+            offload=self.offload,
+            quantization=self.quantization,
         )
 
     def __str__(self) -> str:
-        syllable = GRADIENT_CHECKPOINTING.of(self.checkpointing).syllable
-        gc = f"+{syllable}" if syllable else ""
-        name = f"zero{self.stage}+{self.method.value}{gc} mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        turned = (
+            GRADIENT_CHECKPOINTING.of(self.checkpointing),
+            OFFLOAD.of(self.offload),
+            QUANTIZATION.of(self.quantization),
+        )
+        others = "".join(f"+{value.syllable}" for value in turned if value.syllable)
+        place = f"mb{self.micro_batch} {self.ranks} ranks {self.dtype.value}"
+        name = f"zero{self.stage}+{self.method.value}{others} {place}"
         return name if self.optimizer is Optimizer.ADAMW else f"{name} {self.optimizer.value}"
 
 

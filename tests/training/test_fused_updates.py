@@ -15,12 +15,15 @@ from safetensors.torch import load_file
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.optimizer import Optimizer
+from tests.spread import with_matrix
 from tests.training.likeness import check_same
 from tests.training.runs import Case, Runs, training
 
 pytestmark = pytest.mark.slow
 Rows = Callable[[int], Path]
 RATES = {Optimizer.LOMO: 0.1, Optimizer.ADALOMO: 2e-2}
+UPDATE = 1e-5
+"""Of all that the training has changed of the weights: sums in fp32 in another order differ by 4e-6 of it."""
 
 
 @pytest.mark.parametrize(
@@ -41,15 +44,21 @@ def test_a_training_is_that_of_one_process(case: Case, runs: Runs, model: Path, 
     request = training(model, rows(37), learning_rate=RATES[case.optimizer], extra_arguments=text)
     is_adaptive = case.optimizer is Optimizer.ADALOMO  # which clips nothing
     plain = runs.plain(request, case, **words | ({"max_grad_norm": 1e9} if is_adaptive else {"optim": "sgd"}))
-    check_same(runs.autofit(case, request), plain, model, case)
+    check_same(runs.autofit(case, request), plain, model, case, update=UPDATE)
 
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(stage=3, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
-    ],
+    with_matrix(
+        [
+            Case(stage=3, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO),
+            Case(stage=0, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
+        ],
+        [
+            Case(stage=0, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO),
+            Case(stage=3, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
+        ],
+    ),
     ids=str,
 )
 def test_a_training_goes_on_as_if_nothing_had_been(case: Case, runs: Runs, model: Path, rows: Rows) -> None:

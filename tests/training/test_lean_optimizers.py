@@ -1,4 +1,5 @@
-"""Every lean optimizer on two real ranks: it learns, saves what it trained, and goes on to the same end."""
+"""Every lean optimizer, on the device and on the host, and every quantised base, on two real ranks: it learns, saves
+what it trained, and goes on to the same end."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from safetensors.torch import load_file
 
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from tests.spread import with_matrix
 from tests.training.runs import Case, Runs, training
 
@@ -38,6 +41,15 @@ BF16 = Dtype.BF16
             (Case(stage=2, micro_batch=4, optimizer=Optimizer.LION), 1e-4),
             (Case(stage=1, optimizer=Optimizer.SGD), 0.3),
             (Case(Method.LORA, 3, dtype=BF16, optimizer=Optimizer.SGD), 3.0),
+            (Case(stage=2, offload=Offload.OPTIMIZER, optimizer=Optimizer.ADAMW_8BIT), 1e-3),
+            (Case(stage=3, offload=Offload.ALL, dtype=BF16, optimizer=Optimizer.ADAMW_8BIT), 1e-3),
+            (Case(stage=3, offload=Offload.OPTIMIZER, dtype=BF16, optimizer=Optimizer.LION), 1e-4),
+            (Case(stage=1, offload=Offload.OPTIMIZER, dtype=BF16, optimizer=Optimizer.SGD), 0.3),
+            (Case(Method.LORA, 3, offload=Offload.ALL, dtype=BF16, optimizer=Optimizer.ADAMW_8BIT), 1e-2),
+            (Case(Method.LORA, 0, dtype=BF16, quantization=Quantization.NF4), 1e-2),
+            (Case(Method.LORA, 2, dtype=BF16, quantization=Quantization.NF4), 1e-2),
+            (Case(Method.LORA, 3, dtype=BF16, quantization=Quantization.INT8), 1e-2),
+            (Case(Method.LORA, 1, dtype=BF16, quantization=Quantization.INT8), 1e-2),
         ],
     ),
     ids=str,

@@ -49,7 +49,8 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     released on the way back is made up for (PartitionedParameterCoordinator of runtime/zero/
     partitioned_param_coordinator.py). Frozen input embeddings are not needed in the backward pass, but for
     checkpointing, which lets gradients flow to its inputs. Known error: less than a tensor; a part of the embeddings
-    with LoRA. Where LOMO or AdaLomo updates in the backward pass it keeps and fetches nothing.
+    with LoRA; without checkpointing more than MAX_LIVE_PARAMETERS weights that are viewed (`viewed_count`). Where LOMO
+    or AdaLomo updates in the backward pass it keeps and fetches nothing.
     """
     is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
     if rung.zero_stage < 3 or is_whole or rung.optimizer.is_fused:

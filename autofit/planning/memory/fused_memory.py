@@ -60,15 +60,15 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
 @dataclass(frozen=True)
 class _Tensors:
     """Elements of the largest tensors: the head's, the input embeddings' beside it (0 where they are tied), a layer's;
-    of all of a layer that are ever taken apart; of the experts of a layer that lie in one tensor, and of those of all
-    layers."""
+    of all of a layer that are ever taken apart; of the experts of a layer that lie in one tensor; and of what autograd
+    keeps whole of all layers, experts and viewed weights."""
 
     head: int
     embeddings: int
     inner: int
     layer: int
     stacked_layer: int
-    stacked: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _tensors(known: Parameters, setting: Setting) -> _Tensors:
         largest,
         sum(one.element_count * (one.tensor_count // shape.layer_count) for one in divided),
         stacked_layer,
-        stacked_layer * shape.layer_count,
+        stacked_layer * shape.layer_count + known.viewed_count,
     )
 
 
@@ -108,9 +108,9 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     Experts are gathered together, and put together by a copy beside what was gathered (AllGatherCoalescedHandle in
     runtime/zero/partition_parameters.py); on the way back the room of their gradients is free then. Autograd keeps them
     whole from a layer's forward to its backward pass, unless that computes them again: their products are no linear
-    layers, of which DeepSpeed lets the weights go. What a layer gathers when it is computed again stays until that
-    module is through whose backward pass asked for it, the layer's last (ds_recompute_parameters in runtime/zero/
-    partitioned_param_coordinator.py).
+    layers, of which DeepSpeed lets the weights go; so it does weights of which it keeps views. What a layer gathers
+    when it is computed again stays until that module is through whose backward pass asked for it, the layer's last
+    (ds_recompute_parameters in runtime/zero/partitioned_param_coordinator.py).
     """
     is_again = strategy.rung.gradient_checkpointing.recomputes
     # The gradient of a tied head waits for that of the embeddings, and is added to it.
@@ -120,7 +120,7 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     gathering = replace(layer, whole_count=layer.whole_count + tensors.stacked_layer)
     layer_again = replace(layer, whole_count=tensors.head + max(tensors.inner, tensors.layer))
     embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings, 2 if is_tied else 1)
-    held_count = 0 if is_again else tensors.stacked
+    held_count = round(tensors.kept * (1 - strategy.rung.gradient_checkpointing.share))
     for phase, first, inner, last in (
         (Phase.FORWARD, embeddings, gathering, loss),
         (Phase.BACKWARD, loss, layer_again if is_again else layer, embeddings),

@@ -146,6 +146,18 @@ def test_experts_are_gathered_together_and_kept_for_the_backward_pass() -> None:
     assert again[1:] == [2 * (TABLE + 2 * (stack + down)), 2 * TABLE]
 
 
+def test_weights_of_which_autograd_keeps_views_stay_whole_until_the_backward_pass() -> None:
+    viewed = scene(8, (*LLAMA[:2], replace(LLAMA[2], is_viewed=True), LLAMA[3]))
+    for checkpointing, layers in (
+        (GradientCheckpointing.OFF, LAYERS),
+        (GradientCheckpointing.EVERY_2, LAYERS // 2),
+        (GradientCheckpointing.ON, 0),
+    ):
+        rung = replace(strategy(3).rung, gradient_checkpointing=checkpointing)
+        held = [one.buffers_bytes for one in loads(Strategy(rung, 1, 1), viewed) if one.phase is Phase.FORWARD]
+        assert held[-1] == 2 * (TABLE + layers * 3 * WIDE)
+
+
 def test_its_micro_steps_are_those_of_zero_and_need_no_autocast() -> None:
     setting = sim.setting(sim.hardware(8))
     plain, fused, divided = (micro_step(one, 1, setting) for one in (make_rung(0), strategy(0).rung, make_rung(2)))

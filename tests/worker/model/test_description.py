@@ -162,6 +162,14 @@ def test_every_linear_layer_but_the_head_can_be_quantised(
     assert linear_shapes(facts_of(tmp_path, model_type)) == shapes
 
 
+@pytest.mark.parametrize(("model_type", "layer_weights"), [("llama", 0), ("falcon", 4)])
+def test_weights_of_which_a_class_keeps_views_are_told(tmp_path: Path, model_type: str, layer_weights: int) -> None:
+    """All linear layers of Falcon's decoder have a product of their own, and its head has not."""
+    groups = facts_of(tmp_path, model_type).parameters
+    viewed = sum(group.tensor_count for group in groups if group.is_viewed)
+    assert viewed == layer_weights * 2
+
+
 def test_what_a_stored_model_leaves_out_is_as_it_says(tmp_path: Path) -> None:
     folder = Path(write(tmp_path, small_config("llama")))
     config = json.loads((folder / "config.json").read_text())
