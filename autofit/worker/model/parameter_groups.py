@@ -29,4 +29,4 @@ def _viewed(model: nn.Module) -> Iterator[nn.Parameter]:
     transposed view, where DeepSpeed's linear function keeps the parameter, whose data ZeRO-3 can take away."""
     for module in model.modules():
         if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
-            yield module.weight
+            yield module.get_parameter("weight")
