@@ -130,7 +130,7 @@ def test_the_more_the_device_keeps_the_faster_is_the_step() -> None:
     ],
 )
 def test_the_rung_is_there_where_the_whole_fits_on_neither_side_better(memory_gb: int, why: str | None) -> None:
-    scene = setting(memory_gb)
+    scene = setting(memory_gb, pins=Pins(gradient_checkpointing=GradientCheckpointing.ON))
     assert why_undivided((PARTIAL,), scene) == why
     ladder = build_ladder(scene, settle(scene))
     assert any(step.rung.offload is Offload.PARTIAL for step in ladder.steps) is (why is None)

@@ -115,7 +115,8 @@ def test_of_equally_fast_rungs_one_that_is_sure_to_fit_stands_first(slower: floa
 def test_there_is_one_candidate_a_rung_and_the_global_batch_is_kept() -> None:
     planned = plan(sim.setting(sim.hardware(8, 80)))
     rungs = [one.strategy.rung for one in planned.candidates]
-    assert len(rungs) == len(set(rungs)) == 74
+    assert len(rungs) == len(set(rungs))
+    assert len([rung for rung in rungs if not rung.gradient_checkpointing.is_between]) == 32
     assert all(one.strategy.micro_batch * one.strategy.gradient_accumulation * 8 == 32 for one in planned.candidates)
 
 

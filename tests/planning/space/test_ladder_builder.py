@@ -16,10 +16,11 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.quantization import Quantization
-from autofit.domain.ladder import Ladder
+from autofit.domain.ladder import Ladder, Step
 from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
 from autofit.domain.trace import Unbuildable
 from autofit.planning.memory.activations import micro_step
+from autofit.planning.setting import Setting
 from tests.planning import simulated as sim
 
 SMALL = replace(sim.LLAMA_7B, parameter_count=100_000_000)
@@ -49,8 +50,9 @@ def test_capability_decides_dtype_and_kernel() -> None:
 
 def test_eight_devices_have_every_stage_offload_and_checkpointing_for_both_methods() -> None:
     ladder = sim.ladder(sim.setting(shape=SMALL))
-    under_zero_3 = 2 * 3  # each method and offload, which cannot keep attention's output
-    assert len(ladder.steps) == 2 * len(GradientCheckpointing) * (4 + 3 + 1) - under_zero_3
+    assert len([step for step in ladder.steps if not step.rung.gradient_checkpointing.is_between]) == 2 * 2 * (
+        4 + 3 + 1
+    )
     assert sorted(names(ladder)[:3]) == ["zero1+lora", "zero2+lora", "zero3+lora"]  # adapters outweigh this model
     speeds = [max(estimate.speed.tokens_per_s for estimate in step.estimates) for step in ladder.steps]
     assert all(one >= 0.99 * other for one, other in pairwise(speeds))
@@ -112,8 +114,34 @@ def test_a_rung_stays_whose_larger_micro_batch_alone_may_fit() -> None:
     )
     ladder = sim.ladder(replace(scene, traces=huge))
     assert names(ladder) == names(sim.ladder(scene))
-    assert {step.leanest.micro_batch for step in ladder.steps} == {2}
-    assert {step.leanest.micro_batch for step in sim.ladder(scene).steps} == {1}
+    assert {step.leanest.micro_batch for step in _not_between(ladder)} == {2}
+    assert {step.leanest.micro_batch for step in _not_between(sim.ladder(scene))} == {1}
+
+
+def test_what_is_between_checkpointing_and_none_is_left_the_micro_batches_at_which_less_work_does_not_surely_fit() -> (
+    None
+):
+    kinds = {memory_gb: _micro_batches(sim.setting(sim.hardware(8, memory_gb), SMALL)) for memory_gb in (80, 640)}
+    every_2, none = GradientCheckpointing.EVERY_2, GradientCheckpointing.OFF
+    assert kinds[80][every_2] == {2, 4}
+    assert kinds[640].keys() == {none, GradientCheckpointing.ON}
+    roomy = sim.ladder(sim.setting(sim.hardware(8, 640), SMALL))
+    assert reasons(roomy)["zero2+gc-every-2"] == "no gradient checkpointing surely fits, and does less work"
+    assert reasons(roomy)["zero2+gc-offload"] == "gradient checkpointing surely fits, and does less work"
+    pinned = _micro_batches(sim.setting(sim.hardware(8, 640), SMALL, pins=Pins(gradient_checkpointing=every_2)))
+    assert pinned == {every_2: {1, 2, 4}}
+
+
+def _micro_batches(scene: Setting) -> dict[GradientCheckpointing, set[int]]:
+    found: dict[GradientCheckpointing, set[int]] = {}
+    for step in sim.ladder(scene).steps:
+        of_value = found.setdefault(step.rung.gradient_checkpointing, set())
+        of_value |= {strategy.micro_batch for strategy in step.strategies}
+    return found
+
+
+def _not_between(ladder: Ladder) -> list[Step]:
+    return [step for step in ladder.steps if not step.rung.gradient_checkpointing.is_between]
 
 
 def test_host_memory_that_is_not_there_leaves_out_offload() -> None:
