@@ -138,7 +138,7 @@ OPTIMIZER = Knob(
         Value(
             Optimizer.LOMO, "lomo", "LOMO", "lomo",
             needs=_NEEDS_WHOLE,
-            gives_up="plain SGD: nothing adapts the step of a parameter",
+            gives_up="nothing adapts the step of a parameter: plain SGD, not AdamW",
             last_resort=LastResort.FUSED_UPDATE,
         ),
     ),
