@@ -116,7 +116,7 @@ def resort_lines(resorts: Sequence[Resort], *, width: int = WIDTH) -> list[Line]
 def _resort_figures(one: Resort) -> str:
     speed = one.estimate.speed
     parts = [
-        rough_bytes(one.estimate.memory.peak_bytes),
+        f"~{rough_bytes(one.estimate.memory.peak_bytes)}",
         *([f"~{rough_speed(speed.tokens_per_s)} tokens/s"] if speed.is_absolute else []),
     ]
     return f"({one.strategy}: {', '.join(parts)})"

@@ -9,10 +9,13 @@ from autofit.domain.estimate import Estimate, HostEstimate, MemoryEstimate, Spee
 from autofit.domain.hardware import DeviceKind, Hardware, Link, Node
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.last_resort import LastResort
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
+from autofit.domain.resort import Resort
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Beside, Choice, GiveUp, Trial, Unprobed
 from autofit.domain.workload import DataProfile
@@ -119,6 +122,8 @@ CHOICE = Choice(
     Beside(strategy("zero3+gc", 4), measured(53.0, 9_100.0)),
 )
 RESULT = ev.TrainingEnded("runs/a/model", None, 2367, 2.413, 1.183, 31_050.0, int(74.2 * GB), 90 * GB, 5530.0)
+LOMO = replace(strategy("zero3+gc", 1), rung=replace(rung("zero3+gc"), optimizer=Optimizer.LOMO))
+RESORT = Resort(LastResort.FUSED_UPDATE, ("lomo",), OPTIMIZER.of(Optimizer.LOMO).gives_up, LOMO, estimate(20))
 GIVE_UP = GiveUp(
     "",
     strategy("zero3+gc+offload", 1),

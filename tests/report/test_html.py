@@ -45,6 +45,13 @@ def test_the_page_tells_the_whole_decision() -> None:
         assert fact in page
 
 
+def test_what_a_choice_gives_up_is_told_beside_the_plain_rung() -> None:
+    page = report_html(replace(RECORD, choice=replace(sim.CHOICE, strategy=sim.LOMO)))
+    assert "<p>gives up: LOMO: nothing adapts the step of a parameter: plain SGD, not AdamW</p>" in page
+    assert "<p>plain: all parameters: zero3+gc mb4" in page
+    assert "--optimizer adamw" in page
+
+
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
     page = report_html(RECORD)
     tags = tags_of(page)

@@ -176,6 +176,23 @@ def test_a_lora_choice_names_the_full_rung_beside_it() -> None:
     assert full_line(replace(sim.CHOICE, strategy=sim.strategy("zero3", 1))) == ""
 
 
+def test_a_choice_that_gives_something_up_says_what_and_names_the_plain_rung_beside_it() -> None:
+    chosen = replace(sim.CHOICE, strategy=sim.LOMO)
+    lines = plain(message_lines(view_of(sim.beginning()), ev.Chosen(chosen, 48.0, 5))).splitlines()
+    assert "gives up LOMO: nothing adapts the step of a parameter: plain SGD, not AdamW" in lines
+    beside = " ".join(" ".join(lines).split("plain    ")[1].split())
+    assert beside == "all parameters: zero3+gc mb4, 9,100 tokens/s, 53.0 GB --optimizer adamw"
+
+
+def test_the_last_resorts_stand_below_what_would_fit() -> None:
+    given_up = replace(sim.GIVE_UP, resorts=(sim.RESORT,))
+    shown = plain(message_lines(view_of(sim.beginning()), ev.GaveUp(given_up))).splitlines()
+    assert shown[-2:] == [
+        "resorts   --allow lomo (zero3+gc+lomo mb1: ~20 GB)",
+        "            nothing adapts the step of a parameter: plain SGD, not AdamW",
+    ]
+
+
 def plain_lines(events: Iterable[ev.Event], step_s: float) -> list[str]:
     stream, clock = io.StringIO(), Clock()
     with PlainScreen(stream, clock) as screen:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values, why_missing
 
 from .dtype import DTYPE, Dtype
 from .last_resort import LastResort
@@ -101,9 +101,7 @@ def _why_unusable(optimizer: Optimizer, settled: Values, conditions: Conditions)
     dtype, package = settled[DTYPE.name], PACKAGES.get(optimizer)
     if optimizer in BF16_MASTERS and dtype is not Dtype.BF16:
         return f"its master weights are bf16, and the training computes in {dtype.value}"
-    if package is not None and package not in conditions.installed:
-        return f"the package {package} is not installed (pip install {package})"
-    return None
+    return None if package is None else why_missing(package, conditions)
 
 
 OPTIMIZER = Knob(
@@ -140,7 +138,7 @@ OPTIMIZER = Knob(
         Value(
             Optimizer.LOMO, "lomo", "LOMO", "lomo",
             needs=_NEEDS_WHOLE,
-            gives_up="plain SGD: nothing adapts the step of a parameter",
+            gives_up="nothing adapts the step of a parameter: plain SGD, not AdamW",
             last_resort=LastResort.FUSED_UPDATE,
         ),
     ),

@@ -9,7 +9,7 @@ from autofit.domain.strategy import Strategy
 from autofit.planning.prior_constants import context
 from autofit.planning.setting import Setting
 
-from .activations import HIGH_FACTOR
+from .closed_activations import HIGH_FACTOR
 from .load import Load
 
 HEADROOM = 0.03

@@ -11,7 +11,8 @@ from autofit.domain.trace import Moment
 from autofit.planning.plain_torch import is_plain
 from autofit.planning.setting import Setting
 
-from .activations import closed_moments, moments
+from .activations import moments
+from .closed_activations import closed_moments
 from .fused_memory import fused_loads
 from .host_memory import host_estimate
 from .interval import high_bytes, low_bytes
