@@ -47,9 +47,9 @@ def _how(chosen: Chosen) -> str:
 
 
 def gives_up_text(strategy: Strategy) -> str:
-    """What a training with it has not that the plain one has: `AdaLomo: factored second moments ...`; else nothing."""
+    """What a training with it has not that the plain one has: `adalomo: factored second moments ...`; else nothing."""
     values = [value for _, value in strategy.rung.changed if value.gives_up]
-    return "; ".join(f"{value.text}: {value.gives_up}" for value in values)
+    return "; ".join(f"{value.word}: {value.gives_up}" for value in values)
 
 
 def beside_label(choice: Choice) -> str:

@@ -43,7 +43,7 @@ code { font-size: .93em } .quiet { color: var(--quiet) } .good { color: var(--go
 def report_html(record: RunRecord) -> str:
     """The page for what the run folder holds so far."""
     title = f"autofit · {record.request.model}"
-    parts = [_facts(record), _choice(record), _trials(record), _unprobed(record.choice)]
+    parts = [_facts(record), _choice(record), _trials(record), _unprobed(record)]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
@@ -127,11 +127,10 @@ def _bar(used_bytes: int, limit_bytes: int | None) -> str:
     return f'<div class="bar"><i style="width:{min(used_bytes / limit_bytes, 1.0):.1%}"></i></div>'
 
 
-def _unprobed(choice: Choice | None) -> str:
-    if choice is None or not choice.unprobed:
-        return ""
-    rows = (f'{_names(group)}<td class="quiet">{escape(group.reason)}</td>' for group in unprobed(choice))
-    return "<h2>Not probed</h2>" + _table(rows)
+def _unprobed(record: RunRecord) -> str:
+    groups = () if record.choice is None else unprobed(record.choice, (trial.strategy.rung for trial in record.trials))
+    rows = [f'{_names(group)}<td class="quiet">{escape(group.reason)}</td>' for group in groups]
+    return "<h2>Not probed</h2>" + _table(rows) if rows else ""
 
 
 def _names(group: Skipped) -> str:

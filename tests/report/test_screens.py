@@ -131,7 +131,8 @@ def test_verdicts(outcome: Outcome, text: str) -> None:
 
 def test_many_rungs_are_named_by_what_they_share() -> None:
     rungs = tuple(sim.rung(f"zero{stage}+gc+offload") for stage in (1, 2, 3))
-    assert Skipped(rungs, ("a", "a", "a")).names(20) == "3 rungs"
+    assert Skipped(rungs, ("a", "a", "a")).names(16) == "3 rungs"
+    assert Skipped(rungs, ("a", "a", "a")).names(20) == "+offload (3 rungs)"
     assert Skipped(rungs, ("a", "a", "a")).names(25) == "+gc+offload (3 rungs)"
     assert Skipped(rungs[:1], ("a",)).names(5) == "zero1+gc+offload"
     mixed = tuple(sim.rung(f"zero3+{name}+fa2") for name in ("offload", "gc+offload", "offload-all"))

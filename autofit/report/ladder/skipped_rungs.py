@@ -37,15 +37,19 @@ class Skipped:
         syllables = [_common([value.syllable for _, value in column]) for column in columns]
         shared = [one for one in syllables if one and one not in settled.split("+")]
         count = f"{len(names)} rungs"
-        plus = "" if shared and shared[0].startswith("zero") else "+"
-        text = f"{plus}{'+'.join(shared)} ({count})"
-        return text if shared and len(text) <= width else count
+        texts = [f"{_joined(shared[start:])} ({count})" for start in range(len(shared))]
+        return next((text for text in texts if len(text) <= width), count)
 
     @property
     def reason(self) -> str:
         if self.short_bytes:
             return f"too large by {_amounts(self.short_bytes)} (predicted)"
         return reduce(_merged, self.reasons)
+
+
+def _joined(syllables: Sequence[str]) -> str:
+    """The syllables as a name has them; a `+` is in front of what does not begin one: `+gc+offload`."""
+    return f"{'' if syllables[0].startswith('zero') else '+'}{'+'.join(syllables)}"
 
 
 def _common(syllables: Sequence[str]) -> str:
@@ -64,9 +68,9 @@ def skipped(view: View) -> tuple[Skipped, ...]:
     return _by_reason(reasons + _unprobed(view.choice), set(view.tried))
 
 
-def unprobed(choice: Choice) -> tuple[Skipped, ...]:
-    """What the choice left unprobed."""
-    return _by_reason(_unprobed(choice), set())
+def unprobed(choice: Choice, tried: Iterable[Rung]) -> tuple[Skipped, ...]:
+    """What the choice left unprobed, but for what was `tried`, if only as one rank of it."""
+    return _by_reason(_unprobed(choice), set(tried))
 
 
 def _unprobed(choice: Choice | None) -> list[_Reasoned]:
