@@ -41,6 +41,7 @@ class TraceProvider:
         self._tell_at_once = tell_at_once
         self._tracer: Tracer | None = None
         self._is_traceable = True
+        self._quiet_until_s = 0.0  # of the tracing
         self.unbuildable: tuple[Unbuildable, ...] = ()  # met while tracing
         self._open = ExitStack()
 
@@ -86,12 +87,13 @@ class TraceProvider:
         return (*known, *new)
 
     def _traced(self, missing: tuple[MicroStep, ...]) -> tuple[Trace, ...]:
+        self._quiet_until_s = 0.0
         try:
             answer = self._started().trace(
                 self._request,
                 missing,
                 log_path=self._folder / "trace.log",
-                on_progress=lambda progress: self._tell_at_once(_progress_note(progress, len(missing))),
+                on_progress=lambda progress: self._tell_progress(progress, len(missing)),
             )
         except AutofitError as error:
             self._is_traceable = False
@@ -103,6 +105,12 @@ class TraceProvider:
             what = f"{len(untraced)} of {len(missing)} micro-steps cannot be traced"
             self._tell(_closed_form_note(what, untraced[0].why))
         return answer.traces
+
+    def _tell_progress(self, progress: TraceProgress, count: int) -> None:
+        """Tells that tracing goes on, each time after twice as long as before."""
+        if progress.passed_s >= self._quiet_until_s:
+            self._quiet_until_s = 2 * progress.passed_s
+            self._tell_at_once(_progress_note(progress, count))
 
     def _started(self) -> Tracer:
         if self._tracer is None:

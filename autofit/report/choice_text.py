@@ -12,6 +12,7 @@ from autofit.domain.strategy import Change, Rung, Strategy
 from autofit.domain.trial import Beside, Choice, GiveUp
 from autofit.domain.units import brief_seconds, format_bytes, rough_bytes, rough_speed
 
+from .header import model_name
 from .line import WIDTH, Line, Style, labelled, wrap
 from .view import View
 
@@ -46,9 +47,9 @@ def _how(chosen: Chosen) -> str:
 
 
 def gives_up_text(strategy: Strategy) -> str:
-    """What a training with it has not that the plain one has: `AdaLomo: factored second moments ...`; else nothing."""
+    """What a training with it has not that the plain one has: `adalomo: factored second moments ...`; else nothing."""
     values = [value for _, value in strategy.rung.changed if value.gives_up]
-    return "; ".join(f"{value.text}: {value.gives_up}" for value in values)
+    return "; ".join(f"{value.word}: {value.gives_up}" for value in values)
 
 
 def beside_label(choice: Choice) -> str:
@@ -56,20 +57,20 @@ def beside_label(choice: Choice) -> str:
 
 
 def beside_text(choice: Choice, pins: Pins) -> str:
-    """The way from the choice to what changes less of the training, with the words that take it; empty when nothing
-    does, or when all that it changes was pinned."""
+    """What changes less of the training than the choice, after the words that take it: `--method full: zero3+gc mb4 ·
+    9,100 tokens/s · 53.0 GB`; empty when nothing does, or when all that it changes was pinned."""
     changed, plain = choice.strategy.rung.changed, choice.plain
     if plain is not None:
         words = flags_text(choice.strategy.rung, plain.strategy.rung)
-        return f"{_what(plain.strategy.rung)}: {plain.strategy}, {_beside_figures(plain)}   {words}"
+        return f"{words}: {plain.strategy} · {_beside_figures(plain)}"
     if all(pins.settles(knob) for knob, _ in changed):
         return ""
-    is_lora = choice.strategy.rung.change is Change.ADAPTERS
-    return f"{'all parameters' if is_lora else 'nothing given up'}: no rung that was probed fits"
+    return f"no rung {plainer_text(choice.strategy.rung)} fits of those that were probed"
 
 
-def _what(plain: Rung) -> str:
-    return "all parameters" if plain.change is Change.NOTHING else "nothing given up"
+def plainer_text(rung: Rung) -> str:
+    """What the rungs that change less of the training than `rung` are: `with all parameters`."""
+    return "with all parameters" if rung.change is Change.ADAPTERS else "that gives nothing up"
 
 
 def flags_text(chosen: Rung, plain: Rung) -> str:
@@ -82,10 +83,11 @@ def flags_text(chosen: Rung, plain: Rung) -> str:
 def _beside_figures(plain: Beside) -> str:
     measured, expected = plain.measured, plain.expected
     if measured is not None:
-        return f"{measured.tokens_per_s:,.0f} tokens/s, {format_bytes(measured.peak_device_bytes)}"
+        return f"{measured.tokens_per_s:,.0f} tokens/s · {format_bytes(measured.peak_device_bytes)}"
     if expected is None:
         return "not measured"
-    return f"about {expected.tokens_per_s:,.0f} tokens/s, {expected.low:,.0f} to {expected.high:,.0f} (predicted)"
+    speed, low, high = (rough_speed(one) for one in (expected.tokens_per_s, expected.low, expected.high))
+    return f"~{speed} tokens/s (predicted, {low} to {high})"
 
 
 _LABEL_COLUMNS = 10
@@ -123,7 +125,7 @@ def _resort_figures(one: Resort) -> str:
 
 
 def _headline(view: View, action: GiveUp) -> str:
-    what = [view.shape.name if view.shape is not None else "this model"]
+    what = [model_name(view.shape) if view.shape is not None else "this model"]
     if view.request is not None:
         method = view.request.pins.of(METHOD)
         what += [] if method is None else [METHOD.of(method).text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import PurePath
 
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.model import ModelShape
@@ -44,7 +45,13 @@ def _links(hardware: Hardware) -> list[str]:
 def model_text(shape: ModelShape) -> str:
     """The model in one line: `Llama-2-13B, 13.0 B parameters, 40 layers`; a count by formula has a tilde."""
     about = "" if shape.is_counted_exactly else "~"
-    return f"{shape.name}, {about}{format_count(shape.parameter_count)} parameters, {shape.layer_count} layers"
+    return f"{model_name(shape)}, {about}{format_count(shape.parameter_count)} parameters, {shape.layer_count} layers"
+
+
+def model_name(shape: ModelShape) -> str:
+    """The model's name: of one that lies in a folder whose whole path is known, the folder's."""
+    path = PurePath(shape.name)
+    return path.name if path.is_absolute() else shape.name
 
 
 def request_text(request: Request, profile: DataProfile | None) -> str:

@@ -14,6 +14,7 @@ from autofit.runs.run_folder import RunRecord
 from .choice_text import beside_label, beside_text, gives_up_text, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text
+from .ladder.skipped_rungs import Skipped, unprobed
 from .launch_text import launch_rows
 from .line import plain
 from .outcome_text import OUTPACED, verdict_text
@@ -21,6 +22,7 @@ from .progress import ended_text, timeline_text
 from .view import is_outpaced
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
+_LABEL = 40  # columns of the names of rungs that share a reason
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #fdfdfc; --quiet: #697077; --rule: #dfe2e5;
   --bar: #2f7f8f; --good: #1f7a4d; --bad: #9a6700 }
@@ -41,7 +43,7 @@ code { font-size: .93em } .quiet { color: var(--quiet) } .good { color: var(--go
 def report_html(record: RunRecord) -> str:
     """The page for what the run folder holds so far."""
     title = f"autofit · {record.request.model}"
-    parts = [_facts(record), _choice(record), _trials(record), _unprobed(record.choice)]
+    parts = [_facts(record), _choice(record), _trials(record), _unprobed(record)]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
@@ -125,14 +127,21 @@ def _bar(used_bytes: int, limit_bytes: int | None) -> str:
     return f'<div class="bar"><i style="width:{min(used_bytes / limit_bytes, 1.0):.1%}"></i></div>'
 
 
-def _unprobed(choice: Choice | None) -> str:
-    if choice is None or not choice.unprobed:
-        return ""
-    rows = (
-        f'<td><code>{escape(str(rest.rung))}</code></td><td class="quiet">{escape(rest.reason)}</td>'
-        for rest in choice.unprobed
+def _unprobed(record: RunRecord) -> str:
+    groups = () if record.choice is None else unprobed(record.choice, (trial.strategy.rung for trial in record.trials))
+    rows = [f'{_names(group)}<td class="quiet">{escape(group.reason)}</td>' for group in groups]
+    return "<h2>Not probed</h2>" + _table(rows) if rows else ""
+
+
+def _names(group: Skipped) -> str:
+    """The rungs of a group: what they share and, opened, each with its own reason."""
+    short = escape(group.names(_LABEL))
+    if len(group.rungs) == 1:
+        return f"<td><code>{short}</code></td>"
+    each = "<br>".join(
+        f"<code>{escape(str(rung))}</code> {escape(why)}" for rung, why in zip(group.rungs, group.reasons, strict=True)
     )
-    return "<h2>Not probed</h2>" + _table(rows)
+    return f"<td><details><summary><code>{short}</code></summary>{each}</details></td>"
 
 
 def _table(rows: Iterable[str]) -> str:

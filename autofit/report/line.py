@@ -41,6 +41,12 @@ def labelled(
     return [first, *(((" " * columns, Style.PLAIN), (row, style)) for row in rows[1:])]
 
 
+def quiet_lines(text: str, *, width: int = WIDTH) -> list[Line]:
+    """The quiet lines of a text that begins with a sign, wrapped under its first word."""
+    first, *rest = wrap(text, width - 2)
+    return [((first, Style.QUIET),), *((("  " + row, Style.QUIET),) for row in rest)]
+
+
 def wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 8), break_on_hyphens=False)
 

@@ -52,6 +52,13 @@ def test_what_a_choice_gives_up_is_told_beside_the_plain_rung() -> None:
     assert "--optimizer adamw" in page
 
 
+def test_rungs_that_were_not_probed_for_one_reason_are_one_row_that_opens() -> None:
+    page = report_html(RECORD)
+    assert page.count("<details>") == 1
+    assert "cannot beat 31,200 (bound 2,900–29,800)" in page
+    assert all(str(rest.rung) in page and rest.reason in page for rest in sim.CHOICE.unprobed)
+
+
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
     page = report_html(RECORD)
     tags = tags_of(page)

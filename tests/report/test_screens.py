@@ -14,7 +14,7 @@ from rich.console import Console
 from autofit.domain import event as ev
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.trial import Choice, GiveUp
+from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.header import machine_text
 from autofit.report.json_screen import JsonScreen
@@ -97,7 +97,7 @@ def test_no_line_is_wider_than_the_screen(width: int, events: list[ev.Event]) ->
 def test_waiting_rungs_are_cut_to_the_height_of_the_screen() -> None:
     lines = table_lines(view_of(sim.beginning()), row_limit=9)
     assert len(lines) == 9
-    assert "and 8 more that wait" in plain(lines)
+    assert "+ 8 more not tried\n" in plain(lines)
 
 
 def test_bars() -> None:
@@ -131,9 +131,21 @@ def test_verdicts(outcome: Outcome, text: str) -> None:
 
 def test_many_rungs_are_named_by_what_they_share() -> None:
     rungs = tuple(sim.rung(f"zero{stage}+gc+offload") for stage in (1, 2, 3))
-    assert Skipped(rungs, ("a", "a", "a")).names(20) == "3 rungs"
+    assert Skipped(rungs, ("a", "a", "a")).names(16) == "3 rungs"
+    assert Skipped(rungs, ("a", "a", "a")).names(20) == "+offload (3 rungs)"
     assert Skipped(rungs, ("a", "a", "a")).names(25) == "+gc+offload (3 rungs)"
     assert Skipped(rungs[:1], ("a",)).names(5) == "zero1+gc+offload"
+    mixed = tuple(sim.rung(f"zero3+{name}+fa2") for name in ("offload", "gc+offload", "offload-all"))
+    assert Skipped(mixed, ("a", "a", "a")).names(30) == "zero3+offload…+fa2 (3 rungs)"
+    assert Skipped(mixed, ("a", "a", "a")).names(30, "+fa2") == "zero3+offload… (3 rungs)"
+
+
+def test_a_family_has_one_row_and_the_others_are_counted() -> None:
+    lines = table(sim.beginning())
+    assert row(lines, "zero2+lora").endswith("not tried")
+    assert not any(line.startswith("zero2+lora+gc ") for line in lines), "of its family one that is faster has a row"
+    told = " ".join(" ".join(lines).split())
+    assert "+ 4 more not tried: like these with gc" in told
 
 
 def test_a_rung_is_skipped_once() -> None:
@@ -171,9 +183,12 @@ def full_line(choice: Choice) -> str:
 
 
 def test_a_lora_choice_names_the_full_rung_beside_it() -> None:
-    assert full_line(sim.CHOICE) == "full     all parameters: zero3+gc mb4, 9,100 tokens/s, 53.0 GB   --method full"
-    assert "no rung that was probed fits" in full_line(replace(sim.CHOICE, plain=None))
+    assert full_line(sim.CHOICE) == "full     --method full: zero3+gc mb4 · 9,100 tokens/s · 53.0 GB"
+    assert "no rung with all parameters fits of those that were probed" in full_line(replace(sim.CHOICE, plain=None))
     assert full_line(replace(sim.CHOICE, strategy=sim.strategy("zero3", 1))) == ""
+    expected = Beside(sim.strategy("zero3+gc", 4), None, Expected(912.3, 701.0, 987.0))
+    told = full_line(replace(sim.CHOICE, plain=expected))
+    assert told == "full     --method full: zero3+gc mb4 · ~910 tokens/s (predicted, 700 to 990)"
 
 
 def test_a_choice_that_gives_something_up_says_what_and_names_the_plain_rung_beside_it() -> None:

@@ -54,7 +54,10 @@ OFFLOAD = Knob(
             needs=(Need("zero_stage", (3,), "only stage 3 can move parameters to host memory"),),
         ),
     ),
-    PinFlag(("--offload",), "none|partial|optimizer|all", "What lies in host memory."),
+    PinFlag(
+        ("--offload",), "none|partial|optimizer|all",
+        "What lies in host memory: a part of the optimizer, all of it, or the parameters too.",
+    ),
     from_least_memory=(Offload.ALL, Offload.OPTIMIZER, Offload.PARTIAL, Offload.NONE),
     adds_work=True,
     refused=(("nvme", _NVME),),

@@ -124,15 +124,15 @@ OPTIMIZER = Knob(
             Optimizer.ADAMW_4BIT_BF16, "adamw_4bit_bf16", "AdamW with 4-bit moments and bf16 master weights",
             "adamw4-bf16",
             needs=(_NEEDS_ENGINE, _NEEDS_DEVICE),
-            gives_up="moments of 4 bits learn less in as many steps; master weights are rounded at random to bf16",
+            gives_up="moments of 4 bits learn less in as many steps, and master weights are rounded at random to bf16",
             last_resort=LastResort.FEWER_BITS,
         ),
-        Value(Optimizer.LION, "lion", "Lion", "lion", gives_up="the sign of one moment is the step: not AdamW"),
-        Value(Optimizer.SGD, "sgd", "SGD", "sgd", gives_up="nothing adapts the step of a parameter: not AdamW"),
+        Value(Optimizer.LION, "lion", "Lion", "lion", gives_up="the sign of one moment is the step"),
+        Value(Optimizer.SGD, "sgd", "SGD", "sgd", gives_up="nothing adapts the step of a parameter"),
         Value(
             Optimizer.ADALOMO, "adalomo", "AdaLomo", "adalomo",
             needs=_NEEDS_WHOLE,
-            gives_up="factored second moments alone adapt the step: not AdamW",
+            gives_up="factored second moments alone adapt the step",
             last_resort=LastResort.FUSED_UPDATE,
         ),
         Value(
@@ -144,8 +144,7 @@ OPTIMIZER = Knob(
     ),
     PinFlag(
         ("--optimizer",), "NAME",
-        "adamw, or, only where pinned or allowed: adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or "
-        "lomo.",
+        "adamw; where pinned or allowed adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or lomo.",
     ),
     from_least_memory=(
         Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from autofit.domain.strategy import Rung
 from autofit.domain.units import format_bytes
-from autofit.report.line import WIDTH, Line, Style, clip, wrap
+from autofit.report.line import WIDTH, Line, Style, clip, quiet_lines, wrap
 from autofit.report.view import View
 
+from .families import folded_text, more_text
 from .ladder_row import Row
-from .predicted_rows import waiting_rows
+from .predicted_rows import waiting_row, waiting_steps
 from .probed_rows import tried_rows
 from .skipped_rungs import Skipped, skipped
 
@@ -41,21 +43,29 @@ def table_lines(
     view: View, now_s: float = 0.0, *, width: int = WIDTH, row_limit: int | None = None, waiting: str = "not tried"
 ) -> list[Line]:
     """The table at `now_s`; `row_limit` shortens the list of what waits, `waiting` is the word for it."""
-    tried, waits = tried_rows(view, now_s), waiting_rows(view, waiting)
-    columns = _columns(tried + waits, width)
+    tried, (waits, folded) = tried_rows(view, now_s), waiting_steps(view)
+    rows = [waiting_row(view, step, waiting) for step in waits]
+    columns = _columns(tried + rows, width)
     first = [_heading(view, columns), *_rows_lines(view, tried, columns)]
     last = [line for group in skipped(view) for line in _skipped_lines(group, columns)]
     room = len(waits) if row_limit is None else max(row_limit - len(first) - len(last) - 1, 1)
-    lines = first + _rows_lines(view, waits[:room], columns)
-    return lines + ([_more(len(waits) - room)] if len(waits) > room else []) + last
+    lines = first + _rows_lines(view, rows[:room], columns)
+    shown = [*view.tried, *(step.rung for step in waits[:room])]
+    more = [step.rung for step in (*waits[room:], *folded)]
+    return lines + _more_lines(more, shown, waiting, width, is_brief=row_limit is not None) + last
+
+
+def _more_lines(more: list[Rung], shown: list[Rung], waiting: str, width: int, *, is_brief: bool) -> list[Line]:
+    """What is said of the rungs that wait and have no row; one line where it must be brief."""
+    if not more:
+        return []
+    names = {rung: str(rung) for rung in more}
+    text = more_text(waiting, more) if is_brief else folded_text(waiting, more, shown, names)
+    return quiet_lines(text, width=width)
 
 
 def _rows_lines(view: View, rows: list[Row], columns: _Columns) -> list[Line]:
     return [line for row in _unrepeated(rows) for line in _row_lines(view, row, columns)]
-
-
-def _more(count: int) -> Line:
-    return ((f"and {count} more that wait{'s' if count == 1 else ''}", Style.QUIET),)
 
 
 def _columns(rows: list[Row], width: int) -> _Columns:

@@ -8,27 +8,41 @@ from autofit.domain.strategy import Strategy
 from autofit.report.line import Style
 from autofit.report.view import View, tokens_per_s
 
+from .families import Entry, opened
 from .ladder_row import Row
 
 
-def waiting_rows(view: View, state: str) -> list[Row]:
-    """Rungs of the ladder that were not tried, each at the largest micro-batch that is predicted to fit."""
+def waiting_steps(view: View) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The steps of the ladder that were not tried: those that have a row, and those that are folded."""
     steps = view.ladder.steps if view.ladder is not None else ()
     decided = {rest.rung for rest in view.choice.unprobed} if view.choice is not None else set()
     done = decided | set(view.tried)
     waiting = [step for step in steps if step.rung not in done and step.strategies]
-    return [_chosen_row(view, step) or _waiting_row(view, step, state) for step in waiting]
+    lines = opened([Entry(step.rung, is_kept=_is_chosen(view, step)) for step in waiting])
+    return (
+        tuple(step for step in waiting if step.rung in lines),
+        tuple(step for step in waiting if step.rung not in lines),
+    )
+
+
+def waiting_row(view: View, step: Step, state: str) -> Row:
+    """A step that was not tried, at the largest micro-batch that is predicted to fit."""
+    return _chosen_row(view, step) or _untried_row(view, step, state)
+
+
+def _is_chosen(view: View, step: Step) -> bool:
+    return view.choice is not None and view.choice.strategy in step.strategies
 
 
 def _chosen_row(view: View, step: Step) -> Row | None:
     """The row of the choice where it was not probed; None for another rung."""
-    if view.choice is None or view.choice.strategy not in step.strategies:
+    if view.choice is None or not _is_chosen(view, step):
         return None
     strategy = view.choice.strategy
     return predicted_row(view, strategy, step.estimate(strategy), "chosen", Style.GOOD)
 
 
-def _waiting_row(view: View, step: Step, state: str) -> Row:
+def _untried_row(view: View, step: Step, state: str) -> Row:
     limit_bytes = view.device_memory_bytes or 0
     pairs = list(zip(step.strategies, step.estimates, strict=True))
     fitting = [pair for pair in pairs if pair[1].memory.peak_bytes <= limit_bytes]

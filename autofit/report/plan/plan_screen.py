@@ -7,8 +7,8 @@ from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.units import format_bytes
 from autofit.planning.memory.sdpa import ASSUMED
-from autofit.report.choice_text import flags_text, gives_up_text, resort_lines
-from autofit.report.header import machine_text, model_text
+from autofit.report.choice_text import flags_text, gives_up_text, plainer_text, resort_lines
+from autofit.report.header import machine_text, model_name, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 
 from .plan_figures import REHEARSED, Terms, cost_text, host_text, memory_text, shows_host, speed_phrase
@@ -143,7 +143,7 @@ def _beside_lines(plan: Plan, choice: Candidate, width: int) -> list[Line]:
 def _plain_text(plan: Plan, choice: Candidate) -> str:
     plain = plan.plain
     if plain is None:
-        return "nothing that gives nothing up is expected to fit"
+        return f"no rung {plainer_text(choice.strategy.rung)} is expected to fit"
     words = flags_text(choice.strategy.rung, plain.strategy.rung)
     return f"{words}: {_beside_text(plan, plain)}"
 
@@ -193,7 +193,7 @@ def _nothing_lines(plan: Plan, width: int) -> list[Line]:
     method = "" if pinned is None else f", {METHOD.of(pinned).text}"
     count = len(plan.possible)
     found = f"sure to fit, {count} rung{'' if count == 1 else 's'} may" if count else "expected to fit"
-    text = f"Nothing is {found}: {plan.model.name}{method}, {plan.request.sequence_length:,} tokens."
+    text = f"Nothing is {found}: {model_name(plan.model)}{method}, {plan.request.sequence_length:,} tokens."
     lines: list[Line] = [((row, Style.BAD),) for row in wrap(text, width)]
     closest = plan.candidates[0]
     return lines + _labelled("closest", f"{closest.strategy}: {doubt_text(closest)}", width)

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 from autofit.domain.hardware import DeviceKind
-from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Place
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.units import format_bytes
 from autofit.planning.plan.fit import shortfall_text
+from autofit.report.ladder.families import Entry, family, folded_text, opened
 from autofit.report.ladder.ladder_table import memory_bar
 from autofit.report.ladder.skipped_rungs import Skipped
-from autofit.report.line import WIDTH, Line, Style, clip, wrap
+from autofit.report.line import WIDTH, Line, Style, clip, quiet_lines, wrap
 
 from .plan_figures import Terms, host_text, hours_text, memory_text, shows_host, speed_text
 
 _GAP = "  "
-_MOST_ROWS = 6  # of each method
+_RIVAL_SHARE = 0.98  # of the pick's speed
 _BAR_COLUMNS = (4, 21)  # fewest and most; none where names would have to be cut for it
 _HOST = "host"
 _WORDS = {Verdict.FITS: "fits", Verdict.PROBE: "must be probed"}
@@ -43,9 +42,8 @@ class _Row:
 
 
 def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
-    """The table with at most `_MOST_ROWS` rungs of each method; what all of them share of their names stands in the
-    heading."""
-    shown = _shown(plan.possible)
+    """The table with the best of each family; what all rungs share of their names stands in the heading."""
+    shown = _shown(plan)
     shared = _shared_name(plan)
     rows = [_row(plan, terms, one, shared) for one in shown]
     if not any(shows_host(plan, one) for one in shown):
@@ -54,8 +52,8 @@ def plan_table(plan: Plan, terms: Terms, *, width: int = WIDTH) -> list[Line]:
     columns = columns if columns.bar else _widths(rows, width, _HOST)
     lines = [_heading(plan, columns, has_hours=any(row.hours for row in rows))] if rows else []
     lines += [_line(plan, row, columns) for row in rows]
-    lines += [_more(len(plan.possible) - len(shown))] if len(shown) < len(plan.possible) else []
-    return lines + [line for group in _gathered(plan) for line in _group_lines(group, width)]
+    lines += _folded_lines(plan, shown, shared, width)
+    return lines + [line for group in _gathered(plan) for line in _group_lines(group, shared, width)]
 
 
 def _host_title(plan: Plan) -> str:
@@ -66,9 +64,26 @@ def device_word(plan: Plan) -> str:
     return "rank" if plan.hardware.kind is DeviceKind.CPU else "GPU"
 
 
-def _shown(possible: Sequence[Candidate]) -> list[Candidate]:
-    ranks = {method: count() for method in Method}
-    return [one for one in possible if next(ranks[one.strategy.rung.method]) < _MOST_ROWS]
+def _shown(plan: Plan) -> list[Candidate]:
+    entries = [
+        Entry(one.strategy.rung, one.verdict is Verdict.FITS, is_kept=_is_kept(plan, one)) for one in plan.possible
+    ]
+    lines = opened(entries)
+    return [one for one in plan.possible if one.strategy.rung in lines]
+
+
+def _is_kept(plan: Plan, one: Candidate) -> bool:
+    """Whether it is shown whatever the others are: the pick and its rivals in the family, the plain rung beside it,
+    and what was rehearsed."""
+    return one in (plan.choice, plan.plain) or one.rehearsed is not None or _is_rival(plan.choice, one)
+
+
+def _is_rival(choice: Candidate | None, one: Candidate) -> bool:
+    """Whether it is of the pick's family, and about as fast."""
+    if choice is None or choice.estimate is None or one.estimate is None:
+        return False
+    is_close = one.estimate.speed.tokens_per_s >= _RIVAL_SHARE * choice.estimate.speed.tokens_per_s
+    return is_close and family(one.strategy.rung) == family(choice.strategy.rung)
 
 
 def _row(plan: Plan, terms: Terms, one: Candidate, shared: str) -> _Row:
@@ -130,8 +145,8 @@ def _heading(plan: Plan, columns: _Widths, *, has_hours: bool) -> Line:
 
 
 def _shared_name(plan: Plan) -> str:
-    """What all rungs of the table have at the end of their names."""
-    names = {one.strategy.rung.settled_name for one in plan.candidates if one.verdict in _WORDS}
+    """What all rungs that could run have at the end of their names."""
+    names = {one.strategy.rung.settled_name for one in plan.candidates if one.verdict is not Verdict.UNSUPPORTED}
     return names.pop() if len(names) == 1 else ""
 
 
@@ -154,8 +169,14 @@ def _line(plan: Plan, row: _Row, columns: _Widths) -> Line:
     )
 
 
-def _more(count: int) -> Line:
-    return ((f"and {count} more that may fit", Style.QUIET),)
+def _folded_lines(plan: Plan, shown: Sequence[Candidate], shared: str, width: int) -> list[Line]:
+    """What is said of the rungs that may fit and have no line."""
+    lines = [one.strategy.rung for one in shown]
+    folded = [one.strategy.rung for one in plan.possible if one not in shown]
+    if not folded:
+        return []
+    names = {rung: str(rung).removesuffix(shared) for rung in folded}
+    return quiet_lines(folded_text("that may fit", folded, lines, names), width=width)
 
 
 def _gathered(plan: Plan) -> list[Skipped]:
@@ -180,9 +201,9 @@ def _brief(one: Candidate) -> str:
     return text if one.shortfall.place is Place.DEVICE else f"too large: {text}"
 
 
-def _group_lines(group: Skipped, width: int) -> list[Line]:
+def _group_lines(group: Skipped, shared: str, width: int) -> list[Line]:
     columns = 24
-    label = clip(group.names(columns), columns).ljust(columns)
+    label = clip(group.names(columns, shared), columns).ljust(columns)
     rows = wrap(group.reason, width - columns - len(_GAP))
     first: Line = ((label + _GAP + rows[0], Style.QUIET),)
     return [first, *(((" " * (columns + len(_GAP)) + row, Style.QUIET),) for row in rows[1:])]
