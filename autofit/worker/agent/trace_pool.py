@@ -45,7 +45,7 @@ def trace_in_children(
     cannot be read at all. A micro-step that takes too long has no trace, and neither have those behind it in its
     process; what is there by then is kept."""
     count = min(len(os.sched_getaffinity(0)), len(command.micro_steps))
-    shares = [command.micro_steps[start::count] for start in range(count)]
+    shares = dealt(command.micro_steps, count)
     pool = _Pool([_Child(context, command, share) for share in shares], patience, send)
     try:
         answers = pool.wait(commands)
@@ -54,6 +54,13 @@ def trace_in_children(
     refused = next((answer for answer in answers if isinstance(answer, Refused)), None)
     traced = [answer for answer in answers if isinstance(answer, Traced)]
     return refused or _in_order(traced, command.micro_steps)
+
+
+def dealt(micro_steps: Sequence[MicroStep], count: int) -> list[tuple[MicroStep, ...]]:
+    """The shares of `count` processes, dealt out there and back: neighbours often differ in what makes a trace take
+    twice as long, in autocast or in checkpointing, and dealt out in turn one process would have all of those."""
+    back = 2 * count - 1
+    return [(*micro_steps[first :: 2 * count], *micro_steps[back - first :: 2 * count]) for first in range(count)]
 
 
 def _in_order(answers: Sequence[Traced], micro_steps: Sequence[MicroStep]) -> Traced:

@@ -20,7 +20,7 @@ from autofit.domain.trace import MicroStep, Trace
 from autofit.probing.protocol import Message, Refused, Traced, TraceModel, TraceProgress, read_command, to_line
 from autofit.worker.agent import trace_pool
 from autofit.worker.agent.line_reader import LineReader
-from autofit.worker.agent.trace_pool import Patience, trace_in_children
+from autofit.worker.agent.trace_pool import Patience, dealt, trace_in_children
 from tests.builders import make_request
 
 STEP = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 1, 64, False)
@@ -60,8 +60,17 @@ def ask(commands: LineReader, steps: tuple[MicroStep, ...], patience: Patience) 
     return trace_in_children(context, command, commands, sent.append, patience), sent
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_every_process_has_as_much_of_what_is_dear_every_other_time(count: int) -> None:
+    steps = tuple(replace(STEP, tokens=64 * place, is_autocast=place % 2 == 0) for place in range(12))
+    shares = dealt(steps, count)
+    assert sorted(step.tokens for share in shares for step in share) == [step.tokens for step in steps]
+    dear = [sum(step.is_autocast for step in share) for share in shares]
+    assert max(dear) - min(dear) <= 1
+
+
 def test_what_takes_too_long_is_given_up_alone_and_meanwhile_one_hears_of_it(commands: LineReader) -> None:
-    """One process has the first and the third micro-step, the other one the second and the fourth."""
+    """One process has the first and the fourth micro-step, the other one the second and the third."""
     said, sent = ask(commands, STEPS, Patience(trace_s=2.0, progress_s=0.2))
     assert isinstance(said, Traced)
     assert [one.of for one in said.traces] == [STEPS[0], STEPS[1], STEPS[3]]
