@@ -162,7 +162,7 @@ def test_what_needs_no_less_than_a_failed_rung_is_not_probed() -> None:
 
 def test_adapters_that_do_not_fit_leave_no_room_for_all_parameters() -> None:
     whole = sim.ladder(TWO)
-    # What moves inputs to the host is only there for rows whose inputs may not fit: the leanest of LoRA's has more rows.
+    # What moves inputs to the host is only there for rows whose inputs may not fit, of LoRA for more than otherwise.
     kept = tuple(step for step in whole.steps if not step.rung.gradient_checkpointing.is_between)
     rungs = replace(whole, steps=kept)
     lora = [step for step in kept if step.rung.method is Method.LORA]
