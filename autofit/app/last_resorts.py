@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from autofit.app.estimation import ladder_of, prepare_setting, with_rehearsals, with_resort_traces
 from autofit.app.probe_specs import AgentProbeRunner
-from autofit.app.search_loop import SearchSpace, Wider
+from autofit.app.search_space import SearchSpace, Wider
 from autofit.app.tracing import TraceProvider
 from autofit.domain.resort import Resort
 from autofit.domain.trial import Trial

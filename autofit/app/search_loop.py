@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from autofit.app.context import Session
+from autofit.app.search_space import ProbeRunner, Rehearsals, Resorts, SearchSpace
 from autofit.app.trial_memory import TrialMemory
 from autofit.domain.event import LadderBuilt, Note, ProbeHeartbeat, ProbeStarted, TrialEnded
-from autofit.domain.goal import AN_HOUR, Goal
-from autofit.domain.knobs.last_resort import LastResort
-from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Outcome, Phase
-from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.plan.last_resorts import resort_text
@@ -22,53 +17,6 @@ from autofit.planning.search.exhaustive import exhaustive_choice, next_untried
 from autofit.planning.search.noise import busy_text
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
 from autofit.planning.setting import Setting
-from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat
-
-
-class ProbeRunner(Protocol):
-    """Runs the probes that the policy asks for; `trials` are those before."""
-
-    def probe(self, probe: Probe, trials: Sequence[Trial], on_heartbeat: OnHeartbeat) -> Outcome: ...
-
-
-class Rehearsals(Protocol):
-    """Runs the rehearsals that the policy asks for; `trials` are those before."""
-
-    def rehearse(
-        self, strategies: Sequence[Strategy], trials: Sequence[Trial], on_heartbeat: OnRehearsalHeartbeat
-    ) -> tuple[Outcome, ...]: ...
-
-
-class Resorts(Protocol):
-    """Knows the last resorts of a search that gives up."""
-
-    def wider(self, space: SearchSpace) -> Wider | None:
-        """What is searched with the next last resort; None where none is allowed or left."""
-        ...
-
-    def named(self, space: SearchSpace, trials: Sequence[Trial]) -> tuple[Resort, ...]:
-        """The last resorts that were not tried and would fit."""
-        ...
-
-
-@dataclass(frozen=True)
-class SearchSpace:
-    """What is searched, in which setting, and what for; `tried` is what was seen of it on the way here."""
-
-    setting: Setting
-    ladder: Ladder
-    goal: Goal = AN_HOUR
-    tried: tuple[tuple[Strategy, Outcome], ...] = ()
-
-
-@dataclass(frozen=True)
-class Wider:
-    """A space with a last resort more, and who runs what is asked for there."""
-
-    order: LastResort
-    space: SearchSpace
-    runner: ProbeRunner
-    rehearsals: Rehearsals
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from autofit.app.context import Context, Session, described
 from autofit.app.estimation import ladder_of, package_note, prepare_setting, setting_of_data, with_rehearsals
 from autofit.app.last_resorts import LastResorts
 from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
-from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
+from autofit.app.search_loop import SearchLoop, SearchResult
+from autofit.app.search_space import SearchSpace
 from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import TrialMemory, calibrate
 from autofit.domain.event import DataRead

@@ -14,7 +14,8 @@ from autofit.app.script.own_choice import STAYS, OwnConfiguration
 from autofit.app.script.script_inspector import Inspection, ScriptAsIs, ScriptInspector
 from autofit.app.script.script_specs import ScriptProbeRunner, ScriptSpecs
 from autofit.app.script.tunable_line import NotTuned, TunableLine
-from autofit.app.search_loop import SearchLoop, SearchResult, SearchSpace
+from autofit.app.search_loop import SearchLoop, SearchResult
+from autofit.app.search_space import SearchSpace
 from autofit.app.trial_memory import TrialMemory, known_constants
 from autofit.domain.deepspeed_line import Decision, Loading, Settled
 from autofit.domain.errors import NothingFits
