@@ -22,7 +22,6 @@ from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Trace
 from autofit.planning.export.deepspeed_config import deepspeed_config
-from autofit.planning.fused_update import is_fused
 from autofit.planning.memory.activations import micro_step, moments
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.fused_memory import fused_loads
@@ -174,7 +173,7 @@ def _largest_loads(case: CountedCase, setting: Setting) -> dict[Phase, Load]:
 
 
 def _loads(strategy: Strategy, setting: Setting, traced: Sequence[Moment]) -> Iterator[Load]:
-    if is_fused(strategy.rung):
+    if strategy.rung.optimizer.is_fused:
         return fused_loads(strategy, setting, traced)
     within = loads_within(strategy, setting, traced, is_first_rank=False)
     return itertools.chain(within, loads_outside(strategy, setting))

@@ -68,7 +68,7 @@ class Training:
 
     epochs: float = 3.0  # 0 where a script decides by itself
     max_steps: int | None = None
-    learning_rate: float | None = None  # None: 2e-5 for full fine-tuning, 2e-4 for LoRA
+    learning_rate: float | None = None  # None: the optimizer's own (knobs/optimizer.py)
     save_steps: int = 500
     seed: int = 42
     report_to: tuple[str, ...] = ()

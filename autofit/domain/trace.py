@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, get_type_hints
 
 from autofit.domain.model import ParameterGroup
 
@@ -44,19 +42,6 @@ class MicroStep:
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
     is_autocast: bool = False  # what is trained is fp32, and cast to `dtype` where autocast computes in it
     quantization: Quantization = Quantization.NONE  # of what LoRA freezes
-
-    def as_fields(self) -> Mapping[str, Any]:
-        """The micro-step as files have it: where nothing is quantised as before anything could be, for a store finds
-        its trace by it."""
-        written = {one.name: getattr(self, one.name) for one in fields(self)}
-        if self.quantization is Quantization.NONE:
-            del written["quantization"]
-        return written
-
-    @classmethod
-    def field_kinds(cls) -> Mapping[str, Any]:
-        """The types of what `as_fields` writes."""
-        return get_type_hints(cls)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from autofit.domain.knobs.dtype import FP32_BYTES, Dtype, element_bytes
 from autofit.domain.strategy import Rung
 
-from .fused_update import is_fused
 from .setting import Setting
 
 
@@ -20,7 +19,7 @@ def is_plain(rung: Rung, setting: Setting) -> bool:
 
 def keeps_fp32(rung: Rung, setting: Setting) -> bool:
     """Whether torch alone trains weights that are fp32, whatever is computed in."""
-    return is_plain(rung, setting) and not is_fused(rung)
+    return is_plain(rung, setting) and not rung.optimizer.is_fused
 
 
 def is_autocast(rung: Rung, setting: Setting) -> bool:

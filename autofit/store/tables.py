@@ -19,7 +19,7 @@ _READ = "SELECT body FROM trace WHERE fingerprint = ? AND micro_step = ?"
 # Came after the others: made when it is first written, so that a file without it can still be read.
 _MODEL_TABLE = "CREATE TABLE IF NOT EXISTS model (fingerprint TEXT PRIMARY KEY, at_s REAL, body BLOB)"
 _HAS_MODEL_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'model'"
-_LATER_FIELDS = ("kernel_packages", "keeps_linear_inputs", "is_autocast")  # of a micro-step
+_LATER_FIELDS = ("kernel_packages", "keeps_linear_inputs", "is_autocast", "quantization")  # of a micro-step
 _WRITE = "INSERT OR REPLACE INTO trace (fingerprint, micro_step, at_s, body) VALUES (?, ?, ?, ?)"
 
 

@@ -10,8 +10,8 @@ whose number it divides), and attention's output kept beside the input, for what
 the row is (Korthikanti et al., section 5; `selective` of trl 1.16). Below every layer: the inputs in pinned host memory
 (`offload` of transformers 5.23).
 
-The formulas stand in `planning/memory/activations.py` and `planning/speed/work.py`; where the real model was traced,
-its trace says both instead.
+The formulas stand in `planning/memory/closed_activations.py` and `planning/speed/work.py`; where the real model was
+traced, its trace says both instead.
 """
 
 from __future__ import annotations

@@ -27,6 +27,12 @@ class Conditions:
     lacking: tuple[Lacking, ...] = ()
 
 
+def why_missing(package: str, conditions: Conditions) -> str | None:
+    """Why a value that needs an optional package cannot be used; None where it is installed."""
+    is_there = package in conditions.installed
+    return None if is_there else f"the package {package} is not installed (pip install {package})"
+
+
 class Reason(Protocol):
     """Why a value is not for this machine, beside what is settled already; None where it is."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values
+from autofit.domain.knobs.knob import Conditions, Knob, Need, PinFlag, Value, Values, why_missing
 
 from .dtype import DTYPE, Dtype
 from .last_resort import LastResort
@@ -33,7 +33,8 @@ class Optimizer(str, Enum):
 
     @property
     def is_fused(self) -> bool:
-        """Whether it updates each parameter in the backward pass and keeps no gradient."""
+        """Whether it updates each parameter in the backward pass, in the dtype that is computed in: it keeps no
+        gradient, no fp32 master weight and no more than factored states."""
         return self in (Optimizer.LOMO, Optimizer.ADALOMO)
 
 
@@ -100,9 +101,7 @@ def _why_unusable(optimizer: Optimizer, settled: Values, conditions: Conditions)
     dtype, package = settled[DTYPE.name], PACKAGES.get(optimizer)
     if optimizer in BF16_MASTERS and dtype is not Dtype.BF16:
         return f"its master weights are bf16, and the training computes in {dtype.value}"
-    if package is not None and package not in conditions.installed:
-        return f"the package {package} is not installed (pip install {package})"
-    return None
+    return None if package is None else why_missing(package, conditions)
 
 
 OPTIMIZER = Knob(
@@ -145,7 +144,8 @@ OPTIMIZER = Knob(
     ),
     PinFlag(
         ("--optimizer",), "NAME",
-        "adamw; where pinned or allowed adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or lomo.",
+        "adamw, or, only where pinned or allowed: adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or "
+        "lomo.",
     ),
     from_least_memory=(
         Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from .knob import Conditions, Knob, Need, PinFlag, Value, Values
+from .knob import Conditions, Knob, Need, PinFlag, Value, Values, why_missing
 from .last_resort import LastResort
 from .method import Method
 
@@ -38,9 +38,7 @@ def _why_unusable(quantization: Quantization, settled: Values, conditions: Condi
         least = _LEAST_CAPABILITIES[quantization]
         if (why := conditions.hardware.why_older_than(least)) is not None:
             return f"{quantization.value} needs compute capability {least[0]}.{least[1]} or newer, {why}"
-    if QUANTIZING_PACKAGE not in conditions.installed:
-        return f"the package {QUANTIZING_PACKAGE} is not installed (pip install {QUANTIZING_PACKAGE})"
-    return None
+    return why_missing(QUANTIZING_PACKAGE, conditions)
 
 
 QUANTIZATION = Knob(

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.strategy import Strategy
-from autofit.planning.fused_update import is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
@@ -35,7 +34,7 @@ def with_bucket(strategy: Strategy, setting: Setting) -> Setting:
         return setting
     least = zero_sizes(setting.shape.hidden_size).reduce_bucket
     wanted = _wanted(strategy, setting)
-    if strategy.rung.zero_stage == 0 or is_fused(strategy.rung) or wanted <= least:
+    if strategy.rung.zero_stage == 0 or strategy.rung.optimizer.is_fused or wanted <= least:
         return _sized(setting, least)
     lean = _lean(setting, least)
     room = (1 - HEADROOM) * setting.device_memory_bytes - estimate_memory(strategy, lean).high_bytes

@@ -6,7 +6,6 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung
-from autofit.planning.fused_update import is_fused
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -53,7 +52,7 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     with LoRA. Where LOMO or AdaLomo updates in the backward pass it keeps and fetches nothing.
     """
     is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
-    if rung.zero_stage < 3 or is_whole or is_fused(rung):
+    if rung.zero_stage < 3 or is_whole or rung.optimizer.is_fused:
         return 0
     known = parameters(rung, setting)
     is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes

@@ -9,7 +9,6 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.fused_update import is_fused
 from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
@@ -78,7 +77,7 @@ def _saved_bytes(rung: Rung, setting: Setting) -> int:
     """
     if is_plain(rung, setting):
         return trained_bytes(rung, setting) * parameters(rung, setting).largest_trained_count
-    if is_fused(rung):
+    if rung.optimizer.is_fused:
         return setting.ranks_per_node * element_bytes(rung.dtype) * part_count(rung, setting)
     count = part_count(rung, setting) if rung.zero_stage < 3 else sub_group_count(rung, setting)
     if setting.split is not None:

@@ -7,7 +7,6 @@ from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.fused_update import is_fused
 from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
@@ -44,7 +43,7 @@ def host_bytes(rung: Rung, setting: Setting) -> int:
     piece (`defragment` in runtime/zero/utils.py), but for parameters that lie there and for an engine without an
     optimizer."""
     if rung.zero_stage >= 3:
-        is_there = offload_of(rung, setting) is Offload.ALL or is_fused(rung)
+        is_there = offload_of(rung, setting) is Offload.ALL or rung.optimizer.is_fused
         return 0 if is_there else element_bytes(rung.dtype) * part_count(rung, setting)
     return 0 if is_flattened_on_device(rung, setting) else 2 * _flat_bytes(rung, setting)
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
-from autofit.planning.fused_update import is_fused
 from autofit.planning.prior_constants import context
 from autofit.planning.setting import Setting
 
-from .activations import HIGH_FACTOR
+from .closed_activations import HIGH_FACTOR
 from .load import Load
 
 HEADROOM = 0.03
@@ -63,7 +62,7 @@ def low_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], *, is
 
 
 def _low_factor(strategy: Strategy, setting: Setting) -> float:
-    is_known = setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0 or is_fused(strategy.rung)
+    is_known = setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0 or strategy.rung.optimizer.is_fused
     return GATHERED_LOW if strategy.rung.zero_stage >= 3 and not is_known else TRACED_LOW
 
 

@@ -13,8 +13,8 @@ from autofit.domain.trace import Moment
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .activations import HIGH_FACTOR
 from .buffers import ahead_count, bucket_count, gathered_count
+from .closed_activations import HIGH_FACTOR
 from .gradients import GradientProgress, gradients, own_count
 from .load import Load
 from .states import ModelStates, model_states, offload_of

@@ -15,7 +15,7 @@ from autofit.planning.optimizer_states import step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .activations import checkpointed_layers, input_bytes
+from .closed_activations import checkpointed_layers, input_bytes
 from .states import SUB_GROUP_SIZE, kept_bytes, moments_bytes, offload_of, optimizer_bytes, part_count, sub_group_count
 
 

@@ -8,11 +8,11 @@ from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
-from autofit.planning.fused_update import is_fused
 from autofit.planning.plain_torch import is_plain
 from autofit.planning.setting import Setting
 
-from .activations import closed_moments, moments
+from .activations import moments
+from .closed_activations import closed_moments
 from .fused_memory import fused_loads
 from .host_memory import host_estimate
 from .interval import high_bytes, low_bytes
@@ -52,7 +52,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
 
 
 def _loads(strategy: Strategy, setting: Setting, steps: Sequence[Moment], is_rehearsal: bool) -> list[Load]:
-    if is_fused(strategy.rung):
+    if strategy.rung.optimizer.is_fused:
         return [*fused_loads(strategy, setting, steps)]
     if is_plain(strategy.rung, setting):
         return [*plain_loads(strategy, setting, steps)]

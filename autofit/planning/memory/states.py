@@ -10,7 +10,6 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning import optimizer_states
-from autofit.planning.fused_update import is_fused, keeps_factored_states
 from autofit.planning.optimizer_states import CODES, WHOLE_BELOW, master_bytes
 from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
@@ -108,7 +107,7 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     """
     rung = strategy.rung
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting))
-    if is_fused(rung):
+    if rung.optimizer.is_fused:
         return ModelStates(parameters_bytes, 0, _factored_bytes(rung, setting))
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
     has_buckets = is_plain(rung, setting) and setting.is_divided
@@ -137,7 +136,7 @@ def kept_count(setting: Setting) -> int:
 def _factored_bytes(rung: Rung, setting: Setting) -> int:
     """AdaLomo's second moments, which every rank has whole: of a matrix one fp32 number a row and one a column. Exact
     where one side of it is the model's hidden size; a vector of at most that size has one for each element."""
-    if not keeps_factored_states(rung):
+    if rung.optimizer is not Optimizer.ADALOMO:
         return 0
     hidden, count = setting.shape.hidden_size, 0
     for element_count, tensor_count in parameters(rung, setting).trained_tensors:

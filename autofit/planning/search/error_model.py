@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from autofit.domain.estimate import Estimate, MemoryEstimate
+from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
@@ -62,7 +62,6 @@ OWN_STD = 0.03
 TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
-
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
 
@@ -80,31 +79,42 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.quantization is not Quantization.NONE:
         effects.append(Effect(f"quantization {rung.quantization}", QUANTIZED_STD))
     if rung.gradient_checkpointing.recomputes:
-        effects += _checkpointing_effects(rung, estimate)
+        effects += _checkpointing_effects(rung, speed)
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
-    if rung.offload is not Offload.NONE:
-        share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        effects.append(Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share))
-    if rung.optimizer.is_fused:
-        effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
-    elif rung.optimizer is not Optimizer.ADAMW:
-        share = _share(speed.update_s, speed.step_s)
-        effects.append(Effect(f"update {rung.optimizer}", UPDATE_STD, share))
     if rung.zero_stage == 0 and not rung.optimizer.is_fused:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
-    if (rung.zero_stage > 1 or rung.optimizer.is_fused) and not is_rehearsal:
-        share = _share(speed.communication_s, speed.step_s)
-        alike = " in the open" if rung.optimizer.is_fused else ""
-        effects.append(Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share))
-    if _has_traffic(rung) and not is_rehearsal:
-        effects.append(Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch))
+    effects += _update_effects(rung, speed)
+    if not is_rehearsal:
+        effects += _traffic_effects(strategy, speed)
     return tuple(effects)
 
 
-def _checkpointing_effects(rung: Rung, estimate: Estimate) -> Iterator[Effect]:
+def _update_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
+    """How the optimizer's step errs: with offload and what is copied for it, by itself where it is not AdamW's."""
+    if rung.offload is not Offload.NONE:
+        share = _share(speed.offload_s + speed.update_s, speed.step_s)
+        yield Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share)
+    if rung.optimizer.is_fused:
+        yield Effect(f"update {rung.optimizer} {rung.zero_stage}", FUSED_STD)
+    elif rung.optimizer is not Optimizer.ADAMW:
+        yield Effect(f"update {rung.optimizer}", UPDATE_STD, _share(speed.update_s, speed.step_s))
+
+
+def _traffic_effects(strategy: Strategy, speed: SpeedEstimate) -> Iterator[Effect]:
+    """How communication errs, which nothing hides where each parameter is updated as its gradient comes."""
+    rung = strategy.rung
+    if rung.zero_stage > 1 or rung.optimizer.is_fused:
+        alike = " in the open" if rung.optimizer.is_fused else ""
+        share = _share(speed.communication_s, speed.step_s)
+        yield Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share)
+    if _has_traffic(rung):
+        yield Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch)
+
+
+def _checkpointing_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
     """What is computed again errs alike wherever it is, in proportion to the layers that are; keeping attention's
     output and moving inputs to the host err by themselves."""
-    checkpointing, speed = rung.gradient_checkpointing, estimate.speed
+    checkpointing = rung.gradient_checkpointing
     yield Effect("checkpointing", CHECKPOINTING_STD, checkpointing.share)
     yield Effect(f"checkpointing {rung.method}", CHECKPOINTING_STD / 2, checkpointing.share)
     if checkpointing is GradientCheckpointing.SELECTIVE:

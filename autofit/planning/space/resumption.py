@@ -15,8 +15,6 @@ from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung
 
-_IN_BACKWARD = (Optimizer.LOMO, Optimizer.ADALOMO)
-
 _LIKE_EACH_OTHER = ({0}, {1, 2}, {3})  # what one of these stages wrote is loaded by the others beside it
 
 
@@ -59,14 +57,14 @@ def _can_load(asked: int | None, there: int | None) -> bool:
 
 def _optimizers(asked: Optimizer | None, there: Optimizer | None) -> tuple[str | None, str | None]:
     """The words of both; None where nothing tells, as a checkpoint does of an update in the backward pass."""
-    if asked is None or there is None or (there is Optimizer.ADAMW and asked in _IN_BACKWARD):
+    if asked is None or there is None or (there is Optimizer.ADAMW and asked.is_fused):
         return None, None
     return there.value, asked.value
 
 
 def _kept_optimizer(request: Request, there: Optimizer | None) -> Optimizer | None:
     """The optimizer that goes on; None where it may be one that a checkpoint has no word for and the request allows."""
-    allowed = {LAST_RESORTS, *(one.value for one in _IN_BACKWARD)}.intersection(request.allow)
+    allowed = {LAST_RESORTS, *(one.value for one in Optimizer if one.is_fused)}.intersection(request.allow)
     return None if there is Optimizer.ADAMW and allowed else there
 
 

@@ -9,7 +9,6 @@ from autofit.domain.hardware import Link, Node, Rates
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
-from autofit.planning.fused_update import is_fused
 from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
 from autofit.planning.memory.states import trained_count, whole_count
 from autofit.planning.parameters import parameters
@@ -72,7 +71,7 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
         return 0.0
     traffic = Traffic(strategy, setting, rates)
     forward_s, backward_s = collectives_s(strategy, setting, rates)
-    if is_fused(strategy.rung):
+    if strategy.rung.optimizer.is_fused:
         each_s = forward_s + backward_s
     else:
         each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
@@ -101,7 +100,7 @@ def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
 def second_gather_share(strategy: Strategy, setting: Setting) -> float:
     """The share of the parameters that stage 3 gathers again for the backward pass, having let them go after the
     forward one. LOMO's and AdaLomo's keep none, not even those of a layer that was just computed again."""
-    if is_fused(strategy.rung):
+    if strategy.rung.optimizer.is_fused:
         return 2.0 if strategy.rung.gradient_checkpointing.recomputes else 1.0
     return max(0.0, 1 - gathered_count(strategy.rung, setting, 0.0) / whole_count(strategy.rung, setting))
 
@@ -124,7 +123,7 @@ class Traffic:
     def _gather_calls(self) -> int:
         """How often something is gathered in a pass: beside LOMO and AdaLomo only what is not always whole."""
         rung, setting = self.strategy.rung, self.setting
-        if is_fused(rung):
+        if rung.optimizer.is_fused:
             return parameters(rung, setting).tensors_above(setting.zero_sizes.persistence_threshold)
         return LAYER_MODULES * setting.shape.layer_count
 
@@ -139,7 +138,7 @@ class Traffic:
         rung, setting = self.strategy.rung, self.setting
         width = trained_bytes(rung, setting)
         reduced_bytes = width * trained_count(rung, setting)
-        if is_fused(rung):
+        if rung.optimizer.is_fused:
             sums = ADALOMO_SUMS if rung.optimizer is Optimizer.ADALOMO and rung.zero_stage >= 3 else 0
             return self._collective_s(reduced_bytes, (1 + sums) * parameters(rung, setting).trained_tensor_count)
         bucket_bytes = DDP_BUCKET_BYTES if is_plain(rung, setting) else width * bucket_elements(setting)
@@ -162,7 +161,8 @@ class Traffic:
     def copies_s(self) -> float:
         """Seconds of copies on the device, beside what the links take."""
         rung, setting = self.strategy.rung, self.setting
-        reduce_copies, gather_copies = (0, FUSED_GATHER_COPIES) if is_fused(rung) else (REDUCE_COPIES, GATHER_COPIES)
+        is_fused = rung.optimizer.is_fused
+        reduce_copies, gather_copies = (0, FUSED_GATHER_COPIES) if is_fused else (REDUCE_COPIES, GATHER_COPIES)
         copied_bytes: float = reduce_copies * trained_bytes(rung, setting) * trained_count(rung, setting)
         if rung.zero_stage >= 3:
             gathers = 1 + second_gather_share(self.strategy, setting)

@@ -11,7 +11,6 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
-from autofit.planning.fused_update import is_fused
 from autofit.planning.gradient_clipping import clipping_norm
 from autofit.planning.memory.activations import moments
 from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
@@ -101,7 +100,7 @@ def pass_count(strategy: Strategy, setting: Setting) -> int:
     """Forward and backward passes of an optimizer step. Where LOMO clips, the last micro-batch runs twice: it must know
     the norm of all gradients before it uses the first (Lv et al., 2306.09782, section 3.3.1)."""
     rung, words = strategy.rung, setting.request.training.extra_arguments
-    is_measured = is_fused(rung) and clipping_norm(rung.optimizer, words) > 0
+    is_measured = rung.optimizer.is_fused and clipping_norm(rung.optimizer, words) > 0
     return strategy.gradient_accumulation + (1 if is_measured else 0)
 
 
@@ -124,7 +123,7 @@ def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def _moved_bytes(rung: Rung, setting: Setting) -> int:
-    if is_fused(rung):
+    if rung.optimizer.is_fused:
         return FUSED_UPDATE_BYTES[rung.optimizer] + (0 if rung.dtype is Dtype.FP32 else ROUNDING_BYTES[setting.kind])
     return BESIDE_UPDATE_BYTES + update_bytes(rung, setting)
 

@@ -16,7 +16,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
-from autofit.planning.fused_update import CHUNK_ELEMENTS, is_fused
+from autofit.planning.fused_update import CHUNK_ELEMENTS
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
@@ -55,7 +55,7 @@ UPDATE_KERNELS = {Optimizer.LOMO: 14, Optimizer.ADALOMO: 50}
 def fused_update_s(strategy: Strategy, setting: Setting) -> float:
     """Seconds of all updates in the backward pass; 0 where there are none."""
     rung = strategy.rung
-    if not is_fused(rung):
+    if not rung.optimizer.is_fused:
         return 0.0
     ranks = setting.rank_count if rung.zero_stage >= 3 else 1
     tensors = parameters(rung, setting).trained_tensors

@@ -11,7 +11,7 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
-from autofit.planning.memory.activations import checkpointed_layers, input_bytes
+from autofit.planning.memory.closed_activations import checkpointed_layers, input_bytes
 from autofit.planning.memory.states import kept_count, offload_of, trained_count, whole_count
 from autofit.planning.setting import Setting
 

@@ -13,7 +13,7 @@ from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment, Work
-from autofit.planning.memory.activations import checkpointed_layers
+from autofit.planning.memory.closed_activations import checkpointed_layers
 from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast

@@ -9,7 +9,7 @@ import pytest
 
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.strategy import Strategy
-from autofit.planning.memory.activations import closed_form_bytes
+from autofit.planning.memory.closed_activations import closed_form_bytes
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.speed.compute import MicroStepSeconds
 from autofit.planning.speed.offloading import PINNED_EFFICIENCY, offload_s

@@ -18,7 +18,8 @@ from autofit.domain.outcome import Phase
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Moment, Trace
-from autofit.planning.memory.activations import closed_form_bytes, micro_step, moments, wanted_micro_steps
+from autofit.planning.memory.activations import micro_step, moments, wanted_micro_steps
+from autofit.planning.memory.closed_activations import closed_form_bytes
 from autofit.planning.memory.interval import LATE_KERNELS_BYTES
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.memory.states import model_states
