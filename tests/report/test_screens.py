@@ -13,10 +13,13 @@ from rich.console import Console
 
 from autofit.domain import event as ev
 from autofit.domain.hardware import Hardware
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
-from autofit.report.header import machine_text
+from autofit.report.choice_text import beside_label, beside_text, gives_up_text
+from autofit.report.header import machine_text, model_text
 from autofit.report.json_screen import JsonScreen
 from autofit.report.ladder.ladder_table import memory_bar, table_lines
 from autofit.report.ladder.skipped_rungs import Skipped, skipped
@@ -27,6 +30,7 @@ from autofit.report.plain import PlainScreen
 from autofit.report.progress import ended_text, progress_text
 from autofit.report.terminal import LiveScreen
 from autofit.report.view import View, fold
+from tests.builders import make_rung
 from tests.report import simulated as sim
 
 
@@ -157,6 +161,21 @@ def test_what_is_left_of_a_machine() -> None:
     assert machine_text(sim.HARDWARE) == "8 × A100-SXM4-80GB, 79.2 GB free each, NVLink · 1.8 TB host memory"
     limited = Hardware(sim.HARDWARE.nodes, memory_limit_bytes=24 * sim.GB)
     assert "24.0 GB allowed each" in machine_text(limited)
+
+
+def test_a_model_in_a_folder_is_named_by_the_folder() -> None:
+    assert model_text(replace(sim.SHAPE, name="/data/models/Llama-2-13b")).startswith("Llama-2-13b, 13.0 B")
+    assert model_text(replace(sim.SHAPE, name="meta-llama/Llama-2-13b")).startswith("meta-llama/Llama-2-13b, ")
+
+
+def test_what_a_choice_gives_up_is_told_by_the_words_that_allow_it() -> None:
+    lomo = replace(sim.CHOICE.strategy, rung=make_rung(3, optimizer=Optimizer.LOMO))
+    assert gives_up_text(lomo) == "lomo: plain SGD, nothing adapts the step of a parameter"
+    assert gives_up_text(sim.CHOICE.strategy) == ""
+    choice = Choice(lomo, None, "why", (), None)
+    assert beside_label(choice) == "plain"
+    assert beside_text(choice, Pins()) == "no rung that gives nothing up fits of those that were probed"
+    assert beside_text(choice, Pins(optimizer=Optimizer.LOMO)) == ""
 
 
 def test_nothing_fits() -> None:

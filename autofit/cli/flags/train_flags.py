@@ -73,8 +73,8 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
     flag("allow", "--allow", section=_FIT, metavar="NAMES", type=Names(), default="",
-         help="Values of --optimizer and --quantize that may be tried though they give something up: adamw_8bit,nf4; "
-         "or last-resorts, one after the other where nothing else fits. None unless told."),
+         help="What may be tried though it changes the training: adamw_8bit, lomo, nf4, ..., or last-resorts: "
+         "all of them, each where nothing before it fits. Nothing unless told."),
     *(_pin(knob, _PINS) for knob in PINNABLE if knob is not METHOD),
     flag("micro_batch", "--micro-batch", "--per-device-train-batch-size", section=_PINS, metavar="N", type=_COUNT,
          help="Sequences on one device at a time."),

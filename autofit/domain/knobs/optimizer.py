@@ -144,7 +144,8 @@ OPTIMIZER = Knob(
     ),
     PinFlag(
         ("--optimizer",), "NAME",
-        "adamw; where pinned or allowed adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or lomo.",
+        "adamw, or, only where pinned or allowed: adamw_8bit, adamw_8bit_bf16, adamw_4bit_bf16, lion, sgd, adalomo or "
+        "lomo.",
     ),
     from_least_memory=(
         Optimizer.LOMO, Optimizer.ADALOMO, Optimizer.ADAMW_4BIT_BF16, Optimizer.ADAMW_8BIT_BF16, Optimizer.SGD,

@@ -32,16 +32,15 @@ def opened(entries: Sequence[Entry]) -> frozenset[Rung]:
     kept = {entry.rung for entry in entries if entry.is_kept}
     kept |= _best_of_each_value(entries) | _best_of_each_value(sure_ones)
     room = {method: _MOST_ROWS - sum(rung.method is method for rung in kept) for method in Method}
-    sure: dict[Rung, bool] = {}  # of the families that have a line
+    sure: dict[Rung, bool] = {}  # by families that have a line: whether one of it surely fits
     shown = set(kept)
     for entry in entries:
-        has_line = sure.get(family(entry.rung))
-        is_wanted = has_line is None or (entry.is_sure and not has_line)
-        if entry.rung not in kept and (not is_wanted or room[entry.rung.method] <= 0):
-            continue
-        room[entry.rung.method] -= entry.rung not in kept
-        shown.add(entry.rung)
-        sure[family(entry.rung)] = bool(has_line) or entry.is_sure
+        mine, method = family(entry.rung), entry.rung.method
+        is_wanted = mine not in sure or (entry.is_sure and not sure[mine])
+        if entry.rung in kept or (is_wanted and room[method] > 0):
+            room[method] -= 0 if entry.rung in kept else 1
+            shown.add(entry.rung)
+            sure[mine] = sure.get(mine, False) or entry.is_sure
     return frozenset(shown)
 
 
