@@ -1,11 +1,13 @@
 """The search on random simulated machines whose truth differs from its estimates, next to other ways to search.
 
-python benchmarks/search_simulation.py [--machines 1000] [--date 2026-11-21]
+python benchmarks/search_simulation.py [--machines 1000] [--allow lomo,nf4] [--date 2026-11-21]
 
-Prints one JSON object; timed searches run side by side, one a core. A machine is 1 to 64 devices of 16 to 140 GB and a
+Prints one JSON object; searches run side by side, one a core. Each machine is searched in the `plain` space, whose
+checkpointing and offload are on or off as a whole, in the `larger` one, which has all that is tried unasked, and with
+`--allow` in one that has those values as well. A machine is 1 to 64 devices of 16 to 140 GB and a
 model of 0.5 to 70 B parameters; its memory, speed and faults are drawn by tests/planning/simulated.py, not as the
 search believes. `regret` is 1 - the pick's true tokens/s ÷ those of the fastest strategy that truly fits.
-`time to the end` counts the seconds of the probes, too.
+`time to the end` counts the seconds of the probes, too; the training is the same in every space.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,21 +26,46 @@ from pathlib import Path
 from _machine import add_date, header
 
 from autofit.domain.goal import Goal, TimeToEnd
+from autofit.domain.knobs.allowance import check_allowed
+from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.method import Method
-from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.offload import OFFLOAD
 from autofit.domain.ladder import Ladder, Step
+from autofit.domain.model import Lacking
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp
 from autofit.planning.plan.fit import fits
 from autofit.planning.search.policy import decide
+from autofit.planning.setting import Setting
+from autofit.planning.space import axes
+from autofit.planning.space.ladder_builder import build_ladder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.planning import simulated as sim
 
 FAULTS = sim.Faults(crashed=0.02, unsupported=0.02, timed_out=0.01)
 DEVICE_COUNTS = (1, 2, 4, 8, 64)
+BETWEEN = ((GRADIENT_CHECKPOINTING.name, ("every-2", "selective", "offload")), (OFFLOAD.name, ("partial",)))
 LENGTHS_S = {"1 minute": 60, "10 minutes": 600, "1 hour": 3600, "1 day": 86400}  # of a training with the best strategy
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: the plain values alone, or all that are tried unasked and what is allowed beside them."""
+
+    name: str
+    is_plain: bool = False
+    allow: tuple[str, ...] = ()
+
+    def of(self, scene: Setting) -> Setting:
+        left_out = (
+            tuple(Lacking(knob, word, "left out") for knob, words in BETWEEN for word in words) if self.is_plain else ()
+        )
+        return replace(scene, request=replace(scene.request, allow=self.allow), lacking=left_out)
+
+
+PLAIN, LARGER = Space("plain", is_plain=True), Space("larger")
 
 
 @dataclass(frozen=True)
@@ -143,8 +170,12 @@ def autotuner_order(cluster: sim.Cluster) -> Result:
 
 
 def _turned_on(step: Step) -> tuple[int, bool, bool, int]:
-    offload = (Offload.NONE, Offload.OPTIMIZER, Offload.ALL).index(step.rung.offload)
-    return offload, step.rung.gradient_checkpointing.recomputes, step.rung.method is Method.LORA, step.rung.zero_stage
+    return (
+        OFFLOAD.plainness(step.rung.offload),
+        step.rung.gradient_checkpointing.recomputes,
+        step.rung.method is Method.LORA,
+        step.rung.zero_stage,
+    )
 
 
 def _doubled(bench: Bench, step: Step) -> Strategy | None:
@@ -159,46 +190,88 @@ def _doubled(bench: Bench, step: Step) -> Strategy | None:
     return best
 
 
-def machines(count: int, method: Method | None) -> Iterator[sim.Cluster]:
-    return (machine(seed, method) for seed in range(count))
-
-
-def machine(seed: int, method: Method | None) -> sim.Cluster:
+def machine(seed: int, method: Method | None, space: Space) -> sim.Cluster:
     ranks = DEVICE_COUNTS[seed % len(DEVICE_COUNTS)]
-    scene = sim.random_scene(seed, ranks=ranks, method=method)
+    scene = space.of(sim.random_scene(seed, ranks=ranks, method=method))
     scene = replace(sim.traced(scene), rehearsal_count=min(ranks, 8))
-    return sim.Cluster(scene, sim.ladder(scene), seed, FAULTS)
+    return sim.Cluster(scene, build_ladder(scene, axes.settle(scene)), seed, FAULTS)
 
 
-def compare(count: int, method: Method | None) -> dict[str, object]:
-    """Every way on the same machines; the ones on which nothing fits are counted apart."""
-    regrets: dict[str, list[float]] = {}
-    probes: dict[str, list[int]] = {}
-    nothing: dict[str, int] = {}
-    hopeless = 0
-    for cluster in machines(count, method):
+@dataclass(frozen=True)
+class Timed:
+    """Of one training in one space: the usual search and one that goes on until nothing left can be faster by 1 %."""
+
+    ours: TimedSearch
+    certain: TimedSearch
+    tokens: float
+    best: float  # tokens/s of the fastest that truly fits in this space
+
+    def end_s(self, search: TimedSearch) -> float:
+        return search.spent_s + self.tokens / search.tokens_per_s
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Of one machine in one space in which something fits: its best speed, what each way found, and the trainings by
+    their lengths."""
+
+    best: float
+    ways: dict[str, Result]
+    trainings: dict[str, Timed]
+
+
+def play(count: int, method: Method | None, spaces: tuple[Space, ...]) -> list[dict[str, Searched]]:
+    """What came of each machine, by the names of the spaces in which something fits."""
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(_searched, range(count), [method] * count, [spaces] * count, chunksize=2))
+
+
+def _searched(seed: int, method: Method | None, spaces: tuple[Space, ...]) -> dict[str, Searched]:
+    """A training's length is that of what is fastest in the first space in which something fits."""
+    found, usual = {}, 0.0
+    for space in spaces:
+        cluster = machine(seed, method, space)
         best = cluster.best_tokens_per_s()
-        ours = autofit(cluster)
-        if best == 0:
-            hopeless += 1
-            continue
-        rivals = {
-            "autofit": ours,
-            "ladder walk": ladder_walk(cluster),
-            "random, as many probes": random_search(cluster, ours.probes),
-        }
-        if method is Method.FULL:
-            rivals["autotuner's order"] = autotuner_order(cluster)
-        for name, result in rivals.items():
-            probes.setdefault(name, []).append(result.probes)
-            nothing[name] = nothing.get(name, 0) + (result.speed == 0)
-            if result.speed > 0:
-                regrets.setdefault(name, []).append(1 - result.speed / best)
-    return {
-        "machines": count,
-        "nothing fits": hopeless,
-        "ways": {name: _summary(regrets.get(name, [1.0]), probes[name], nothing[name]) for name in probes},
+        if best > 0:
+            usual = usual or best
+            found[space.name] = Searched(best, _ways(cluster, method), _trainings(cluster, best, usual))
+    return found
+
+
+def _ways(cluster: sim.Cluster, method: Method | None) -> dict[str, Result]:
+    ours = autofit(cluster)
+    results = {
+        "autofit": ours,
+        "ladder walk": ladder_walk(cluster),
+        "random, as many probes": random_search(cluster, ours.probes),
     }
+    return {**results, "autotuner's order": autotuner_order(cluster)} if method is Method.FULL else results
+
+
+def _trainings(cluster: sim.Cluster, best: float, usual: float) -> dict[str, Timed]:
+    certain = timed_search(cluster, sim.CERTAIN)
+    tokens_per_step = cluster.rungs.steps[0].estimates[0].speed.tokens_per_step
+    found = {}
+    for name, length_s in LENGTHS_S.items():
+        steps = max(1, round(length_s * usual / tokens_per_step))
+        found[name] = Timed(timed_search(cluster, TimeToEnd(steps)), certain, steps * tokens_per_step, best)
+    return found
+
+
+def compare(found: list[dict[str, Searched]], space: Space) -> dict[str, object]:
+    """Every way on the same machines; the ones on which nothing fits are counted apart."""
+    mine = [one[space.name] for one in found if space.name in one]
+    return {
+        "machines": len(found),
+        "nothing fits": len(found) - len(mine),
+        "ways": {name: _way([(one.ways[name], one.best) for one in mine]) for name in mine[0].ways},
+    }
+
+
+def _way(found: list[tuple[Result, float]]) -> dict[str, object]:
+    regrets = [1 - result.speed / best for result, best in found if result.speed > 0]
+    probes = [result.probes for result, _ in found]
+    return _summary(regrets or [1.0], probes, sum(result.speed == 0 for result, _ in found))
 
 
 def _summary(regrets: list[float], probes: list[int], nothing: int) -> dict[str, object]:
@@ -214,53 +287,54 @@ def _summary(regrets: list[float], probes: list[int], nothing: int) -> dict[str,
     }
 
 
-def compare_times(count: int, method: Method | None) -> dict[str, object]:
-    """For each length of a training the time to its end ÷ that of who knows the best beforehand and searches nothing:
-    of the search, and of one that goes on until nothing left can be faster by 1 %."""
-    searches: dict[str, dict[str, list[TimedSearch]]] = {name: {"autofit": [], "until 1 %": []} for name in LENGTHS_S}
-    best_s: dict[str, list[tuple[float, float]]] = {name: [] for name in LENGTHS_S}
-    with ProcessPoolExecutor() as pool:
-        for found in pool.map(_timed_lengths, range(count), [method] * count, chunksize=4):
-            for name, (certain, ours, best, tokens) in found.items():
-                best_s[name].append((best, tokens))
-                searches[name]["until 1 %"].append(certain)
-                searches[name]["autofit"].append(ours)
-    return {name: {way: _times(found, best_s[name]) for way, found in ways.items()} for name, ways in searches.items()}
+def compare_times(found: list[dict[str, Searched]], spaces: tuple[Space, ...]) -> dict[str, object]:
+    """For each length of a training the time to its end ÷ that of who knows the best of the space beforehand and
+    searches nothing: of the search, and of one that goes on; and ÷ that of the search in the first space."""
+    return {length: {space.name: _times(found, length, space, spaces[0]) for space in spaces} for length in LENGTHS_S}
 
 
-def _timed_lengths(seed: int, method: Method | None) -> dict[str, tuple[TimedSearch, TimedSearch, float, float]]:
-    """Of one machine, for each length: the search that goes on, the usual one, the best speed and the tokens; nothing
-    where nothing fits."""
-    cluster = machine(seed, method)
-    best = cluster.best_tokens_per_s()
-    if best == 0:
-        return {}
-    certain = timed_search(cluster, sim.CERTAIN)
-    tokens_per_step = cluster.rungs.steps[0].estimates[0].speed.tokens_per_step
-    found = {}
-    for name, length_s in LENGTHS_S.items():
-        steps = max(1, round(length_s * best / tokens_per_step))
-        found[name] = certain, timed_search(cluster, TimeToEnd(steps)), best, steps * tokens_per_step
-    return found
+def _times(found: list[dict[str, Searched]], length: str, space: Space, first: Space) -> dict[str, object]:
+    mine = [one[space.name].trainings[length] for one in found if space.name in one]
+    figures = {
+        "autofit": _time_figures([(one, one.ours) for one in mine]),
+        "until 1 %": _time_figures([(one, one.certain) for one in mine]),
+    }
+    if space is first:
+        return figures
+    both = [
+        (one[space.name].trainings[length], one[first.name].trainings[length]) for one in found if first.name in one
+    ]
+    has_ended = [pair for pair in both if all(one.ours.tokens_per_s > 0 for one in pair)]
+    ratios = sorted(one.end_s(one.ours) / other.end_s(other.ours) for one, other in has_ended)
+    return {**figures, f"÷ the {first.name} space's": _spread(ratios)}
 
 
-def _times(found: list[TimedSearch], best: list[tuple[float, float]]) -> dict[str, object]:
-    pairs = list(zip(found, best, strict=True))
-    ended = [(one, tokens / speed, tokens) for one, (speed, tokens) in pairs if one.tokens_per_s > 0]
-    ratios = sorted((one.spent_s + tokens / one.tokens_per_s) / best_s for one, best_s, tokens in ended)
+def _spread(ordered: list[float]) -> dict[str, float]:
+    return {
+        "mean": round(statistics.mean(ordered), 4),
+        "median": round(statistics.median(ordered), 4),
+        "95th percentile": round(ordered[int(0.95 * (len(ordered) - 1))], 4),
+    }
+
+
+def _time_figures(found: list[tuple[Timed, TimedSearch]]) -> dict[str, object]:
+    ended = [(training, one) for training, one in found if one.tokens_per_s > 0]
+    ratios = sorted(training.end_s(one) * training.best / training.tokens for training, one in ended)
+    searches = [one for _, one in found]
     return {
         "median time to the end": round(statistics.median(ratios), 4),
         "95th percentile": round(ratios[int(0.95 * (len(ratios) - 1))], 4),
-        "median search_s": round(statistics.median(one.spent_s for one in found), 1),
-        "mean probes": round(statistics.mean(one.probes for one in found), 1),
-        "wrong 'nothing fits'": sum(one.tokens_per_s == 0 and not one.has_failed for one in found),
-        "chosen unprobed": sum(one.probes == 0 and one.tokens_per_s > 0 for one in found),
-        "of them failed at the start": sum(one.has_failed for one in found),
+        "mean": round(statistics.mean(ratios), 4),
+        "median search_s": round(statistics.median(one.spent_s for one in searches), 1),
+        "mean probes": round(statistics.mean(one.probes for one in searches), 1),
+        "wrong 'nothing fits'": sum(one.tokens_per_s == 0 and not one.has_failed for one in searches),
+        "chosen unprobed": sum(one.probes == 0 and one.tokens_per_s > 0 for one in searches),
+        "of them failed at the start": sum(one.has_failed for one in searches),
     }
 
 
 def planning_times() -> list[dict[str, object]]:
-    """Seconds for the ladder with its estimates and for the first decision, by the number of devices."""
+    """Seconds of CPU for the ladder with its estimates and for the first decision, by the number of devices."""
     return [_planning_time(count) for count in (1, 4, 16, 64, 256, 1024)]
 
 
@@ -273,25 +347,26 @@ def _planning_time(count: int) -> dict[str, object]:
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, Ladder]:
-    began_at_s = time.perf_counter()
+    began_at_s = time.process_time()
     value = work()
-    return time.perf_counter() - began_at_s, value  # type: ignore[return-value]
+    return time.process_time() - began_at_s, value  # type: ignore[return-value]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", type=int, default=1000, help="of each kind of request")
+    parser.add_argument("--allow", default="", help="what `autofit train --allow` has, for one more space")
     add_date(parser)
     options = parser.parse_args()
-    result = {
-        **header("search simulation", options.date),
-        "all parameters or LoRA": compare(options.machines, None),
-        "all parameters": compare(options.machines, Method.FULL),
-        "time to the end, all parameters or LoRA": compare_times(options.machines, None),
-        "time to the end, all parameters": compare_times(options.machines, Method.FULL),
-        "planning": planning_times(),
-    }
-    print(json.dumps(result, indent=2))
+    allow = tuple(word for word in options.allow.split(",") if word)
+    check_allowed(allow)
+    spaces = (PLAIN, LARGER, *([Space(f"with {options.allow}", allow=allow)] if allow else []))
+    result = header("search simulation", options.date)
+    for kind, method in (("all parameters or LoRA", None), ("all parameters", Method.FULL)):
+        found = play(options.machines, method, spaces)
+        result[kind] = {space.name: compare(found, space) for space in spaces}
+        result[f"time to the end, {kind}"] = compare_times(found, spaces)
+    print(json.dumps({**result, "planning": planning_times()}, indent=2))
 
 
 if __name__ == "__main__":

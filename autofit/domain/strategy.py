@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from functools import cached_property
 from typing import Any
 
 from .knobs.attention import ATTENTION, Attention
@@ -44,6 +45,10 @@ class Rung:
     attention: Attention = field(metadata={"knob": ATTENTION})
 
     def __str__(self) -> str:
+        return self._name
+
+    @cached_property
+    def _name(self) -> str:
         return "+".join(value.syllable for _, value in self.values() if value.syllable)
 
     def values(self) -> Iterator[tuple[Knob[Any], Value[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -93,8 +94,13 @@ class Parameters:
 
     def largest_within(self, count: int) -> int:
         """Elements of the largest trained tensor among those that fit into `count` elements; `count` if none does."""
-        fitting = [group.element_count for group in self._trained if group.element_count <= count]
-        return max(fitting, default=count)
+        place = bisect_right(self._trained_sizes, count)
+        return self._trained_sizes[place - 1] if place else count
+
+    @cached_property
+    def _trained_sizes(self) -> tuple[int, ...]:
+        """Elements of the trained tensors, smallest first."""
+        return tuple(sorted(group.element_count for group in self._trained))
 
     def divided_count(self, ranks: int, *, is_trained: bool) -> int:
         """Elements that ZeRO-3 gives each rank: every tensor is padded to a multiple of the ranks."""

@@ -15,7 +15,9 @@ from autofit.domain.knobs.attention import FLASH_PACKAGE
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
@@ -156,7 +158,8 @@ class Faults:
 class Cluster:
     """The truth: memory and speed of every strategy of a ladder, drawn once from a seed.
 
-    It differs from the estimates by factors of its own for every knob, none of them drawn as the search believes.
+    It differs from the estimates by factors of its own for every value of a knob, none of them drawn as the search
+    believes. Each is drawn by its name: the same rung is the same on a larger ladder.
     """
 
     scene: Setting
@@ -171,14 +174,18 @@ class Cluster:
         draw = self._random.uniform
         is_traced = bool(self.scene.traces)
         self._activations = {
-            checkpointed: draw(0.94, 1.06) if is_traced else draw(1.2, 4.5) for checkpointed in GradientCheckpointing
+            checkpointed: self._uniform(
+                f"activations {checkpointed.value}", *((0.94, 1.06) if is_traced else (1.2, 4.5))
+            )
+            for checkpointed in GradientCheckpointing
         }
         self._fragmentation, self._runtime_bytes = draw(1.0, 1.08), round(draw(0.2, 1.5) * GB)
         self._row_s, self._traffic_row_s = draw(0, 0.3), draw(0, 0.6)
-        self._base = {step.rung: draw(0.98, 1.02) for step in self.rungs.steps}
-        self._surprised = {step.rung for step in self.rungs.steps if self._random.random() < self.surprise}
-        self._broken = {step.rung: self._fault(step.rung) for step in self.rungs.steps}
-        self._start_s = draw(4, 9)  # after all else, which is drawn as it was before there was time
+        rungs = [step.rung for step in self.rungs.steps]
+        self._base = {rung: self._uniform(f"base {rung}", 0.98, 1.02) for rung in rungs}
+        self._surprised = {rung for rung in rungs if self._uniform(f"surprise {rung}", 0, 1) < self.surprise}
+        self._broken = {rung: self._fault(rung) for rung in rungs}
+        self._start_s = draw(4, 9)
 
     def probe(self, strategy: Strategy) -> Outcome:
         return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy))
@@ -262,13 +269,23 @@ class Cluster:
         compute_s = speed.compute_s * self._factor("compute", 0.5, 2.0)
         traffic_s = speed.communication_s * self._factor(f"communication {rung.zero_stage}", 0.5, 2.0)
         moved_s = (speed.offload_s + speed.update_s) * self._factor("offload", 0.5, 2.0)
-        own = self._base[rung]
-        own *= self._factor(f"lora {rung.method}", 0.85, 1.15) * self._factor(
-            f"gc {rung.gradient_checkpointing.value}", 1.0, 1.08
-        )
+        if rung.quantization is not Quantization.NONE:
+            compute_s *= self._factor(f"quantization {rung.quantization.value}", 0.75, 1.33)
+        if rung.optimizer is not Optimizer.ADAMW:
+            moved_s += speed.update_s * (self._factor(f"update {rung.optimizer.value}", 0.5, 2.0) - 1)
+            compute_s *= self._factor(f"hooks {rung.optimizer.value}", 0.85, 1.15) if rung.optimizer.is_fused else 1.0
+        compute_s *= 1 + self._again(rung)
+        own = self._base[rung] * self._factor(f"lora {rung.method}", 0.85, 1.15)
         own *= self._factor(f"stage {rung.zero_stage} {rung.method}", 0.98, 1.02)
         filling = self._row_s + (self._traffic_row_s if rung.zero_stage == 3 else 0.0)
         return speed.tokens_per_step / ((compute_s + traffic_s + moved_s) * own * (1 + filling / strategy.micro_batch))
+
+    def _again(self, rung: Rung) -> float:
+        """By what share of its own time a rung computes longer than by its estimate for what is computed again: of all
+        parameters' three or of LoRA's two forward passes' work one more, but for what is kept."""
+        share, others = rung.gradient_checkpointing.share, 2 if rung.method is Method.LORA else 3
+        error = self._factor(f"gc {rung.gradient_checkpointing.value}", 0.7, 1.4) - 1
+        return error * share / (others + share)
 
     def fits(self, strategy: Strategy) -> bool:
         is_sound = self._broken[strategy.rung] is None and not self.thrashes(strategy)
@@ -287,10 +304,14 @@ class Cluster:
         """Log-uniform; the same whatever was probed before."""
         return float(low * (high / low) ** random.Random(f"{self.seed} {name}").random())
 
+    def _uniform(self, name: str, low: float, high: float) -> float:
+        return random.Random(f"{self.seed} {name}").uniform(low, high)
+
     def _fault(self, rung: Rung) -> Outcome | None:
-        at, faults = self._random.random(), self.faults
+        draw, faults = random.Random(f"{self.seed} fault {rung}"), self.faults
+        at = draw.random()
         if at < faults.crashed:
-            return Crashed(0, self._random.choice([Phase.START, Phase.BUILD, Phase.STEP]), f"boom in {rung}")
+            return Crashed(0, draw.choice([Phase.START, Phase.BUILD, Phase.STEP]), f"boom in {rung}")
         if at < faults.crashed + faults.unsupported:
             return Unsupported(f"{rung} is not implemented")
         if at < faults.crashed + faults.unsupported + faults.timed_out:
@@ -305,25 +326,43 @@ def traced(scene: Setting) -> Setting:
 
 
 def _trace(of: MicroStep, shape: ModelShape) -> Trace:
-    """Of equal layers that keep 34 bytes a token and hidden unit, or 2 with checkpointing."""
+    """Of equal layers that keep 34 bytes a token and hidden unit, or what their checkpoint leaves on the device. What
+    fused attention computes is half of all scores."""
     tokens, layers = of.micro_batch * of.tokens, shape.layer_count
     layer_bytes = 34 * tokens * shape.hidden_size
-    kept_bytes = 2 * tokens * shape.hidden_size if of.gradient_checkpointing.recomputes else layer_bytes
     weights = shape.parameter_count // layers
     trained = weights if of.lora is None else 4 * of.lora.r * shape.hidden_size
-    forward = Work(2 * weights * tokens, 2 * weights, 2 * layer_bytes, 30)
-    times = (1 if of.lora is not None else 2) + of.gradient_checkpointing.recomputes
-    backward = Work(times * forward.matmul_flop, times * forward.matmul_bytes, 2 * forward.other_bytes, 60)
-    extra_bytes = layer_bytes if of.gradient_checkpointing.recomputes else 0
-    moments = [Moment(Phase.FORWARD, kept_bytes * (n + 1) + extra_bytes, 0, forward) for n in range(layers)]
-    moments += [
-        Moment(Phase.BACKWARD, kept_bytes * (layers - n) + extra_bytes, trained * (n + 1), backward)
-        for n in range(layers)
-    ]
+    products = Work(2 * weights * tokens, 2 * weights, 2 * layer_bytes, 30)
+    attention_flop = 2 * tokens * of.tokens * shape.hidden_size
+    forward = products + Work(matmul_flop=attention_flop, attention_flop=attention_flop)
+    times = 1 if of.lora is not None else 2
+    backward = Work(times * products.matmul_flop, times * products.matmul_bytes, 2 * products.other_bytes, 60)
+    backward += Work(matmul_flop=5 * attention_flop // 2, attention_flop=5 * attention_flop // 2)
+    checkpointing = of.gradient_checkpointing
+    again = products if checkpointing is GradientCheckpointing.SELECTIVE else forward
+    checkpointed_bytes = _CHECKPOINT_BYTES.get(checkpointing, 0) * tokens * shape.hidden_size
+    kept, moments = [0], []
+    for layer in range(layers):
+        is_again = checkpointing.recomputes and layer % checkpointing.every_n_layers == 0
+        kept.append(kept[-1] + (checkpointed_bytes if is_again else layer_bytes))
+        moments.append(Moment(Phase.FORWARD, kept[-1] + (layer_bytes if is_again else 0), 0, forward))
+    for done, layer in enumerate(reversed(range(layers)), start=1):
+        is_again = checkpointing.recomputes and layer % checkpointing.every_n_layers == 0
+        work, extra_bytes = (backward + again, layer_bytes) if is_again else (backward, 0)
+        moments.append(Moment(Phase.BACKWARD, kept[layer + 1] + extra_bytes, trained * done, work))
     groups = (ParameterGroup(weights, layers, of.lora is None, 2),)
     if of.lora is not None:
         groups += (ParameterGroup(trained, layers, True, 2),)
     return Trace(of, tuple(moments), groups)
+
+
+_CHECKPOINT_BYTES = {
+    GradientCheckpointing.EVERY_2: 2,
+    GradientCheckpointing.SELECTIVE: 4,
+    GradientCheckpointing.ON: 2,
+    GradientCheckpointing.OFFLOAD: 0,
+}
+"""What a checkpointed layer keeps on the device for each token and hidden unit."""
 
 
 def random_scene(seed: int, *, ranks: int | None = None, method: Method | None = None) -> Setting:

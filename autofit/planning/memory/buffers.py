@@ -55,12 +55,20 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
     if rung.zero_stage < 3 or is_whole or rung.optimizer.is_fused:
         return 0
+    wanted, most = setting.once(
+        (gathered_count, rung.method, rung.quantization, rung.dtype, rung.gradient_checkpointing),
+        lambda: _wanted_counts(rung, setting),
+    )
+    return min(round(wanted * (1 - done_share)), most)
+
+
+def _wanted_counts(rung: Rung, setting: Setting) -> tuple[int, int]:
+    """Elements that the backward pass needs of divided tensors, and the most that are whole at once."""
     known = parameters(rung, setting)
     is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes
     unneeded = known.embedding_count if is_skipped else 0
     wanted = known.whole_count - persistent_count(rung, setting) - unneeded
-    most = known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)
-    return min(round(wanted * (1 - done_share)), most)
+    return wanted, known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)
 
 
 def ahead_count(rung: Rung, setting: Setting, gathered: int) -> int:

@@ -21,7 +21,8 @@ from .states import offload_of, optimizer_bytes, part_count
 
 def sized_for(strategy: Strategy, setting: Setting) -> Setting:
     """The setting with whatever is sized for `strategy`: ZeRO's bucket and what the device keeps of the optimizer."""
-    return _with_split(strategy, with_bucket(strategy, setting))
+    sized = with_bucket(strategy, setting)
+    return sized.once((_with_split, strategy), lambda: _with_split(strategy, sized))
 
 
 def why_undivided(strategies: Sequence[Strategy], setting: Setting) -> str | None:
@@ -43,6 +44,10 @@ def is_divided(strategy: Strategy, setting: Setting) -> bool:
 def _fits_undivided(strategy: Strategy, setting: Setting) -> bool:
     """Whether the device surely holds all of the optimizer beside the rest."""
     whole = replace(strategy, rung=replace(strategy.rung, offload=Offload.NONE))
+    return setting.once((_fits_undivided, whole), lambda: _fits(whole, setting))
+
+
+def _fits(whole: Strategy, setting: Setting) -> bool:
     lean = replace(with_bucket(whole, replace(setting, bucket_elements=None)), known_constants=None, split=None)
     return estimate_memory(whole, lean).high_bytes <= _limit_bytes(setting)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autofit.domain.knobs.dtype import element_bytes
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
@@ -38,6 +39,10 @@ def _largest_forward(moments: Sequence[Moment]) -> Iterator[Moment]:
         of_phase = [moment for moment in moments if moment.phase is phase]
         if of_phase:
             yield max(of_phase, key=lambda moment: moment.activations_bytes)
+
+
+_ANY_AGAIN = GradientCheckpointing.ON
+"""Stands for every value with which layers are computed again: activations aside they hold the same."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,11 @@ def _course(
     strategy: Strategy, setting: Setting, counts: tuple[int, ...], is_adding: bool, is_first_rank: bool
 ) -> tuple[_Held, ...]:
     """What is held in each moment of the backward pass, at whose end `counts` gradients are there, and when the last of
-    them are reduced: the same for all micro-batches that accumulate, and for all that do not."""
-    key = (_course, strategy.rung, strategy.gradient_accumulation > 1, counts, is_adding, is_first_rank)
+    them are reduced: the same for all micro-batches that accumulate, and for all that do not, and however many layers
+    are computed again."""
+    is_again = strategy.rung.gradient_checkpointing.recomputes
+    rung = replace(strategy.rung, gradient_checkpointing=_ANY_AGAIN) if is_again else strategy.rung
+    key = (_course, rung, strategy.gradient_accumulation > 1, counts, is_adding, is_first_rank)
     return setting.once(key, lambda: (*_backward_course(strategy, setting, counts, is_adding, is_first_rank),))
 
 

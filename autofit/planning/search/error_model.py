@@ -62,6 +62,11 @@ OWN_STD = 0.03
 TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
+HOST_STD = 0.45
+OFFLOAD_STD = 0.4
+"""Of that of offload what all share that the host does: its link to the devices and its memory; and what each way of
+offload has for itself. Both together are TRAFFIC_STD."""
+
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
 
@@ -83,6 +88,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
     if rung.zero_stage == 0 and not rung.optimizer.is_fused:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
+    effects += _host_effects(rung, speed)
     effects += _update_effects(rung, speed)
     if not is_rehearsal:
         effects += _traffic_effects(strategy, speed)
@@ -90,10 +96,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
 
 
 def _update_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
-    """How the optimizer's step errs: with offload and what is copied for it, by itself where it is not AdamW's."""
-    if rung.offload is not Offload.NONE:
-        share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        yield Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share)
+    """How the optimizer's step errs where it is not AdamW's."""
     if rung.optimizer.is_fused:
         yield Effect(f"update {rung.optimizer} {rung.zero_stage}", FUSED_STD)
     elif rung.optimizer is not Optimizer.ADAMW:
@@ -120,7 +123,17 @@ def _checkpointing_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]
     if checkpointing is GradientCheckpointing.SELECTIVE:
         yield Effect("selective checkpointing", SELECTIVE_STD)
     if checkpointing is GradientCheckpointing.OFFLOAD:
-        yield Effect("offloaded activations", TRAFFIC_STD, _share(speed.offload_s, speed.step_s))
+        yield Effect("offloaded activations", OFFLOAD_STD, _share(speed.offload_s, speed.step_s))
+
+
+def _host_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
+    """Whatever lies in host memory goes over one link, and one host updates: of that error all have a part."""
+    if rung.offload is not Offload.NONE:
+        share = _share(speed.offload_s + speed.update_s, speed.step_s)
+        yield Effect(f"offload {_moved(rung)} {rung.method}", OFFLOAD_STD, share)
+        yield Effect("host", HOST_STD, share)
+    elif rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD:
+        yield Effect("host", HOST_STD, _share(speed.offload_s, speed.step_s))
 
 
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.strategy import Rung, Strategy
 
@@ -71,7 +72,11 @@ def _moves(rung: Rung) -> bool:
 
 
 def _implied_by_complaints(history: RungHistory, search: SearchState) -> str | None:
-    peers = [other for other in search.histories if other.rung.method is history.rung.method]
+    return search.once((_of_complaints, history.rung.method), lambda: _of_complaints(history.rung.method, search))
+
+
+def _of_complaints(method: Method, search: SearchState) -> str | None:
+    peers = [other for other in search.histories if other.rung.method is method]
     if any(other.speeds or other.too_large_strategies for other in peers):
         return None
     counts = Counter(other.complaint for other in peers if other.complaint is not None)

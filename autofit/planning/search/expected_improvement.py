@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 
 from autofit.domain.strategy import KNOBS, Strategy
@@ -67,13 +68,15 @@ class Expectation:
 
 def expectations(search: SearchState, among: Iterable[RungHistory]) -> tuple[Expectation, ...]:
     """Every strategy of `among` that is not tried and that no trial rules out."""
-    return tuple(
-        expectation(history, strategy, search)
-        for history in among
-        if not history.is_stuck and exclusion(history, search) is None
-        for strategy in history.strategies
-        if strategy not in history.tried and not is_ruled_out(strategy, search)
-    )
+    of_each = (search.once((expectations, history.rung), partial(_of_rung, history, search)) for history in among)
+    return tuple(one for of_rung in of_each for one in of_rung)
+
+
+def _of_rung(history: RungHistory, search: SearchState) -> tuple[Expectation, ...]:
+    if history.is_stuck or exclusion(history, search) is not None:
+        return ()
+    left = (strategy for strategy in history.strategies if strategy not in history.tried)
+    return tuple(expectation(history, strategy, search) for strategy in left if not is_ruled_out(strategy, search))
 
 
 def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -> Expectation:

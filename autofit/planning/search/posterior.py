@@ -46,7 +46,8 @@ class Posterior:
         """The distribution of the sum of `effects`."""
         effects = tuple(effects)
         mean = sum(term.weight * self.means.get(term.name, 0.0) for term in effects)
-        return Normal(mean, math.sqrt(max(0.0, _variance(effects, self._known(effects)))))
+        variance = sum(term.weight * _covariance(self._row(term), effects) for term in effects)
+        return Normal(mean, math.sqrt(max(0.0, variance)))
 
     def observe(self, effects: Iterable[Effect], value: float, noise_std: float) -> Posterior:
         """The posterior after the sum was measured as `value`."""
@@ -66,6 +67,11 @@ class Posterior:
         hazard = _STANDARD.pdf(at) / (1 - _STANDARD.cdf(at))
         mean = max(prior.mean + prior.std * hazard, bound)
         return self._moved(effects, mean, prior.std**2 * max(1e-6, 1 - hazard * (hazard - at)))
+
+    def _row(self, term: Effect) -> Mapping[str, float]:
+        """The covariances of one effect with the others."""
+        known = self.covariances.get(term.name)
+        return {term.name: term.prior_std**2} if known is None else known
 
     def _known(self, effects: tuple[Effect, ...]) -> dict[str, dict[str, float]]:
         """The covariances, with the effects that nothing was said of yet."""
@@ -93,7 +99,3 @@ class Posterior:
 
 def _covariance(row: Mapping[str, float], effects: tuple[Effect, ...]) -> float:
     return sum(term.weight * row.get(term.name, 0.0) for term in effects)
-
-
-def _variance(effects: tuple[Effect, ...], known: Mapping[str, Mapping[str, float]]) -> float:
-    return sum(term.weight * _covariance(known[term.name], effects) for term in effects)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
+from typing import Any, TypeVar
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.goal import AN_HOUR, Goal
@@ -25,6 +26,8 @@ from .noise import MEMORY_NOISE, seen_noise
 from .posterior import Effect, Normal, Posterior
 from .rung_history import RungHistory, histories
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class SearchState:
@@ -39,6 +42,17 @@ class SearchState:
         """The state by the trials of what is on the ladder: others tell of what is tried after it or was before."""
         on_ladder = tuple(trial for trial in trials if ladder.has(trial.strategy))
         return SearchState(ladder, setting, on_ladder, histories(ladder, on_ladder), goal)
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """What `find` answers, asked once for each `key`: a decision asks for the same several times."""
+        if key not in self._found:
+            self._found[key] = find()
+        found: T = self._found[key]
+        return found
+
+    @cached_property
+    def _found(self) -> dict[Hashable, Any]:
+        return {}
 
     def changing(self, change: Change) -> tuple[RungHistory, ...]:
         """The rungs that change so much of the plain training."""
