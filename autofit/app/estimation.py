@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from autofit.app.context import Context
@@ -19,7 +20,7 @@ from autofit.planning.plan.last_resorts import resort_rungs
 from autofit.planning.plan.rehearsal import how_many
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
-from autofit.planning.space.ladder_builder import build_ladder
+from autofit.planning.space.ladder_builder import build_ladder, is_between, worth_tracing
 from autofit.process.pinned_allocator import has_exact_pins
 from autofit.store import Store
 
@@ -76,13 +77,21 @@ def prepare_setting(setting: Setting, store: Store, tracing: TraceProvider) -> S
     """The setting with all that is remembered of such devices and all traces that its rungs want."""
     known = replace(setting, known_constants=known_constants(setting.hardware, store))
     tried = usable_rungs(known)
-    traces = tracing.traces(wanted_micro_steps(tried, known))
-    found = replace(known, traces=traces, unbuildable=tracing.unbuildable)
+    # What is between checkpointing and none is only traced where, by the others' traces, it may be tried.
+    found = _traced([rung for rung in tried if not is_between(rung, known)], known, tracing)
     if not tried or usable_rungs(found):
-        return found
+        return _traced(worth_tracing(usable_rungs(found), found), found, tracing)
     without = _without_kernel(found, tried[0].attention)
     again = found if without is None else prepare_setting(without, store, tracing)
     return again if usable_rungs(again) else found  # else it was not the kernel
+
+
+def _traced(wanted: Iterable[Rung], setting: Setting, tracing: TraceProvider) -> Setting:
+    """The setting with the traces that these rungs want, beside those that it has."""
+    known = {trace.of for trace in setting.traces}
+    missing = [step for step in wanted_micro_steps(wanted, setting) if step not in known]
+    found = tracing.traces(missing) if missing else ()
+    return replace(setting, traces=(*setting.traces, *found), unbuildable=tracing.unbuildable)
 
 
 def with_resort_traces(setting: Setting, tracing: TraceProvider) -> Setting:
@@ -91,10 +100,7 @@ def with_resort_traces(setting: Setting, tracing: TraceProvider) -> Setting:
         rungs_left = resort_rungs(setting, settle(setting))
     except UsageError:
         return setting
-    known = {trace.of for trace in setting.traces}
-    missing = [step for step in wanted_micro_steps(rungs_left, setting) if step not in known]
-    found = tracing.traces(missing) if missing else ()
-    return replace(setting, traces=(*setting.traces, *found), unbuildable=tracing.unbuildable) if found else setting
+    return _traced(rungs_left, setting, tracing)
 
 
 def with_rehearsals(setting: Setting, ladder: Ladder) -> Setting:

@@ -131,9 +131,9 @@ def test_flash_attention_is_asked_for_where_the_plan_uses_it(
 
 def test_a_second_plan_starts_no_tracer(tracer: FakeTracer, model: str) -> None:
     assert run("--model", model, "--on", "8xA100-80GB") == 0
-    assert run("--model", model, "--on", "4xA100-40GB") == 0
+    assert run("--model", model, "--on", "4xA100-80GB") == 0
     assert tracer.start_count == 1
-    assert run("--model", model, "--on", "4xA100-40GB", "--seq", "512") == 0
+    assert run("--model", model, "--on", "4xA100-80GB", "--seq", "512") == 0
     assert tracer.start_count == 2
 
 

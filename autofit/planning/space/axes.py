@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.allowance import candidates
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value, Values
 from autofit.domain.strategy import KNOBS, Rung
 from autofit.planning.memory.activations import micro_step
@@ -92,10 +93,17 @@ def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str
 
 def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
     """What the rung's model met when it was to be built for its trace. Another linear layer and wider weights are built
-    alike."""
+    alike; what cannot be built without checkpointing cannot be with it."""
     for one in setting.unbuildable:
         step = micro_step(rung, one.of.micro_batch, setting)
-        if one.of == replace(step, keeps_linear_inputs=one.of.keeps_linear_inputs, is_autocast=one.of.is_autocast):
+        plain = GradientCheckpointing.OFF
+        alike = replace(
+            step,
+            gradient_checkpointing=plain if one.of.gradient_checkpointing is plain else step.gradient_checkpointing,
+            keeps_linear_inputs=one.of.keeps_linear_inputs,
+            is_autocast=one.of.is_autocast,
+        )
+        if one.of == alike:
             return one.why
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from autofit.domain.estimate import Estimate
@@ -50,7 +50,7 @@ def make_step(rung: Rung, setting: Setting) -> Step:
     )
     if rung.offload is Offload.PARTIAL:  # with none of it on the device it is the whole that is offloaded
         strategies = tuple(strategy for strategy in strategies if is_divided(strategy, setting)) or strategies
-    if _is_between(rung, setting):  # what does less work and surely fits leaves it no micro-batch
+    if is_between(rung, setting):  # what does less work and surely fits leaves it no micro-batch
         strategies = tuple(one for one in strategies if not _surely_fits(_plainer(one), setting)) or strategies
     return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
 
@@ -63,7 +63,7 @@ def useful_steps(setting: Setting, settled: Settled) -> Iterator[Step]:
 
 def why_useless(step: Step, setting: Setting) -> str | None:
     """Why a rung that works is not tried beside its neighbours, unless it is pinned; None where it is."""
-    if _is_between(step.rung, setting) and all(_surely_fits(_plainer(one), setting) for one in step.strategies):
+    if is_between(step.rung, setting) and all(_surely_fits(_plainer(one), setting) for one in step.strategies):
         plainer = _plainer(step.leanest).rung.gradient_checkpointing
         return f"{GRADIENT_CHECKPOINTING.of(plainer).text} surely fits, and does less work"
     if step.rung.offload is Offload.PARTIAL and setting.request.pins.of(OFFLOAD) is None:
@@ -71,7 +71,20 @@ def why_useless(step: Step, setting: Setting) -> str | None:
     return None
 
 
-def _is_between(rung: Rung, setting: Setting) -> bool:
+def worth_tracing(tried: Iterable[Rung], setting: Setting) -> tuple[Rung, ...]:
+    """Those of the rungs that, by the traces that there are, are not left out for a neighbour that surely fits."""
+    request = setting.request
+    sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    return tuple(rung for rung in tried if not is_between(rung, setting) or not _is_idle(rung, sizes, setting))
+
+
+def _is_idle(rung: Rung, sizes: Iterable[int], setting: Setting) -> bool:
+    """Whether what does less work surely fits with each of these micro-batches."""
+    counts = ((size, accumulation(setting.request.global_batch, setting.rank_count, size)) for size in sizes)
+    return all(_surely_fits(_plainer(Strategy(rung, *count)), setting) for count in counts)
+
+
+def is_between(rung: Rung, setting: Setting) -> bool:
     """Whether it is between checkpointing and none, or beyond, without being pinned."""
     return rung.gradient_checkpointing.is_between and setting.request.pins.of(GRADIENT_CHECKPOINTING) is None
 

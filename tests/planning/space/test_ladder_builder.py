@@ -21,6 +21,7 @@ from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
 from autofit.domain.trace import Unbuildable
 from autofit.planning.memory.activations import micro_step
 from autofit.planning.setting import Setting
+from autofit.planning.space.axes import rungs, settle
 from tests.planning import simulated as sim
 
 SMALL = replace(sim.LLAMA_7B, parameter_count=100_000_000)
@@ -187,17 +188,23 @@ def test_what_a_models_class_lacks_is_left_out_and_a_pin_on_it_refused() -> None
         sim.ladder(pinned)
 
 
-def test_what_cannot_be_built_is_left_out_with_its_reason() -> None:
+@pytest.mark.parametrize(
+    ("met_with", "lost"),
+    [
+        (GradientCheckpointing.OFF, set(GradientCheckpointing)),  # then with all of them
+        (GradientCheckpointing.ON, {GradientCheckpointing.ON}),
+    ],
+)
+def test_what_cannot_be_built_is_left_out_with_its_reason(
+    met_with: GradientCheckpointing, lost: set[GradientCheckpointing]
+) -> None:
     scene = sim.setting(shape=SMALL)
-    lora = next(step.rung for step in sim.ladder(scene).steps if step.rung.method is Method.LORA)
-    like = micro_step(lora, 2, scene)
-    ladder = sim.ladder(replace(scene, unbuildable=(Unbuildable(like, "the adapters cannot be built"),)))
+    tried = rungs(scene, settle(scene))
+    lora = next(one for one in tried if one.method is Method.LORA and one.gradient_checkpointing is met_with)
+    unbuildable = Unbuildable(micro_step(lora, 2, scene), "the adapters cannot be built")
+    ladder = sim.ladder(replace(scene, unbuildable=(unbuildable,)))
     left = {out.rung for out in ladder.left_out if out.reason == "the adapters cannot be built"}
-    assert left == {
-        step.rung
-        for step in sim.ladder(scene).steps
-        if step.rung.method is Method.LORA and step.rung.gradient_checkpointing is lora.gradient_checkpointing
-    }
+    assert left == {one for one in tried if one.method is Method.LORA and one.gradient_checkpointing in lost}
     assert ladder.steps
 
 
