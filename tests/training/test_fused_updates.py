@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.optimizer import Optimizer
+from tests.spread import with_matrix
 from tests.training.likeness import check_same
 from tests.training.runs import Case, Runs, training
 
@@ -25,13 +26,17 @@ RATES = {Optimizer.LOMO: 0.1, Optimizer.ADALOMO: 2e-2}
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(stage=3, micro_batch=2, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
-        Case(stage=0, micro_batch=2, optimizer=Optimizer.LOMO),
-        Case(stage=3, micro_batch=2, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, micro_batch=8, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, micro_batch=4, ranks=1, optimizer=Optimizer.ADALOMO),
-    ],
+    with_matrix(
+        [
+            Case(stage=3, micro_batch=2, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
+            Case(stage=0, micro_batch=8, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
+        ],
+        [
+            Case(stage=0, micro_batch=2, optimizer=Optimizer.LOMO),
+            Case(stage=3, micro_batch=2, optimizer=Optimizer.ADALOMO),
+            Case(stage=0, micro_batch=4, ranks=1, optimizer=Optimizer.ADALOMO),
+        ],
+    ),
     ids=str,
 )
 def test_a_training_is_that_of_one_process(case: Case, runs: Runs, model: Path, rows: Rows) -> None:
@@ -46,10 +51,10 @@ def test_a_training_is_that_of_one_process(case: Case, runs: Runs, model: Path, 
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(stage=3, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
-    ],
+    with_matrix(
+        [Case(stage=3, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADALOMO)],
+        [Case(stage=0, dtype=Dtype.BF16, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO)],
+    ),
     ids=str,
 )
 def test_a_training_goes_on_as_if_nothing_had_been(case: Case, runs: Runs, model: Path, rows: Rows) -> None:
