@@ -16,7 +16,7 @@ MOST_OF_A_FILE = 15  # of one large table, so that the others keep their part
 
 def with_matrix(always: Iterable[Any], drawn_from: Iterable[Any]) -> Iterator[ParameterSet]:
     """Parameters of a test, a tuple where it has several: those that always run, and those of the matrix."""
-    for values, marks in ((always, ()), (drawn_from, pytest.mark.matrix)):
+    for values, marks in ((always, ()), (drawn_from, (pytest.mark.matrix, pytest.mark.slow))):
         for value in values:
             yield pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks)
 

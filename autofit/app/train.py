@@ -28,6 +28,7 @@ from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.planning.export.deepspeed_config import has_engine
+from autofit.planning.space.ladder_builder import check_asked
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.run_end_text import unprobed_failure_text
@@ -56,7 +57,7 @@ def train(
     for note in check_rows(context.request, start):
         session.tell(note)
     check_trackers(request.training.report_to, Surroundings())
-    ladder_of(assumed_setting(context, installed_here()))  # what cannot be asked for is said before anything is started
+    check_asked(assumed_setting(context, installed_here()))  # said before anything is started
     if options.is_dry_run:
         _show_ladder(context, session)
         return

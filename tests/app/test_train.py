@@ -314,8 +314,9 @@ def test_every_trial_is_on_disk_before_the_next_probe(stage: Stage) -> None:
 
 
 def test_an_interruption_at_any_probe_is_gone_on_from(undisturbed: Stage, tmp_path: Path) -> None:
+    """At the rehearsals, at the first probes after them, in the middle and at the last one: each is two searches."""
     wanted = strategies(undisturbed)
-    for number in range(1, len(wanted) + 1):
+    for number in (1, REHEARSALS, REHEARSALS + 1, REHEARSALS + 2, len(wanted) // 2, len(wanted)):
         stage = Stage(tmp_path / str(number))
         stage.interrupt_at_probe(number)
         with pytest.raises(KeyboardInterrupt):

@@ -16,11 +16,17 @@ from autofit.app.tools import REAL_TOOLS
 from autofit.store import Store
 from tests.cli.command import end
 from tests.in_process_tracer import start_tracer
+from tests.spread import with_matrix
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """config.json of each model, as its class in transformers takes it; the folder's name is the model's."""
 
 Planned = Callable[[str], dict[str, Any]]
+
+
+def _words(value: object) -> str | None:
+    """The words as a part of a test's name; pytest names what is expected of them."""
+    return value if isinstance(value, str) else None
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +58,12 @@ def planned(capsys: pytest.CaptureFixture[str]) -> Planned:
 
 CHOICES = [
     ("--model llama-2-70b --seq 2048 --batch-size 8 --method lora --on 8xV100-32GB", {"none"}),
-    ("--model llama-2-70b --seq 2048 --batch-size 8 --method lora --on 8xA100-80GB", {"none"}),
     ("--model falcon-180b --seq 2048 --batch-size 16 --method lora --on 2x8xV100-32GB", {"none", "all"}),
-    ("--model mpt-30b --seq 2048 --method full --on 8xA100-80GB", {"none"}),
     ("--model llama-2-70b --seq 1024 --method full --batch-size 8 --on 8xRTX-3090,host=2TB", {"optimizer", "all"}),
+]
+MORE_CHOICES = [
+    ("--model llama-2-70b --seq 2048 --batch-size 8 --method lora --on 8xA100-80GB", {"none"}),
+    ("--model mpt-30b --seq 2048 --method full --on 8xA100-80GB", {"none"}),
 ]
 """The words, and what may lie on the host: falcon's share of the weights is 22.4 of 33.9 GB, with 12 more for whole
 parameters and activations at hand."""
@@ -129,7 +137,7 @@ def test_4_bits_are_as_much_slower_as_published(planned: Planned) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "offloads"), CHOICES, ids=[words for words, _ in CHOICES])
+@pytest.mark.parametrize(("words", "offloads"), with_matrix(CHOICES, MORE_CHOICES), ids=_words)
 def test_there_is_a_choice(
     planned: Planned, capsys: pytest.CaptureFixture[str], words: str, offloads: set[str]
 ) -> None:
@@ -167,7 +175,7 @@ EIGHT_3090 = "--model llama-65b --seq 1024 --method full --batch-size 8 --on 8xR
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["lomo", "adalomo"])
+@pytest.mark.parametrize("optimizer", with_matrix(["lomo"], ["adalomo"]))
 def test_all_parameters_of_a_65b_train_on_eight_cards_of_24_gb(
     planned: Planned, capsys: pytest.CaptureFixture[str], optimizer: str
 ) -> None:
@@ -195,6 +203,8 @@ NOTHING_FITS = [
     (f"{EIGHT_3090} --optimizer adamw", True),
     ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=96GB", True),
     ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=128GB", False),
+]
+MORE_THAT_FITS_NOWHERE = [
     ("--model llama-2-70b --seq 1024 --batch-size 8 --method full --on 8xRTX-3090,host=512GB", True),
     ("--model llama-2-70b --seq 2048 --batch-size 1 --method lora --on 1xRTX-3090", True),
 ]
@@ -203,7 +213,7 @@ those of 70 B 1.2 TB and more, and their weights alone 138 GB."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "is_sure"), NOTHING_FITS, ids=[words for words, _ in NOTHING_FITS])
+@pytest.mark.parametrize(("words", "is_sure"), with_matrix(NOTHING_FITS, MORE_THAT_FITS_NOWHERE), ids=_words)
 def test_where_nothing_fits_it_is_said_what_would_help(
     planned: Planned, capsys: pytest.CaptureFixture[str], words: str, is_sure: bool
 ) -> None:

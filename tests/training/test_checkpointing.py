@@ -10,6 +10,7 @@ import pytest
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from tests.spread import with_matrix
 from tests.training.likeness import check_same
 from tests.training.runs import Case, Runs, training
 
@@ -19,13 +20,14 @@ EVERY_2, SELECTIVE = GradientCheckpointing.EVERY_2, GradientCheckpointing.SELECT
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(stage=3, checkpointing=EVERY_2),
-        Case(stage=2, checkpointing=SELECTIVE),
-        Case(Method.LORA, stage=3, checkpointing=EVERY_2),
-        Case(Method.LORA, stage=1, checkpointing=SELECTIVE),
-        Case(Method.LORA, stage=0, checkpointing=SELECTIVE),
-    ],
+    with_matrix(
+        [Case(stage=2, checkpointing=SELECTIVE), Case(Method.LORA, stage=3, checkpointing=EVERY_2)],
+        [
+            Case(stage=3, checkpointing=EVERY_2),
+            Case(Method.LORA, stage=1, checkpointing=SELECTIVE),
+            Case(Method.LORA, stage=0, checkpointing=SELECTIVE),
+        ],
+    ),
     ids=str,
 )
 def test_it_learns_the_same_and_goes_on_from_where_it_was(

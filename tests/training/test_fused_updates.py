@@ -28,13 +28,17 @@ UPDATE = 1e-5
 
 @pytest.mark.parametrize(
     "case",
-    [
-        Case(stage=3, micro_batch=2, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
-        Case(stage=0, micro_batch=2, optimizer=Optimizer.LOMO),
-        Case(stage=3, micro_batch=2, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, micro_batch=8, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
-        Case(stage=0, micro_batch=4, ranks=1, optimizer=Optimizer.ADALOMO),
-    ],
+    with_matrix(
+        [
+            Case(stage=3, micro_batch=2, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.LOMO),
+            Case(stage=0, micro_batch=8, checkpointing=GradientCheckpointing.ON, optimizer=Optimizer.ADALOMO),
+        ],
+        [
+            Case(stage=0, micro_batch=2, optimizer=Optimizer.LOMO),
+            Case(stage=3, micro_batch=2, optimizer=Optimizer.ADALOMO),
+            Case(stage=0, micro_batch=4, ranks=1, optimizer=Optimizer.ADALOMO),
+        ],
+    ),
     ids=str,
 )
 def test_a_training_is_that_of_one_process(case: Case, runs: Runs, model: Path, rows: Rows) -> None:

@@ -21,8 +21,7 @@ from .states import offload_of, optimizer_bytes, part_count
 
 def sized_for(strategy: Strategy, setting: Setting) -> Setting:
     """The setting with whatever is sized for `strategy`: ZeRO's bucket and what the device keeps of the optimizer."""
-    sized = with_bucket(strategy, setting)
-    return sized.once((_with_split, strategy), lambda: _with_split(strategy, sized))
+    return setting.once((sized_for, strategy), lambda: _with_split(strategy, with_bucket(strategy, setting)))
 
 
 def why_undivided(strategies: Sequence[Strategy], setting: Setting) -> str | None:
@@ -48,7 +47,8 @@ def _fits_undivided(strategy: Strategy, setting: Setting) -> bool:
 
 
 def _fits(whole: Strategy, setting: Setting) -> bool:
-    lean = replace(with_bucket(whole, replace(setting, bucket_elements=None)), known_constants=None, split=None)
+    plain = setting if setting.bucket_elements is None else replace(setting, bucket_elements=None)
+    lean = _lean(with_bucket(whole, plain), None)
     return estimate_memory(whole, lean).high_bytes <= _limit_bytes(setting)
 
 
@@ -60,15 +60,21 @@ def _with_split(strategy: Strategy, setting: Setting) -> Setting:
     if offload_of(strategy.rung, setting) is not Offload.PARTIAL or setting.split is not None:
         return setting
     split = sub_groups(strategy, setting)
-    lean = replace(setting, known_constants=None, split=split)
+    lean = _lean(setting, split)
     room_bytes = _limit_bytes(setting) - estimate_memory(strategy, lean).high_bytes
     states_bytes = optimizer_bytes(strategy.rung, setting) / part_count(strategy.rung, setting)
     held_bytes = states_bytes + FP32_BYTES  # with the gradient, which lies there for good
     each_bytes = TRACED_HIGH * worst_fragmentation(strategy, lean) * held_bytes
     kept = _kept(split, round(room_bytes / each_bytes))
-    while kept.device_groups and not _has_room(strategy, replace(lean, split=kept)):
+    while kept.device_groups and not _has_room(strategy, _lean(setting, kept)):
         kept = replace(kept, device_groups=kept.device_groups - 1)
-    return replace(setting, split=kept)
+    return setting.once((_with_split, kept), lambda: replace(setting, split=kept))
+
+
+def _lean(setting: Setting, split: OptimizerSplit | None) -> Setting:
+    """The setting with this split and without what trials have taught: the same one for all strategies, with what was
+    found in it."""
+    return setting.once((_lean, split), lambda: replace(setting, known_constants=None, split=split))
 
 
 def sub_groups(strategy: Strategy, setting: Setting) -> OptimizerSplit:

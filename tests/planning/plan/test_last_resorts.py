@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("lean")
 FULL, LORA = (Pins(method=method, offload=Offload.NONE) for method in Method)
 
 
+@cache
 def scene(memory_gb: int, pins: Pins = FULL, allow: tuple[str, ...] = ()) -> Setting:
     """A 7B model on one device without offload: AdamW takes 113 GB at the least, with 8-bit
     moments 86, LOMO 32; adapters take 15 GB, and 5.6 with weights in NF4."""
@@ -37,6 +39,7 @@ def scene(memory_gb: int, pins: Pins = FULL, allow: tuple[str, ...] = ()) -> Set
     return replace(made, request=replace(made.request, allow=allow))
 
 
+@cache
 def plan(memory_gb: int, pins: Pins = FULL, allow: tuple[str, ...] = ()) -> Plan:
     return make_plan(scene(memory_gb, pins, allow))
 

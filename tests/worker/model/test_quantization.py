@@ -20,6 +20,7 @@ from autofit.worker.model.linear_layers import linear_layers
 from autofit.worker.model.loading import build_without_memory, load_model, load_plain
 from autofit.worker.model.quantization import bits_config, prepare_to_divide, quantized_layers, settle, stored_bits
 from autofit.worker.model.random_weights import quantized_model
+from tests.spread import with_matrix
 from tests.worker.model.partitions import RANKS, rank_under_zero_3
 from tests.worker.model.small_models import small_config, write_weights
 from tests.worker.trace.real_step import allocated_bytes
@@ -47,16 +48,27 @@ def scales(layer: Any) -> list[torch.Tensor]:
 # --- Loaded -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("quantization", BITS)
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "tied": ("llama", {"tie_word_embeddings": True}),
+    "gpt2": ("gpt2", {}),
+    "mixtral": ("mixtral", {"num_local_experts": 4}),
+}
+
+
 @pytest.mark.parametrize(
-    ("model_type", "changed"),
-    [("llama", {}), ("llama", {"tie_word_embeddings": True}), ("gpt2", {}), ("mixtral", {"num_local_experts": 4})],
-    ids=["llama", "tied", "gpt2", "mixtral"],
+    ("model_name", "quantization"),
+    with_matrix(
+        [("tied", Quantization.NF4), ("gpt2", Quantization.INT8), ("mixtral", Quantization.NF4)],
+        [
+            *((name, Quantization.INT8) for name in ("llama", "tied", "mixtral")),
+            *((name, Quantization.NF4) for name in ("llama", "gpt2")),
+        ],
+    ),
 )
-def test_ranks_hold_what_from_pretrained_makes(
-    model_type: str, changed: dict[str, Any], quantization: Quantization, tmp_path: Path
-) -> None:
+def test_ranks_hold_what_from_pretrained_makes(model_name: str, quantization: Quantization, tmp_path: Path) -> None:
     """To the last bit, and without a word to each other; GPT-2's linear layers are turned."""
+    model_type, changed = MODELS[model_name]
     folder = write_weights(tmp_path, model_type, **changed)
     bits = bits_config(quantization, BF16)
     whole = AutoModelForCausalLM.from_pretrained(folder, dtype=BF16, quantization_config=bits)
