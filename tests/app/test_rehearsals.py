@@ -37,7 +37,8 @@ from tests.in_process_tracer import start_tracer
 MODEL = Path(__file__).parents[2] / "examples/tiny-llama"
 REQUEST = make_request(MODEL, global_batch=64)
 ON = "gpus=8,memory=8GB,tflops=1"
-CPU_HEAP_BYTES = 120_000_000  # what libraries and kernels of a CPU keep by the first step, beside the tensors
+CPU_HEAP_BYTES = 75_000_000
+"""What libraries and kernels of a CPU keep by the first step, beside the tensors: 60 to 62 MB were seen."""
 
 
 def cpu(ranks: int = 2, host_gb: int = 64) -> Hardware:
@@ -239,7 +240,8 @@ def test_a_job_of_eight_is_rehearsed_for_real() -> None:
 
 @pytest.mark.slow
 def test_a_quantised_base_that_two_devices_divide_is_rehearsed(tmp_path: Path) -> None:
-    """Llama-2-70B's proportions on two cards of 24 GB, a thousandth of the weights: rank 0 of 2 under ZeRO-3."""
+    """Llama-2-70B's proportions on two cards of 24 GB, a thousandth of the weights: rank 0 of 2 under ZeRO-3. Were
+    the packed base whole, it would be 17 MB more; in 16 bits, 115 MB."""
     config = {
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "intermediate_size": 1792,
         "num_hidden_layers": 20, "num_attention_heads": 8, "num_key_value_heads": 1, "vocab_size": 2048,
@@ -250,9 +252,9 @@ def test_a_quantised_base_that_two_devices_divide_is_rehearsed(tmp_path: Path) -
         shutil.copy(MODEL / file, tmp_path / file)
     pins = Pins(
         method=Method.LORA, quantization=Quantization.NF4, zero_stage=3, offload=Offload.NONE,
-        gradient_checkpointing=True, micro_batch=1, attention=Attention.SDPA,
+        gradient_checkpointing=GradientCheckpointing.ON, micro_batch=1, attention=Attention.SDPA,
     )  # fmt: skip
-    request = replace(REQUEST, model=str(tmp_path), global_batch=8, pins=pins)
+    request = replace(REQUEST, model=str(tmp_path), global_batch=2, pins=pins)
     place = Surroundings()
     tools = replace(place.tools, start_tracer=start_tracer, start_agent=start_agent)
     (before,) = plan.plan(request, ("2xRTX-3090,host=128GB",), tell=place.told.append, tools=tools)
@@ -265,4 +267,4 @@ def test_a_quantised_base_that_two_devices_divide_is_rehearsed(tmp_path: Path) -
     assert predicted is not None
     tensors_bytes = predicted.memory.peak_bytes - predicted.memory.runtime_bytes
     taken_bytes = seen.peak_device_bytes - seen.base_bytes
-    assert 0.9 * tensors_bytes < taken_bytes < tensors_bytes + CPU_HEAP_BYTES
+    assert tensors_bytes < taken_bytes < tensors_bytes + CPU_HEAP_BYTES
