@@ -62,6 +62,10 @@ OWN_STD = 0.03
 TRAFFIC_STD = 0.6
 """The spread of the time that communication or offload takes beyond what computation hides."""
 
+HOST_STD = 0.45
+OFFLOAD_STD = 0.4
+"""Of that of offload what all share that the host does: its link to the devices and its memory; and what each way of
+offload has for itself. Both together are TRAFFIC_STD."""
 
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
@@ -82,9 +86,7 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
     if rung.gradient_checkpointing.recomputes:
         effects += _checkpointing_effects(rung, estimate)
     effects.append(Effect(f"attention {rung.attention}", ATTENTION_STD))
-    if rung.offload is not Offload.NONE:
-        share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        effects.append(Effect(f"offload {_moved(rung)} {rung.method}", TRAFFIC_STD, share))
+    effects += _host_effects(rung, estimate)
     if rung.optimizer.is_fused:
         effects.append(Effect(f"update {rung.optimizer.value} {rung.zero_stage}", FUSED_STD))
     elif rung.optimizer is not Optimizer.ADAMW:
@@ -110,7 +112,18 @@ def _checkpointing_effects(rung: Rung, estimate: Estimate) -> Iterator[Effect]:
     if checkpointing is GradientCheckpointing.SELECTIVE:
         yield Effect("selective checkpointing", SELECTIVE_STD)
     if checkpointing is GradientCheckpointing.OFFLOAD:
-        yield Effect("offloaded activations", TRAFFIC_STD, _share(speed.offload_s, speed.step_s))
+        yield Effect("offloaded activations", OFFLOAD_STD, _share(speed.offload_s, speed.step_s))
+
+
+def _host_effects(rung: Rung, estimate: Estimate) -> Iterator[Effect]:
+    """Whatever lies in host memory goes over one link, and one host updates: of that error all have a part."""
+    speed, moves = estimate.speed, rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD
+    if rung.offload is not Offload.NONE:
+        share = _share(speed.offload_s + speed.update_s, speed.step_s)
+        yield Effect(f"offload {_moved(rung)} {rung.method}", OFFLOAD_STD, share)
+        yield Effect("host", HOST_STD, share)
+    elif moves:
+        yield Effect("host", HOST_STD, _share(speed.offload_s, speed.step_s))
 
 
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:

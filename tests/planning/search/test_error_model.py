@@ -1,0 +1,60 @@
+"""What trials of one rung tell of another, by the errors that both share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import count
+
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
+from autofit.planning.search.search_state import SearchState
+from tests.planning import simulated as sim
+
+SCENE = sim.setting(sim.hardware(2, 24), sim.LLAMA_7B, tokens=4096)
+
+
+@cache
+def state(*, offload: Offload | None = None, slowdown: float = 1.0) -> SearchState:
+    """After probes of a rung that offloads nothing and, if there is `offload`, of one that is slower than predicted."""
+    rungs = sim.ladder(SCENE)
+    plain = strategy()
+    trials = [Trial(plain, rungs.estimate(plain), sim.measured(rungs.estimate(plain).speed.tokens_per_s))]
+    if offload is not None:
+        moved = strategy(offload=offload)
+        speed = rungs.estimate(moved).speed.tokens_per_s / slowdown
+        trials.append(Trial(moved, rungs.estimate(moved), sim.measured(speed)))
+    return SearchState.of(rungs, trials, SCENE)
+
+
+def strategy(
+    checkpointing: GradientCheckpointing = GradientCheckpointing.ON, offload: Offload = Offload.NONE
+) -> Strategy:
+    steps = sim.ladder(SCENE).steps
+    wanted = {"zero_stage": 3, "method": Method.LORA, "gradient_checkpointing": checkpointing, "offload": offload}
+    step = next(step for step in steps if wanted.items() <= step.rung.by_name.items())
+    return step.strategies[0]
+
+
+def expected(search: SearchState, of: Strategy) -> float:
+    return search.log_speed(of).mean
+
+
+def test_a_slow_host_is_slow_for_all_that_lies_there() -> None:
+    usual, slow = state(offload=Offload.ALL), state(offload=Offload.ALL, slowdown=1.5)
+    for other in (strategy(offload=Offload.OPTIMIZER), strategy(GradientCheckpointing.OFFLOAD)):
+        assert expected(slow, other) < expected(usual, other) - 0.02
+
+
+def test_every_second_layer_is_nearly_settled_by_all_layers() -> None:
+    before, after = SearchState.of(sim.ladder(SCENE), (), SCENE), state()
+    between = strategy(GradientCheckpointing.EVERY_2)
+    assert after.log_speed(between).std < 0.05 < before.log_speed(between).std
+
+
+def test_what_is_asked_again_of_one_state_is_answered_once() -> None:
+    search, counter = replace(state()), count(1)
+    assert {search.once("key", lambda: next(counter)) for _ in range(3)} == {1}
