@@ -94,7 +94,8 @@ def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool 
         effects.append(Effect(f"update {rung.optimizer}", UPDATE_STD, share))
     if rung.zero_stage == 0 and not rung.optimizer.is_fused:
         effects.append(Effect(f"without an engine {rung.method}", PLAIN_STD))
-    if (rung.zero_stage > 1 or rung.optimizer.is_fused) and not is_rehearsal:
+    is_sharing = rung.zero_stage > 1 or rung.optimizer.is_fused or speed.communication_s > 0
+    if is_sharing and not is_rehearsal:
         share = _share(speed.communication_s, speed.step_s)
         alike = " in the open" if rung.optimizer.is_fused else ""
         effects.append(Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share))
