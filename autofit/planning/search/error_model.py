@@ -106,7 +106,7 @@ def _update_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
 def _traffic_effects(strategy: Strategy, speed: SpeedEstimate) -> Iterator[Effect]:
     """How communication errs, which nothing hides where each parameter is updated as its gradient comes."""
     rung = strategy.rung
-    if rung.zero_stage > 1 or rung.optimizer.is_fused:
+    if rung.zero_stage > 1 or rung.optimizer.is_fused or speed.communication_s > 0:
         alike = " in the open" if rung.optimizer.is_fused else ""
         share = _share(speed.communication_s, speed.step_s)
         yield Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share)

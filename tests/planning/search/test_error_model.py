@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
@@ -55,7 +56,5 @@ def test_every_second_layer_is_nearly_settled_by_all_layers() -> None:
 
 
 def test_what_is_asked_again_of_one_state_is_answered_once() -> None:
-    asked = []
-    search = replace(state())
-    answers = {search.once("key", lambda: asked.append(1) or len(asked)) for _ in range(3)}
-    assert answers == {1}
+    search, counter = replace(state()), count(1)
+    assert {search.once("key", lambda: next(counter)) for _ in range(3)} == {1}
