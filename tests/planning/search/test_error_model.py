@@ -11,6 +11,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
+from autofit.planning.search.error_model import speed_effects
 from autofit.planning.search.search_state import SearchState
 from tests.planning import simulated as sim
 
@@ -58,3 +59,14 @@ def test_every_second_layer_is_nearly_settled_by_all_layers() -> None:
 def test_what_is_asked_again_of_one_state_is_answered_once() -> None:
     search, counter = replace(state()), count(1)
     assert {search.once("key", lambda: next(counter)) for _ in range(3)} == {1}
+
+
+def test_communication_may_err_at_every_stage() -> None:
+    scene = sim.setting(sim.hardware(8, 80))
+    rungs = sim.ladder(scene)
+    for stage in range(4):
+        step = next(step for step in rungs.steps if step.rung.zero_stage == stage)
+        estimate = rungs.estimate(step.strategies[0])
+        assert estimate.speed.communication_s > 0
+        names = [effect.name for effect in speed_effects(step.strategies[0], estimate)]
+        assert sum(name.startswith(f"communication {stage}") for name in names) == 1
