@@ -202,14 +202,14 @@ def choice_name(choice: dict[str, Any]) -> str:
 NOTHING_FITS = [
     (f"{EIGHT_3090} --optimizer adamw", True),
     ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=96GB", True),
-    ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=128GB", False),
+    ("--model llama-2-7b --seq 2048 --batch-size 1 --method full --on 1xRTX-4090,host=120GB", False),
 ]
 MORE_THAT_FITS_NOWHERE = [
     ("--model llama-2-70b --seq 1024 --batch-size 8 --method full --on 8xRTX-3090,host=512GB", True),
     ("--model llama-2-70b --seq 2048 --batch-size 1 --method lora --on 1xRTX-3090", True),
 ]
 """The words, and whether it is sure: the states of 7 B parameters on one host are 18 to 20 bytes each, 121 to 135 GB,
-those of 70 B 1.2 TB and more, and their weights alone 138 GB."""
+119 where the device keeps a part; those of 70 B 1.2 TB and more, and their weights alone 138 GB."""
 
 
 @pytest.mark.slow

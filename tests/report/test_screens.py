@@ -170,7 +170,7 @@ def test_a_model_in_a_folder_is_named_by_the_folder() -> None:
 
 def test_what_a_choice_gives_up_is_told_by_the_words_that_allow_it() -> None:
     lomo = replace(sim.CHOICE.strategy, rung=make_rung(3, optimizer=Optimizer.LOMO))
-    assert gives_up_text(lomo) == "lomo: plain SGD, nothing adapts the step of a parameter"
+    assert gives_up_text(lomo) == "lomo: nothing adapts the step of a parameter: plain SGD, not AdamW"
     assert gives_up_text(sim.CHOICE.strategy) == ""
     choice = Choice(lomo, None, "why", (), None)
     assert beside_label(choice) == "plain"
@@ -213,9 +213,9 @@ def test_a_lora_choice_names_the_full_rung_beside_it() -> None:
 def test_a_choice_that_gives_something_up_says_what_and_names_the_plain_rung_beside_it() -> None:
     chosen = replace(sim.CHOICE, strategy=sim.LOMO)
     lines = plain(message_lines(view_of(sim.beginning()), ev.Chosen(chosen, 48.0, 5))).splitlines()
-    assert "gives up LOMO: nothing adapts the step of a parameter: plain SGD, not AdamW" in lines
+    assert "gives up lomo: nothing adapts the step of a parameter: plain SGD, not AdamW" in lines
     beside = " ".join(" ".join(lines).split("plain    ")[1].split())
-    assert beside == "all parameters: zero3+gc mb4, 9,100 tokens/s, 53.0 GB --optimizer adamw"
+    assert beside == "--optimizer adamw: zero3+gc mb4 · 9,100 tokens/s · 53.0 GB"
 
 
 def test_the_last_resorts_stand_below_what_would_fit() -> None:
