@@ -152,7 +152,8 @@ def test_the_allocators_peak_with_a_quantised_base(
     name: str, quantization: Quantization, is_checkpointed: bool
 ) -> None:
     """What bitsandbytes' own layers keep and make beneath PEFT's own adapters for them."""
-    step = replace(PLAIN, lora=lora(name), quantization=quantization, gradient_checkpointing=is_checkpointed)
+    checkpointing = GradientCheckpointing(is_checkpointed)
+    step = replace(PLAIN, lora=lora(name), quantization=quantization, gradient_checkpointing=checkpointing)
     traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
     real.model.train()
     real.train()
