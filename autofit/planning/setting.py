@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
 
 from autofit.domain.estimate import Constants
 from autofit.domain.hardware import Device, DeviceKind, Hardware
@@ -15,16 +14,15 @@ from autofit.domain.model import Lacking, ModelFacts, ModelShape, ParameterGroup
 from autofit.domain.request import Lora, Request
 from autofit.domain.trace import ModelTensors, Trace, Unbuildable
 
+from .asked_once import AskedOnce
 from .optimizer_split import OptimizerSplit
 from .optimizer_states import ADAM_MOMENTS
 from .prior_constants import prior
 from .zero_sizes import ZeroSizes, zero_sizes
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(AskedOnce):
     """One request for one model on one machine.
 
     `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
@@ -53,17 +51,6 @@ class Setting:
     resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
     split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
-
-    def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """What `find` answers, asked once for each `key`: estimates ask for the same at every moment."""
-        if key not in self._found:
-            self._found[key] = find()
-        found: T = self._found[key]
-        return found
-
-    @cached_property
-    def _found(self) -> dict[Hashable, Any]:
-        return {}
 
     @property
     def is_script(self) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
-from typing import Any, TypeVar
 
 from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.goal import AN_HOUR, Goal
@@ -15,6 +14,7 @@ from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.trial import Trial
+from autofit.planning.asked_once import AskedOnce
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
@@ -26,11 +26,9 @@ from .noise import MEMORY_NOISE, seen_noise
 from .posterior import Effect, Normal, Posterior
 from .rung_history import RungHistory, histories
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
-class SearchState:
+class SearchState(AskedOnce):
     ladder: Ladder
     setting: Setting
     trials: tuple[Trial, ...]
@@ -42,17 +40,6 @@ class SearchState:
         """The state by the trials of what is on the ladder: others tell of what is tried after it or was before."""
         on_ladder = tuple(trial for trial in trials if ladder.has(trial.strategy))
         return SearchState(ladder, setting, on_ladder, histories(ladder, on_ladder), goal)
-
-    def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """What `find` answers, asked once for each `key`: a decision asks for the same several times."""
-        if key not in self._found:
-            self._found[key] = find()
-        found: T = self._found[key]
-        return found
-
-    @cached_property
-    def _found(self) -> dict[Hashable, Any]:
-        return {}
 
     def changing(self, change: Change) -> tuple[RungHistory, ...]:
         """The rungs that change so much of the plain training."""
