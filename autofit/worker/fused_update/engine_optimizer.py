@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from deepspeed.runtime.zero.parameter_offload import DeepSpeedZeRoOffload
 
+from .fused_optimizer import check_own
 from .partitioned import PartitionedOptimizer
 
 
@@ -89,6 +90,7 @@ class EngineOptimizer:
     def load_state_dict(self, state_dict_list: list[dict[str, Any]], **options: Any) -> None:
         """Goes on from this rank's file, the one of `state_dict_list` in its place."""
         state = state_dict_list[torch.distributed.get_rank(self.dp_process_group)]
+        check_own(state.get("updates", {}))
         (flat,) = state["fp32_flat_groups"]
         parts = [_part(parameter) for parameter in self.updates.parameters]
         for place, part in zip(flat.split([part.numel() for part in parts]), parts, strict=True):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from autofit.planning.fused_update import CHUNK_ELEMENTS
+from autofit.probing.protocol import FailureKind
+from autofit.worker.rank.failure import KnownFailure
 
 from .agreement import Agreement
 from .rule import ParameterSlice, Rule, Step, squares_of
@@ -159,10 +161,21 @@ class FusedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from `state_dict`: the learning rates as well, which a schedule writes only when it steps."""
+        check_own(state_dict)
         self.step_count = state_dict["step_count"]
         for group, learning_rate in zip(self.param_groups, state_dict["learning_rates"], strict=True):
             group["lr"] = learning_rate
         self._rule.load_state_dict(state_dict["rule"], self.parameters[0].device)
+
+
+def check_own(state: Mapping[str, Any]) -> None:
+    """Checks that LOMO or AdaLomo has written a state; KnownFailure with what to do where another optimizer has."""
+    if "rule" not in state:
+        raise KnownFailure(
+            FailureKind.UNSUPPORTED,
+            "another optimizer than LOMO or AdaLomo has written this checkpoint, which they cannot go on from: name "
+            "the --optimizer that wrote it, or start from its weights with --model",
+        )
 
 
 def _with_groups(groups: list[dict[str, Any]]) -> Iterator[tuple[torch.nn.Parameter, dict[str, Any]]]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import patch
 
 from deepspeed.runtime.zero import partition_parameters
 from torch import nn
@@ -18,8 +17,9 @@ from .partition_loader import mark_loaded
 from .quantization import is_quantized_layer, prepare_to_divide
 from .streaming import replaced, without_broadcast
 
-_ONE_BY_ONE = {"HF_DEACTIVATE_ASYNC_LOAD": "1"}
-"""Else threads put weights that are stored quantised on the device faster than they are divided."""
+_ONE_BY_ONE = "HF_DEACTIVATE_ASYNC_LOAD"
+"""The variable that has transformers load so: else threads put weights that are stored quantised on the device faster
+than they are divided."""
 
 
 class DividingLoader:
@@ -76,7 +76,7 @@ def divided(load: Callable[[], PreTrainedModel]) -> PreTrainedModel:
 def _stand_ins(loader: DividingLoader) -> Iterator[None]:
     """Lets transformers load as on one device, through `loader`, until the end of `with`."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(patch.dict(os.environ, _ONE_BY_ONE))
+        stack.enter_context(_one_by_one())
         stack.enter_context(without_zero_3())
         for owner, stand_in in (
             (core_model_loading, loader.set_param_for_module),
@@ -85,6 +85,19 @@ def _stand_ins(loader: DividingLoader) -> Iterator[None]:
         ):
             stack.enter_context(replaced(owner, stand_in.__name__, stand_in))
         yield
+
+
+@contextlib.contextmanager
+def _one_by_one() -> Iterator[None]:
+    before = os.environ.get(_ONE_BY_ONE)
+    os.environ[_ONE_BY_ONE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_ONE_BY_ONE]
+        else:
+            os.environ[_ONE_BY_ONE] = before
 
 
 def caching_allocator_warmup(*_: object) -> None:

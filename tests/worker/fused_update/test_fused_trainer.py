@@ -16,6 +16,7 @@ from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.fused_update.lomo import Lomo
 from autofit.worker.fused_update.replicated import ReplicatedOptimizer
 from autofit.worker.fused_update.rounding import StochasticRounding
+from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.training.trainer import StepListening
 from tests.models.families import write_model
 from tests.models.job import job_of, trainer_of
@@ -102,3 +103,12 @@ def test_weights_are_of_the_rungs_dtype_and_no_gradient_is_left(tmp_path: Path) 
         assert not torch.equal(parameter, before[name])
     kept = trainer.optimizer.state_dict()["rule"]["moments"].values()
     assert {tensor.dtype for moments in kept for tensor in moments.values()} == {torch.float32}
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused_with_what_to_do() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    adamw = torch.optim.AdamW([weight]).state_dict()
+    optimizer = ReplicatedOptimizer([{"params": [weight]}], Lomo(StochasticRounding(0)), 0.1)
+    with pytest.raises(KnownFailure, match="another optimizer than LOMO or AdaLomo has written this checkpoint"):
+        optimizer.load_state_dict(adamw)
+    optimizer.load_state_dict(optimizer.state_dict())

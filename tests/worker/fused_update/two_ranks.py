@@ -4,7 +4,6 @@ dropped. python -m tests.worker.fused_update.two_ranks FOLDER
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from autofit.worker.fused_update.adalomo import AdaLomo
 from autofit.worker.fused_update.agreement import ModuleUse
 from autofit.worker.fused_update.replicated import ReplicatedOptimizer
 from autofit.worker.fused_update.rounding import StochasticRounding
+from tests.forked_ranks import run_ranks
 from tests.worker.fused_update.reference import AdaLomoReference
 
 RANKS, RATE, WIDTH = 2, 0.05, 8
@@ -79,22 +79,11 @@ def trained_alone() -> Experts:
 
 
 def main(folder: Path) -> int:
-    pids = [pid for rank in range(RANKS) if (pid := _start(rank, folder))]
-    return max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in pids)
+    return run_ranks(RANKS, lambda rank: _leave(rank, folder))
 
 
-def _start(rank: int, folder: Path) -> int:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            torch.save(trained_together(rank, folder / "store").state_dict(), folder / f"rank{rank}.pt")
-            code = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
-    return pid
+def _leave(rank: int, folder: Path) -> None:
+    torch.save(trained_together(rank, folder / "store").state_dict(), folder / f"rank{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.saving import model_writer, safetensors_file
+from tests.forked_ranks import run_ranks
 from tests.models.families import tiny_config
 from tests.worker.saving.written import FullDisk, save
 
@@ -36,22 +37,7 @@ def make(model_type: str) -> PreTrainedModel:
 
 
 def main(folder: Path) -> int:
-    pids = [pid for rank in range(RANKS) if (pid := _start(rank, folder))]
-    return max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0 for pid in pids)
-
-
-def _start(rank: int, folder: Path) -> int:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            _be_rank(rank, folder)
-            code = 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
-    return pid
+    return run_ranks(RANKS, lambda rank: _be_rank(rank, folder))
 
 
 def _be_rank(rank: int, folder: Path) -> None:
