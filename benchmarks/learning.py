@@ -129,12 +129,12 @@ def train(run: Run, model: str, step_count: int, scratch: str) -> Losses:
     from autofit.worker.rank.lifecycle import join_group
     from autofit.worker.training.job_model import pretrained_model
     from autofit.worker.training.trainer import PhasedTrainer
-    from autofit.worker.training.trainer_arguments import sft_config
+    from autofit.worker.training.trainer_arguments import job_arguments
 
     job = _job(run, model, step_count)
     with tempfile.TemporaryDirectory() as folder:
         join_group(job, Path(folder, "store"))
-        arguments = sft_config(job, output_path=scratch, overrides={"save_strategy": "no", "report_to": "none"})
+        arguments = job_arguments(job, output_path=scratch, overrides={"save_strategy": "no", "report_to": "none"})
         data = training_data(job.request)
         trainer = PhasedTrainer(
             model=pretrained_model(job, torch.device("cpu"), hear=lambda *_: None, tell=lambda _: None),

@@ -10,7 +10,9 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.allowance import check_allowed
 from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
-from autofit.domain.request import ARGUMENTS_URL, Learn, Lora, OnDivergence, Request, Training
+from autofit.domain.objective import Objective
+from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, Training
+from autofit.domain.task import Task
 
 DEFAULT_GLOBAL_BATCH = 32
 CountRanks = Callable[[int | None], int]
@@ -18,11 +20,17 @@ CountRanks = Callable[[int | None], int]
 
 def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], count_ranks: CountRanks) -> Request:
     """What `flags` (by parameter name) ask for; `count_ranks` is asked only where a flag counts per device."""
+    task = Task(flags["task"])
     if {"--help", "-h"} & set(extra_arguments):
-        raise UsageError(f"What may follow after -- are the fields of trl's SFTConfig: {ARGUMENTS_URL}")
+        traits = task.traits
+        raise UsageError(f"What may follow after -- are the fields of trl's {traits.config}: {traits.arguments_url}")
     return Request(
         model=flags["model"],
         sequence_length=flags["seq"],
+        task=task,
+        objective=Objective(flags["optimize"]),
+        baseline=flags["baseline"],
+        generation=_generation(task, flags),
         global_batch=_global_batch(flags, count_ranks),
         data=flags["data"],
         eval_data=flags["eval_data"],
@@ -50,10 +58,39 @@ def count_ranks_here(ranks: int | None) -> int:
     return detect_here(Path()).rank_count
 
 
-def default_output_dir(model: str, sequence_length: int) -> Path:
-    """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`."""
-    name = Path(model).name or Path(model).resolve().name
-    return Path("autofit-runs") / f"{name}-{sequence_length}"
+def default_output_dir(request: Request) -> Path:
+    """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`, with the task that is not `sft` before
+    the number."""
+    name = Path(request.model).name or Path(request.model).resolve().name
+    task = "" if request.task is Task.SFT else f"-{request.task.value}"
+    return Path("autofit-runs") / f"{name}{task}-{request.sequence_length}"
+
+
+def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:
+    """How answers are generated; UsageError where the task generates none, and where nothing would reward them."""
+    asked = {name: flags[name] for name in ("num_generations", "completion_tokens", "reward")}
+    if not task.traits.generates:
+        for name, value in asked.items():
+            if value not in (None, ()):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for answers that are generated, and --task {task.value} generates "
+                    "none: leave it out, or ask for --task grpo."
+                )
+        return Generation()
+    if not asked["reward"]:
+        raise UsageError(
+            f"--task {task.value} needs something that rewards an answer: --reward MODULE:FUNCTION, or a reward model, "
+            "--reward FOLDER or --reward ID."
+        )
+    completion_tokens, count = asked["completion_tokens"], asked["num_generations"] or Generation().count
+    if count < 2:
+        raise UsageError("--num-generations 1: answers are compared with each other, so ask for 2 at least.")
+    if completion_tokens is not None and completion_tokens >= flags["seq"]:
+        raise UsageError(
+            f"--completion-tokens {completion_tokens} leaves no room for a prompt in --seq {flags['seq']}: "
+            "prompt and answer are a sequence together."
+        )
+    return Generation(count, completion_tokens, asked["reward"])
 
 
 def _allowed(words: tuple[str, ...]) -> tuple[str, ...]:

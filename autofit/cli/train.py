@@ -41,7 +41,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from .screen import open_screen
 
     request = build_request(flags, rest_of(context), count_ranks_here)
-    output_dir = flags["output_dir"] or default_output_dir(request.model, request.sequence_length)
+    output_dir = flags["output_dir"] or default_output_dir(request)
     with open_screen(is_json=flags["json"]) as screen:
         try:
             train.train(

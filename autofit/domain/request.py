@@ -8,9 +8,8 @@ from enum import Enum
 from typing import Any, get_type_hints
 
 from .knobs.pins import Pins
-
-ARGUMENTS_URL = "https://huggingface.co/docs/trl/sft_trainer#trl.SFTConfig"
-"""Where people read of the training arguments that follow after `--`."""
+from .objective import Objective
+from .task import Task
 
 
 class Learn(str, Enum):
@@ -19,6 +18,9 @@ class Learn(str, Enum):
     ASSISTANT = "assistant"
     ALL = "all"
 
+
+COMPLETION_TOKENS = 512
+"""The most tokens of a generated answer where nobody says one."""
 
 AUTO_TARGETS = "auto"
 ALL_LINEAR = "all-linear"
@@ -55,6 +57,28 @@ class Lora:
         return get_type_hints(cls)
 
 
+@dataclass(frozen=True)
+class Reward:
+    """What rewards an answer, and how much it weighs: a function, `module:function` or `file.py:function`, or a reward
+    model, a folder or a hub id."""
+
+    source: str
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return self.source if self.weight == 1 else f"{self.source}={self.weight:g}"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How answers are generated that are rewarded: `count` of each prompt, each of at most `completion_tokens`, which
+    are a part of the sequence length."""
+
+    count: int = 8
+    completion_tokens: int | None = None  # None: 512, and half of the sequence length where that is less
+    rewards: tuple[Reward, ...] = ()
+
+
 class OnDivergence(str, Enum):
     """What is done when loss or gradients are no longer finite, or explode."""
 
@@ -82,7 +106,11 @@ class Training:
 class Request:
     model: str  # a local folder or a hub id
     sequence_length: int  # tokens
-    global_batch: int = 32
+    task: Task = Task.SFT
+    objective: Objective = Objective.SPEED
+    baseline: str | None = None  # a strategy's name, what ratios are of; None: the plainest one
+    generation: Generation = Generation()
+    global_batch: int = 32  # rows of one optimizer step; of a task that generates: answers
     data: str | None = None  # a local file or folder or a hub id; None: the sample that ships
     eval_data: str | None = None
     eval_fraction: float = 0.0
@@ -95,6 +123,13 @@ class Request:
     memory_limit_bytes: int | None = None  # per device
     ranks: int | None = None  # None: one per device
     trust_remote_code: bool = False  # whether code that lies beside the model's weights may run
+
+    @property
+    def completion_tokens(self) -> int:
+        """The most tokens of an answer that is generated; 0 where none is."""
+        if not self.task.traits.generates:
+            return 0
+        return self.generation.completion_tokens or min(COMPLETION_TOKENS, self.sequence_length // 2)
 
 
 @dataclass(frozen=True)

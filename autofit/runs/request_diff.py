@@ -12,7 +12,12 @@ from autofit.domain.request import Request
 
 FLAGS = {
     "model": "--model",
+    "task": "--task",
+    "objective": "--optimize",
     "sequence_length": "--seq",
+    "generation.count": "--num-generations",
+    "generation.completion_tokens": "--completion-tokens",
+    "generation.rewards": "--reward",
     "global_batch": "--batch-size",
     "data": "--data",
     "eval_data": "--eval-data",
@@ -36,8 +41,8 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# "training.resume", "training.on_divergence", "allowed_drop" and "trust_remote_code" say where to go on, whether to,
-# and what to put up with: not what to train.
+# "baseline", "training.resume", "training.on_divergence", "allowed_drop" and "trust_remote_code" say what to compare
+# with, where to go on, whether to, and what to put up with: not what to train.
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:
@@ -65,4 +70,4 @@ def _spelt(value: object) -> str:
         return "on" if value else "off"
     if isinstance(value, Enum):
         return str(value.value)
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -28,7 +28,7 @@ from autofit.worker.model.support import lacking
 from autofit.worker.training.job_model import peft_config, random_model
 from autofit.worker.training.probe_rows import rows_of
 from autofit.worker.training.trainer import PhasedTrainer
-from autofit.worker.training.trainer_arguments import sft_config
+from autofit.worker.training.trainer_arguments import job_arguments
 from tests.builders import make_request, make_rung, make_shape
 from tests.models.families import HIDDEN, VOCABULARY
 
@@ -92,7 +92,7 @@ def trainer_of(
     """In this process: without DeepSpeed, at a learning rate that moves every weight."""
     alone = {"deepspeed": None, "learning_rate": 1e-2, "save_strategy": "no", "report_to": "none"}
     steps = {"gradient_accumulation_steps": accumulation, "max_steps": max_steps}
-    arguments = sft_config(job, output_path=str(folder), overrides={**alone, **steps, **overrides})
+    arguments = job_arguments(job, output_path=str(folder), overrides={**alone, **steps, **overrides})
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     torch.manual_seed(0)
     model = random_model(job)

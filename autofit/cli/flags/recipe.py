@@ -40,11 +40,11 @@ def _default(path: Path, key: str, value: object, flags: dict[str, click.Paramet
     flag = flags.get(str(key).replace("_", "-"))
     if flag is None or flag.name is None:
         raise UsageError(f"{path}: '{key}' is not a flag of autofit train{_nearest(str(key), flags)}.")
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    if not isinstance(value, str) or not value:
+    values = value if isinstance(value, list) else [value]
+    words = [one for one in values if isinstance(one, str) and one]
+    if not words or words != values:
         raise UsageError(f"{path}: {key} needs one value or a list of them.")
-    return flag.name, [value] if getattr(flag, "multiple", False) else value
+    return flag.name, words if getattr(flag, "multiple", False) else ",".join(words)
 
 
 def _nearest(key: str, flags: dict[str, click.Parameter]) -> str:

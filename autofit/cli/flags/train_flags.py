@@ -12,10 +12,12 @@ import click
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.knobs.method import METHOD
 from autofit.domain.knobs.pins import PINNABLE
+from autofit.domain.objective import Objective
+from autofit.domain.task import Task
 
 from .flag import F, flag
 from .recipe import apply_recipe
-from .value import Amount, Count, Folder, Names, Pinned, Share, Size, Switch, Tokens, is_switch
+from .value import Amount, Count, Folder, Names, Pinned, RewardSource, Share, Size, Switch, Tokens, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -43,6 +45,9 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="A YAML file of flags; those of the command line win."),
     flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
          help="A local folder or a hub id."),
+    flag("task", "--task", section=_WHAT, metavar="TASK", default=Task.SFT.value,
+         type=click.Choice([task.value for task in Task]),
+         help="sft, reward, dpo, kto or grpo: what the data teaches; sft."),
     flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",
          help="A json, jsonl, csv or parquet file, a folder of them or a hub id. Without it: the sample that ships."),
     flag("eval_data", "--eval-data", "--validation-file", section=_WHAT, metavar="DATA",
@@ -58,6 +63,12 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
     flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
          help="Sequences of one optimizer step over all devices; 32 unless told. Never changed."),
+    flag("reward", "--reward", section=_WHAT, metavar="REWARD[=WEIGHT]", multiple=True, type=RewardSource(),
+         help="What rewards an answer of grpo: module:function, or a reward model's folder or hub id. Repeatable."),
+    flag("num_generations", "--num-generations", section=_WHAT, metavar="N", type=_COUNT,
+         help="Answers of grpo to each prompt; 8."),
+    flag("completion_tokens", "--completion-tokens", "--max-completion-length", section=_WHAT, metavar="TOKENS",
+         type=_COUNT, help="Longest answer of grpo, a part of --seq; 512, or half of --seq."),
     _pin(METHOD, _WHAT),
     flag("lora_r", "--lora-r", section=_WHAT, metavar="N", type=_COUNT, default=64, help="LoRA's rank; 64."),
     flag("lora_alpha", "--lora-alpha", section=_WHAT, metavar="N", type=_COUNT, default=32, help="LoRA's alpha; 32."),
@@ -72,6 +83,12 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("ranks", "--ranks", section=_FIT, metavar="N", type=_COUNT, help="Devices to use; all of them unless told."),
     flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
+    flag("optimize", "--optimize", section=_FIT, metavar="GOAL", default=Objective.SPEED.value,
+         type=click.Choice([objective.value for objective in Objective]),
+         help="speed, memory, energy or balanced: the best product of SpeedUp and MemoryUp, and of EnergyUp where "
+         "energy is measured; speed."),
+    flag("baseline", "--baseline", section=_FIT, metavar="STRATEGY",
+         help="What these ratios are of, such as zero1; plain data parallel, or the plainest that fits, unless told."),
     flag("allow", "--allow", section=_FIT, metavar="NAMES", type=Names(), default="",
          help="What may be tried though it changes the training: adamw_8bit, lomo, nf4, ..., or last-resorts: "
          "all of them, each where nothing before it fits. Nothing unless told."),

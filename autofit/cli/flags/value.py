@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autofit.domain.knobs.knob import Knob
+from autofit.domain.request import Reward
 from autofit.domain.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ class Tokens(_Kind):
         if not 1 <= count < 1e18:
             self.fail(f"'{value}' is not a number of tokens; write it like 300M, 2B or 1e9.", param, ctx)
         return count
+
+
+class RewardSource(_Kind):
+    """Reads `module:function`, a folder or a hub id, with its weight behind an `=`, 1 unless told."""
+
+    name = "REWARD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Reward:
+        if isinstance(value, Reward):
+            return value
+        source, _, weight = str(value).partition("=")
+        try:
+            number = float(weight) if weight else 1.0
+        except ValueError:
+            number = math.nan
+        if not source or not math.isfinite(number) or number == 0:
+            self.fail(f"'{value}' is no reward with its weight; write it like rewards.py:brief=0.3.", param, ctx)
+        return Reward(source, number)
 
 
 class Folder(_Kind):

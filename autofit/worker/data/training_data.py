@@ -42,7 +42,7 @@ class TrainingData:
 def training_data(request: Request) -> TrainingData:
     """Reads the request's data: the same rows in the survey and on every rank. UsageError says what is wrong, and in
     which row."""
-    extra = extra_arguments(request.training.extra_arguments)
+    extra = extra_arguments(request)
     loaded = load(request.data)
     has_chats, size = loaded.data_format.is_conversational, embedding_count(request)
     evaluation = _like(loaded, load(request.eval_data, as_chats=has_chats)) if request.eval_data is not None else None

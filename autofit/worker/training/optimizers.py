@@ -69,7 +69,7 @@ UNFAITHFUL = {
 
 def check_optimizer(request: Request) -> None:
     """Checks the optimizer; UsageError for one after `--` that this training would not be true to."""
-    asked = extra_arguments(request.training.extra_arguments).get("optim")
+    asked = extra_arguments(request).get("optim")
     if asked is None:
         return
     name = str(getattr(asked, "value", asked))

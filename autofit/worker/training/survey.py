@@ -19,7 +19,7 @@ from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
 from autofit.worker.training.schedule_arguments import schedule_notes
-from autofit.worker.training.trainer_arguments import extra_arguments, stand_in_config
+from autofit.worker.training.trainer_arguments import extra_arguments, stand_in_arguments
 
 SAMPLE_ROWS = 1024  # whose lengths are told; packed to see how many rows that makes
 
@@ -36,7 +36,7 @@ def run(command: Survey) -> Surveyed | Refused:
 
 
 def _profile(request: Request) -> DataProfile:
-    extra = extra_arguments(request.training.extra_arguments)
+    extra = extra_arguments(request)
     check_arguments(request, extra)
     data = training_data(request)
     train, evaluation = _seen_by_trl(request, data)
@@ -76,7 +76,7 @@ def _seen_by_trl(request: Request, data: TrainingData) -> tuple[list[int], list[
 def _stand_in_trainer(request: Request, data: TrainingData, folder: str) -> SFTTrainer:
     return SFTTrainer(
         model=_stand_in(len(data.tokenizer)),
-        args=stand_in_config(request, output_path=folder),
+        args=stand_in_arguments(request, output_path=folder),
         train_dataset=_spread(data.train),
         eval_dataset=_spread(data.evaluation) if data.evaluation is not None else None,
         processing_class=data.tokenizer,

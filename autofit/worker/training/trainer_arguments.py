@@ -9,15 +9,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+import trl
 from transformers import HfArgumentParser
-from trl import SFTConfig
 
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import MIXED
 from autofit.domain.knobs.optimizer import LEARNING_RATES, TRAINER_NAMES
-from autofit.domain.request import ARGUMENTS_URL, Request
+from autofit.domain.request import Request
 from autofit.domain.strategy import Rung
+from autofit.domain.task import Task
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE
 from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
@@ -31,18 +32,26 @@ class _Parser(HfArgumentParser):
         raise UsageError(f"training arguments after `--`: {message}")
 
 
-def extra_arguments(words: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of SFTConfig that `words` set; UsageError for unknown ones, wrong values and those autofit owns."""
+def config_class(task: Task) -> type[Any]:
+    """trl's class of the arguments of a task's trainer."""
+    found: type[Any] = getattr(trl, task.traits.config)
+    return found
+
+
+def extra_arguments(request: Request) -> dict[str, Any]:
+    """The fields of the task's configuration that the words after `--` set; UsageError for unknown ones, wrong values
+    and those autofit owns."""
+    words, task = request.training.extra_arguments, request.task
     for name in _names(words):
         _check_free(name.removeprefix("no_"))  # which the parser puts before a switch to turn it off
-    parser = _Parser(SFTConfig, add_help=False, allow_abbrev=False)
+    parser = _Parser(config_class(task), add_help=False, allow_abbrev=False)
     parser.add_argument("--warmup_ratio", "--warmup-ratio", type=float)
     for action in parser._actions:  # only what the user wrote may override our own values
         action.default = argparse.SUPPRESS
         action.required = False
     known, unknown = parser.parse_known_args(list(words))
     if unknown:
-        raise UsageError(_unknown_sentence([*_names(unknown), *unknown][0]))
+        raise UsageError(_unknown_sentence([*_names(unknown), *unknown][0], task))
     return _with_warmup_steps(dict(vars(known)))
 
 
@@ -57,11 +66,12 @@ def _check_free(name: str) -> None:
         raise UsageError(f"training argument --{name} cannot be set here: {FIXED[name]}")
 
 
-def _unknown_sentence(name: str) -> str:
+def _unknown_sentence(name: str, task: Task) -> str:
     if name in GONE:
         return f"there is no training argument --{name} any more: {GONE[name]}"
-    near = difflib.get_close_matches(name, SFTConfig.__dataclass_fields__, n=1)
-    hint = f"did you mean --{near[0]}?" if near else f"they are the fields of trl's SFTConfig, {ARGUMENTS_URL}"
+    near = difflib.get_close_matches(name, config_class(task).__dataclass_fields__, n=1)
+    where = f"they are the fields of trl's {task.traits.config}, {task.traits.arguments_url}"
+    hint = f"did you mean --{near[0]}?" if near else where
     return f"there is no training argument --{name}; {hint}"
 
 
@@ -79,13 +89,14 @@ def _with_warmup_steps(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def learning_rate(request: Request, rung: Rung) -> float:
-    """The learning rate of the user, or the default of the optimizer and the method."""
-    return request.training.learning_rate or LEARNING_RATES[rung.optimizer][rung.method]
+    """The learning rate of the user, or the default of the optimizer, the method and the task."""
+    usual = LEARNING_RATES[rung.optimizer][rung.method] * request.task.traits.learning_rate_factor
+    return request.training.learning_rate or usual
 
 
 def request_arguments(request: Request) -> dict[str, Any]:
     """The trainer's arguments that the request alone decides: the same for the survey, a probe and the full run."""
-    extra = extra_arguments(request.training.extra_arguments)
+    extra = extra_arguments(request)
     return {
         "max_length": request.sequence_length,
         "seed": request.training.seed,
@@ -98,7 +109,7 @@ def request_arguments(request: Request) -> dict[str, Any]:
     }
 
 
-def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> SFTConfig:
+def job_arguments(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> Any:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
     strategy, rung, asked = job.strategy, job.strategy.rung, request_arguments(job.request)
     values = {
@@ -117,7 +128,7 @@ def sft_config(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> S
         **checkpointing_arguments(rung.gradient_checkpointing, asked),
         **overrides,
     }
-    return _made(values)
+    return _made(job.request.task, values)
 
 
 def _optim(rung: Rung) -> dict[str, str]:
@@ -135,17 +146,17 @@ def _fused_arguments(job: Job) -> dict[str, Any]:
     return {"max_grad_norm": clipping_norm(optimizer, words), **(without_autocast if is_plain else {})}
 
 
-def stand_in_config(request: Request, *, output_path: str) -> SFTConfig:
+def stand_in_arguments(request: Request, *, output_path: str) -> Any:
     """The full run's arguments for a trainer of the same data and another model: on the CPU, without DeepSpeed, and
     nothing of it leaves this machine."""
     apart = {"output_dir": output_path, "use_cpu": True, "bf16": False, "push_to_hub": False}
     # What hangs on the model or on the device is checked apart.
     of_the_model = {"router_aux_loss_coef": None, "activation_offloading": False}
-    return _made(request_arguments(request) | apart | of_the_model)
+    return _made(request.task, request_arguments(request) | apart | of_the_model)
 
 
-def _made(values: Mapping[str, Any]) -> SFTConfig:
+def _made(task: Task, values: Mapping[str, Any]) -> Any:
     with warnings.catch_warnings():
         # The name of gradient checkpointing changes between the versions that we support; both take the old one.
         warnings.filterwarnings("ignore", category=FutureWarning)
-        return SFTConfig(**values)
+        return config_class(task)(**values)

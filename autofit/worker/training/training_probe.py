@@ -23,7 +23,7 @@ from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedS
 from autofit.worker.training.job_model import peft_config, random_model, saved_dtype
 from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
-from autofit.worker.training.trainer_arguments import sft_config
+from autofit.worker.training.trainer_arguments import job_arguments
 
 
 class _Enough(TrainerCallback):
@@ -83,7 +83,7 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
     """The trainer of the full run, but for its rows, its weights and how long it goes on."""
     job = spec.job
     overrides = {**_overrides(accumulation, len(steps)), "deepspeed": _probed(job.deepspeed_config, accumulation)}
-    arguments = sft_config(job, output_path=spec.scratch_path, overrides=overrides)
+    arguments = job_arguments(job, output_path=spec.scratch_path, overrides=overrides)
     arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings

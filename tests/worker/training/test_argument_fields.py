@@ -102,7 +102,7 @@ def refusal(words: str, eval_fraction: float = 0.2) -> str:
 
 
 def test_every_field_stands_in_one_group() -> None:
-    taken = [name for words in TAKEN.values() for name in extra_arguments(tuple(shlex.split(words)))]
+    taken = [name for words in TAKEN.values() for name in extra_arguments(request(words))]
     assert sorted([*taken, *OURS, *FIXED]) == sorted(FIELDS)
     assert not FIELDS & set(GONE)
 
@@ -117,7 +117,7 @@ def test_a_field_that_is_taken_goes_through_the_survey(group: str) -> None:
 def test_a_field_that_is_not_taken_is_refused_by_name_with_what_to_do(name: str) -> None:
     for words in ((f"--{name}", "1"), (f"--{name.replace('_', '-')}=1",), (f"--no_{name}",)):
         with pytest.raises(UsageError) as caught:
-            extra_arguments(words)
+            extra_arguments(request(shlex.join(words)))
         assert f"--{name} " in str(caught.value)
         assert OURS.get(name, FIXED.get(name)) in str(caught.value)
 

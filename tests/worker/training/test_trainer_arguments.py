@@ -3,16 +3,22 @@ from __future__ import annotations
 import pytest
 
 from autofit.domain.errors import UsageError
+from autofit.domain.request import Training
 from autofit.worker.training.trainer_arguments import extra_arguments
+from tests.builders import make_request
+
+
+def of_words(words: tuple[str, ...]) -> dict[str, object]:
+    return extra_arguments(make_request("model", training=Training(extra_arguments=words)))
 
 
 def test_only_what_was_written_is_set() -> None:
-    assert extra_arguments(("--warmup_steps", "10", "--packing", "true", "--lr_scheduler_type=cosine")) == {
+    assert of_words(("--warmup_steps", "10", "--packing", "true", "--lr_scheduler_type=cosine")) == {
         "warmup_steps": 10,
         "packing": True,
         "lr_scheduler_type": "cosine",
     }
-    assert extra_arguments(()) == {}
+    assert of_words(()) == {}
 
 
 @pytest.mark.parametrize(
@@ -31,4 +37,4 @@ def test_only_what_was_written_is_set() -> None:
 )
 def test_what_cannot_be_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        extra_arguments(words)
+        of_words(words)

@@ -29,7 +29,7 @@ from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
 from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
-from autofit.worker.training.trainer_arguments import sft_config
+from autofit.worker.training.trainer_arguments import job_arguments
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
-    arguments = sft_config(job, output_path=str(paths.checkpoints), overrides={})
+    arguments = job_arguments(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank))
     trainer.phase_hook = rank.enter

@@ -1,0 +1,57 @@
+"""What a model is trained for: each task declared once, with what planning needs to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Task(str, Enum):
+    SFT = "sft"
+    REWARD = "reward"
+    DPO = "dpo"
+    KTO = "kto"
+    GRPO = "grpo"
+
+    @property
+    def traits(self) -> Traits:
+        return _TRAITS[self]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What tells a task from the others. A row of the global batch is what the trainer of trl calls an example."""
+
+    text: str  # as people read it
+    config: str  # trl's class of training arguments
+    page: str  # of trl's documentation
+    sequences_per_row: int = 1  # that go through the model together: 2 for a chosen and a rejected answer
+    scores: bool = False  # the model has a head of one number in place of the one of the vocabulary
+    has_reference: bool = False  # beside a model of which all parameters train stands a frozen copy
+    generates: bool = False  # answers are the model's own, and rewarded
+    learning_rate_factor: float = 1.0  # the default learning rate, by that of supervised fine-tuning
+
+    @property
+    def arguments_url(self) -> str:
+        """Where people read of the training arguments that follow after `--`."""
+        return f"https://huggingface.co/docs/trl/{self.page}#trl.{self.config}"
+
+
+_TRAITS = {
+    Task.SFT: Traits("supervised fine-tuning", "SFTConfig", "sft_trainer"),
+    Task.REWARD: Traits("a reward model", "RewardConfig", "reward_trainer", sequences_per_row=2, scores=True),
+    Task.DPO: Traits(
+        "direct preference optimization", "DPOConfig", "dpo_trainer",
+        sequences_per_row=2, has_reference=True, learning_rate_factor=0.05,
+    ),
+    Task.KTO: Traits(
+        "Kahneman-Tversky optimization", "KTOConfig", "kto_trainer",
+        has_reference=True, learning_rate_factor=0.05,
+    ),
+    Task.GRPO: Traits(
+        "group relative policy optimization", "GRPOConfig", "grpo_trainer",
+        generates=True, learning_rate_factor=0.05,
+    ),
+}  # fmt: skip
+"""The factors give trl 1.16's own 1e-6 for all parameters; a reward model keeps supervised fine-tuning's rate, for
+trl's 1e-4 is one for adapters."""
