@@ -127,8 +127,8 @@ def train(run: Run, model: str, step_count: int, scratch: str) -> Losses:
 
     from autofit.worker.data.training_data import training_data
     from autofit.worker.rank.lifecycle import join_group
+    from autofit.worker.tasks.sft import SftTrainer
     from autofit.worker.training.job_model import pretrained_model
-    from autofit.worker.training.trainer import PhasedTrainer
     from autofit.worker.training.trainer_arguments import job_arguments
 
     job = _job(run, model, step_count)
@@ -136,7 +136,7 @@ def train(run: Run, model: str, step_count: int, scratch: str) -> Losses:
         join_group(job, Path(folder, "store"))
         arguments = job_arguments(job, output_path=scratch, overrides={"save_strategy": "no", "report_to": "none"})
         data = training_data(job.request)
-        trainer = PhasedTrainer(
+        trainer = SftTrainer(
             model=pretrained_model(job, torch.device("cpu"), hear=lambda *_: None, tell=lambda _: None),
             args=arguments,
             train_dataset=data.train,

@@ -25,8 +25,8 @@ from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_tokenizer
 from autofit.worker.model.support import lacking
+from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.job_model import peft_config, random_model
-from autofit.worker.training.probe_rows import rows_of
 from autofit.worker.training.trainer import PhasedTrainer
 from autofit.worker.training.trainer_arguments import job_arguments
 from tests.builders import make_request, make_rung, make_shape
@@ -96,10 +96,11 @@ def trainer_of(
     arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     torch.manual_seed(0)
     model = random_model(job)
-    return PhasedTrainer(
+    task = TASKS[job.request.task]
+    return task.trainer(
         model=model,
         args=arguments,
-        train_dataset=rows_of([BatchShape(TOKENS, TOKENS - 0.5)] * accumulation, ROWS, VOCABULARY),
+        train_dataset=task.probe_rows([BatchShape(TOKENS, TOKENS - 0.5)] * accumulation, ROWS, VOCABULARY),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=False),
         peft_config=peft_config(job, model),
         fused_update=FusedUpdate.of(job),

@@ -29,11 +29,11 @@ class FusedTrainer(DataParallelTrainer):
 
     def __init__(self, *, args: Any, fused_update: FusedUpdate | None = None, **kwargs: Any) -> None:
         self._update = fused_update
-        if fused_update is not None:
+        super().__init__(args=args, **kwargs)
+        if fused_update is not None:  # not every trainer of trl's takes it as an argument
             kind = ReplicatedOptimizer if args.deepspeed is None else PartitionedOptimizer
             options = {"rule": fused_update.rule(), "lr": args.learning_rate}
-            kwargs["optimizer_cls_and_kwargs"] = (kind, options)
-        super().__init__(args=args, **kwargs)
+            self.optimizer_cls_and_kwargs = (kind, options)
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedDataParallelKwargs, GradScalerKwargs
 from peft import PeftModel
-from transformers import PretrainedConfig
-from trl import SFTTrainer
+from transformers import PretrainedConfig, Trainer
 
 from autofit.domain.knobs.dtype import switched_on
 from autofit.worker.deepspeed.divided_optimizer import join_parts
@@ -24,9 +23,9 @@ from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 _NEVER_STEPS = 2**31 - 1
 
 
-class DataParallelTrainer(SFTTrainer):
-    """trl's trainer. Where its arguments name no DeepSpeed configuration it trains as torch's DDP does, on one device
-    as torch alone; the rest of it is for both.
+class DataParallelTrainer(Trainer):
+    """Stands before trl's trainer of a task. Where its arguments name no DeepSpeed configuration it trains as torch's
+    DDP does, on one device as torch alone; the rest of it is for both.
 
     `has_fixed_scale`: the loss of a training in fp16 is not scaled, so that no step is skipped for it.
     """

@@ -1,7 +1,8 @@
 """The rows of an epoch: whole global batches, the same ones whatever the micro-batch and the number of ranks.
 
-accelerate would even the last batches out by repeating rows, as many as the micro-batch and the ranks make it need;
-rows that teach nothing take their place, so that every step is the step of one process with the whole batch.
+accelerate would even the last batches out by repeating rows, as many as the micro-batch and the ranks make it need.
+Rows that teach nothing take their place, or, where a task has none, as many of the first rows as the global batch
+needs, so that every step is the step of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ def check_whole_batch(row_count: int, global_batch: int) -> None:
         )
 
 
-def filled(rows: Dataset, multiple: int) -> Dataset:
+def filled_with_first(rows: Dataset, multiple: int) -> Dataset:
+    """The rows, and behind them as many of the first ones again as a multiple of `multiple` needs."""
+    missing = -len(rows) % multiple
+    return rows.select([*range(len(rows)), *(place % len(rows) for place in range(missing))]) if missing else rows
+
+
+def filled_with_blanks(rows: Dataset, multiple: int) -> Dataset:
     """The rows, and behind them as many without a label as a multiple of `multiple` needs; the trainer's columns
     only."""
     columns = [name for name in _BLANK if name in rows.column_names]
@@ -40,7 +47,8 @@ def filled(rows: Dataset, multiple: int) -> Dataset:
 
 
 class EpochOrder(Sampler[int]):
-    """Gives all rows in the order in which accelerate's seeded sampler gives them to one process, then the blank ones.
+    """Gives all rows in the order in which accelerate's seeded sampler gives them to one process, then those that fill
+    the last batch up.
 
     `epoch` is asked when an epoch begins, rather than set: past what a resumed run skips, accelerate tells it to its
     own sampler alone.

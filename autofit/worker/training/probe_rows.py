@@ -1,11 +1,9 @@
-"""The rows of a probe: the worst batches first, then typical ones, with tokens that mean nothing."""
+"""The shapes of a probe's batches: the worst ones first, then typical ones."""
 
 from __future__ import annotations
 
 import itertools
 import math
-
-from datasets import Dataset
 
 from autofit.domain.workload import BatchShape
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, ProbedStep, warmed
@@ -43,16 +41,9 @@ def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[
     return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
 
 
-def rows_of(shapes: list[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-    """The rows of micro-batches of these shapes, one after the other."""
-    lengths = [length for shape in shapes for length in _row_lengths(shape, micro_batch)]
-    longest = [token % vocabulary_size for token in range(max(lengths))]
-    ids = [longest[:length] for length in lengths]
-    return Dataset.from_dict({"input_ids": ids, "labels": ids})
-
-
-def _row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
-    """The lengths in tokens: one row as wide as the batch is padded, the others as long as the mean demands."""
+def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
+    """The lengths of a micro-batch's rows in tokens: one row as wide as the batch is padded, the others as long as the
+    mean demands."""
     if micro_batch == 1:
         return [shape.padded_tokens]
     rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)

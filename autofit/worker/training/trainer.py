@@ -1,4 +1,5 @@
-"""The trainer of the full run and of the probes: trl's SFTTrainer on DeepSpeed, or on torch's DDP."""
+"""What the trainers of all tasks share, in the full run and in the probes: trl's trainer on DeepSpeed, or on torch's
+DDP."""
 
 from __future__ import annotations
 
@@ -10,18 +11,15 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
 
-from autofit.domain.errors import UsageError
 from autofit.domain.outcome import Phase
 from autofit.process.saved_steps import saved_step
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.fused_update.fused_trainer import FusedTrainer
-from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.saving.model_writer import ModelWriter
 from autofit.worker.saving.stored_state import NotStreamed, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
-from autofit.worker.training.epoch import EpochOrder, TokenMean, check_whole_batch, filled
+from autofit.worker.training.epoch import EpochOrder, check_whole_batch, filled_with_first
 from autofit.worker.training.optimizers import on_flat_shares
 from autofit.worker.training.pinned_blocks import keep_pinned_blocks
 from autofit.worker.training.trainer_watch import TrainerWatch
@@ -30,12 +28,13 @@ PhaseHook = Callable[[Phase], None]
 
 
 class PhasedTrainer(FusedTrainer):
-    """Calls `phase_hook` before each batch that it evaluates, with the model itself: no watch on its engine hears it;
-    and before each tensor that it saves. `save_beside` adds files to a model's, `tell` hears what people should know.
-    `saved_dtype` is that of the model's files, None where they are as it trains; a checkpoint's are always so.
+    """Stands before trl's trainer of a task. Calls `phase_hook` before each batch that it evaluates, with the model
+    itself: no watch on its engine hears it; and before each tensor that it saves. `save_beside` adds files to a
+    model's, `tell` hears what people should know. `saved_dtype` is that of the model's files, None where they are as it
+    trains; a checkpoint's are always so.
 
-    Its steps, its order and its evaluation loss are those of one process with the whole batch, however the batch is
-    divided. UsageError where there is no whole step, or nothing to score.
+    Its steps and its order are those of one process with the whole batch, however the batch is divided. UsageError
+    where there is no whole step.
     """
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
@@ -48,7 +47,6 @@ class PhasedTrainer(FusedTrainer):
     def __init__(self, *, model: Any, **kwargs: Any) -> None:
         config = vars(model.config)
         had = {name: value for name, value in config.items() if name == "use_cache"}
-        name_for_loss(model)
         super().__init__(model=model, **kwargs)
         config.pop("use_cache", None)  # turned off by the trainer, which would save it so; trl's forward asks for none
         config.update(had)
@@ -58,9 +56,11 @@ class PhasedTrainer(FusedTrainer):
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last:
             check_whole_batch(self._row_count, self._global_batch)
-        self.train_dataset = filled(self.train_dataset, self._global_batch)
-        if self.eval_dataset is not None:
-            self.eval_dataset = filled(self.eval_dataset, self.args.eval_batch_size * self.args.world_size)
+        self._fill_rows()
+
+    def _fill_rows(self) -> None:
+        """Fills the last global batch of an epoch up."""
+        self.train_dataset = filled_with_first(self.train_dataset, self._global_batch)
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
@@ -78,22 +78,9 @@ class PhasedTrainer(FusedTrainer):
         return EpochOrder(self._row_count, length, seed, lambda: self.state.global_step // step_count)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if self.model.training:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        self.phase_hook(Phase.EVALUATE)
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
-        self._scored.add(loss, inputs["labels"])
-        return loss
-
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Evaluates by tokens: transformers' own mean is one of batches, whose tokens are not equally many."""
-        self._scored = TokenMean(self.args.device)
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        loss = self._scored.over_ranks()
-        if loss is None:
-            raise UsageError("the evaluation data has no token to score")
-        output.metrics[f"{metric_key_prefix}_loss"] = loss
-        return output
+        if not self.model.training:
+            self.phase_hook(Phase.EVALUATE)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model, its adapter alone where it has one, with what stands beside it; every rank calls it."""

@@ -98,7 +98,7 @@ def request_arguments(request: Request) -> dict[str, Any]:
     """The trainer's arguments that the request alone decides: the same for the survey, a probe and the full run."""
     extra = extra_arguments(request)
     return {
-        "max_length": request.sequence_length,
+        **_offered(request.task, _lengths(request)),
         "seed": request.training.seed,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -109,6 +109,21 @@ def request_arguments(request: Request) -> dict[str, Any]:
     }
 
 
+def _lengths(request: Request) -> dict[str, Any]:
+    """How long rows may be, and how many answers are generated, by the names of all configurations."""
+    return {
+        "max_length": request.sequence_length,
+        "max_completion_length": request.completion_tokens,
+        "num_generations": request.generation.count,
+    }
+
+
+def _offered(task: Task, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that the task's configuration has."""
+    fields = config_class(task).__dataclass_fields__
+    return {name: value for name, value in values.items() if name in fields}
+
+
 def job_arguments(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -> Any:
     """The trainer's arguments of `job`; `overrides` are what a probe does differently."""
     strategy, rung, asked = job.strategy, job.strategy.rung, request_arguments(job.request)
@@ -117,7 +132,7 @@ def job_arguments(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -
         "per_device_train_batch_size": strategy.micro_batch,
         "per_device_eval_batch_size": strategy.micro_batch,
         "gradient_accumulation_steps": strategy.gradient_accumulation,
-        "pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind],
+        **_offered(job.request.task, {"pad_to_multiple_of": PAD_TO_MULTIPLE[job.kind]}),
         "learning_rate": learning_rate(job.request, rung),
         **_optim(rung),
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
@@ -151,7 +166,7 @@ def stand_in_arguments(request: Request, *, output_path: str) -> Any:
     nothing of it leaves this machine."""
     apart = {"output_dir": output_path, "use_cpu": True, "bf16": False, "push_to_hub": False}
     # What hangs on the model or on the device is checked apart.
-    of_the_model = {"router_aux_loss_coef": None, "activation_offloading": False}
+    of_the_model = _offered(request.task, {"router_aux_loss_coef": None, "activation_offloading": False})
     return _made(request.task, request_arguments(request) | apart | of_the_model)
 
 

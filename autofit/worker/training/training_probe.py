@@ -20,8 +20,9 @@ from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedSteps, rank_measured
+from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.job_model import peft_config, random_model, saved_dtype
-from autofit.worker.training.probe_rows import memory_steps, read_by, rows_of, schedule
+from autofit.worker.training.probe_rows import memory_steps, read_by, schedule
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
 from autofit.worker.training.trainer_arguments import job_arguments
 
@@ -81,24 +82,25 @@ def _rehearse_end(spec: ProbeSpec, rank: Rank, trainer: PhasedTrainer) -> None:
 
 def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
     """The trainer of the full run, but for its rows, its weights and how long it goes on."""
-    job = spec.job
-    overrides = {**_overrides(accumulation, len(steps)), "deepspeed": _probed(job.deepspeed_config, accumulation)}
+    job, task = spec.job, TASKS[spec.job.request.task]
+    engine = {"deepspeed": _probed(job.deepspeed_config, accumulation)}
+    overrides = {**_overrides(accumulation, len(steps)), **task.probe_overrides(job.request), **engine}
     arguments = job_arguments(job, output_path=spec.scratch_path, overrides=overrides)
-    arguments.dataset_kwargs = None if arguments.packing else {"skip_prepare_dataset": True}
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings
     shapes = [shape for step in steps for shape in step.shapes]
-    if not arguments.packing:  # which would join short rows
+    if not getattr(arguments, "packing", False):  # which would join short rows
         shapes = read_by(rank.index, job.rank_count, shapes)
-    trainer = PhasedTrainer(
+    trainer = task.trainer(
         model=model,
         has_fixed_scale=True,  # as `_probed` has it for an engine
         args=arguments,
-        train_dataset=rows_of(shapes, job.strategy.micro_batch, vocabulary_size),
-        eval_dataset=rows_of([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
+        train_dataset=task.probe_rows(shapes, job.strategy.micro_batch, vocabulary_size),
+        eval_dataset=task.probe_rows([spec.worst[-1]] * job.rank_count, job.strategy.micro_batch, vocabulary_size),
         processing_class=load_tokenizer(job.request.model, trust_remote_code=job.request.trust_remote_code),
         peft_config=peft_config(job, model),
         fused_update=FusedUpdate.of(job),
+        **task.beside_probe(spec, model),
     )
     trainer.saved_dtype = saved_dtype(job)
     return trainer

@@ -8,26 +8,26 @@ from accelerate.data_loader import BatchSamplerShard, SeedableRandomSampler
 from datasets import Dataset
 from torch.utils.data import BatchSampler
 
-from autofit.worker.training.epoch import EpochOrder, TokenMean, filled
+from autofit.worker.training.epoch import EpochOrder, TokenMean, filled_with_blanks
 
 ROWS = [{"input_ids": [n, n, n], "labels": [n, n, n]} for n in range(5)]
 
 
 def test_the_last_batch_is_filled_with_rows_without_a_label() -> None:
-    rows = filled(Dataset.from_list([{**row, "text": "x"} for row in ROWS]), 4)
+    rows = filled_with_blanks(Dataset.from_list([{**row, "text": "x"} for row in ROWS]), 4)
     assert rows.column_names == ["input_ids", "labels"]
     assert [rows[n] for n in range(5)] == ROWS
     assert [set(row["labels"]) for row in rows.select(range(5, 8))] == [{-100}] * 3
 
 
 def test_a_packed_row_says_how_long_its_parts_are() -> None:
-    rows = filled(Dataset.from_list([{**row, "seq_lengths": [2, 1]} for row in ROWS]), 6)
+    rows = filled_with_blanks(Dataset.from_list([{**row, "seq_lengths": [2, 1]} for row in ROWS]), 6)
     assert sum(rows[5]["seq_lengths"]) == len(rows[5]["input_ids"])
 
 
 def test_whole_batches_stay_as_they_are() -> None:
     rows = Dataset.from_list(ROWS)
-    assert filled(rows, 5) is rows
+    assert filled_with_blanks(rows, 5) is rows
 
 
 @pytest.mark.parametrize("epoch", [0, 3])

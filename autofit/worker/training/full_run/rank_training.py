@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import SFTConfig
 
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
@@ -22,6 +21,7 @@ from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
+from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.energy_log import EnergyLog
 from autofit.worker.training.full_run.loading_progress import LoadingProgress
@@ -85,11 +85,12 @@ def _trained(
     )
 
 
-def _trainer(job: Job, arguments: SFTConfig, data: TrainingData, loading: LoadingProgress) -> PhasedTrainer:
+def _trainer(job: Job, arguments: TrainingArguments, data: TrainingData, loading: LoadingProgress) -> PhasedTrainer:
     model = pretrained_model(job, arguments.device, hear=loading, tell=loading.tell)
     if data.stop_token_id is not None:
         stop_also_at(model.generation_config, data.stop_token_id)
-    trainer = PhasedTrainer(
+    task = TASKS[job.request.task]
+    trainer = task.trainer(
         model=model,
         args=arguments,
         train_dataset=data.train,
@@ -97,6 +98,7 @@ def _trainer(job: Job, arguments: SFTConfig, data: TrainingData, loading: Loadin
         processing_class=data.tokenizer,
         peft_config=peft_config(job, model),
         fused_update=FusedUpdate.of(job),
+        **task.beside(job, model, data),
     )
     trainer.saved_dtype = saved_dtype(job)
     if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over

@@ -1,0 +1,13 @@
+"""The tasks by what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autofit.domain.task import Task
+from autofit.worker.tasks.sft import SftTraining
+from autofit.worker.tasks.task_training import TaskTraining
+
+TASKS: Mapping[Task, TaskTraining] = {
+    Task.SFT: SftTraining(),
+}

@@ -1,0 +1,42 @@
+"""What a task is to the full run and to a probe: its trainer, the rows of a probe, and what stands beside the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from autofit.domain.request import Request
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.worker.data.training_data import TrainingData
+from autofit.worker.training.trainer import PhasedTrainer
+
+
+class TaskTraining(ABC):
+    """One task; an instance of each stands in `all_tasks`."""
+
+    @property
+    @abstractmethod
+    def trainer(self) -> type[PhasedTrainer]:
+        """autofit's trainer of the task, which is trl's."""
+
+    @abstractmethod
+    def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+        """The rows of micro-batches of these shapes, one after the other, as the trainer has them once they are
+        prepared."""
+
+    def beside(self, job: Job, model: PreTrainedModel, data: TrainingData) -> Mapping[str, Any]:
+        """What the trainer of a full run is made of beside the model and its rows."""
+        return {}
+
+    def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:
+        """The same for a probe, made of random weights."""
+        return {}
+
+    def probe_overrides(self, request: Request) -> Mapping[str, Any]:
+        """What of the trainer's arguments is another in a probe, whose rows mean nothing."""
+        return {}
