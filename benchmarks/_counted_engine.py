@@ -30,6 +30,7 @@ from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
+from autofit.domain.task import Task
 from autofit.domain.trace import MicroStep
 from autofit.planning.export.deepspeed_config import OFFLOAD_KEYS
 from autofit.worker.fused_update.engine_optimizer import EngineOptimizer
@@ -44,7 +45,7 @@ from autofit.worker.saving.stored_state import stored_state
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.flash_attention import lend_to_own_attention
-from autofit.worker.trace.micro_step_run import micro_step_loss
+from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 Enter = Callable[..., None]
 """Called with a phase, and with True where a micro-step adds to earlier ones."""
@@ -191,7 +192,7 @@ class _Training:
             is_adding, is_last = index > 0, index == accumulation - 1
             self._enter(Phase.FORWARD, is_adding)
             engine.train()
-            loss = micro_step_loss(_callable(engine), batch) / accumulation
+            loss = TRACED_TASKS[Task.SFT].loss(_callable(engine), batch) / accumulation
             self._enter(Phase.BACKWARD, is_adding)
             engine.set_gradient_accumulation_boundary(is_boundary=is_last)
             engine.backward(loss, scale_wrt_gas=False)
@@ -205,7 +206,7 @@ class _Training:
         self._enter(Phase.EVALUATE)
         engine.eval()
         with torch.no_grad():
-            micro_step_loss(_callable(engine), batch)
+            TRACED_TASKS[Task.SFT].loss(_callable(engine), batch)
 
     def _save(self, engine: Any) -> None:
         """The model as the product writes it, then a checkpoint as transformers' Trainer asks DeepSpeed for it; the

@@ -14,6 +14,7 @@ from .knobs.gradient_checkpointing import GradientCheckpointing
 from .knobs.quantization import Quantization
 from .outcome import Phase
 from .request import Lora
+from .task import Task
 
 
 class SdpaKernel(str, Enum):
@@ -42,6 +43,8 @@ class MicroStep:
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all
     is_autocast: bool = False  # what is trained is fp32, and cast to `dtype` where autocast computes in it
     quantization: Quantization = Quantization.NONE  # of what LoRA freezes
+    task: Task = Task.SFT
+    completion_tokens: int = 0  # of `tokens`, those that the model generates by itself; 0: none
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.hardware import Hardware
 from autofit.domain.model import ModelShape
-from autofit.domain.request import Lora, Request
+from autofit.domain.request import Generation, Lora, Request
+from autofit.domain.task import Task
 from autofit.domain.workload import RowLengths
 
 from .machine_kind import MachineKind
@@ -30,6 +31,8 @@ class TrialKey:
     longest_tokens: int
     mean_tokens: int
     has_evaluation: bool
+    task: Task
+    generation: Generation
     machine: MachineKind
     versions: Versions
     machine_summary: str
@@ -43,6 +46,8 @@ class TrialKey:
             sequence_length=request.sequence_length,
             global_batch=request.global_batch,
             lora=request.lora,
+            task=request.task,
+            generation=request.generation,
             extra_arguments=request.training.extra_arguments,
             longest_tokens=rows.longest_tokens,
             mean_tokens=round(rows.mean_tokens),

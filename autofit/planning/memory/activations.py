@@ -67,6 +67,8 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
         is_autocast=is_autocast(rung, setting),
         quantization=rung.quantization,
+        task=setting.request.task,
+        completion_tokens=setting.request.completion_tokens,
     )
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from transformers import PretrainedConfig, PreTrainedModel
-from trl.trainer.utils import add_fused_lm_head
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
@@ -17,14 +16,12 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
 from autofit.worker.model.loading import build_model
-from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.model.unbuildable import BuildRefused, building
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.autocast import computing_in
 from autofit.worker.trace.checkpointing import enable_checkpointing
 from autofit.worker.trace.flash_attention import flash_attention, lend_to_own_attention
-
-LOSS_OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
+from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 
 def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
@@ -45,8 +42,8 @@ def built_dtype(step: MicroStep) -> Dtype:
 
 
 def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
-    """Leaves the model as SFTTrainer's constructor, Trainer's start of training and DeepSpeed's engine leave it, one
-    after the other.
+    """Leaves the model as the constructor of the task's trainer, Trainer's start of training and DeepSpeed's engine
+    leave it, one after the other.
 
     Adapters have the model's dtype: PEFT casts them to fp32, and DeepSpeed casts them back (ZeRO-1 and 2) or trl keeps
     PEFT from it (ZeRO-3); without an engine they stay fp32. Checkpointing is not reentrant; under ZeRO-3 with LoRA trl
@@ -56,26 +53,12 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
         trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora, is_fp32=step.is_autocast)
     if step.lora is not None and step.gradient_checkpointing.recomputes:
         model.enable_input_require_grads()
-    name_for_loss(model)
-    add_fused_lm_head(model, outputs=LOSS_OUTPUTS)
-    _enable_router_loss(model.config)
+    TRACED_TASKS[step.task].prepare(model)
     if step.gradient_checkpointing.recomputes:
         enable_checkpointing(model, step.gradient_checkpointing)
     if step.is_autocast:
         computing_in(trained, TORCH_DTYPES[step.dtype])
     return trained
-
-
-def has_router_loss(config: PretrainedConfig) -> bool:
-    """Whether trl adds the load-balancing loss of a mixture of experts."""
-    text = config.get_text_config()
-    return hasattr(text, "output_router_logits") and getattr(text, "router_aux_loss_coef", 0.0) != 0.0
-
-
-def _enable_router_loss(config: PretrainedConfig) -> None:
-    text = config.get_text_config()
-    if hasattr(text, "router_aux_loss_coef"):
-        text.output_router_logits = has_router_loss(config)
 
 
 def make_fake(model: nn.Module, mode: FakeTensorMode) -> list[torch.Tensor]:

@@ -16,30 +16,18 @@ from autofit.domain.outcome import Phase
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.decoder import decoder_layers
 from autofit.worker.trace.depth import Depth
-from autofit.worker.trace.fake_model import has_router_loss, make_fake
+from autofit.worker.trace.fake_model import make_fake
 from autofit.worker.trace.full_depth import NotRepeatedError
 from autofit.worker.trace.ledger import Ledger
 from autofit.worker.trace.section import Section
-
-Batch = dict[str, torch.Tensor]
-
-
-def micro_step_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """The loss as trl 1.16 computes it: SFTTrainer.compute_loss, without its metrics."""
-    config: Any = model.config
-    extra: dict[str, Any] = {"output_router_logits": True} if has_router_loss(config) else {}
-    outputs = model(**batch, use_cache=False, fused_lm_head=True, **extra)
-    loss: torch.Tensor = (-outputs.log_probs).sum() / (batch["labels"] != -100).sum().clamp(min=1)
-    if extra:
-        loss = loss + config.get_text_config().router_aux_loss_coef * outputs.aux_loss
-    return loss
+from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 
 class MicroStepRun:
     """A model whose tensors are fake from here on; it runs as often as one asks."""
 
     def __init__(self, model: nn.Module, step: MicroStep) -> None:
-        self._model, self._step = model, step
+        self._model, self._step, self._task = model, step, TRACED_TASKS[step.task]
         self._layers = decoder_layers(model)
         self._mode = FakeTensorMode()
         self._tensors = make_fake(model, self._mode)
@@ -60,8 +48,8 @@ class MicroStepRun:
 
     def _run(self, ledger: Ledger) -> None:
         ledger.enter(Phase.FORWARD)
-        batch = _batch(self._step)
-        loss = micro_step_loss(self._model.train(), batch)
+        batch = self._task.batch(self._step)
+        loss = self._task.loss(self._model.train(), batch)
         ledger.enter(Phase.BACKWARD)
         loss.backward()
         if ledger.sections[-1].layer is not None:
@@ -69,18 +57,13 @@ class MicroStepRun:
         del loss
         ledger.enter(Phase.EVALUATE)
         with torch.no_grad():
-            micro_step_loss(self._model.eval(), batch)
+            self._task.loss(self._model.eval(), batch)
 
 
 def _shared_shapes(model: nn.Module) -> frozenset[torch.Size]:
     """The shapes of trained parameters that several modules hold, such as tied embeddings."""
     everywhere = Counter(parameter for _, parameter in model.named_parameters(remove_duplicate=False))
     return frozenset(one.shape for one, count in everywhere.items() if count > 1 and one.requires_grad)
-
-
-def _batch(step: MicroStep) -> Batch:
-    shape = (step.micro_batch, step.tokens)
-    return {name: torch.ones(shape, dtype=torch.int64) for name in ("input_ids", "labels", "attention_mask")}
 
 
 # --- Layers that run --------------------------------------------------------------------------------------------------

@@ -19,11 +19,12 @@ from autofit.worker.model.linear_layers import linear_layers, linear_rows
 from autofit.worker.model.parameter_groups import parameter_groups
 from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
-from autofit.worker.trace.fake_model import has_router_loss, meta_model, prepare
+from autofit.worker.trace.fake_model import meta_model, prepare
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
 from autofit.worker.trace.quantized_linear import quantize
+from autofit.worker.trace.router_loss import has_router_loss
 from autofit.worker.trace.scan_stand_ins import scan_kernels_of
 from autofit.worker.trace.section import Section
 

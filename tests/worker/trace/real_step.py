@@ -14,13 +14,14 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.task import Task
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.loading import build_model
 from autofit.worker.model.quantization import bits_config, settle
 from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
 from autofit.worker.trace.fake_model import built_dtype, prepare
-from autofit.worker.trace.micro_step_run import micro_step_loss
+from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 PLAIN = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
 RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
@@ -67,7 +68,9 @@ class RealStep:
         ids, mask = torch.randint(0, vocabulary_size, shape), torch.ones(shape, dtype=torch.int64)
         if self.step.is_padded:
             mask[:, -1] = 0
-        return micro_step_loss(self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask})
+        return TRACED_TASKS[Task.SFT].loss(
+            self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask}
+        )
 
 
 def allocated_bytes(act: Callable[[], None]) -> int:
