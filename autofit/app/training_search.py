@@ -25,6 +25,7 @@ from autofit.hardware.requirements import installed_here
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.data.step_count import step_count
 from autofit.planning.data.truncation import check_lost_rows
+from autofit.planning.search.rating import check_ladder
 from autofit.probing.prober import TrainingProber
 from autofit.running.standby import Standby
 
@@ -58,6 +59,7 @@ def search_training(
         if (note := package_note(setting)) is not None:
             session.tell(note)
         ladder = ladder_of(setting)
+        check_ladder(ladder, setting)
         setting = with_rehearsals(setting, ladder)
         context = replace(context, setting=setting)
         memory = TrialMemory.of(setting, profile.lengths, store)

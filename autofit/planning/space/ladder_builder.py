@@ -96,8 +96,10 @@ def _is_idle(rung: Rung, sizes: Iterable[int], setting: Setting) -> bool:
 
 
 def is_between(rung: Rung, setting: Setting) -> bool:
-    """Whether it is between checkpointing and none, or beyond, without being pinned."""
-    return rung.gradient_checkpointing.is_between and setting.request.pins.of(GRADIENT_CHECKPOINTING) is None
+    """Whether it is between checkpointing and none, or beyond, without being pinned, and has nothing for itself where
+    what does less work fits: memory that is left over counts for nothing."""
+    is_free = setting.request.pins.of(GRADIENT_CHECKPOINTING) is None and not setting.request.objective.counts_memory
+    return rung.gradient_checkpointing.is_between and is_free
 
 
 def _plainer(strategy: Strategy) -> Strategy:
