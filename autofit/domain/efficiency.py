@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .strategy import Strategy
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -37,3 +39,19 @@ class Efficiency:
     def product(self) -> float:
         """What `balanced` looks for the most of: the product of the ratios that are known."""
         return math.prod(ratio for ratio in (self.speed_up, self.memory_up, self.energy_up) if ratio is not None)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A strategy with what it takes, and whether it fits, as measured or, where it was not measured, as predicted."""
+
+    strategy: Strategy
+    cost: Cost
+    fits: bool = True
+
+    def over(self, baseline: Rated) -> Efficiency:
+        return Efficiency.of(self.cost, baseline.cost)
+
+    def is_measured_over(self, baseline: Rated) -> bool:
+        """Whether the ratios to `baseline` were measured: both of them were."""
+        return self.cost.is_measured and baseline.cost.is_measured
