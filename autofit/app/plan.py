@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autofit.app.context import Context, absolute, model_notes, shape_of
@@ -42,6 +43,24 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
     UsageError for a machine, a model or a batch that cannot be. The data is not looked at: rows are taken to be as long
     as the request allows, and some of them shorter, so that there is a mask.
     """
+    with prepared(request, on, tell=tell, tools=tools) as found:
+        plans = [_plan(setting, found.notes, found.tracing, is_described=bool(on)) for setting in found.settings]
+    return best_first(plans)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The settings of a request, one for each machine in the order in which they were named, with all that is known of
+    them; `notes` are told of the request, whatever the machine."""
+
+    settings: tuple[Setting, ...]
+    notes: tuple[str, ...]
+    tracing: TraceProvider
+
+
+@contextmanager
+def prepared(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools) -> Iterator[Prepared]:
+    """What predictions are made of, for `plan` and its machines; the tracer runs until the end of `with`."""
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
     installed = ALL_INSTALLED if on else installed_here()
@@ -53,10 +72,13 @@ def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = RE
         contexts = [Context(request, machine, shape, facts) for machine in machines]
         notes = (*notes, *dict.fromkeys(note for context in contexts for note in model_notes(context)))
         settings = [assumed_setting(context, installed) for context in contexts]
+        yield Prepared(tuple(prepare_setting(setting, store, tracing) for setting in settings), notes, tracing)
 
-        prepared = [prepare_setting(setting, store, tracing) for setting in settings]
-        plans = [_plan(setting, notes, tracing, is_described=bool(on)) for setting in prepared]
-    return best_first(plans)
+
+def setting_notes(setting: Setting, *, is_described: bool) -> tuple[str, ...]:
+    """What people are told of the packages and the speeds that a prediction rests on."""
+    told = _needed_there(setting) if is_described else package_note(setting)
+    return tuple(note for note in (told, speed_basis(setting)) if note)
 
 
 def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
@@ -65,8 +87,7 @@ def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
 
 
 def _plan(setting: Setting, notes: tuple[str, ...], tracing: TraceProvider, *, is_described: bool) -> Plan:
-    told = _needed_there(setting) if is_described else package_note(setting)
-    found = (*notes, *(note for note in (told, speed_basis(setting)) if note))
+    found = (*notes, *setting_notes(setting, is_described=is_described))
     others = _other_machines(setting.hardware)
     made = make_plan(setting, bigger=others, notes=found)
     if made.choice is not None and made.choice.strategy.rung.change is not Change.NUMERICS:

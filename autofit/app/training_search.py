@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
-from autofit.app.context import Context, Session, described
-from autofit.app.estimation import ladder_of, package_note, prepare_setting, setting_of_data, with_rehearsals
+from autofit.app.context import Context, Session
+from autofit.app.estimation import ladder_of, with_rehearsals
 from autofit.app.last_resorts import LastResorts
-from autofit.app.probe_specs import AgentProbeRunner, ProbeSpecs
+from autofit.app.opened_training import opened
 from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.search_space import SearchSpace
-from autofit.app.tracing import TraceProvider
 from autofit.app.trial_memory import TrialMemory, calibrate
-from autofit.domain.event import DataRead
 from autofit.domain.goal import Certainty, Goal, TimeToEnd
 from autofit.domain.outcome import Outcome
 from autofit.domain.request import SearchOptions
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import DataProfile
-from autofit.hardware.requirements import installed_here
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.data.step_count import step_count
-from autofit.planning.data.truncation import check_lost_rows
 from autofit.planning.search.rating import check_ladder
-from autofit.probing.prober import TrainingProber
 from autofit.running.standby import Standby
 
 
@@ -42,44 +34,19 @@ def search_training(
 
     UsageError when something of the model or the data must be changed first.
     """
-    folder, tools, kind = session.folder, session.tools, context.hardware.kind
-    with (
-        tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=session.tell) as agent,
-        tools.open_store() as store,
-        tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
-        # The agent is warm already, so it traces, too.
-        TraceProvider(
-            context.request, store, lambda log_path: nullcontext(agent), session.tell, session.tell
-        ) as tracing,
-    ):
-        standby.start()  # beside the agent, which imports on one core
-        context = described(context, tracing, session)
-        profile = _surveyed(context, session, agent)
-        setting = prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
-        if (note := package_note(setting)) is not None:
-            session.tell(note)
-        ladder = ladder_of(setting)
-        check_ladder(ladder, setting)
-        setting = with_rehearsals(setting, ladder)
-        context = replace(context, setting=setting)
-        memory = TrialMemory.of(setting, profile.lengths, store)
-        runner = AgentProbeRunner(agent, ProbeSpecs(context, profile, folder, Path(scratch), options.probe_timeout_s))
-        space = SearchSpace(setting, ladder, _goal(context, profile, options), tried)
-        resorts = LastResorts(store, tracing, runner)
+    with opened(context, session, standby.start) as there:  # beside the agent, which imports on one core
+        ladder = ladder_of(there.setting)
+        check_ladder(ladder, there.setting)
+        setting = with_rehearsals(there.setting, ladder)
+        context = replace(there.context, setting=setting)
+        memory, runner = there.memory, there.runner(setting, session, options.probe_timeout_s)
+        space = SearchSpace(setting, ladder, _goal(context, there.profile, options), tried)
+        resorts = LastResorts(there.store, there.tracing, runner)
         loop = SearchLoop(space, runner, session, memory, rehearsals=runner, resorts=resorts)
         standby.settle()
         ended = loop.run(is_exhaustive=options.is_exhaustive)
         _learn(ended, session, memory)
         return replace(context, setting=ended.setting), ended
-
-
-def _surveyed(context: Context, session: Session, agent: TrainingProber) -> DataProfile:
-    """The profile of the data; UsageError when more of its rows would be lost than the request allows."""
-    profile = agent.survey(context.request, log_path=session.folder.logs / "survey.log")
-    session.folder.write_profile(profile)
-    session.screen.show(DataRead(context.request, profile))
-    check_lost_rows(context.request, profile)
-    return profile
 
 
 def _goal(context: Context, profile: DataProfile, options: SearchOptions) -> Goal:

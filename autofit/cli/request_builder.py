@@ -58,6 +58,18 @@ def count_ranks_here(ranks: int | None) -> int:
     return detect_here(Path()).rank_count
 
 
+def count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
+    """The number of ranks that accumulation is multiplied with: of the machines that are described, or of this one."""
+    if not on:
+        return count_ranks_here(ranks)
+    from autofit.hardware.machine_spec import parse_machine
+
+    counts = {parse_machine(text).rank_count for text in on}
+    if len(counts) > 1:
+        raise UsageError("--gradient-accumulation-steps means another batch on each machine: give --batch-size.")
+    return counts.pop()
+
+
 def default_output_dir(request: Request) -> Path:
     """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`, with the task that is not `sft` before
     the number."""

@@ -16,6 +16,7 @@ _VERBS = {
     "train": "Find the fastest configuration that fits, and train with it.",
     _LAUNCH: "What `deepspeed` starts, with the configuration that fits and runs fastest.",
     "plan": "What would fit and how fast, before anything is tried; any machine.",
+    "compare": "What each optimization alone is worth, task by task; any machine.",
     "doctor": "What this machine has, and what is missing.",
     "show": "The trials and the choice of a run.",
     "cache": "What is remembered of earlier runs.",

@@ -1,4 +1,4 @@
-"""The flags of `autofit train` and `autofit plan`: their names, their kind and one line of help."""
+"""The flags of `autofit train`, `autofit plan` and `autofit compare`: their names, their kind and one line of help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autofit.domain.task import Task
 
 from .flag import F, flag
 from .recipe import apply_recipe
-from .value import Amount, Count, Folder, Names, Pinned, RewardSource, Share, Size, Switch, Tokens, is_switch
+from .value import Amount, Count, Folder, Names, Pinned, RewardSource, Share, Size, Switch, Tasks, Tokens, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -39,15 +39,19 @@ def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
+_TASK = flag(
+    "task", "--task", section=_WHAT, metavar="TASK", default=Task.SFT.value,
+    type=click.Choice([task.value for task in Task]),
+    help="sft, reward, dpo, kto or grpo: what the data teaches; sft.",
+)  # fmt: skip
+
 _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("recipe", "--recipe", section=_WHAT, metavar="FILE", is_eager=True, expose_value=False, callback=apply_recipe,
          type=click.Path(exists=True, dir_okay=False, path_type=Path),
          help="A YAML file of flags; those of the command line win."),
     flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
          help="A local folder or a hub id."),
-    flag("task", "--task", section=_WHAT, metavar="TASK", default=Task.SFT.value,
-         type=click.Choice([task.value for task in Task]),
-         help="sft, reward, dpo, kto or grpo: what the data teaches; sft."),
+    _TASK,
     flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",
          help="A json, jsonl, csv or parquet file, a folder of them or a hub id. Without it: the sample that ships."),
     flag("eval_data", "--eval-data", "--validation-file", section=_WHAT, metavar="DATA",
@@ -127,10 +131,14 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
 )  # fmt: skip
 
 
+_ON = flag(
+    "on", "--on", section=_WHERE, metavar="MACHINE", multiple=True,
+    help="8xA100-80GB, 2x8xV100-32GB or gpus=8,memory=48GiB,tflops=150; several are compared. "
+         "Without it: the machine here.",
+)  # fmt: skip
+
 _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
-    flag("on", "--on", section=_WHERE, metavar="MACHINE", multiple=True,
-         help="8xA100-80GB, 2x8xV100-32GB or gpus=8,memory=48GiB,tflops=150; several are compared. "
-              "Without it: the machine here."),
+    _ON,
     flag("rehearse", "--rehearse", section=_WHERE, is_flag=True,
          help="Measure the pick and its rivals on one device here: rank 0 of the job, without its neighbours."),
     flag("tokens", "--tokens", section=_WHERE, metavar="N", type=Tokens(),
@@ -139,12 +147,20 @@ _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
          help="Price of a device-hour, in any currency: tells the price of --tokens."),
 )  # fmt: skip
 
+_TASKS = flag(
+    "tasks", "--tasks", section=_WHAT, metavar="TASKS", default=Task.SFT.value, type=Tasks(),
+    help="Some of sft, reward, dpo, kto and grpo, a comma between them: what is compared, in this order; sft.",
+)  # fmt: skip
+
 TRAIN_ONLY = frozenset((
     "data", "eval_data", "eval_fraction", "learn", "allow_drop", "probe_timeout", "epochs", "max_steps",
     "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
     "tolerance", "output_dir",
 ))  # fmt: skip
 """Names of parameters that a plan takes in silence, so that a training's command line and recipe are a plan's too."""
+
+UNCOMPARED = (TRAIN_ONLY - {"data", "learn", "allow_drop", "probe_timeout", "output_dir"}) | {"optimize"}
+"""Names of parameters that change no figure of a comparison, which takes them in silence."""
 
 
 def train_flags(function: F) -> F:
@@ -155,6 +171,11 @@ def train_flags(function: F) -> F:
 def plan_flags(function: F) -> F:
     """Puts all flags of `autofit plan` on `function`: the training's, and where and for how long."""
     return _with((*_PLAN_FLAGS, *_FLAGS), function)
+
+
+def compare_flags(function: F) -> F:
+    """Puts all flags of `autofit compare` on `function`: the training's with several tasks, and where."""
+    return _with((_ON, *(_TASKS if one is _TASK else one for one in _FLAGS)), function)
 
 
 def _with(flags: tuple[Callable[[F], F], ...], function: F) -> F:

@@ -11,6 +11,7 @@ import click
 
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.request import Reward
+from autofit.domain.task import Task
 from autofit.domain.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -165,3 +166,19 @@ class Names(_Kind):
             return value
         names = tuple(word.strip() for word in str(value).split(",") if word.strip())
         return () if names == ("none",) else names
+
+
+class Tasks(Names):
+    """Reads `sft,dpo` as tasks, each once."""
+
+    name = "TASKS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Task, ...]:
+        words = super().convert(value, param, ctx)
+        known = {task.value: task for task in Task}
+        for word in words:
+            if word not in known:
+                self.fail(f"'{word}' is not one of {', '.join(known)}.", param, ctx)
+        if not words:
+            self.fail(f"name one at least of {', '.join(known)}.", param, ctx)
+        return tuple(dict.fromkeys(known[word] for word in words))
