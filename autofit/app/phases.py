@@ -8,7 +8,7 @@ from pathlib import Path
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.train import check, train
 from autofit.domain.errors import UsageError
-from autofit.domain.event import PhaseStarted, Screen
+from autofit.domain.event import Note, PhaseStarted, Screen
 from autofit.domain.request import Request
 from autofit.domain.training_phase import TrainingPhase
 from autofit.runs.phases_folder import PhasesFolder
@@ -32,6 +32,8 @@ def train_phases(
 
     def train_one(begun: PhaseStarted, request: Request) -> None:
         screen.show(begun)
+        if begun.phase.options.is_dry_run and begun.phase.starts_from is not None:
+            screen.show(Note(f"the ladder is that of {request.model}, which has the shape of what is trained before"))
         train(request, output_dir=Path(begun.output_dir), screen=screen, options=begun.phase.options, tools=tools)
 
     _check_order(phases, PhasesFolder(output_dir))
