@@ -18,7 +18,7 @@ from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
-from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
+from autofit.domain.event import Chosen, Event, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.objective import Objective
 from autofit.domain.outcome import Outcome
@@ -53,13 +53,7 @@ def train(
     timed = TimedScreen(screen, time.monotonic)
     session = Session(RunFolder(output_dir), SharedScreen(timed), tools)
     folder = session.folder
-    folder.check()
-    start = find_start(request, folder)
-    context = _look(start, session)
-    for note in check_rows(context.request, start):
-        session.tell(note)
-    check_trackers(request.training.report_to, Surroundings())
-    _check_asked(context, tools)  # said before anything is started
+    start, context = _begin(request, session)
     if options.is_dry_run:
         _show_ladder(context, session)
         return
@@ -71,6 +65,29 @@ def train(
         else:
             result = _search_and_train(context, session, options, timed.timeline)
         session.screen.show(result)
+
+
+def check(request: Request, *, output_dir: Path, tools: Tools = REAL_TOOLS) -> None:
+    """Checks what `train` checks before it starts anything, and shows nothing; raises as it does."""
+    _begin(request, Session(RunFolder(output_dir), _Nobody(), tools))
+
+
+class _Nobody:
+    """A screen that nobody looks at."""
+
+    def show(self, event: Event) -> None: ...
+
+
+def _begin(request: Request, session: Session) -> tuple[StartingPoint, Context]:
+    """Where the training starts, and on what; UsageError, before anything is started, for what cannot be done."""
+    session.folder.check()
+    start = find_start(request, session.folder)
+    context = _look(start, session)
+    for note in check_rows(context.request, start):
+        session.tell(note)
+    check_trackers(request.training.report_to, Surroundings())
+    _check_asked(context, session.tools)
+    return start, context
 
 
 def _check_asked(context: Context, tools: Tools) -> None:

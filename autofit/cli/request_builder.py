@@ -11,10 +11,13 @@ from autofit.domain.knobs.allowance import check_allowed
 from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
 from autofit.domain.objective import Objective
-from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, Training
+from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, SearchOptions, Training
 from autofit.domain.task import Task
 
 DEFAULT_GLOBAL_BATCH = 32
+GENERATION_FLAGS = frozenset(("num_generations", "completion_tokens", "reward"))
+"""Names of the parameters that are for tasks that generate answers."""
+
 CountRanks = Callable[[int | None], int]
 
 
@@ -49,6 +52,16 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
     )
 
 
+def search_options(flags: Mapping[str, Any]) -> SearchOptions:
+    """How the command searches, by its flags."""
+    return SearchOptions(
+        is_dry_run=flags["dry_run"],
+        is_exhaustive=flags["exhaustive"],
+        tolerance=flags["tolerance"],
+        probe_timeout_s=flags["probe_timeout"],
+    )
+
+
 def count_ranks_here(ranks: int | None) -> int:
     """The number of ranks that a training here would have; looks at the machine only where nobody asked for some."""
     if ranks is not None:
@@ -73,14 +86,18 @@ def count_ranks(ranks: int | None, on: tuple[str, ...]) -> int:
 def default_output_dir(request: Request) -> Path:
     """The folder of a run that names none: `autofit-runs/Llama-2-13b-hf-2048`, with the task that is not `sft` before
     the number."""
-    name = Path(request.model).name or Path(request.model).resolve().name
     task = "" if request.task is Task.SFT else f"-{request.task.value}"
-    return Path("autofit-runs") / f"{name}{task}-{request.sequence_length}"
+    return Path("autofit-runs") / f"{model_name(request.model)}{task}-{request.sequence_length}"
+
+
+def model_name(model: str) -> str:
+    """The last part of a model's folder or hub id."""
+    return Path(model).name or Path(model).resolve().name
 
 
 def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:
     """How answers are generated; UsageError where the task generates none, and where nothing would reward them."""
-    asked = {name: flags[name] for name in ("num_generations", "completion_tokens", "reward")}
+    asked = {name: flags[name] for name in sorted(GENERATION_FLAGS)}
     if not task.traits.generates:
         for name, value in asked.items():
             if value not in (None, ()):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .flags.flag import SectionedCommand, rest_of
+from .flags.phase_flags import phases_of
 from .flags.train_flags import train_flags
 
 
@@ -35,28 +39,37 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from autofit.hardware.requirements import check_requirements
 
     check_requirements()  # before anything of it is imported
-    from autofit.app import train
     from autofit.domain.event import Note
-    from autofit.domain.request import SearchOptions
 
-    from .request_builder import build_request, count_ranks_here, default_output_dir
     from .screen import open_screen
 
-    request = build_request(flags, rest_of(context), count_ranks_here)
-    output_dir = flags["output_dir"] or default_output_dir(request)
+    output_dir, begin = _single(context, flags) if not phases_of(context) else _phases(context, flags)
     with open_screen(is_json=flags["json"]) as screen:
         try:
-            train.train(
-                request,
-                output_dir=output_dir,
-                screen=screen,
-                options=SearchOptions(
-                    is_dry_run=flags["dry_run"],
-                    is_exhaustive=flags["exhaustive"],
-                    tolerance=flags["tolerance"],
-                    probe_timeout_s=flags["probe_timeout"],
-                ),
-            )
+            begin(output_dir=output_dir, screen=screen)
         except KeyboardInterrupt:
             screen.show(Note(f"Interrupted. The same command goes on from here: {output_dir} keeps what was done."))
             raise
+
+
+def _single(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callable[..., None]]:
+    """The run folder of the one training that is asked for, and what trains it."""
+    from autofit.app import train
+
+    from .request_builder import build_request, count_ranks_here, default_output_dir, search_options
+
+    request = build_request(flags, rest_of(context), count_ranks_here)
+    begin = partial(train.train, request, options=search_options(flags))
+    return flags["output_dir"] or default_output_dir(request), begin
+
+
+def _phases(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callable[..., None]]:
+    """The folder of the trainings of a recipe with tasks, and what trains them."""
+    from autofit.app import phases
+
+    from .phase_builder import build_phases, default_phases_dir
+    from .request_builder import count_ranks_here
+
+    asked = phases_of(context)
+    begin = partial(phases.train_phases, build_phases(asked, rest_of(context), count_ranks_here))
+    return flags["output_dir"] or default_phases_dir(asked), begin

@@ -14,8 +14,19 @@ from .outcome import Phase
 from .request import Request
 from .strategy import Strategy
 from .timeline import Timeline
+from .training_phase import TrainingPhase
 from .trial import Choice, GiveUp, Trial
 from .workload import DataProfile
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """The next of several trainings begins; what is shown from here on is its own."""
+
+    number: int
+    count: int
+    phase: TrainingPhase
+    output_dir: str
 
 
 @dataclass(frozen=True)
@@ -156,9 +167,9 @@ class Note:
 
 
 Event = Union[
-    MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen, GaveUp,
-    DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, ModelLoading, TrainingProgress, TrainingEnded,
-    Note,
+    PhaseStarted, MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen,
+    GaveUp, DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, ModelLoading, TrainingProgress,
+    TrainingEnded, Note,
 ]  # fmt: skip
 
 DownloadEvent = Union[DownloadStarted, DownloadProgress, DownloadEnded, Note]

@@ -13,11 +13,15 @@ from .view import View, fold
 
 
 class JsonScreen:
-    """A screen that says nothing until it is closed; an error that ends the run stands under "error"."""
+    """A screen that says nothing until it is closed; an error that ends the run stands under "error".
+
+    Of several trainings in a row "phases" has those that were begun.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._view = View()
+        self._phases: list[ev.PhaseStarted] = []
+        self._views = [View()]  # the last is what happens now
 
     def __enter__(self) -> JsonScreen:
         return self
@@ -26,16 +30,29 @@ class JsonScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         told = None if error is None else str(error) or type(error).__name__
-        write_json(self._stream, {**_body(self._view), "error": told})
+        write_json(self._stream, {**self._told(), "error": told})
 
     def show(self, event: ev.Event) -> None:
-        self._view = fold(self._view, event)
+        if isinstance(event, ev.PhaseStarted):
+            self._phases.append(event)
+            self._views.append(View())
+        else:
+            self._views[-1] = fold(self._views[-1], event)
+
+    def _told(self) -> dict[str, object]:
+        if not self._phases:
+            return _body(self._views[-1])
+        return {"phases": [_phase_body(*one) for one in zip(self._phases, self._views[1:], strict=True)]}
 
 
 def write_json(stream: TextIO, body: dict[str, object]) -> None:
     """Writes `body` and the schema as one object."""
     stream.write(to_json(with_schema(body), indent=2) + "\n")
     stream.flush()
+
+
+def _phase_body(begun: ev.PhaseStarted, view: View) -> dict[str, object]:
+    return {"phase": begun.phase.name, "output_dir": begun.output_dir, **_body(view)}
 
 
 def _body(view: View) -> dict[str, object]:

@@ -16,6 +16,9 @@ from .view import View
 def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Line]:
     """The lines that `event` leaves; `view` is the one after it."""
     match event:
+        case ev.PhaseStarted():
+            lines = labelled("phase", phase_text(event), width=width, style=Style.GOOD)
+            return lines if event.number == 1 else [(), *lines]
         case ev.MachineSeen(hardware):
             return _with_notes("machine", machine_text(hardware), hardware.notes, width)
         case ev.ModelRead(shape):
@@ -38,6 +41,16 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
         case ev.Note(text):
             return labelled("note", text, width=width, style=Style.QUIET)
     return []
+
+
+def phase_text(begun: ev.PhaseStarted) -> str:
+    """Which training begins: `2 of 3, reward · on the model of sft`."""
+    phase = begun.phase
+    parts = [f"{begun.number} of {begun.count}, {phase.name}"]
+    parts += [] if phase.name == phase.request.task.value else [phase.request.task.traits.text]
+    parts += [] if phase.starts_from is None else [f"on the model of {phase.starts_from}"]
+    parts += [f"rewarded by {', '.join(phase.rewarded_by)}"] if phase.rewarded_by else []
+    return " · ".join(parts)
 
 
 def _with_notes(label: str, text: str, notes: tuple[str, ...], width: int) -> list[Line]:

@@ -30,6 +30,9 @@ class PlainScreen:
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
         self._view = View()
         self._spoke_s = float("-inf")
         self._spoke_step = 0
@@ -44,6 +47,8 @@ class PlainScreen:
         self._stream.flush()
 
     def show(self, event: ev.Event) -> None:
+        if isinstance(event, ev.PhaseStarted):
+            self._begin()  # its steps are counted from the first again
         self._view = fold(self._view, event, self._clock())
         text = self._text(event)
         if text:

@@ -43,6 +43,8 @@ class LiveScreen:
             self._print(download_lines(self._download, width=self._width))
 
     def show(self, event: ev.Event) -> None:
+        if isinstance(event, ev.PhaseStarted):
+            self._settle()  # what moves is the phase's before
         self._view = fold(self._view, event, self._clock())
         if isinstance(event, (ev.Chosen, ev.GaveUp, ev.TrainingStarted, ev.TrainingEnded)):
             self._settle()

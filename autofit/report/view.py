@@ -91,6 +91,8 @@ def tokens_per_s(trial: Trial) -> float:
 def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
     """The view after `event`, which was heard at `now_s`."""
     match event:
+        case ev.PhaseStarted():
+            return View()
         case ev.MachineSeen(hardware):
             return replace(view, hardware=hardware)
         case ev.ModelRead(shape):

@@ -28,8 +28,12 @@ def replace_session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Session], None
 
 
 @pytest.fixture
-def calls(replace_session: Callable[[Session], None]) -> list[dict[str, Any]]:
-    """The arguments of each call of the session."""
+def calls(replace_session: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of each call of the session, of one training or of several."""
     heard: list[dict[str, Any]] = []
     replace_session(lambda request, **rest: heard.append({"request": request, **rest}))
+    module = types.ModuleType("autofit.app.phases")
+    module.train_phases = lambda phases, **rest: heard.append({"phases": phases, **rest})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "autofit.app.phases", module)
+    monkeypatch.setattr(autofit.app, "phases", module, raising=False)
     return heard

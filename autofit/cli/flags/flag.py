@@ -9,6 +9,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REST = "autofit.rest"
+_WORDS = "autofit.words"
 
 
 class Flag(click.Option):
@@ -39,7 +40,7 @@ class SectionedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         own, rest = _split(args)
-        ctx.meta[_REST] = tuple(rest)
+        ctx.meta[_REST], ctx.meta[_WORDS] = tuple(rest), tuple(args)
         return super().parse_args(ctx, own)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -57,6 +58,12 @@ def rest_of(ctx: click.Context) -> tuple[str, ...]:
     """The words of the command line that stand after `--`."""
     rest: tuple[str, ...] = ctx.meta[_REST]
     return rest
+
+
+def words_of(ctx: click.Context) -> tuple[str, ...]:
+    """The words of the command line behind the verb."""
+    words: tuple[str, ...] = ctx.meta[_WORDS]
+    return words
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

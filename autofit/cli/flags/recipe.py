@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from autofit.domain.errors import UsageError
 
+from .phase_flags import read_phases
+
+_TASKS = "tasks"
+
 
 def apply_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
-    """Makes the recipe's values the defaults of the other flags; UsageError for a key that is no flag."""
-    if path is not None:
-        flags = _flags(ctx.command, but=param)
-        ctx.default_map = dict(_default(path, key, value, flags) for key, value in _read(path).items())
+    """Makes the recipe's values the defaults of the other flags; UsageError for a key that is no flag.
+
+    Of a recipe with tasks these are the first one's, and `phases_of` has all of them.
+    """
+    if path is None or ctx.default_map is not None:  # the context of a task has its flags already
+        return
+    read_flags = partial(_defaults, flags=_flags(ctx.command, but=param))
+    body = _read(path)
+    tasks = body.pop(_TASKS, None)
+    shared = read_flags(str(path), body)
+    ctx.default_map = shared if tasks is None else read_phases(ctx, str(path), tasks, shared, read_flags)
+
+
+def _defaults(where: str, body: Mapping[str, object], flags: Mapping[str, click.Parameter]) -> dict[str, Any]:
+    """What click's map of defaults takes of `body`, by names of parameters."""
+    return dict(_default(where, key, value, flags) for key, value in body.items())
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -35,19 +54,18 @@ def _flags(command: click.Command, *, but: click.Parameter) -> dict[str, click.P
     return {name.lstrip("-"): parameter for parameter in own for name in parameter.opts}
 
 
-def _default(path: Path, key: str, value: object, flags: dict[str, click.Parameter]) -> tuple[str, object]:
-    """What click's map of defaults takes: a parameter's name and its value."""
+def _default(where: str, key: str, value: object, flags: Mapping[str, click.Parameter]) -> tuple[str, object]:
     flag = flags.get(str(key).replace("_", "-"))
     if flag is None or flag.name is None:
-        raise UsageError(f"{path}: '{key}' is not a flag of autofit train{_nearest(str(key), flags)}.")
+        raise UsageError(f"{where}: '{key}' is not a flag of autofit train{_nearest(str(key), flags)}.")
     values = value if isinstance(value, list) else [value]
     words = [one for one in values if isinstance(one, str) and one]
     if not words or words != values:
-        raise UsageError(f"{path}: {key} needs one value or a list of them.")
+        raise UsageError(f"{where}: {key} needs one value or a list of them.")
     return flag.name, words if getattr(flag, "multiple", False) else ",".join(words)
 
 
-def _nearest(key: str, flags: dict[str, click.Parameter]) -> str:
+def _nearest(key: str, flags: Mapping[str, click.Parameter]) -> str:
     import difflib
 
     near = difflib.get_close_matches(key.replace("_", "-"), flags, n=1, cutoff=0.0)

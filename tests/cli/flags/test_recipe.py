@@ -29,14 +29,16 @@ def recipe(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_ships_is_a_request(calls: list[dict[str, Any]], path: Path) -> None:
     assert run("--recipe", str(path)) == 0
-    request = calls[-1]["request"]
-    assert isinstance(request, Request)
-    assert request.model in path.read_text()
-    assert request.training.learning_rate is not None
+    phases = calls[-1].get("phases", ())
+    requests = [phase.request for phase in phases] or [calls[-1]["request"]]
+    for request in requests:
+        assert isinstance(request, Request)
+        assert request.model in path.read_text()
+        assert request.training.learning_rate is not None
 
 
-def test_three_recipes_ship() -> None:
-    assert [path.stem for path in SHIPPED] == ["llama-2-13b-lora", "llama-2-7b-full", "tiny-cpu"]
+def test_four_recipes_ship() -> None:
+    assert [path.stem for path in SHIPPED] == ["llama-2-13b-lora", "llama-2-7b-full", "three-phases", "tiny-cpu"]
 
 
 def test_every_kind_of_value(calls: list[dict[str, Any]], recipe: Path) -> None:

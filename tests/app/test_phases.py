@@ -1,0 +1,203 @@
+"""Several trainings in a row on a simulated machine: what each is trained on, and how they are gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autofit.app import train
+from autofit.app.phases import train_phases
+from autofit.domain.errors import UsageError
+from autofit.domain.event import Event, LadderBuilt, Note, PhaseStarted, Screen, TrainingEnded, TrainingStarted
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.pins import Pins
+from autofit.domain.request import Generation, Request, Reward, SearchOptions, Training
+from autofit.domain.run_end import RunEnd
+from autofit.domain.task import Task
+from autofit.domain.training_phase import TrainingPhase
+from autofit.report.json_screen import JsonScreen
+from autofit.report.plain import PlainScreen
+from autofit.runs.run_folder import RunFolder
+from autofit.store import Store
+from tests.app.test_train import MODEL, REQUEST, FakeTraining, Stage
+
+LORA = Pins(method=Method.LORA)
+
+
+def link_model(folder: Path) -> None:
+    """Has a folder hold the tiny model, whatever was there."""
+    folder.mkdir(exist_ok=True)
+    for path in MODEL.iterdir():
+        (folder / path.name).unlink(missing_ok=True)
+        (folder / path.name).symlink_to(path)
+
+
+class ModelTraining(FakeTraining):
+    """Leaves a model that another training can start from; `interrupted_at` is the start that is interrupted."""
+
+    interrupted_at = 0
+
+    def run(self, *arguments: Any, **named: Any) -> RunEnd:
+        if len(self.started_with) + 1 == self.interrupted_at:
+            self.interrupted_by = KeyboardInterrupt()
+        end = super().run(*arguments, **named)
+        link_model(self.started_with[-1].model)
+        return end
+
+
+class Row(Stage):
+    """The folder of several trainings; `train_all` is the command on it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.training = ModelTraining()
+        self.screens: list[Screen] = []  # that show the same
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        for screen in self.screens:
+            screen.show(event)
+
+    def merge(self, hardware: Any, request: Request, **asked: Any) -> None:
+        super().merge(hardware, request, **asked)
+        link_model(asked["out"])
+
+    def train_all(self, *phases: TrainingPhase) -> None:
+        self.events.clear()
+        tools = train.Tools(
+            detect=self.detect,
+            start_agent=self.machine.start_agent,
+            run_training=self.training.run,
+            stand_by=self.standby,
+            merge=self.merge,
+            open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
+            start_tracer=self.machine.start_tracer,
+        )
+        train_phases(phases, output_dir=self.root / "run", screen=self, tools=tools)
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.root / "run" / name)
+
+    @property
+    def trained(self) -> list[str]:
+        """The phases whose training was started, by their folders."""
+        return [files.model.parent.name for files in self.training.started_with]
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> Row:
+    return Row(tmp_path)
+
+
+def phase(name: str, *, rewarded_by: tuple[str, ...] = (), **changes: Any) -> TrainingPhase:
+    """Which starts from the tiny model unless it is told a phase; `changes` are fields of the request."""
+    starts_from = "facts" if changes.get("model") == "facts" else None
+    return TrainingPhase(name, replace(REQUEST, **changes), SearchOptions(), starts_from, rewarded_by)
+
+
+FIRST = phase("facts", training=Training(merge=True))
+SECOND = phase("style", model="facts")
+
+
+def requests(row: Row, names: Iterable[str]) -> list[Request]:
+    found = [row.run(name).read_request() for name in names]
+    return [request for request in found if request is not None]
+
+
+def test_each_phase_is_trained_on_the_model_of_the_one_that_it_names(row: Row) -> None:
+    grpo = phase(
+        "grpo", rewarded_by=("reward",), model="facts", task=Task.GRPO,
+        generation=Generation(4, 16, (Reward("reward", 0.5), Reward("rewards:brief"))),
+    )  # fmt: skip
+    reward = phase("reward", task=Task.REWARD, model="facts", pins=LORA)
+    merging = replace(reward, request=replace(reward.request, training=Training(merge=True)))
+    row.train_all(phase("facts", pins=Pins(method=Method.FULL)), merging, grpo)
+    assert [(told.number, told.count, told.phase.name) for told in row.told(PhaseStarted)] == [
+        (1, 3, "facts"), (2, 3, "reward"), (3, 3, "grpo")
+    ]  # fmt: skip
+    facts, rewarding, last = requests(row, ("1-facts", "2-reward", "3-grpo"))
+    assert facts.model == str(MODEL)
+    assert rewarding.model == last.model == str(row.run("1-facts").model.resolve())
+    merged = str(row.run("2-reward").merged.resolve())  # an adapter alone is no model to start from
+    assert last.generation == Generation(4, 16, (Reward(merged, 0.5), Reward("rewards:brief")))
+
+
+def test_the_same_command_goes_on_in_the_phase_that_was_interrupted(row: Row) -> None:
+    row.training.interrupted_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        row.train_all(FIRST, SECOND)
+    assert row.trained == ["1-facts", "2-style"]
+    trials = row.run("2-style").read_trials()
+
+    row.training.interrupted_at, row.training.interrupted_by = 0, None
+    row.train_all(FIRST, SECOND)
+    assert row.trained == ["1-facts", "2-style", "2-style"]
+    assert [told.resumed_from for told in row.told(TrainingStarted)] == [row.run("2-style").last_checkpoint]
+    assert row.run("2-style").read_trials() == trials
+    assert len(row.told(TrainingEnded)) == 2  # the finished one is told, too
+
+    row.train_all(FIRST, SECOND)
+    assert row.trained == ["1-facts", "2-style", "2-style"]
+
+
+def test_what_is_wrong_with_a_later_phase_is_said_before_the_first_starts(row: Row) -> None:
+    wrong = phase("style", model="facts", training=Training(report_to=("nowhere",)))
+    with pytest.raises(UsageError, match=r"^Phase style: .*nowhere"):
+        row.train_all(FIRST, wrong)
+    other = phase("other", model="./no-such-model")
+    with pytest.raises(UsageError, match=r"^Phase other: There is no folder ./no-such-model"):
+        row.train_all(FIRST, SECOND, other)
+    assert (row.events, row.trained, row.machine.specs) == ([], [], [])
+
+
+def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s_model(row: Row) -> None:
+    options = SearchOptions(is_dry_run=True)
+    row.train_all(replace(FIRST, options=options), replace(SECOND, options=options))
+    first, second = (told.ladder for told in row.told(LadderBuilt))
+    assert [step.strategies for step in first.steps] == [step.strategies for step in second.steps]
+    assert f"the ladder is that of {MODEL}" in [told.text for told in row.told(Note)][-1]
+    assert not (row.root / "run").exists()
+
+
+def test_a_model_that_is_lost_is_made_anew_and_one_that_is_trained_anew_fits_no_later_phase(row: Row) -> None:
+    row.train_all(FIRST, SECOND)
+    merged = row.run("1-facts").merged
+    model = merged if merged.is_dir() else row.run("1-facts").model
+    shutil.rmtree(model)
+    row.train_all(FIRST, SECOND)
+    assert row.trained.count("2-style") == 1
+    assert (model / "config.json").is_file()
+
+    shutil.rmtree(row.run("1-facts").root)
+    with pytest.raises(UsageError, match=r"2-style was trained from another model of phase facts, which is not"):
+        row.train_all(FIRST, SECOND)
+    shutil.rmtree(row.run("2-style").root)
+    row.train_all(FIRST, SECOND)
+    assert row.trained[-2:] == ["1-facts", "2-style"]
+
+
+def test_json_has_all_phases_and_a_log_says_where_each_begins(row: Row) -> None:
+    as_json, as_text = StringIO(), StringIO()
+    row.training.interrupted_at = 2
+    json_screen, plain_screen = JsonScreen(as_json), PlainScreen(as_text, lambda: 0.0)
+    row.screens += [json_screen, plain_screen]
+    with pytest.raises(KeyboardInterrupt), json_screen, plain_screen:
+        row.train_all(FIRST, SECOND)
+    body = json.loads(as_json.getvalue())
+    assert body["error"] == "KeyboardInterrupt"
+    assert [one["phase"] for one in body["phases"]] == ["facts", "style"]
+    assert [one["result"] is not None for one in body["phases"]] == [True, False]
+    assert [one["output_dir"] for one in body["phases"]] == [str(row.run(name).root) for name in ("1-facts", "2-style")]
+    assert {one["request"]["sequence_length"] for one in body["phases"]} == {64}
+    said = as_text.getvalue().splitlines()
+    assert "phase    1 of 2, facts · supervised fine-tuning" in said
+    assert "phase    2 of 2, style · supervised fine-tuning · on the model of facts" in said
+    # the second one's first steps are no fewer than the last of the one before
+    assert [line for line in said if "saved step 4" in line][1:] != []
