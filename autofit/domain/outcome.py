@@ -16,6 +16,8 @@ class Phase(str, Enum):
     START = "start"
     BUILD = "build"
     INITIALIZE = "initialize"  # deepspeed.initialize
+    GENERATE = "generate"  # answers to be rewarded, by the model that trains
+    REWARD = "reward"  # of the answers, by functions and models
     FORWARD = "forward"
     BACKWARD = "backward"
     STEP = "step"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autofit.domain.task import Task
+from autofit.worker.tasks.grpo import GrpoTraining
 from autofit.worker.tasks.sft import SftTraining
 from autofit.worker.tasks.task_training import TaskTraining
 
 TASKS: Mapping[Task, TaskTraining] = {
     Task.SFT: SftTraining(),
+    Task.GRPO: GrpoTraining(),
 }
