@@ -17,6 +17,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.task import Task
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.setting import Setting
 
@@ -72,9 +73,10 @@ class Case:
     is_padded: bool = False
     quantization: Quantization = Quantization.NONE
     optimizer: Optimizer = Optimizer.ADAMW
+    task: Task = Task.SFT
 
     def __str__(self) -> str:
-        rung = str(self.strategy)
+        rung = str(self.strategy) if self.task is Task.SFT else f"{self.task.value} {self.strategy}"
         rows = " padded" if self.is_padded else ""
         return f"{self.architecture} {rung} acc{self.gradient_accumulation} W{self.rank_count} s{self.tokens}{rows}"
 
@@ -95,7 +97,7 @@ class Case:
     def request(self, folder: Path) -> Request:
         rows = self.rank_count * self.micro_batch * self.gradient_accumulation
         lora = Lora(r=LORA_R, target_modules=ARCHITECTURES[self.architecture].targets)
-        return Request(str(folder), self.tokens, global_batch=rows, lora=lora)
+        return Request(str(folder), self.tokens, task=self.task, global_batch=rows, lora=lora)
 
     def setting(self, folder: Path) -> Setting:
         """On as many CPU ranks of one node."""

@@ -1,24 +1,10 @@
-"""How many answers are generated: for each prompt, in each step, at a time."""
+"""How many answers a rank generates at a time."""
 
 from __future__ import annotations
 
 import math
 
-from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
-
-
-def check_groups(request: Request) -> None:
-    """Checks that a step's answers are whole groups, each of one prompt; UsageError where they are not."""
-    answers, batch = request.generation.count, request.global_batch
-    if not request.task.traits.generates or batch % answers == 0:
-        return
-    below = batch // answers * answers
-    near = [str(size) for size in (below, below + answers) if size > 0]
-    raise UsageError(
-        f"a global batch of {batch} answers is not shared by prompts of {answers} answers each: give "
-        f"--batch-size {' or '.join(near)}, or a --num-generations that divides it"
-    )
 
 
 def generated_rows(request: Request, rank_count: int) -> int:

@@ -17,6 +17,7 @@ _PLACES = {
     Phase.GENERATE: "the generation",
     Phase.REWARD: "the rewards",
     Phase.FORWARD: "forward",
+    Phase.REFERENCE: "the reference's forward",
     Phase.BACKWARD: "backward",
     Phase.STEP: "the optimizer step",
     Phase.EVALUATE: "the evaluation",

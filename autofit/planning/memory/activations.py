@@ -15,6 +15,7 @@ from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
 from autofit.planning.micro_batches import micro_batches
 from autofit.planning.plain_torch import is_autocast
+from autofit.planning.reference import compares_rows, has_reference_pass
 from autofit.planning.setting import Setting
 
 from .sdpa import with_same_rules
@@ -69,6 +70,8 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         quantization=rung.quantization,
         task=setting.request.task,
         completion_tokens=setting.request.completion_tokens,
+        has_reference=has_reference_pass(setting.request),
+        compares_rows=compares_rows(setting.request),
     )
 
 

@@ -21,6 +21,7 @@ _DOING = {
     Phase.GENERATE: "generate",
     Phase.REWARD: "reward",
     Phase.FORWARD: "forward",
+    Phase.REFERENCE: "reference",
     Phase.BACKWARD: "backward",
     Phase.STEP: "step",
     Phase.EVALUATE: "evaluate",

@@ -52,6 +52,9 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
     def _rows_per_step(self) -> int:
         return self._global_batch // self.args.num_generations
 
+    def _fill_rows(self) -> None:
+        """Leaves the prompts as they are: those that make no whole step are left out of an epoch, as by trl."""
+
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         """The order of one process with the whole batch, each step's prompts as often as trl reads them."""
         is_random = self.shuffle_dataset and self.args.train_sampling_strategy == "random"

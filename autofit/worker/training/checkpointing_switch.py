@@ -11,9 +11,8 @@ from transformers import PreTrainedModel
 class CheckpointingSwitch:
     """Takes the place of a model's own two methods, from when its trainer has turned checkpointing on.
 
-    trl turns it on again by its arguments (`disable_gradient_checkpointing` in trl/models/utils.py, 1.16), of which
-    torch's function does not know which layers are checkpointed and where what they save goes; and transformers hangs
-    one more hook on the embeddings each time (`enable_input_require_grads`, 5.23).
+    transformers' own hangs one more hook on the embeddings each time that it is turned on
+    (`enable_input_require_grads`, 5.23): in the end thousands, which each generated token would run through.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
