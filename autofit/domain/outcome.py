@@ -16,6 +16,8 @@ class Phase(str, Enum):
     START = "start"
     BUILD = "build"
     INITIALIZE = "initialize"  # deepspeed.initialize
+    GENERATE = "generate"  # answers to be rewarded, by the model that trains
+    REWARD = "reward"  # of the answers, by functions and models
     FORWARD = "forward"
     REFERENCE = "reference"  # the forward pass of the frozen model, or of the one without its adapter
     BACKWARD = "backward"

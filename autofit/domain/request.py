@@ -65,6 +65,11 @@ class Reward:
     source: str
     weight: float = 1.0
 
+    @property
+    def is_function(self) -> bool:
+        """Whether a function rewards: a folder or a hub id has no colon."""
+        return ":" in self.source
+
     def __str__(self) -> str:
         return self.source if self.weight == 1 else f"{self.source}={self.weight:g}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.task import Task
 
 MEMORY_STEPS = 2
 """The steps that come first: Adam's state appears at the first one, ZeRO-3's reuse of gathered parameters at the
@@ -19,6 +20,17 @@ MEASURE_S = 1.5
 PROBED_ACCUMULATION = 3
 """The most that a probe accumulates: a first micro-batch that makes the gradients, one that adds to them, one with the
 update."""
+
+
+
+def probed_accumulation(accumulation: int, task: Task = Task.SFT) -> int:
+    """How many micro-batches a probe accumulates for the `accumulation` of a training.
+
+    All of them where answers are generated: a rank generates those of a whole step at a time, whose memory and seconds
+    no smaller step shows.
+    """
+    return accumulation if task.traits.generates else min(accumulation, PROBED_ACCUMULATION)
+
 
 LONG_STEP_S = 5.0
 """A step from which on the last memory step is measured itself, where its rows are those of any other: what a second

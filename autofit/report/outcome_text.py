@@ -14,6 +14,8 @@ _PLACES = {
     Phase.START: "the start",
     Phase.BUILD: "the build",
     Phase.INITIALIZE: "set-up",
+    Phase.GENERATE: "the generation",
+    Phase.REWARD: "the rewards",
     Phase.FORWARD: "forward",
     Phase.REFERENCE: "the reference's forward",
     Phase.BACKWARD: "backward",

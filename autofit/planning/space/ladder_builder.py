@@ -12,6 +12,7 @@ from autofit.domain.knobs.offload import OFFLOAD, Offload
 from autofit.domain.ladder import Ladder, LeftOut, Step
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
+from autofit.planning.data.step_count import prompts_per_step
 from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.planning.memory.device_share import is_divided, sized_for, why_undivided
 from autofit.planning.memory.interval import HEADROOM
@@ -24,11 +25,13 @@ from .axes import Settled, check_pins, combinations, plainness, rungs, settle
 
 
 def check_asked(setting: Setting) -> None:
-    """Checks what can be told of a request before any rung is estimated; UsageError as `settle`, `build_ladder` and
-    `gradient_clipping`."""
+    """Checks what can be told of a request before any rung is estimated; UsageError as `settle`, `build_ladder`,
+    `prompts_per_step` and `gradient_clipping`."""
     settle(setting)
     check_pins(setting)
     request = setting.request
+    if request.task.traits.generates:
+        prompts_per_step(request)
     micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
     gradient_clipping(request.training.extra_arguments)
 

@@ -18,6 +18,8 @@ _DOING = {
     Phase.START: "starting",
     Phase.BUILD: "building",
     Phase.INITIALIZE: "set-up",
+    Phase.GENERATE: "generate",
+    Phase.REWARD: "reward",
     Phase.FORWARD: "forward",
     Phase.REFERENCE: "reference",
     Phase.BACKWARD: "backward",

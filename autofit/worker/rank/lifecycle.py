@@ -27,7 +27,8 @@ from autofit.worker.rank.seldom import Seldom
 _PR_SET_PDEATHSIG = 1
 # Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it, and so may
 # steps after the first ones, which show what is needed.
-_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
+_MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.GENERATE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
+_OFTEN = {Phase.GENERATE, Phase.STEP}  # once a step
 
 GROUP_TIMEOUT = timedelta(hours=1)
 """The longest that a collective waits: one rank may tokenize or save meanwhile, and long before this the watch over
@@ -59,7 +60,7 @@ class Rank:
     def enter(self, phase: Phase) -> None:
         """Sends a heartbeat, and marks the memory of the phase that ends."""
         if phase in _MARKED and phase is not self.phase:
-            (self._mark_seldom if phase is Phase.STEP and self.step >= MEMORY_STEPS else self.meter.mark)()
+            (self._mark_seldom if phase in _OFTEN and self.step >= MEMORY_STEPS else self.meter.mark)()
         self.phase = phase
         self._send(phase, self.step)
 

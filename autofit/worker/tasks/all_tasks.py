@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from autofit.domain.task import Task
 from autofit.worker.tasks.dpo import DpoTraining
+from autofit.worker.tasks.grpo import GrpoTraining
 from autofit.worker.tasks.kto import KtoTraining
 from autofit.worker.tasks.sft import SftTraining
 from autofit.worker.tasks.task_training import TaskTraining
@@ -14,4 +15,5 @@ TASKS: Mapping[Task, TaskTraining] = {
     Task.SFT: SftTraining(),
     Task.DPO: DpoTraining(),
     Task.KTO: KtoTraining(),
+    Task.GRPO: GrpoTraining(),
 }

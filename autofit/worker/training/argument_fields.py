@@ -1,4 +1,4 @@
-"""The fields of trl's SFTConfig that do not stand after `--`, each with the flag or the reason; all others are taken.
+"""The fields of trl's configurations that do not stand after `--`, each with the flag or the reason; all others are taken.
 
 What a field does under DeepSpeed was read in transformers 5.23, trl 1.16 and accelerate 1.15.
 """
@@ -20,15 +20,18 @@ OURS = {
     "gradient_accumulation_steps": "--batch-size",
     "gradient_checkpointing": "--gradient-checkpointing",
     "learning_rate": "--learning-rate",
+    "max_completion_length": "--completion-tokens",
     "max_length": "--seq",
     "max_steps": "--max-steps",
     "model_init_kwargs": "--attention and --dtype",
+    "num_generations": "--num-generations",
     "num_train_epochs": "--epochs",
     "output_dir": "--output-dir",
     "per_device_eval_batch_size": "--micro-batch",
     "per_device_train_batch_size": "--micro-batch",
     "report_to": "--report-to",
     "resume_from_checkpoint": "--resume",
+    "reward_weights": "--reward REWARD=WEIGHT",
     "save_steps": "--save-steps",
     "seed": "--seed",
     "trust_remote_code": "--trust-remote-code",
@@ -36,6 +39,12 @@ OURS = {
 }
 """Fields that autofit sets itself, with the flag of autofit that takes their place."""
 
+_ONE_GENERATION = (
+    "a generation makes the answers of one optimizer step, so that a step is the same however the batch is divided and a "
+    "training goes on from between two generations"
+)
+_OWN_MODEL = "the model that trains generates by itself; vLLM would take memory that no estimate counts"
+_CACHE = "an estimate counts a cache of keys and values that grows with the answers"
 _ORDER = "the probes need to know the order of the rows"
 _ONE_LOSS = "an evaluation here has the loss of the tokens and nothing else"
 _NO_DDP = "autofit sets up torch's DistributedDataParallel itself, and DeepSpeed's ZeRO takes its place"
@@ -46,6 +55,7 @@ FIXED = {
     "accelerator_config": "it would divide the global batch in another way than was chosen",
     "average_tokens_across_devices": "what a step learns would hang on the number of devices",
     "batch_eval_metrics": _ONE_LOSS,
+    "cache_implementation": _CACHE,
     "dataset_kwargs": "the rows are tokenized by autofit, and cut by trl alone",
     "dataset_text_field": "autofit finds the columns by their names; name the column text",
     "ddp_backend": _NO_DDP,
@@ -57,6 +67,7 @@ FIXED = {
     "do_predict": "nothing is predicted after a training",
     "enable_jit_checkpoint": "it keeps the signal that ends a training from ending it, each rank by a timer of its own",
     "eval_use_gather_object": _ONE_LOSS,
+    "generation_batch_size": _ONE_GENERATION,
     "greater_is_better": "the best model is the one with the least loss",
     "hub_token": "it would stand in the run folder; log in with `hf auth login`, or set HF_TOKEN",
     "include_for_metrics": _ONE_LOSS,
@@ -65,16 +76,39 @@ FIXED = {
     "liger_kernel_config": "transformers reads no such value from a command line",
     "local_rank": "the launcher tells each rank its own",
     "logging_nan_inf_filter": "it would hide a loss that is not finite, which --on-divergence looks for",
+    "num_iterations": _ONE_GENERATION,
     "optim_target_modules": _OPTIMIZERS,
     "parallelism_config": "all devices share the batch; nothing divides a sequence or a layer",
     "save_on_each_node": "all nodes see the same run folder, where they would write over each other's files",
     "save_only_model": "an interrupted run goes on from the optimizer's state",
     "skip_memory_metrics": "it sets the peak memory back that autofit reads",
+    "steps_per_generation": _ONE_GENERATION,
     "torch_compile": _COMPILER,
     "torch_compile_backend": _COMPILER,
     "torch_compile_mode": _COMPILER,
     "train_sampling_strategy": _ORDER,
+    "transformers_continuous_batching_config": _CACHE,
     "use_cache": "a training takes no keys and values of an earlier step",
+    "use_transformers_continuous_batching": _CACHE,
+    "use_transformers_paged": _CACHE,
+    "use_vllm": _OWN_MODEL,
+    "vllm_enable_sleep_mode": _OWN_MODEL,
+    "vllm_gpu_memory_utilization": _OWN_MODEL,
+    "vllm_group_port": _OWN_MODEL,
+    "vllm_importance_sampling_cap": _OWN_MODEL,
+    "vllm_importance_sampling_clip_max": _OWN_MODEL,
+    "vllm_importance_sampling_clip_min": _OWN_MODEL,
+    "vllm_importance_sampling_correction": _OWN_MODEL,
+    "vllm_importance_sampling_mode": _OWN_MODEL,
+    "vllm_max_model_length": _OWN_MODEL,
+    "vllm_mode": _OWN_MODEL,
+    "vllm_model_impl": _OWN_MODEL,
+    "vllm_server_base_url": _OWN_MODEL,
+    "vllm_server_host": _OWN_MODEL,
+    "vllm_server_port": _OWN_MODEL,
+    "vllm_server_timeout": _OWN_MODEL,
+    "vllm_structured_outputs_regex": _OWN_MODEL,
+    "vllm_tensor_parallel_size": _OWN_MODEL,
 }
 """Fields that nothing takes the place of, with the reason."""
 

@@ -55,12 +55,17 @@ class PhasedTrainer(FusedTrainer):
         self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last:
-            check_whole_batch(self._row_count, self._global_batch)
+            check_whole_batch(self._row_count, self._rows_per_step)
         self._fill_rows()
+
+    @property
+    def _rows_per_step(self) -> int:
+        """The rows of the data that make one optimizer step."""
+        return self._global_batch
 
     def _fill_rows(self) -> None:
         """Fills the last global batch of an epoch up."""
-        self.train_dataset = filled_with_first(self.train_dataset, self._global_batch)
+        self.train_dataset = filled_with_first(self.train_dataset, self._rows_per_step)
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
@@ -72,9 +77,9 @@ class PhasedTrainer(FusedTrainer):
             return super()._get_train_sampler(train_dataset)
         length = len(self.train_dataset)
         if self.args.dataloader_drop_last and length > self._row_count:
-            length -= self._global_batch
+            length -= self._rows_per_step
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        step_count = length // self._global_batch
+        step_count = length // self._rows_per_step
         return EpochOrder(self._row_count, length, seed, lambda: self.state.global_step // step_count)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
-from autofit.planning.probe_steps import PROBED_ACCUMULATION, is_uniform
+from autofit.planning.probe_steps import is_uniform, probed_accumulation
 from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
@@ -51,7 +51,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     bind_cores(spec.job)
     join_group(spec.job, store_path)
     rank.enter(Phase.BUILD)
-    accumulation = min(PROBED_ACCUMULATION, spec.job.strategy.gradient_accumulation)
+    accumulation = probed_accumulation(spec.job.strategy.gradient_accumulation, spec.job.request.task)
     planned = schedule(spec, accumulation)
     trainer = _trainer(spec, rank, planned, accumulation)
     trainer.phase_hook = rank.enter
@@ -89,7 +89,7 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings
     shapes = [shape for step in steps for shape in step.shapes]
-    if not getattr(arguments, "packing", False):  # which would join short rows
+    if not (getattr(arguments, "packing", False) or job.request.task.traits.generates):  # whose rows ranks share
         shapes = read_by(rank.index, job.rank_count, shapes)
     trainer = task.trainer(
         model=model,

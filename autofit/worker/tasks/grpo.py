@@ -1,0 +1,126 @@
+"""Group relative policy optimization: trl's GRPOTrainer, whose answers are generated once for each optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel
+from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
+
+from autofit.domain.outcome import Phase
+from autofit.domain.workload import BatchShape
+from autofit.probing.protocol import Job, ProbeSpec
+from autofit.worker.data.training_data import TrainingData
+from autofit.worker.rewards.rewards import probe_rewards, rewards
+from autofit.worker.tasks.task_training import TaskTraining
+from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
+from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.trainer import PhasedTrainer
+
+ReadPrompt = Callable[[str], list[int]]
+
+
+class GrpoTrainer(PhasedTrainer, GRPOTrainer):
+    """A row of its global batch is an answer, so that as many prompts are a step as the batch has groups of answers.
+
+    Of a probe `read_prompt` gives a prompt's tokens, and an answer ends only where it may be no longer. Its rows are
+    answers: the first of a group has the prompt.
+    """
+
+    def __init__(self, *, model: PreTrainedModel, read_prompt: ReadPrompt | None = None, **kwargs: Any) -> None:
+        self._read_prompt = read_prompt
+        if read_prompt is not None:
+            kwargs = {**kwargs, **_prompts_alone(kwargs, kwargs["args"].num_generations)}
+        super().__init__(model=model, **kwargs)
+        self._embedding = model.get_input_embeddings()
+        CheckpointingSwitch(model)
+        if read_prompt is not None:
+            self._never_end(self._embedding.num_embeddings)
+
+    def _never_end(self, no_token_id: int) -> None:
+        """Has answers end at no token, but at their greatest length."""
+        self.eos_token_ids = [no_token_id]
+        self.generation_config.eos_token_id = [no_token_id]
+        self.generation_kwargs["eos_token_id"] = [no_token_id]
+
+    @property
+    def _rows_per_step(self) -> int:
+        return self._global_batch // self.args.num_generations
+
+    def _fill_rows(self) -> None:
+        """Leaves the prompts as they are: those that make no whole step are left out of an epoch, as by trl."""
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
+        """The order of one process with the whole batch, each step's prompts as often as trl reads them."""
+        is_random = self.shuffle_dataset and self.args.train_sampling_strategy == "random"
+        order = super()._get_train_sampler(dataset) if is_random else range(len(self.train_dataset))
+        return GroupedOrder(order, self.num_generations, self._rows_per_step, self.args.steps_per_generation)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        if self._read_prompt is None:
+            return super()._tokenize_prompts(prompts)
+        return [self._read_prompt(prompt) for prompt in prompts], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        """Generates; each token is a sign of life."""
+        hook = self._embedding.register_forward_pre_hook(lambda *_: self.phase_hook(Phase.GENERATE))
+        try:
+            return super()._generate_single_turn(*args, **kwargs)
+        finally:
+            hook.remove()
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.phase_hook(Phase.REWARD)
+        found: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
+        return found
+
+
+class GroupedOrder(Sampler[int]):
+    """Gives the places of `order` as trl's RepeatSampler does those of a data set: of each step's prompts each as often
+    as it has answers, and all of them as often as the trainer takes a micro-batch.
+
+    trl's own begins with the first epoch's order again when a training goes on in a later one.
+    """
+
+    def __init__(self, order: Sampler[int] | range, answers: int, prompts: int, repeats: int) -> None:
+        self._order = order
+        self._places = RepeatSampler(range(len(order)), answers, prompts, repeats, shuffle=False)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[int]:
+        rows = list(self._order)
+        return (rows[place] for place in self._places)
+
+
+def _prompts_alone(kwargs: Mapping[str, Any], answers: int) -> dict[str, Any]:
+    """A probe's rows without those that only stand for further answers to a prompt."""
+    names = ("train_dataset", "eval_dataset")
+    return {name: kwargs[name].select(range(0, len(kwargs[name]), answers)) for name in names}
+
+
+class GrpoTraining(TaskTraining):
+    trainer = GrpoTrainer
+
+    def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+        lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
+        return Dataset.from_dict({"prompt": [str(length) for length in lengths]})
+
+    def beside(self, job: Job, model: PreTrainedModel, data: TrainingData) -> Mapping[str, Any]:
+        return rewards(job, data.tokenizer)
+
+    def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:
+        vocabulary_size = model.get_input_embeddings().num_embeddings
+        answer_tokens = spec.job.request.completion_tokens
+
+        def read(text: str) -> list[int]:
+            """The tokens of a probe's prompt, whose text is how long it is together with its answer."""
+            return [token % vocabulary_size for token in range(max(1, int(text) - answer_tokens))]
+
+        return {"read_prompt": read, **probe_rewards(spec.job)}
