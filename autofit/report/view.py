@@ -65,6 +65,10 @@ class View:
         return DeviceKind.CUDA if self.hardware is None else self.hardware.kind
 
     @property
+    def objective(self) -> Objective:
+        return Objective.SPEED if self.request is None else self.request.objective
+
+    @property
     def baseline(self) -> Rated | None:
         """What ratios are of, once something was chosen."""
         return None if self.choice is None else self.choice.baseline
@@ -93,8 +97,7 @@ class View:
     def merit(self, trial: Trial) -> float:
         """How good a measured trial is for what is looked for."""
         assert isinstance(trial.outcome, Measured)
-        objective = Objective.SPEED if self.request is None else self.request.objective
-        return measured_merit(trial.outcome, objective, self.kind)
+        return measured_merit(trial.outcome, self.objective, self.kind)
 
     @property
     def _fitting(self) -> list[Trial]:

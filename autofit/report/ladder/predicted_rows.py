@@ -6,6 +6,7 @@ from autofit.domain.efficiency import Cost, Rated
 from autofit.domain.estimate import Estimate
 from autofit.domain.ladder import Step
 from autofit.domain.strategy import Strategy
+from autofit.planning.predicted_merit import predicted_merit
 from autofit.report.line import Style
 from autofit.report.ratios import ratio_texts
 from autofit.report.view import View, tokens_per_s
@@ -28,7 +29,8 @@ def waiting_steps(view: View) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
 
 
 def waiting_row(view: View, step: Step, state: str) -> Row:
-    """A step that was not tried, at the largest micro-batch that is predicted to fit."""
+    """A step that was not tried, at the largest micro-batch that is predicted to fit, or the best one where memory
+    counts."""
     return _chosen_row(view, step) or _untried_row(view, step, state)
 
 
@@ -49,6 +51,8 @@ def _untried_row(view: View, step: Step, state: str) -> Row:
     pairs = list(zip(step.strategies, step.estimates, strict=True))
     fitting = [pair for pair in pairs if pair[1].memory.peak_bytes <= limit_bytes]
     strategy, estimate = (fitting or pairs[:1])[-1]
+    if fitting and view.objective.counts_memory:
+        strategy, estimate = max(fitting, key=lambda pair: predicted_merit(pair[1], view.objective))
     return predicted_row(view, strategy, estimate, state, Style.QUIET)
 
 
