@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.objective import Objective
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import KNOBS, Strategy
@@ -80,6 +81,12 @@ def merit(strategy: Strategy, measured: Measured, search: SearchState) -> float:
     return math.prod(_measured(part, strategy, measured, search) for part in parts(search))
 
 
+def measured_merit(measured: Measured, objective: Objective, kind: DeviceKind) -> float:
+    """The merit of one trial without the others: 0 where its energy is looked for and was not counted, and of what is
+    balanced without energy."""
+    return math.prod(_of(part, measured, kind) or 0.0 for part in _PARTS[objective])
+
+
 def log_merit(strategy: Strategy, search: SearchState) -> Normal:
     """The distribution of the logarithm of its merit, the errors of its parts taken to be independent."""
     beliefs = [_believed(part, strategy, search) for part in parts(search)]
@@ -94,12 +101,18 @@ def cap(strategy: Strategy, search: SearchState) -> float:
 
 
 def _measured(part: Part, strategy: Strategy, measured: Measured, search: SearchState) -> float:
+    known = _of(part, measured, search.setting.kind)
+    return measured.tokens_per_s / math.exp(search.log_power(strategy).mean) if known is None else known
+
+
+def _of(part: Part, measured: Measured, kind: DeviceKind) -> float | None:
+    """None of energy that was not counted."""
     if part is Part.SPEED:
         return measured.tokens_per_s
     if part is Part.MEMORY:
         return 1 / measured.peak_device_bytes
-    token_j = counted_token_j(measured, search.setting.kind)
-    return 1 / token_j if token_j else measured.tokens_per_s / math.exp(search.log_power(strategy).mean)
+    token_j = counted_token_j(measured, kind)
+    return 1 / token_j if token_j else None
 
 
 def _believed(part: Part, strategy: Strategy, search: SearchState) -> Normal:
