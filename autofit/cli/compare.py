@@ -30,9 +30,9 @@ _ASSUMED_REWARD = "a reward function"  # predictions count no reward, whatever i
 
     \b
     Examples:
-      autofit compare --model facebook/opt-350m --tasks sft,reward,dpo --on 4xA100-40GB
+      autofit compare --model facebook/opt-350m --tasks sft,dpo --on 4xA100-40GB
       autofit compare --model ./my-model --seq 512 --on 1xL40S --on 2xH100
-      autofit compare --model ./my-model --tasks sft,grpo --reward rewards.py:brief
+      autofit compare --model ./my-model --tasks grpo --reward rewards.py:brief
     """,
 )
 @compare_flags

@@ -20,7 +20,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["launch"], ["plan"], ["doctor"], ["show"]])
+@pytest.mark.parametrize("verb", [[], ["train"], ["launch"], ["plan"], ["compare"], ["doctor"], ["show"]])
 def test_help_is_light(verb: list[str]) -> None:
     before_s = _children_s()
     done = subprocess.run(

@@ -152,7 +152,7 @@ def _why(baseline: Rated, rated: Sequence[Rated], setting: Setting) -> str | Non
     if setting.request.baseline is not None:
         return "asked for"
     if not baseline.fits:
-        return "nothing is expected to fit"
+        return "nothing fits"
     plainest = baseline_of([Rated(one.strategy, one.cost) for one in rated])
     assert plainest is not None
     rung = plainest.strategy.rung
