@@ -10,7 +10,7 @@ from autofit.app.train import check, train
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Note, PhaseStarted, Screen
 from autofit.domain.request import Request
-from autofit.domain.training_phase import TrainingPhase
+from autofit.domain.training_phase import TrainingPhase, with_models
 from autofit.runs.phases_folder import PhasesFolder
 from autofit.runs.run_folder import RunFolder
 
@@ -34,6 +34,7 @@ def train_phases(
         screen.show(begun)
         if begun.phase.options.is_dry_run and begun.phase.starts_from is not None:
             screen.show(Note(f"the ladder is that of {request.model}, which has the shape of what is trained before"))
+        _follow(begun, request)
         train(request, output_dir=Path(begun.output_dir), screen=screen, options=begun.phase.options, tools=tools)
 
     _check_order(phases, PhasesFolder(output_dir))
@@ -59,6 +60,28 @@ def _trained_model(run: RunFolder) -> str | None:
     if result is None or run.lost:
         return None
     return str(Path(result.merged_path or result.model_path).resolve())
+
+
+def _follow(begun: PhaseStarted, request: Request) -> None:
+    """Has a run that was begun earlier know the models of other phases where they lie now: the folder of all phases may
+    have been moved or copied."""
+    run = RunFolder(Path(begun.output_dir))
+    earlier = run.read_request()
+    if earlier is None or not begun.phase.uses:
+        return
+    now = {_place(path): path for path in _models(request)}
+    followed = with_models(earlier, {path: now.get(_place(path), path) for path in _models(earlier)})
+    if followed != earlier:
+        run.write_request(followed)
+
+
+def _models(request: Request) -> tuple[str, ...]:
+    return (request.model, *(reward.source for reward in request.generation.rewards))
+
+
+def _place(path: str) -> tuple[str, ...]:
+    """Where a model lies in the folder of all phases: `1-sft` and `model`."""
+    return Path(path).parts[-2:]
 
 
 def _check(begun: PhaseStarted, request: Request, tools: Tools) -> None:

@@ -27,6 +27,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
+from autofit.inputs.data_files import check_source
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.space.ladder_builder import check_asked
 from autofit.planning.space.resumption import weights_text
@@ -83,6 +84,8 @@ def _begin(request: Request, session: Session) -> tuple[StartingPoint, Context]:
     context = _look(start, session)
     for note in check_rows(context.request, start):
         session.tell(note)
+    for source in (request.data, request.eval_data):
+        check_source(source)
     check_trackers(request.training.report_to, Surroundings())
     check_asked(assumed_setting(context, installed_here()))
     return start, context

@@ -10,9 +10,9 @@ from typing import Union
 
 from autofit.domain.errors import UsageError
 from autofit.domain.workload import DATA_KINDS
+from autofit.inputs.data_files import hub_dataset
 
 SAMPLE = Path(__file__).with_name("sample.jsonl")  # written by examples/make_dialogues.py
-_HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
 
@@ -45,10 +45,7 @@ def resolve(source: str | None) -> Source:
         return Files(_kind(path), (path,))
     if glob.has_magic(source):
         return _of_one_kind(source, [Path(name) for name in sorted(glob.glob(str(path), recursive=True))])
-    match = _HUB_ID.fullmatch(source)
-    if match is None or path.suffix in DATA_KINDS or source.startswith("."):
-        raise UsageError(f"{source}: there is no such file or folder.")
-    return HubDataset(match.group(1), match.group(2))
+    return HubDataset(*hub_dataset(source))
 
 
 def _folder(folder: Path) -> Files:
