@@ -66,9 +66,11 @@ def train(
         session.screen.show(result)
 
 
-def check(request: Request, *, output_dir: Path, tools: Tools = REAL_TOOLS) -> None:
-    """Checks what `train` checks before it starts anything, and shows nothing; raises as it does."""
-    _begin(request, Session(RunFolder(output_dir), _Nobody(), tools))
+def check(request: Request, *, output_dir: Path, tools: Tools) -> Context:
+    """Checks what `train` checks before it starts anything, and shows nothing: what it would work with. Raises as it
+    does."""
+    _, context = _begin(request, Session(RunFolder(output_dir), _Nobody(), tools))
+    return context
 
 
 class _Nobody:

@@ -22,6 +22,7 @@ from autofit.domain.request import Generation, Request, Reward, SearchOptions, T
 from autofit.domain.run_end import RunEnd
 from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
+from autofit.domain.workload import RowCounts
 from autofit.report.json_screen import JsonScreen
 from autofit.report.plain import PlainScreen
 from autofit.runs.run_folder import RunFolder
@@ -159,6 +160,26 @@ def test_what_is_wrong_with_a_later_phase_is_said_before_the_first_starts(row: R
     with pytest.raises(UsageError, match=r"^Phase other: There is no folder ./no-such-model"):
         row.train_all(FIRST, SECOND, other)
     assert (row.events, row.trained, row.machine.specs) == ([], [], [])
+
+
+def test_the_data_of_later_phases_is_read_before_the_first_starts_and_once(row: Row, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "a"}\n{"text": \n')
+    second = phase("style", model="facts", data=str(data))
+    with pytest.raises(UsageError, match=r"^Phase style: .*rows.jsonl, line 2"):
+        row.train_all(FIRST, second)
+    assert (row.trained, row.machine.specs, row.machine.running_count) == ([], [], 0)
+    row.machine.rows = RowCounts(100, dropped=30, enough_tokens=96)
+    data.write_text('{"text": "a"}\n')
+    with pytest.raises(UsageError, match=r"^Phase style: .*rows.jsonl: 30 of 100 rows would not be trained on"):
+        row.train_all(FIRST, second)
+    assert row.trained == []
+
+    row.machine.rows, row.machine.survey_count = None, 0
+    row.train_all(FIRST, second)
+    assert row.machine.survey_count == 3  # of the second beforehand, and of each when it begins
+    row.train_all(FIRST, second)
+    assert row.machine.survey_count == 3
 
 
 def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s_model(row: Row) -> None:
