@@ -28,6 +28,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
+from autofit.inputs.data_files import check_source
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.plan.baseline import check_asked_baseline
 from autofit.planning.space.ladder_builder import check_asked
@@ -67,9 +68,11 @@ def train(
         session.screen.show(result)
 
 
-def check(request: Request, *, output_dir: Path, tools: Tools = REAL_TOOLS) -> None:
-    """Checks what `train` checks before it starts anything, and shows nothing; raises as it does."""
-    _begin(request, Session(RunFolder(output_dir), _Nobody(), tools))
+def check(request: Request, *, output_dir: Path, tools: Tools) -> Context:
+    """Checks what `train` checks before it starts anything, and shows nothing: what it would work with. Raises as it
+    does."""
+    _, context = _begin(request, Session(RunFolder(output_dir), _Nobody(), tools))
+    return context
 
 
 class _Nobody:
@@ -85,6 +88,8 @@ def _begin(request: Request, session: Session) -> tuple[StartingPoint, Context]:
     context = _look(start, session)
     for note in check_rows(context.request, start):
         session.tell(note)
+    for source in (request.data, request.eval_data):
+        check_source(source)
     check_trackers(request.training.report_to, Surroundings())
     _check_asked(context, session.tools)
     return start, context

@@ -17,22 +17,33 @@ _WIDEST = 130  # columns of the table
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "is_json", is_flag=True, help="One JSON object.")
 def command(run: Path, is_json: bool) -> None:
-    """The trials and the choice of a run; RUN is its folder (--output-dir)."""
+    """The trials and the choice of a run; RUN is its folder (--output-dir), or that of several trainings in a row."""
     import sys
 
-    from autofit.domain.codec import encode
     from autofit.report.json_screen import write_json
-    from autofit.report.ratios import trials_body
+    from autofit.runs.phases_folder import PhasesFolder
     from autofit.runs.run_folder import RunFolder
 
-    record = RunFolder(run).read_record()
-    if is_json:
-        parts = ("request", "hardware", "choice", "result", "lost")
-        body = {part: encode(getattr(record, part)) for part in parts}
-        body["trials"] = trials_body(record.trials, record.choice, record.hardware)
-        write_json(sys.stdout, {**body, "data": encode(record.profile), "launch": encode(record.kept)})
+    folder = RunFolder(run)
+    phases = [] if folder.exists else [(name, one.root, one.read_record()) for name, one in PhasesFolder(run).begun()]
+    if is_json and phases:
+        write_json(sys.stdout, {"phases": [{"phase": name, **_body(record)} for name, _, record in phases]})
+    elif is_json:
+        write_json(sys.stdout, _body(folder.read_record()))
+    elif phases:
+        click.echo("\n\n".join(f"phase    {name}\n{_text(record, root)}" for name, root, record in phases))
     else:
-        click.echo(_text(record, run))
+        click.echo(_text(folder.read_record(), run))
+
+
+def _body(record: RunRecord) -> dict[str, object]:
+    from autofit.domain.codec import encode
+    from autofit.report.ratios import trials_body
+
+    parts = ("request", "hardware", "choice", "result", "lost")
+    body = {part: encode(getattr(record, part)) for part in parts}
+    body["trials"] = trials_body(record.trials, record.choice, record.hardware)
+    return {**body, "data": encode(record.profile), "launch": encode(record.kept)}
 
 
 def _text(record: RunRecord, run: Path) -> str:

@@ -25,10 +25,12 @@ class TrainingPhase:
 
     def located(self, models: Mapping[str, str]) -> Request:
         """The request with the model of each phase that it uses, a folder in `models`, in the place of its name."""
-        generation = self.request.generation
-        rewards = tuple(
-            replace(reward, source=models[reward.source]) if reward.source in self.rewarded_by else reward
-            for reward in generation.rewards
-        )
-        model = self.request.model if self.starts_from is None else models[self.starts_from]
-        return replace(self.request, model=model, generation=replace(generation, rewards=rewards))
+        return with_models(self.request, {name: models[name] for name in self.uses})
+
+
+def with_models(request: Request, moved: Mapping[str, str]) -> Request:
+    """The request with other names of its model and of its rewards, where `moved` has them."""
+    generation = request.generation
+    rewards = tuple(replace(reward, source=moved.get(reward.source, reward.source)) for reward in generation.rewards)
+    model = moved.get(request.model, request.model)
+    return replace(request, model=model, generation=replace(generation, rewards=rewards))

@@ -1,15 +1,36 @@
-"""Whether local data is still what it was: a training that is resumed goes on in the middle of it."""
+"""Local data by its files: whether there is any, and whether it is still what it was, for a training that is resumed
+goes on in the middle of it."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import re
 from pathlib import Path
 
+from autofit.domain.errors import UsageError
 from autofit.domain.workload import DATA_KINDS
 
 _BLOCK_BYTES = 2**20
 _MOST_BLOCKS = 64  # of each file: a change that adds or takes rows is seen by the size already
+
+
+_HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
+
+
+def check_source(source: str | None) -> None:
+    """Checks that a source of data can be one, and asks nobody; UsageError for a file or folder that is not there."""
+    if source is not None and not Path(source).expanduser().exists() and not glob.has_magic(source):
+        hub_dataset(source)
+
+
+def hub_dataset(source: str) -> tuple[str, str | None]:
+    """The name and the configuration of a data set on the hub; UsageError for what can only be a local file or folder,
+    and is not there."""
+    match = _HUB_ID.fullmatch(source)
+    if match is None or Path(source).suffix in DATA_KINDS or source.startswith("."):
+        raise UsageError(f"{source}: there is no such file or folder.")
+    return match[1], match[2]
 
 
 def data_digest(source: str | None) -> str | None:

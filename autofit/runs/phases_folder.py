@@ -16,6 +16,7 @@ class PhasesFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.logs = root / "logs"  # of what is looked at before the first phase starts
 
     def of(self, number: int, name: str) -> RunFolder:
         """The run folder of a phase, the first of which has the number 1."""

@@ -22,6 +22,7 @@ from autofit.domain.request import Generation, Request, Reward, SearchOptions, T
 from autofit.domain.run_end import RunEnd
 from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
+from autofit.domain.workload import RowCounts
 from autofit.report.json_screen import JsonScreen
 from autofit.report.plain import PlainScreen
 from autofit.runs.run_folder import RunFolder
@@ -57,6 +58,7 @@ class Row(Stage):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.all = root / "all"
         self.training = ModelTraining()
         self.screens: list[Screen] = []  # that show the same
 
@@ -80,10 +82,10 @@ class Row(Stage):
             open_store=lambda: Store(self.root / "cache" / "autofit.sqlite"),
             start_tracer=self.machine.start_tracer,
         )
-        train_phases(phases, output_dir=self.root / "run", screen=self, tools=tools)
+        train_phases(phases, output_dir=self.all, screen=self, tools=tools)
 
     def run(self, name: str) -> RunFolder:
-        return RunFolder(self.root / "run" / name)
+        return RunFolder(self.all / name)
 
     @property
     def trained(self) -> list[str]:
@@ -151,10 +153,33 @@ def test_what_is_wrong_with_a_later_phase_is_said_before_the_first_starts(row: R
     wrong = phase("style", model="facts", training=Training(report_to=("nowhere",)))
     with pytest.raises(UsageError, match=r"^Phase style: .*nowhere"):
         row.train_all(FIRST, wrong)
+    lacking = phase("style", model="facts", data="no-such.jsonl")
+    with pytest.raises(UsageError, match=r"^Phase style: no-such.jsonl: there is no such file or folder"):
+        row.train_all(FIRST, lacking)
     other = phase("other", model="./no-such-model")
     with pytest.raises(UsageError, match=r"^Phase other: There is no folder ./no-such-model"):
         row.train_all(FIRST, SECOND, other)
     assert (row.events, row.trained, row.machine.specs) == ([], [], [])
+
+
+def test_the_data_of_later_phases_is_read_before_the_first_starts_and_once(row: Row, tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "a"}\n{"text": \n')
+    second = phase("style", model="facts", data=str(data))
+    with pytest.raises(UsageError, match=r"^Phase style: .*rows.jsonl, line 2"):
+        row.train_all(FIRST, second)
+    assert (row.trained, row.machine.specs, row.machine.running_count) == ([], [], 0)
+    row.machine.rows = RowCounts(100, dropped=30, enough_tokens=96)
+    data.write_text('{"text": "a"}\n')
+    with pytest.raises(UsageError, match=r"^Phase style: .*rows.jsonl: 30 of 100 rows would not be trained on"):
+        row.train_all(FIRST, second)
+    assert row.trained == []
+
+    row.machine.rows, row.machine.survey_count = None, 0
+    row.train_all(FIRST, second)
+    assert row.machine.survey_count == 3  # of the second beforehand, and of each when it begins
+    row.train_all(FIRST, second)
+    assert row.machine.survey_count == 3
 
 
 def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s_model(row: Row) -> None:
@@ -163,7 +188,7 @@ def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s
     first, second = (told.ladder for told in row.told(LadderBuilt))
     assert [step.strategies for step in first.steps] == [step.strategies for step in second.steps]
     assert f"the ladder is that of {MODEL}" in [told.text for told in row.told(Note)][-1]
-    assert not (row.root / "run").exists()
+    assert not row.all.exists()
 
 
 def test_a_model_that_is_lost_is_made_anew_and_one_that_is_trained_anew_fits_no_later_phase(row: Row) -> None:
@@ -181,6 +206,24 @@ def test_a_model_that_is_lost_is_made_anew_and_one_that_is_trained_anew_fits_no_
     shutil.rmtree(row.run("2-style").root)
     row.train_all(FIRST, SECOND)
     assert row.trained[-2:] == ["1-facts", "2-style"]
+
+
+def test_the_folder_of_all_may_be_moved(row: Row) -> None:
+    graded = phase(
+        "grpo", model="facts", rewarded_by=("style",), task=Task.GRPO, generation=Generation(rewards=(Reward("style"),))
+    )
+    row.train_all(FIRST, SECOND, graded)
+    row.all = row.all.rename(row.root / "elsewhere")
+    row.train_all(FIRST, SECOND, graded)
+    assert len(row.trained) == 3
+    last = row.run("3-grpo").read_request()
+    assert last is not None
+    assert [last.model, last.generation.rewards[0].source] == [
+        str(next(path for path in (run.merged, run.model) if path.is_dir()).resolve())
+        for run in (row.run("1-facts"), row.run("2-style"))
+    ]
+    with pytest.raises(UsageError, match=r"2-style holds another training \(--model"):
+        row.train_all(FIRST, replace(SECOND, starts_from=None, request=replace(SECOND.request, model=str(MODEL))))
 
 
 def test_json_has_all_phases_and_a_log_says_where_each_begins(row: Row) -> None:

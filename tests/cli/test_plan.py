@@ -291,3 +291,12 @@ def test_what_makes_no_sense_is_refused(
     captured = capsys.readouterr()
     assert told in captured.err
     assert captured.out == ""
+
+
+def test_a_recipe_of_several_trainings_has_no_one_plan(
+    tracer: FakeTracer, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {model}\ntasks: [sft, dpo]\n")
+    assert run("--recipe", str(recipe), "--on", "8xA100-80GB") == 2
+    assert f"{recipe} has 2 trainings, and a plan is of one" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,20 @@ def test_the_trials_and_the_choice(run: Path, capsys: pytest.CaptureFixture[str]
     assert "choice   zero1+lora mb4 · 31,200 tokens/s" in text
     assert "--method full" in text
     assert "goes on from here" in text
+
+
+def test_several_trainings_in_a_row_stand_one_under_the_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("10-grpo", "2-reward"):
+        shutil.copytree(run, run.parent / "all" / name)
+    (run.parent / "all" / "3-notes").mkdir()
+    text = output_of(capsys, "show", str(run.parent / "all"))
+    assert [line for line in text.splitlines() if line.startswith("phase")] == ["phase    reward", "phase    grpo"]
+    assert text.count("choice   zero1+lora mb4 · 31,200 tokens/s") == 2
+    assert str(run.parent / "all" / "10-grpo") in text.replace("\n         ", "")
+    body = json.loads(output_of(capsys, "show", str(run.parent / "all"), "--json"))
+    alone = json.loads(output_of(capsys, "show", str(run), "--json"))
+    schema = alone.pop("schema")
+    assert body == {"schema": schema, "phases": [{"phase": name, **alone} for name in ("reward", "grpo")]}
 
 
 def test_a_finished_run_says_where_the_model_lies(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

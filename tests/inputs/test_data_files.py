@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autofit.inputs.data_files import data_digest
+from autofit.domain.errors import UsageError
+from autofit.inputs.data_files import check_source, data_digest
 
 
 def test_a_file_is_the_same_wherever_it_lies_and_another_with_another_row(tmp_path: Path) -> None:
@@ -43,3 +44,12 @@ def test_of_a_large_file_the_size_and_blocks_all_over_it_count(tmp_path: Path) -
 @pytest.mark.parametrize("source", [None, "org/set", "missing.jsonl"])
 def test_what_lies_nowhere_here_is_unknown(source: str | None) -> None:
     assert data_digest(source) is None
+
+
+def test_a_file_that_is_not_there_is_told_from_a_data_set_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    for source in (None, str(tmp_path / "a.jsonl"), str(tmp_path), f"{tmp_path}/*.csv", "org/set", "set:config"):
+        check_source(source)
+    for source in (str(tmp_path / "b.jsonl"), "chats.csv", "./set", "~/no-such-folder-of-anybody"):
+        with pytest.raises(UsageError, match="there is no such file or folder"):
+            check_source(source)

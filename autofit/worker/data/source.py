@@ -11,6 +11,7 @@ from typing import Union
 from autofit.domain.errors import UsageError
 from autofit.domain.task import Task
 from autofit.domain.workload import DATA_KINDS
+from autofit.inputs.data_files import hub_dataset
 
 _SAMPLES = {
     Task.SFT: "sample.jsonl",  # written by examples/make_dialogues.py, the others by make_preferences.py
@@ -19,7 +20,6 @@ _SAMPLES = {
     Task.KTO: "sample-judged.jsonl",
     Task.GRPO: "sample-prompts.jsonl",
 }
-_HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
 
@@ -53,10 +53,7 @@ def resolve(source: str | None, task: Task = Task.SFT) -> Source:
         return Files(_kind(path), (path,))
     if glob.has_magic(source):
         return _of_one_kind(source, [Path(name) for name in sorted(glob.glob(str(path), recursive=True))])
-    match = _HUB_ID.fullmatch(source)
-    if match is None or path.suffix in DATA_KINDS or source.startswith("."):
-        raise UsageError(f"{source}: there is no such file or folder.")
-    return HubDataset(match.group(1), match.group(2))
+    return HubDataset(*hub_dataset(source))
 
 
 def _folder(folder: Path) -> Files:

@@ -1,0 +1,77 @@
+"""What can be known of trainings that come later, before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from autofit.app.context import Context
+from autofit.app.phase_order import in_order
+from autofit.app.tools import Tools
+from autofit.app.train import check
+from autofit.domain.errors import UsageError
+from autofit.domain.event import PhaseStarted, Tell
+from autofit.domain.training_phase import TrainingPhase
+from autofit.planning.data.truncation import check_lost_rows
+from autofit.runs.phases_folder import PhasesFolder
+from autofit.runs.run_folder import RunFolder
+
+
+def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
+    """Checks all phases but the first, which its own training looks at at once; UsageError with the one that is wrong.
+
+    `tell` hears what is looked at that takes its time.
+    """
+    _check_models(phases, folder)
+    unread: list[tuple[PhaseStarted, Context]] = []
+    for begun, request in in_order(phases, folder):
+        if begun.number > 1:
+            with _named(begun):
+                context = check(request, output_dir=Path(begun.output_dir), tools=tools)
+            if _has_unread_data(begun, context):
+                unread.append((begun, context))
+    if unread:
+        _check_data(unread, folder, tell, tools)
+
+
+def _check_models(phases: Sequence[TrainingPhase], folder: PhasesFolder) -> None:
+    """Checks that nothing was trained on a model that is yet to be trained."""
+    runs = {phase.name: folder.of(number, phase.name) for number, phase in enumerate(phases, 1)}
+    for phase in phases:
+        for name in phase.uses:
+            if runs[phase.name].has_training and runs[name].read_result() is None:
+                raise UsageError(
+                    f"{runs[phase.name].root} was trained from another model of phase {name}, which is not finished "
+                    f"in {runs[name].root}: remove the former, or name another folder with --output-dir."
+                )
+
+
+def _has_unread_data(begun: PhaseStarted, context: Context) -> bool:
+    """Whether there are rows of the user's own that no survey has read; they are read by the model's tokenizer, which
+    must be here."""
+    request, is_dry_run = context.request, begun.phase.options.is_dry_run
+    if is_dry_run or context.download is not None or (request.data is None and request.eval_data is None):
+        return False
+    return RunFolder(Path(begun.output_dir)).read_profile() is None
+
+
+def _check_data(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
+    """Reads the rows, as each training does before its search."""
+    tell(f"the data of {', '.join(begun.phase.name for begun, _ in unread)} is looked at before anything is trained")
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    kind = unread[0][1].hardware.kind
+    with tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=tell) as agent:
+        for begun, context in unread:
+            with _named(begun):
+                profile = agent.survey(context.request, log_path=folder.logs / "survey.log")
+                check_lost_rows(context.request, profile)
+
+
+@contextmanager
+def _named(begun: PhaseStarted) -> Iterator[None]:
+    """Has an error say which phase it is of."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"Phase {begun.phase.name}: {error}") from error
