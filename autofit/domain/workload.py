@@ -51,7 +51,8 @@ DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv
 
 @dataclass(frozen=True)
 class DataProfile:
-    """Lengths are in tokens as the trainer will see them: after the chat template, truncation and packing."""
+    """Lengths are in tokens as the trainer will see them: after the chat template, truncation and packing. They are
+    those of what goes through the model: of a row that is a pair of answers each has its own."""
 
     source: str
     data_format: str  # text, prompt/completion, messages, ...
@@ -72,7 +73,7 @@ class DataProfile:
 
 @dataclass(frozen=True)
 class BatchShape:
-    """One micro-batch of a probe: `padded_tokens` wide, of which `mean_tokens` a row are real."""
+    """One micro-batch of a probe: `padded_tokens` wide, of which `mean_tokens` a sequence are real."""
 
     padded_tokens: int
     mean_tokens: float

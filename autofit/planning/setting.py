@@ -25,8 +25,9 @@ from .zero_sizes import ZeroSizes, zero_sizes
 class Setting(AskedOnce):
     """One request for one model on one machine.
 
-    `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
-    `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in.
+    `worst_tokens` is the longest sequence that the data can bring and `mean_tokens` the mean of its sequences, both in
+    tokens; `is_padded` tells whether they differ in length. `traces` may lack some micro-steps: the closed form stands
+    in.
     `installed` are the optional packages that the training will find, as pip names them.
     `tensors` are those of a model that nobody traces, such as a script's; None: the traces tell.
     """
@@ -36,7 +37,7 @@ class Setting(AskedOnce):
     shape: ModelShape
     worst_tokens: int
     is_padded: bool = False
-    mean_tokens: float | None = None  # None: all rows are `worst_tokens` long
+    mean_tokens: float | None = None  # None: all are `worst_tokens` long
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
     installed: frozenset[str] = frozenset()
@@ -51,6 +52,11 @@ class Setting(AskedOnce):
     resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
     split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
+
+    @property
+    def output_count(self) -> int:
+        """The numbers that the model's head gives for each token."""
+        return 1 if self.request.task.traits.scores else self.shape.vocabulary_size
 
     @property
     def is_script(self) -> bool:
