@@ -14,11 +14,13 @@ from .flags.train_flags import train_flags
     cls=SectionedCommand,
     options_metavar="--model MODEL [FLAGS]",
     epilog="""Hugging Face spellings work too (--model_name_or_path, --max_length, --per_device_train_batch_size,
-    --num_train_epochs, ...), and its further training arguments may follow after --: the fields of trl's SFTConfig.
+    --num_train_epochs, ...), and its further training arguments may follow after --: the fields of trl's configuration
+    of the task, such as SFTConfig.
 
     \b
     Examples:
       autofit train --model meta-llama/Llama-2-13b-hf --data chats.jsonl
+      autofit train --model ./my-model --task dpo --data preferences.jsonl
       autofit train --model ./my-model --seq 4096 --method full --dry-run
       autofit train --model ./my-model --memory-limit 24GiB -- --weight_decay 0.1
     """,

@@ -25,9 +25,8 @@ from .zero_sizes import ZeroSizes, zero_sizes
 class Setting(AskedOnce):
     """One request for one model on one machine.
 
-    `worst_tokens` is the longest sequence that the data can bring and `mean_tokens` the mean of its sequences, both in
-    tokens; `is_padded` tells whether they differ in length. `traces` may lack some micro-steps: the closed form stands
-    in.
+    `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
+    `is_padded` tells whether sequences differ in length. `traces` may lack some micro-steps: the closed form stands in.
     `installed` are the optional packages that the training will find, as pip names them.
     `tensors` are those of a model that nobody traces, such as a script's; None: the traces tell.
     """
@@ -37,7 +36,7 @@ class Setting(AskedOnce):
     shape: ModelShape
     worst_tokens: int
     is_padded: bool = False
-    mean_tokens: float | None = None  # None: all are `worst_tokens` long
+    mean_tokens: float | None = None  # None: all rows are `worst_tokens` long
     traces: tuple[Trace, ...] = ()
     known_constants: Constants | None = None  # None: nothing was fitted on this kind of device yet
     installed: frozenset[str] = frozenset()

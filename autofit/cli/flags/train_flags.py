@@ -62,7 +62,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("seq", "--seq", "--max-length", "--max-seq-length", "--sequence-length", section=_WHAT, metavar="TOKENS",
          type=_COUNT, default=2048, help="Longest sequence; 2048 unless told."),
     flag("batch_size", "--batch-size", "--global-batch", section=_WHAT, metavar="N", type=_COUNT,
-         help="Sequences of one optimizer step over all devices; 32 unless told. Never changed."),
+         help="Rows of one optimizer step over all devices, of grpo answers; 32 unless told. Never changed."),
     flag("reward", "--reward", section=_WHAT, metavar="REWARD[=WEIGHT]", multiple=True, type=RewardSource(),
          help="What rewards an answer of grpo: module:function, or a reward model's folder or hub id. Repeatable."),
     flag("num_generations", "--num-generations", section=_WHAT, metavar="N", type=_COUNT,

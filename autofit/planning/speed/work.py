@@ -65,13 +65,13 @@ class MicroStepWork:
 
 
 def typical_tokens(strategy: Strategy, setting: Setting) -> float:
-    """Width of a typical micro-batch: the expected longest of its sequences, in tokens.
+    """Width of a typical micro-batch: the expected longest of its rows, in tokens.
 
-    Exact for lengths that are evenly spread around their mean up to the longest. Known error: too wide where few of
-    them are long, by up to a factor of longest / mean in a large micro-batch.
+    Exact for lengths that are evenly spread around their mean up to the longest. Known error: too wide where few rows
+    are long, by up to a factor of longest / mean in a large micro-batch.
     """
-    worst, mean, count = setting.worst_tokens, setting.mean_tokens, setting.request.sequences(strategy.micro_batch)
-    return worst if mean is None else mean + (worst - mean) * (count - 1) / (count + 1)
+    worst, mean, rows = setting.worst_tokens, setting.mean_tokens, strategy.micro_batch
+    return worst if mean is None else mean + (worst - mean) * (rows - 1) / (rows + 1)
 
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:

@@ -15,7 +15,7 @@ from autofit.domain.workload import BatchShape
 from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.epoch import TokenMean, filled_with_blanks
-from autofit.worker.training.probe_rows import sequence_lengths
+from autofit.worker.training.probe_rows import row_lengths
 from autofit.worker.training.trainer import PhasedTrainer
 from autofit.worker.training.trainer_arguments import extra_arguments
 
@@ -55,7 +55,7 @@ class SftTraining(TaskTraining):
     trainer = SftTrainer
 
     def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-        lengths = [length for shape in shapes for length in sequence_lengths(shape, micro_batch)]
+        lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
         longest = [token % vocabulary_size for token in range(max(lengths))]
         ids = [longest[:length] for length in lengths]
         return Dataset.from_dict({"input_ids": ids, "labels": ids})

@@ -41,7 +41,7 @@ def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[
     return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
 
 
-def sequence_lengths(shape: BatchShape, count: int) -> list[int]:
+def row_lengths(shape: BatchShape, count: int) -> list[int]:
     """The lengths in tokens of the `count` sequences of a micro-batch: one as wide as the batch is padded, the others
     as long as the mean demands."""
     if count == 1:
