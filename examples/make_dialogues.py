@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dialogue_scenes import PEOPLE, SCENES, SLOTS, Beat, Scene
@@ -25,7 +26,7 @@ CUE = "\n\nSummary:\n"
 def files() -> dict[Path, str]:
     """What each file holds; the package ships the training rows too, for `autofit train` without --data."""
     rows = dialogues(TRAIN_COUNT + EVAL_COUNT, SEED)
-    train, evaluation = _lines(rows[:TRAIN_COUNT]), _lines(rows[TRAIN_COUNT:])
+    train, evaluation = as_lines(rows[:TRAIN_COUNT]), as_lines(rows[TRAIN_COUNT:])
     return {
         HERE / "dialogues.jsonl": train,
         HERE / "dialogues-eval.jsonl": evaluation,
@@ -74,15 +75,20 @@ def _sentence(template: str, values: dict[str, str]) -> str:
     return words[0].upper() + words[1:]
 
 
-def _lines(rows: list[dict[str, str]]) -> str:
+def as_lines(rows: Sequence[Mapping[str, object]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def main(arguments: list[str]) -> int:
-    stale = [path for path, content in files().items() if not path.exists() or path.read_text("utf-8") != content]
+    return write_or_check(files(), arguments)
+
+
+def write_or_check(files: Mapping[Path, str], arguments: list[str]) -> int:
+    """Writes what is stale of `files`, or with --check only tells of it: the exit status."""
+    stale = [path for path, content in files.items() if not path.exists() or path.read_text("utf-8") != content]
     if "--check" not in arguments:
         for path in stale:
-            path.write_text(files()[path], "utf-8")
+            path.write_text(files[path], "utf-8")
     for path in stale:
         print(f"{'differs' if '--check' in arguments else 'written'}: {path.relative_to(HERE.parent)}")
     return 1 if stale and "--check" in arguments else 0

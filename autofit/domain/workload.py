@@ -17,15 +17,20 @@ class Learned(str, Enum):
     TWIN_TURNS = "twin_turns"  # trl's copy of the chat template does
     COMPARED_TURNS = "compared_turns"  # renderings of the chat as it grows are compared
     UNTOLD_TURNS = "untold_turns"  # none of these tells the turns apart: all of them are learned
+    PREFERENCES = "preferences"  # which of two answers is the better one
+    JUDGEMENTS = "judgements"  # whether an answer is a good one
+    REWARDS = "rewards"  # what the rewards say of the model's own answers
 
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What becomes of the rows of one source. `total` = `empty` + `dropped` + those that are trained on."""
+    """What becomes of the rows of one source. `total` = `empty` + `dropped` + `too_long` + those that are trained
+    on."""
 
     total: int
     empty: int = 0  # nothing in them to learn from, however long a sequence may be
     dropped: int = 0  # all that is learned of them lies beyond the sequence length
+    too_long: int = 0  # longer than the sequence length, of a task that cuts no row
     cut: int = 0  # trained on, and cut at the sequence length
     cut_answers: int = 0  # of these, the ones that lose a part of what is learned
     untold: int = 0  # chats whose turns cannot be told apart
@@ -33,7 +38,7 @@ class RowCounts:
 
     @property
     def lost(self) -> int:
-        return self.empty + self.dropped
+        return self.empty + self.dropped + self.too_long
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,11 @@ DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv
 
 @dataclass(frozen=True)
 class DataProfile:
-    """Lengths are in tokens as the trainer will see them: after the chat template, truncation and packing."""
+    """Lengths are in tokens as the trainer will see them: after the chat template, truncation and packing.
+
+    A row is as long as the longer of its sequences, where it has two; a prompt, whose answer is generated, as long as
+    with the longest answer.
+    """
 
     source: str
     data_format: str  # text, prompt/completion, messages, ...
@@ -63,6 +72,7 @@ class DataProfile:
     learned: Learned | None = None  # None where nobody looked at rows
     rows: RowCounts | None = None
     eval_rows: RowCounts | None = None  # of evaluation data with a source of its own
+    longest_prompt_tokens: int | None = None  # of prompts whose answers are generated
 
     @property
     def lengths(self) -> RowLengths:

@@ -15,6 +15,9 @@ _LEARNED = {
     Learned.TWIN_TURNS: "the assistant's turns, as trl's training copy of the chat template marks them",
     Learned.COMPARED_TURNS: "the assistant's turns, told by comparing the chats as they grow",
     Learned.UNTOLD_TURNS: "every turn of a chat: its template does not tell the turns apart",
+    Learned.PREFERENCES: "which of two answers is the better one",
+    Learned.JUDGEMENTS: "which answers are good ones and which are bad",
+    Learned.REWARDS: "what the rewards say of the model's own answers",
 }
 
 
@@ -31,6 +34,7 @@ def rows_text(counts: RowCounts) -> str:
     """What becomes of rows: `400 in all · 31 cut at --seq, 12 of these lose a part of what is learned`, and so on."""
     parts = [
         (counts.dropped, f"{counts.dropped:,} dropped: all that is learned of them lies beyond --seq"),
+        (counts.too_long, f"{counts.too_long:,} left out: longer than --seq"),
         (counts.empty, f"{counts.empty:,} left out: nothing in them to learn from"),
         (counts.cut, f"{counts.cut:,} cut at --seq, {counts.cut_answers:,} of these lose a part of what is learned"),
     ]

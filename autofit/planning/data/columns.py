@@ -1,4 +1,4 @@
-"""Which kind of training data a table holds, by its columns.
+"""Which kind of data for supervised fine-tuning a table holds, by its columns; the names of all kinds.
 
 When several kinds fit, the first of these wins: `input_ids`, turns (`messages`, `conversations`, `conversation`),
 `prompt` with `completion`, `instruction`, the other pairs in the order of `PAIRS`, `text`. What trl knows by name goes
@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-
-from autofit.domain.errors import UsageError
 
 from .chat_turns import BadRow, is_from_value, listed
 from .token_row import COLUMNS as TOKEN_COLUMNS
@@ -26,11 +24,34 @@ class Format(str, Enum):
     PRETOKENIZED = "tokens"
     PAIR_CHATS = "prompt/completion with a system turn or a history"
     ALPACA_CHATS = "alpaca with a system turn or a history"
+    PREFERENCES = "prompt/chosen/rejected"
+    PREFERENCE_CHATS = "prompt/chosen/rejected turns"
+    WHOLE_PREFERENCES = "chosen/rejected"  # either holds the prompt, too
+    WHOLE_PREFERENCE_CHATS = "chosen/rejected turns"
+    JUDGED = "prompt/completion/label"
+    JUDGED_CHATS = "prompt/completion/label turns"
+    PROMPTS = "prompt"
+    PROMPT_CHATS = "prompt turns"
 
     @property
     def is_conversational(self) -> bool:
         """Whether the tokenizer needs a chat template for it."""
-        return self in (Format.MESSAGES, Format.SHAREGPT, Format.PAIR_CHATS, Format.ALPACA_CHATS)
+        return self in _CHATS
+
+
+_CHATS = frozenset(
+    {
+        Format.MESSAGES, Format.SHAREGPT, Format.PAIR_CHATS, Format.ALPACA_CHATS, Format.PREFERENCE_CHATS,
+        Format.WHOLE_PREFERENCE_CHATS, Format.JUDGED_CHATS, Format.PROMPT_CHATS,
+    }
+)  # fmt: skip
+_AS_CHATS = {
+    Format.PROMPT_COMPLETION: Format.PAIR_CHATS,
+    Format.ALPACA: Format.ALPACA_CHATS,
+    Format.PREFERENCES: Format.PREFERENCE_CHATS,
+    Format.JUDGED: Format.JUDGED_CHATS,
+    Format.PROMPTS: Format.PROMPT_CHATS,
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +84,8 @@ WHAT_WORKS = (
 )
 
 
-def recognize(columns: Sequence[str], first_row: Mapping[str, object]) -> Format:
-    """The format of a table with these columns; UsageError names the columns and those that would work."""
+def supervised_format(columns: Sequence[str], first_row: Mapping[str, object]) -> Format | None:
+    """The format of a table with these columns; None where they do not do for supervised fine-tuning."""
     if "input_ids" in columns:
         return Format.PRETOKENIZED
     if turns := _turns_column(columns, first_row):
@@ -76,9 +97,7 @@ def recognize(columns: Sequence[str], first_row: Mapping[str, object]) -> Format
         return Format.ALPACA
     if pair_of(columns) is not None:
         return Format.PROMPT_COMPLETION
-    if "text" in columns:
-        return Format.TEXT
-    raise UsageError(f"cannot train on the columns {', '.join(columns)}.\nColumns that work: {WHAT_WORKS}.")
+    return Format.TEXT if "text" in columns else None
 
 
 def context_columns(columns: Sequence[str]) -> tuple[str, ...]:
@@ -88,8 +107,7 @@ def context_columns(columns: Sequence[str]) -> tuple[str, ...]:
 
 def with_context(data_format: Format) -> Format:
     """What the format becomes where `context_columns` hold something: only turns can say it."""
-    chats = {Format.PROMPT_COMPLETION: Format.PAIR_CHATS, Format.ALPACA: Format.ALPACA_CHATS}
-    return chats.get(data_format, data_format)
+    return _AS_CHATS.get(data_format, data_format)
 
 
 def used_columns(data_format: Format, columns: Sequence[str]) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .chat_turns import Turn, chat, history, text, turn, unheard, with_system
-from .columns import HISTORIES, INSTRUCTION_INPUTS, INSTRUCTION_OUTPUTS, SYSTEMS, TURNS, Format, Pair, first_of, pair_of
+from .asked import after_context, asked_words, instruction_text
+from .chat_turns import Turn, chat, text, turn, unheard
+from .columns import INSTRUCTION_OUTPUTS, TURNS, Format, Pair, first_of, pair_of
 from .token_row import IGNORED, token_row
 
 
@@ -24,7 +25,7 @@ def to_example(data_format: Format, row: Mapping[str, object]) -> dict[str, obje
     if data_format is Format.PRETOKENIZED:
         return {**token_row(row)}
     turns, silent = _turns_of(data_format, row)
-    return {"messages": _after_context(row, turns), "unheard": silent}
+    return {"messages": after_context(row, turns), "unheard": silent}
 
 
 def teaches(example: Mapping[str, object], *, learns_all: bool = False) -> bool:
@@ -48,27 +49,15 @@ def _turns_of(data_format: Format, row: Mapping[str, object]) -> tuple[list[Turn
     """The row's own turns, without what came before them, and what they say unheard."""
     if data_format is Format.PAIR_CHATS:
         pair = _pair(row)
-        return _asked_and_answered(row, pair.prompt, pair.completion, ""), []
+        return _asked_and_answered(row, pair.prompt, pair.completion), []
     if data_format is Format.ALPACA_CHATS:
-        extra, output = first_of(INSTRUCTION_INPUTS, list(row)), first_of(INSTRUCTION_OUTPUTS, list(row))
-        return _asked_and_answered(row, "instruction", output, extra), []
+        return _asked_and_answered(row, "instruction", first_of(INSTRUCTION_OUTPUTS, list(row))), []
     column = first_of(TURNS, list(row))
     return chat(column, row.get(column)), unheard(column, row.get(column))
 
 
-def _asked_and_answered(row: Mapping[str, object], question: str, answer: str, extra: str) -> list[Turn]:
-    parts = [text(question, row[question])]
-    if row.get(extra) not in (None, ""):
-        parts.append(text(extra, row[extra]))
-    return [turn("user", "\n\n".join(parts)), turn("assistant", text(answer, row[answer]))]
-
-
-def _after_context(row: Mapping[str, object], turns: list[Turn]) -> list[Turn]:
-    """The turns behind the row's system column and history; a system turn of their own stays the first."""
-    system, past = first_of(SYSTEMS, list(row)), first_of(HISTORIES, list(row))
-    own = turns[:1] if turns and turns[0]["role"] == "system" else []
-    earlier = history(past, row.get(past)) if past else []
-    return with_system(system, row.get(system) if system else None, [*own, *earlier, *turns[len(own) :]])
+def _asked_and_answered(row: Mapping[str, object], question: str, answer: str) -> list[Turn]:
+    return [turn("user", asked_words(question, row)), turn("assistant", text(answer, row[answer]))]
 
 
 def _from_pair(row: Mapping[str, object]) -> dict[str, object]:
@@ -78,13 +67,8 @@ def _from_pair(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _from_instruction(row: Mapping[str, object]) -> dict[str, object]:
-    """The prompt in Alpaca's layout: headed sections, the input's left out where it is empty."""
-    extra, output = first_of(INSTRUCTION_INPUTS, list(row)), first_of(INSTRUCTION_OUTPUTS, list(row))
-    sections = [f"### Instruction:\n{text('instruction', row['instruction'])}"]
-    if row.get(extra) not in (None, ""):
-        sections.append(f"### Input:\n{text(extra, row[extra])}")
-    prompt = "\n\n".join(["Carry out the task below.", *sections, "### Response:\n"])
-    return {"prompt": prompt, "completion": text(output, row[output])}
+    output = first_of(INSTRUCTION_OUTPUTS, list(row))
+    return {"prompt": instruction_text(row), "completion": text(output, row[output])}
 
 
 def _pair(row: Mapping[str, object]) -> Pair:

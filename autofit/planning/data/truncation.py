@@ -25,13 +25,17 @@ class RowExtent:
 
 @dataclass(frozen=True)
 class Truncation:
-    """How rows are cut: `limit_tokens` from the start or from the end of a row are trained on; None: all of it is."""
+    """How rows are cut: `limit_tokens` from the start or from the end of a row are trained on; None: all of it is.
+    `is_whole`: none is cut, and longer ones are left out."""
 
     limit_tokens: int | None
     keeps_start: bool = True
+    is_whole: bool = False
 
     def needed_tokens(self, row: RowExtent) -> int:
         """The least limit at which something of the row is learned; the first token of a row never is."""
+        if self.is_whole:
+            return row.length
         return row.first + 1 if self.keeps_start else row.length - row.last + 1
 
     def keeps(self, row: RowExtent) -> bool:
@@ -50,10 +54,12 @@ def count_rows(rows: Sequence[RowExtent], truncation: Truncation, allowed_drop: 
     """What becomes of `rows`; `allowed_drop` is the share of them that may be lost."""
     kept = [row for row in rows if truncation.keeps(row)]
     empty = sum(row.first < 1 for row in rows)
+    beyond = len(rows) - empty - len(kept)
     return RowCounts(
         total=len(rows),
         empty=empty,
-        dropped=len(rows) - empty - len(kept),
+        dropped=0 if truncation.is_whole else beyond,
+        too_long=beyond if truncation.is_whole else 0,
         cut=sum(truncation.shortens(row) for row in kept),
         cut_answers=sum(truncation.shortens_answer(row) for row in kept),
         untold=sum(row.is_untold for row in kept),
@@ -80,6 +86,7 @@ def check_lost_rows(request: Request, profile: DataProfile) -> None:
 def _sentence(counts: RowCounts, source: str, request: Request) -> str:
     dropped = f"all that is learned of {counts.dropped:,} lies beyond --seq {request.sequence_length}"
     reasons = [dropped] if counts.dropped else []
+    reasons += [f"{counts.too_long:,} are longer than --seq {request.sequence_length}"] if counts.too_long else []
     reasons += [f"{counts.empty:,} hold nothing to learn from"] if counts.empty else []
     what = f"{counts.lost:,} of {counts.total:,} rows would not be trained on ({', '.join(reasons)})"
     longer = f"--seq {counts.enough_tokens} keeps enough of them; " if counts.enough_tokens else ""

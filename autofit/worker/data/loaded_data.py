@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import datasets
 
 from autofit import __version__
 from autofit.domain.errors import UsageError
+from autofit.domain.task import Task
 from autofit.planning.data.chat_turns import BadRow
-from autofit.planning.data.columns import Format, context_columns, recognize, used_columns, with_context
-from autofit.planning.data.example import to_example
+from autofit.planning.data.columns import Format, context_columns, with_context
+from autofit.planning.data.task_rows import columns_of, example_of, recognize
 
+from .features import features_of, inferred
+from .kept import kept_in_file
 from .located_rows import fault, located
 from .raw_table import Unreadable, read_files, read_hub
 from .source import Files, HubDataset, Source, resolve
 
-_TEXT, _TOKENS = datasets.Value("string"), datasets.List(datasets.Value("int64"))
-_FEATURES = {
-    "text": _TEXT, "prompt": _TEXT, "completion": _TEXT,
-    "messages": datasets.List(
-        {"role": _TEXT, "content": _TEXT, "reasoning": _TEXT, "is_learned": datasets.Value("bool")}
-    ),
-    "unheard": datasets.List(_TEXT),
-    "input_ids": _TOKENS, "labels": _TOKENS,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class LoadedData:
-    """All rows of a source, in its order, with the columns that `to_example` gives.
+    """All rows of a source, in its order, with the columns that `example_of` gives.
 
     `notes` says what of the source is left out.
     """
@@ -54,20 +47,19 @@ class _Converted:
     examples: datasets.Dataset
     data_format: Format
     columns: tuple[str, ...]  # all of the source's
+    used: tuple[str, ...]
 
 
-def load(source: str | None, *, as_chats: bool = False) -> LoadedData:
-    """The data that `source` names; None is the sample that ships.
+def load(source: str | None, task: Task = Task.SFT, *, as_chats: bool = False) -> LoadedData:
+    """The data that `source` names, in the form of the task's trainer; None is the task's sample that ships.
 
     `source` is a .json, .jsonl, .csv or .parquet file, a folder or a glob of such, or a hub id (`name` or
-    `name:config`, its split `train`). `as_chats`: pairs become turns even if no row says what came before it.
+    `name:config`, its split `train`). `as_chats`: texts become turns even if no row says what came before it.
     UsageError names the file, and the line or row, that cannot be used.
     """
-    name, place = source or "the sample that ships", resolve(source)
-    if isinstance(place, Files):
-        converted = _convert_files(name, place, as_chats)
-    else:
-        converted = _convert_hub(name, place, as_chats)
+    name, place = source or "the sample that ships", resolve(source, task)
+    reader = _Reader(name, task, as_chats)
+    converted = reader.read_files(place) if isinstance(place, Files) else reader.read_hub(place)
     return LoadedData(converted.examples, converted.data_format, name, place, _notes(place, converted))
 
 
@@ -86,83 +78,99 @@ def split_eval(
     return parts["train"], parts["test"]
 
 
-def _convert_files(name: str, files: Files, as_chats: bool) -> _Converted:
-    """Converts through `datasets`, which is fast; row by row when it fails, to name the line or to do without its
-    guesses."""
-    try:
-        table = read_files(files)
-    except Unreadable:
-        return _convert_slowly(name, files, as_chats)
-    try:
-        return _convert(name, table, as_chats)
-    except (BadRow, UnicodeDecodeError) as error:  # Arrow takes any bytes for text, Python does not
-        if files.kind == "parquet":
-            raise fault(name, str(error)) from error
-        return _convert_slowly(name, files, as_chats)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one source, `name` as people know it, for a task."""
 
+    name: str
+    task: Task
+    as_chats: bool
 
-def _convert_hub(name: str, hub: HubDataset, as_chats: bool) -> _Converted:
-    try:
-        return _convert(name, read_hub(hub), as_chats)
-    except BadRow as error:
-        raise fault(name, str(error)) from error
+    def read_files(self, files: Files) -> _Converted:
+        """Converts through `datasets`, which is fast; row by row when it fails, to name the line or to do without its
+        guesses."""
+        try:
+            table = read_files(files)
+        except Unreadable:
+            return self._convert_slowly(files)
+        try:
+            return self._convert(table)
+        except (BadRow, UnicodeDecodeError) as error:  # Arrow takes any bytes for text, Python does not
+            if files.kind == "parquet":
+                raise fault(self.name, str(error)) from error
+            return self._convert_slowly(files)
 
+    def read_hub(self, hub: HubDataset) -> _Converted:
+        try:
+            return self._convert(read_hub(hub))
+        except BadRow as error:
+            raise fault(self.name, str(error)) from error
 
-def _convert(name: str, table: datasets.Dataset, as_chats: bool) -> _Converted:
-    """Converts the rows of a table; BadRow counts them from 1."""
-    columns = tuple(table.column_names)
-    if len(table) == 0:
-        raise fault(name, "empty")
-    data_format = _recognize(name, columns, table[0])
-    context = context_columns(columns)
-    if as_chats or (context and _has_context(table.select_columns(list(context)))):
-        data_format = with_context(data_format)
-    used = table.select_columns(list(used_columns(data_format, columns)))
-    features = _features(_numbered(used[0], 0, data_format))
-    # The version is there for the cache's key: what it holds was written by this one's code.
-    arguments = {"data_format": data_format, "version": __version__}
-    examples = used.map(
-        _numbered, with_indices=True, fn_kwargs=arguments, features=features, remove_columns=used.column_names
-    )
-    return _Converted(examples, data_format, columns)
+    def _convert(self, table: datasets.Dataset) -> _Converted:
+        """Converts the rows of a table; BadRow counts them from 1."""
+        columns = tuple(table.column_names)
+        if len(table) == 0:
+            raise fault(self.name, "empty")
+        data_format = self._format(columns, table[0], lambda context: table.select_columns(list(context)))
+        used = columns_of(self.task, data_format, columns)
+        chosen = table.select_columns(list(used))
+        example = _numbered(chosen[0], 0, self.task, data_format)
+        # The version is there for the cache's key: what it holds was written by this one's code.
+        arguments = {"task": self.task, "data_format": data_format, "version": __version__}
+        examples = chosen.map(
+            _numbered,
+            with_indices=True,
+            fn_kwargs=arguments,
+            features=features_of(self.task, data_format, example, table.features),
+            remove_columns=chosen.column_names,
+        )
+        return _Converted(examples, data_format, columns, used)
+
+    def _convert_slowly(self, files: Files) -> _Converted:
+        """Converts in memory, and only the columns that training needs; UsageError at the first line that is broken."""
+        rows = list(located(files))
+        if not rows:
+            raise fault(self.name, "empty")
+        columns = tuple({column: None for _, row in rows for column in row})
+        data_format = self._format(
+            columns, rows[0][1], lambda context: [{column: row.get(column) for column in context} for _, row in rows]
+        )
+        used = columns_of(self.task, data_format, columns)
+        examples = [self._checked(where, {name: row.get(name) for name in used}, data_format) for where, row in rows]
+        features = features_of(self.task, data_format, examples[0], inferred(self.task, examples))
+        return _Converted(
+            kept_in_file(datasets.Dataset.from_list(examples, features=features)), data_format, columns, used
+        )
+
+    def _checked(self, where: str, row: Mapping[str, object], data_format: Format) -> dict[str, object]:
+        try:
+            return example_of(self.task, data_format, row)
+        except BadRow as error:
+            raise fault(where, str(error)) from error
+
+    def _format(
+        self,
+        columns: Sequence[str],
+        first_row: Mapping[str, object],
+        rows_of: Callable[[Sequence[str]], Iterable[Mapping[str, object]]],
+    ) -> Format:
+        """The format of the source; `rows_of` gives some columns of all rows."""
+        try:
+            data_format = recognize(self.task, columns, first_row)
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}") from error
+        context = context_columns(columns)
+        is_chat = self.as_chats or (context and _has_context(rows_of(context)))
+        return with_context(data_format) if is_chat else data_format
 
 
 def _numbered(
-    row: Mapping[str, object], index: int, data_format: Format, version: str = __version__
+    row: Mapping[str, object], index: int, task: Task, data_format: Format, version: str = __version__
 ) -> dict[str, object]:
     try:
-        return to_example(data_format, row)
+        return example_of(task, data_format, row)
     except BadRow as error:
         raise BadRow(f"row {index + 1:,}: {error}") from error
-
-
-def _convert_slowly(name: str, files: Files, as_chats: bool) -> _Converted:
-    """Converts in memory, and only the columns that training needs; UsageError at the first line that is broken."""
-    rows = list(located(files))
-    if not rows:
-        raise fault(name, "empty")
-    columns = tuple({column: None for _, row in rows for column in row})
-    data_format = _recognize(name, columns, rows[0][1])
-    context = context_columns(columns)
-    if as_chats or _has_context({column: row.get(column) for column in context} for _, row in rows):
-        data_format = with_context(data_format)
-    used = used_columns(data_format, columns)
-    examples = [_checked(where, {column: row.get(column) for column in used}, data_format) for where, row in rows]
-    return _Converted(datasets.Dataset.from_list(examples, features=_features(examples[0])), data_format, columns)
-
-
-def _checked(where: str, row: Mapping[str, object], data_format: Format) -> dict[str, object]:
-    try:
-        return to_example(data_format, row)
-    except BadRow as error:
-        raise fault(where, str(error)) from error
-
-
-def _recognize(name: str, columns: Sequence[str], first_row: Mapping[str, object]) -> Format:
-    try:
-        return recognize(columns, first_row)
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
 
 
 def _has_context(rows: Iterable[Mapping[str, object]]) -> bool:
@@ -170,14 +178,9 @@ def _has_context(rows: Iterable[Mapping[str, object]]) -> bool:
     return any(any(value not in (None, "", [], "[]") for value in row.values()) for row in rows)
 
 
-def _features(example: Mapping[str, object]) -> datasets.Features:
-    return datasets.Features({column: _FEATURES[column] for column in example})
-
-
 def _notes(place: Source, converted: _Converted) -> tuple[str, ...]:
     """One sentence for each thing of the source that training does not see."""
-    used = used_columns(converted.data_format, converted.columns)
-    idle = [column for column in converted.columns if column not in used]
+    idle = [column for column in converted.columns if column not in converted.used]
     columns = (f"columns not used: {', '.join(idle)}",) if idle else ()
     return (*(place.notes if isinstance(place, Files) else ()), *columns, *_unheard(converted.examples))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value, config, is_caching_enabled
+from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
 from autofit import __version__
@@ -17,6 +16,7 @@ from autofit.planning.data.chat_turns import BadRow
 from autofit.planning.data.token_row import IGNORED
 from autofit.planning.data.truncation import RowExtent, Truncation, count_rows
 
+from .kept import cache_file
 from .loaded_data import LoadedData, first_rows
 from .located_rows import fault
 from .row_tokens import RowTokenizer
@@ -33,7 +33,7 @@ _FEATURES = Features(
         "unshown": List(Value("string")),
     }
 )
-_THEN = (
+THEN = (
     "Change the row or leave it out; for chats another template may do, given with `-- --chat_template_path FILE.jinja`"
 )
 
@@ -72,19 +72,19 @@ def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Pre
     try:
         rows = _tokenized(loaded.dataset, tokenize)
     except _RowError as error:
-        raise fault(loaded.where(error.index), error.what, _THEN) from error
+        raise fault(loaded.where(error.index), error.what, THEN) from error
     if how.embedding_count is not None:
         _check_known(loaded, rows, tokenize, how.embedding_count)
     extents = _extents(rows)
     counts = count_rows(extents, how.truncation, how.allowed_drop)
     kept = [i for i, row in enumerate(extents) if how.truncation.keeps(row)]
     if not kept:
-        raise _nothing_left(loaded.source, counts, how.truncation)
+        raise nothing_left(loaded.source, counts, how.truncation)
     return Prepared(
         dataset=rows.select(kept).select_columns(["input_ids", "labels"]),
         counts=counts,
         learned=_learned(tokenize.learned(loaded.dataset[0]), counts),
-        notes=(*loaded.notes, *_lost_notes(extents, how.truncation), *_untold_note(counts), *_unshown_note(rows)),
+        notes=(*loaded.notes, *lost_notes(extents, how.truncation), *_untold_note(counts), *_unshown_note(rows)),
     )
 
 
@@ -98,18 +98,9 @@ def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
         remove_columns=examples.column_names,
         features=_FEATURES,
         new_fingerprint=fingerprint,
-        cache_file_name=_cache_file(examples, fingerprint),
+        cache_file_name=cache_file(examples, fingerprint),
         desc="Tokenizing",
     )
-
-
-def _cache_file(examples: Dataset, fingerprint: str) -> str | None:
-    """Where the tokens are kept of rows that lie in memory; None where `datasets` has a place for them itself."""
-    if examples.cache_files or not is_caching_enabled():
-        return None
-    folder = Path(config.HF_DATASETS_CACHE, "autofit")
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"{fingerprint}.arrow")
 
 
 def _state(tokenize: RowTokenizer) -> tuple[object, ...]:
@@ -128,8 +119,7 @@ def _row(tokenize: RowTokenizer) -> Callable[[Mapping[str, Any], int], dict[str,
         except BadRow as error:
             raise _RowError(index, str(error)) from error
         except Exception as error:  # tokenizers and templates raise what they like over a row
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            raise _RowError(index, f"the tokenizer or its chat template refuses it ({said})") from error
+            raise _RowError(index, refusal(error)) from error
         learned = [i for i, label in enumerate(made.labels) if label != IGNORED and i > 0]
         return {
             "input_ids": made.ids,
@@ -144,6 +134,12 @@ def _row(tokenize: RowTokenizer) -> Callable[[Mapping[str, Any], int], dict[str,
     return row
 
 
+def refusal(error: Exception) -> str:
+    """What is wrong with a row over which a tokenizer or its template raised `error`."""
+    said = " ".join(str(error).split())[:300] or type(error).__name__
+    return f"the tokenizer or its chat template refuses it ({said})"
+
+
 def _extents(rows: Dataset) -> list[RowExtent]:
     columns = rows.select_columns(["input_ids", "first", "last", "is_untold"]).with_format("arrow")[:]
     lengths = columns["input_ids"].combine_chunks().value_lengths().to_pylist()
@@ -155,12 +151,17 @@ def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embe
     """Checks that the model knows all tokens: without it the probe would pass, and the training die of an index."""
     for index, token in enumerate(rows["highest"]):
         if token >= embedding_count:
-            raise fault(
-                loaded.where(index),
-                f"token {token:,} is beyond the model's embedding, which holds {embedding_count:,} "
-                f"(its tokenizer knows {len(tokenize.tokenizer):,})",
-                _then(token, len(tokenize.tokenizer)),
-            )
+            raise unknown_token(loaded.where(index), token, embedding_count, len(tokenize.tokenizer))
+
+
+def unknown_token(where: str, token: int, embedding_count: int, known_count: int) -> UsageError:
+    """The error of a token beyond the embedding; `known_count` are the tokenizer's."""
+    return fault(
+        where,
+        f"token {token:,} is beyond the model's embedding, which holds {embedding_count:,} "
+        f"(its tokenizer knows {known_count:,})",
+        _then(token, known_count),
+    )
 
 
 def _then(token: int, known_count: int) -> str:
@@ -173,10 +174,13 @@ def _then(token: int, known_count: int) -> str:
     )
 
 
-def _nothing_left(source: str, counts: RowCounts, truncation: Truncation) -> UsageError:
+def nothing_left(source: str, counts: RowCounts, truncation: Truncation) -> UsageError:
+    """The error of data of which no row is trained on."""
+    then = f"--seq {counts.enough_tokens} keeps enough of them" if counts.enough_tokens else "Use a longer --seq"
+    if counts.too_long:
+        return fault(source, f"every row is longer than {truncation.limit_tokens:,} tokens", then)
     if not counts.dropped:
         return fault(source, "no row has a text or an answer to learn from")
-    then = f"--seq {counts.enough_tokens} keeps enough of them" if counts.enough_tokens else "Use a longer --seq"
     return fault(source, f"all that is learned lies beyond {truncation.limit_tokens:,} tokens, in every row", then)
 
 
@@ -184,12 +188,13 @@ def _learned(learned: Learned, counts: RowCounts) -> Learned:
     return Learned.UNTOLD_TURNS if counts.untold == counts.total - counts.lost else learned
 
 
-def _lost_notes(extents: Sequence[RowExtent], truncation: Truncation) -> tuple[str, ...]:
+def lost_notes(extents: Sequence[RowExtent], truncation: Truncation) -> tuple[str, ...]:
     """Which rows are the first of those that are left out and of those that are dropped."""
     empty = next((number for number, row in enumerate(extents, 1) if row.first < 1), None)
     kinds = (row.first >= 1 and not truncation.keeps(row) for row in extents)
     dropped = next((number for number, is_dropped in enumerate(kinds, 1) if is_dropped), None)
-    found = (("holds nothing to learn from", empty), ("learns only what lies beyond --seq", dropped))
+    lies_beyond = "is longer than --seq" if truncation.is_whole else "learns only what lies beyond --seq"
+    found = (("holds nothing to learn from", empty), (lies_beyond, dropped))
     return tuple(f"row {number:,} is the first that {what}" for what, number in found if number is not None)
 
 

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Union
 
 from autofit.domain.errors import UsageError
+from autofit.domain.task import Task
 from autofit.domain.workload import DATA_KINDS
 
-SAMPLE = Path(__file__).with_name("sample.jsonl")  # written by examples/make_dialogues.py
+_SAMPLES = {
+    Task.SFT: "sample.jsonl",  # written by examples/make_dialogues.py, the others by make_preferences.py
+    Task.REWARD: "sample-preferences.jsonl",
+    Task.DPO: "sample-preferences.jsonl",
+    Task.KTO: "sample-judged.jsonl",
+    Task.GRPO: "sample-prompts.jsonl",
+}
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
@@ -34,10 +41,11 @@ class HubDataset:
 Source = Union[Files, HubDataset]
 
 
-def resolve(source: str | None) -> Source:
-    """The files or the hub's data set that `source` names, None being the sample that ships; UsageError if neither."""
+def resolve(source: str | None, task: Task = Task.SFT) -> Source:
+    """The files or the hub's data set that `source` names, None being the task's sample that ships; UsageError if
+    neither."""
     if source is None:
-        return Files("json", (SAMPLE,))
+        return Files("json", (Path(__file__).with_name(_SAMPLES[task]),))
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path)

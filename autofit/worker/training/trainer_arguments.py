@@ -26,6 +26,8 @@ from autofit.worker.training.argument_fields import FIXED, GONE, OURS
 from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
 from autofit.worker.training.schedule_arguments import schedule_arguments
 
+_BATCH_SIZES = ("per_device_train_batch_size", "per_device_eval_batch_size")
+
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -166,8 +168,13 @@ def stand_in_arguments(request: Request, *, output_path: str) -> Any:
     nothing of it leaves this machine."""
     apart = {"output_dir": output_path, "use_cpu": True, "bf16": False, "push_to_hub": False}
     # What hangs on the model or on the device is checked apart.
-    of_the_model = _offered(request.task, {"router_aux_loss_coef": None, "activation_offloading": False})
-    return _made(request.task, request_arguments(request) | apart | of_the_model)
+    of_the_model: dict[str, Any] = dict.fromkeys(("activation_offloading", "precompute_ref_log_probs"), False)
+    of_the_model |= {"router_aux_loss_coef": None}
+    if request.task.traits.generates:
+        # A reference would be loaded from the model's folder; a batch must be whole groups of answers.
+        of_the_model |= {"beta": 0.0, "sync_ref_model": False}
+        of_the_model |= dict.fromkeys(_BATCH_SIZES, request.generation.count)
+    return _made(request.task, request_arguments(request) | apart | _offered(request.task, of_the_model))
 
 
 def _made(task: Task, values: Mapping[str, Any]) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from autofit.domain.errors import UsageError
+from autofit.domain.task import Task
 from autofit.planning.data.chat_turns import BadRow, turn
-from autofit.planning.data.columns import Format, recognize, used_columns
+from autofit.planning.data.columns import Format, used_columns
 from autofit.planning.data.example import teaches, to_example
+from autofit.planning.data.task_rows import recognize
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
@@ -31,7 +33,7 @@ SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     ],
 )
 def test_each_layout_is_recognized(row: dict[str, object], expected: Format) -> None:
-    assert recognize(list(row), row) is expected
+    assert recognize(Task.SFT, list(row), row) is expected
 
 
 @pytest.mark.parametrize(
@@ -46,18 +48,18 @@ def test_each_layout_is_recognized(row: dict[str, object], expected: Format) -> 
     ],
 )
 def test_where_several_fit_the_documented_order_decides(row: dict[str, object], expected: Format) -> None:
-    assert recognize(list(row), row) is expected
+    assert recognize(Task.SFT, list(row), row) is expected
 
 
 def test_the_spelling_of_the_turns_decides_not_the_name_of_their_column() -> None:
-    assert recognize(["conversations"], {"conversations": TURNS}) is Format.MESSAGES
-    assert recognize(["messages"], {"messages": SHAREGPT}) is Format.SHAREGPT
-    assert recognize(["conversations"], {"conversations": []}) is Format.SHAREGPT
+    assert recognize(Task.SFT, ["conversations"], {"conversations": TURNS}) is Format.MESSAGES
+    assert recognize(Task.SFT, ["messages"], {"messages": SHAREGPT}) is Format.SHAREGPT
+    assert recognize(Task.SFT, ["conversations"], {"conversations": []}) is Format.SHAREGPT
 
 
 def test_unknown_columns_are_named_with_those_that_work() -> None:
     with pytest.raises(UsageError) as caught:
-        recognize(["id", "body"], {"id": 1, "body": "a"})
+        recognize(Task.SFT, ["id", "body"], {"id": 1, "body": "a"})
     first, second = str(caught.value).splitlines()
     assert "id, body" in first
     assert all(name in second for name in ("text", "prompt and completion", "messages", "conversations", "input_ids"))

@@ -15,7 +15,7 @@ from autofit.domain.request import Request, Training
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.training_data import training_data
-from autofit.worker.training import survey
+from autofit.worker.training import survey, surveyed_rows
 from tests.builders import make_request
 
 MODEL = Path(__file__).parents[3] / "examples/tiny-llama"
@@ -148,7 +148,7 @@ def test_packed_rows_are_as_long_as_the_training_sees_them() -> None:
 def test_of_much_data_a_sample_is_tokenized_and_the_longest_row_is_always_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(survey, "SAMPLE_ROWS", 20)
+    monkeypatch.setattr(surveyed_rows, "SAMPLE_ROWS", 20)
     rows = [{"text": "short"} for _ in range(200)]
     rows[137] = {"text": "long " * 40}
     seen = profile(request(write("d.jsonl", *rows)))
