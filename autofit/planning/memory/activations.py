@@ -51,7 +51,7 @@ def _is_hopeless(rung: Rung, setting: Setting) -> bool:
 
 
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
-    """The worst micro-batch of a rung, as wide as the longest row is padded."""
+    """The worst micro-batch of a rung, as wide as the longest sequence is padded."""
     tokens = padded_tokens(setting.worst_tokens, PAD_TO_MULTIPLE[setting.kind])
     return MicroStep(
         lora=setting.request.lora if rung.method is Method.LORA else None,
@@ -61,7 +61,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         kind=setting.kind,
         micro_batch=micro_batch,
         tokens=tokens,
-        is_padded=tokens > setting.worst_tokens or (setting.is_padded and micro_batch > 1),
+        is_padded=tokens > setting.worst_tokens or (setting.is_padded and setting.request.sequences(micro_batch) > 1),
         capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,
