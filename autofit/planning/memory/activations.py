@@ -13,7 +13,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
-from autofit.planning.micro_batches import micro_batches
+from autofit.planning.micro_batches import asked_micro_batches
 from autofit.planning.plain_torch import is_autocast
 from autofit.planning.reference import compares_rows, has_reference_pass
 from autofit.planning.setting import Setting
@@ -28,8 +28,7 @@ TRACED_MICRO_BATCHES = (1, 2, 4)
 def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroStep, ...]:
     """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
     `micro_batches`."""
-    request = setting.request
-    asked = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    asked = asked_micro_batches(setting.request, setting.rank_count)
     sizes = sorted({rows for size in asked for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
     return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
