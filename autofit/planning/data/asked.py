@@ -9,7 +9,7 @@ from .columns import HISTORIES, INSTRUCTION_INPUTS, PAIRS, SYSTEMS, context_colu
 from .messages import answer_turns, are_turns
 
 _INSTRUCTION = "instruction"
-_CUES = {pair.prompt: pair.cue for pair in reversed(PAIRS)} | {"prompt": ""}
+_CUES = {pair.prompt: pair.cue for pair in reversed(PAIRS)}  # trl's own pair last, which has none
 ASKING = ("prompt", _INSTRUCTION, "question", "dialogue", "document")
 """Columns that ask, the first of which is taken; the order is that of supervised fine-tuning."""
 
@@ -23,7 +23,7 @@ def asking_columns(column: str, columns: Sequence[str], *, has_context: bool) ->
 
 def asked_text(column: str, row: Mapping[str, object]) -> str:
     """The question in `column` as a text, with the words that ask for its answer."""
-    return instruction_text(row) if column == _INSTRUCTION else text(column, row[column]) + _CUES[column]
+    return instruction_text(row) if column == _INSTRUCTION else text(column, row[column]) + _CUES.get(column, "")
 
 
 def asked_turns(column: str, row: Mapping[str, object]) -> list[Turn]:

@@ -28,9 +28,7 @@ def surveyed_rows(request: Request, data: TrainingData, extra: Mapping[str, Any]
     cutting = truncation_of(request, extra)
     train, evaluation, notes = _looked_at(request, data)
     _check_tokens(request, data, train, evaluation)
-    is_split = request.eval_data is None
-    counts = count_rows([*train.extents, *(evaluation.extents if is_split else ())], cutting, request.allowed_drop)
-    eval_counts = None if is_split else count_rows(evaluation.extents, cutting, request.allowed_drop)
+    counts, eval_counts = _counted(request, train, evaluation, cutting)
     kept, eval_kept = _kept(train, cutting), _kept(evaluation, cutting)
     _check_left(data.source, kept, counts, cutting)
     if data.evaluation is not None:
@@ -38,8 +36,6 @@ def surveyed_rows(request: Request, data: TrainingData, extra: Mapping[str, Any]
     if request.task.traits.generates:
         check_prompts(request, data.source, len(kept))
     _begin(request, data, len(kept))
-    if data.evaluation is None or not is_split:  # a part of the rows has lost their numbers
-        notes = (*notes, *(lost_notes(train.extents, cutting) if len(train.extents) == len(data.train) else ()))
     return SurveyedRows(
         example_count=len(kept),
         eval_example_count=len(eval_kept),
@@ -48,8 +44,26 @@ def surveyed_rows(request: Request, data: TrainingData, extra: Mapping[str, Any]
         rows=counts,
         eval_rows=eval_counts,
         longest_prompt_tokens=max(row.first for row in [*kept, *eval_kept]) if request.task.traits.generates else None,
-        notes=notes,
+        notes=(*notes, *(lost_notes(train.extents, cutting) if _are_numbered(request, data, train) else ())),
     )
+
+
+def _counted(
+    request: Request, train: SeenRows, evaluation: SeenRows, cutting: Truncation
+) -> tuple[RowCounts, RowCounts | None]:
+    """What becomes of the rows of the training data, with the share that is evaluated on, and of evaluation data of its
+    own."""
+    if request.eval_data is None:
+        return count_rows([*train.extents, *evaluation.extents], cutting, request.allowed_drop), None
+    own = count_rows(evaluation.extents, cutting, request.allowed_drop)
+    return count_rows(train.extents, cutting, request.allowed_drop), own
+
+
+def _are_numbered(request: Request, data: TrainingData, train: SeenRows) -> bool:
+    """Whether the trainer's rows stand in the order of the source, one for each: of a share they do not, nor when KTO
+    has made two of each pair."""
+    is_whole = data.evaluation is None or request.eval_data is not None
+    return is_whole and len(train.extents) == len(data.train)
 
 
 def _looked_at(request: Request, data: TrainingData) -> tuple[SeenRows, SeenRows, tuple[str, ...]]:
@@ -57,11 +71,8 @@ def _looked_at(request: Request, data: TrainingData) -> tuple[SeenRows, SeenRows
     with tempfile.TemporaryDirectory() as folder:
         trainer = stand_in_trainer(request, data.tokenizer, data.train, data.evaluation, folder=folder, cuts=False)
         evaluation = SeenRows([], -1) if data.evaluation is None else seen_rows(request, trainer, trainer.eval_dataset)
-        return (
-            seen_rows(request, trainer, trainer.train_dataset),
-            evaluation,
-            _labels_note(request, trainer.train_dataset),
-        )
+        train = seen_rows(request, trainer, trainer.train_dataset)
+        return train, evaluation, _labels_note(request, trainer.train_dataset)
 
 
 def _begin(request: Request, data: TrainingData, row_count: int) -> None:

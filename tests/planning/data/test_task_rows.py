@@ -35,6 +35,7 @@ def example(task: Task, row: dict[str, Any], data_format: Format | None = None) 
         ({"prompt": "q", **TEXTS}, {"prompt": "q", **TEXTS}),
         ({"chosen": "qa", "rejected": "qb"}, {"chosen": "qa", "rejected": "qb"}),
         ({"question": "q", **TEXTS}, {"prompt": "q\n\nAnswer:\n", **TEXTS}),
+        ({"conversation": "q", **TEXTS}, {"prompt": "q", **TEXTS}),
         ({"prompt": [USER], **ANSWERS}, {"prompt": [USER], **ANSWERS, "unheard": []}),
         (WHOLE, {**WHOLE, "unheard": []}),
         # A prompt as text beside whole conversations is one more copy of what both begin with.
