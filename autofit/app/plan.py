@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from autofit.app.estimation import (
     usable_rungs,
     with_resort_traces,
 )
+from autofit.app.machine_order import MachineOrder
 from autofit.app.stored_model import as_stored
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
@@ -37,15 +38,23 @@ from autofit.planning.setting import Setting
 from autofit.planning.speed.basis import speed_basis
 
 
-def plan(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools = REAL_TOOLS) -> tuple[Plan, ...]:
+def plan(
+    request: Request,
+    on: tuple[str, ...],
+    *,
+    tell: Tell,
+    order: MachineOrder | None = None,
+    tools: Tools = REAL_TOOLS,
+) -> tuple[Plan, ...]:
     """One plan for each machine that `on` describes, best first; of the machine here when it is empty.
 
-    UsageError for a machine, a model or a batch that cannot be. The data is not looked at: rows are taken to be as long
-    as the request allows, and some of them shorter, so that there is a mask.
+    UsageError for a machine, a price, a model or a batch that cannot be. The data is not looked at: rows are taken to
+    be as long as the request allows, and some of them shorter, so that there is a mask.
     """
-    with prepared(request, on, tell=tell, tools=tools) as found:
+    order = order or MachineOrder()
+    with prepared(request, on, tell=tell, tools=tools, check=order.check) as found:
         plans = [_plan(setting, found.notes, found.tracing, is_described=bool(on)) for setting in found.settings]
-    return best_first(plans)
+    return order.best_first(plans)
 
 
 @dataclass(frozen=True)
@@ -59,13 +68,22 @@ class Prepared:
 
 
 @contextmanager
-def prepared(request: Request, on: tuple[str, ...], *, tell: Tell, tools: Tools) -> Iterator[Prepared]:
-    """What predictions are made of, for `plan` and its machines; the tracer runs until the end of `with`."""
+def prepared(
+    request: Request,
+    on: tuple[str, ...],
+    *,
+    tell: Tell,
+    tools: Tools,
+    check: Callable[[Sequence[Hardware]], None] = lambda machines: None,
+) -> Iterator[Prepared]:
+    """What predictions are made of; the tracer runs until the end of `with`. UsageError as `plan`, and whatever `check`
+    raises of the machines before anything is traced."""
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
     installed = ALL_INSTALLED if on else installed_here()
     request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)
     machines = [_described(text, request) for text in on] or [tools.detect_for(Path(), request)]
+    check(machines)
     with tools.open_store() as store, TraceProvider(request, store, tools.start_tracer, tell) as tracing:
         facts = tracing.facts()
         shape = shape_of(request.model, facts, model.shape)
@@ -79,11 +97,6 @@ def setting_notes(setting: Setting, *, is_described: bool) -> tuple[str, ...]:
     """What people are told of the packages and the speeds that a prediction rests on."""
     told = _needed_there(setting) if is_described else package_note(setting)
     return tuple(note for note in (told, speed_basis(setting)) if note)
-
-
-def best_first(plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    """Sorts plans by the speed of their choice, the fastest first."""
-    return tuple(sorted(plans, key=_speed, reverse=True))
 
 
 def _plan(setting: Setting, notes: tuple[str, ...], tracing: TraceProvider, *, is_described: bool) -> Plan:
@@ -131,12 +144,3 @@ def _other_machines(hardware: Hardware) -> tuple[Hardware, ...]:
     described = (parse_machine(f"{len(node.devices)}x{product.key}").nodes[0] for product in sku.known())
     others = (replace(other, host=node.host, network_bytes_per_s=node.network_bytes_per_s) for other in described)
     return tuple(Hardware((other,) * len(hardware.nodes)) for other in others)
-
-
-def _speed(one: Plan) -> float:
-    """What plans are sorted by. Relative speeds say nothing across machines: such a machine stands behind the others;
-    last come those where something only may fit, and where nothing does."""
-    estimate = None if one.choice is None else one.choice.estimate
-    if estimate is None:
-        return 0.5 if one.possible else 0.0
-    return 1.0 + estimate.speed.tokens_per_s if estimate.speed.is_absolute else 1.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autofit.app.context import Context
 from autofit.app.estimation import assumed_setting
-from autofit.app.plan import best_first
+from autofit.app.machine_order import MachineOrder
 from autofit.app.probe_specs import ProbeSpecs
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.trial_memory import known_constants
@@ -39,6 +39,7 @@ def rehearse(
     *,
     tell: Tell,
     heartbeat_timeout_s: float = 600.0,
+    order: MachineOrder | None = None,
     tools: Tools = REAL_TOOLS,
 ) -> tuple[Plan, ...]:
     """Each plan with its best candidates measured here, the best plan first; `tell` hears how each one ended.
@@ -61,7 +62,7 @@ def rehearse(
             _Rehearsing(plan, site, RunFolder(folder / str(number)), agent, tell, heartbeat_timeout_s)
             for number, (plan, site) in enumerate(zip(plans, sites, strict=True))
         ]
-        return best_first(rehearsing.run() for rehearsing in rehearsings)
+        return (order or MachineOrder()).best_first(rehearsing.run() for rehearsing in rehearsings)
 
 
 def full_rows(tokens: int) -> DataProfile:

@@ -15,6 +15,7 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
 from autofit.hardware.cgroup import oom_kill_count
+from autofit.hardware.energy_counter import check_counted
 from autofit.hardware.machine import detect_here
 from autofit.inputs.download import Download
 from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
@@ -42,6 +43,12 @@ class Detect(Protocol):
         memory_limit_bytes: int | None = None,
         slots: Sequence[int] | None = None,
     ) -> Hardware: ...
+
+
+class CheckCounted(Protocol):
+    """Checks that the energy of these devices can be counted; UsageError says what is missing."""
+
+    def __call__(self, hardware: Hardware, /) -> None: ...
 
 
 class OpenStore(Protocol):
@@ -140,6 +147,7 @@ def start_script_agent(*, kind: DeviceKind, log_path: Path, tell: Tell) -> Abstr
 @dataclass(frozen=True)
 class Tools:
     detect: Detect = detect_here
+    check_counted: CheckCounted = check_counted
     open_store: OpenStore = open_store
     start_tracer: StartTracer = start_tracer
     start_agent: StartAgent[TrainingProber] = start_agent

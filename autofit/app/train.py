@@ -20,6 +20,7 @@ from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.objective import Objective
 from autofit.domain.outcome import Outcome
 from autofit.domain.request import Request, SearchOptions
 from autofit.domain.strategy import Strategy
@@ -28,6 +29,7 @@ from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.planning.export.deepspeed_config import has_engine
+from autofit.planning.plan.baseline import check_asked_baseline
 from autofit.planning.space.ladder_builder import check_asked
 from autofit.planning.space.resumption import weights_text
 from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
@@ -57,7 +59,7 @@ def train(
     for note in check_rows(context.request, start):
         session.tell(note)
     check_trackers(request.training.report_to, Surroundings())
-    check_asked(assumed_setting(context, installed_here()))  # said before anything is started
+    _check_asked(context, tools)  # said before anything is started
     if options.is_dry_run:
         _show_ladder(context, session)
         return
@@ -69,6 +71,15 @@ def train(
         else:
             result = _search_and_train(context, session, options, timed.timeline)
         session.screen.show(result)
+
+
+def _check_asked(context: Context, tools: Tools) -> None:
+    """UsageError for what can be told of the request before anything is tried."""
+    setting = assumed_setting(context, installed_here())
+    check_asked(setting)
+    check_asked_baseline(setting)
+    if context.request.objective is Objective.ENERGY:
+        tools.check_counted(context.hardware)
 
 
 def _search_and_train(

@@ -18,6 +18,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.workload import DataProfile
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.data.step_count import step_count
+from autofit.planning.search.rating import check_ladder
 from autofit.running.standby import Standby
 
 
@@ -35,6 +36,7 @@ def search_training(
     """
     with opened(context, session, standby.start) as there:  # beside the agent, which imports on one core
         ladder = ladder_of(there.setting)
+        check_ladder(ladder, there.setting)
         setting = with_rehearsals(there.setting, ladder)
         context = replace(there.context, setting=setting)
         memory, runner = there.memory, there.runner(setting, session, options.probe_timeout_s)

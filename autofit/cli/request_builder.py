@@ -14,6 +14,8 @@ from autofit.domain.objective import Objective
 from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, Training
 from autofit.domain.task import Task
 
+from .flags.train_flags import CHEAPEST
+
 DEFAULT_GLOBAL_BATCH = 32
 CountRanks = Callable[[int | None], int]
 
@@ -28,7 +30,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         model=flags["model"],
         sequence_length=flags["seq"],
         task=task,
-        objective=Objective(flags["optimize"]),
+        objective=_objective(flags["optimize"]),
         baseline=flags["baseline"],
         generation=_generation(task, flags),
         global_batch=_global_batch(flags, count_ranks),
@@ -76,6 +78,15 @@ def default_output_dir(request: Request) -> Path:
     name = Path(request.model).name or Path(request.model).resolve().name
     task = "" if request.task is Task.SFT else f"-{request.task.value}"
     return Path("autofit-runs") / f"{name}{task}-{request.sequence_length}"
+
+
+def _objective(word: str) -> Objective:
+    if word == CHEAPEST:
+        raise UsageError(
+            "--optimize cost is for autofit plan, which compares machines: on given devices the fastest is the "
+            "cheapest, so ask for --optimize speed."
+        )
+    return Objective(word)
 
 
 def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:

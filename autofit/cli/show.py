@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from autofit.runs.run_folder import RunRecord
 
+_WIDEST = 130  # columns of the table
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -20,12 +22,14 @@ def command(run: Path, is_json: bool) -> None:
 
     from autofit.domain.codec import encode
     from autofit.report.json_screen import write_json
+    from autofit.report.ratios import trials_body
     from autofit.runs.run_folder import RunFolder
 
     record = RunFolder(run).read_record()
     if is_json:
-        parts = ("request", "hardware", "trials", "choice", "result", "lost")
+        parts = ("request", "hardware", "choice", "result", "lost")
         body = {part: encode(getattr(record, part)) for part in parts}
+        body["trials"] = trials_body(record.trials, record.choice, record.hardware)
         write_json(sys.stdout, {**body, "data": encode(record.profile), "launch": encode(record.kept)})
     else:
         click.echo(_text(record, run))
@@ -40,18 +44,21 @@ def _text(record: RunRecord, run: Path) -> str:
     from autofit.report.launch_text import launch_lines
     from autofit.report.line import labelled, plain
     from autofit.report.progress import ended_lines
+    from autofit.report.ratios import choice_ratios_text
     from autofit.report.view import View
 
     view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)
     lines = labelled("machine", machine_text(record.hardware)) if record.hardware is not None else []
     lines += labelled("model", record.request.model) + labelled("request", request_text(record.request, None))
     lines += data_lines(record.profile) if record.profile is not None else []
-    lines += [(), *table_lines(view), ()]
+    lines += [(), *table_lines(view, width=_table_width()), ()]
     if record.choice is not None:
         decided_s = sum(trial.outcome.total_s for trial in record.trials)
         if record.kept is not None and record.kept.timeline is not None:
             decided_s = record.kept.timeline.chosen_s
         lines += choice_lines(view, Chosen.after(record.trials, record.choice, decided_s))
+        ratios = choice_ratios_text(record.choice, record.hardware)
+        lines += labelled("ratios", ratios) if ratios else []
     lines += launch_lines(record.kept) if record.kept is not None else []
     if record.result is not None:
         lines += ended_lines(record.result)
@@ -60,3 +67,12 @@ def _text(record: RunRecord, run: Path) -> str:
     else:
         lines += labelled("next", f"the command that began {run}, again: it goes on from here")
     return plain(lines)
+
+
+def _table_width() -> int:
+    """The terminal's, or what COLUMNS says where there is none: a wide table has the ratios, too."""
+    import shutil
+
+    from autofit.report.line import WIDTH
+
+    return min(max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), _WIDEST)

@@ -48,7 +48,7 @@ class LeftOut:
 @dataclass(frozen=True)
 class Ladder:
     device_memory_bytes: int
-    steps: tuple[Step, ...]  # best predicted speed first
+    steps: tuple[Step, ...]  # the best by prediction first
     left_out: tuple[LeftOut, ...] = ()
 
     def estimate(self, strategy: Strategy) -> Estimate:

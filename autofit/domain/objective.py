@@ -10,3 +10,8 @@ class Objective(str, Enum):
     MEMORY = "memory"  # the least peak on a device
     ENERGY = "energy"  # the fewest joules a token
     BALANCED = "balanced"  # the greatest product of SpeedUp, MemoryUp and, where energy is measured, EnergyUp
+
+    @property
+    def counts_memory(self) -> bool:
+        """Whether what fits is the better the less memory it needs."""
+        return self in (Objective.MEMORY, Objective.BALANCED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .efficiency import Rated
 from .estimate import Estimate
 from .hardware import Hardware
 from .model import ModelShape
@@ -93,6 +94,7 @@ class Plan:
     rehearsal: Rehearsal | None = None
     sdpa_kernels: tuple[SdpaKernel, ...] = ()
     resorts: tuple[Resort, ...] = ()
+    baseline: Rated | None = None  # what ratios are of, as predicted; None where nothing can run at all
 
     @property
     def verdict(self) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
+from .efficiency import Rated
 from .estimate import Estimate
 from .outcome import Measured, Outcome
 from .resort import Resort
@@ -51,7 +52,8 @@ class Beside:
 
 @dataclass(frozen=True)
 class Choice:
-    """The strategy that runs; `plain` stands beside one that is LoRA or gives something up, when one fits.
+    """The strategy that runs; `plain` stands beside one that is LoRA or gives something up, when one fits, and ratios
+    are of `baseline`.
 
     `measured` is None where it is sure to fit and no probe was worth its time.
     """
@@ -63,6 +65,7 @@ class Choice:
     plain: Beside | None = None
     reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
     is_remembered: bool = False  # as earlier runs measured it: to confirm it was not worth its time
+    baseline: Rated | None = None  # None in what was written before there was one
 
     @property
     def is_unseen(self) -> bool:

@@ -61,6 +61,19 @@ def parse_machine(text: str) -> Hardware:
     return _machine(text, _known_device(product), replace(node, link=product.link(device_count)))
 
 
+def is_called(text: str, machine: Hardware) -> bool:
+    """Whether `text` is what `--on` calls such a machine, or what its device is called, whatever their number."""
+    device = machine.devices[0]
+    if _plain(text) in (_plain(device.name), _plain(device.sku or device.name)):
+        return True
+    try:
+        described = parse_machine(text)
+    except UsageError:
+        return False
+    has_count = re.match(r"\d+\s*[x×*]|gpus", text) is not None
+    return described.summary == machine.summary if has_count else described.devices[0].name == device.name
+
+
 def _split_counts(text: str) -> tuple[int, int, str]:
     match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(?:(\d+)\s*[x×*]\s*)?(.*)", text)
     assert match is not None  # everything in it may be absent

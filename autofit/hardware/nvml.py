@@ -25,6 +25,7 @@ class Gpu:
     process_ids: tuple[int, ...] = ()  # of the host: in a container they are not ours to look up
     is_slice: bool = False
     is_in_mig_mode: bool = False
+    counts_energy: bool = False  # of a slice it is unknown: its parent's counts
     slices: tuple[Gpu, ...] = ()
 
 
@@ -97,7 +98,8 @@ def _read_all(vendor: Any) -> Reading:
 def _read_gpu(vendor: Any, handle: Any, index: int) -> Gpu:
     gpu = _read_one(vendor, handle, index)
     capability = _optional(vendor, lambda: tuple(vendor.nvmlDeviceGetCudaComputeCapability(handle)), None)
-    gpu = replace(gpu, compute_capability=capability)
+    counts = _optional(vendor, lambda: vendor.nvmlDeviceGetTotalEnergyConsumption(handle) >= 0, False)
+    gpu = replace(gpu, compute_capability=capability, counts_energy=counts)
     mode, _pending = _optional(vendor, lambda: vendor.nvmlDeviceGetMigMode(handle), (vendor.NVML_DEVICE_MIG_DISABLE, 0))
     if mode != vendor.NVML_DEVICE_MIG_ENABLE:
         return gpu

@@ -19,6 +19,7 @@ from .launch_text import launch_rows
 from .line import plain
 from .outcome_text import OUTPACED, verdict_text
 from .progress import ended_text, timeline_text
+from .ratios import NAMES, choice_ratios_text, rated, ratio_texts
 from .view import is_outpaced
 
 _WIDE = 10**6  # columns: a page breaks its lines itself
@@ -79,13 +80,14 @@ def _choice(record: RunRecord) -> str:
         return ""
     text = strategy_text(choice)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
-    told = (gives_up_text(choice.strategy), beside_text(choice, record.request.pins))
+    ratios = choice_ratios_text(choice, record.hardware)
+    told = (ratios, gives_up_text(choice.strategy), beside_text(choice, record.request.pins))
     return (
         f'<h2>Choice</h2><p><b class="good">{escape(text)}</b><br>{escape(choice.why)}'
         f'<br><span class="quiet">micro-batch {sums} · {escape(_settings(choice))}</span></p>'
         + "".join(
             f"<p>{escape(label)}: {escape(text)}</p>"
-            for label, text in zip(("gives up", beside_label(choice)), told, strict=True)
+            for label, text in zip(("ratios", "gives up", beside_label(choice)), told, strict=True)
             if text
         )
     )
@@ -101,8 +103,21 @@ def _trials(record: RunRecord) -> str:
         return ""
     limit_bytes = record.hardware.device_memory_bytes if record.hardware is not None else None
     head = "<th>rung</th><th>memory</th><th></th><th>tokens/s</th><th>predicted</th><th>took</th>"
-    rows = [head, *(_trial_cells(trial, limit_bytes) for trial in record.trials)]
+    ratios = [_ratios(trial, record) for trial in record.trials]
+    head += "".join(f"<th>{name}</th>" for name in NAMES) if any(ratios) else ""
+    cells = (_trial_cells(trial, limit_bytes) for trial in record.trials)
+    rows = [head, *(cell + _ratio_cells(texts) for cell, texts in zip(cells, ratios, strict=True))]
     return "<h2>Probes</h2>" + _table(rows)
+
+
+def _ratios(trial: Trial, record: RunRecord) -> tuple[str, ...]:
+    baseline = None if record.choice is None else record.choice.baseline
+    one = None if record.hardware is None else rated(trial, record.hardware.kind)
+    return ratio_texts(one, baseline)
+
+
+def _ratio_cells(texts: tuple[str, ...]) -> str:
+    return "".join(f'<td class="n">{text}</td>' for text in texts)
 
 
 def _trial_cells(trial: Trial, limit_bytes: int | None) -> str:

@@ -9,6 +9,7 @@ from autofit.domain import event as ev
 from autofit.domain.codec import encode, to_json
 from autofit.runs.json_file import with_schema
 
+from .ratios import trials_body
 from .view import View, fold
 
 
@@ -45,7 +46,7 @@ def _body(view: View) -> dict[str, object]:
         "request": encode(view.request),
         "data": encode(view.profile),
         "ladder": encode(view.ladder),
-        "trials": encode(view.trials),
+        "trials": trials_body(view.trials, view.choice, view.hardware),
         "choice": encode(view.choice),
         "gave_up": encode(view.give_up),
         "result": encode(view.result),

@@ -19,6 +19,7 @@ from .progress import progress_lines, starting_lines
 from .view import View, fold
 
 _WIDEST = 100  # columns: longer lines are harder to read
+_WIDEST_TABLE = 130  # with the ratios
 _FRAMES_PER_S = 4
 
 
@@ -69,7 +70,7 @@ class LiveScreen:
             return _rich(below)
         below = [(), *below] if below else []
         room = self._console.height - 4 - len(below)  # the heading, a blank line and the cursor's
-        lines = table_lines(self._view, self._clock(), width=self._width, row_limit=room, waiting="waiting")
+        lines = table_lines(self._view, self._clock(), width=self._table_width, row_limit=room, waiting="waiting")
         return _rich([(), *lines[:room], *below])
 
     @property
@@ -87,6 +88,10 @@ class LiveScreen:
     def _width(self) -> int:
         return min(self._console.width, _WIDEST)
 
+    @property
+    def _table_width(self) -> int:
+        return min(self._console.width, _WIDEST_TABLE)
+
     def _start(self) -> None:
         self._live = Live(
             console=self._console, get_renderable=self.frame, refresh_per_second=_FRAMES_PER_S, transient=True
@@ -100,7 +105,7 @@ class LiveScreen:
         self._live.stop()
         self._live = None
         if self._has_table:
-            self._print([(), *table_lines(self._view, self._clock(), width=self._width), ()])
+            self._print([(), *table_lines(self._view, self._clock(), width=self._table_width), ()])
         elif self._view.progress is not None:
             self._print(progress_lines(self._view.progress, width=self._width))
 

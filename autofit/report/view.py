@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from autofit.domain import event as ev
+from autofit.domain.efficiency import Rated
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape
+from autofit.domain.objective import Objective
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
 from autofit.planning.plan.fit import fits
+from autofit.planning.search.merit import measured_merit
 
 from .download import Downloading
 
@@ -58,6 +61,19 @@ class View:
         return "rank" if self.hardware is not None and self.hardware.kind is DeviceKind.CPU else "GPU"
 
     @property
+    def kind(self) -> DeviceKind:
+        return DeviceKind.CUDA if self.hardware is None else self.hardware.kind
+
+    @property
+    def objective(self) -> Objective:
+        return Objective.SPEED if self.request is None else self.request.objective
+
+    @property
+    def baseline(self) -> Rated | None:
+        """What ratios are of, once something was chosen."""
+        return None if self.choice is None else self.choice.baseline
+
+    @property
     def tried(self) -> tuple[Rung, ...]:
         """Rungs that were or are probed, in the order of their first probe."""
         strategies = [trial.strategy for trial in self.trials] + [probing.strategy for probing in self.probing]
@@ -70,13 +86,23 @@ class View:
 
     def best(self, method: Method | None = None) -> Trial | None:
         """The fastest trial that fits, of `method` if one is given."""
-        fitting = [
-            trial
-            for trial in self.trials
-            if self.has_fit(trial) and not trial.is_rehearsal and method in (None, trial.strategy.rung.method)
-            if not is_outpaced(trial)
-        ]
+        fitting = (trial for trial in self._fitting if method in (None, trial.strategy.rung.method))
         return max(fitting, key=tokens_per_s, default=None)
+
+    @property
+    def leading(self) -> Trial | None:
+        """The best trial that fits, by what is looked for."""
+        return max(self._fitting, key=self.merit, default=None)
+
+    def merit(self, trial: Trial) -> float:
+        """How good a measured trial is for what is looked for."""
+        assert isinstance(trial.outcome, Measured)
+        return measured_merit(trial.outcome, self.objective, self.kind)
+
+    @property
+    def _fitting(self) -> list[Trial]:
+        whole = (trial for trial in self.trials if not trial.is_rehearsal and not is_outpaced(trial))
+        return [trial for trial in whole if self.has_fit(trial)]
 
 
 def is_outpaced(trial: Trial) -> bool:

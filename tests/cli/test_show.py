@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.deepspeed_line import Decision, Kept, Settled
+from autofit.domain.efficiency import Rated
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.outcome import Measured
 from autofit.domain.timeline import LaunchTimeline
 from autofit.domain.training_length import Said, SaidLength, TrainingLength
 from autofit.domain.workload import Learned, RowCounts
 from autofit.hardware import machine
+from autofit.planning.plan.baseline import measured_cost
 from autofit.runs.run_folder import RunFolder
 from tests.cli.command import end
 from tests.report import simulated
@@ -111,3 +114,23 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     body = json.loads(output_of(capsys, "doctor", "--json"))
     assert body["attention"]["sdpa"] is None
     assert {finding["name"] for finding in body["toolchain"]} >= {"torch", "deepspeed", "g++"}
+
+
+def test_the_ratios_of_what_was_chosen(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a line whatever the width, and of every trial in a wide table and for programs."""
+    plainest = simulated.TRIALS[0]
+    assert isinstance(plainest.outcome, Measured)
+    baseline = Rated(plainest.strategy, measured_cost(plainest.outcome, DeviceKind.CUDA))
+    RunFolder(run).write_choice(replace(simulated.CHOICE, baseline=baseline))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    narrow = output_of(capsys, "show", str(run))
+    monkeypatch.setenv("COLUMNS", "120")
+    wide = output_of(capsys, "show", str(run))
+
+    assert "ratios   SpeedUp 1.41× · MemoryUp 0.54× of zero1+lora mb1" in narrow
+    assert "tokens/s   SpeedUp  MemoryUp\n" not in narrow
+    assert "tokens/s   SpeedUp  MemoryUp\n" in wide
+    trials = json.loads(output_of(capsys, "show", str(run), "--json"))["trials"]
+    assert trials[0]["efficiency"]["speed_up"] == 1.0

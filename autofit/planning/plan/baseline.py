@@ -19,7 +19,8 @@ from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.space.axes import plainness
+from autofit.planning.setting import Setting
+from autofit.planning.space.axes import plainness, rungs, settle
 
 
 def measured_cost(measured: Measured, kind: DeviceKind) -> Cost:
@@ -59,20 +60,35 @@ def baseline_of(rated: Iterable[Rated], named: str | None = None) -> Rated | Non
     return min((one for one in among if one.strategy.rung == plainest), key=_preference)
 
 
+def check_asked_baseline(setting: Setting) -> None:
+    """Checks what can be told of the baseline that is asked for before any rung is estimated; UsageError as
+    `check_baseline`."""
+    named = setting.request.baseline
+    if named is not None:
+        every = rungs(setting, settle(setting))
+        _check_named(named, any(_is_named(rung, named) for rung in every), every)
+
+
 def check_baseline(named: str, strategies: Collection[Strategy]) -> None:
-    """Checks that one of the strategies has that name; UsageError names those that there are."""
-    if not any(is_named(strategy, named) for strategy in strategies):
-        names = dict.fromkeys(_short_name(rung) for rung in sorted({one.rung for one in strategies}, key=_plainness))
+    """Checks that one of the strategies has that name; UsageError names the rungs that there are."""
+    _check_named(named, any(is_named(one, named) for one in strategies), [one.rung for one in strategies])
+
+
+def _check_named(named: str, is_there: bool, there: Iterable[Rung]) -> None:
+    if not is_there:
+        names = dict.fromkeys(_short_name(rung) for rung in sorted(set(there), key=_plainness))
         raise UsageError(f"--baseline {named} is no strategy of this request; there are {', '.join(names)}.")
 
 
 def is_named(strategy: Strategy, name: str) -> bool:
     """Whether `name` is the strategy's or its rung's, with what is settled for all rungs or without, in any order."""
-    rung, _, micro_batch = name.strip().partition(" ")
-    words = frozenset(rung.split("+"))
-    names = (str(strategy.rung), _short_name(strategy.rung))
-    is_rung = any(words == frozenset(one.split("+")) for one in names)
-    return is_rung and micro_batch.strip() in ("", f"mb{strategy.micro_batch}")
+    micro_batch = name.strip().partition(" ")[2].strip()
+    return _is_named(strategy.rung, name) and micro_batch in ("", f"mb{strategy.micro_batch}")
+
+
+def _is_named(rung: Rung, name: str) -> bool:
+    words = frozenset(name.strip().partition(" ")[0].split("+"))
+    return any(words == frozenset(one.split("+")) for one in (str(rung), _short_name(rung)))
 
 
 def _short_name(rung: Rung) -> str:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from autofit.domain.efficiency import Rated
 from autofit.domain.errors import UsageError
+from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.ladder import Step
+from autofit.domain.objective import Objective
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.resort import Resort
 from autofit.domain.strategy import Rung
+from autofit.planning.predicted_merit import predicted_merit
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
 from autofit.planning.space.ladder_builder import make_step, useful_steps
 
 from .advice import would_fit
+from .baseline import baseline_of, predicted_cost
 from .fit import judge
 from .last_resorts import last_resorts, next_resort, with_resort
+
+PlanOrder = tuple[bool, int, float, bool, float]
 
 _ORDER = (Verdict.FITS, Verdict.PROBE, Verdict.TOO_LARGE, Verdict.UNSUPPORTED)
 
@@ -42,11 +49,22 @@ def make_plan(
     except UsageError as error:
         pinned = _unsupported(rungs(setting, as_pinned(setting)), str(error), setting)
         return _plan(setting, tuple(pinned), (), notes)
+    baseline = _baseline(setting, settled)
     setting, able = _tried(setting, settled)
     wished = _wished([candidate.strategy.rung for candidate in able], settled, setting)
     lacking = (*wished, *_unbuildable(settled, setting))
     plan = _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
-    return replace(plan, resorts=_resorts(able, setting, settled))
+    return replace(plan, resorts=_resorts(able, setting, settled), baseline=baseline)
+
+
+def _baseline(setting: Setting, settled: Settled) -> Rated | None:
+    """What ratios are of, by its estimate; UsageError where the request names none."""
+    rated = (
+        Rated(strategy, predicted_cost(estimate), judge(strategy, estimate, setting).is_expected)
+        for step in (make_step(rung, setting) for rung in rungs(setting, settled))
+        for strategy, estimate in zip(step.strategies, step.estimates, strict=True)
+    )
+    return baseline_of(rated, setting.request.baseline)
 
 
 def _tried(setting: Setting, settled: Settled) -> tuple[Setting, list[Candidate]]:
@@ -55,7 +73,7 @@ def _tried(setting: Setting, settled: Settled) -> tuple[Setting, list[Candidate]
     while True:
         known = {one.strategy.rung for one in able}
         fresh = [step for step in useful_steps(setting, settled) if step.rung not in known]
-        able = sorted([*able, *(_best(step, setting) for step in fresh)], key=plan_order)
+        able = sorted([*able, *(_best(step, setting) for step in fresh)], key=order_of(setting.request.objective))
         order = None if any(one.is_expected for one in able) else next_resort(setting, settled)
         if order is None:
             return setting, able
@@ -78,28 +96,44 @@ def _plan(setting: Setting, candidates: tuple[Candidate, ...], advice: tuple[str
 
 
 def _best(step: Step, setting: Setting) -> Candidate:
-    """The fastest micro-batch that is expected to fit, else the leanest."""
+    """The micro-batch that is best for what is looked for and expected to fit, else the leanest."""
     judged = [judge(strategy, one, setting) for strategy, one in zip(step.strategies, step.estimates, strict=True)]
     expected = [candidate for candidate in judged if candidate.is_expected]
-    return max(expected, key=_speed) if expected else judge(step.leanest, step.estimate(step.leanest), setting)
+    if not expected:
+        return judge(step.leanest, step.estimate(step.leanest), setting)
+    return min(expected, key=lambda one: _within(one, setting.request.objective))
 
 
-def plan_order(candidate: Candidate) -> tuple[bool, int, float, bool]:
-    """The order of a plan: expected to fit first, then by verdict; the fastest first, the nearest first of those that
-    are too large.
+def order_of(objective: Objective) -> Callable[[Candidate], PlanOrder]:
+    return lambda candidate: plan_order(candidate, objective)
 
-    Speeds within 1 % count as equal: of two such rungs one that is sure to fit stands in front, and then the plainer.
+
+def plan_order(candidate: Candidate, objective: Objective = Objective.SPEED) -> PlanOrder:
+    """The order of a plan: expected to fit first, then by verdict; the best for `objective` first, the nearest first of
+    those that are too large.
+
+    What differs within 1 % counts as equal: of two such rungs one that is sure to fit stands in front, of two that need
+    about the least memory then the faster one, and then the plainer.
     """
     assert candidate.estimate is not None
     is_too_large = candidate.verdict is Verdict.TOO_LARGE
-    within = candidate.estimate.memory.low_bytes if is_too_large else -round(math.log(_speed(candidate)), 2)
+    merit = predicted_merit(candidate.estimate, objective)
+    within = candidate.estimate.memory.low_bytes if is_too_large else -round(math.log(merit), 2)
     verdict = 0 if candidate.is_expected else _ORDER.index(candidate.verdict)
-    return not candidate.is_expected, verdict, within, candidate.verdict is not Verdict.FITS
+    slowness = _slowness(candidate.estimate) if objective is Objective.MEMORY else 0.0
+    return not candidate.is_expected, verdict, within, candidate.verdict is not Verdict.FITS, slowness
 
 
-def _speed(candidate: Candidate) -> float:
+def _within(candidate: Candidate, objective: Objective) -> tuple[float, float]:
+    """The order among the micro-batches of one rung: of peaks that hardly differ the fastest."""
     assert candidate.estimate is not None
-    return candidate.estimate.speed.tokens_per_s
+    merit = predicted_merit(candidate.estimate, objective)
+    is_rounded = objective is Objective.MEMORY
+    return (-round(math.log(merit), 2), _slowness(candidate.estimate)) if is_rounded else (-merit, 0.0)
+
+
+def _slowness(estimate: Estimate) -> float:
+    return -round(math.log(estimate.speed.tokens_per_s), 2)
 
 
 def _wished(tried: Iterable[Rung], settled: Settled, setting: Setting) -> Iterator[Candidate]:

@@ -16,7 +16,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
 from autofit.planning.setting import Setting
 
-from .candidates import plan_order
+from .candidates import PlanOrder, plan_order
 from .fit import SURE_SHARE, Ruling, leaves_room, too_large
 from .rehearsal import as_probe
 from .rehearsal_site import RehearsalSite
@@ -46,7 +46,7 @@ def replan(plan: Plan, outcomes: Mapping[Strategy, Outcome], site: RehearsalSite
     """
     judged = [_judged(one, outcomes.get(one.strategy), site) for one in plan.candidates]
     error = _time_error(plan.candidates, judged)
-    candidates = tuple(sorted((_corrected(one, error) for one in judged), key=_replan_order))
+    candidates = tuple(sorted((_corrected(one, error) for one in judged), key=lambda one: _replan_order(one, plan)))
     choice = next((one for one in candidates if one.is_expected), None)
     count = sum(is_telling(outcome, site) for outcome in outcomes.values())
     has_full = any(one.is_expected and one.strategy.rung.method is Method.FULL for one in candidates)
@@ -167,7 +167,6 @@ def _is_timed(one: Candidate) -> bool:
     return one.rehearsed is not None and one.rehearsed.communication_s is not None
 
 
-def _replan_order(one: Candidate) -> tuple[bool, bool, bool, int, float, bool]:
+def _replan_order(one: Candidate, plan: Plan) -> tuple[bool, bool, bool, PlanOrder]:
     """The order of every plan, but that what was measured stands before what was only estimated."""
-    is_unexpected, verdict, within, is_unsure = plan_order(one)
-    return is_unexpected, not one.verdict.may_fit, not _is_timed(one), verdict, within, is_unsure
+    return not one.is_expected, not one.verdict.may_fit, not _is_timed(one), plan_order(one, plan.request.objective)

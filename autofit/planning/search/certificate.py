@@ -7,26 +7,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autofit.domain.goal import AN_HOUR, Certainty, TimeToEnd
+from autofit.domain.objective import Objective
 from autofit.domain.strategy import LESS, Change
 from autofit.domain.trial import Beside, Choice, Expected, Unprobed
 from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
-from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .expected_improvement import BOUND_STD, LEAST_CHANCE, Expectation, expectations
+from .merit import Best, leader
 from .payoff import Payoff, payoffs
+from .rating import LIKELY, baseline
 from .rung_history import RungHistory
-from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .search_state import SearchState
 from .sure_choice import SureChoice
-
-LIKELY = 0.5
-"""The chance to fit above which a rung that was not probed is named beside the choice."""
+from .wording import words_of
 
 
-def choice(search: SearchState, best: RungHistory) -> Choice:
-    """The fastest measured strategy and why no other was tried."""
-    strategy, measured = best_of(best)
-    unprobed = _unprobed(search, best)
-    found = Choice(strategy, measured, why=_why(search, best), unprobed=unprobed, reach_s=_reach_s(search, best))
+def choice(search: SearchState, best: Best) -> Choice:
+    """The best measured strategy and why no other was tried."""
+    found = Choice(
+        best.strategy,
+        best.measured,
+        why=f"{words_of(search).looked_for}{_why(search, best)}",
+        unprobed=_unprobed(search, best),
+        reach_s=_reach_s(search, best),
+        baseline=baseline(search),
+    )
     return _with_plain(found, search)
 
 
@@ -43,7 +49,8 @@ def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
         for history in rest
     )
     left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
-    return _with_plain(Choice(sure.of.strategy, None, why, (*unprobed, *left_out)), search)
+    found = Choice(sure.of.strategy, None, why, (*unprobed, *left_out), baseline=baseline(search))
+    return _with_plain(found, search)
 
 
 def _unprobed_text(nearest: Payoff, search: SearchState) -> str:
@@ -69,30 +76,41 @@ def _with_plain(found: Choice, search: SearchState) -> Choice:
 
 def _fastest(among: Sequence[RungHistory], search: SearchState) -> Beside | None:
     likely = [one for one in expectations(search, among) if one.chance > LIKELY]
-    best = leader(among)
+    best = leader(among, search)
     if best is not None and not _is_overtaken(best, likely, search):
-        return Beside(*best_of(best))
+        return Beside(best.strategy, best.measured)
     one = max(likely, key=lambda one: one.expected, default=None)
-    return None if one is None else Beside(one.strategy, expected=Expected(one.expected, one.low, one.bound))
+    return None if one is None else Beside(one.strategy, expected=_expected_speed(one, search))
 
 
-def _is_overtaken(best: RungHistory, left: Sequence[Expectation], search: SearchState) -> bool:
+def _expected_speed(one: Expectation, search: SearchState) -> Expected:
+    if search.objective is Objective.SPEED:
+        return Expected(one.expected, one.low, one.bound)
+    speed = search.log_speed(one.strategy)
+    low, high = (math.exp(speed.mean + times * speed.std) for times in (-BOUND_STD, BOUND_STD))
+    return Expected(math.exp(speed.mean), low, high)
+
+
+def _is_overtaken(best: Best, left: Sequence[Expectation], search: SearchState) -> bool:
     """Whether a probe that ended early was faster: it was too slow for LoRA's rungs, not for those beside them."""
-    return any(search.is_outpaced(one.strategy) and one.expected > best_tokens_per_s(best) for one in left)
+    return any(search.is_outpaced(one.strategy) and one.expected > best.merit for one in left)
 
 
-def _why(search: SearchState, best: RungHistory) -> str:
-    rivals = [rival for rival in _rivals(search) if rival.history is not best]
+def _why(search: SearchState, best: Best) -> str:
+    rivals = [rival for rival in _rivals(search) if rival.history is not best.history]
     if not rivals:
         return "every rung that may fit was probed"
     if isinstance(search.goal, Certainty):
-        return _certain(rivals, best_tokens_per_s(best), search.goal.gain)
-    return _worthwhile(rivals, best_tokens_per_s(best), search.goal, search)
+        return _certain(rivals, best.merit, search.goal.gain, search)
+    return _worthwhile(rivals, best.merit, search.goal, search)
 
 
-def _reach_s(search: SearchState, best: RungHistory) -> float | None:
-    """The length of the longest training for which none of the probes that are left pays; None: however long."""
-    left = payoffs(_rivals(search), best_tokens_per_s(best), AN_HOUR, search)
+def _reach_s(search: SearchState, best: Best) -> float | None:
+    """The length of the longest training for which none of the probes that are left pays; None: however long, and where
+    it is not time that pays."""
+    if search.objective is not Objective.SPEED:
+        return None
+    left = payoffs(_rivals(search), best.merit, AN_HOUR, search)
     reach_s = min((one.break_even_s for one in left), default=math.inf)
     return reach_s if math.isfinite(reach_s) else None
 
@@ -102,35 +120,29 @@ def _rivals(search: SearchState) -> list[Expectation]:
     return [expectation for expectation in expectations(search, search.histories) if expectation.chance > LEAST_CHANCE]
 
 
-def _certain(rivals: Sequence[Expectation], best: float, gain: float) -> str:
+def _certain(rivals: Sequence[Expectation], best: float, gain: float, search: SearchState) -> str:
     nearest = max(rivals, key=lambda rival: rival.bound)
-    return f"{_verdict(nearest.bound, best, gain)}: {_bound_text(nearest)}"
+    return f"{words_of(search).verdict(nearest.bound, best, gain)}: {_bound_text(nearest, best, search)}"
 
 
-def _verdict(bound: float, best: float, gain: float) -> str:
-    if bound <= best:
-        return "nothing left can beat it"
-    return f"nothing left can beat it by more than {gain:.0%}" if bound <= best * (1 + gain) else "the probes are spent"
-
-
-def _bound_text(expectation: Expectation) -> str:
-    return f"the nearest bound is {expectation.bound:,.0f} tokens/s ({expectation.strategy})"
+def _bound_text(one: Expectation, best: float, search: SearchState) -> str:
+    return f"the nearest bound is {words_of(search).nearest(one.bound, best)} ({one.strategy})"
 
 
 def _worthwhile(rivals: Sequence[Expectation], best: float, goal: TimeToEnd, search: SearchState) -> str:
     left = payoffs(rivals, best, goal, search)
     if not left:
-        return f"nothing left can beat it: {_bound_text(max(rivals, key=lambda rival: rival.bound))}"
+        return f"nothing left can beat it: {_bound_text(max(rivals, key=lambda rival: rival.bound), best, search)}"
     first, fastest = max(left, key=lambda one: one.gain_s), max(one.of.bound for one in left)
     length = "an hour's training" if goal.step_count is None else f"the {brief_seconds(first.rest_s)} of the training"
     possible = f"at most {fastest / best - 1:.0%} faster remains possible"
     return f"another probe {first.text('would cost')} of {length}; {possible}"
 
 
-def _unprobed(search: SearchState, best: RungHistory) -> tuple[Unprobed, ...]:
-    rest, rival = (history for history in search.histories if not history.trials), best_tokens_per_s(best)
+def _unprobed(search: SearchState, best: Best) -> tuple[Unprobed, ...]:
+    rest = (history for history in search.histories if not history.trials)
     left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
-    return tuple(Unprobed(history.rung, _reason(history, search, rival)) for history in rest) + left_out
+    return tuple(Unprobed(history.rung, _reason(history, search, best.merit)) for history in rest) + left_out
 
 
 def _reason(history: RungHistory, search: SearchState, rival: float) -> str:
@@ -143,11 +155,8 @@ def _reason(history: RungHistory, search: SearchState, rival: float) -> str:
         needed = format_bytes(min(expectation.peak_bytes for expectation in left))
         return f"needs about {needed} of {format_bytes(search.device_bytes)} by what was measured"
     bound = max(expectation.bound for expectation in likely)
-    if bound <= rival:
-        return f"cannot beat {rival:,.0f} (bound {bound:,.0f})"
-    if isinstance(search.goal, Certainty):
-        is_near = bound <= rival * (1 + search.goal.gain)
-        why = f"cannot beat {rival:,.0f} by more than {search.goal.gain:.0%}" if is_near else "the probes are spent"
-        return f"{why} (bound {bound:,.0f})"
+    gain = search.goal.gain if isinstance(search.goal, Certainty) else 0.0
+    if bound <= rival or isinstance(search.goal, Certainty):
+        return words_of(search).no_better(bound, rival, gain)
     nearest = max(payoffs(likely, rival, search.goal, search), key=lambda one: one.gain_s)
     return f"a probe {nearest.text()} (bound {bound:,.0f})"

@@ -13,8 +13,9 @@ from autofit.planning.setting import Setting
 
 from .certificate import choice
 from .expected_improvement import expectations
+from .merit import leader, merit
 from .policy import decide
-from .search_state import SearchState, best_of, leader
+from .search_state import SearchState
 
 
 def next_untried(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> Strategy | None:
@@ -25,18 +26,18 @@ def next_untried(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> S
 
 
 def exhaustive_choice(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal) -> Choice:
-    """The fastest of all, with the regret of the search alone: 1 - its pick's tokens/s ÷ the fastest's.
+    """The best of all, with the regret of the search alone: 1 - its pick's merit (tokens/s) ÷ the best one's.
 
     `trials` begin with those of the search, which chose something.
     """
     search = SearchState.of(ladder, trials, setting, goal)
-    best = leader(search.histories)
+    best = leader(search.histories, search)
     assert best is not None
-    fastest = best_of(best)[1].tokens_per_s
     pick, probe_count = _searched(ladder, trials, setting, goal)
     seen = {strategy: one for history in search.histories for strategy, one in history.measurements.items()}
     picked = seen.get(pick.strategy)
-    regret = "unknown: it does not fit" if picked is None else f"{max(0.0, 1 - picked.tokens_per_s / fastest):.1%}"
+    lost = None if picked is None else max(0.0, 1 - merit(pick.strategy, picked, search) / best.merit)
+    regret = "unknown: it does not fit" if lost is None else f"{lost:.1%}"
     why = (
         f"all {search.probe_count} strategies that may fit were probed; the search alone chose {pick.strategy} after "
         f"{probe_count}, regret {regret}"

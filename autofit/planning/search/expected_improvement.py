@@ -1,4 +1,4 @@
-"""What a strategy that was not probed may still bring: expected speed, a bound on it, and the chance that it fits."""
+"""What a strategy that was not probed may still bring: expected merit, a bound on it, and the chance that it fits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
 
-from autofit.domain.strategy import KNOBS, Strategy
+from autofit.domain.strategy import Strategy
 
 from .exclusion import exclusion, is_ruled_out
+from .merit import cap, log_merit
 from .rung_history import RungHistory
 from .search_state import SearchState
 
 BOUND_STD = 2.0
-"""Standard deviations above the expected speed at which the bound lies: 98 of 100 strategies stay below theirs."""
+"""Standard deviations above the expected merit at which the bound lies: 98 of 100 strategies stay below theirs."""
 
 LEAST_CHANCE = 0.02
 """A strategy with a smaller chance to fit is probed only where nothing else fits."""
@@ -29,8 +30,8 @@ _STANDARD = NormalDist()
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a strategy may bring: `expected` and `bound` are in tokens/s; before anything is measured they are only
-    relative."""
+    """What a strategy may bring: `expected`, `bound` and `low` are merits, tokens/s where speed is looked for; before
+    anything is measured they are only relative."""
 
     history: RungHistory
     strategy: Strategy
@@ -38,13 +39,13 @@ class Expectation:
     bound: float
     low: float  # as far below
     chance: float
-    spread: float  # standard deviation of log speed
+    spread: float  # standard deviation of the logarithm
     peak_bytes: float  # expected
 
     def expected_improvement(self, best: float) -> float:
-        """Expected improvement over `best` tokens/s (Jones et al., Efficient Global Optimization, 1998, eq. 15).
+        """Expected improvement over the merit `best` (Jones et al., Efficient Global Optimization, 1998, eq. 15).
 
-        Of a log-normal speed: E[max(0, speed - best)], times the chance that it fits.
+        Of a log-normal merit: E[max(0, merit - best)], times the chance that it fits.
         """
         if best <= 0.0:
             return self.chance * self.expected
@@ -53,9 +54,9 @@ class Expectation:
         return self.chance * (math.exp(mean + std**2 / 2) * _STANDARD.cdf(at + std) - best * _STANDARD.cdf(at))
 
     def expected_saving_s(self, rest_s: float, tokens: float, noise: float) -> float:
-        """The seconds of `rest_s` that a training of `tokens` is expected to save by a probe that measures with a
-        relative error of `noise`: E[max(0, rest_s - tokens / speed)] of a log-normal speed, times the chance that it
-        fits.
+        """Where the merit is speed, the seconds of `rest_s` that a training of `tokens` is expected to save by a probe
+        that measures with a relative error of `noise`: E[max(0, rest_s - tokens / speed)] of a log-normal speed, times
+        the chance that it fits.
 
         Of the spread only that part counts which the probe can tell from its noise.
         """
@@ -80,30 +81,15 @@ def _of_rung(history: RungHistory, search: SearchState) -> tuple[Expectation, ..
 
 
 def expectation(history: RungHistory, strategy: Strategy, search: SearchState) -> Expectation:
-    speed = search.log_speed(strategy)
-    cap = _cap(strategy, search)
+    merit = log_merit(strategy, search)
+    most = cap(strategy, search)
     return Expectation(
         history,
         strategy,
-        expected=min(math.exp(speed.mean), cap),
-        bound=min(math.exp(min(speed.mean + BOUND_STD * speed.std, _LARGEST_EXPONENT)), cap),
-        low=math.exp(speed.mean - BOUND_STD * speed.std),
+        expected=min(math.exp(merit.mean), most),
+        bound=min(math.exp(min(merit.mean + BOUND_STD * merit.std, _LARGEST_EXPONENT)), most),
+        low=math.exp(merit.mean - BOUND_STD * merit.std),
         chance=search.chance(strategy),
-        spread=speed.std,
+        spread=merit.std,
         peak_bytes=search.memory(strategy).mean,
-    )
-
-
-def _cap(strategy: Strategy, search: SearchState) -> float:
-    """The speed of the measured strategies that do the same and leave something of it out: no offload, nothing computed
-    twice."""
-    measured = ((known, outcome) for history in search.histories for known, outcome in history.speeds.items())
-    return min(
-        (outcome.tokens_per_s for known, outcome in measured if _does_no_more(known, strategy)), default=math.inf
-    )
-
-
-def _does_no_more(known: Strategy, strategy: Strategy) -> bool:
-    return known.micro_batch == strategy.micro_batch and all(
-        knob.does_no_more(getattr(known.rung, knob.name), getattr(strategy.rung, knob.name)) for knob in KNOBS
     )

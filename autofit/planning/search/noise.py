@@ -8,6 +8,7 @@ from statistics import median
 
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
+from autofit.planning.energy_window import MOST_ERROR
 from autofit.planning.probe_steps import MAX_MEASURED_STEPS
 
 SPEED_NOISE = 0.01
@@ -15,6 +16,9 @@ SPEED_NOISE = 0.01
 
 MEMORY_NOISE = 0.002
 """The same of the device's memory: two probes of one strategy."""
+
+ENERGY_NOISE = 0.5 * MOST_ERROR
+"""Relative standard deviation of a counted energy: what is told errs by MOST_ERROR at most."""
 
 DOUBT = 3.0
 """Standard deviations of the difference of two speeds beyond which there is no doubt of it: 1 in 700 lies so far off by

@@ -8,6 +8,7 @@ from dataclasses import replace
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
+from autofit.domain.objective import Objective
 from autofit.domain.strategy import LESS, Rung
 from autofit.domain.trial import Action, Choose, Probe, Rehearse, Trial
 from autofit.planning.setting import Setting
@@ -15,11 +16,12 @@ from autofit.planning.setting import Setting
 from .certificate import choice, unprobed_choice
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
 from .giving_up import give_up
+from .merit import TIE, Best, leader
 from .noise import outpacing
 from .payoff import Payoff, payoffs
-from .rung_history import RungHistory
-from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .search_state import SearchState
 from .sure_choice import sure_choice
+from .wording import words_of
 
 WORTH_BESIDE = 0.05
 """The least relative gain for which the plain rung that is only named beside a choice is probed."""
@@ -43,7 +45,7 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
     """
     search = SearchState.of(ladder, trials, setting, goal)
-    best = leader(search.histories)
+    best = leader(search.histories, search)
     if (sure := sure_choice(search)) is not None:
         return _paying_probe(sure.paying) or Choose(unprobed_choice(search, sure))
     next_action = _retry(search) or _next(search)
@@ -54,11 +56,14 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     return _next_beside(search, best) or Choose(choice(search, best))
 
 
-def _raced(action: Probe | Rehearse, rival: RungHistory | None, search: SearchState) -> Probe | Rehearse:
-    """The action, which as a probe ends early if it cannot beat `rival`; a strategy that did so once gets its time."""
+def _raced(action: Probe | Rehearse, rival: Best | None, search: SearchState) -> Probe | Rehearse:
+    """The action, which as a probe ends early if it cannot beat `rival`; a strategy that did so once gets its time. One
+    step tells how fast a strategy is, and neither its peak nor its energy."""
     if isinstance(action, Rehearse) or rival is None or search.is_outpaced(action.strategy):
         return action
-    return replace(action, least_tokens_per_s=outpacing(best_of(rival)[1], search.trials))
+    if search.objective is not Objective.SPEED:
+        return action
+    return replace(action, least_tokens_per_s=outpacing(rival.measured, search.trials))
 
 
 def _retry(search: SearchState) -> Probe | None:
@@ -69,13 +74,13 @@ def _retry(search: SearchState) -> Probe | None:
 
 def _next(search: SearchState) -> Probe | Rehearse | None:
     """The next probe, among the strategies that are worth it; among all while nothing fits."""
-    best = leader(search.histories)
+    best = leader(search.histories, search)
     left = expectations(search, search.histories)
     if best is None:
         first = _best_probe(left, None, search)
         return first and (_rehearsal(left, first, search) or first)
     if not isinstance(search.goal, Certainty):
-        return _paying_probe(payoffs(left, best_tokens_per_s(best), search.goal, search))
+        return _paying_probe(payoffs(left, best.merit, search.goal, search))
     if search.probe_count >= PROBE_BUDGET:
         return None
     return _best_probe(_worth_it(left, best, search.goal.gain), best, search)
@@ -90,12 +95,12 @@ def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
     return Probe(first.of.strategy, first.text())
 
 
-def _next_beside(search: SearchState, chosen: RungHistory) -> Probe | Rehearse | None:
+def _next_beside(search: SearchState, chosen: Best) -> Probe | Rehearse | None:
     """The next probe among the rungs that change less of the training than the chosen one, of those that change least
     and may fit."""
-    for change in LESS[chosen.rung.change]:
+    for change in LESS[chosen.history.rung.change]:
         plain = search.changing(change)
-        best, left = leader(plain), expectations(search, plain)
+        best, left = leader(plain, search), expectations(search, plain)
         probe = _plain_probe(left, best, chosen, search)
         if probe is not None:
             return _raced(probe, best, search)
@@ -104,35 +109,40 @@ def _next_beside(search: SearchState, chosen: RungHistory) -> Probe | Rehearse |
     return None
 
 
-def _plain_probe(
-    left: Sequence[Expectation], best: RungHistory | None, chosen: RungHistory, search: SearchState
-) -> Probe | None:
-    """The next probe among `left` that is expected to be worth it, `best` being the fastest of their kind: no proof,
+def _plain_probe(left: Sequence[Expectation], best: Best | None, chosen: Best, search: SearchState) -> Probe | None:
+    """The next probe among `left` that is expected to be worth it, `best` being the best of their kind: no proof,
     since it is not the one that runs. Where time counts, only what is cheap beside the training that is left."""
     if not isinstance(search.goal, Certainty):
-        chosen_speed = best_tokens_per_s(chosen)
-        cheap = payoffs(left, chosen_speed, search.goal, search, has_slower=True)
+        cheap = payoffs(left, chosen.merit, search.goal, search, has_slower=True)
         spent_s = sum(trial.outcome.total_s for trial in search.trials)
         left = tuple(one.of for one in cheap if spent_s + one.cost_s < CHEAP_BESIDE * one.rest_s)
     if best is None:
         return _best_probe(left, None, search)
     if search.probe_count >= BUDGET_BESIDE:
         return None
-    worth = best_tokens_per_s(best) * (1 + WORTH_BESIDE)
+    worth = best.merit * (1 + WORTH_BESIDE)
     return _best_probe([p for p in _worth_it(left, best, WORTH_BESIDE) if p.expected > worth], best, search)
 
 
-def _worth_it(left: Iterable[Expectation], best: RungHistory, gain: float) -> list[Expectation]:
-    worth = best_tokens_per_s(best) * (1 + gain)
+def _worth_it(left: Iterable[Expectation], best: Best, gain: float) -> list[Expectation]:
+    worth = best.merit * (1 + gain)
     return [expectation for expectation in left if expectation.bound > worth and expectation.chance > LEAST_CHANCE]
 
 
-def _best_probe(left: Sequence[Expectation], best: RungHistory | None, search: SearchState) -> Probe | None:
+def _best_probe(left: Sequence[Expectation], best: Best | None, search: SearchState) -> Probe | None:
     if not left:
         return None
-    rival = 0.0 if best is None else best_tokens_per_s(best)
+    rival = 0.0 if best is None else best.merit
     chosen = max(left, key=lambda expectation: expectation.expected_improvement(rival))
+    if search.objective is Objective.MEMORY:
+        chosen = _fastest_alike(chosen, left, search)
     return Probe(chosen.strategy, _reason(chosen, best, search))
+
+
+def _fastest_alike(chosen: Expectation, left: Sequence[Expectation], search: SearchState) -> Expectation:
+    """The fastest of those whose peak is expected to be no larger than that of the chosen one, or hardly."""
+    alike = [one for one in left if one.expected >= chosen.expected / (1 + TIE) and one.chance >= chosen.chance]
+    return max(alike, key=lambda one: search.log_speed(one.strategy).mean)
 
 
 def _rehearsal(left: Sequence[Expectation], first: Probe, search: SearchState) -> Rehearse | None:
@@ -165,9 +175,8 @@ def _firsts(ordered: Iterable[Expectation], key: Callable[[Expectation], Hashabl
     return list(firsts.values())
 
 
-def _reason(expectation: Expectation, best: RungHistory | None, search: SearchState) -> str:
+def _reason(expectation: Expectation, best: Best | None, search: SearchState) -> str:
+    words = words_of(search)
     if best is not None:
-        return f"could reach {expectation.bound:,.0f} tokens/s"
-    if search.trials:
-        return "best predicted speed of those that may still fit"
-    return "best predicted speed"
+        return words.could_reach(expectation.bound, best.merit)
+    return f"{words.predicted} of those that may still fit" if search.trials else words.predicted

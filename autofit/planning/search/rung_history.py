@@ -62,11 +62,6 @@ class RungHistory:
         )
 
     @cached_property
-    def best(self) -> tuple[Strategy, Measured] | None:
-        """The fastest measured strategy, not the largest."""
-        return max(self.measurements.items(), key=lambda point: point[1].tokens_per_s, default=None)
-
-    @cached_property
     def too_large_strategies(self) -> tuple[Strategy, ...]:
         """The strategies for which the device was too small."""
         return tuple(trial.strategy for trial in (*self.trials, *self.rehearsals) if self.has_shown_too_large(trial))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
 from autofit.domain.estimate import MemoryEstimate
-from autofit.domain.goal import AN_HOUR, Goal
+from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.ladder import Ladder
+from autofit.domain.objective import Objective
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.trial import Trial
@@ -18,13 +19,18 @@ from autofit.planning.asked_once import AskedOnce
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
+from autofit.planning.plan.baseline import counted_token_j
 from autofit.planning.probe_steps import is_uniform
 from autofit.planning.setting import Setting
 
-from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
-from .noise import MEMORY_NOISE, seen_noise
+from .error_model import log_speed, memory_effects, middle_bytes, power_effects, speed_effects
+from .noise import ENERGY_NOISE, MEMORY_NOISE, seen_noise
 from .posterior import Effect, Normal, Posterior
 from .rung_history import RungHistory, histories
+
+WORTH = 0.03
+"""The least relative gain for which a search goes on that is not about time, unless it is told: no second that a probe
+takes can be weighed against a byte."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,17 @@ class SearchState(AskedOnce):
     def of(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> SearchState:
         """The state by the trials of what is on the ladder: others tell of what is tried after it or was before."""
         on_ladder = tuple(trial for trial in trials if ladder.has(trial.strategy))
+        if setting.request.objective is not Objective.SPEED and not isinstance(goal, Certainty):
+            goal = Certainty(WORTH)
         return SearchState(ladder, setting, on_ladder, histories(ladder, on_ladder), goal)
 
     def changing(self, change: Change) -> tuple[RungHistory, ...]:
         """The rungs that change so much of the plain training."""
         return tuple(history for history in self.histories if history.rung.change is change)
+
+    @property
+    def objective(self) -> Objective:
+        return self.setting.request.objective
 
     @property
     def probe_count(self) -> int:
@@ -56,6 +68,12 @@ class SearchState(AskedOnce):
     @cached_property
     def has_measured(self) -> bool:
         return any(isinstance(trial.outcome, Measured) for trial in self.trials)
+
+    @cached_property
+    def counts_energy(self) -> bool:
+        """Whether every probe that came to its end counted its energy, and one did."""
+        ended = [one for history in self.histories for one in history.measurements.values()]
+        return bool(ended) and all(counted_token_j(one, self.setting.kind) is not None for one in ended)
 
     @cached_property
     def tokens_per_step(self) -> float:
@@ -100,6 +118,11 @@ class SearchState(AskedOnce):
         opposite = [replace(effect, weight=-effect.weight) for effect in theirs]
         error = self._speed.predict([*ours, *opposite])
         return Normal(self._log_prior(strategy) - self._log_prior(over) + error.mean, error.std)
+
+    def log_power(self, strategy: Strategy) -> Normal:
+        """The distribution of the logarithm of the watts that all devices take together; before energy was counted it
+        only tells strategies apart."""
+        return self._power.predict(power_effects(strategy))
 
     def _effects(self, strategy: Strategy) -> tuple[Effect, ...]:
         return speed_effects(strategy, self.ladder.estimate(strategy))
@@ -146,17 +169,13 @@ class SearchState(AskedOnce):
                 posterior = posterior.observe(effects, error, seen_noise(trial.outcome, self.trials))
         return posterior
 
-
-def leader(among: Iterable[RungHistory]) -> RungHistory | None:
-    """The rung with the fastest measured strategy; the plainer one, earlier in the ladder, when two are equal."""
-    return max((history for history in among if history.measurements), key=best_tokens_per_s, default=None)
-
-
-def best_of(history: RungHistory) -> tuple[Strategy, Measured]:
-    assert history.best is not None, f"{history.rung} was not measured"
-    return history.best
-
-
-def best_tokens_per_s(history: RungHistory) -> float:
-    """The best speed of a rung in tokens/s; 0 when nothing of it was measured."""
-    return 0.0 if history.best is None else history.best[1].tokens_per_s
+    @cached_property
+    def _power(self) -> Posterior:
+        posterior = Posterior()
+        for trial in self.trials:
+            outcome = trial.outcome
+            token_j = counted_token_j(outcome, self.setting.kind) if isinstance(outcome, Measured) else None
+            if isinstance(outcome, Measured) and token_j and not trial.is_rehearsal:
+                power_w = token_j * outcome.tokens_per_s
+                posterior = posterior.observe(power_effects(trial.strategy), math.log(power_w), ENERGY_NOISE)
+        return posterior

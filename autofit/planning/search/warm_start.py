@@ -15,11 +15,12 @@ from autofit.domain.units import brief_seconds
 from autofit.planning.plan.fit import fits
 from autofit.planning.setting import Setting
 
+from .merit import leader
 from .noise import DOUBT, speed_noise
 from .payoff import tokens_left
 from .policy import decide
 from .probe_cost import ProbeCost
-from .search_state import SearchState, best_of, best_tokens_per_s, leader
+from .search_state import SearchState
 
 SAME_SPEED = 0.1
 """How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent, and more
@@ -129,10 +130,10 @@ def _faster(trial: Trial, gain: float) -> Trial:
 
 def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
     """The choice among what was measured today, where to confirm the remembered one costs more than it saves."""
-    best, goal = leader(search.histories), search.goal
+    best, goal = leader(search.histories, search), search.goal
     if best is None or isinstance(goal, Certainty) or any(one.strategy == remembered.strategy for one in search.trials):
         return None
-    speed, rival = remembered.probed.tokens_per_s, best_tokens_per_s(best)
+    speed, rival = remembered.probed.tokens_per_s, best.measured.tokens_per_s
     tokens = tokens_left(goal, rival, search)
     cost_s = ProbeCost.of(search.trials, search.tokens_per_step).seconds(remembered.strategy, speed)
     saving_s = tokens / rival - tokens / speed
@@ -140,9 +141,8 @@ def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
         return None
     costs = f"would cost {brief_seconds(cost_s)} and save {brief_seconds(max(0.0, saving_s))}"
     why = f"to confirm {remembered.strategy}, the fastest of earlier runs, {costs} of {brief_seconds(tokens / rival)}"
-    strategy, measured = best_of(best)
     reach_s = tokens / rival * cost_s / saving_s if saving_s > 0 else remembered.reach_s
-    return Choose(replace(remembered, strategy=strategy, measured=measured, why=why, reach_s=reach_s))
+    return Choose(replace(remembered, strategy=best.strategy, measured=best.measured, why=why, reach_s=reach_s))
 
 
 def _unconfirmed(remembered: Choice, past: Sequence[Trial], search: SearchState) -> Choose | None:

@@ -1,4 +1,4 @@
-"""The ladder of one request on one machine: the rungs to try, best predicted speed first, and why not the others."""
+"""The ladder of one request on one machine: the rungs to try, the best by prediction first, and why not the others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from autofit.planning.memory.device_share import is_divided, sized_for, why_undi
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.micro_batches import accumulation, micro_batches
+from autofit.planning.predicted_merit import predicted_merit
 from autofit.planning.setting import Setting
 from autofit.planning.speed.step_time import estimate_speed
 
@@ -48,7 +49,7 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
             steps.append(step)
         else:
             left_out.append(out)
-    steps.sort(key=lambda step: (-_best_speed(step, setting), plainness(step.rung)))
+    steps.sort(key=lambda step: (-_best_merit(step, setting), plainness(step.rung)))
     return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *_others(setting, settled)))
 
 
@@ -96,8 +97,10 @@ def _is_idle(rung: Rung, sizes: Iterable[int], setting: Setting) -> bool:
 
 
 def is_between(rung: Rung, setting: Setting) -> bool:
-    """Whether it is between checkpointing and none, or beyond, without being pinned."""
-    return rung.gradient_checkpointing.is_between and setting.request.pins.of(GRADIENT_CHECKPOINTING) is None
+    """Whether it is between checkpointing and none, or beyond, without being pinned, and has nothing for itself where
+    what does less work fits: memory that is left over counts for nothing."""
+    is_free = setting.request.pins.of(GRADIENT_CHECKPOINTING) is None and not setting.request.objective.counts_memory
+    return rung.gradient_checkpointing.is_between and is_free
 
 
 def _plainer(strategy: Strategy) -> Strategy:
@@ -141,10 +144,10 @@ def _others(setting: Setting, settled: Settled) -> Iterator[LeftOut]:
             yield from (LeftOut(other.of(rung), other.why) for rung in tried)
 
 
-def _best_speed(step: Step, setting: Setting) -> float:
-    """The best speed of the micro-batches that are predicted to fit, or else of the smallest (tokens/s, rounded to 1
-    %)."""
-    limit_bytes = setting.device_memory_bytes
+def _best_merit(step: Step, setting: Setting) -> float:
+    """The best merit, by what is looked for, of the micro-batches that are predicted to fit, or else of the smallest
+    (the logarithm, rounded to 1 %)."""
+    limit_bytes, objective = setting.device_memory_bytes, setting.request.objective
     fitting = [estimate for estimate in step.estimates if estimate.memory.peak_bytes <= limit_bytes]
-    fastest = max(estimate.speed.tokens_per_s for estimate in fitting or step.estimates[:1])
-    return round(math.log(fastest), 2)
+    best = max(predicted_merit(estimate, objective) for estimate in fitting or step.estimates[:1])
+    return round(math.log(best), 2)

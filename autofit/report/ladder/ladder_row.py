@@ -19,6 +19,7 @@ class Row:
     memory_bytes: int | None = None
     is_predicted: bool = False
     tokens_per_s: float | None = None
+    ratios: tuple[str, ...] = ()  # of a baseline, as `ratios.NAMES`
     message: str = ""
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from autofit.domain.strategy import Rung
 from autofit.domain.units import format_bytes
 from autofit.report.line import WIDTH, Line, Style, clip, quiet_lines, wrap
+from autofit.report.ratios import NAMES, baseline_text
 from autofit.report.view import View
 
 from .families import folded_text, more_text
@@ -19,6 +20,9 @@ _GAP = "  "
 _BAR_COLUMNS = (4, 22)  # fewest and most
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _MESSAGE_ROWS = 2
+_RATIO_COLUMNS = 8  # `EnergyUp`
+_NO_RATIOS = ("",) * len(NAMES)
+_WIDE = 110  # columns from which on the ratios are shown
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class _Columns:
     bar: int
     memory: int
     tokens: int
+    ratios: int  # columns of ratios, each of _RATIO_COLUMNS
     state: int
 
     @property
@@ -36,7 +41,11 @@ class _Columns:
 
     @property
     def message(self) -> int:
-        return self.bar + self.memory + self.tokens + 2 * len(_GAP)
+        return self.bar + self.memory + self.tokens + 2 * len(_GAP) + self.ratios_width
+
+    @property
+    def ratios_width(self) -> int:
+        return self.ratios * (_RATIO_COLUMNS + len(_GAP))
 
 
 def table_lines(
@@ -52,7 +61,16 @@ def table_lines(
     lines = first + _rows_lines(view, rows[:room], columns)
     shown = [*view.tried, *(step.rung for step in waits[:room])]
     more = [step.rung for step in (*waits[room:], *folded)]
-    return lines + _more_lines(more, shown, waiting, width, is_brief=row_limit is not None) + last
+    lines += _more_lines(more, shown, waiting, width, is_brief=row_limit is not None)
+    return lines + last + _ratios_lines(view, columns, width)
+
+
+def _ratios_lines(view: View, columns: _Columns, width: int) -> list[Line]:
+    """What the ratios are of, where some are shown."""
+    if not columns.ratios or view.baseline is None:
+        return []
+    names = ", ".join(NAMES[: columns.ratios])
+    return quiet_lines(f"× {names}: how many times less than {baseline_text(view.baseline)}", width=width)
 
 
 def _more_lines(more: list[Rung], shown: list[Rung], waiting: str, width: int, *, is_brief: bool) -> list[Line]:
@@ -74,17 +92,24 @@ def _columns(rows: list[Row], width: int) -> _Columns:
     memory = max([7, *(len(row.memory_text) for row in rows)])
     tokens = max([8, *(len(row.tokens_text) for row in rows)])
     state = max([13, *(len(row.state) for row in rows)])
-    room = width - micro_batch - memory - tokens - state - 5 * len(_GAP)
+    ratios = _ratio_count(rows) if width >= _WIDE else 0
+    room = width - micro_batch - memory - tokens - state - 5 * len(_GAP) - ratios * (_RATIO_COLUMNS + len(_GAP))
     fewest, most = _BAR_COLUMNS
     bar = min(max(room - name, fewest), most)
-    return _Columns(min(name, room - bar), micro_batch, bar, memory, tokens, state)
+    return _Columns(min(name, room - bar), micro_batch, bar, memory, tokens, ratios, state)
+
+
+def _ratio_count(rows: list[Row]) -> int:
+    """How many of the ratios some row has: energy's, the last one, only where it was counted."""
+    return max((i for row in rows for i, text in enumerate(row.ratios, 1) if text), default=0)
 
 
 def _heading(view: View, columns: _Columns) -> Line:
     room = columns.bar + len(_GAP) + columns.memory
     memory = next((text for text in _memory_headings(view) if len(text) <= room), "memory")
-    text = _GAP.join(["ladder".ljust(columns.label), memory.ljust(room), "tokens/s".rjust(columns.tokens)])
-    return ((text, Style.LABEL),)
+    parts = ["ladder".ljust(columns.label), memory.ljust(room), "tokens/s".rjust(columns.tokens)]
+    parts += [name.rjust(_RATIO_COLUMNS) for name in NAMES[: columns.ratios]]
+    return ((_GAP.join(parts), Style.LABEL),)
 
 
 def _memory_headings(view: View) -> tuple[str, ...]:
@@ -108,7 +133,8 @@ def _row_lines(view: View, row: Row, columns: _Columns) -> list[Line]:
     if row.message:
         return _message_lines((label, name_style), row.message, (row.state, row.style), columns)
     bar_style = Style.QUIET if row.is_predicted else Style.BAR
-    figures = _GAP + row.memory_text.rjust(columns.memory) + _GAP + row.tokens_text.rjust(columns.tokens) + _GAP
+    ratios = [text.rjust(_RATIO_COLUMNS) for text in (*row.ratios, *_NO_RATIOS)[: columns.ratios]]
+    figures = _GAP.join(["", row.memory_text.rjust(columns.memory), row.tokens_text.rjust(columns.tokens), *ratios, ""])
     return [
         (
             (label + _GAP, name_style),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from autofit.domain.efficiency import Cost, Rated
 from autofit.domain.estimate import Estimate
 from autofit.domain.ladder import Step
 from autofit.domain.strategy import Strategy
+from autofit.planning.predicted_merit import predicted_merit
 from autofit.report.line import Style
+from autofit.report.ratios import ratio_texts
 from autofit.report.view import View, tokens_per_s
 
 from .families import Entry, opened
@@ -26,7 +29,8 @@ def waiting_steps(view: View) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
 
 
 def waiting_row(view: View, step: Step, state: str) -> Row:
-    """A step that was not tried, at the largest micro-batch that is predicted to fit."""
+    """A step that was not tried, at the largest micro-batch that is predicted to fit, or the best one where memory
+    counts."""
     return _chosen_row(view, step) or _untried_row(view, step, state)
 
 
@@ -47,17 +51,30 @@ def _untried_row(view: View, step: Step, state: str) -> Row:
     pairs = list(zip(step.strategies, step.estimates, strict=True))
     fitting = [pair for pair in pairs if pair[1].memory.peak_bytes <= limit_bytes]
     strategy, estimate = (fitting or pairs[:1])[-1]
+    if fitting and view.objective.counts_memory:
+        strategy, estimate = max(fitting, key=lambda pair: predicted_merit(pair[1], view.objective))
     return predicted_row(view, strategy, estimate, state, Style.QUIET)
 
 
 def predicted_row(view: View, strategy: Strategy, estimate: Estimate | None, state: str, style: Style) -> Row:
     """A row for `strategy`; without an estimate it has a name only."""
+    peak_bytes = None if estimate is None else estimate.memory.peak_bytes
+    speed = None if estimate is None else _predicted_tokens_per_s(view, strategy, estimate)
     return Row(
         str(strategy.rung), f"mb{strategy.micro_batch}", state, style,
-        memory_bytes=None if estimate is None else estimate.memory.peak_bytes,
+        memory_bytes=peak_bytes,
         is_predicted=True,
-        tokens_per_s=None if estimate is None else _predicted_tokens_per_s(view, strategy, estimate),
+        tokens_per_s=speed,
+        ratios=_predicted_ratios(view, strategy, speed, peak_bytes),
     )  # fmt: skip
+
+
+def _predicted_ratios(
+    view: View, strategy: Strategy, tokens_per_s: float | None, peak_bytes: int | None
+) -> tuple[str, ...]:
+    if tokens_per_s is None or peak_bytes is None:
+        return ()
+    return ratio_texts(Rated(strategy, Cost(1 / tokens_per_s, peak_bytes, is_measured=False)), view.baseline)
 
 
 def _predicted_tokens_per_s(view: View, strategy: Strategy, estimate: Estimate) -> float | None:

@@ -9,7 +9,8 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.report.line import Style
 from autofit.report.outcome_text import verdict_style, verdict_text
-from autofit.report.view import Probing, View, is_outpaced, tokens_per_s
+from autofit.report.ratios import rated, ratio_texts
+from autofit.report.view import Probing, View, is_outpaced
 
 from .ladder_row import Row
 from .predicted_rows import estimate_of, predicted_row
@@ -48,9 +49,9 @@ def _rung_rows(view: View, rung: Rung, now_s: float) -> Iterator[Row]:
 
 
 def _shown(view: View, fitting: list[Trial]) -> Trial:
-    """The chosen trial of a rung if there is one, otherwise its fastest."""
+    """The chosen trial of a rung if there is one, otherwise the best by what is looked for."""
     chosen = [trial for trial in fitting if view.choice is not None and trial.strategy == view.choice.strategy]
-    return chosen[-1] if chosen else max(fitting, key=tokens_per_s)
+    return chosen[-1] if chosen else max(fitting, key=view.merit)
 
 
 def _measured_row(view: View, trial: Trial) -> Row:
@@ -60,6 +61,7 @@ def _measured_row(view: View, trial: Trial) -> Row:
     return Row(
         str(strategy.rung), _micro(strategy), state, style,
         memory_bytes=outcome.peak_device_bytes, tokens_per_s=outcome.tokens_per_s,
+        ratios=ratio_texts(rated(trial, view.kind), view.baseline),
     )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def _measured_state(view: View, trial: Trial) -> tuple[str, Style]:
         return "slower, 1 step", Style.QUIET
     if view.choice is not None:
         return ("chosen", Style.GOOD) if trial.strategy == view.choice.strategy else ("measured", Style.PLAIN)
-    best = view.best()
+    best = view.leading
     return ("best so far", Style.GOOD) if best == trial else ("measured", Style.PLAIN)
 
 

@@ -11,7 +11,7 @@ from autofit.domain.energy import Energy
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
-from autofit.planning.plan.baseline import baseline_of, counted_token_j, measured_cost
+from autofit.planning.plan.baseline import baseline_of, check_asked_baseline, counted_token_j, measured_cost
 from tests.planning import simulated as sim
 
 GB = sim.GB
@@ -97,3 +97,11 @@ def test_ratios_are_of_the_baseline_and_measured_where_both_are() -> None:
     assert one.over(baseline).product == 32.0
     assert one.is_measured_over(baseline)
     assert not rated("zero3 mb1", is_measured=False).is_measured_over(baseline)
+
+
+def test_a_name_that_no_rung_has_is_refused_before_anything_is_estimated() -> None:
+    scene = sim.setting()
+    check_asked_baseline(replace(scene, request=replace(scene.request, baseline="zero2+gc+lora mb2")))
+
+    with pytest.raises(UsageError, match=r"--baseline zero9 is no strategy of this request; there are zero0, zero1, "):
+        check_asked_baseline(replace(scene, request=replace(scene.request, baseline="zero9")))
