@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autofit.app.comparison_probes import probe_comparison
-from autofit.app.context import Session, read_context
+from autofit.app.context import Context, Session, read_context
 from autofit.app.estimation import assumed_setting
-from autofit.app.model_download import SharedScreen, downloading
+from autofit.app.model_download import downloading
 from autofit.app.note_screen import NoteScreen
 from autofit.app.plan import prepared, setting_notes
 from autofit.app.tools import REAL_TOOLS, Tools
@@ -59,12 +59,12 @@ def measure(
 
     UsageError for what cannot be trained here, and for a folder that is not to be used.
     """
-    return _together(
-        [
-            _measured(_for_task(request, task), output_dir / task.value, tell, heartbeat_timeout_s, tools)
-            for task in tasks
-        ]
-    )
+    screen = NoteScreen(tell)
+    sessions = [Session(RunFolder(output_dir / task.value), screen, tools) for task in tasks]
+    asked = zip(tasks, sessions, strict=True)
+    contexts = [_look(_for_task(request, task), session) for task, session in asked]  # before the first probe
+    looked = zip(contexts, sessions, strict=True)
+    return _together([_measured(context, session, heartbeat_timeout_s) for context, session in looked])
 
 
 def _for_task(request: Request, task: Task) -> Request:
@@ -90,14 +90,17 @@ def _predicted(request: Request, on: tuple[str, ...], tell: Tell, tools: Tools) 
         ]
 
 
-def _measured(request: Request, root: Path, tell: Tell, heartbeat_timeout_s: float, tools: Tools) -> _Compared:
-    session = Session(RunFolder(root), SharedScreen(NoteScreen(tell)), tools)
-    folder = session.folder
-    folder.check()
+def _look(request: Request, session: Session) -> Context:
+    session.folder.check()
     context = read_context(request, session)
-    check_asked(assumed_setting(context, installed_here()))  # said before anything is started
-    with folder.lock(tell):
-        _begin(folder, tell)
+    check_asked(assumed_setting(context, installed_here()))
+    return context
+
+
+def _measured(context: Context, session: Session, heartbeat_timeout_s: float) -> _Compared:
+    folder = session.folder
+    with folder.lock(session.tell):
+        _begin(folder, session.tell)
         folder.write_request(context.request)
         folder.write_hardware(context.hardware)
         with downloading(context, session):

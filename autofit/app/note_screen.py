@@ -6,11 +6,13 @@ from autofit.domain.event import Event, Note, Tell
 
 
 class NoteScreen:
-    """Tells the notes, and nothing else."""
+    """Tells the notes, each once, and nothing else."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
+        self._told: set[str] = set()
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Note):
+        if isinstance(event, Note) and event.text not in self._told:
+            self._told.add(event.text)
             self._tell(event.text)

@@ -76,8 +76,8 @@ def prepared(
     tools: Tools,
     check: Callable[[Sequence[Hardware]], None] = lambda machines: None,
 ) -> Iterator[Prepared]:
-    """What predictions are made of, for `plan` and its machines, which `check` looks at before anything is read; the
-    tracer runs until the end of `with`."""
+    """What predictions are made of; the tracer runs until the end of `with`. UsageError as `plan`, and whatever `check`
+    raises of the machines before anything is traced."""
     model = read_model_files(request.model, needs_weights=False)
     notes = (*model.notes, *_data_notes(request))
     installed = ALL_INSTALLED if on else installed_here()

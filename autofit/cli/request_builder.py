@@ -15,6 +15,8 @@ from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Reques
 from autofit.domain.task import Task
 from autofit.planning.data.step_count import prompts_per_step
 
+from .flags.train_flags import CHEAPEST
+
 DEFAULT_GLOBAL_BATCH = 32
 GENERATION_FLAGS = frozenset(("num_generations", "completion_tokens", "reward"))
 """Names of the parameters that are for tasks that generate answers."""
@@ -32,7 +34,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         model=flags["model"],
         sequence_length=flags["seq"],
         task=task,
-        objective=Objective(flags["optimize"]),
+        objective=_objective(flags["optimize"]),
         baseline=flags["baseline"],
         generation=_generation(task, flags),
         global_batch=_global_batch(flags, count_ranks),
@@ -97,6 +99,15 @@ def default_output_dir(request: Request) -> Path:
 def model_name(model: str) -> str:
     """The last part of a model's folder or hub id."""
     return Path(model).name or Path(model).resolve().name
+
+
+def _objective(word: str) -> Objective:
+    if word == CHEAPEST:
+        raise UsageError(
+            "--optimize cost is for autofit plan, which compares machines: on given devices the fastest is the "
+            "cheapest, so ask for --optimize speed."
+        )
+    return Objective(word)
 
 
 def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:

@@ -9,8 +9,9 @@ from autofit.domain.codec import encode
 from autofit.domain.efficiency import Rated
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured
+from autofit.domain.plan import Candidate, Verdict
 from autofit.domain.trial import Choice, Trial
-from autofit.planning.plan.baseline import measured_cost
+from autofit.planning.plan.baseline import measured_cost, predicted_cost
 
 NAMES = ("SpeedUp", "MemoryUp", "EnergyUp")
 
@@ -38,10 +39,13 @@ def choice_ratios_text(choice: Choice, hardware: Hardware | None) -> str:
     baseline = choice.baseline
     if baseline is None or choice.measured is None or hardware is None:
         return ""
-    if choice.strategy == baseline.strategy:
+    return _ratios_text(Rated(choice.strategy, measured_cost(choice.measured, hardware.kind)), baseline)
+
+
+def _ratios_text(one: Rated, baseline: Rated) -> str:
+    if one.strategy == baseline.strategy:
         return "1: it is itself what they are of"
-    texts = ratio_texts(Rated(choice.strategy, measured_cost(choice.measured, hardware.kind)), baseline)
-    told = (f"{name} {text}" for name, text in zip(NAMES, texts, strict=True) if text)
+    told = (f"{name} {text}" for name, text in zip(NAMES, ratio_texts(one, baseline), strict=True) if text)
     return f"{' · '.join(told)} of {baseline_text(baseline)}"
 
 
@@ -52,14 +56,32 @@ def baseline_text(baseline: Rated) -> str:
     return f"{baseline.strategy} (predicted{'' if baseline.fits else ', it does not fit'})"
 
 
+def candidate_rated(candidate: Candidate) -> Rated | None:
+    """What is predicted of a candidate, or partly known by a rehearsal; None where it cannot run."""
+    if candidate.estimate is None or candidate.verdict is Verdict.UNSUPPORTED:
+        return None
+    return Rated(candidate.strategy, predicted_cost(candidate.estimate), candidate.is_expected)
+
+
+def candidate_ratios_text(candidate: Candidate, baseline: Rated | None) -> str:
+    """The predicted ratios of a candidate: `SpeedUp ~1.31× · MemoryUp ~2.10× of zero0 mb4 (predicted)`; empty where
+    there are none."""
+    one = candidate_rated(candidate)
+    return "" if one is None or baseline is None else _ratios_text(one, baseline)
+
+
 def trials_body(trials: Sequence[Trial], choice: Choice | None, hardware: Hardware | None) -> list[dict[str, Any]]:
     """The trials for programs, each with its `efficiency`: null without a baseline and where nothing was measured."""
     baseline = None if choice is None else choice.baseline
-    return [{**encode(trial), "efficiency": _efficiency_body(trial, baseline, hardware)} for trial in trials]
+    known = [None if hardware is None else rated(trial, hardware.kind) for trial in trials]
+    return [
+        {**encode(trial), "efficiency": efficiency_body(one, baseline)}
+        for trial, one in zip(trials, known, strict=True)
+    ]
 
 
-def _efficiency_body(trial: Trial, baseline: Rated | None, hardware: Hardware | None) -> dict[str, Any] | None:
-    one = None if hardware is None else rated(trial, hardware.kind)
+def efficiency_body(one: Rated | None, baseline: Rated | None) -> dict[str, Any] | None:
+    """The ratios for programs; None where one of the two is not known."""
     if one is None or baseline is None:
         return None
     ratios = one.over(baseline)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -38,6 +39,7 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.objective import Objective
 from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
@@ -666,6 +668,39 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_writt
     with pytest.raises(UsageError, match="--batch-size 14 and 16"):
         stage.train(replace(REQUEST, global_batch=15))
     assert not stage.folder.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"objective": Objective.ENERGY}, "--optimize energy needs a counter, and this one has none"),
+        ({"baseline": "zero9"}, "--baseline zero9 is no strategy of this request; there are zero0, zero1, "),
+    ],
+)
+def test_what_cannot_be_looked_for_or_compared_with_is_refused_before_anything_is_written(
+    stage: Stage, asked: dict[str, Any], told: str
+) -> None:
+    def lacking(hardware: Hardware) -> None:
+        raise UsageError("--optimize energy needs a counter, and this one has none")
+
+    stage.tools = {"check_counted": lacking}
+    with pytest.raises(UsageError, match=re.escape(told)):
+        stage.train(replace(REQUEST, **asked))
+    assert not stage.folder.root.exists()
+
+
+def test_a_training_looks_for_the_least_memory_and_tells_what_ratios_are_of(stage: Stage) -> None:
+    stage.train(replace(REQUEST, objective=Objective.MEMORY))
+    choice = stage.told(Chosen)[-1].choice
+
+    measured = [one.outcome for one in stage.folder.read_trials() if isinstance(one.outcome, Measured)]
+    assert choice.measured.peak_device_bytes <= 1.01 * min(one.peak_device_bytes for one in measured)
+    assert choice.why.startswith("the least peak memory: ")
+    kept = stage.folder.read_choice()
+    assert kept is not None
+    assert kept.baseline == choice.baseline
+    assert choice.baseline.strategy.rung.zero_stage == 0
+    assert all(spec.least_tokens_per_s is None for spec in stage.machine.specs)
 
 
 def test_an_exhaustive_search_probes_all_that_may_fit_and_tells_the_regret(stage: Stage, undisturbed: Stage) -> None:

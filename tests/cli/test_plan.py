@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from autofit.app import estimation, plan, rehearsals
+from autofit.app.machine_order import MachineOrder
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.model import Positions
 from autofit.domain.outcome import Measured
@@ -111,6 +112,7 @@ def test_json_is_one_object_and_nothing_else(
         "plain",
         "last_resorts",
         "candidates",
+        "baseline",
     ]
     assert body["schema"] == 1
     assert body["choice"]["strategy"]["dtype"] == "fp16"
@@ -248,7 +250,9 @@ def test_several_machines_are_compared_best_first(
 def test_a_rehearsed_plan_keeps_its_keys_and_its_next_command_trains(
     tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rehearse(plans: Sequence[Plan], *, tell: Callable[[str], None], heartbeat_timeout_s: float) -> tuple[Plan, ...]:
+    def rehearse(
+        plans: Sequence[Plan], *, tell: Callable[[str], None], heartbeat_timeout_s: float, order: MachineOrder
+    ) -> tuple[Plan, ...]:
         tell(f"patience {heartbeat_timeout_s:.0f}")
         return tuple(_rehearsed(plan) for plan in plans)
 
@@ -259,7 +263,8 @@ def test_a_rehearsed_plan_keeps_its_keys_and_its_next_command_trains(
     choice = json.loads(captured.out)["choice"]
     assert captured.err == "autofit: patience 7\n"
     assert set(choice) == {
-        "strategy", "memory", "host_memory", "speed", "verdict", "reason", "adamw_zero3_peak_bytes"
+        "strategy", "memory", "host_memory", "speed", "energy", "efficiency", "verdict", "reason",
+        "adamw_zero3_peak_bytes",
     }  # fmt: skip
     assert run(*words) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -300,3 +305,56 @@ def test_a_recipe_of_several_trainings_has_no_one_plan(
     recipe.write_text(f"model: {model}\ntasks: [sft, dpo]\n")
     assert run("--recipe", str(recipe), "--on", "8xA100-80GB") == 2
     assert f"{recipe} has 2 trainings, and a plan is of one" in capsys.readouterr().err
+
+
+def test_the_cheapest_machine_that_finishes_comes_first(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machines = ["--on", "8xH100", "--on", "8xL40S", "--tokens", "1e9", "--model", model]
+    prices = ["--price", "H100=30", "--price", "8xL40S=1", "--optimize", "cost"]
+    assert run(*machines, *prices) == 0
+    shown = capsys.readouterr().out
+    rows = [line for line in shown.splitlines() if line.startswith("8 × ")]
+    assert ["L40S" in row for row in rows] == [True, False]
+    assert "cheapest 8 × L40S: 1.0 B tokens: ~" in " ".join(shown.split())
+    assert unwrapped(shown).endswith(f"nextautofittrain--model{model}")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--on 8xH100 --optimize cost --price 2", "--optimize cost needs the length of the training"),
+        ("--on 8xH100 --optimize cost --tokens 1e9", "--optimize cost needs the price of a device-hour of"),
+        ("--on 8xH100 --price A100=2", "--price A100=2 is of none of the machines"),
+        ("--on 8xH100 --price A100=much", "is no price of a device-hour; write it like"),
+        ("--on 8xH100 --baseline zero9", "--baseline zero9 is no strategy of this request"),
+    ],
+)
+def test_what_cannot_be_priced_or_compared_is_refused(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str], words: str, told: str
+) -> None:
+    assert run("--model", model, *words.split()) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_plan_picks_by_what_is_looked_for_and_tells_the_ratios(
+    tracer: FakeTracer, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", model, "--on", "8xA100-80GB", "--seq", "1024", "--baseline", "zero2"]
+    picks = {}
+    for goal in ("speed", "memory", "energy", "balanced"):
+        assert run(*words, "--optimize", goal, "--json") == 0
+        body = json.loads(capsys.readouterr().out)
+        candidates = [one for one in body["candidates"] if one["verdict"] == "fits"]
+        picks[goal] = body["choice"]
+        assert body["baseline"]["strategy"]["rung"]["zero_stage"] == 2
+        assert picks[goal]["efficiency"]["is_measured"] is False
+    assert picks["memory"]["memory"]["peak_bytes"] <= 1.01 * min(one["memory"]["peak_bytes"] for one in candidates)
+    assert picks["energy"] == picks["speed"] != picks["memory"]
+    assert picks["speed"]["energy"]["token_j"] == pytest.approx(8 * 400 / picks["speed"]["speed"]["tokens_per_s"])
+    assert picks["balanced"]["efficiency"]["product"] == max(one["efficiency"]["product"] for one in candidates)
+    assert run(*words, "--optimize", "memory") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "why the least memory that is expected to fit: " in shown
+    assert re.search(r"ratios SpeedUp ~\S+× · MemoryUp ~\S+× of zero2\S* mb\d+ \(predicted\)", shown)
+    assert shown.endswith("--seq 1024 --baseline zero2 --optimize memory")

@@ -178,6 +178,8 @@ REFUSED = [
     ("--learning-rate inf", "not a finite number"),
     ("--on-divergence hope", "--on-divergence"),
     ("--gradient-checkpointing maybe", "off, every-2, selective, on, offload, or auto"),
+    ("--optimize cost", "--optimize cost is for autofit plan, which compares machines"),
+    ("--optimize best", "--optimize"),
     ("stray", "stray"),
     ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),

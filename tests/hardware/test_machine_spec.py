@@ -4,7 +4,7 @@ from autofit.domain.codec import decode, encode
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.hardware import sku
-from autofit.hardware.machine_spec import ALIASES, parse_machine
+from autofit.hardware.machine_spec import ALIASES, is_called, parse_machine
 
 GB, GIB = 10**9, 2**30
 
@@ -146,3 +146,21 @@ def test_what_is_wrong_is_said_in_a_sentence(text, sentence):
 
     assert str(caught.value).startswith(f"--on {text}: ")
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "on", "is_meant"),
+    [
+        ("A100-80GB", "8xA100-80GB", True),
+        ("8xA100-80GB", "8xA100-80GB", True),
+        ("8xa100", "8xA100-80GB,host=2TB", True),
+        ("4xA100-80GB", "8xA100-80GB", False),
+        ("A100-40GB", "8xA100-80GB", False),
+        ("NVIDIA A100-SXM4-80GB", "8xA100-80GB", True),
+        ("mine", "gpus=4,memory=48GiB,tflops=90,name=mine", True),
+        ("gpus=4,memory=48GiB,tflops=90,name=mine", "gpus=4,memory=48GiB,tflops=90,name=mine", True),
+        ("mine", "8xA100-80GB", False),
+    ],
+)
+def test_a_machine_is_called_by_its_words_or_by_its_device(name: str, on: str, is_meant: bool) -> None:
+    assert is_called(name, parse_machine(on)) is is_meant

@@ -21,7 +21,7 @@ from autofit.report.plan.plan_screen import plan_lines
 from tests.report import simulated as sim
 
 NEXT = "autofit train --model meta-llama/Llama-2-13b-hf --seq 2048"
-TERMS = Terms(1e9, 2.0)
+TERMS = Terms(1e9, lambda _: 2.0)
 
 
 def candidate(
@@ -315,11 +315,13 @@ def test_the_json_has_exactly_the_promised_keys() -> None:
         "plain",
         "last_resorts",
         "candidates",
+        "baseline",
     ]
     one = body["candidates"][0]
     assert body["choice"] == one
     assert set(one) == {
-        "strategy", "memory", "adamw_zero3_peak_bytes", "host_memory", "speed", "verdict", "reason",
+        "strategy", "memory", "adamw_zero3_peak_bytes", "host_memory", "speed", "energy", "efficiency", "verdict",
+        "reason",
     }  # fmt: skip
     assert one["adamw_zero3_peak_bytes"] is None
     assert set(one["strategy"]) == {

@@ -17,7 +17,21 @@ from autofit.domain.task import Task
 
 from .flag import F, flag
 from .recipe import apply_recipe
-from .value import Amount, Count, Folder, Names, Pinned, RewardSource, Share, Size, Switch, Tasks, Tokens, is_switch
+from .value import (
+    Amount,
+    Count,
+    DevicePrice,
+    Folder,
+    Names,
+    Pinned,
+    RewardSource,
+    Share,
+    Size,
+    Switch,
+    Tasks,
+    Tokens,
+    is_switch,
+)
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -38,6 +52,9 @@ def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
         type=Pinned(knob), **settings,
     )  # fmt: skip
 
+
+CHEAPEST = "cost"
+"""The objective that only a plan has."""
 
 _TASK = flag(
     "task", "--task", section=_WHAT, metavar="TASK", default=Task.SFT.value,
@@ -88,9 +105,9 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
     flag("optimize", "--optimize", section=_FIT, metavar="GOAL", default=Objective.SPEED.value,
-         type=click.Choice([objective.value for objective in Objective]),
+         type=click.Choice([*(objective.value for objective in Objective), CHEAPEST]),
          help="speed, memory, energy or balanced: the best product of SpeedUp and MemoryUp, and of EnergyUp where "
-         "energy is measured; speed."),
+         "energy is measured; for plan cost, too: the cheapest machine; speed."),
     flag("baseline", "--baseline", section=_FIT, metavar="STRATEGY",
          help="What these ratios are of, such as zero1; plain data parallel, or the plainest that fits, unless told."),
     flag("allow", "--allow", section=_FIT, metavar="NAMES", type=Names(), default="",
@@ -143,8 +160,9 @@ _PLAN_FLAGS: tuple[Callable[[F], F], ...] = (
          help="Measure the pick and its rivals on one device here: rank 0 of the job, without its neighbours."),
     flag("tokens", "--tokens", section=_WHERE, metavar="N", type=Tokens(),
          help="Tokens of the whole training, 300M or 1e9: tells hours and energy."),
-    flag("price", "--price", section=_WHERE, metavar="AMOUNT", type=_POSITIVE,
-         help="Price of a device-hour, in any currency: tells the price of --tokens."),
+    flag("price", "--price", section=_WHERE, metavar="[NAME=]AMOUNT", multiple=True, type=DevicePrice(),
+         help="Price of a device-hour, in any currency, of all machines or of the one that --on calls NAME: tells the "
+              "price of --tokens. Repeatable."),
 )  # fmt: skip
 
 _TASKS = flag(

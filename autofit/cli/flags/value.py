@@ -13,6 +13,7 @@ from autofit.domain.knobs.knob import Knob
 from autofit.domain.request import Reward
 from autofit.domain.task import Task
 from autofit.domain.units import parse_bytes
+from autofit.planning.plan.cost import Price
 
 if TYPE_CHECKING:
     _Kind = click.ParamType[Any]
@@ -72,6 +73,24 @@ class RewardSource(_Kind):
         if not source or not math.isfinite(number) or number == 0:
             self.fail(f"'{value}' is no reward with its weight; write it like rewards.py:brief=0.3.", param, ctx)
         return Reward(source, number)
+
+
+class DevicePrice(_Kind):
+    """Reads `2.5` and `8xA100-80GB=2.5`: of all machines, or of those that the name means."""
+
+    name = "[NAME=]AMOUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Price:
+        if isinstance(value, Price):
+            return value
+        name, _, amount = str(value).rpartition("=")
+        try:
+            number = float(amount)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number <= 0:
+            self.fail(f"'{value}' is no price of a device-hour; write it like 2.5, or A100-80GB=2.5.", param, ctx)
+        return Price(number, name.strip() or None)
 
 
 class Folder(_Kind):

@@ -87,7 +87,9 @@ def line_up(setting: Setting, ruled_out: RuledOut = RuledOut()) -> Lineup:
     others = _others(found.strategy.rung, setting)
     baseline = _with_most_beside(found, rated, [rung for _, rung in others if isinstance(rung, Rung)], setting)
     strategies = (beside(baseline.strategy, one) if isinstance(one, Rung) else one for _, one in others)
-    return Lineup(baseline, tuple(zip(Optimization, strategies, strict=True)), _why(baseline, rated, setting))
+    return Lineup(
+        baseline, tuple(zip(Optimization, strategies, strict=True)), _why(baseline, rated, ruled_out, setting)
+    )
 
 
 def _with_most_beside(found: Rated, rated: Sequence[Rated], others: Sequence[Rung], setting: Setting) -> Rated:
@@ -148,12 +150,14 @@ def _fitting_count(rungs: Iterable[Rung], baseline: Strategy, setting: Setting) 
     return sum(judged(beside(baseline, rung), setting).is_expected for rung in rungs)
 
 
-def _why(baseline: Rated, rated: Sequence[Rated], setting: Setting) -> str | None:
+def _why(baseline: Rated, rated: Sequence[Rated], ruled_out: RuledOut, setting: Setting) -> str | None:
     if setting.request.baseline is not None:
-        return "asked for"
+        return "asked for" if baseline.fits else "asked for, and does not fit"
     if not baseline.fits:
         return "nothing fits"
-    plainest = baseline_of([Rated(one.strategy, one.cost) for one in rated])
+    plainest = baseline_of(replace(one, fits=True) for one in rated)
     assert plainest is not None
     rung = plainest.strategy.rung
-    return None if rung == baseline.strategy.rung else f"the plainest that fits: {rung} does not"
+    if rung == baseline.strategy.rung:
+        return None
+    return f"{rung} does not {'run' if rung in ruled_out.broken else 'fit'}"

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autofit.domain.objective import Objective
 from autofit.domain.plan import Plan, Verdict
 from autofit.report.header import model_text
 from autofit.report.line import WIDTH, Line, Style, clip, labelled
 
-from .plan_figures import Terms, amount_text, hours_text, memory_text, speed_text
+from .plan_figures import Terms, amount_text, cost_text, hours_text, memory_text, speed_text
 from .plan_screen import doubt_text, rehearsal_lines, request_text
 
 _GAP = "  "
 _UNSURE = "unsure"
+_FIRST = {
+    Objective.MEMORY: "the least memory of a device",
+    Objective.ENERGY: "the least energy a token, all devices at their full power",
+    Objective.BALANCED: "the greatest speed for its memory",
+}
 _NAME_COLUMNS = (12, 28)  # fewest and most
 _HEADINGS = ("machine", "pick", "memory", "", "tokens/s", "time", "price")
 
@@ -30,7 +36,17 @@ def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, 
     body += [((text, Style.PLAIN),) for text in table[2:]]
     notes = [line for plan in plans for line in _doubt_lines(plan, width)]
     notes += [line for plan in plans for line in rehearsal_lines(plan, width=width, name=_name(plan))]
-    return [*lines, (), *body, (), *notes, *labelled("next", next_command, width=width)]
+    return [*lines, (), *body, (), *_answer_lines(plans[0], terms, width), *notes,
+            *labelled("next", next_command, width=width)]  # fmt: skip
+
+
+def _answer_lines(best: Plan, terms: Terms, width: int) -> list[Line]:
+    """What the first machine is, unless it is the fastest."""
+    due = terms.cost(best, best.choice)
+    if terms.is_cheapest_first and due is not None and due.price is not None:
+        return labelled("cheapest", f"{_name(best)}: {cost_text(due)}", width=width)
+    text = _FIRST.get(best.request.objective)
+    return [] if text is None or best.choice is None else labelled("first", f"{_name(best)}: {text}", width=width)
 
 
 def _name(plan: Plan) -> str:

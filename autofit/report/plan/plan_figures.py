@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from autofit.domain.hardware import Hardware
 from autofit.domain.plan import Candidate, Plan
 from autofit.domain.units import format_bytes, format_count, rough_bytes, rough_speed
 from autofit.planning.plan.cost import Cost, cost
@@ -12,15 +14,18 @@ from autofit.planning.plan.fit import is_host_asked
 
 @dataclass(frozen=True)
 class Terms:
-    """What hours and money are reckoned from: tokens of the whole training, price of a device-hour."""
+    """What hours and money are reckoned from: tokens of the whole training, and what a device-hour of a machine costs,
+    None where nobody said."""
 
     tokens: float | None = None
-    price_per_device_hour: float | None = None
+    price_per_device_hour: Callable[[Hardware], float | None] = lambda _: None
+    is_cheapest_first: bool = False
 
     def cost(self, plan: Plan, candidate: Candidate | None) -> Cost | None:
         if candidate is None or candidate.estimate is None:
             return None
-        return cost(self.tokens, candidate.estimate.speed, plan.hardware, self.price_per_device_hour)
+        price = self.price_per_device_hour(plan.hardware)
+        return cost(self.tokens, candidate.estimate.speed, plan.hardware, price)
 
 
 REHEARSED = "*"
@@ -74,9 +79,9 @@ def hours_text(hours: float) -> str:
 
 
 def cost_text(due: Cost) -> str:
-    """What a training takes: `1.0 B tokens: ~9.0 h · up to 29 kWh in the devices · price ~180`."""
+    """What a training takes: `1.0 B tokens: ~9.0 h · up to 29 kWh at the devices' full power · price ~180`."""
     parts = [f"{format_count(due.tokens)} tokens: ~{hours_text(due.hours)}"]
-    parts += [] if due.energy_kwh is None else [f"up to {amount_text(due.energy_kwh)} kWh in the devices"]
+    parts += [] if due.energy_kwh is None else [f"up to {amount_text(due.energy_kwh)} kWh at the devices' full power"]
     parts += [] if due.price is None else [f"price ~{amount_text(due.price)}"]
     return " · ".join(parts)
 

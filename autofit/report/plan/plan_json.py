@@ -10,7 +10,9 @@ from autofit.domain.estimate import MemoryEstimate, SpeedEstimate
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
+from autofit.planning.plan.cost import token_j
 from autofit.planning.plan.fit import host_high_bytes
+from autofit.report.ratios import candidate_rated, efficiency_body
 
 _MEMORY = (
     "parameters_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes", "buffers_bytes", "runtime_bytes",
@@ -36,6 +38,7 @@ def _plan_body(plan: Plan) -> dict[str, Any]:
         "plain": None if plan.plain is None else _candidate_body(plan.plain, plan),
         "last_resorts": [_resort_body(resort) for resort in plan.resorts],
         "candidates": [_candidate_body(candidate, plan) for candidate in plan.candidates],
+        "baseline": encode(plan.baseline),
     }
 
 
@@ -47,6 +50,8 @@ def _candidate_body(candidate: Candidate, plan: Plan) -> dict[str, Any]:
         "adamw_zero3_peak_bytes": candidate.adamw_peak_bytes,
         "host_memory": _host_body(None if estimate is None else estimate.memory, plan),
         "speed": _speed_body(estimate.speed if estimate is not None and is_supported else None),
+        "energy": _energy_body(estimate.speed if estimate is not None and is_supported else None, plan),
+        "efficiency": efficiency_body(candidate_rated(candidate), plan.baseline),
         "verdict": candidate.verdict.value,
         "reason": candidate.reason,
     }
@@ -81,6 +86,12 @@ def _host_body(memory: MemoryEstimate | None, plan: Plan) -> dict[str, int | Non
     body = {name: None if memory is None else getattr(memory.host, name) for name in _HOST}
     high_bytes = None if memory is None else host_high_bytes(memory)
     return {**body, "high_bytes": high_bytes, "available_bytes": plan.hardware.host_available_bytes}
+
+
+def _energy_body(speed: SpeedEstimate | None, plan: Plan) -> dict[str, Any]:
+    """The energy that is expected at most, and what of; null where the speed or the power is unknown."""
+    joules = None if speed is None else token_j(speed, plan.hardware)
+    return {"token_j": joules, "basis": "all devices at their full power for the time of a token"}
 
 
 def _speed_body(speed: SpeedEstimate | None) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.knobs.method import METHOD, Method
+from autofit.domain.objective import Objective
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.units import format_bytes
@@ -10,11 +11,18 @@ from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.choice_text import flags_text, gives_up_text, plainer_text, resort_lines
 from autofit.report.header import machine_text, model_name, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
+from autofit.report.ratios import candidate_ratios_text
 
 from .plan_figures import REHEARSED, Terms, cost_text, host_text, memory_text, shows_host, speed_phrase
 from .plan_table import device_word, plan_table
 
 _LABEL_COLUMNS = 10
+_BEST = {
+    Objective.SPEED: "the fastest",
+    Objective.MEMORY: "the least memory",
+    Objective.ENERGY: "the fastest, which takes the least energy at the power of the devices,",
+    Objective.BALANCED: "the greatest product of SpeedUp and MemoryUp",
+}
 _RELATIVE = "relative to the pick: this device's speed is unknown until something was measured on it"
 
 
@@ -120,7 +128,9 @@ def _pick_lines(plan: Plan, terms: Terms, width: int) -> list[Line]:
         lines = _labelled("pick", _candidate_text(plan, choice), width, Style.GOOD)
     else:
         lines = _labelled("pick", f"if it fits: {_candidate_text(plan, choice)}", width)
-    lines += _labelled("why", f"the fastest {_among(choice)}: {doubt_text(choice)}", width)
+    lines += _labelled("why", f"{_BEST[plan.request.objective]} {_among(choice)}: {doubt_text(choice)}", width)
+    ratios = candidate_ratios_text(choice, plan.baseline)
+    lines += _labelled("ratios", ratios, width) if ratios else []
     if choice.estimate is not None and not choice.estimate.speed.is_absolute:
         lines += _labelled("speed", _RELATIVE, width)
     due = terms.cost(plan, choice)

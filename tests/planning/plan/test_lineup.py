@@ -69,7 +69,7 @@ def test_a_baseline_that_does_not_fit_gives_way_to_the_plainest_that_does() -> N
     found = predict_comparison(setting)
 
     assert str(found.baseline.strategy.rung) == "zero1"
-    assert found.why == "the plainest that fits: zero0 does not"
+    assert found.why == "zero0 does not fit"
     standings = {row.optimization: row.standing for row in found.rows}
     assert standings[Optimization.ZERO_1] == NotCompared("the baseline has it")
     offload = standings[Optimization.OFFLOAD]
@@ -101,6 +101,8 @@ def test_a_baseline_may_be_named_with_its_micro_batch() -> None:
     lineup = line_up(scene(baseline="zero3+gc mb2"))
 
     assert str(lineup.baseline.strategy) == "zero3+gc mb2"
+    assert lineup.why == "asked for"
+    assert line_up(scene(1, baseline="zero3+gc mb2")).why == "asked for, and does not fit"
     assert names(lineup)[Optimization.ZERO_1] == "zero1+gc mb2"
     assert dict(lineup.others)[Optimization.CHECKPOINTING] == NotCompared("the baseline has it")
     with pytest.raises(UsageError, match="--baseline zero9"):
@@ -116,7 +118,7 @@ def test_what_probes_ruled_out_is_no_baseline() -> None:
 
     assert smaller == Strategy(first.rung, first.micro_batch // 2, first.gradient_accumulation * 2)
     assert str(other.baseline.strategy) == "zero1 mb8"
-    assert other.why == "the plainest that fits: zero0 does not"
+    assert other.why == "zero0 does not run"
 
 
 def test_what_a_pin_leaves_out_and_what_is_pointless_say_so() -> None:
