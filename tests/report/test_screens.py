@@ -167,6 +167,7 @@ def test_what_is_left_of_a_machine() -> None:
 
 def test_a_model_in_a_folder_is_named_by_the_folder() -> None:
     assert model_text(replace(sim.SHAPE, name="/data/models/Llama-2-13b")).startswith("Llama-2-13b, 13.0 B")
+    assert model_text(replace(sim.SHAPE, name="/runs/1-sft/merged")).startswith("1-sft/merged, 13.0 B")
     assert model_text(replace(sim.SHAPE, name="meta-llama/Llama-2-13b")).startswith("meta-llama/Llama-2-13b, ")
 
 
