@@ -12,7 +12,6 @@ import click
 from autofit.process.best_effort_stream import BestEffortStream
 
 from .flags.flag import SectionedCommand, rest_of
-from .flags.phase_flags import phases_of
 from .flags.train_flags import TRAIN_ONLY, plan_flags
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from .boundary import print_error
     from .request_builder import build_request
 
-    _refuse_phases(context)
     request = build_request(flags, rest_of(context), lambda ranks: _count_ranks(ranks, flags["on"]))
     told: list[str] = []
     with _waiting(f"planning {flags['model']}", is_quiet=flags["json"]):
@@ -79,18 +77,6 @@ def command(context: click.Context, /, **flags: Any) -> None:
         write_json(sys.stdout, plans_body(plans))
     else:
         _show(plans, Terms(flags["tokens"], flags["price"]), context.meta[_WORDS])
-
-
-def _refuse_phases(context: click.Context) -> None:
-    """UsageError for a recipe of several trainings, of which each has a plan of its own."""
-    from autofit.domain.errors import UsageError
-
-    if phases := phases_of(context):
-        task = phases[-1].flags["task"]
-        raise UsageError(
-            f"{phases[0].recipe} has {len(phases)} trainings, and a plan is of one: ask for each by its flags, such as "
-            f"--model MODEL --task {task}, or for all ladders here by `autofit train --recipe FILE --dry-run`."
-        )
 
 
 for _parameter in command.params:

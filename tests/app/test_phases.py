@@ -198,7 +198,7 @@ def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s
     row.train_all(replace(FIRST, options=options), replace(SECOND, options=options))
     first, second = (told.ladder for told in row.told(LadderBuilt))
     assert [step.strategies for step in first.steps] == [step.strategies for step in second.steps]
-    assert f"the ladder is that of {MODEL}" in [told.text for told in row.told(Note)][-1]
+    assert f"the ladder is by the shape of {MODEL}" in [told.text for told in row.told(Note)][-1]
     assert not row.all.exists()
 
 
