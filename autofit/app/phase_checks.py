@@ -19,10 +19,12 @@ from autofit.runs.run_folder import RunFolder
 
 
 def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
-    """Checks all phases but the first, which its own training looks at at once; UsageError with the one that is wrong.
+    """Checks their folder, and all phases but the first, which its own training looks at at once; UsageError with the
+    one that is wrong.
 
     `tell` hears what is looked at that takes its time.
     """
+    folder.check()
     _check_models(phases, folder)
     unread: list[tuple[PhaseStarted, Context]] = []
     for begun, request in in_order(phases, folder):

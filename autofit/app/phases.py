@@ -29,9 +29,10 @@ def train_phases(
     for begun, request in in_order(phases, folder):
         screen.show(begun)
         options = begun.phase.options
-        if options.is_dry_run and begun.phase.starts_from is not None:
-            screen.show(Note(f"the ladder is that of {request.model}, which has the shape of what is trained before"))
-        _follow(begun, request)
+        if not options.is_dry_run:
+            _follow(begun, request)
+        elif begun.phase.starts_from is not None:
+            screen.show(Note(f"the ladder is by the shape of {request.model}"))
         train(request, output_dir=Path(begun.output_dir), screen=screen, options=options, tools=tools)
 
 

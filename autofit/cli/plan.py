@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .flags.flag import SectionedCommand, rest_of
-from .flags.phase_flags import phases_of
 from .flags.train_flags import CHEAPEST, TRAIN_ONLY, plan_flags
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ def command(context: click.Context, /, **flags: Any) -> None:
     from .printing import waiting
     from .request_builder import build_request, count_ranks
 
-    _refuse_phases(context)
     order = MachineOrder(flags["price"], is_cheapest_first=_is_cost(flags))
     flags["optimize"] = Objective.SPEED.value if order.is_cheapest_first else flags["optimize"]
     request = build_request(flags, rest_of(context), lambda ranks: count_ranks(ranks, flags["on"]))
@@ -83,18 +81,6 @@ def command(context: click.Context, /, **flags: Any) -> None:
     else:
         terms = Terms(flags["tokens"], order.price_per_device_hour, is_cheapest_first=order.is_cheapest_first)
         _show(plans, terms, context.meta[_WORDS])
-
-
-def _refuse_phases(context: click.Context) -> None:
-    """UsageError for a recipe of several trainings, of which each has a plan of its own."""
-    from autofit.domain.errors import UsageError
-
-    if phases := phases_of(context):
-        task = phases[-1].flags["task"]
-        raise UsageError(
-            f"{phases[0].recipe} has {len(phases)} trainings, and a plan is of one: ask for each by its flags, such as "
-            f"--model MODEL --task {task}, or for all ladders here by `autofit train --recipe FILE --dry-run`."
-        )
 
 
 for _parameter in command.params:

@@ -43,7 +43,7 @@ def command(context: click.Context, /, **flags: Any) -> None:
 
     from .screen import open_screen
 
-    output_dir, begin = _single(context, flags) if not phases_of(context) else _phases(context, flags)
+    output_dir, begin = _phases(context, flags) if phases_of(context) else _single(context, flags)
     with open_screen(is_json=flags["json"]) as screen:
         try:
             begin(output_dir=output_dir, screen=screen)

@@ -13,8 +13,6 @@ from autofit.domain.workload import DATA_KINDS
 
 _BLOCK_BYTES = 2**20
 _MOST_BLOCKS = 64  # of each file: a change that adds or takes rows is seen by the size already
-
-
 _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 
 

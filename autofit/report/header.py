@@ -11,6 +11,7 @@ from autofit.domain.request import Request, Training
 from autofit.domain.units import format_bytes, format_count
 from autofit.domain.workload import DataProfile, Learned
 
+_LEFT_BY_A_RUN = ("model", "merged")
 _EXAMPLES = {"messages": "conversations", "sharegpt": "conversations", "text": "texts"}
 _EXAMPLES_OF_TASKS = {
     Learned.PREFERENCES: "preferences",
@@ -54,9 +55,12 @@ def model_text(shape: ModelShape) -> str:
 
 
 def model_name(shape: ModelShape) -> str:
-    """The model's name: of one that lies in a folder whose whole path is known, the folder's."""
+    """The model's name: of one that lies in a folder whose whole path is known, the folder's; with the run's before it
+    where a run has left it, for it is called like any other."""
     path = PurePath(shape.name)
-    return path.name if path.is_absolute() else shape.name
+    if not path.is_absolute():
+        return shape.name
+    return str(PurePath(*path.parts[-2:])) if path.name in _LEFT_BY_A_RUN else path.name
 
 
 def request_text(request: Request, profile: DataProfile | None) -> str:

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from autofit.domain.errors import UsageError
+
 from .run_folder import RunFolder
+from .shared_folder import check_location
 
 _NAME = re.compile(r"(\d+)-(.+)")
 
@@ -17,6 +20,15 @@ class PhasesFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.logs = root / "logs"  # of what is looked at before the first phase starts
+
+    def check(self) -> None:
+        """Checks the folder and writes nothing; UsageError where it is not to be used."""
+        check_location(self.root)
+        if RunFolder(self.root).exists:
+            raise UsageError(
+                f"{self.root} is the run folder of one training, and several are asked for: name another folder with "
+                "--output-dir."
+            )
 
     def of(self, number: int, name: str) -> RunFolder:
         """The run folder of a phase, the first of which has the number 1."""

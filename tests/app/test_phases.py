@@ -162,6 +162,17 @@ def test_what_is_wrong_with_a_later_phase_is_said_before_the_first_starts(row: R
     assert (row.events, row.trained, row.machine.specs) == ([], [], [])
 
 
+def test_a_folder_that_is_no_place_for_several_trainings(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    row.train()
+    row.all = row.folder.root
+    with pytest.raises(UsageError, match="is the run folder of one training"):
+        row.train_all(FIRST, SECOND)
+    monkeypatch.setenv("HOME", str(row.root))
+    row.all = row.root
+    with pytest.raises(UsageError, match="is a home folder"):
+        row.train_all(FIRST, SECOND)
+
+
 def test_the_data_of_later_phases_is_read_before_the_first_starts_and_once(row: Row, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text('{"text": "a"}\n{"text": \n')
@@ -187,7 +198,7 @@ def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s
     row.train_all(replace(FIRST, options=options), replace(SECOND, options=options))
     first, second = (told.ladder for told in row.told(LadderBuilt))
     assert [step.strategies for step in first.steps] == [step.strategies for step in second.steps]
-    assert f"the ladder is that of {MODEL}" in [told.text for told in row.told(Note)][-1]
+    assert f"the ladder is by the shape of {MODEL}" in [told.text for told in row.told(Note)][-1]
     assert not row.all.exists()
 
 

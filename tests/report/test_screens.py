@@ -16,6 +16,8 @@ from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.request import SearchOptions
+from autofit.domain.training_phase import TrainingPhase
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.choice_text import beside_label, beside_text, gives_up_text
@@ -165,6 +167,7 @@ def test_what_is_left_of_a_machine() -> None:
 
 def test_a_model_in_a_folder_is_named_by_the_folder() -> None:
     assert model_text(replace(sim.SHAPE, name="/data/models/Llama-2-13b")).startswith("Llama-2-13b, 13.0 B")
+    assert model_text(replace(sim.SHAPE, name="/runs/1-sft/merged")).startswith("1-sft/merged, 13.0 B")
     assert model_text(replace(sim.SHAPE, name="meta-llama/Llama-2-13b")).startswith("meta-llama/Llama-2-13b, ")
 
 
@@ -281,6 +284,15 @@ def screen_text(events: list[ev.Event], *, is_closed: bool, lines: int = 30) -> 
     if is_closed:
         pyte.Stream(emulator).feed(stream.getvalue())
     return "\n".join(line.rstrip() for line in emulator.display)
+
+
+def test_the_table_of_a_phase_stays_above_the_next_one() -> None:
+    phases = [TrainingPhase(name, sim.REQUEST, SearchOptions()) for name in ("a", "b")]
+    first, second = (ev.PhaseStarted(number, 2, phase, "runs") for number, phase in enumerate(phases, 1))
+    text = screen_text([first, *sim.beginning(), second, *sim.beginning()[:1]], is_closed=True, lines=40)
+    assert text.count("ladder ") == 1
+    assert text.index("phase    1 of 2, a") < text.index("ladder ") < text.index("phase    2 of 2, b")
+    assert text.rindex("machine  8 × A100") > text.index("phase    2 of 2, b")
 
 
 def test_the_live_table_moves_under_a_header_that_stays() -> None:

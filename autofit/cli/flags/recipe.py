@@ -14,6 +14,7 @@ from autofit.domain.errors import UsageError
 from .phase_flags import read_phases
 
 _TASKS = "tasks"
+_VERB = "train"  # that takes a recipe with tasks
 
 
 def apply_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
@@ -26,6 +27,11 @@ def apply_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) 
     read_flags = partial(_defaults, flags=_flags(ctx.command, but=param))
     body = _read(path)
     tasks = body.pop(_TASKS, None)
+    if tasks is not None and ctx.info_name != _VERB:
+        raise UsageError(
+            f"{path} has tasks, several trainings, and autofit {ctx.info_name} is of one: give the flags of one of them, "
+            f"or see all ladders here by `autofit train --recipe {path} --dry-run`."
+        )
     shared = read_flags(str(path), body)
     ctx.default_map = shared if tasks is None else read_phases(ctx, str(path), tasks, shared, read_flags)
 
