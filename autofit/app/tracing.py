@@ -22,7 +22,7 @@ from autofit.store import Store
 from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
 from autofit.store.versions import versions
 
-TRACER_VERSION = 10
+TRACER_VERSION = 11
 """Rises when a trace of the same micro-step would say something else."""
 
 DESCRIBER_VERSION = 3

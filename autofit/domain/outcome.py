@@ -17,6 +17,7 @@ class Phase(str, Enum):
     BUILD = "build"
     INITIALIZE = "initialize"  # deepspeed.initialize
     FORWARD = "forward"
+    REFERENCE = "reference"  # the forward pass of the frozen model, or of the one without its adapter
     BACKWARD = "backward"
     STEP = "step"
     EVALUATE = "evaluate"

@@ -28,6 +28,7 @@ class Traits:
     sequences_per_row: int = 1  # that go through the model together: 2 for a chosen and a rejected answer
     scores: bool = False  # the model has a head of one number in place of the one of the vocabulary
     has_reference: bool = False  # beside a model of which all parameters train stands a frozen copy
+    compares_rows: bool = False  # rows of a micro-batch are held against each other
     generates: bool = False  # answers are the model's own, and rewarded
     learning_rate_factor: float = 1.0  # the default learning rate, by that of supervised fine-tuning
 
@@ -46,7 +47,7 @@ _TRAITS = {
     ),
     Task.KTO: Traits(
         "Kahneman-Tversky optimization", "KTOConfig", "kto_trainer",
-        has_reference=True, learning_rate_factor=0.05,
+        has_reference=True, compares_rows=True, learning_rate_factor=0.05,
     ),
     Task.GRPO: Traits(
         "group relative policy optimization", "GRPOConfig", "grpo_trainer",

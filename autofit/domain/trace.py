@@ -45,6 +45,8 @@ class MicroStep:
     quantization: Quantization = Quantization.NONE  # of what LoRA freezes
     task: Task = Task.SFT
     completion_tokens: int = 0  # of `tokens`, those that the model generates by itself; 0: none
+    has_reference: bool = False  # a forward pass of the frozen model, or without the adapter, follows that of the model
+    compares_rows: bool = False  # both have one more before, with the rows' answers behind each other's prompts
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Work:
 class Moment:
     """One stretch of a micro-step: a layer's forward or backward pass, the loss, the embedding."""
 
-    phase: Phase  # FORWARD, BACKWARD or EVALUATE
+    phase: Phase  # FORWARD, REFERENCE, BACKWARD or EVALUATE
     activations_bytes: int  # the most that tensors hold in it, but for parameters and their complete gradients
     gradient_count: int  # trained parameters whose gradient is there by its end; 0 in a forward pass
     work: Work = Work()
@@ -107,7 +109,8 @@ class ModelTensors:
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace has its `moments` in the order of time: forward, backward, then one evaluation batch."""
+    """A trace has its `moments` in the order of time: forward, the reference's forward, backward, then one evaluation
+    batch."""
 
     of: MicroStep
     moments: tuple[Moment, ...]

@@ -6,21 +6,22 @@ transformers compares the two when it makes its arguments (5.23, `trainer_config
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.optimizer import Optimizer
+from autofit.planning.argument_words import values_of
 
 DEFAULT_NORM = 1.0
 """The norm at which Hugging Face's trainer clips by default."""
 
-_SPELLINGS = ("--max_grad_norm", "--max-grad-norm")
+_NAME = "max_grad_norm"
 
 
 def gradient_clipping(words: Sequence[str]) -> float:
     """The norm that `words` (training arguments after `--`) ask for, the last one as argparse takes it; 0 clips
     nothing. UsageError for what is no norm."""
-    text = [str(DEFAULT_NORM), *_asked(words)][-1]
+    text = [str(DEFAULT_NORM), *values_of(words, _NAME)][-1]
     try:
         norm = float(text)
     except ValueError:
@@ -37,13 +38,6 @@ def clipping_norm(optimizer: Optimizer, words: Sequence[str]) -> float:
     only where it is asked to. AdaLomo bounds its updates in another way.
     """
     norm = gradient_clipping(words)
-    if optimizer is Optimizer.ADALOMO or (optimizer is Optimizer.LOMO and not any(_asked(words))):
+    if optimizer is Optimizer.ADALOMO or (optimizer is Optimizer.LOMO and not any(values_of(words, _NAME))):
         return 0.0
     return norm
-
-
-def _asked(words: Sequence[str]) -> Iterator[str]:
-    for word, following in zip(words, (*words, "")[1:], strict=True):
-        name, equals, value = word.partition("=")
-        if name in _SPELLINGS:
-            yield value if equals else following

@@ -15,6 +15,7 @@ _PLACES = {
     Phase.BUILD: "the build",
     Phase.INITIALIZE: "set-up",
     Phase.FORWARD: "forward",
+    Phase.REFERENCE: "the reference's forward",
     Phase.BACKWARD: "backward",
     Phase.STEP: "the optimizer step",
     Phase.EVALUATE: "the evaluation",

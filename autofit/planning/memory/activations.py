@@ -13,8 +13,9 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
-from autofit.planning.micro_batches import micro_batches
+from autofit.planning.micro_batches import asked_micro_batches
 from autofit.planning.plain_torch import is_autocast
+from autofit.planning.reference import compares_rows, has_reference_pass
 from autofit.planning.setting import Setting
 
 from .sdpa import with_same_rules
@@ -27,8 +28,7 @@ TRACED_MICRO_BATCHES = (1, 2, 4)
 def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroStep, ...]:
     """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
     `micro_batches`."""
-    request = setting.request
-    asked = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    asked = asked_micro_batches(setting.request, setting.rank_count)
     sizes = sorted({rows for size in asked for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
     return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
@@ -69,6 +69,8 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         quantization=rung.quantization,
         task=setting.request.task,
         completion_tokens=setting.request.completion_tokens,
+        has_reference=has_reference_pass(setting.request),
+        compares_rows=compares_rows(setting.request),
     )
 
 

@@ -18,6 +18,7 @@ from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
 from autofit.planning.quantized_weights import PACKED_BITS
+from autofit.planning.reference import forward_passes
 from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
@@ -58,7 +59,8 @@ FUSED_ATTENTION_BACKWARD = 2.5
 
 @dataclass(frozen=True)
 class MicroStepWork:
-    """The stretches of one micro-step's passes; what is computed again belongs to the backward pass."""
+    """The stretches of one micro-step's passes, the reference's among the forward ones; what is computed again belongs
+    to the backward pass."""
 
     forward: tuple[Work, ...]
     backward: tuple[Work, ...]
@@ -76,7 +78,7 @@ def typical_tokens(strategy: Strategy, setting: Setting) -> float:
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:
     """The work of a trace at the worst width, brought to the typical one in the proportion of the formulas."""
-    forward = tuple(moment.work for moment in moments if moment.phase is Phase.FORWARD)
+    forward = tuple(moment.work for moment in moments if moment.phase in (Phase.FORWARD, Phase.REFERENCE))
     backward = tuple(moment.work for moment in moments if moment.phase is Phase.BACKWARD)
     tokens = typical_tokens(strategy, setting)
     if tokens == setting.worst_tokens:
@@ -100,7 +102,7 @@ def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStep
     backward = _backward(forward, strategy, setting, tokens)
     is_again = strategy.rung.gradient_checkpointing.recomputes
     again = (_again(forward, strategy, setting, tokens),) if is_again else ()
-    return MicroStepWork((forward,), (*again, backward))
+    return MicroStepWork((forward,) * forward_passes(setting.request), (*again, backward))
 
 
 def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:

@@ -19,6 +19,7 @@ _DOING = {
     Phase.BUILD: "building",
     Phase.INITIALIZE: "set-up",
     Phase.FORWARD: "forward",
+    Phase.REFERENCE: "reference",
     Phase.BACKWARD: "backward",
     Phase.STEP: "step",
     Phase.EVALUATE: "evaluate",

@@ -32,8 +32,8 @@ _REMOTE_PACKAGE = "transformers_modules"  # where transformers puts code that li
 def build_model(
     config: PretrainedConfig, *, dtype: torch.dtype, attention: Attention, scores: bool = False
 ) -> PreTrainedModel:
-    """The model with random weights, with a head for words or one that `scores`; code of its own runs where `config` came
-    from such code, which was allowed."""
+    """The model with random weights, with a head for words or one that `scores`; code of its own runs where `config`
+    came from such code, which was allowed."""
     is_remote, implementation = type(config).__module__.startswith(_REMOTE_PACKAGE), kernels_of(config, attention)
     made: PreTrainedModel = auto_class(scores=scores).from_config(
         config, dtype=dtype, attn_implementation=implementation, trust_remote_code=is_remote

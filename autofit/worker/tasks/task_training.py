@@ -9,10 +9,12 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from autofit.domain.event import Tell
 from autofit.domain.request import Request
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.data.training_data import TrainingData
+from autofit.worker.model.loading_bar import Hear
 from autofit.worker.training.trainer import PhasedTrainer
 
 
@@ -29,8 +31,11 @@ class TaskTraining(ABC):
         """The rows of micro-batches of these shapes, one after the other, as the trainer has them once they are
         prepared."""
 
-    def beside(self, job: Job, model: PreTrainedModel, data: TrainingData) -> Mapping[str, Any]:
-        """What the trainer of a full run is made of beside the model and its rows."""
+    def beside(
+        self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
+    ) -> Mapping[str, Any]:
+        """What the trainer of a full run is made of beside the model and its rows; `hear` and `tell` hear of what is
+        loaded, as those of the model do."""
         return {}
 
     def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,6 +37,19 @@ def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
         model = build_model(config, dtype=dtype, attention=step.attention, scores=scores)
     lend_to_own_attention(model)
     return model
+
+
+def reference_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel | None:
+    """The reference on the meta device, ready for its forward pass; None where the step has no model of its own for
+    it."""
+    if not step.has_reference or step.lora is not None:
+        return None
+    model = meta_model(config, replace(step, is_autocast=False))
+    TRACED_TASKS[step.task].prepare_reference(model)
+    if step.is_autocast:
+        computing_in(model, TORCH_DTYPES[step.dtype])
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen
 
 
 def built_dtype(step: MicroStep) -> Dtype:

@@ -35,6 +35,7 @@ class Ledger(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._block_bytes = BLOCK_BYTES[self.kind]
         self._live_bytes = 0
+        self._phase, self._turn, self._is_fresh = Phase.FORWARD, 0, False
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def exempt(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -42,8 +43,20 @@ class Ledger(TorchDispatchMode):
         for tensor in tensors:
             self._meet(tensor, is_counted=False)
 
-    def enter(self, phase: Phase, layer: int | None = None) -> None:
-        self.sections.append(Section(phase, layer, [self._live_bytes]))
+    def begin(self, phase: Phase) -> None:
+        """Begins a phase with its first pass through the layers."""
+        self._phase, self._turn, self._is_fresh = phase, self._turn + 1, True
+        self.enter(None)
+
+    def begin_pass(self, phase: Phase) -> None:
+        """Begins a pass of a phase, unless the phase has just begun with it."""
+        if phase is not self._phase or not self._is_fresh:
+            self.begin(phase)
+        self._is_fresh = False
+
+    def enter(self, layer: int | None) -> None:
+        """Begins a section of the pass that goes on."""
+        self.sections.append(Section(self._phase, layer, [self._live_bytes], turn=self._turn))
 
     def take_gradient(self, parameter: torch.Tensor) -> None:
         """Takes a parameter's gradient out when it is complete; it counts until here."""

@@ -24,21 +24,26 @@ from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 
 class MicroStepRun:
-    """A model whose tensors are fake from here on; it runs as often as one asks."""
+    """A model whose tensors are fake from here on, with the reference beside it that has a model of its own; it runs as
+    often as one asks."""
 
-    def __init__(self, model: nn.Module, step: MicroStep) -> None:
+    def __init__(self, model: nn.Module, step: MicroStep, reference: nn.Module | None = None) -> None:
         self._model, self._step, self._task = model, step, TRACED_TASKS[step.task]
-        self._layers = decoder_layers(model)
+        self._reference = reference
+        self._all = [module for module in (model, reference) if module is not None]
         self._mode = FakeTensorMode()
-        self._tensors = make_fake(model, self._mode)
+        self._tensors = [tensor for module in self._all for tensor in make_fake(module, self._mode)]
 
     def sections(self, depth: Depth) -> list[Section]:
         """The sections of the layers that run; NotRepeatedError when others cannot be left out."""
         ledger = Ledger(self._step.kind, _shared_shapes(self._model))
         ledger.exempt(self._tensors)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_without(self._layers, depth))
-            stack.enter_context(_marked(self._layers, depth, ledger))
+            passes = Passes(self._model, ledger)
+            for module in self._all:
+                stack.enter_context(_without(decoder_layers(module), depth))
+                stack.enter_context(_marked(decoder_layers(module), depth, ledger))
+                stack.callback(module.register_forward_pre_hook(passes.hear).remove)
             for parameter in self._model.parameters():
                 if parameter.requires_grad:
                     stack.callback(parameter.register_post_accumulate_grad_hook(ledger.take_gradient).remove)
@@ -47,17 +52,33 @@ class MicroStepRun:
         return ledger.sections
 
     def _run(self, ledger: Ledger) -> None:
-        ledger.enter(Phase.FORWARD)
+        ledger.begin(Phase.FORWARD)
         batch = self._task.batch(self._step)
-        loss = self._task.loss(self._model.train(), batch)
-        ledger.enter(Phase.BACKWARD)
+        loss = self._task.loss(self._model.train(), batch, self._reference)
+        ledger.begin(Phase.BACKWARD)
         loss.backward()
         if ledger.sections[-1].layer is not None:
-            ledger.enter(Phase.BACKWARD)  # nothing below the layers is trained
+            ledger.enter(None)  # nothing below the layers is trained
         del loss
-        ledger.enter(Phase.EVALUATE)
+        ledger.begin(Phase.EVALUATE)
         with torch.no_grad():
-            self._task.loss(self._model.eval(), batch)
+            self._task.loss(self._model.eval(), batch, self._reference)
+
+
+class Passes:
+    """Hears of each forward pass of a model and of its reference, and tells the ledger whose it is."""
+
+    def __init__(self, model: nn.Module, ledger: Ledger) -> None:
+        self._model, self._ledger = model, ledger
+        self._has_run = False  # the pass that the backward pass follows: what comes then is the reference's
+
+    def hear(self, *_: object) -> None:
+        is_kept = torch.is_grad_enabled()
+        if not self._model.training:
+            self._ledger.begin_pass(Phase.EVALUATE)
+        else:
+            self._ledger.begin_pass(Phase.REFERENCE if self._has_run and not is_kept else Phase.FORWARD)
+        self._has_run = self._has_run or is_kept
 
 
 def _shared_shapes(model: nn.Module) -> frozenset[torch.Size]:
@@ -74,22 +95,19 @@ def _marked(layers: nn.ModuleList, depth: Depth, ledger: Ledger) -> Iterator[Non
     """Marks where sections begin: where a layer does, forward and backward, and where the last one ends."""
     last = len(layers) - 1
 
-    def enter(layer: int | None) -> None:
-        ledger.enter(Phase.FORWARD if layers.training else Phase.EVALUATE, layer)
-
     def watch(tensor: torch.Tensor, layer: int | None) -> None:
         if tensor.requires_grad:
-            tensor.register_hook(lambda _: ledger.enter(Phase.BACKWARD, layer))
+            tensor.register_hook(lambda _: ledger.enter(layer))
 
     def before(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        enter(index)
+        ledger.enter(index)
         if index == 0:
             watch(_hidden_states(args, kwargs), None)
 
     def after(index: int, out: Any) -> None:
         watch(out if isinstance(out, torch.Tensor) else out[0], index)
         if index == last:
-            enter(None)
+            ledger.enter(None)
 
     with contextlib.ExitStack() as stack:
         for index in set(range(len(layers))) - set(depth.left_out_layers()):

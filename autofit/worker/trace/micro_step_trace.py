@@ -19,7 +19,7 @@ from autofit.worker.model.linear_layers import linear_layers, linear_rows
 from autofit.worker.model.parameter_groups import parameter_groups
 from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
-from autofit.worker.trace.fake_model import meta_model, prepare
+from autofit.worker.trace.fake_model import meta_model, prepare, reference_model
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
@@ -43,11 +43,14 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
         groups, buffers_bytes = parameter_groups(model, rows), sum(buffer.nbytes for buffer in model.buffers())
         if step.quantization is not Quantization.NONE:
             quantize(linear, step.quantization, step.kind, adapted_layers(model))
-        stack.enter_context(scan_kernels_of(model, step.kernel_packages))
+        reference = reference_model(config, step)
+        for module in (model, reference):
+            if module is not None:
+                stack.enter_context(scan_kernels_of(module, step.kernel_packages))
         layers = decoder_layers(model)
         whole = Depth(len(layers))
         depth = whole if at_full_depth else choose_depth(layer_marks(list(layers), config))
-        run = MicroStepRun(model, step)
+        run = MicroStepRun(model, step, reference)
         try:
             sections = _sections(run, depth, needs_two_depths=has_router_loss(config) or _drops_casts(step))
         except NotRepeatedError:

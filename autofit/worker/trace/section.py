@@ -11,13 +11,15 @@ from autofit.domain.trace import Work
 
 @dataclass
 class Section:
-    """What happened between two boundaries; `layer` is None outside the decoder's layers."""
+    """What happened between two boundaries; `layer` is None outside the decoder's layers. `turn` numbers the passes
+    through the layers: a phase may have several."""
 
     phase: Phase
     layer: int | None
     levels_bytes: list[int]  # what was held at its start, and after each time that more of it came
     gradient_count: int = 0  # elements of parameters whose gradient was completed here
     work: Work = field(default_factory=Work)
+    turn: int = 0
 
     @property
     def start_bytes(self) -> int:

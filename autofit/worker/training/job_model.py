@@ -27,19 +27,25 @@ from autofit.worker.model.quantization import bits_config, settle, stored_bits
 from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.model.streamable import why_not_divided, why_not_streamed
 from autofit.worker.rank.torch_dtypes import TORCH_DTYPES
+from autofit.worker.training.checkpointing_arguments import checkpoint_as_told
 
 
 def pretrained_model(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     """The model with its real weights, on `device` or, under ZeRO-3, in this rank's partitions: each goes there from
     the file, or `tell` hears why not. `hear` hears of each of them."""
-    return _selecting(_loaded(job, device, hear=hear, tell=tell), job)
+    return _checkpointable(_loaded(job, weights_dtype(job), device, hear=hear, tell=tell), job)
 
 
-def _loaded(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
-    model, trust_remote_code, scores = job.request.model, job.request.trust_remote_code, _scores(job)
+def pretrained_reference(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
+    """The model of `pretrained_model` a second time, frozen and in the rung's dtype."""
+    return _frozen(_loaded(job, TORCH_DTYPES[job.strategy.rung.dtype], device, hear=hear, tell=tell))
+
+
+def _loaded(job: Job, dtype: torch.dtype, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
+    model, trust_remote_code, rung = job.request.model, job.request.trust_remote_code, job.strategy.rung
+    scores = _scores(job)
     if scores:  # the head is new: drawn by the seed, whatever the stage
         set_seed(job.request.training.seed)
-    rung, dtype = job.strategy.rung, weights_dtype(job)
     known = partial(load_model, model, trust_remote_code=trust_remote_code, scores=scores)
     load = partial(known, dtype=dtype, attention=rung.attention)
     if rung.quantization is not Quantization.NONE:
@@ -61,15 +67,19 @@ def _loaded(job: Job, device: torch.device, *, hear: Hear, tell: Tell) -> PreTra
 
 def random_model(job: Job) -> PreTrainedModel:
     """The model with random weights, made on the device: reads the config and nothing else."""
-    return _selecting(_made(job), job)
+    return _checkpointable(_made(job, weights_dtype(job)), job)
 
 
-def _made(job: Job) -> PreTrainedModel:
+def random_reference(job: Job) -> PreTrainedModel:
+    """The same a second time, frozen and in the rung's dtype."""
+    return _frozen(_made(job, TORCH_DTYPES[job.strategy.rung.dtype]))
+
+
+def _made(job: Job, dtype: torch.dtype) -> PreTrainedModel:
     scores = _scores(job)
     config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code, scores=scores)
-    rung, dtype = job.strategy.rung, weights_dtype(job)
+    rung, device = job.strategy.rung, device_of(job)
     bits = stored_bits(job.request.model) or bits_config(rung.quantization, dtype)
-    device = torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
     if bits is not None:
         make = partial(
             quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device, scores=scores
@@ -96,8 +106,20 @@ def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype, tell: Te
     return model
 
 
-def _selecting(model: PreTrainedModel, job: Job) -> PreTrainedModel:
-    """The model, which keeps attention's output where its layers are computed again, if the rung says so."""
+def device_of(job: Job) -> torch.device:
+    """Where the job's ranks have their tensors, each its own."""
+    return torch.device("cuda" if job.kind is DeviceKind.CUDA else "cpu")
+
+
+def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen
+
+
+def _checkpointable(model: PreTrainedModel, job: Job) -> PreTrainedModel:
+    """The model, which is checkpointed as the rung says however often that is turned off and on, and keeps attention's
+    output where its layers are computed again, if the rung says so."""
+    checkpoint_as_told(model)
     if job.strategy.rung.gradient_checkpointing is GradientCheckpointing.SELECTIVE:
         enable_selective_activation_checkpointing(model)
     return model

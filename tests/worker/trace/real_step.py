@@ -14,7 +14,6 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
-from autofit.domain.task import Task
 from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.loading import build_model
 from autofit.worker.model.quantization import bits_config, settle
@@ -42,6 +41,7 @@ class RealStep:
         config = copy.deepcopy(self.config)
         config.use_cache = False
         self.model = prepare(self._built(config), self.step)
+        self.reference = self._referred(config)
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(lambda taken: setattr(taken, "grad", None))
@@ -55,6 +55,14 @@ class RealStep:
         settle(model, dtype)
         return model
 
+    def _referred(self, config: PretrainedConfig) -> PreTrainedModel | None:
+        if not self.step.has_reference or self.step.lora is not None:
+            return None
+        model = build_model(config, dtype=TORCH_DTYPES[self.step.dtype], attention=self.step.attention)
+        TRACED_TASKS[self.step.task].prepare_reference(model)
+        frozen: PreTrainedModel = model.eval().requires_grad_(False)
+        return frozen
+
     def train(self) -> None:
         self._loss().backward()
 
@@ -63,14 +71,14 @@ class RealStep:
             self._loss()
 
     def _loss(self) -> torch.Tensor:
-        shape = (self.step.micro_batch, self.step.tokens)
-        vocabulary_size = self.config.get_text_config().vocab_size
-        ids, mask = torch.randint(0, vocabulary_size, shape), torch.ones(shape, dtype=torch.int64)
-        if self.step.is_padded:
-            mask[:, -1] = 0
-        return TRACED_TASKS[Task.SFT].loss(
-            self.model, {"input_ids": ids, "labels": ids.clone(), "attention_mask": mask}
-        )
+        task, vocabulary_size = TRACED_TASKS[self.step.task], self.config.get_text_config().vocab_size
+        batch = task.batch(self.step)
+        for name, tensor in batch.items():
+            if name.endswith(("input_ids", "labels")):
+                batch[name] = torch.randint(0, vocabulary_size, tensor.shape)
+            elif name.endswith("attention_mask") and self.step.is_padded:
+                tensor[:, -1] = 0
+        return task.loss(self.model, batch, self.reference)
 
 
 def allocated_bytes(act: Callable[[], None]) -> int:

@@ -26,7 +26,7 @@ class TracedSft(TracedTask):
     def batch(self, step: MicroStep) -> Batch:
         return token_batch(step.micro_batch, step.tokens, "input_ids", "labels", "attention_mask")
 
-    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Batch, reference: nn.Module | None) -> torch.Tensor:
         config: Any = model.config
         extra: dict[str, Any] = {"output_router_logits": True} if has_router_loss(config) else {}
         outputs = model(**batch, use_cache=False, fused_lm_head=True, **extra)

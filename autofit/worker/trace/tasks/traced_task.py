@@ -24,9 +24,13 @@ class TracedTask(ABC):
     def batch(self, step: MicroStep) -> Batch:
         """A micro-batch as the task's collator makes it, of ones; called where tensors are fake."""
 
+    def prepare_reference(self, model: PreTrainedModel) -> None:  # noqa: B027  # most tasks have none
+        """Does the same to the bare model that is the reference."""
+
     @abstractmethod
-    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """The loss of a micro-batch as the task's trainer computes it, without its metrics."""
+    def loss(self, model: nn.Module, batch: Batch, reference: nn.Module | None) -> torch.Tensor:
+        """The loss of a micro-batch as the task's trainer computes it, without its metrics; `reference` is None where a
+        step has none of its own."""
 
 
 def token_batch(rows: int, tokens: int, *names: str) -> Batch:

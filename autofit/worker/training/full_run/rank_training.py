@@ -98,7 +98,7 @@ def _trainer(job: Job, arguments: TrainingArguments, data: TrainingData, loading
         processing_class=data.tokenizer,
         peft_config=peft_config(job, model),
         fused_update=FusedUpdate.of(job),
-        **task.beside(job, model, data),
+        **task.beside(job, model, data, hear=loading, tell=loading.tell),
     )
     trainer.saved_dtype = saved_dtype(job)
     if data.stop_token_id is not None:  # beside an adapter, too: merging takes it over

@@ -1,0 +1,36 @@
+"""Direct preference optimization (Rafailov et al., 2023): trl's DPOTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+from trl import DPOTrainer
+
+from autofit.domain.workload import BatchShape
+from autofit.worker.tasks.referenced import ReferencedTrainer, ReferencedTraining
+from autofit.worker.training.probe_rows import row_lengths
+
+
+class DpoTrainer(ReferencedTrainer, DPOTrainer):
+    """Trains on rows of `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+
+
+class DpoTraining(ReferencedTraining):
+    trainer = DpoTrainer
+
+    def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+        lengths = [row_lengths(shape, 2 * micro_batch) for shape in shapes]
+        longest = [token % vocabulary_size for token in range(max(length for batch in lengths for length in batch))]
+        chosen = [longest[1:length] for batch in lengths for length in batch[:micro_batch]]
+        rejected = [longest[1:length] for batch in lengths for length in batch[micro_batch:]]
+        nothing = [0.0] * len(chosen)
+        return Dataset.from_dict(
+            {
+                "prompt_ids": [longest[:1]] * len(chosen),
+                "chosen_ids": chosen,
+                "rejected_ids": rejected,
+                "ref_chosen_logps": nothing,  # read where they are not computed in each step
+                "ref_rejected_logps": nothing,
+            }
+        )
