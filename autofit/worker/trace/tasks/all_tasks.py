@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from autofit.domain.task import Task
 from autofit.worker.trace.tasks.dpo import TracedDpo
+from autofit.worker.trace.tasks.grpo import TracedGrpo
 from autofit.worker.trace.tasks.kto import TracedKto
 from autofit.worker.trace.tasks.sft import TracedSft
 from autofit.worker.trace.tasks.traced_task import TracedTask
@@ -14,4 +15,5 @@ TRACED_TASKS: Mapping[Task, TracedTask] = {
     Task.SFT: TracedSft(),
     Task.DPO: TracedDpo(),
     Task.KTO: TracedKto(),
+    Task.GRPO: TracedGrpo(),
 }
