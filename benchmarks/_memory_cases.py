@@ -99,8 +99,15 @@ class Case:
     def request(self, folder: Path) -> Request:
         rows = self.rank_count * self.micro_batch * self.gradient_accumulation
         lora = Lora(r=LORA_R, target_modules=ARCHITECTURES[self.architecture].targets)
-        answers = Generation(ANSWERS, self.completion_tokens, (Reward("rewards:any"),)) if self.completion_tokens else Generation()
-        return Request(str(folder), self.tokens, self.task, generation=answers, global_batch=rows, lora=lora)
+        generation = Generation(ANSWERS, self.completion_tokens, (Reward("rewards:any"),))
+        return Request(
+            str(folder),
+            self.tokens,
+            self.task,
+            generation=generation if self.task.traits.generates else Generation(),
+            global_batch=rows,
+            lora=lora,
+        )
 
     def setting(self, folder: Path) -> Setting:
         """On as many CPU ranks of one node."""
@@ -148,7 +155,51 @@ def cases() -> tuple[Case, ...]:
         for accumulation in (1, 3)
     ]
     chosen += [Case("Qwen2", 8, stage, dtype=Dtype.FP32) for stage in (1, 2, 3)]
-    return (*chosen, *_plain_cases(), *_optimizer_cases(), *_fused_cases(), *_quantized_cases(), *_between_cases())
+    return (
+        *chosen,
+        *_plain_cases(),
+        *_optimizer_cases(),
+        *_fused_cases(),
+        *_quantized_cases(),
+        *_between_cases(),
+        *_preference_cases(),
+    )
+
+
+def _preference_cases() -> tuple[Case, ...]:
+    """DPO and KTO beside a reference in each stage, and with its adapter switched off, on quantised bases, too."""
+    on, lora, nf4 = GradientCheckpointing.ON, Method.LORA, Quantization.NF4
+    dpo, kto = Task.DPO, Task.KTO
+    return (
+        Case("Llama", 2, 1, task=dpo),
+        Case("Qwen2", 8, 2, gradient_accumulation=2, task=dpo),
+        Case("GPT-NeoX", 8, 3, task=dpo),
+        Case("Llama", 2, 0, task=dpo),
+        Case("Mistral", 1, 0, gradient_checkpointing=on, gradient_accumulation=2, task=dpo),
+        Case("Qwen3", 64, 2, gradient_checkpointing=on, micro_batch=2, task=dpo),
+        Case("Llama", 2, 3, gradient_checkpointing=on, gradient_accumulation=2, task=dpo),
+        Case("Gemma", 8, 3, attention=Attention.EAGER, micro_batch=2, is_padded=True, task=dpo),
+        Case("OPT", 8, 1, tokens=32, task=dpo),
+        Case("Llama", 64, 3, tokens=32, task=dpo),
+        Case("Mixtral", 8, 2, micro_batch=2, gradient_checkpointing=GradientCheckpointing.EVERY_2, task=dpo),
+        Case("Llama", 2, 1, lora, gradient_accumulation=2, task=dpo),
+        Case("GPT-2", 8, 2, lora, gradient_checkpointing=on, micro_batch=2, task=dpo),
+        Case("Llama", 8, 3, lora, gradient_checkpointing=on, task=dpo),
+        Case("Qwen2", 2, 3, lora, task=dpo),
+        Case("Phi", 2, 0, lora, task=dpo),
+        Case("Llama", 2, 2, lora, quantization=nf4, task=dpo),
+        Case("Qwen2", 8, 3, lora, gradient_checkpointing=on, quantization=nf4, task=dpo),
+        Case("Llama", 1, 0, lora, gradient_checkpointing=on, quantization=nf4, task=dpo),
+        Case("Llama", 2, 2, micro_batch=2, task=kto),
+        Case("Falcon", 8, 1, gradient_accumulation=2, micro_batch=2, task=kto),
+        Case("Llama", 2, 3, micro_batch=2, task=kto),
+        Case("Qwen3", 8, 3, gradient_checkpointing=on, micro_batch=4, tokens=64, task=kto),
+        Case("GPT-NeoX", 2, 0, micro_batch=2, gradient_accumulation=2, task=kto),
+        Case("OPT", 8, 2, gradient_checkpointing=on, micro_batch=2, is_padded=True, task=kto),
+        Case("Llama", 8, 1, lora, gradient_checkpointing=on, micro_batch=4, task=kto),
+        Case("Gemma", 2, 3, lora, micro_batch=2, task=kto),
+        Case("Llama", 1, 0, lora, micro_batch=2, task=kto),
+    )
 
 
 def _quantized_cases() -> tuple[Case, ...]:

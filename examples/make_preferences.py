@@ -40,7 +40,7 @@ QUESTIONS = (
 )
 FRIENDLY = ("Gladly: {answer}.", "Thank you for asking: {answer}.", "With pleasure: {answer}.", "Of course: {answer}.")
 RAMBLING = (
-    "Well, that is a question which one could answer in many ways",
+    "well, that is a question which one could answer in many ways",
     "I was thinking about something quite similar the other day",
     "it all depends on how one looks at it, as so many things do",
     "somebody told me once, but I do not remember who it was",

@@ -45,6 +45,37 @@ def test_the_committed_files_are_what_the_generator_writes(monkeypatch: pytest.M
     assert [path.name for path, content in files.items() if path.read_text("utf-8") != content] == []
 
 
+def test_the_committed_preferences_are_what_their_generator_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = script("make_preferences", monkeypatch).files()
+    samples = {SAMPLE.with_name(f"sample-{kind}.jsonl") for kind in ("preferences", "judged", "prompts")}
+    assert set(files) == {EXAMPLES / "preferences.jsonl", *samples}
+    assert [path.name for path, content in files.items() if path.read_text("utf-8") != content] == []
+    assert sum(len(content) for content in files.values()) < 150_000
+
+
+def test_the_better_answer_is_the_short_and_friendly_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards = script("rewards", monkeypatch)
+    pairs = rows(EXAMPLES / "preferences.jsonl")
+    better, worse = ([row[name] for row in pairs] for name in ("chosen", "rejected"))
+    assert rewards.friendly(better) == [1.0] * len(pairs)
+    assert rewards.friendly(worse) == [0.0] * len(pairs)
+    assert sum(rewards.brief(better)) > 1.2 * sum(rewards.brief(worse))
+    prompts = rows(SAMPLE.with_name("sample-prompts.jsonl"))
+    answers = {row["prompt"]: row["chosen"] for row in pairs}
+    told = [answers[row["prompt"]] for row in prompts]
+    assert rewards.right(told, answer=[row["answer"] for row in prompts]) == [1.0] * len(prompts)
+
+
+def test_rewards_read_texts_and_messages_and_know_when_they_cannot_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards = script("rewards", monkeypatch)
+    text, turns = "Gladly: at noon.", [{"role": "assistant", "content": "Gladly: at noon."}]
+    for reward in (rewards.brief, rewards.friendly):
+        assert reward(completions=[text, turns], prompts=["q", "q"], trainer_state=None) == [1.0, 1.0]
+    assert rewards.brief(["", "word " * 60]) == [0.0, pytest.approx(0.0183, abs=1e-4)]
+    assert rewards.right([text, turns, text], answer=["noon", "one", None]) == [1.0, 0.0, None]
+    assert rewards.right([text]) == [None]
+
+
 def test_the_generator_writes_what_is_missing_and_tells_what_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

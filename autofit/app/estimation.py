@@ -15,6 +15,7 @@ from autofit.domain.model import Lacking
 from autofit.domain.strategy import Rung
 from autofit.domain.workload import DataProfile
 from autofit.hardware.requirements import OPTIONAL, pip_command
+from autofit.planning.data.batch_widths import is_padded
 from autofit.planning.memory.activations import wanted_micro_steps
 from autofit.planning.plan.last_resorts import resort_rungs
 from autofit.planning.plan.rehearsal import how_many
@@ -68,7 +69,7 @@ def setting_of_data(context: Context, profile: DataProfile, installed: frozenset
     return replace(
         assumed_setting(context, installed),
         worst_tokens=profile.longest_tokens,
-        is_padded=lengths_tokens[0] < profile.longest_tokens,
+        is_padded=is_padded(profile, context.request.task.traits.sequences_per_row),
         mean_tokens=sum(lengths_tokens) / len(lengths_tokens),
     )
 

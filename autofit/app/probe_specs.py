@@ -108,10 +108,11 @@ class ProbeSpecs:
     def _spec(self, strategy: Strategy, job: Job, trials: Sequence[Trial], number: int) -> ProbeSpec:
         whole = [trial for trial in trials if isinstance(trial.outcome, Measured) and not trial.outcome.is_outpaced]
         has_saved = any(trial.strategy.rung == strategy.rung for trial in whole)
+        rows, sequences_per_row = strategy.micro_batch, self.context.request.task.traits.sequences_per_row
         return ProbeSpec(
             job=job,
-            worst=(*self._narrower(), worst_shape(self.profile, strategy.micro_batch)),
-            typical=typical_shapes(self.profile, strategy.micro_batch, TYPICAL_SHAPES),
+            worst=(*self._narrower(), worst_shape(self.profile, rows, sequences_per_row)),
+            typical=typical_shapes(self.profile, rows, TYPICAL_SHAPES, sequences_per_row),
             scratch_path=str(self.scratch / f"probe{number}"),
             log_path=str(self.folder.probe_log(strategy, number)),
             heartbeat_timeout_s=self.heartbeat_timeout_s,

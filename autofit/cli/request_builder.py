@@ -13,6 +13,7 @@ from autofit.domain.knobs.pins import PINNABLE, Pins
 from autofit.domain.objective import Objective
 from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, Training
 from autofit.domain.task import Task
+from autofit.planning.data.step_count import prompts_per_step
 
 DEFAULT_GLOBAL_BATCH = 32
 CountRanks = Callable[[int | None], int]
@@ -24,7 +25,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
     if {"--help", "-h"} & set(extra_arguments):
         traits = task.traits
         raise UsageError(f"What may follow after -- are the fields of trl's {traits.config}: {traits.arguments_url}")
-    return Request(
+    request = Request(
         model=flags["model"],
         sequence_length=flags["seq"],
         task=task,
@@ -47,6 +48,9 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         ranks=flags["ranks"],
         trust_remote_code=flags["trust_remote_code"],
     )
+    if task.traits.generates:
+        prompts_per_step(request)  # which must be a whole number
+    return request
 
 
 def count_ranks_here(ranks: int | None) -> int:

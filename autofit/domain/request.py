@@ -136,6 +136,10 @@ class Request:
             return 0
         return self.generation.completion_tokens or min(COMPLETION_TOKENS, self.sequence_length // 2)
 
+    def sequences(self, rows: int) -> int:
+        """The sequences that so many rows of the task's data are, such as two for a pair of answers."""
+        return rows * self.task.traits.sequences_per_row
+
 
 @dataclass(frozen=True)
 class SearchOptions:

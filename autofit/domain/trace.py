@@ -35,9 +35,9 @@ class MicroStep:
     gradient_checkpointing: GradientCheckpointing
     dtype: Dtype
     kind: DeviceKind  # whose kernels run
-    micro_batch: int
-    tokens: int  # width of every row, padding included
-    is_padded: bool  # some row is shorter, so there really is an attention mask
+    micro_batch: int  # rows
+    tokens: int  # width of every sequence, padding included
+    is_padded: bool  # some sequence is shorter, so there really is an attention mask
     capability: tuple[int, int] | None = None  # of the GPU, where torch chooses attention's kernel by it; None: unknown
     kernel_packages: tuple[str, ...] = ()  # of those that the model calls, the installed ones
     keeps_linear_inputs: bool = False  # those of frozen linear layers, too: ZeRO-3's keep them all

@@ -82,7 +82,7 @@ class DataProfile:
 
 @dataclass(frozen=True)
 class BatchShape:
-    """One micro-batch of a probe: `padded_tokens` wide, of which `mean_tokens` a row are real."""
+    """One micro-batch of a probe: `padded_tokens` wide, of which `mean_tokens` a sequence are real."""
 
     padded_tokens: int
     mean_tokens: float

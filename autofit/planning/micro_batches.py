@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from autofit.domain.errors import UsageError
+from autofit.domain.request import Request
+from autofit.planning.reference import compares_rows
 
 
-def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None) -> tuple[int, ...]:
-    """Micro-batches (rows per device) whose whole multiple is the global batch, smallest first.
+def asked_micro_batches(request: Request, rank_count: int) -> tuple[int, ...]:
+    """The micro-batches that a request leaves, of two rows or more where these are held against each other; UsageError
+    as `micro_batches`."""
+    least = 2 if compares_rows(request) else 1
+    return micro_batches(request.global_batch, rank_count, request.pins.micro_batch, least=least)
 
-    UsageError when the ranks cannot share the global batch, or when the pinned micro-batch does not divide a rank's
-    share.
+
+def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None, *, least: int = 1) -> tuple[int, ...]:
+    """Micro-batches (rows per device, `least` or more) whose whole multiple is the global batch, smallest first.
+
+    UsageError when the ranks cannot share the global batch, when it leaves each fewer rows than `least`, or when the
+    pinned micro-batch does not divide a rank's share or is less.
     """
     if global_batch < 1 or global_batch % rank_count:
         raise UsageError(_indivisible(global_batch, rank_count))
     share = global_batch // rank_count
-    divisors = tuple(rows for rows in range(1, share + 1) if share % rows == 0)
+    if share < least:
+        raise UsageError(
+            f"a global batch of {global_batch} leaves each of {rank_count} ranks {share} rows, and this task holds "
+            f"{least} or more of a micro-batch against each other; add --batch-size {least * rank_count}"
+        )
+    divisors = tuple(rows for rows in range(least, share + 1) if share % rows == 0)
     if pinned is None:
         return divisors
+    if pinned < least:
+        raise UsageError(
+            f"--micro-batch {pinned} is too small: this task holds the rows of a micro-batch against each other; "
+            f"give {_listed(divisors)}"
+        )
     if pinned not in divisors:
         raise UsageError(
             f"--micro-batch {pinned} does not divide the {share} rows that each of {rank_count} ranks takes of a "

@@ -20,6 +20,18 @@ def keeps_reference(rung: Rung, request: Request) -> bool:
     return has_reference_pass(request) and rung.method is Method.FULL
 
 
+def runs_more_than_once(rung: Rung, request: Request) -> bool:
+    """Whether the model that trains has other forward passes in a micro-step than the one that a backward pass follows:
+    the one without its adapter, or those with rows' answers behind each other's prompts."""
+    is_own_reference = has_reference_pass(request) and rung.method is Method.LORA
+    return is_own_reference or compares_rows(request)
+
+
+def forward_passes(request: Request) -> int:
+    """The forward passes of a micro-step, the reference's among them, of which a backward pass follows one."""
+    return (1 + compares_rows(request)) * (1 + has_reference_pass(request))
+
+
 def compares_rows(request: Request) -> bool:
     """Whether a row's answer is also held against another row's prompt of its micro-batch, which takes two rows and one
     more forward pass of each model: KTO's estimate of how far the model has gone (Ethayarajh et al., 2024, section

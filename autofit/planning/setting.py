@@ -26,7 +26,7 @@ class Setting(AskedOnce):
     """One request for one model on one machine.
 
     `worst_tokens` is the longest row that the data can bring and `mean_tokens` the mean of its rows, both in tokens;
-    `is_padded` tells whether rows differ in length. `traces` may lack some micro-steps: the closed form stands in.
+    `is_padded` tells whether sequences differ in length. `traces` may lack some micro-steps: the closed form stands in.
     `installed` are the optional packages that the training will find, as pip names them.
     `tensors` are those of a model that nobody traces, such as a script's; None: the traces tell.
     """
@@ -52,6 +52,11 @@ class Setting(AskedOnce):
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
     gathers_generation: bool = True  # a model that ZeRO-3 divides is whole while it generates
     split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
+
+    @property
+    def output_count(self) -> int:
+        """The numbers that the model's head gives for each token."""
+        return 1 if self.request.task.traits.scores else self.shape.vocabulary_size
 
     @property
     def is_script(self) -> bool:

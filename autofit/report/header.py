@@ -9,9 +9,14 @@ from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.model import ModelShape
 from autofit.domain.request import Request, Training
 from autofit.domain.units import format_bytes, format_count
-from autofit.domain.workload import DataProfile
+from autofit.domain.workload import DataProfile, Learned
 
 _EXAMPLES = {"messages": "conversations", "sharegpt": "conversations", "text": "texts"}
+_EXAMPLES_OF_TASKS = {
+    Learned.PREFERENCES: "preferences",
+    Learned.JUDGEMENTS: "judged answers",
+    Learned.REWARDS: "prompts",
+}
 
 
 def machine_text(hardware: Hardware) -> str:
@@ -62,7 +67,9 @@ def request_text(request: Request, profile: DataProfile | None) -> str:
 
 
 def _examples(profile: DataProfile) -> str:
-    return f"{profile.example_count:,} {_EXAMPLES.get(profile.data_format.lower(), 'examples')}"
+    by_format = _EXAMPLES.get(profile.data_format.lower(), "examples")
+    name = by_format if profile.learned is None else _EXAMPLES_OF_TASKS.get(profile.learned, by_format)
+    return f"{profile.example_count:,} {name}"
 
 
 def length_text(training: Training) -> str:

@@ -181,6 +181,10 @@ REFUSED = [
     ("stray", "stray"),
     ("--output-dir=", "an empty name is no folder"),
     ("--sequence 4", "--sequence"),
+    (
+        "--task grpo --reward m:f --num-generations 6 --batch-size 32",
+        "a step of 32 answers cannot be 6 answers to each",
+    ),
     ("-- --help", "fields of trl's SFTConfig: https://"),
     ("-- -h", "fields of trl's SFTConfig: https://"),
 ]

@@ -24,13 +24,17 @@ def padded_tokens(tokens: int, multiple: int) -> int:
     return math.ceil(tokens / multiple) * multiple
 
 
-def worst_shape(profile: DataProfile, micro_batch: int) -> BatchShape:
-    """The shape of a micro-batch that is as wide as the longest row. The other rows are one token shorter: a padded
+def is_padded(profile: DataProfile, sequences_per_row: int) -> bool:
+    """Whether sequences differ in length: the two of a row are taken to."""
+    return sequences_per_row > 1 or profile.sampled_lengths_tokens[0] < profile.longest_tokens
+
+
+def worst_shape(profile: DataProfile, micro_batch: int, sequences_per_row: int = 1) -> BatchShape:
+    """The shape of a micro-batch that is as wide as the longest sequence. The others are one token shorter: a padded
     batch really has an attention mask."""
-    longest = profile.longest_tokens
-    is_padded = profile.sampled_lengths_tokens[0] < longest
-    rest = longest - 1 if is_padded else longest
-    return BatchShape(padded_tokens=longest, mean_tokens=(longest + rest * (micro_batch - 1)) / micro_batch)
+    longest, sequences = profile.longest_tokens, micro_batch * sequences_per_row
+    rest = longest - 1 if is_padded(profile, sequences_per_row) else longest
+    return BatchShape(padded_tokens=longest, mean_tokens=(longest + rest * (sequences - 1)) / sequences)
 
 
 def widths(profile: DataProfile, multiple: int) -> tuple[BatchShape, ...]:
@@ -39,14 +43,19 @@ def widths(profile: DataProfile, multiple: int) -> tuple[BatchShape, ...]:
     return tuple(BatchShape(width, float(width)) for width in padded[:-1])
 
 
-def typical_shapes(profile: DataProfile, micro_batch: int, count: int) -> tuple[BatchShape, ...]:
+def typical_shapes(
+    profile: DataProfile, micro_batch: int, count: int, sequences_per_row: int = 1
+) -> tuple[BatchShape, ...]:
     """The shapes of `count` micro-batches as they come when rows are drawn at random and padded to the longest of them.
 
     The longest of b draws does not exceed the u-quantile of the lengths with probability u^b (David and Nagaraja, Order
     Statistics, 2003, ch. 2); the other rows are as long as the rows up to it are on average. Exact for the sample,
-    with replacement; a sample's tail is shorter than the data's.
+    with replacement; a sample's tail is shorter than the data's. Known error: the shorter sequence of a row counts as
+    long as the longer one.
     """
-    return tuple(_shape(profile, micro_batch, (0.5 + step * _GOLDEN_STEP) % 1.0) for step in range(count))
+    return tuple(
+        _shape(profile, micro_batch, sequences_per_row, (0.5 + step * _GOLDEN_STEP) % 1.0) for step in range(count)
+    )
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,9 @@ def warmed(
         yield ProbedStep(shapes, is_measured=True)
 
 
-def _shape(profile: DataProfile, micro_batch: int, u: float) -> BatchShape:
-    lengths = profile.sampled_lengths_tokens
+def _shape(profile: DataProfile, micro_batch: int, sequences_per_row: int, u: float) -> BatchShape:
+    lengths, sequences = profile.sampled_lengths_tokens, micro_batch * sequences_per_row
     n_below = max(1, math.ceil(len(lengths) * u ** (1 / micro_batch)))
     longest = lengths[n_below - 1]
     others = sum(lengths[:n_below]) / n_below
-    return BatchShape(padded_tokens=longest, mean_tokens=(longest + others * (micro_batch - 1)) / micro_batch)
+    return BatchShape(padded_tokens=longest, mean_tokens=(longest + others * (sequences - 1)) / sequences)

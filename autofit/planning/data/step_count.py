@@ -39,6 +39,6 @@ def check_prompts(request: Request, source: str, prompt_count: int) -> None:
     wanted = prompts_per_step(request)
     if prompt_count < wanted:
         raise UsageError(
-            f"{source}: {prompt_count} prompts are less than one step takes, {wanted} with {request.generation.count} "
-            f"answers to each; use --batch-size {prompt_count * request.generation.count} or less."
+            f"{source}: one step takes {wanted} prompts ({request.generation.count} answers to each), and there are "
+            f"{prompt_count}: use --batch-size {prompt_count * request.generation.count} or less."
         )

@@ -15,7 +15,7 @@ from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.answers import evaluated_rows, generated_rows
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
-from autofit.planning.micro_batches import micro_batches
+from autofit.planning.micro_batches import asked_micro_batches
 from autofit.planning.plain_torch import is_autocast
 from autofit.planning.reference import compares_rows, has_reference_pass
 from autofit.planning.setting import Setting
@@ -31,7 +31,7 @@ def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroSt
     """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
     `micro_batches`."""
     request = setting.request
-    asked = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    asked = asked_micro_batches(request, setting.rank_count)
     evaluated = [evaluated_rows(request, size, setting.rank_count) for size in asked]
     sizes = sorted({rows for size in (*asked, *evaluated) for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
@@ -55,7 +55,7 @@ def _is_hopeless(rung: Rung, setting: Setting) -> bool:
 
 
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
-    """The worst micro-batch of a rung, as wide as the longest row is padded."""
+    """The worst micro-batch of a rung, as wide as the longest sequence is padded."""
     tokens = _padded(setting.worst_tokens, setting)
     return MicroStep(
         lora=setting.request.lora if rung.method is Method.LORA else None,
@@ -65,7 +65,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         kind=setting.kind,
         micro_batch=micro_batch,
         tokens=tokens,
-        is_padded=tokens > setting.worst_tokens or (setting.is_padded and micro_batch > 1),
+        is_padded=tokens > setting.worst_tokens or (setting.is_padded and setting.request.sequences(micro_batch) > 1),
         capability=with_same_rules(setting.capability) if _is_chosen_by_torch(rung, setting) else None,
         kernel_packages=tuple(one for one in setting.called_packages if one in setting.installed),
         keeps_linear_inputs=rung.zero_stage >= 3 and rung.method is Method.LORA,

@@ -7,6 +7,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung
 from autofit.planning.parameters import parameters
+from autofit.planning.reference import keeps_reference, runs_more_than_once
 from autofit.planning.setting import Setting
 
 from .states import offload_of, persistent_count
@@ -50,11 +51,15 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     partitioned_param_coordinator.py). Frozen input embeddings are not needed in the backward pass, but for
     checkpointing, which lets gradients flow to its inputs. Known error: less than a tensor; a part of the embeddings
     with LoRA; without checkpointing more than MAX_LIVE_PARAMETERS weights that are viewed (`viewed_count`). Where LOMO
-    or AdaLomo updates in the backward pass it keeps and fetches nothing.
+    or AdaLomo updates in the backward pass it keeps and fetches nothing. Nor does it where the model has forward passes
+    without gradients, after each of which it begins to learn the order anew (`reset_step`): then what computes is
+    whole, of which the largest tensor counts.
     """
     is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
     if rung.zero_stage < 3 or is_whole or rung.optimizer.is_fused:
         return 0
+    if runs_more_than_once(rung, setting.request):
+        return parameters(rung, setting).largest_count
     wanted, most = setting.once(
         (gathered_count, rung.method, rung.quantization, rung.dtype, rung.gradient_checkpointing),
         lambda: _wanted_counts(rung, setting),
@@ -69,6 +74,16 @@ def _wanted_counts(rung: Rung, setting: Setting) -> tuple[int, int]:
     unneeded = known.embedding_count if is_skipped else 0
     wanted = known.whole_count - persistent_count(rung, setting) - unneeded
     return wanted, known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)
+
+
+def reference_gathered_count(rung: Rung, setting: Setting) -> int:
+    """Parameters of the reference that ZeRO-3 holds whole while it runs, which no backward pass follows: of what
+    computes, the largest tensor. Where the model that trains holds no more (`runs_more_than_once`) it has that one's
+    place."""
+    is_divided = rung.zero_stage >= 3 and setting.is_divided
+    if not is_divided or not keeps_reference(rung, setting.request) or runs_more_than_once(rung, setting.request):
+        return 0
+    return parameters(rung, setting).largest_count
 
 
 def ahead_count(rung: Rung, setting: Setting, gathered: int) -> int:

@@ -37,7 +37,7 @@ def closed_moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...]:
 
 
 def closed_form_bytes(strategy: Strategy, setting: Setting) -> int:
-    """Bytes for one micro-batch of the longest rows: s·b·h·(34 + 5·a·s/h) per layer (Korthikanti et al., 2022, eq. 2).
+    """Bytes for a micro-batch of the longest sequences: s·b·h·(34 + 5·a·s/h) a layer (Korthikanti et al., 2022, eq. 2).
 
     Without the second term where the kernel recomputes attention; a checkpointed layer keeps 2·s·b·h, and the one that
     is computed again is there as a whole. Autocast keeps AUTOCAST_BYTES more for s·b·h. Known error: 19 to 79 % too low
@@ -61,9 +61,9 @@ def checkpointed_layers(rung: Rung, setting: Setting) -> int:
 
 
 def input_bytes(strategy: Strategy, setting: Setting, tokens: float) -> float:
-    """Bytes of what goes into a layer, for one micro-batch of rows `tokens` wide."""
+    """Bytes of what goes into a layer, for one micro-batch of sequences `tokens` wide."""
     width = FP32_BYTES if _is_widened(strategy, setting) else element_bytes(strategy.rung.dtype)
-    return width * tokens * strategy.micro_batch * setting.shape.hidden_size
+    return width * tokens * setting.request.sequences(strategy.micro_batch) * setting.shape.hidden_size
 
 
 def _kept_bytes(strategy: Strategy, setting: Setting) -> float:
@@ -78,7 +78,7 @@ def _kept_bytes(strategy: Strategy, setting: Setting) -> float:
 
 
 def _attended_bytes(strategy: Strategy, setting: Setting) -> float:
-    shape, seen = setting.shape, setting.worst_tokens * strategy.micro_batch
+    shape, seen = setting.shape, setting.worst_tokens * setting.request.sequences(strategy.micro_batch)
     return seen * shape.head_count * (element_bytes(strategy.rung.dtype) * shape.head_size + FP32_BYTES)
 
 
@@ -94,7 +94,7 @@ def _is_widened(strategy: Strategy, setting: Setting) -> bool:
 
 
 def _elements(strategy: Strategy, setting: Setting) -> int:
-    return setting.worst_tokens * strategy.micro_batch * setting.shape.hidden_size
+    return setting.worst_tokens * setting.request.sequences(strategy.micro_batch) * setting.shape.hidden_size
 
 
 def _keeps_scores(strategy: Strategy) -> bool:

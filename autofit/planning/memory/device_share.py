@@ -23,7 +23,11 @@ from .states import offload_of, optimizer_bytes, part_count
 def sized_for(strategy: Strategy, setting: Setting) -> Setting:
     """The setting with whatever is sized for `strategy`: ZeRO's bucket, what is gathered for a generation, and what the
     device keeps of the optimizer."""
-    return setting.once((sized_for, strategy), lambda: _with_split(strategy, with_gathering(strategy, with_bucket(strategy, setting))))
+    return setting.once((sized_for, strategy), lambda: _sized(strategy, setting))
+
+
+def _sized(strategy: Strategy, setting: Setting) -> Setting:
+    return _with_split(strategy, with_gathering(strategy, with_bucket(strategy, setting)))
 
 
 def why_undivided(strategies: Sequence[Strategy], setting: Setting) -> str | None:

@@ -14,7 +14,7 @@ from autofit.domain.trace import Moment
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .buffers import ahead_count, bucket_count, gathered_count
+from .buffers import ahead_count, bucket_count, gathered_count, reference_gathered_count
 from .closed_activations import HIGH_FACTOR
 from .gradients import GradientProgress, gradients, own_count
 from .load import Load
@@ -35,7 +35,7 @@ def loads_within(
 
 def _largest_forward(moments: Sequence[Moment]) -> Iterator[Moment]:
     """Of the moments without gradients the largest of each phase: in all else they are alike."""
-    for phase in (Phase.FORWARD, Phase.EVALUATE):
+    for phase in (Phase.FORWARD, Phase.REFERENCE, Phase.EVALUATE):
         of_phase = [moment for moment in moments if moment.phase is phase]
         if of_phase:
             yield max(of_phase, key=lambda moment: moment.activations_bytes)
@@ -116,19 +116,20 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
     bucket until it reduces."""
     width = element_bytes(strategy.rung.dtype)
     stage = strategy.rung.zero_stage
-    is_left = is_adding and moment.phase is Phase.FORWARD
+    is_left = is_adding and moment.phase is not Phase.EVALUATE
     trained = parameters(strategy.rung, setting).trained_count
     own = 0 if offload_of(strategy.rung, setting) is not Offload.NONE else own_count(strategy, setting)
     left = {0: trained, 1: trained, 2: own, 3: 0}[stage] if is_left else 0
     buckets = bucket_count(strategy.rung, setting) if stage >= 3 or (stage == 1 and is_left) else 0
     gathered = _gathered(strategy, setting, 0.0)
+    referred = reference_gathered_count(strategy.rung, setting) if moment.phase is not Phase.FORWARD else 0
     return Load(
         moment.phase,
         states.parameters_bytes,
         states.gradients_bytes + width * left,
         states.optimizer_bytes,
         moment.activations_bytes,
-        states.buffers_bytes + width * (buckets + gathered),
+        states.buffers_bytes + width * (buckets + gathered + referred),
         width * ahead_count(strategy.rung, setting, gathered),
     )
 

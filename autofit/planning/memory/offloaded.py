@@ -13,6 +13,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.optimizer_states import step_bytes
 from autofit.planning.parameters import parameters
+from autofit.planning.reference import keeps_reference
 from autofit.planning.setting import Setting
 
 from .closed_activations import checkpointed_layers, input_bytes
@@ -92,6 +93,8 @@ def _by_sub_groups(rung: Rung, setting: Setting) -> Offloaded:
         return Offloaded(unpinned_bytes, tuple(sizes), _passed_on(setting))
     frozen = tuple(partition_sizes(rung, setting, is_trained=False))
     trained = tuple(partition_sizes(rung, setting, is_trained=True))
+    if keeps_reference(rung, setting.request):  # whose engine has no optimizer that would put its parameters together
+        frozen += trained
     return Offloaded(unpinned_bytes, (*sizes, width * part, *frozen), trained)
 
 

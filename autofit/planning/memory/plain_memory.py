@@ -67,7 +67,7 @@ def _own_count(strategy: Strategy, setting: Setting, phase: Phase, before_count:
     trained = parameters(strategy.rung, setting).trained_count
     if phase is Phase.EVALUATE:
         return 0
-    if phase is Phase.FORWARD:
+    if phase is not Phase.BACKWARD:
         return trained if is_adding else 0
     if not setting.is_divided:
         return trained if is_adding else before_count

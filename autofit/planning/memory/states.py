@@ -15,6 +15,8 @@ from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
+from .reference import reference_bytes
+
 SUB_GROUP_SIZE = 1_000_000_000
 """DeepSpeed's default for stage 3 (sub_group_size in runtime/zero/config.py), in elements."""
 
@@ -102,23 +104,24 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). LOMO and AdaLomo leave the weights alone, 2P bytes that stage 3 divides, and AdaLomo
-    its factored states. The scales of a quantised base are whole on every rank. Within 0.1 % of DeepSpeed 0.19.8 on a
-    rank (alignment of the partitions in stages 1 and 2).
+    its factored states. The scales of a quantised base are whole on every rank. A reference counts among the
+    parameters. Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
     """
-    rung = strategy.rung
-    parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting))
+    rung, offload = strategy.rung, offload_of(strategy.rung, setting)
+    beside_bytes = reference_bytes(rung, setting, persistent_count(rung, setting), offload=offload)
+    parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting)) + beside_bytes
     if rung.optimizer.is_fused:
         return ModelStates(parameters_bytes, 0, _factored_bytes(rung, setting))
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
     has_buckets = is_plain(rung, setting) and setting.is_divided
     gradients_bytes = width * part if rung.zero_stage >= 3 else FP32_BYTES * part if has_buckets else 0
-    offload = offload_of(rung, setting)
     if offload is Offload.NONE:
         return ModelStates(parameters_bytes, gradients_bytes, optimizer_bytes(rung, setting))
     if rung.zero_stage < 3:
         return ModelStates(parameters_bytes, 0, 0, width * parameters(rung, setting).largest_trained_count)
     if offload is Offload.ALL:
-        return ModelStates(width * persistent_count(rung, setting) + parameters(rung, setting).scales_bytes, 0, 0)
+        whole_bytes = width * persistent_count(rung, setting) + parameters(rung, setting).scales_bytes
+        return ModelStates(whole_bytes + beside_bytes, 0, 0)
     return ModelStates(parameters_bytes, FP32_BYTES * kept_count(setting), kept_bytes(rung, setting))
 
 

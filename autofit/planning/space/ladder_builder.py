@@ -17,7 +17,7 @@ from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.planning.memory.device_share import is_divided, sized_for, why_undivided
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
-from autofit.planning.micro_batches import accumulation, micro_batches
+from autofit.planning.micro_batches import accumulation, asked_micro_batches
 from autofit.planning.setting import Setting
 from autofit.planning.speed.step_time import estimate_speed
 
@@ -29,11 +29,10 @@ def check_asked(setting: Setting) -> None:
     `prompts_per_step` and `gradient_clipping`."""
     settle(setting)
     check_pins(setting)
-    request = setting.request
-    if request.task.traits.generates:
-        prompts_per_step(request)
-    micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
-    gradient_clipping(request.training.extra_arguments)
+    if setting.request.task.traits.generates:
+        prompts_per_step(setting.request)
+    asked_micro_batches(setting.request, setting.rank_count)
+    gradient_clipping(setting.request.training.extra_arguments)
 
 
 def build_ladder(setting: Setting, settled: Settled) -> Ladder:
@@ -58,7 +57,7 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
 def make_step(rung: Rung, setting: Setting) -> Step:
     """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
     request = setting.request
-    sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    sizes = asked_micro_batches(request, setting.rank_count)
     strategies = tuple(
         Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
     )
@@ -87,8 +86,7 @@ def why_useless(step: Step, setting: Setting) -> str | None:
 
 def worth_tracing(tried: Iterable[Rung], setting: Setting) -> tuple[Rung, ...]:
     """Those of the rungs that, by the traces that there are, are not left out for a neighbour that surely fits."""
-    request = setting.request
-    sizes = micro_batches(request.global_batch, setting.rank_count, request.pins.micro_batch)
+    sizes = asked_micro_batches(setting.request, setting.rank_count)
     return tuple(rung for rung in tried if not is_between(rung, setting) or not _is_idle(rung, sizes, setting))
 
 

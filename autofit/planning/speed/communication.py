@@ -13,6 +13,7 @@ from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_
 from autofit.planning.memory.states import trained_count, whole_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
+from autofit.planning.reference import forward_passes, runs_more_than_once
 from autofit.planning.setting import Setting
 
 from .compute import MicroStepSeconds, memory_bytes_per_s, pass_count
@@ -65,13 +66,15 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     at the last micro-batch, stage 2 2T at each, both T after the step; stage 3 at each P forward, P backward but for
     what it kept, and T. Plain torch moves 2T at the last micro-batch (`no_sync` before it), in fp32, and DeepSpeed's
     own stage 0 2T once the last one is over (allreduce_gradients in runtime/engine.py). LOMO and AdaLomo move as much,
-    and nothing hides it: nothing is fetched ahead, and an update waits for its gradient.
+    and nothing hides it: nothing is fetched ahead, and an update waits for its gradient. Nothing is fetched ahead
+    either where a model has forward passes without gradients; reducing its gradients is then counted too slow.
     """
     if not setting.is_divided:
         return 0.0
     traffic = Traffic(strategy, setting, rates)
     forward_s, backward_s = collectives_s(strategy, setting, rates)
-    if strategy.rung.optimizer.is_fused:
+    is_unordered = strategy.rung.zero_stage >= 3 and runs_more_than_once(strategy.rung, setting.request)
+    if strategy.rung.optimizer.is_fused or is_unordered:
         each_s = forward_s + backward_s
     else:
         each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
@@ -81,12 +84,14 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
 
 
 def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[float, float]:
-    """Seconds of the collectives beside a forward and beside a backward pass, by themselves; 0 on one rank."""
+    """Seconds of the collectives beside the forward passes and beside the backward one, by themselves; 0 on one
+    rank."""
     if not setting.is_divided:
         return 0.0, 0.0
     traffic = Traffic(strategy, setting, rates)
     if strategy.rung.zero_stage >= 3:
-        return traffic.gather_s, traffic.second_gather_s + traffic.reduce_s
+        passes = forward_passes(setting.request)
+        return passes * traffic.gather_s, traffic.second_gather_s + traffic.reduce_s
     return 0.0, 0.0 if traffic.is_all_after else 2 * traffic.reduce_s
 
 
@@ -165,7 +170,7 @@ class Traffic:
         reduce_copies, gather_copies = (0, FUSED_GATHER_COPIES) if is_fused else (REDUCE_COPIES, GATHER_COPIES)
         copied_bytes: float = reduce_copies * trained_bytes(rung, setting) * trained_count(rung, setting)
         if rung.zero_stage >= 3:
-            gathers = 1 + second_gather_share(self.strategy, setting)
+            gathers = forward_passes(setting.request) + second_gather_share(self.strategy, setting)
             copied_bytes += gather_copies * gathers * element_bytes(rung.dtype) * whole_count(rung, setting)
         return copied_bytes / memory_bytes_per_s(setting, self.rates)
 

@@ -161,6 +161,7 @@ def _device_s(works: Iterable[Work], strategy: Strategy, setting: Setting, rates
 
 def _matmul_flop_per_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     peak = peak_flop_per_s(rates, strategy.rung.dtype)
-    elements = strategy.micro_batch * typical_tokens(strategy, setting) * setting.shape.hidden_size
+    seen = setting.request.sequences(strategy.micro_batch) * typical_tokens(strategy, setting)
+    elements = seen * setting.shape.hidden_size
     filled = elements / (elements + HALF_FILLED_ELEMENTS[setting.kind])
     return peak * setting.constants.matmul_efficiency * filled

@@ -18,6 +18,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.fused_update import CHUNK_ELEMENTS
 from autofit.planning.parameters import parameters
+from autofit.planning.reference import forward_passes
 from autofit.planning.setting import Setting
 
 LAUNCH_S = 4e-6
@@ -64,10 +65,11 @@ def fused_update_s(strategy: Strategy, setting: Setting) -> float:
 
 
 def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
-    """Seconds of one micro-step's forward pass."""
+    """Seconds of one micro-step's forward passes."""
     rung = strategy.rung
     each_s = _kernel_s(rung, FORWARD_KERNEL_S, SELECTING_FORWARD_S)
-    hooks_s = GATHER_S * _module_count(strategy, setting) if rung.zero_stage >= 3 else 0.0
+    passes = forward_passes(setting.request) if rung.zero_stage >= 3 else 0
+    hooks_s = passes * GATHER_S * _module_count(strategy, setting)
     return _kernels_s(works, each_s, setting) + hooks_s
 
 

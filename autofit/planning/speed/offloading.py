@@ -13,6 +13,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.closed_activations import checkpointed_layers, input_bytes
 from autofit.planning.memory.states import kept_count, offload_of, trained_count, whole_count
+from autofit.planning.reference import forward_passes
 from autofit.planning.setting import Setting
 
 from .communication import collectives_s, exposed_s, second_gather_share
@@ -94,7 +95,8 @@ def _fetched_bytes(strategy: Strategy, setting: Setting) -> float:
     """A rank's share of offloaded parameters, for each forward pass and, but for what is kept, each backward pass."""
     if offload_of(strategy.rung, setting) is not Offload.ALL:
         return 0.0
-    passes = strategy.gradient_accumulation * (1 + second_gather_share(strategy, setting))
+    each = forward_passes(setting.request) + second_gather_share(strategy, setting)
+    passes = strategy.gradient_accumulation * each
     return passes * element_bytes(strategy.rung.dtype) * whole_count(strategy.rung, setting) / setting.rank_count
 
 

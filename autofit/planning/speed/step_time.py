@@ -35,7 +35,8 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     rates = rates_of(setting.hardware)
     seconds = micro_step(strategy, setting, rates)
     return SpeedEstimate(
-        tokens_per_step=setting.request.global_batch * (setting.mean_tokens or float(setting.worst_tokens)),
+        tokens_per_step=setting.request.sequences(setting.request.global_batch)
+        * (setting.mean_tokens or float(setting.worst_tokens)),
         compute_s=pass_count(strategy, setting) * seconds.total_s + accumulation_s(strategy, setting, rates),
         communication_s=communication_s(strategy, setting, rates, seconds),
         offload_s=offload_s(strategy, setting, rates, seconds),

@@ -18,6 +18,7 @@ from autofit.planning.memory.states import trained_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_autocast
 from autofit.planning.quantized_weights import PACKED_BITS
+from autofit.planning.reference import forward_passes
 from autofit.planning.setting import Setting
 
 NORM_BYTES = 128
@@ -58,7 +59,8 @@ FUSED_ATTENTION_BACKWARD = 2.5
 
 @dataclass(frozen=True)
 class MicroStepWork:
-    """The stretches of one micro-step's passes; what is computed again belongs to the backward pass."""
+    """The stretches of one micro-step's passes, the reference's among the forward ones; what is computed again belongs
+    to the backward pass."""
 
     forward: tuple[Work, ...]
     backward: tuple[Work, ...]
@@ -76,7 +78,7 @@ def typical_tokens(strategy: Strategy, setting: Setting) -> float:
 
 def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) -> MicroStepWork:
     """The work of a trace at the worst width, brought to the typical one in the proportion of the formulas."""
-    forward = tuple(moment.work for moment in moments if moment.phase is Phase.FORWARD)
+    forward = tuple(moment.work for moment in moments if moment.phase in (Phase.FORWARD, Phase.REFERENCE))
     backward = tuple(moment.work for moment in moments if moment.phase is Phase.BACKWARD)
     tokens = typical_tokens(strategy, setting)
     if tokens == setting.worst_tokens:
@@ -88,10 +90,10 @@ def traced(moments: tuple[Moment, ...], strategy: Strategy, setting: Setting) ->
 
 
 def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStepWork:
-    """The work of rows `tokens` wide: 2·P FLOP a token forward, as much for each kind of gradient (Kaplan et al., 2020,
-    sec. 2.1).
+    """The work of sequences `tokens` wide: 2·P FLOP a token forward, as much for each kind of gradient (Kaplan et al.,
+    2020, sec. 2.1).
 
-    Attention adds 4·s²·heads·head size a row and layer, half of it where a fused kernel skips what the mask hides.
+    Attention adds 4·s²·heads·head size a sequence and layer, half of it where a fused kernel skips what the mask hides.
     Checkpointing runs the layers again but for their last product, where torch stops early. Known error: input
     embeddings count though they multiply nothing (2 % of a 7B, a quarter of a 0.5B), and so do all experts of a
     mixture. Against traces of Llama-2-7B: FLOP 2 to 3 % too many, other bytes within 10 %, eager 30 %.
@@ -100,21 +102,22 @@ def by_formula(strategy: Strategy, setting: Setting, tokens: float) -> MicroStep
     backward = _backward(forward, strategy, setting, tokens)
     is_again = strategy.rung.gradient_checkpointing.recomputes
     again = (_again(forward, strategy, setting, tokens),) if is_again else ()
-    return MicroStepWork((forward,), (*again, backward))
+    return MicroStepWork((forward,) * forward_passes(setting.request), (*again, backward))
 
 
 def _forward(strategy: Strategy, setting: Setting, tokens: float) -> Work:
     shape, rung = setting.shape, strategy.rung
-    seen, width = strategy.micro_batch * tokens, element_bytes(rung.dtype) / 2
+    sequences, width = setting.request.sequences(strategy.micro_batch), element_bytes(rung.dtype) / 2
+    seen = sequences * tokens
     adapters = trained_count(rung, setting) if rung.method is Method.LORA else 0
     layer_bytes = NORM_BYTES * shape.hidden_size + GATE_BYTES * shape.intermediate_size
-    scores = shape.layer_count * strategy.micro_batch * shape.head_count * tokens**2
+    scores = shape.layer_count * sequences * shape.head_count * tokens**2
     score_bytes = SCORE_BYTES * scores if rung.attention is Attention.EAGER else 0.0
     return Work(
         matmul_flop=round(2 * (shape.parameter_count + adapters) * seen + _attention_flop(strategy, setting, tokens)),
         matmul_bytes=round(2 * width * (shape.parameter_count + seen * _operands(setting))),
         other_bytes=round(
-            width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * shape.vocabulary_size) + score_bytes)
+            width * (seen * (shape.layer_count * layer_bytes + LOSS_BYTES * setting.output_count) + score_bytes)
             + _autocast_bytes(strategy, setting, seen)
             + _quantized_bytes(strategy, setting, seen)
         ),
@@ -157,9 +160,9 @@ def _layer_kernels(strategy: Strategy, setting: Setting) -> float:
 def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:
     """The work of a second forward pass of the checkpointed layers, without the output layer, the loss and each layer's
     last product, which nothing reads again, and without attention where its output is kept."""
-    shape, seen = setting.shape, strategy.micro_batch * tokens
-    skipped = shape.hidden_size * (shape.vocabulary_size + shape.layer_count * shape.intermediate_size)
-    loss_bytes = LOSS_BYTES * shape.vocabulary_size * seen * element_bytes(strategy.rung.dtype) / 2
+    shape, seen = setting.shape, setting.request.sequences(strategy.micro_batch) * tokens
+    skipped = shape.hidden_size * (setting.output_count + shape.layer_count * shape.intermediate_size)
+    loss_bytes = LOSS_BYTES * setting.output_count * seen * element_bytes(strategy.rung.dtype) / 2
     checkpointing = strategy.rung.gradient_checkpointing
     attention = _attention_flop(strategy, setting, tokens) if checkpointing is GradientCheckpointing.SELECTIVE else 0.0
     share = checkpointed_layers(strategy.rung, setting) / shape.layer_count
@@ -174,13 +177,13 @@ def _again(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -
 
 def _backward(forward: Work, strategy: Strategy, setting: Setting, tokens: float) -> Work:
     rung, attention = strategy.rung, _attention_flop(strategy, setting, tokens)
-    linear = forward.matmul_flop - attention
+    linear, seen = forward.matmul_flop - attention, setting.request.sequences(strategy.micro_batch) * tokens
     if rung.method is Method.LORA:
-        linear += 2 * trained_count(rung, setting) * strategy.micro_batch * tokens  # frozen weights get no gradient
+        linear += 2 * trained_count(rung, setting) * seen  # frozen weights get no gradient
     else:
         linear *= BACKWARD
     repeated = BACKWARD if rung.attention is Attention.EAGER else FUSED_ATTENTION_BACKWARD
-    quantized_bytes = _quantized_bytes(strategy, setting, strategy.micro_batch * tokens)
+    quantized_bytes = _quantized_bytes(strategy, setting, seen)
     return Work(
         matmul_flop=round(linear + repeated * attention),
         matmul_bytes=forward.matmul_bytes * (1 if rung.method is Method.LORA else BACKWARD),
@@ -193,10 +196,10 @@ def _backward(forward: Work, strategy: Strategy, setting: Setting, tokens: float
 def _attention_flop(strategy: Strategy, setting: Setting, tokens: float) -> float:
     """FLOP of attention, forward. FlashAttention always skips the upper triangle, torch's kernels where no row is
     padded."""
-    shape, kernel = setting.shape, strategy.rung.attention
-    has_mask = setting.is_padded and strategy.micro_batch > 1
+    shape, kernel, sequences = setting.shape, strategy.rung.attention, setting.request.sequences(strategy.micro_batch)
+    has_mask = setting.is_padded and sequences > 1
     skips = kernel is Attention.FLASH_2 or (kernel is Attention.SDPA and not has_mask)
-    whole = 4 * tokens**2 * strategy.micro_batch * shape.head_count * shape.head_size * shape.layer_count
+    whole = 4 * tokens**2 * sequences * shape.head_count * shape.head_size * shape.layer_count
     return whole / 2 if skips else whole
 
 

@@ -9,8 +9,6 @@ import datasets
 from autofit.domain.task import Task
 from autofit.planning.data.columns import Format
 
-from .located_rows import fault
-
 _TEXT, _TOKENS, _BOOL = datasets.Value("string"), datasets.List(datasets.Value("int64")), datasets.Value("bool")
 _TURN = {"role": _TEXT, "content": _TEXT}
 _SUPERVISED = {
@@ -36,17 +34,15 @@ def features_of(
     return datasets.Features({name: ours[name] if name in ours else source[name] for name in example})
 
 
-def inferred(name: str, task: Task, examples: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
-    """The types of columns that are handed on as they are, by their values; UsageError where these are of several."""
+def inferred(task: Task, examples: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
+    """The types of columns that are handed on as they are, by their values."""
     if task is not Task.GRPO:
         return {}
-    return {column: _inferred(name, column, [row[column] for row in examples]) for column in examples[0]}
+    return {column: _inferred([row[column] for row in examples]) for column in examples[0]}
 
 
-def _inferred(name: str, column: str, values: list[object]) -> object:
+def _inferred(values: list[object]) -> object:
     try:
-        return datasets.Dataset.from_dict({column: values}).features[column]
-    except (TypeError, ValueError) as error:  # of Arrow
-        raise fault(
-            name, f"the column {column} holds values of several types", "Make them one, or leave it out"
-        ) from error
+        return datasets.Dataset.from_dict({"values": values}).features["values"]
+    except (TypeError, ValueError):  # of Arrow, over values of several types
+        return datasets.Json()

@@ -137,7 +137,7 @@ class _Reader:
         )
         used = columns_of(self.task, data_format, columns)
         examples = [self._checked(where, {name: row.get(name) for name in used}, data_format) for where, row in rows]
-        features = features_of(self.task, data_format, examples[0], inferred(self.name, self.task, examples))
+        features = features_of(self.task, data_format, examples[0], inferred(self.task, examples))
         return _Converted(
             kept_in_file(datasets.Dataset.from_list(examples, features=features)), data_format, columns, used
         )

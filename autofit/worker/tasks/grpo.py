@@ -52,7 +52,7 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
 
     @property
     def _rows_per_step(self) -> int:
-        return self._global_batch // self.args.num_generations
+        return self._global_batch // int(self.args.num_generations)
 
     def _fill_rows(self) -> None:
         """Leaves the prompts as they are: those that make no whole step are left out of an epoch, as by trl."""

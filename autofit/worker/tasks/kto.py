@@ -15,16 +15,18 @@ from autofit.worker.training.probe_rows import row_lengths
 
 
 class KtoTrainer(ReferencedTrainer, KTOTrainer):
-    """Trains on rows of `prompt_ids`, `completion_ids` and `label`, in one order that is drawn by the seed: each row's
-    prompt is held against the answer of the row before it in its micro-batch, as trl pairs them."""
+    """Trains in one order that is drawn by the seed, for trl 1.16 takes the rows as they lie: those of pairs by kind.
+    Each row's prompt is held against the answer of the row before it in its micro-batch, as trl pairs them."""
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
         prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
-        if not self.calculate_KL or "KL_completion_ids" in prepared.column_names:
+        if dataset_name != "train" or "KL_completion_ids" in dataset.column_names:  # a probe's have their order
             return prepared
         with global_then_local_main_first():
-            ordered = prepared.shuffle(seed=args.seed) if dataset_name == "train" else prepared
-            return ordered.map(_with_last_first, batched=True, batch_size=args.per_device_train_batch_size)
+            drawn = prepared.shuffle(seed=args.seed)
+            if not self.calculate_KL:
+                return drawn
+            return drawn.map(_with_last_first, batched=True, batch_size=args.per_device_train_batch_size)
 
     def _fill_rows(self) -> None:
         if self.args.dataloader_drop_last:  # here, for no sampler of autofit's leaves them out

@@ -41,10 +41,10 @@ def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[
     return [shape if place % rank_count == rank_index else _UNREAD for place, shape in enumerate(shapes)]
 
 
-def row_lengths(shape: BatchShape, micro_batch: int) -> list[int]:
-    """The lengths of a micro-batch's rows in tokens: one row as wide as the batch is padded, the others as long as the
-    mean demands."""
-    if micro_batch == 1:
+def row_lengths(shape: BatchShape, count: int) -> list[int]:
+    """The lengths in tokens of the `count` sequences of a micro-batch: one as wide as the batch is padded, the others
+    as long as the mean demands."""
+    if count == 1:
         return [shape.padded_tokens]
-    rest = (shape.mean_tokens * micro_batch - shape.padded_tokens) / (micro_batch - 1)
-    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (micro_batch - 1)
+    rest = (shape.mean_tokens * count - shape.padded_tokens) / (count - 1)
+    return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (count - 1)

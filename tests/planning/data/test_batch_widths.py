@@ -95,3 +95,11 @@ def test_no_width_of_real_data_is_new_when_it_is_measured(rank_count: int, accum
         met |= widths
     assert tuple(step.shapes for step in done if step.is_measured) == tuple(steps)
     assert len(done) <= 2 * len(steps)
+
+
+def test_a_pair_is_two_sequences_of_one_draw() -> None:
+    rows, pairs = typical_shapes(profile(LENGTHS), 4, 99), typical_shapes(profile(LENGTHS), 4, 99, 2)
+    assert [shape.padded_tokens for shape in pairs] == [shape.padded_tokens for shape in rows]
+    assert all(shape.mean_tokens <= of_rows.mean_tokens for shape, of_rows in zip(pairs, rows, strict=True))
+    alone = worst_shape(profile((64, 64)), 1, 2)
+    assert (alone.padded_tokens, alone.mean_tokens) == (64, 63.5)  # its other sequence is shorter

@@ -55,3 +55,10 @@ def test_without_a_limit_nothing_is_cut() -> None:
     rows = [extent(row) for row in ROWS]
     counts = count_rows(rows, Truncation(None), 0.05)
     assert (counts.dropped, counts.cut, counts.cut_answers) == (0, 0, 0)
+
+
+def test_rows_that_are_not_cut_are_left_out_where_they_are_longer() -> None:
+    rows = [RowExtent(length, 1, length - 1) for length in (4, 9, 10, 20)]
+    counts = count_rows(rows, Truncation(9, is_whole=True), 0.25)
+    assert counts == RowCounts(4, too_long=2, enough_tokens=16)
+    assert counts.lost == 2

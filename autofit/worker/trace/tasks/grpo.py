@@ -12,8 +12,6 @@ from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.worker.trace.tasks.referenced import referring, router_words, with_router_loss
 from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batch
 
-_NAMES = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-
 
 class TracedGrpo(TracedTask):
     def prepare(self, model: PreTrainedModel) -> None:
@@ -25,8 +23,8 @@ class TracedGrpo(TracedTask):
     def batch(self, step: MicroStep) -> Batch:
         """The first rows of all that a rank has generated, which stay until the next generation."""
         answer_tokens = padded_tokens(step.completion_tokens, PAD_TO_MULTIPLE[step.kind])
-        widths = (step.tokens - answer_tokens, step.tokens - answer_tokens, answer_tokens, answer_tokens)
-        generated = {name: token_batch(step.generated_rows, width, name)[name] for name, width in zip(_NAMES, widths)}
+        prompts = token_batch(step.generated_rows, step.tokens - answer_tokens, "prompt_ids", "prompt_mask")
+        generated = prompts | token_batch(step.generated_rows, answer_tokens, "completion_ids", "completion_mask")
         batch = {name: tensor[: step.micro_batch] for name, tensor in generated.items()}
         if step.has_reference:
             batch["ref_logps"] = torch.ones(step.generated_rows, answer_tokens)[: step.micro_batch]
