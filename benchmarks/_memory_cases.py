@@ -15,7 +15,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
-from autofit.domain.request import Lora, Request
+from autofit.domain.request import Generation, Lora, Request, Reward
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
 from autofit.inputs.model_files import read_model_files
@@ -23,6 +23,7 @@ from autofit.planning.setting import Setting
 
 TOKENIZER = Path(__file__).resolve().parents[1] / "examples" / "tiny-llama"
 LORA_R = 8
+ANSWERS = 2  # to each prompt, where they are generated
 GB = 10**9
 
 _LLAMA: dict[str, object] = {
@@ -74,6 +75,7 @@ class Case:
     quantization: Quantization = Quantization.NONE
     optimizer: Optimizer = Optimizer.ADAMW
     task: Task = Task.SFT
+    completion_tokens: int | None = None  # of `tokens`, where answers are generated
 
     def __str__(self) -> str:
         rung = str(self.strategy) if self.task is Task.SFT else f"{self.task.value} {self.strategy}"
@@ -97,7 +99,15 @@ class Case:
     def request(self, folder: Path) -> Request:
         rows = self.rank_count * self.micro_batch * self.gradient_accumulation
         lora = Lora(r=LORA_R, target_modules=ARCHITECTURES[self.architecture].targets)
-        return Request(str(folder), self.tokens, task=self.task, global_batch=rows, lora=lora)
+        generation = Generation(ANSWERS, self.completion_tokens, (Reward("rewards:any"),))
+        return Request(
+            str(folder),
+            self.tokens,
+            self.task,
+            generation=generation if self.task.traits.generates else Generation(),
+            global_batch=rows,
+            lora=lora,
+        )
 
     def setting(self, folder: Path) -> Setting:
         """On as many CPU ranks of one node."""
@@ -325,4 +335,27 @@ def _fused_cases() -> tuple[Case, ...]:
         ),
         Case("Mixtral", 64, 3, tokens=short, optimizer=lomo),
         Case("Mixtral", 2, 0, tokens=short, gradient_checkpointing=GradientCheckpointing.ON, optimizer=lomo),
+    )
+
+
+def _generation_cases() -> tuple[Case, ...]:
+    """GRPO in each stage, of few tokens, where the states have the peak, and of many answers, where the cache of keys
+    and values has it; accumulation makes a generation larger than its micro-steps."""
+    on, lora, grpo = GradientCheckpointing.ON, Method.LORA, {"task": Task.GRPO, "completion_tokens": 64}
+    return (
+        Case("Llama", 2, 1, micro_batch=2, **grpo),
+        Case("Qwen2", 8, 2, gradient_accumulation=4, **grpo),
+        Case("Llama", 2, 3, micro_batch=2, **grpo),
+        Case("GPT-NeoX", 8, 3, gradient_accumulation=8, **grpo),
+        Case("Llama", 2, 0, micro_batch=2, **grpo),
+        Case("Mistral", 1, 0, gradient_checkpointing=on, gradient_accumulation=16, micro_batch=2, **grpo),
+        Case("Qwen3", 64, 2, gradient_checkpointing=on, micro_batch=2, gradient_accumulation=8, **grpo),
+        Case("Llama", 8, 3, gradient_checkpointing=on, gradient_accumulation=32, **grpo),
+        Case("Gemma", 8, 3, micro_batch=2, is_padded=True, **grpo),
+        Case("OPT", 8, 1, gradient_accumulation=32, **grpo),
+        Case("Llama", 2, 1, lora, gradient_accumulation=16, micro_batch=4, **grpo),
+        Case("GPT-2", 8, 2, lora, gradient_checkpointing=on, micro_batch=2, gradient_accumulation=16, **grpo),
+        Case("Qwen2", 8, 3, lora, gradient_checkpointing=on, micro_batch=4, gradient_accumulation=16, **grpo),
+        Case("Phi", 2, 0, lora, gradient_accumulation=32, **grpo),
+        Case("Mixtral", 8, 2, gradient_accumulation=4, **grpo),
     )

@@ -14,6 +14,7 @@ from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Probe, Trial
 from autofit.domain.workload import BatchShape, DataProfile
+from autofit.planning.answers import GATHERING
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, typical_shapes, widths, worst_shape
 from autofit.planning.export.deepspeed_config import HOST_OPTIMIZER, engine_config, has_engine
 from autofit.planning.memory.device_share import sized_for
@@ -47,7 +48,8 @@ def context_config(strategy: Strategy, context: Context) -> dict[str, object] | 
     if context.setting is None:
         return engine_config(*asked)
     sized = sized_for(strategy, context.setting)
-    return engine_config(*asked, sized.bucket_elements, sized.split)
+    config = engine_config(*asked, sized.bucket_elements, sized.split)
+    return config if config is None or sized.gathers_generation else {**config, GATHERING: False}
 
 
 @dataclass(frozen=True)

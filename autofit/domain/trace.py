@@ -45,6 +45,7 @@ class MicroStep:
     quantization: Quantization = Quantization.NONE  # of what LoRA freezes
     task: Task = Task.SFT
     completion_tokens: int = 0  # of `tokens`, those that the model generates by itself; 0: none
+    generated_rows: int = 0  # that a rank generates at a time, for all micro-steps of an optimizer step
     has_reference: bool = False  # a forward pass of the frozen model, or without the adapter, follows that of the model
     compares_rows: bool = False  # both have one more before, with the rows' answers behind each other's prompts
 
@@ -93,7 +94,7 @@ class Work:
 class Moment:
     """One stretch of a micro-step: a layer's forward or backward pass, the loss, the embedding."""
 
-    phase: Phase  # FORWARD, REFERENCE, BACKWARD or EVALUATE
+    phase: Phase  # GENERATE, FORWARD, REFERENCE, BACKWARD or EVALUATE
     activations_bytes: int  # the most that tensors hold in it, but for parameters and their complete gradients
     gradient_count: int  # trained parameters whose gradient is there by its end; 0 in a forward pass
     work: Work = Work()
@@ -109,7 +110,8 @@ class ModelTensors:
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace has its `moments` in the order of time: forward, the reference's forward, backward, then one evaluation
+    """A trace has its `moments` in the order of time: where answers are generated, their prompts and then all of their
+    tokens, at the last of which there is most; forward, the reference's forward, backward, then one evaluation
     batch."""
 
     of: MicroStep

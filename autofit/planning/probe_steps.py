@@ -22,7 +22,6 @@ PROBED_ACCUMULATION = 3
 update."""
 
 
-
 def probed_accumulation(accumulation: int, task: Task = Task.SFT) -> int:
     """How many micro-batches a probe accumulates for the `accumulation` of a training.
 

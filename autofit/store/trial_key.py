@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_type_hints
 
 from autofit.domain.hardware import Hardware
 from autofit.domain.model import ModelShape
@@ -31,12 +33,24 @@ class TrialKey:
     longest_tokens: int
     mean_tokens: int
     has_evaluation: bool
-    task: Task
-    generation: Generation
     machine: MachineKind
     versions: Versions
     machine_summary: str
     device_memory_bytes: int
+    task: Task = Task.SFT
+    generation: Generation = Generation()
+
+    def as_fields(self) -> Mapping[str, Any]:
+        """The key as files have it: without the task where it is the one that there was before there could be any."""
+        written = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.task is Task.SFT:
+            del written["task"], written["generation"]
+        return written
+
+    @classmethod
+    def field_kinds(cls) -> Mapping[str, Any]:
+        """The types of what `as_fields` writes."""
+        return get_type_hints(cls)
 
     @staticmethod
     def of(request: Request, shape: ModelShape, rows: RowLengths, hardware: Hardware, versions: Versions) -> TrialKey:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
+from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
+from autofit.planning.answers import evaluated_rows, generated_rows
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
 from autofit.planning.micro_batches import asked_micro_batches
@@ -28,8 +30,10 @@ TRACED_MICRO_BATCHES = (1, 2, 4)
 def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroStep, ...]:
     """What must be traced so that no estimate of `rungs` that may fit needs the closed form; UsageError as
     `micro_batches`."""
-    asked = asked_micro_batches(setting.request, setting.rank_count)
-    sizes = sorted({rows for size in asked for rows in _traced_for(size)})
+    request = setting.request
+    asked = asked_micro_batches(request, setting.rank_count)
+    evaluated = [evaluated_rows(request, size, setting.rank_count) for size in asked]
+    sizes = sorted({rows for size in (*asked, *evaluated) for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
     return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
 
@@ -52,7 +56,7 @@ def _is_hopeless(rung: Rung, setting: Setting) -> bool:
 
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
     """The worst micro-batch of a rung, as wide as the longest sequence is padded."""
-    tokens = padded_tokens(setting.worst_tokens, PAD_TO_MULTIPLE[setting.kind])
+    tokens = _padded(setting.worst_tokens, setting)
     return MicroStep(
         lora=setting.request.lora if rung.method is Method.LORA else None,
         attention=rung.attention,
@@ -69,9 +73,16 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         quantization=rung.quantization,
         task=setting.request.task,
         completion_tokens=setting.request.completion_tokens,
+        generated_rows=generated_rows(setting.request, setting.rank_count),
         has_reference=has_reference_pass(setting.request),
         compares_rows=compares_rows(setting.request),
     )
+
+
+def _padded(tokens: int, setting: Setting) -> int:
+    """How wide sequences of `tokens` are padded: trl pads prompts and answers that were generated each for itself."""
+    multiple, answer_tokens = PAD_TO_MULTIPLE[setting.kind], setting.request.completion_tokens
+    return padded_tokens(tokens - answer_tokens, multiple) + padded_tokens(answer_tokens, multiple)
 
 
 def _is_chosen_by_torch(rung: Rung, setting: Setting) -> bool:
@@ -86,7 +97,21 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     depend on the tokens shrinks too, and too little for longer ones with the eager kernel. Where nothing was traced for
     the kernels of this GPU (advice on other machines), another GPU's serve.
     """
-    return _moments(micro_step(strategy.rung, strategy.micro_batch, setting), ByIdentity(setting.traces))
+    found = _like(strategy.rung, strategy.micro_batch, setting)
+    evaluated = evaluated_rows(setting.request, strategy.micro_batch, setting.rank_count)
+    if found is None or evaluated == strategy.micro_batch:
+        return found
+    others = _like(strategy.rung, evaluated, setting)
+    assert others is not None  # the same traces tell both
+    return (*(one for one in found if one.phase is not Phase.EVALUATE), *_evaluation(others))
+
+
+def _like(rung: Rung, micro_batch: int, setting: Setting) -> tuple[Moment, ...] | None:
+    return _moments(micro_step(rung, micro_batch, setting), ByIdentity(setting.traces))
+
+
+def _evaluation(moments: Iterable[Moment]) -> Iterator[Moment]:
+    return (moment for moment in moments if moment.phase is Phase.EVALUATE)
 
 
 @lru_cache(maxsize=128)  # rungs share their activations with all that differ in stage, offload or optimizer

@@ -14,14 +14,20 @@ from autofit.planning.setting import Setting
 from autofit.planning.zero_sizes import zero_sizes
 
 from .bucket_size import with_bucket
+from .gathering import with_gathering
 from .interval import HEADROOM, TRACED_HIGH, worst_fragmentation
 from .peak_memory import estimate_memory
 from .states import offload_of, optimizer_bytes, part_count
 
 
 def sized_for(strategy: Strategy, setting: Setting) -> Setting:
-    """The setting with whatever is sized for `strategy`: ZeRO's bucket and what the device keeps of the optimizer."""
-    return setting.once((sized_for, strategy), lambda: _with_split(strategy, with_bucket(strategy, setting)))
+    """The setting with whatever is sized for `strategy`: ZeRO's bucket, what is gathered for a generation, and what the
+    device keeps of the optimizer."""
+    return setting.once((sized_for, strategy), lambda: _sized(strategy, setting))
+
+
+def _sized(strategy: Strategy, setting: Setting) -> Setting:
+    return _with_split(strategy, with_gathering(strategy, with_bucket(strategy, setting)))
 
 
 def why_undivided(strategies: Sequence[Strategy], setting: Setting) -> str | None:

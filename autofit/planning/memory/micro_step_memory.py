@@ -121,7 +121,7 @@ def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: 
     own = 0 if offload_of(strategy.rung, setting) is not Offload.NONE else own_count(strategy, setting)
     left = {0: trained, 1: trained, 2: own, 3: 0}[stage] if is_left else 0
     buckets = bucket_count(strategy.rung, setting) if stage >= 3 or (stage == 1 and is_left) else 0
-    gathered = gathered_count(strategy.rung, setting, 0.0)
+    gathered = _gathered(strategy, setting, 0.0)
     referred = reference_gathered_count(strategy.rung, setting) if moment.phase is not Phase.FORWARD else 0
     return Load(
         moment.phase,
@@ -150,7 +150,7 @@ def _backward(
     width = element_bytes(strategy.rung.dtype)
     held = gradients(strategy, setting, progress, is_first_rank=is_first_rank)
     done_share = progress.before_count / max(1, parameters(strategy.rung, setting).trained_count)
-    gathered = gathered_count(strategy.rung, setting, done_share)
+    gathered = _gathered(strategy, setting, done_share)
     return Load(
         Phase.BACKWARD,
         states.parameters_bytes,
@@ -160,3 +160,13 @@ def _backward(
         states.buffers_bytes + held.passing_bytes + width * gathered,
         width * ahead_count(strategy.rung, setting, gathered),
     )
+
+
+def _gathered(strategy: Strategy, setting: Setting, done_share: float) -> int:
+    """Elements that ZeRO-3 holds whole. A generation, which comes before each step, has it forget the order of the
+    modules (`add_hooks` in trl/models/utils.py): where one micro-step is all, it never knows it, and keeps and fetches
+    nothing but what is just used (`release_sub_module` in runtime/zero/partitioned_param_coordinator.py)."""
+    known = gathered_count(strategy.rung, setting, done_share)
+    if setting.request.task.traits.generates and strategy.gradient_accumulation == 1:
+        return min(known, parameters(strategy.rung, setting).largest_count)
+    return known

@@ -14,6 +14,7 @@ from autofit.planning.setting import Setting
 from .activations import moments
 from .closed_activations import closed_moments
 from .fused_memory import fused_loads
+from .generation_memory import closed_generation, generation_loads
 from .host_memory import host_estimate
 from .interval import high_bytes, low_bytes
 from .load import Load
@@ -30,8 +31,9 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     loses between tensors stands under `runtime_bytes`.
     """
     traced = moments(strategy, setting)
-    steps = traced or closed_moments(strategy, setting)
-    loads = _loads(strategy, setting, steps, is_rehearsal)
+    steps = traced or (*closed_generation(strategy, setting), *closed_moments(strategy, setting))
+    trained = [moment for moment in steps if moment.phase is not Phase.GENERATE]
+    loads = [*generation_loads(strategy, setting, steps), *_loads(strategy, setting, trained, is_rehearsal)]
     # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
     needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
     peak = max(loads, key=lambda load: load.total_bytes)

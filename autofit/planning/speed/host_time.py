@@ -73,6 +73,14 @@ def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> fl
     return _kernels_s(works, each_s, setting) + hooks_s
 
 
+def generating_s(works: Iterable[Work], passes: int, strategy: Strategy, setting: Setting) -> float:
+    """Seconds of so many passes that generate, of `works` together: nothing is checkpointed in them, and ZeRO-3's hooks
+    are taken off a model that is gathered."""
+    has_hooks = strategy.rung.zero_stage >= 3 and not setting.gathers_generation
+    hooks_s = GATHER_S * _module_count(strategy, setting) * passes if has_hooks else 0.0
+    return _kernels_s(works, FORWARD_KERNEL_S, setting) + hooks_s
+
+
 def backward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's backward pass, and of what it computes again."""
     rung = strategy.rung

@@ -16,6 +16,7 @@ from autofit.planning.setting import Setting
 
 from .communication import communication_s
 from .compute import accumulation_s, micro_step, pass_count, update_s
+from .generation import generation_s
 from .offloading import offload_s
 from .rates import is_rated, rates_of
 
@@ -37,7 +38,11 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     return SpeedEstimate(
         tokens_per_step=setting.request.sequences(setting.request.global_batch)
         * (setting.mean_tokens or float(setting.worst_tokens)),
-        compute_s=pass_count(strategy, setting) * seconds.total_s + accumulation_s(strategy, setting, rates),
+        compute_s=(
+            pass_count(strategy, setting) * seconds.total_s
+            + accumulation_s(strategy, setting, rates)
+            + generation_s(strategy, setting, rates)
+        ),
         communication_s=communication_s(strategy, setting, rates, seconds),
         offload_s=offload_s(strategy, setting, rates, seconds),
         update_s=update_s(strategy, setting, rates),

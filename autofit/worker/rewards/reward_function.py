@@ -9,7 +9,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +60,8 @@ def _from_file(reward: Reward, path: Path) -> ModuleType:
         raise UsageError(f"--reward {reward.source}: there is no file {path.absolute()}")
     _look_in(str(path.absolute().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
-    assert spec is not None and spec.loader is not None, path  # it ends with .py
+    assert spec is not None, path  # it ends with .py
+    assert spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -107,7 +108,7 @@ def followed(reward: Reward, function: RewardFunction) -> RewardFunction:
     return called
 
 
-def try_function(reward: Reward, function: RewardFunction, answers: dict[str, Sequence[Any]]) -> None:
+def try_function(reward: Reward, function: RewardFunction, answers: Mapping[str, Any]) -> None:
     """Calls the function with a few answers; UsageError with what it raises, or where it gives another number of
     rewards."""
     call = followed(reward, function)
@@ -128,7 +129,8 @@ class _WrongRewards(Exception):
 
 def _checked(reward: Reward, rewards: Any, count: int) -> Any:
     if not isinstance(rewards, Sequence) and not hasattr(rewards, "__len__"):
-        raise _WrongRewards(f"gives {_article(type(rewards).__name__)} for {count} answers: a list of {count} is wanted")
+        kind = _article(type(rewards).__name__)
+        raise _WrongRewards(f"gives {kind} for {count} answers: a list of {count} is wanted")
     if len(rewards) != count:
         raise _WrongRewards(f"gives {len(rewards)} rewards for {count} answers: one for each is wanted")
     return rewards

@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from autofit.domain.event import Tell
 from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.data.training_data import TrainingData
+from autofit.worker.model.loading_bar import Hear
 from autofit.worker.rewards.rewards import probe_rewards, rewards
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
@@ -50,7 +52,7 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
 
     @property
     def _rows_per_step(self) -> int:
-        return self._global_batch // self.args.num_generations
+        return self._global_batch // int(self.args.num_generations)
 
     def _fill_rows(self) -> None:
         """Leaves the prompts as they are: those that make no whole step are left out of an epoch, as by trl."""
@@ -112,7 +114,9 @@ class GrpoTraining(TaskTraining):
         lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
         return Dataset.from_dict({"prompt": [str(length) for length in lengths]})
 
-    def beside(self, job: Job, model: PreTrainedModel, data: TrainingData) -> Mapping[str, Any]:
+    def beside(
+        self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
+    ) -> Mapping[str, Any]:
         return rewards(job, data.tokenizer)
 
     def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:

@@ -13,11 +13,12 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from autofit.domain.outcome import Phase
-from autofit.domain.trace import MicroStep
+from autofit.domain.trace import MicroStep, Moment
 from autofit.worker.model.decoder import decoder_layers
 from autofit.worker.trace.depth import Depth
 from autofit.worker.trace.fake_model import make_fake
 from autofit.worker.trace.full_depth import NotRepeatedError
+from autofit.worker.trace.generation import generate
 from autofit.worker.trace.ledger import Ledger
 from autofit.worker.trace.section import Section
 from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
@@ -50,6 +51,15 @@ class MicroStepRun:
             with self._mode, ledger:
                 self._run(ledger)
         return ledger.sections
+
+    def generation(self, depth: Depth) -> tuple[Moment, ...]:
+        """The moments of a generation by the layers that run; none where no answers are generated."""
+        if not self._step.generated_rows:
+            return ()
+        ledger = Ledger(self._step.kind)
+        ledger.exempt(self._tensors)
+        with _without(decoder_layers(self._model), depth), self._mode, ledger:
+            return generate(self._model, self._step, ledger)
 
     def _run(self, ledger: Ledger) -> None:
         ledger.begin(Phase.FORWARD)

@@ -21,6 +21,7 @@ from autofit.worker.trace.depth import Depth, choose_depth
 from autofit.worker.trace.device_kernels import kernels_of
 from autofit.worker.trace.fake_model import meta_model, prepare, reference_model
 from autofit.worker.trace.full_depth import NotRepeatedError, deepen
+from autofit.worker.trace.generation import of_all_layers
 from autofit.worker.trace.layer_marks import layer_marks
 from autofit.worker.trace.micro_step_run import MicroStepRun
 from autofit.worker.trace.quantized_linear import quantize
@@ -53,9 +54,10 @@ def trace(config: PretrainedConfig, step: MicroStep, *, at_full_depth: bool = Fa
         run = MicroStepRun(model, step, reference)
         try:
             sections = _sections(run, depth, needs_two_depths=has_router_loss(config) or _drops_casts(step))
+            generation = _generation(run, depth)
         except NotRepeatedError:
-            sections = run.sections(whole)
-    return Trace(step, _moments(sections), groups, buffers_bytes, tuple(sorted(taken)))
+            sections, generation = run.sections(whole), run.generation(whole)
+    return Trace(step, (*generation, *_moments(sections)), groups, buffers_bytes, tuple(sorted(taken)))
 
 
 def _drops_casts(step: MicroStep) -> bool:
@@ -71,6 +73,14 @@ def _sections(run: MicroStepRun, depth: Depth, *, needs_two_depths: bool) -> lis
     if not depth.left_out:
         return deep
     return deepen(deep, run.sections(depth.shallower()) if needs_two_depths else None, depth)
+
+
+def _generation(run: MicroStepRun, depth: Depth) -> tuple[Moment, ...]:
+    deep = run.generation(depth)
+    if not depth.left_out:
+        return deep
+    shallow = run.generation(depth.shallower())
+    return tuple(of_all_layers(one, other, depth.left_out) for one, other in zip(deep, shallow, strict=True))
 
 
 # --- What is said of it -----------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""The fields of trl's configurations that do not stand after `--`, each with the flag or the reason; all others are taken.
+"""The fields of trl's configurations that do not stand after `--`, each with the flag or the reason.
+
+All others are taken.
 
 What a field does under DeepSpeed was read in transformers 5.23, trl 1.16 and accelerate 1.15.
 """
@@ -40,8 +42,8 @@ OURS = {
 """Fields that autofit sets itself, with the flag of autofit that takes their place."""
 
 _ONE_GENERATION = (
-    "a generation makes the answers of one optimizer step, so that a step is the same however the batch is divided and a "
-    "training goes on from between two generations"
+    "a generation makes the answers of one optimizer step, so that a step is the same however the batch is divided, "
+    "and a training goes on from between two generations"
 )
 _OWN_MODEL = "the model that trains generates by itself; vLLM would take memory that no estimate counts"
 _CACHE = "an estimate counts a cache of keys and values that grows with the answers"

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from typing import Any
 
-from autofit.planning.answers import evaluated_rows
+from autofit.planning.answers import GATHERING, evaluated_rows
 from autofit.probing.protocol import Job
 
 
-def generation_arguments(job: Job, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields; `asked` are those of the request. Nothing where no answers are generated.
+def generation_arguments(job: Job) -> dict[str, Any]:
+    """The fields; none where no answers are generated.
 
     steps_per_generation is left to trl: as many as a step accumulates, so that a generation makes one step's answers
     however the batch is divided.
     """
     if not job.request.task.traits.generates:
         return {}
-    answers = asked.get("num_generations_eval") or asked["num_generations"]
     return {
         "reward_weights": [reward.weight for reward in job.request.generation.rewards],
-        "per_device_eval_batch_size": evaluated_rows(job.strategy.micro_batch, job.rank_count, answers),
+        "per_device_eval_batch_size": evaluated_rows(job.request, job.strategy.micro_batch, job.rank_count),
+        GATHERING: GATHERING not in (job.deepspeed_config or ""),
     }
+
+
+def engine_configuration(job: Job) -> dict[str, Any] | None:
+    """The configuration of the job's engine, without what it says to us alone; None where there is no engine."""
+    if job.deepspeed_config is None:
+        return None
+    config: dict[str, Any] = json.loads(job.deepspeed_config)
+    config.pop(GATHERING, None)
+    return config

@@ -18,6 +18,7 @@ from autofit.planning.data.step_count import prompts_per_step, step_count
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.refused_rows import check_templates
 from autofit.worker.data.training_data import TrainingData, loaded_sources, training_data
+from autofit.worker.rewards.reward_check import check_rewards
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
 from autofit.worker.training.schedule_arguments import schedule_notes
@@ -44,6 +45,7 @@ def _profile(request: Request) -> DataProfile:
     extra = extra_arguments(request)
     check_arguments(request, extra)
     data = training_data(request)
+    check_rewards(request, data)
     seen = _seen_by_trl(request, data, extra)
     if extra.get("dataloader_drop_last") and not request.task.traits.generates:
         check_whole_batch(seen.example_count, request.global_batch)

@@ -52,7 +52,9 @@ class PhasedTrainer(FusedTrainer):
         config.update(had)
         if (self.args.activation_checkpointing_kwargs or {}).get("offload"):
             keep_pinned_blocks()
-        self._global_batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        self._global_batch: int = (
+            self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        )
         self._row_count = len(self.train_dataset)
         if self.args.dataloader_drop_last:
             check_whole_batch(self._row_count, self._rows_per_step)

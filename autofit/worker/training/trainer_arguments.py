@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -24,7 +23,7 @@ from autofit.planning.gradient_clipping import clipping_norm
 from autofit.probing.protocol import Job
 from autofit.worker.training.argument_fields import FIXED, GONE, OURS
 from autofit.worker.training.checkpointing_arguments import checkpointing_arguments
-from autofit.worker.training.generation_arguments import generation_arguments
+from autofit.worker.training.generation_arguments import engine_configuration, generation_arguments
 from autofit.worker.training.schedule_arguments import schedule_arguments
 
 _BATCH_SIZES = ("per_device_train_batch_size", "per_device_eval_batch_size")
@@ -140,9 +139,9 @@ def job_arguments(job: Job, *, output_path: str, overrides: Mapping[str, Any]) -
         **_optim(rung),
         **{dtype.value: rung.dtype is dtype for dtype in MIXED},
         "use_cpu": job.kind is DeviceKind.CPU,
-        "deepspeed": None if job.deepspeed_config is None else json.loads(job.deepspeed_config),
+        "deepspeed": engine_configuration(job),
         **asked,
-        **generation_arguments(job, asked),
+        **generation_arguments(job),
         **_fused_arguments(job),
         **checkpointing_arguments(rung.gradient_checkpointing, asked),
         **overrides,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl
 from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
 from autofit.planning.probe_steps import is_uniform, probed_accumulation
-from autofit.probing.protocol import FailureKind, ProbeSpec, RankMeasured
+from autofit.probing.protocol import FailureKind, Job, ProbeSpec, RankMeasured
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.core_binding import bind_cores
@@ -21,6 +20,7 @@ from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedSteps, rank_measured
 from autofit.worker.tasks.all_tasks import TASKS
+from autofit.worker.training.generation_arguments import engine_configuration
 from autofit.worker.training.job_model import peft_config, random_model, saved_dtype
 from autofit.worker.training.probe_rows import memory_steps, read_by, schedule
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
@@ -83,7 +83,7 @@ def _rehearse_end(spec: ProbeSpec, rank: Rank, trainer: PhasedTrainer) -> None:
 def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulation: int) -> PhasedTrainer:
     """The trainer of the full run, but for its rows, its weights and how long it goes on."""
     job, task = spec.job, TASKS[spec.job.request.task]
-    engine = {"deepspeed": _probed(job.deepspeed_config, accumulation)}
+    engine = {"deepspeed": _probed(job, accumulation)}
     overrides = {**_overrides(accumulation, len(steps)), **task.probe_overrides(job.request), **engine}
     arguments = job_arguments(job, output_path=spec.scratch_path, overrides=overrides)
     model = random_model(job)
@@ -117,11 +117,11 @@ def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> 
     )
 
 
-def _probed(deepspeed_config: str | None, accumulation: int) -> dict[str, Any] | None:
+def _probed(job: Job, accumulation: int) -> dict[str, Any] | None:
     """The configuration of the engine for a probe; None where there is no engine."""
-    if deepspeed_config is None:
+    config = engine_configuration(job)
+    if config is None:
         return None
-    config: dict[str, Any] = json.loads(deepspeed_config)
     config["gradient_accumulation_steps"] = accumulation
     config.pop("train_batch_size", None)
     if config.get("fp16", {}).get("enabled"):

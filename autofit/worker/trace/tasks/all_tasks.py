@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from autofit.domain.task import Task
 from autofit.worker.trace.tasks.dpo import TracedDpo
+from autofit.worker.trace.tasks.grpo import TracedGrpo
 from autofit.worker.trace.tasks.kto import TracedKto
 from autofit.worker.trace.tasks.reward import TracedReward
 from autofit.worker.trace.tasks.sft import TracedSft
@@ -16,4 +17,5 @@ TRACED_TASKS: Mapping[Task, TracedTask] = {
     Task.REWARD: TracedReward(),
     Task.DPO: TracedDpo(),
     Task.KTO: TracedKto(),
+    Task.GRPO: TracedGrpo(),
 }
