@@ -19,7 +19,7 @@ _READ = "SELECT body FROM trace WHERE fingerprint = ? AND micro_step = ?"
 # Came after the others: made when it is first written, so that a file without it can still be read.
 _MODEL_TABLE = "CREATE TABLE IF NOT EXISTS model (fingerprint TEXT PRIMARY KEY, at_s REAL, body BLOB)"
 _HAS_MODEL_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'model'"
-_LATER_FIELDS = ("kernel_packages", "keeps_linear_inputs", "is_autocast", "quantization")  # of a micro-step
+_FIRST_DEFAULT = "capability"  # the one field of a micro-step that was written from the first with its default
 _WRITE = "INSERT OR REPLACE INTO trace (fingerprint, micro_step, at_s, body) VALUES (?, ?, ?, ?)"
 
 
@@ -41,11 +41,11 @@ def write_traces(connection: sqlite3.Connection, fingerprint: str, traces: Itera
 
 
 def _key(micro_step: MicroStep) -> str:
-    """The micro-step as its row is found by. Some fields came later: where they say nothing, older rows are found as
-    well."""
+    """The micro-step as its row is found by. Fields with a default came later: where they say nothing, older rows are
+    found as well."""
     body = encode(micro_step)
     for field in fields(micro_step):
-        if field.name in _LATER_FIELDS and getattr(micro_step, field.name) == field.default:
+        if field.name != _FIRST_DEFAULT and getattr(micro_step, field.name) == field.default:
             del body[field.name]
     return canonical(body)
 
