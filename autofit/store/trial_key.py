@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_type_hints
 
 from autofit.domain.hardware import Hardware
@@ -38,11 +38,11 @@ class TrialKey:
     machine_summary: str
     device_memory_bytes: int
     task: Task = Task.SFT
-    generation: Generation = Generation()
+    generation: Generation = field(default_factory=Generation)
 
     def as_fields(self) -> Mapping[str, Any]:
         """The key as files have it: without the task where it is the one that there was before there could be any."""
-        written = {field.name: getattr(self, field.name) for field in fields(self)}
+        written = {one.name: getattr(self, one.name) for one in fields(self)}
         if self.task is Task.SFT:
             del written["task"], written["generation"]
         return written
