@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from autofit.domain.deepspeed_line import Override
 from autofit.domain.script import ScriptFacts, Tie
 
 from .tunable_knobs import TunableKnobs, keep_micro_batch
@@ -23,5 +22,4 @@ def overridden_tie(knobs: TunableKnobs, facts: ScriptFacts) -> tuple[str, ...]:
     """A loud sentence where the micro-batch is tuned although something else is learned with it."""
     if facts.tie is None or not knobs.can_tune_micro_batch or facts.rank_rows == 1:
         return ()
-    override = Override.MICRO_BATCH.value
-    return (f"--autofit-override {override}: WHAT IS LEARNED MAY CHANGE WITH IT: {_WHY[facts.tie]}",)
+    return (f"--autofit-override micro-batch: WHAT IS LEARNED MAY CHANGE WITH IT: {_WHY[facts.tie]}",)

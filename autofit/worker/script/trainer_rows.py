@@ -13,6 +13,7 @@ import transformers
 from autofit.domain.script import Tie
 
 _GIVEN = "_generation_as_given"
+_ONE_OF = ("steps_per_generation", "generation_batch_size")  # that a user gives at most
 
 _LOSSES_OF_A_MICRO_BATCH = {
     "KTOTrainer": {"kto"},  # how far the model has gone is estimated by each row's answer to another row's prompt
@@ -41,7 +42,7 @@ def watch_rows(tell: Callable[[TrainerRows], None], refuse: Callable[[str], obje
         if getattr(self, "use_vllm", False) and getattr(self, "vllm_mode", "") == "server":
             refuse("its answers come from a vLLM server, to which a probe would send its weights")
         # trl fills in one by the other once this has ended.
-        self.__dict__[_GIVEN] = tuple(getattr(self, tie.value, None) for tie in _GENERATION_TIES)
+        self.__dict__[_GIVEN] = tuple(getattr(self, name, None) for name in _ONE_OF)
         post_init(self)
 
     @functools.wraps(train)
@@ -50,9 +51,6 @@ def watch_rows(tell: Callable[[TrainerRows], None], refuse: Callable[[str], obje
         return train(self, *args, **kwargs)
 
     transformers.TrainingArguments.__post_init__, transformers.Trainer.train = noted, told
-
-
-_GENERATION_TIES = (Tie.STEPS_PER_GENERATION, Tie.GENERATION_BATCH)
 
 
 def rows_of(trainer: Any) -> TrainerRows:
