@@ -44,6 +44,14 @@ class Ask(str, Enum):
     TRAINER = "Trainer"  # transformers' own loop, with as many steps in an epoch whatever the micro-batch is
 
 
+class Tie(str, Enum):
+    """What ties what a trainer of trl learns to the size of its micro-batches."""
+
+    LOSS = "loss"  # of which a part is made of the rows of a micro-batch together
+    STEPS_PER_GENERATION = "steps_per_generation"  # a number of micro-batches
+    GENERATION_BATCH = "generation_batch_size"  # a number of rows that is no whole number of global batches
+
+
 @dataclass(frozen=True)
 class Counting:
     """What a script showed of how it counts: `epoch_rows` are those of one rank in an epoch of its loader, None where
@@ -94,6 +102,8 @@ class ScriptFacts:
     optimizer_options: tuple[str, ...] = ()  # what it was given that makes it keep more, such as momentum
     escaped: tuple[str, ...] = ()  # paths that a probe could not but change for real
     length: SeenLength = field(default_factory=SeenLength)
+    tie: Tie | None = None  # None: a micro-batch of any size teaches the same
+    generates: bool = False  # its rows are answers that the model gives to many prompts at once
 
     @property
     def global_batch(self) -> int:

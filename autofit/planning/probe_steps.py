@@ -41,6 +41,11 @@ def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:
     return min(max(math.ceil(measure_s / step_s), MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
 
 
+def whole_periods(count: int, period: int) -> int:
+    """The steps from `count` on that are a whole number of periods, of whose steps one is unlike the others."""
+    return math.ceil(count / period) * period
+
+
 def is_uniform(kind: DeviceKind, *, has_even_rows: bool) -> bool:
     """Whether the last memory step is like those after it: rows of one length, and a heap that stays as it is, which
     that of a CPU rank does not: it is exact, and slower, until then."""

@@ -31,6 +31,7 @@ from autofit.domain.workload import RowLengths
 from autofit.planning.script.config_rewriter import ConfigRewriter
 from autofit.planning.script.script_setting import script_request, script_setting
 from autofit.planning.script.step_count import overridden_steps
+from autofit.planning.script.ties import overridden_tie
 from autofit.planning.script.training_length import epoch_steps, length_text, rest_of, training_length
 from autofit.planning.script.tunable_knobs import missing_knobs, pins_of
 from autofit.planning.search.warm_start import decide_with_warm_start
@@ -153,6 +154,7 @@ class _ScriptSearch:
         for sentence in (
             *rewriter.knobs.notes,
             *overridden_steps(rewriter.knobs, rewriter.facts),
+            *overridden_tie(rewriter.knobs, rewriter.facts),
             *missing_knobs(own.facts),
         ):
             self._session.tell(sentence)

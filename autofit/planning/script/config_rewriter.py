@@ -50,8 +50,9 @@ class ConfigRewriter:
 
     def probed(self, strategy: Strategy, config_path: str) -> RewrittenLine:
         """The script's words for a probe: no more micro-batches are accumulated than it must, and nothing is reported
-        to a tracker."""
-        accumulation = min(strategy.gradient_accumulation, PROBED_ACCUMULATION)
+        to a tracker. Where answers are generated, all are: they are generated for all of them at once."""
+        most = strategy.gradient_accumulation if self.facts.generates else PROBED_ACCUMULATION
+        accumulation = min(strategy.gradient_accumulation, most)
         return self._rewritten(_quiet(self.config), strategy, accumulation, config_path)
 
     def trained(self, strategy: Strategy, config_path: str) -> RewrittenLine:

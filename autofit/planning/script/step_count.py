@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
-from autofit.domain.deepspeed_line import Override
 from autofit.domain.script import Ask, Counting, ScriptFacts
 
-from .tunable_knobs import TunableKnobs, unless
+from .tunable_knobs import TunableKnobs, keep_micro_batch
 
 _COUNTS_STEPS = {Ask.STEPS, Ask.TRAINER}
 
@@ -46,10 +44,7 @@ def why_steps_may_change(facts: ScriptFacts) -> str | None:
 def keep_steps(knobs: TunableKnobs, facts: ScriptFacts) -> TunableKnobs:
     """Keeps the micro-batch where optimizer steps could change with it, unless the user has overridden that."""
     why = why_steps_may_change(facts)
-    if why is None or not knobs.can_tune_micro_batch or Override.MICRO_BATCH in knobs.override or facts.rank_rows == 1:
-        return knobs
-    sentence = f"the micro-batch stays {facts.micro_batch}: {why}{unless(Override.MICRO_BATCH)}"
-    return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
+    return knobs if why is None else keep_micro_batch(knobs, facts, why)
 
 
 def overridden_steps(knobs: TunableKnobs, facts: ScriptFacts) -> tuple[str, ...]:

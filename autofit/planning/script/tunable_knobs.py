@@ -81,6 +81,15 @@ def missing_knobs(facts: ScriptFacts) -> tuple[str, ...]:
     return (f"gradient checkpointing and attention stay: {facts.model_class} is no Hugging Face model",)
 
 
+def keep_micro_batch(knobs: TunableKnobs, facts: ScriptFacts, why: str) -> TunableKnobs:
+    """The knobs with the micro-batch kept for a reason that the user may override; a rank with one row has nothing to
+    turn."""
+    if not knobs.can_tune_micro_batch or Override.MICRO_BATCH in knobs.override or facts.rank_rows == 1:
+        return knobs
+    sentence = f"the micro-batch stays {facts.micro_batch}: {why}{unless(Override.MICRO_BATCH)}"
+    return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
+
+
 def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
     """The knobs once it is seen that the script makes batches of `rows` rows whatever the config says."""
     sentence = f"the micro-batch stays {rows}: the script makes its own batches"

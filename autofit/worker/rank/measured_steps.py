@@ -10,7 +10,7 @@ import torch
 
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
-from autofit.planning.probe_steps import is_measured_early, measured_count, whole_step_s
+from autofit.planning.probe_steps import is_measured_early, measured_count, whole_periods, whole_step_s
 from autofit.probing.protocol import RankEnergy, RankMeasured
 from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.rank.lifecycle import Rank
@@ -42,7 +42,7 @@ class Course:
 
     After the first `memory_steps` the first `count` of `measured` are; where `count` is None, as many as take
     `measure_s`. `is_uniform`: the last memory step is like those after it, and counts where it was long. `pace`
-    ends the probe after the first that is measured, if it is too slow.
+    ends the probe after the first that is measured, if it is too slow. Whole periods of `period` steps are measured.
     """
 
     memory_steps: int
@@ -51,16 +51,20 @@ class Course:
     count: int | None = None
     is_uniform: bool = False
     pace: Pace | None = None
+    period: int = 1
 
     def last_step(self, step_s: float, device: torch.device) -> int:
         """The number of the last that is needed, where one takes `step_s`: the same on every rank, by the slowest of
         them."""
         if self.count is not None:
-            return self.measured[: self.count][-1]
+            return self._last_of(self.count)
         slowest_s = _largest([step_s], device)[0]
         if is_measured_early(slowest_s, is_uniform=self.is_uniform):
             return self.memory_steps
-        return self.measured[: measured_count(slowest_s, self.measure_s)][-1]
+        return self._last_of(measured_count(slowest_s, self.measure_s))
+
+    def _last_of(self, count: int) -> int:
+        return self.measured[: whole_periods(count, self.period)][-1]
 
 
 class PhaseListener(StepListener):
@@ -95,7 +99,7 @@ class ProbedSteps(PhaseListener):
         self._window_tokens: list[torch.Tensor | float] = []
         self.energy: RankEnergy | None = None  # once it is over
         self.is_outpaced = False
-        self.meter = StepMeter()
+        self.meter = StepMeter(period=course.period)
         self.skipped_count = 0  # in a row
 
     @property

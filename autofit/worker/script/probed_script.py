@@ -19,6 +19,7 @@ from autofit.worker.script.script_observer import ScriptObserver, See
 from autofit.worker.script.script_probe import Leave, ScriptProbe
 from autofit.worker.script.side_effects import keep_away
 from autofit.worker.script.step_questions import StepQuestions
+from autofit.worker.script.trainer_rows import watch_rows
 from autofit.worker.script.training_length import watch_trainer
 
 
@@ -35,6 +36,7 @@ def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     load_nothing(observer.take_checkpoint)
     questions.listen()
     watch_trainer(observer.take_trainer_steps)
+    watch_rows(observer.take_rows, probe.refuse)
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []
     arguments = [*local_rank, *script.arguments]

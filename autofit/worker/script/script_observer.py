@@ -12,6 +12,7 @@ from autofit.worker.script.isolation.isolation import Escapes
 from autofit.worker.script.learning_rates import LearningRateWatch
 from autofit.worker.script.observed_batch import observe_batch
 from autofit.worker.script.step_questions import StepQuestions
+from autofit.worker.script.trainer_rows import TrainerRows
 
 See = Callable[[ScriptFacts], None]
 
@@ -29,6 +30,7 @@ class ScriptObserver:
         self._rates = LearningRateWatch()
         self._epoch_rows: int | None = None
         self._length = SeenLength()
+        self._rows = TrainerRows()
         self._loads_from: str | None = None  # the first of several
         self._checkpoint: LoadedCheckpoint | None = None
 
@@ -38,6 +40,11 @@ class ScriptObserver:
         assert self._facts is not None
         return self._facts
 
+    @property
+    def generation_steps(self) -> int:
+        """The optimizer steps after which a step is like the first one again, generation and all."""
+        return self._rows.generation_steps or 1
+
     def take_engine(self, facts: ScriptFacts) -> None:
         self._facts = facts
         self.tell()
@@ -45,6 +52,10 @@ class ScriptObserver:
     def take_trainer_steps(self, count: int) -> None:
         """Takes the steps that a trainer is going to take; it counts them before its engine is made."""
         self._length = replace(self._length, trainer_steps=count)
+
+    def take_rows(self, rows: TrainerRows) -> None:
+        """Takes how a trainer's rows depend on each other; it begins before its engine is made."""
+        self._rows = rows
 
     def take_scheduler_steps(self, count: int | None) -> None:
         self._length = replace(self._length, scheduler_steps=count)
@@ -83,6 +94,8 @@ class ScriptObserver:
             loads_from=self._loads_from,
             checkpoint=self._checkpoint,
             length=self._length,
+            tie=self._rows.tie,
+            generates=self._rows.generation_steps is not None,
             escaped=() if self.escapes is None else self.escapes.paths,
         )
         if facts != self._told:

@@ -14,7 +14,7 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
-from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS, is_uniform
+from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS, is_uniform, whole_periods
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
@@ -74,7 +74,8 @@ class ScriptProbe(StepListener):
         self._engine = engine
         self._observer.take_scheduler_steps(scheduler_steps(engine.lr_scheduler))
         micro_batch = self._observer.facts.micro_batch
-        self._steps = ProbedSteps(self._rank, _course(self._spec), micro_batch=micro_batch, device=engine.device)
+        course = _course(self._spec, self._observer.generation_steps)
+        self._steps = ProbedSteps(self._rank, course, micro_batch=micro_batch, device=engine.device)
         StepWatch(engine, self)
         self._steps.meter.begin()
 
@@ -156,15 +157,17 @@ class ScriptProbe(StepListener):
         return rank_measured(self._rank.meter, steps, tokens_per_micro_batch)
 
 
-def _course(spec: ScriptSpec) -> Course:
-    """The steps of the probe; where no number of them is asked for, as many as the time is for."""
+def _course(spec: ScriptSpec, period: int) -> Course:
+    """The steps of the probe; where no number of them is asked for, as many as the time is for. Where every `period`-th
+    step generates, one step alone tells nothing."""
     count = None if spec.measured_steps is None else max(1, spec.measured_steps)
-    first = MEMORY_STEPS + 1
+    first, is_even = MEMORY_STEPS + 1, period == 1
     return Course(
         MEMORY_STEPS,
-        range(first, first + (count or MAX_MEASURED_STEPS)),
+        range(first, first + whole_periods(count or MAX_MEASURED_STEPS, period)),
         spec.measure_s,
         count,
-        is_uniform=is_uniform(spec.job.kind, has_even_rows=True),  # every batch is as the script makes it
-        pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy),
+        is_uniform=is_even and is_uniform(spec.job.kind, has_even_rows=True),  # every batch is as the script makes it
+        pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy) if is_even else None,
+        period=period,
     )

@@ -24,6 +24,7 @@ class StepMeter:
     step_s: list[float] = field(default_factory=list)  # whole steps
     tokens: float = 0.0  # real ones
     micro_batch_count: int = 0
+    period: int = 1  # whole steps after which they are alike again
     _step_s: list[float] = field(default_factory=list)  # of the step that goes on
     _ended: tuple[list[float], list[torch.Tensor | float]] = field(default_factory=lambda: ([], []))  # of the last
     _step_tokens: list[torch.Tensor | float] = field(default_factory=list)
@@ -68,10 +69,12 @@ class StepMeter:
 
     @property
     def error(self) -> float | None:
-        """The relative standard error of the mean step; None where fewer than two were measured."""
-        if len(self.step_s) < 2:
+        """The relative standard error of the mean step, by whole periods; None where fewer than two were measured."""
+        starts = range(0, len(self.step_s) - self.period + 1, self.period)
+        alike_s = [sum(self.step_s[start : start + self.period]) for start in starts]
+        if len(alike_s) < 2:
             return None
-        return stdev(self.step_s) / math.sqrt(len(self.step_s)) / mean(self.step_s)
+        return stdev(alike_s) / math.sqrt(len(alike_s)) / mean(alike_s)
 
     @property
     def tokens_per_s(self) -> float | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,26 +17,16 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ParameterGroup
-from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.script import Ask, LoadedCheckpoint, RuntimePatches, Script, ScriptFacts
+from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.script import Ask, LoadedCheckpoint, RuntimePatches
 from autofit.domain.strategy import Strategy
 from autofit.domain.training_length import SeenLength
 from autofit.inputs.model_config import read_shape
 from autofit.probing.agent import Agent
-from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
-from autofit.process.rendezvous import shared_memory_files
 from autofit.worker.rank.measured_steps import NOT_FINITE
 from tests.builders import make_rung
+from tests.worker.script.bench import AUTO, EXAMPLES, MODEL, Bench, config
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-EXAMPLES = Path(__file__).parents[3] / "examples"
-MODEL = str(EXAMPLES / "tiny-llama")
-AUTO = {
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "bf16": {"enabled": "auto"},
-    "zero_optimization": {"stage": 2},
-}
 DECAY = {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 50}}}
 STRATEGY = Strategy(
     make_rung(2),
@@ -49,85 +37,11 @@ STRATEGY = Strategy(
 pytestmark = pytest.mark.slow
 
 
-def config(micro_batch: int = 2, accumulation: int = 1, stage: int = 2) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": micro_batch,
-        "gradient_accumulation_steps": accumulation,
-        "bf16": {"enabled": True},
-        "zero_optimization": {"stage": stage},
-        "optimizer": {"type": "AdamW", "params": {"torch_adam": True}},
-    }
-
-
-@dataclass
-class Bench:
-    """A user's folder with a script in it, and an agent that probes it."""
-
-    agent: Agent
-    folder: Path
-    phases: list[Phase]
-
-    def spec(self, script: str, *arguments: str, deepspeed: dict[str, Any] | None = None, **job: Any) -> ScriptSpec:
-        """`DS` in the arguments is the config's path."""
-        scratch = self.folder / "scratch"
-        share = Share(0, 1, 0, 2, ("0", "1"), self.agent.master_address, self.agent.free_port())
-        words = tuple(word.replace("DS", str(scratch / "ds.json")) for word in arguments)
-        shutil.copy(SCRIPTS / script, self.home / script)
-        values = {"strategy": None, "turns": RuntimePatches(), **job}
-        return ScriptSpec(
-            ScriptJob(Script(script, words, str(self.home)), kind=DeviceKind.CPU, rank_count=2, **values),
-            (share,),
-            str(scratch),
-            str(self.folder / "probe.log"),
-            heartbeat_timeout_s=60.0,
-            files=(("ds.json", json.dumps(deepspeed or config())),),
-            measured_steps=2,
-        )
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "probe.log").read_text()
-
-    def inspect(self, spec: ScriptSpec) -> tuple[Outcome, ScriptFacts | None]:
-        """Whatever comes out, nothing of the probe's own is left, and the user's folder is as it was."""
-        before = _listing(self.home)
-        outcome, facts = self.agent.inspect(spec, self.phases.append)
-        assert _listing(self.home) == before, self.log
-        assert not Path(spec.scratch_path).exists()
-        assert list(shared_memory_files(str(spec.shares[0].master_port))) == []
-        return outcome, facts
-
-    def measured(self, spec: ScriptSpec) -> tuple[Measured, ScriptFacts]:
-        outcome, facts = self.inspect(spec)
-        assert isinstance(outcome, Measured), (outcome, self.log)
-        assert facts is not None
-        return outcome, facts
-
-
-def _listing(folder: Path) -> dict[str, bytes | None]:
-    """Of every file and folder below."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 @pytest.fixture
 def agent_without_overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     monkeypatch.setenv("AUTOFIT_OVERLAY", "0")
     with Agent(kind=DeviceKind.CPU, log_path=tmp_path / "agent.log") as agent:
         yield agent
-
-
-@pytest.fixture
-def bench(agent: Agent, tmp_path: Path) -> Bench:
-    bench = Bench(agent, tmp_path, [])
-    kept = bench.home / "kept/global_step7"
-    kept.mkdir(parents=True)
-    (kept / "weights.pt").write_bytes(b"of last week")
-    (bench.home / "train.log").write_text("of last week")
-    return bench
 
 
 def test_a_plain_loop_is_measured_and_finds_everything_as_under_deepspeed(bench: Bench) -> None:

@@ -164,6 +164,17 @@ def test_where_rows_are_alike_the_second_of_two_long_steps_is_measured(
     assert drive.windows[-1] == ACCUMULATION * 5.0
 
 
+@pytest.mark.parametrize("count", [None, 2])
+def test_steps_are_measured_by_whole_periods(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+    """Of three steps one generates answers, whichever it is."""
+    drive = Drive(monkeypatch, Course(2, range(3, 9), 6.0, count=count, period=3))
+    for duration_s in [3.0, 1.0, 1.0] * 2:
+        if not drive.control.should_training_stop:
+            drive.step(duration_s, 5)
+    assert drive.steps._rank.step == 5
+    assert sorted(drive.steps.meter.first_s) == [1.0, 1.0, 3.0]
+
+
 def test_only_rows_of_one_length_are_alike() -> None:
     even, uneven = spec(DeviceKind.CUDA, (WORST,)), spec(DeviceKind.CUDA, TYPICAL)
     courses = [training_probe._course(one, schedule(one, ACCUMULATION), ACCUMULATION) for one in (even, uneven)]
