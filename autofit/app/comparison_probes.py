@@ -8,6 +8,7 @@ from autofit.app.search_space import ProbeRunner
 from autofit.app.trial_memory import TrialMemory
 from autofit.domain.comparison import Compared, DoesNotFit, Failed, NotCompared, Row, Standing, TaskComparison
 from autofit.domain.efficiency import Rated
+from autofit.domain.errors import AutofitError
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Probe, Trial
@@ -20,12 +21,16 @@ from autofit.planning.search.noise import busy_text
 from autofit.planning.setting import Setting
 from autofit.report.outcome_text import verdict_text
 
+MOST_FAILURES = 3
+"""The baselines that may fail for another reason than memory: what is wrong then is not the strategy."""
+
 
 def probe_comparison(context: Context, session: Session, heartbeat_timeout_s: float) -> tuple[Context, TaskComparison]:
     """Measures the comparison of the request's task here, and frees the machine before it returns; the context has the
     model described.
 
-    UsageError when something of the model or the data must be changed first, or when no strategy is the baseline's.
+    UsageError when something of the model or the data must be changed first, or when no strategy has the name of the
+    baseline; another AutofitError when no probe runs.
     """
     with opened(context, session) as there:
         runner = there.runner(there.setting, session, heartbeat_timeout_s)
@@ -42,7 +47,7 @@ class _ComparisonProbes:
 
     def run(self) -> TaskComparison:
         """Probes what may be the baseline, from the plainest, until one fits, and then the others beside it; where none
-        does, all of it is predicted."""
+        does, all of it is predicted. AutofitError when they fail for another reason than memory."""
         ruled_out = RuledOut()
         while (lineup := line_up(self._setting, ruled_out)).baseline.fits:
             strategy = lineup.baseline.strategy
@@ -50,7 +55,13 @@ class _ComparisonProbes:
             if isinstance(found, Rated):
                 return self._beside(found, lineup)
             ruled_out = ruled_out.after(strategy, has_failed=isinstance(found, Failed))
+            if isinstance(found, Failed) and len(ruled_out.broken) >= MOST_FAILURES:
+                raise AutofitError(self._failed_text(found))
         return as_predicted(lineup, self._setting)
+
+    def _failed_text(self, last: Failed) -> str:
+        what = f"Nothing could be compared for --task {self._setting.request.task.value}"
+        return f"{what}: {last.strategy} {last.why}; the logs of its probes are in {self._session.folder.logs}."
 
     def _beside(self, baseline: Rated, lineup: Lineup) -> TaskComparison:
         rows = tuple(Row(name, self._row(one, baseline)) for name, one in lineup.others)

@@ -10,8 +10,8 @@ import pytest
 from autofit.app import compare
 from autofit.app.tools import Tools
 from autofit.domain.comparison import Compared, Comparison, DoesNotFit, Failed, NotCompared, Optimization, Standing
-from autofit.domain.errors import UsageError
-from autofit.domain.outcome import Outcome, Phase, TimedOut
+from autofit.domain.errors import AutofitError, UsageError
+from autofit.domain.outcome import Crashed, Outcome, Phase, TimedOut
 from autofit.domain.request import Generation, Request, Reward
 from autofit.domain.task import Task
 from autofit.probing.prober import OnHeartbeat
@@ -141,6 +141,21 @@ def test_a_row_that_fails_for_another_reason_is_told_with_it(stage: Stage) -> No
     assert isinstance(silent, Failed)
     assert silent.why == "no sign of life in the build for 10:00"
     assert isinstance(found[Optimization.LORA], Compared)
+
+
+class CrashingAgent(FakeAgent):
+    def probe(self, spec: ProbeSpec, on_heartbeat: OnHeartbeat) -> Outcome:
+        super().probe(spec, on_heartbeat)
+        return Crashed(1, Phase.BUILD, "no such module")
+
+
+def test_probes_that_all_crash_end_the_comparison_with_the_reason(stage: Stage) -> None:
+    stage.tools = replace(stage.tools, start_agent=lambda **_: CrashingAgent(stage.machine))
+
+    with pytest.raises(AutofitError, match="for --task sft: zero2 mb4 crashed in the build on rank 1: no such module"):
+        stage.measure()
+    assert stage.probed() == ["zero0 mb4", "zero1 mb4", "zero2 mb4"]
+    assert stage.machine.running_count == 0
 
 
 def test_a_second_comparison_sets_the_first_aside_and_measures_anew(stage: Stage) -> None:
