@@ -35,8 +35,10 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
     from autofit.worker.trace.micro_step_trace import trace
 
     transformers.logging.set_verbosity_error()
+    request = command.request
+    scores = request.task.traits.scores
     try:
-        config = load_config(command.request.model, trust_remote_code=command.request.trust_remote_code)
+        config = load_config(request.model, trust_remote_code=request.trust_remote_code, scores=scores)
     except UsageError as error:
         yield Refused(str(error))
         return

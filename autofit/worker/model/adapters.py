@@ -13,22 +13,29 @@ from transformers import PreTrainedModel
 
 from autofit.domain.request import Lora
 
+from .heads import scoring_head
 from .targets import lora_targets
 
 
-def lora_config(lora: Lora, model: PreTrainedModel) -> LoraConfig:
-    """The config of a training's, a probe's and a trace's adapters on `model`; ValueError as `lora_targets`."""
-    targets = lora_targets(lora, model)
-    return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=list(targets), task_type="CAUSAL_LM")
+def lora_config(lora: Lora, model: PreTrainedModel, *, scores: bool = False) -> LoraConfig:
+    """The config of a training's, a probe's and a trace's adapters on `model`, whose head is trained with them where it
+    `scores`: it is new; ValueError as `lora_targets`."""
+    targets = list(lora_targets(lora, model))
+    if not scores:
+        return LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets, task_type="CAUSAL_LM")
+    head = list(scoring_head(model))
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, target_modules=targets, task_type="SEQ_CLS", modules_to_save=head
+    )
 
 
-def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False) -> nn.Module:
+def with_adapters(model: PreTrainedModel, lora: Lora, *, is_fp32: bool = False, scores: bool = False) -> nn.Module:
     """The model with adapters of its own dtype, as DeepSpeed has them when a step begins, or of fp32, as PEFT makes
     them."""
     is_meta = model.device.type == "meta"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layouts that matter for a real adapter's file
-        config = lora_config(lora, model)
+        config = lora_config(lora, model, scores=scores)
         adapted = get_peft_model(model, config, autocast_adapter_dtype=False, low_cpu_mem_usage=is_meta)
     for parameter in adapted.parameters():  # whatever PEFT does: it leaves adapters on meta in fp32
         is_adapter = parameter.requires_grad

@@ -10,13 +10,15 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from autofit.domain.errors import UsageError
 from autofit.inputs.snapshot import local_options
 
+from .heads import score_once
 from .unbuildable import first_sentence
 
 _AUTO_CLASS = "AutoModelForCausalLM"
 
 
-def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
-    """The configuration of a folder or a hub id, of the model as it is trained: quantised weights are made plain.
+def load_config(model: str, *, trust_remote_code: bool, scores: bool = False) -> PretrainedConfig:
+    """The configuration of a folder or a hub id, of the model as it is trained: quantised weights are made plain, and
+    where it `scores` its head gives one number.
 
     UsageError, before any code beside the weights runs, for what autofit cannot train, with what to do.
     """
@@ -32,6 +34,8 @@ def load_config(model: str, *, trust_remote_code: bool) -> PretrainedConfig:
         raise UsageError(f"{model} is an encoder-decoder ({config.model_type}): {_INSTEAD}.")
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         _check_code(model, values, trust_remote_code=trust_remote_code)
+    if scores:
+        score_once(config, model)
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config  # only those that transformers loads as plain weights come so far
     return config

@@ -40,9 +40,10 @@ def describe(request: Request) -> ModelFacts:
 
     What torch raises of tensors without memory comes through: it says nothing of the real model.
     """
-    config = load_config(request.model, trust_remote_code=request.trust_remote_code)
-    model = _built(request.model, config)
-    if (why := why_no_loss(model)) is not None:
+    scores = request.task.traits.scores
+    config = load_config(request.model, trust_remote_code=request.trust_remote_code, scores=scores)
+    model = _built(request.model, config, scores)
+    if not scores and (why := why_no_loss(model)) is not None:
         raise UsageError(f"{request.model} is not trained as it would have to be: {why}.")
     facts = ModelFacts(
         json.dumps(_filled(model), allow_nan=False),
@@ -55,11 +56,11 @@ def describe(request: Request) -> ModelFacts:
     return _adapted(facts, model, request)
 
 
-def _built(name: str, config: PretrainedConfig) -> PreTrainedModel:
+def _built(name: str, config: PretrainedConfig, scores: bool) -> PreTrainedModel:
     """The model without memory; UsageError with what its class objects to."""
     try:
         with building(f"the model {name}"), _quiet():
-            return build_without_memory(config)
+            return build_without_memory(config, scores=scores)
     except BuildRefused as error:
         check_padding(name, config, error)
         raise UsageError(f"{error}.") from error
@@ -71,7 +72,7 @@ def _adapted(facts: ModelFacts, model: PreTrainedModel, request: Request) -> Mod
         targets = lora_targets(request.lora, model)
         with building("the adapters"), _quiet():
             rows = linear_rows(model)
-            adapted = parameter_groups(with_adapters(model, request.lora), rows)
+            adapted = parameter_groups(with_adapters(model, request.lora, scores=request.task.traits.scores), rows)
     except (ValueError, BuildRefused) as error:
         if _names_modules(request.lora) and request.pins.of(METHOD) is not Method.FULL:
             raise UsageError(f"{_flags(request.lora)}: {error}.") from error

@@ -34,9 +34,10 @@ def quantized_model(
     dtype: torch.dtype,
     attention: Attention,
     device: torch.device,
+    scores: bool = False,
 ) -> PreTrainedModel:
     """The model of random weights, each made on the `device` and quantised there as one that is read would be."""
-    outline = build_without_memory(config)
+    outline = build_without_memory(config, scores=scores)
     return type(outline).from_pretrained(
         None,
         config=outline.config,  # of some classes a part of the whole

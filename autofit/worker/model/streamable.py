@@ -8,11 +8,13 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.integrations.deepspeed import deepspeed_config, is_deepspeed_zero3_enabled
 
 from autofit.inputs.snapshot import local_options
+
+from .heads import auto_class
 
 _UTILS, _CORE = "transformers.modeling_utils", "transformers.core_model_loading"
 _PARTITIONS = "deepspeed.runtime.zero.partition_parameters"
@@ -40,13 +42,13 @@ _CLASSES = ("WeightRenaming", "WeightConverter", "MergeModulelist", "Concatenate
 _OTHERS = (*(f"{_CORE}:{name}" for name in _CLASSES), f"{_PARTITIONS}:dist.broadcast")
 
 
-def why_not_streamed(model: str, *, trust_remote_code: bool) -> str | None:
+def why_not_streamed(model: str, *, trust_remote_code: bool, scores: bool = False) -> str | None:
     """Why the weights of a folder or a hub id cannot be streamed, None where they can be. It asks what is the same on
     all ranks: the model, the versions, and DeepSpeed's configuration, which must be known to transformers."""
     values, _ = PretrainedConfig.get_config_dict(model, **local_options(model))
     if values.get("quantization_config"):
         return "they are stored quantised"
-    if trust_remote_code and _loads_by_itself(model, values):
+    if trust_remote_code and _loads_by_itself(model, values, scores):
         return "its own code loads them"
     return _why_no_partitions(_FUNCTIONS) if is_deepspeed_zero3_enabled() else None
 
@@ -56,9 +58,9 @@ def why_not_divided() -> str | None:
     return _why_no_partitions(_DIVIDING_FUNCTIONS)
 
 
-def _loads_by_itself(model: str, values: Mapping[str, Any]) -> bool:
+def _loads_by_itself(model: str, values: Mapping[str, Any], scores: bool) -> bool:
     """Whether the class beside the weights has a way of its own to load them."""
-    reference = (values.get("auto_map") or {}).get(AutoModelForCausalLM.__name__)
+    reference = (values.get("auto_map") or {}).get(auto_class(scores=scores).__name__)
     if reference is None:
         return False
     kind = get_class_from_dynamic_module(reference, model)

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
+from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.adapters import with_adapters
 from autofit.worker.model.loading import build_model
@@ -32,7 +33,8 @@ def meta_model(config: PretrainedConfig, step: MicroStep) -> PreTrainedModel:
     config = copy.deepcopy(config)
     config.use_cache = False
     with building("the model"), flash_attention(step.is_padded), torch.device("meta"):
-        model = build_model(config, dtype=TORCH_DTYPES[built_dtype(step)], attention=step.attention)
+        dtype, scores = TORCH_DTYPES[built_dtype(step)], step.task.traits.scores
+        model = build_model(config, dtype=dtype, attention=step.attention, scores=scores)
     lend_to_own_attention(model)
     return model
 
@@ -64,7 +66,7 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     makes it so, which keeps the same.
     """
     with building("the adapters"):
-        trained: nn.Module = model if step.lora is None else with_adapters(model, step.lora, is_fp32=step.is_autocast)
+        trained: nn.Module = model if step.lora is None else _adapted(model, step.lora, step)
     if step.lora is not None and step.gradient_checkpointing.recomputes:
         model.enable_input_require_grads()
     TRACED_TASKS[step.task].prepare(model)
@@ -73,6 +75,10 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
     if step.is_autocast:
         computing_in(trained, TORCH_DTYPES[step.dtype])
     return trained
+
+
+def _adapted(model: PreTrainedModel, lora: Lora, step: MicroStep) -> nn.Module:
+    return with_adapters(model, lora, is_fp32=step.is_autocast, scores=step.task.traits.scores)
 
 
 def make_fake(model: nn.Module, mode: FakeTensorMode) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl.models import enable_selective_activation_checkpointing
 
@@ -43,12 +43,16 @@ def pretrained_reference(job: Job, device: torch.device, *, hear: Hear, tell: Te
 
 def _loaded(job: Job, dtype: torch.dtype, device: torch.device, *, hear: Hear, tell: Tell) -> PreTrainedModel:
     model, trust_remote_code, rung = job.request.model, job.request.trust_remote_code, job.strategy.rung
-    load = partial(load_model, model, dtype=dtype, trust_remote_code=trust_remote_code, attention=rung.attention)
+    scores = _scores(job)
+    if scores:  # the head is new: drawn by the seed, whatever the stage
+        set_seed(job.request.training.seed)
+    known = partial(load_model, model, trust_remote_code=trust_remote_code, scores=scores)
+    load = partial(known, dtype=dtype, attention=rung.attention)
     if rung.quantization is not Quantization.NONE:
         bits = None if stored_bits(model) else bits_config(rung.quantization, dtype)
         with weights_heard(hear):
             return _quantized(partial(load, device=device, bits=bits), dtype, tell)
-    why_not = why_not_streamed(model, trust_remote_code=trust_remote_code)
+    why_not = why_not_streamed(model, trust_remote_code=trust_remote_code, scores=scores)
     with weights_heard(hear):
         if why_not is not None:
             tell(f"The weights take longer to load and more host memory than usual: {why_not}.")
@@ -72,14 +76,17 @@ def random_reference(job: Job) -> PreTrainedModel:
 
 
 def _made(job: Job, dtype: torch.dtype) -> PreTrainedModel:
-    config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code)
+    scores = _scores(job)
+    config = load_config(job.request.model, trust_remote_code=job.request.trust_remote_code, scores=scores)
     rung, device = job.strategy.rung, device_of(job)
     bits = stored_bits(job.request.model) or bits_config(rung.quantization, dtype)
     if bits is not None:
-        make = partial(quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device)
+        make = partial(
+            quantized_model, config, bits, dtype=dtype, attention=rung.attention, device=device, scores=scores
+        )
         return _quantized(make, dtype, tell=lambda note: None)
     with _fast_weights(), device:
-        return build_model(config, dtype=dtype, attention=rung.attention)
+        return build_model(config, dtype=dtype, attention=rung.attention, scores=scores)
 
 
 def _quantized(load: Callable[[], PreTrainedModel], dtype: torch.dtype, tell: Tell) -> PreTrainedModel:
@@ -134,7 +141,11 @@ def saved_dtype(job: Job) -> torch.dtype | None:
 def peft_config(job: Job, model: PreTrainedModel) -> LoraConfig | None:
     if job.strategy.rung.method is not Method.LORA:
         return None
-    return lora_config(job.request.lora, model)
+    return lora_config(job.request.lora, model, scores=_scores(job))
+
+
+def _scores(job: Job) -> bool:
+    return job.request.task.traits.scores
 
 
 @contextlib.contextmanager

@@ -26,15 +26,15 @@ RUNGS = [
 ]
 
 
-def setting(task: Task, global_batch: int) -> Setting:
+def setting(task: Task, global_batch: int, *extra: str) -> Setting:
     hardware = make_hardware(
         8, DeviceKind.CUDA, memory_gb=80, host=make_host(1000), link=Link.NVLINK, compute_capability=(8, 0), rates=A100
     )
-    request = make_request(tokens=1024, task=task, global_batch=global_batch)
+    request = make_request(tokens=1024, task=task, global_batch=global_batch, extra=extra)
     return Setting(request, hardware, LLAMA_7B, 1024, is_padded=True)
 
 
-PAIRS, SINGLES = setting(Task.DPO, 32), setting(Task.SFT, 64)
+PAIRS, SINGLES = setting(Task.DPO, 32, "--precompute_ref_log_probs"), setting(Task.SFT, 64)
 
 
 @pytest.mark.parametrize("rung", RUNGS, ids=str)

@@ -1,0 +1,49 @@
+"""A reward model (Ouyang et al., 2022, section 3.5): trl's RewardTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from trl import RewardTrainer as TrlRewardTrainer
+
+from autofit.domain.workload import BatchShape
+from autofit.worker.tasks.task_training import TaskTraining
+from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.trainer import PhasedTrainer
+
+
+class RewardTrainer(PhasedTrainer, TrlRewardTrainer):
+    """Trains on rows of `chosen_ids` and `rejected_ids`, a head of one number for the answer that a sequence ends in.
+
+    Without an engine the head beside adapters trains in fp32, as PEFT makes the adapters themselves: nobody else keeps
+    a copy of it in fp32.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.args.deepspeed is None and kwargs.get("peft_config") is not None:
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.float()
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        if "chosen_ids" in dataset.column_names:
+            return dataset
+        prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
+        return prepared
+
+
+class RewardTraining(TaskTraining):
+    trainer = RewardTrainer
+
+    def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
+        lengths = [row_lengths(shape, 2 * micro_batch) for shape in shapes]
+        longest = [token % vocabulary_size for token in range(max(length for batch in lengths for length in batch))]
+        return Dataset.from_dict(
+            {
+                "chosen_ids": [longest[:length] for batch in lengths for length in batch[:micro_batch]],
+                "rejected_ids": [longest[:length] for batch in lengths for length in batch[micro_batch:]],
+            }
+        )
