@@ -13,8 +13,11 @@ import torch
 from peft import PeftConfig
 from transformers import AutoModelForCausalLM
 
+from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Request
 from autofit.domain.task import Task
@@ -162,6 +165,28 @@ def test_log_probabilities_that_are_computed_beforehand_are_the_same(
     beside = runs.autofit(case, request_of(task))
     before = runs.autofit(case, request_of(task, "--precompute_ref_log_probs", "true"))
     assert losses(before) == pytest.approx(losses(beside), rel=NEAR)
+
+
+@pytest.mark.parametrize(
+    "case",
+    with_matrix(
+        [Case(stage=2, micro_batch=4, dtype=Dtype.BF16, optimizer=Optimizer.ADAMW_8BIT_BF16)],
+        [
+            Case(stage=3, micro_batch=4, optimizer=Optimizer.LOMO),
+            Case(stage=0, micro_batch=4, optimizer=Optimizer.LOMO),
+            Case(stage=3, micro_batch=4, offload=Offload.ALL),
+            Case(stage=2, micro_batch=4, offload=Offload.OPTIMIZER),
+        ],
+    ),
+    ids=str,
+)
+def test_a_reference_stands_beside_any_optimizer(case: Case, runs: Runs, request_of) -> None:  # type: ignore[no-untyped-def]
+    """Master weights in bf16 among them, which DeepSpeed refuses to an engine that divides nothing."""
+    told = request_of(Task.DPO)
+    rate = 0.3 if case.optimizer is Optimizer.LOMO else 1e-3
+    ended = runs.autofit(case, replace(told, training=replace(told.training, learning_rate=rate)))
+    assert losses(ended)[0] == pytest.approx(0.6931, abs=1e-3)
+    check_moved(losses(ended), rises=False)
 
 
 def test_what_is_frozen_in_4_bits_is_its_own_reference(runs: Runs, request_of) -> None:  # type: ignore[no-untyped-def]
