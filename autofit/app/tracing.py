@@ -59,7 +59,11 @@ class TraceProvider:
         that can be trained."""
         request = self._request
         fingerprint = facts_fingerprint(
-            model_source(request), versions=versions(), describer_version=DESCRIBER_VERSION, lora=request.lora
+            model_source(request),
+            versions=versions(),
+            describer_version=DESCRIBER_VERSION,
+            lora=request.lora,
+            scores=request.task.traits.scores,
         )
         known = self._store.get_facts(fingerprint)
         if known is not None:

@@ -30,11 +30,15 @@ def trace_fingerprint(
     return digest(_essence(config), libraries, tracer_version, extra_arguments, *own)
 
 
-def facts_fingerprint(source: ModelSource, *, versions: Versions, describer_version: int, lora: Lora) -> str:
-    """The fingerprint of a model's config.json, the libraries that build it, and where its adapters go."""
+def facts_fingerprint(
+    source: ModelSource, *, versions: Versions, describer_version: int, lora: Lora, scores: bool = False
+) -> str:
+    """The fingerprint of a model's config.json, the libraries that build it, where its adapters go, and whether its
+    head is one that scores."""
     config, code = source
     libraries = (versions.torch, versions.transformers, versions.peft)
-    return digest(_essence(config), code, libraries, describer_version, lora)
+    head = ("scores",) if scores else ()
+    return digest(_essence(config), code, libraries, describer_version, lora, *head)
 
 
 def _essence(value: Any) -> Any:

@@ -20,17 +20,36 @@ from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.job_model import device_of, pretrained_reference, random_reference
 from autofit.worker.training.trainer import PhasedTrainer
 
+_MASTERS = ("bf16_master_weights_and_grads", "bf16_optimizer_states")
+
 
 class ReferencedTrainer(PhasedTrainer):
     """Stands before trl's trainer. Calls `phase_hook` before each forward pass without gradients of a training too:
     those of the reference, which come after the one of the model that trains, and such that come before it."""
 
     def __init__(self, **kwargs: Any) -> None:
+        self._masters: dict[str, Any] = {}
         super().__init__(**kwargs)
+        self._engine_section.update(self._masters)
         self._has_run = False  # the forward pass that a backward pass follows
         for module in (self.model, self.ref_model):
             if module is not None:
                 module.register_forward_pre_hook(self._hear_forward)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Makes the accelerator, from whose configuration trl makes the reference's engine: master weights in bf16 are
+        the trained one's alone, and DeepSpeed refuses them to an engine that divides nothing."""
+        super().create_accelerator_and_postprocess()
+        section = self._engine_section
+        self._masters = {name: section.pop(name) for name in _MASTERS if name in section}
+
+    @property
+    def _engine_section(self) -> dict[str, Any]:
+        """What the engines' configuration says of bf16, until it is used."""
+        if not self.is_deepspeed_enabled:
+            return {}
+        section: dict[str, Any] = self.accelerator.state.deepspeed_plugin.deepspeed_config.get("bf16", {})
+        return section
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         self._has_run = False

@@ -1,6 +1,4 @@
-"""The fields of trl's configurations that do not stand after `--`, each with the flag or the reason.
-
-All others are taken.
+"""The fields of trl's configurations that do not stand after `--`, each with flag or reason; all others are taken.
 
 What a field does under DeepSpeed was read in transformers 5.23, trl 1.16 and accelerate 1.15.
 """
@@ -52,6 +50,7 @@ _ONE_LOSS = "an evaluation here has the loss of the tokens and nothing else"
 _NO_DDP = "autofit sets up torch's DistributedDataParallel itself, and DeepSpeed's ZeRO takes its place"
 _COMPILER = "a probe of a few steps would time the compiler, which begins anew with each width of a batch"
 _OPTIMIZERS = "it is read by optimizers alone that ZeRO's shares of flat parameters do not let be what they are"
+_MOVING = "no checkpoint has a reference that moves, so that an interrupted run would go on from another one"
 
 FIXED = {
     "accelerator_config": "it would divide the global batch in another way than was chosen",
@@ -81,10 +80,13 @@ FIXED = {
     "num_iterations": _ONE_GENERATION,
     "optim_target_modules": _OPTIMIZERS,
     "parallelism_config": "all devices share the batch; nothing divides a sequence or a layer",
+    "ref_model_mixup_alpha": _MOVING,
+    "ref_model_sync_steps": _MOVING,
     "save_on_each_node": "all nodes see the same run folder, where they would write over each other's files",
     "save_only_model": "an interrupted run goes on from the optimizer's state",
     "skip_memory_metrics": "it sets the peak memory back that autofit reads",
     "steps_per_generation": _ONE_GENERATION,
+    "sync_ref_model": _MOVING,
     "torch_compile": _COMPILER,
     "torch_compile_backend": _COMPILER,
     "torch_compile_mode": _COMPILER,

@@ -48,9 +48,10 @@ class RealStep:
 
     def _built(self, config: PretrainedConfig) -> PreTrainedModel:
         dtype, attention = TORCH_DTYPES[built_dtype(self.step)], self.step.attention
+        scores = self.step.task.traits.scores
         bits = bits_config(self.step.quantization, dtype)
         if bits is None:
-            return build_model(config, dtype=dtype, attention=attention)
+            return build_model(config, dtype=dtype, attention=attention, scores=scores)
         model = quantized_model(config, bits, dtype=dtype, attention=attention, device=torch.device("cpu"))
         settle(model, dtype)
         return model

@@ -103,7 +103,7 @@ def refusal(words: str, eval_fraction: float = 0.2) -> str:
 
 def test_every_field_stands_in_one_group() -> None:
     taken = [name for words in TAKEN.values() for name in extra_arguments(request(words))]
-    assert sorted([*taken, *OURS, *FIXED]) == sorted(FIELDS)
+    assert sorted([*taken, *(FIELDS & {*OURS, *FIXED})]) == sorted(FIELDS)
     assert not FIELDS & set(GONE)
 
 
