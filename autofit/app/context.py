@@ -50,6 +50,7 @@ class Context:
     shape: ModelShape
     facts: ModelFacts | None = None  # None: the model's class was not asked yet
     download: Download | None = None  # None: the model is whole here
+    reward_models: tuple[ModelShape, ...] = ()
     setting: Setting | None = None  # of its estimates; None: the data was not read yet
 
 
@@ -63,7 +64,14 @@ def read_context(request: Request, session: Session) -> Context:
     session.screen.show(ModelRead(shape))
     for note in model.notes:
         session.tell(note)
-    return Context(request, hardware, shape, download=model.download)
+    return Context(request, hardware, shape, download=model.download, reward_models=_reward_models(request))
+
+
+def _reward_models(request: Request) -> tuple[ModelShape, ...]:
+    """The reward models that config.json alone describes; UsageError for one that is not there."""
+    sources = [reward.source for reward in request.generation.rewards if not reward.is_function]
+    shapes = [read_model_files(source).shape for source in sources]
+    return tuple(shape for shape in shapes if shape is not None)
 
 
 def described(context: Context, tracing: TraceProvider, session: Session) -> Context:

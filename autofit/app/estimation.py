@@ -60,6 +60,7 @@ def assumed_setting(context: Context, installed: frozenset[str] = frozenset()) -
         installed=installed,
         has_exact_pins=has_exact_pins(),
         facts=context.facts,
+        reward_models=context.reward_models,
     )
 
 

@@ -10,9 +10,20 @@ from autofit.planning.argument_words import is_switched_on, values_of
 
 def has_reference_pass(request: Request) -> bool:
     """Whether each micro-step has a forward pass of the reference: not where its log-probabilities are computed before
-    the training begins (`-- --precompute_ref_log_probs`)."""
+    the training begins (`-- --precompute_ref_log_probs`), and of a task that generates only where the distance from it
+    counts (`-- --beta 0.04`)."""
+    if request.task.traits.generates:
+        return _weighs(["0", *values_of(request.training.extra_arguments, "beta")][-1])
     is_precomputed = is_switched_on(request.training.extra_arguments, "precompute_ref_log_probs")
     return request.task.traits.has_reference and not is_precomputed
+
+
+def _weighs(text: str) -> bool:
+    """Whether a number is not 0; what is no number is refused elsewhere."""
+    try:
+        return float(text) != 0
+    except ValueError:
+        return False
 
 
 def keeps_reference(rung: Rung, request: Request) -> bool:

@@ -50,6 +50,7 @@ class Setting(AskedOnce):
     lacking: tuple[Lacking, ...] = ()  # beside what the model's class lacks: what a script is not turned to
     resort: LastResort | None = None  # how far the last resorts are tried beside what is allowed
     bucket_elements: int | None = None  # of ZeRO's reduce bucket; None: not sized for a strategy yet
+    reward_models: tuple[ModelShape, ...] = ()  # that score answers
     gathers_generation: bool = True  # a model that ZeRO-3 divides is whole while it generates
     split: OptimizerSplit | None = None  # of ZeRO-3's optimizer, between device and host; None: not divided
 

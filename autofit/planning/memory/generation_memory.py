@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from autofit.domain.knobs.dtype import FP32_BYTES, element_bytes
 from autofit.domain.outcome import Phase
@@ -14,6 +15,7 @@ from autofit.planning.setting import Setting
 
 from .buffers import bucket_count, gathered_count
 from .load import Load
+from .reward_models import scoring_loads
 from .states import model_states, persistent_count
 
 SAMPLING_BYTES = 3 * FP32_BYTES
@@ -22,8 +24,8 @@ probability, and a random number (`_sample` in transformers/generation/utils.py,
 
 
 def generation_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment]) -> Iterator[Load]:
-    """The load of the larger of a generation's moments; none where no answers are generated. No gradient of the step
-    has come yet.
+    """The load of the larger of a generation's moments, and those of the reward models' passes behind it; none where no
+    answers are generated. No gradient of the step has come yet.
 
     Under ZeRO-3 the model is whole beside its partitions, but for one that is not gathered (`with_gathering`), whose
     layers come and go as in any forward pass.
@@ -31,16 +33,21 @@ def generation_loads(strategy: Strategy, setting: Setting, moments: Sequence[Mom
     found = [moment for moment in moments if moment.phase is Phase.GENERATE]
     if not found:
         return
-    states, rung = model_states(strategy, setting), strategy.rung
+    states, rung, width = model_states(strategy, setting), strategy.rung, element_bytes(strategy.rung.dtype)
     buckets = bucket_count(rung, setting) if rung.zero_stage >= 3 and not rung.optimizer.is_fused else 0
-    yield Load(
+    held = Load(
         Phase.GENERATE,
         states.parameters_bytes,
         states.gradients_bytes,
         states.optimizer_bytes,
-        max(moment.activations_bytes for moment in found),
-        states.buffers_bytes + element_bytes(rung.dtype) * (buckets + _gathered(strategy, setting)),
+        buffers_bytes=states.buffers_bytes + width * buckets,
     )
+    yield replace(
+        held,
+        activations_bytes=max(moment.activations_bytes for moment in found),
+        buffers_bytes=held.buffers_bytes + width * _gathered(strategy, setting),
+    )
+    yield from scoring_loads(strategy, setting, held)
 
 
 def _gathered(strategy: Strategy, setting: Setting) -> int:

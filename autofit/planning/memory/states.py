@@ -16,6 +16,7 @@ from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
 
 from .reference import reference_bytes
+from .reward_models import reward_models_bytes
 
 SUB_GROUP_SIZE = 1_000_000_000
 """DeepSpeed's default for stage 3 (sub_group_size in runtime/zero/config.py), in elements."""
@@ -104,11 +105,12 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). LOMO and AdaLomo leave the weights alone, 2P bytes that stage 3 divides, and AdaLomo
-    its factored states. The scales of a quantised base are whole on every rank. A reference counts among the
-    parameters. Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
+    its factored states. The scales of a quantised base are whole on every rank. A reference and reward models
+    count among the parameters. Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
     """
     rung, offload = strategy.rung, offload_of(strategy.rung, setting)
     beside_bytes = reference_bytes(rung, setting, persistent_count(rung, setting), offload=offload)
+    beside_bytes += reward_models_bytes(rung, setting)
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting)) + beside_bytes
     if rung.optimizer.is_fused:
         return ModelStates(parameters_bytes, 0, _factored_bytes(rung, setting))

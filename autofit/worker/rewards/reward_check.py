@@ -10,6 +10,7 @@ from transformers import TrainerState
 
 from autofit.domain.request import Request
 from autofit.worker.data.training_data import TrainingData
+from autofit.worker.model.configuration import load_config
 
 from .reward_function import load_function, try_function
 
@@ -23,7 +24,9 @@ def check_rewards(request: Request, data: TrainingData) -> None:
     if not request.task.traits.generates:
         return
     for reward in request.generation.rewards:
-        if reward.is_function:
+        if not reward.is_function:
+            load_config(reward.source, trust_remote_code=request.trust_remote_code, scores=True)
+        else:
             try_function(
                 reward, load_function(reward), _answers(data.train.select(range(min(_TRIED, len(data.train)))))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,17 +11,20 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
+from trl.trainer import grpo_trainer
 from trl.trainer.utils import RepeatSampler
 
 from autofit.domain.event import Tell
 from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
+from autofit.planning.reference import keeps_reference
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.data.training_data import TrainingData
 from autofit.worker.model.loading_bar import Hear
 from autofit.worker.rewards.rewards import probe_rewards, rewards
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
+from autofit.worker.training.job_model import device_of, pretrained_reference, random_reference
 from autofit.worker.training.probe_rows import row_lengths
 from autofit.worker.training.trainer import PhasedTrainer
 
@@ -30,15 +34,24 @@ ReadPrompt = Callable[[str], list[int]]
 class GrpoTrainer(PhasedTrainer, GRPOTrainer):
     """A row of its global batch is an answer, so that as many prompts are a step as the batch has groups of answers.
 
-    Of a probe `read_prompt` gives a prompt's tokens, and an answer ends only where it may be no longer. Its rows are
+    `reference` is the frozen copy from which its distance counts, where that is a model of its own. Of a probe
+    `read_prompt` gives a prompt's tokens, and an answer ends only where it may be no longer. Its rows are
     answers: the first of a group has the prompt.
     """
 
-    def __init__(self, *, model: PreTrainedModel, read_prompt: ReadPrompt | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel,
+        reference: PreTrainedModel | None = None,
+        read_prompt: ReadPrompt | None = None,
+        **kwargs: Any,
+    ) -> None:
         self._read_prompt = read_prompt
         if read_prompt is not None:
             kwargs = {**kwargs, **_prompts_alone(kwargs, kwargs["args"].num_generations)}
-        super().__init__(model=model, **kwargs)
+        with _made_from_path(reference):
+            super().__init__(model=model, **kwargs)
         self._embedding = model.get_input_embeddings()
         CheckpointingSwitch(model)
         if read_prompt is not None:
@@ -76,10 +89,27 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         finally:
             hook.remove()
 
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        if self.model.training and not torch.is_grad_enabled():
+            self.phase_hook(Phase.REFERENCE)
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.phase_hook(Phase.REWARD)
         found: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         return found
+
+
+@contextlib.contextmanager
+def _made_from_path(reference: PreTrainedModel | None) -> Iterator[None]:
+    """Has trl take `reference` where it would load the model's weights anew, whole and by themselves, which a model of
+    random weights has none of. trl takes it as no argument."""
+    makes = grpo_trainer.create_model_from_path
+    grpo_trainer.create_model_from_path = lambda *_, **__: reference
+    try:
+        yield
+    finally:
+        grpo_trainer.create_model_from_path = makes
 
 
 class GroupedOrder(Sampler[int]):
@@ -117,7 +147,10 @@ class GrpoTraining(TaskTraining):
     def beside(
         self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
     ) -> Mapping[str, Any]:
-        return rewards(job, data.tokenizer)
+        given = rewards(job, hear=hear, tell=tell)
+        if not keeps_reference(job.strategy.rung, job.request):
+            return given
+        return {**given, "reference": pretrained_reference(job, device_of(job), hear=hear, tell=tell)}
 
     def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:
         vocabulary_size = model.get_input_embeddings().num_embeddings
@@ -127,4 +160,6 @@ class GrpoTraining(TaskTraining):
             """The tokens of a probe's prompt, whose text is how long it is together with its answer."""
             return [token % vocabulary_size for token in range(max(1, int(text) - answer_tokens))]
 
-        return {"read_prompt": read, **probe_rewards(spec.job)}
+        given = {"read_prompt": read, **probe_rewards(spec)}
+        is_kept = keeps_reference(spec.job.strategy.rung, spec.job.request)
+        return {**given, "reference": random_reference(spec.job)} if is_kept else given
