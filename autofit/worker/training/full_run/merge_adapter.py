@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
@@ -23,17 +22,11 @@ from autofit.worker.saving.stored_state import stored_state
 
 
 class MergedWeights:
-    """The weights of a model with adapters, merged for as long as they are asked for: one layer's at a time. A module
-    that was trained whole beside them, such as the head of a reward model, stands in the place of the base's."""
+    """The weights of a model with adapters, merged for as long as they are asked for: one layer's at a time."""
 
     def __init__(self, adapted: PeftModel) -> None:
         self._layers: dict[int, list[BaseTunerLayer]] = defaultdict(list)
-        self._replacements: dict[int, torch.Tensor] = {}  # by the parameter of the base
         for layer in adapted.modules():
-            if isinstance(layer, ModulesToSaveWrapper):
-                trained = layer.modules_to_save[layer.active_adapter].parameters()
-                own = layer.original_module.parameters()
-                self._replacements |= {id(old): new for old, new in zip(own, trained, strict=True)}
             if isinstance(layer, BaseTunerLayer):
                 for parameter in layer.get_base_layer().parameters():
                     self._layers[id(parameter)].append(layer)
@@ -43,13 +36,9 @@ class MergedWeights:
         """Merges the adapters of the layers that `tensors` belong to into copies of their weights, until the end of
         `with`."""
         layers = {id(layer): layer for tensor in tensors for layer in self._layers.get(id(tensor), ())}.values()
-        adapted = {parameter: parameter.data for layer in layers for parameter in layer.get_base_layer().parameters()}
-        replaced = {tensor: tensor.data for tensor in tensors if id(tensor) in self._replacements}
-        bases = adapted | replaced
-        for parameter, weights in adapted.items():
+        bases = {parameter: parameter.data for layer in layers for parameter in layer.get_base_layer().parameters()}
+        for parameter, weights in bases.items():
             parameter.data = weights.clone()
-        for parameter, weights in replaced.items():
-            parameter.data = self._replacements[id(parameter)].data.to(weights.dtype)
         try:
             for layer in layers:
                 layer.merge()
@@ -63,19 +52,15 @@ class MergedWeights:
 
 def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> None:
     """Writes base + adapter to `out`, all of it in `dtype`: beside the base model the host holds one layer's weights. A
-    base that was quantised for the training alone is merged into as it is stored, in full precision. A reward model
-    has the head that was trained with its adapter.
+    base that was quantised for the training alone is merged into as it is stored, in full precision.
 
     NotStreamed where the base is of a kind that nothing is merged into; OSError and KnownFailure where it cannot be
     read or written.
     """
-    scores = PeftConfig.from_pretrained(str(adapter)).task_type == TaskType.SEQ_CLS
-    model = load_plain(base, dtype=dtype, trust_remote_code=trust_remote_code, scores=scores)
+    model = load_plain(base, dtype=dtype, trust_remote_code=trust_remote_code)
     if (adapter / GENERATION_CONFIG_NAME).is_file():  # the training may have found where a turn ends
         model.generation_config = GenerationConfig.from_pretrained(str(adapter))
     tokenizer = load_tokenizer(str(adapter), trust_remote_code=trust_remote_code)
-    if scores:  # by which it finds where each row of a batch ends
-        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
     def write_rest(folder: Path) -> None:
         model.save_pretrained(str(folder), state_dict={})

@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    GenerationConfig,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from autofit.domain.request import ALL_LINEAR, Lora
 from autofit.worker.model.adapters import lora_config
@@ -79,30 +74,3 @@ def test_weights_are_merged_for_a_moment_alone(tmp_path: Path) -> None:
         assert weight.data_ptr() == place
     with merging.merged([weight]):
         assert torch.equal(weight, changed)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:peft")
-def test_a_merged_reward_model_keeps_the_head_that_was_trained(tmp_path: Path) -> None:
-    """It scores a batch as PEFT's does, on a base that has a head for words."""
-    base = write_base("llama", tmp_path / "base")
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.bfloat16)
-    lora = Lora(r=4, target_modules=(ALL_LINEAR,))
-    adapted = get_peft_model(model, lora_config(lora, model, scores=True), autocast_adapter_dtype=False)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.normal_(std=0.1)
-    adapted.save_pretrained(tmp_path / "adapter")
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    tokenizer.pad_token = tokenizer.eos_token  # not what the base has
-    tokenizer.save_pretrained(tmp_path / "adapter")
-
-    merge(str(base), tmp_path / "adapter", tmp_path / "merged", torch.bfloat16, trust_remote_code=False)
-    merged, told = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged", output_loading_info=True)
-    assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
-    assert merged.config.pad_token_id == tokenizer.pad_token_id
-    assert torch.equal(merged.score.weight, adapted.base_model.model.score.modules_to_save["default"].weight)
-    adapted.config.pad_token_id = tokenizer.pad_token_id
-    rows = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
-    torch.testing.assert_close(merged(rows).logits.float(), adapted(rows).logits.float(), rtol=0.05, atol=0.05)
