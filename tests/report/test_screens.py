@@ -290,10 +290,30 @@ def screen_text(events: list[ev.Event], *, is_closed: bool, lines: int = 30) -> 
 def test_the_table_of_a_phase_stays_above_the_next_one() -> None:
     phases = [TrainingPhase(name, sim.REQUEST, SearchOptions()) for name in ("a", "b")]
     first, second = (ev.PhaseStarted(number, 2, phase, "runs") for number, phase in enumerate(phases, 1))
-    text = screen_text([first, *sim.beginning(), second, *sim.beginning()[:1]], is_closed=True, lines=40)
+    text = screen_text([first, *sim.beginning(), second, *sim.beginning()[:2]], is_closed=True, lines=40)
     assert text.count("ladder ") == 1
     assert text.index("phase    1 of 2, a") < text.index("ladder ") < text.index("phase    2 of 2, b")
-    assert text.rindex("machine  8 × A100") > text.index("phase    2 of 2, b")
+    assert text.rindex("model    ") > text.index("phase    2 of 2, b")
+
+
+def test_the_machine_is_told_again_where_a_phase_finds_another_one() -> None:
+    phases = [TrainingPhase(name, sim.REQUEST, SearchOptions()) for name in ("a", "b", "c")]
+    begun = [ev.PhaseStarted(number, 3, phase, "runs") for number, phase in enumerate(phases, 1)]
+    host = sim.HARDWARE.nodes[0].host
+    busier = replace(host, memory_available_bytes=host.memory_available_bytes // 2)  # which no line tells
+    same = replace(sim.HARDWARE, nodes=(replace(sim.HARDWARE.nodes[0], host=busier),))
+    other = replace(sim.HARDWARE, memory_limit_bytes=10**9)
+    seen = [ev.MachineSeen(hardware) for hardware in (sim.HARDWARE, same, other)]
+    said = plain_lines((event for pair in zip(begun, seen, strict=True) for event in pair), 0.0)
+    assert [line.split(",")[0] for line in said if line] == [
+        "phase    1 of 3", "machine  8 × A100-SXM4-80GB", "phase    2 of 3", "phase    3 of 3",
+        "machine  8 × A100-SXM4-80GB",
+    ]  # fmt: skip
+
+
+def test_a_model_that_scores_is_counted_with_its_head() -> None:
+    read = [ev.ModelRead(sim.SHAPE), ev.ModelRead(sim.SHAPE, scores=True)]
+    assert [line.endswith(", with a head that scores") for line in plain_lines(read, 0.0)] == [False, True]
 
 
 def test_the_live_table_moves_under_a_header_that_stays() -> None:
