@@ -17,12 +17,13 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.request import SearchOptions
+from autofit.domain.request import Generation, SearchOptions
+from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.choice_text import beside_label, beside_text, gives_up_text
-from autofit.report.header import machine_text, model_text
+from autofit.report.header import batch_text, machine_text, model_text
 from autofit.report.json_screen import JsonScreen
 from autofit.report.ladder.ladder_table import memory_bar, table_lines
 from autofit.report.ladder.skipped_rungs import Skipped, skipped
@@ -309,6 +310,13 @@ def test_the_machine_is_told_again_where_a_phase_finds_another_one() -> None:
         "phase    1 of 3", "machine  8 × A100-SXM4-80GB", "phase    2 of 3", "phase    3 of 3",
         "machine  8 × A100-SXM4-80GB",
     ]  # fmt: skip
+
+
+def test_a_batch_of_answers_says_how_many_prompts_it_is() -> None:
+    asked = replace(sim.REQUEST, task=Task.GRPO, global_batch=32, generation=Generation(8, 64))
+    assert batch_text(asked) == "global batch 32 (4 prompts, 8 answers of up to 64 tokens to each)"
+    assert batch_text(replace(asked, global_batch=8)).startswith("global batch 8 (1 prompt, ")
+    assert batch_text(replace(asked, task=Task.DPO)) == "global batch 32"
 
 
 def test_a_model_that_scores_is_counted_with_its_head() -> None:
