@@ -17,8 +17,8 @@ PINS = ["--method", "full", "--gradient-checkpointing", "off", "--offload", "non
 
 
 def test_zero_divides_what_plain_data_parallel_holds_twice(tmp_path: Path) -> None:
-    """Plain torch holds 16 bytes of each parameter at least: weights, gradients and moments in fp32. ZeRO-2 on two ranks
-    holds 2 of weights, 2 of gradients and half of the 12 of masters and moments at most: 6 bytes less."""
+    """Plain torch holds 16 bytes of each parameter at least: weights, gradients and moments in fp32. ZeRO-2 on two
+    ranks holds 2 of weights, 2 of gradients and half of the 12 of masters and moments at most: 6 bytes less."""
     words = ["compare", "--model", str(MODEL), "--ranks", "2", "--memory-limit", "2GB", "--seq", "128"]
     done = subprocess.run(
         [sys.executable, "-m", "autofit", *words, "--batch-size", "4", *PINS, "--json"],
