@@ -70,7 +70,14 @@ def test_rows_are_drawn_by_the_seed_and_held_against_their_neighbours(rows: Data
     assert _Kto()._prepare_dataset(rows, None, arguments, "eval") is rows
 
 
-class _Heard(ReferencedTrainer):
+class _Trl:
+    """Stands for trl's trainer: computes log-probabilities of nothing."""
+
+    def compute_ref_log_probs(self, model: torch.nn.Module, inputs: object) -> tuple[object, ...]:
+        return (inputs,)
+
+
+class _Heard(ReferencedTrainer, _Trl):
     """A trainer that only hears forward passes."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -91,3 +98,10 @@ def test_forward_passes_without_gradients_are_told_apart_by_their_turn() -> None
     with torch.no_grad():
         trainer._hear_forward()
     assert trainer.phases == [Phase.FORWARD, Phase.REFERENCE]
+
+
+def test_there_is_a_sign_of_life_at_each_batch_that_is_computed_beforehand() -> None:
+    model = torch.nn.Linear(2, 2)
+    trainer = _Heard(model)
+    assert trainer.compute_ref_log_probs(model, "batch") == ("batch",)
+    assert trainer.phases == [Phase.REFERENCE]
