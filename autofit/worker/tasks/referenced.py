@@ -25,7 +25,8 @@ _MASTERS = ("bf16_master_weights_and_grads", "bf16_optimizer_states")
 
 class ReferencedTrainer(PhasedTrainer):
     """Stands before trl's trainer. Calls `phase_hook` before each forward pass without gradients of a training too:
-    those of the reference, which come after the one of the model that trains, and such that come before it."""
+    those of the reference, which come after the one of the model that trains, and such that come before it; and before
+    each batch whose log-probabilities it computes beforehand."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._masters: dict[str, Any] = {}
@@ -68,6 +69,10 @@ class ReferencedTrainer(PhasedTrainer):
             return dataset
         prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
         return prepared
+
+    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+        self.phase_hook(Phase.REFERENCE)
+        return super().compute_ref_log_probs(*args, **kwargs)
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         if any(name.startswith("ref_") for name in dataset.column_names):  # a probe's, which mean nothing
