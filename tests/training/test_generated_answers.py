@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
-from autofit.domain.request import Generation, Request, Reward, Training
+from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.task import Task
 from tests.builders import make_request
-from tests.training.runs import LORA, Case, Ended, Runs
+from tests.training.runs import Case, Ended, Runs
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def asked(model: Path, folder: Path, *, function: str = "vowel_share", **trainin
         task=Task.GRPO,
         global_batch=16,
         data=str(folder / "prompts.jsonl"),
-        lora=LORA,
+        lora=Lora(r=16, alpha=64, target_modules=("all-linear",)),
         generation=Generation(4, 16, (Reward(f"{folder / 'rewards.py'}:{function}"),)),
         training=Training(learning_rate=2e-2, **{"extra_arguments": CONSTANT, **training}),
     )
