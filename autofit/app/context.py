@@ -15,7 +15,7 @@ from autofit.domain.event import MachineSeen, ModelRead, Note, Screen
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.model import ModelFacts, ModelShape
-from autofit.domain.request import Request
+from autofit.domain.request import Request, Reward
 from autofit.hardware.requirements import installed_here
 from autofit.inputs.download import Download
 from autofit.inputs.model_config import described_shape
@@ -122,8 +122,17 @@ def _located(request: Request) -> Request:
         model=absolute(request.model),
         data=request.data and absolute(request.data),
         eval_data=request.eval_data and absolute(request.eval_data),
+        generation=replace(request.generation, rewards=tuple(map(_located_reward, request.generation.rewards))),
         training=replace(request.training, resume=resume and absolute(resume)),
     )
+
+
+def _located_reward(reward: Reward) -> Reward:
+    """A model's folder and a function's file are made absolute; a module is looked for where the command is given."""
+    if not reward.is_function:
+        return replace(reward, source=absolute(reward.source))
+    place, _, name = reward.source.rpartition(":")
+    return replace(reward, source=f"{absolute(place)}:{name}") if place.endswith(".py") else reward
 
 
 def absolute(name: str) -> str:

@@ -19,8 +19,8 @@ from autofit.runs.run_folder import RunFolder
 
 
 def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
-    """Checks their folder, and all phases but the first, which its own training looks at at once; UsageError with the
-    one that is wrong.
+    """Checks their folder and all phases, and reads what only a survey sees of all but the first, which its own
+    training looks at at once; UsageError with the one that is wrong.
 
     `tell` hears what is looked at that takes its time.
     """
@@ -28,13 +28,12 @@ def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Te
     _check_models(phases, folder)
     unread: list[tuple[PhaseStarted, Context]] = []
     for begun, request in in_order(phases, folder):
-        if begun.number > 1:
-            with _named(begun):
-                context = check(request, output_dir=Path(begun.output_dir), tools=tools)
-            if _has_unread_data(begun, context):
-                unread.append((begun, context))
+        with _named(begun):
+            context = check(request, output_dir=Path(begun.output_dir), tools=tools)
+        if begun.number > 1 and _is_unread(begun, context):
+            unread.append((begun, context))
     if unread:
-        _check_data(unread, folder, tell, tools)
+        _survey(unread, folder, tell, tools)
 
 
 def _check_models(phases: Sequence[TrainingPhase], folder: PhasesFolder) -> None:
@@ -49,18 +48,20 @@ def _check_models(phases: Sequence[TrainingPhase], folder: PhasesFolder) -> None
                 )
 
 
-def _has_unread_data(begun: PhaseStarted, context: Context) -> bool:
-    """Whether there are rows of the user's own that no survey has read; they are read by the model's tokenizer, which
-    must be here."""
-    request, is_dry_run = context.request, begun.phase.options.is_dry_run
-    if is_dry_run or context.download is not None or (request.data is None and request.eval_data is None):
+def _is_unread(begun: PhaseStarted, context: Context) -> bool:
+    """Whether there is something of the user's own that no survey has read: rows, functions that reward, or words after
+    `--`. Rows are read by the model's tokenizer, which must be here."""
+    request = context.request
+    rewards = any(reward.is_function for reward in request.generation.rewards)
+    own = request.data or request.eval_data or rewards or request.training.extra_arguments
+    if not own or begun.phase.options.is_dry_run or context.download is not None:
         return False
     return RunFolder(Path(begun.output_dir)).read_profile() is None
 
 
-def _check_data(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
-    """Reads the rows, as each training does before its search."""
-    tell(f"the data of {', '.join(begun.phase.name for begun, _ in unread)} is looked at before anything is trained")
+def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
+    """Looks at it, as each training does before its search."""
+    tell(f"data and arguments of {', '.join(begun.phase.name for begun, _ in unread)} are looked at first")
     folder.logs.mkdir(parents=True, exist_ok=True)
     kind = unread[0][1].hardware.kind
     with tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=tell) as agent:

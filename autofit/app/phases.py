@@ -43,7 +43,8 @@ def _follow(begun: PhaseStarted, request: Request) -> None:
     earlier = run.read_request()
     if earlier is None or not begun.phase.uses:
         return
-    now = {_place(path): path for path in _models(request)}
+    linked = zip(_models(begun.phase.request), _models(request), strict=True)
+    now = {_place(path): path for name, path in linked if name in begun.phase.uses}
     followed = with_models(earlier, {path: now.get(_place(path), path) for path in _models(earlier)})
     if followed != earlier:
         run.write_request(followed)

@@ -42,7 +42,7 @@ def default_phases_dir(phases: Sequence[PhaseFlags]) -> Path:
 
 def _request(phase: PhaseFlags, extra_arguments: tuple[str, ...], count_ranks: CountRanks) -> Request:
     try:
-        return build_request(phase.flags, extra_arguments, count_ranks)
+        return build_request(phase.flags, (*phase.arguments, *extra_arguments), count_ranks)
     except UsageError as error:
         raise UsageError(f"{phase.where}: {error}") from error
 

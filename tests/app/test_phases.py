@@ -156,6 +156,8 @@ def test_what_is_wrong_with_a_later_phase_is_said_before_the_first_starts(row: R
     lacking = phase("style", model="facts", data="no-such.jsonl")
     with pytest.raises(UsageError, match=r"^Phase style: no-such.jsonl: there is no such file or folder"):
         row.train_all(FIRST, lacking)
+    with pytest.raises(UsageError, match=r"^Phase facts: no-such.jsonl: there is no such file or folder"):
+        row.train_all(replace(FIRST, request=replace(FIRST.request, data="no-such.jsonl")), SECOND)
     other = phase("other", model="./no-such-model")
     with pytest.raises(UsageError, match=r"^Phase other: There is no folder ./no-such-model"):
         row.train_all(FIRST, SECOND, other)
@@ -191,6 +193,27 @@ def test_the_data_of_later_phases_is_read_before_the_first_starts_and_once(row: 
     assert row.machine.survey_count == 3  # of the second beforehand, and of each when it begins
     row.train_all(FIRST, second)
     assert row.machine.survey_count == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": Training(extra_arguments=("--packing", "true"))},
+        {"task": Task.GRPO, "generation": Generation(rewards=(Reward("rewards:brief"),))},
+    ],
+)
+def test_arguments_and_functions_of_later_phases_are_tried_before_the_first_starts(
+    row: Row, changes: dict[str, Any]
+) -> None:
+    """On the sample that ships, too: only a survey finds what trl's class or the user's own code says of them."""
+
+    def refuse(request: Request) -> None:
+        raise UsageError("there is no training argument --packing")
+
+    row.machine.on_ask = refuse
+    with pytest.raises(UsageError, match=r"^Phase style: there is no training argument --packing"):
+        row.train_all(FIRST, phase("style", model="facts", **changes))
+    assert (row.trained, row.machine.specs) == ([], [])
 
 
 def test_a_dry_run_has_the_ladders_of_all_phases_by_the_shape_of_the_first_one_s_model(row: Row) -> None:
@@ -235,6 +258,28 @@ def test_the_folder_of_all_may_be_moved(row: Row) -> None:
     ]
     with pytest.raises(UsageError, match=r"2-style holds another training \(--model"):
         row.train_all(FIRST, replace(SECOND, starts_from=None, request=replace(SECOND.request, model=str(MODEL))))
+
+
+def test_what_a_phase_names_beside_other_phases_means_the_same_from_every_folder(
+    row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the phase, which knows another one's model, is gone on with."""
+    here = row.root / "here"
+    here.mkdir()
+    (here / "rewards.py").write_text("")
+    link_model(here / "model")
+    monkeypatch.chdir(row.root)
+    rewards = (Reward("facts", 0.5), Reward("here/model"), Reward("here/rewards.py:brief"))
+    graded = phase(
+        "grpo", model="here/model", rewarded_by=("facts",), task=Task.GRPO, generation=Generation(rewards=rewards)
+    )
+    row.train_all(FIRST, graded)
+    row.train_all(FIRST, graded)
+    assert row.trained == ["1-facts", "2-grpo"]
+    (last,) = requests(row, ["2-grpo"])
+    assert last.model == str(here / "model")
+    sources = [str(row.all / "1-facts/merged"), str(here / "model"), f"{here}/rewards.py:brief"]
+    assert [reward.source for reward in last.generation.rewards][1:] == sources[1:]
 
 
 def test_json_has_all_phases_and_a_log_says_where_each_begins(row: Row) -> None:

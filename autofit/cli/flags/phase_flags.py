@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ ReadFlags = Callable[[str, Mapping[str, object]], dict[str, Any]]
 PREVIOUS = "previous"
 """The name of the phase before, as a phase says it."""
 
+ARGUMENTS = "arguments"
+"""The key of what would stand after `--` if a phase were a training of its own: trl's configurations differ by task."""
+
 _PHASES = "autofit.phases"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # it is a folder's, too
 _OF_ONE = ("task", "resume")
@@ -30,12 +34,13 @@ _OF_ALL = ("output_dir", "dry_run", "json")
 @dataclass(frozen=True)
 class PhaseFlags:
     """One phase of the file `recipe`: its flags by parameter name, with those of the command line and those that it
-    shares, and what the recipe has for it alone."""
+    shares, what the recipe has for it alone, and trl's arguments of its own."""
 
     recipe: str
     name: str
     flags: Mapping[str, Any]
     own: Mapping[str, Any]
+    arguments: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -59,12 +64,13 @@ def read_phases(
     _refuse(_OF_ONE, shared, f"{recipe}: {{}} is of one training: write it below tasks.")
     phases: list[PhaseFlags] = []
     for name, body in [_entry(recipe, task) for task in tasks]:
+        arguments = _arguments(_where(recipe, name), body.pop(ARGUMENTS, []))
         own = read_flags(_where(recipe, name), body)
         _refuse(_OF_ALL, own, f"{_where(recipe, name)}: {{}} is of all trainings: write it above tasks.")
         # What the first one starts from is the model above the list or of the command line; the others go on from it.
         model = {"model": own.get("model", PREVIOUS)} if phases else {}
         flags = _parsed(ctx, recipe, name, {**shared, **own, **model})
-        phases.append(PhaseFlags(recipe, name, {**flags, **model}, own))
+        phases.append(PhaseFlags(recipe, name, {**flags, **model}, own, arguments))
     ctx.meta[_PHASES] = tuple(phases)
     return {**shared, **phases[0].own}
 
@@ -89,6 +95,15 @@ def _entry(recipe: str, task: object) -> tuple[str, dict[str, object]]:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == PREVIOUS:
         raise UsageError(f"{recipe}: {name!r} is no name for a phase: write a word that may be a folder's.")
     return name, rest
+
+
+def _arguments(where: str, words: object) -> tuple[str, ...]:
+    """The words of a phase's own arguments, which are written in a line, as after `--`, or as a list."""
+    given = words if isinstance(words, list) else [words]
+    lines = [line for line in given if isinstance(line, str)]
+    if lines != given:
+        raise UsageError(f"{where}: {ARGUMENTS} needs words as after --, such as `--weight_decay 0.1`.")
+    return tuple(word for line in lines for word in shlex.split(line))
 
 
 def _parsed(ctx: click.Context, recipe: str, name: str, defaults: dict[str, Any]) -> dict[str, Any]:

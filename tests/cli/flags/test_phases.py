@@ -89,6 +89,16 @@ def test_a_phase_s_own_flag_wins_over_a_shared_one_and_the_command_line_over_bot
     assert calls[-1]["output_dir"] == Path("o")
 
 
+def test_a_phase_has_arguments_of_its_own_before_those_of_the_command_line(
+    calls: list[dict[str, Any]], recipe: Path
+) -> None:
+    text = "model: m\ntasks: [{arguments: --packing true}, {task: dpo, arguments: [--beta, 0.2]}, kto]\n"
+    sft, dpo, kto = asked(calls, recipe, text, "--", "--weight_decay", "0.1")
+    assert sft.request.training.extra_arguments == ("--packing", "true", "--weight_decay", "0.1")
+    assert dpo.request.training.extra_arguments == ("--beta", "0.2", "--weight_decay", "0.1")
+    assert kto.request.training.extra_arguments == ("--weight_decay", "0.1")
+
+
 @pytest.mark.parametrize("text", ["model: m\ntasks: [sft, dpo]\n", "tasks:\n- {task: sft, model: m}\n- dpo\n"])
 def test_the_command_line_s_model_is_the_one_that_the_first_phase_starts_from(
     calls: list[dict[str, Any]], recipe: Path, text: str
@@ -125,6 +135,7 @@ def test_a_recipe_with_tasks_may_be_a_list_of_one(calls: list[dict[str, Any]], r
         ("model: m\ntasks: [{name: ../up}]\n", "FILE: '../up' is no name for a phase"),
         ("model: m\ntasks: [{name: previous}]\n", "FILE: 'previous' is no name for a phase"),
         ("model: m\ntasks: [{name: [a]}]\n", "FILE: ['a'] is no name for a phase"),
+        ("model: m\ntasks: [{arguments: [[x]]}]\n", "FILE, phase sft: arguments needs words as after --"),
         ("model: m\ntask: dpo\ntasks: [sft]\n", "FILE: task is of one training"),
         ("model: m\ntasks: [{task: sft, output-dir: o}]\n", "FILE, phase sft: output-dir is of all trainings"),
         ("model: previous\ntasks: [sft]\n", "FILE, phase sft: model previous needs a phase before this one"),
