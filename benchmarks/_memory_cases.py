@@ -153,6 +153,29 @@ def cases() -> tuple[Case, ...]:
         *_quantized_cases(),
         *_between_cases(),
         *_preference_cases(),
+        *_reward_cases(),
+    )
+
+
+def _reward_cases() -> tuple[Case, ...]:
+    """Reward models in each stage, whose head is trained beside adapters, too."""
+    on, lora, reward = GradientCheckpointing.ON, Method.LORA, Task.REWARD
+    return (
+        Case("Llama", 2, 1, task=reward),
+        Case("Qwen2", 8, 2, gradient_accumulation=2, task=reward),
+        Case("Mistral", 2, 3, micro_batch=2, is_padded=True, task=reward),
+        Case("Llama", 2, 0, gradient_accumulation=2, task=reward),
+        Case("OPT", 2, 1, gradient_checkpointing=on, micro_batch=2, task=reward),
+        Case("OPT", 8, 3, task=reward),
+        Case("Qwen3", 64, 3, gradient_checkpointing=on, micro_batch=4, task=reward),
+        Case("GPT-2", 8, 2, attention=Attention.EAGER, micro_batch=2, is_padded=True, task=reward),
+        Case("GPT-NeoX", 64, 2, micro_batch=2, task=reward),
+        Case("Mixtral", 8, 2, gradient_checkpointing=on, task=reward),
+        Case("Llama", 2, 1, lora, gradient_accumulation=2, task=reward),
+        Case("Qwen2", 8, 2, lora, gradient_checkpointing=on, micro_batch=4, task=reward),
+        Case("Llama", 2, 3, lora, micro_batch=2, task=reward),
+        Case("OPT", 8, 3, lora, gradient_checkpointing=on, task=reward),
+        Case("Llama", 2, 0, lora, micro_batch=2, task=reward),
     )
 
 

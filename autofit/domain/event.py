@@ -9,6 +9,7 @@ from typing import Protocol, Union
 from .energy import Energy
 from .hardware import Hardware
 from .ladder import Ladder
+from .metric import Metric, MetricCourse
 from .model import ModelShape
 from .outcome import Phase
 from .request import Request
@@ -126,6 +127,7 @@ class TrainingProgress:
     eval_loss: float | None = None
     skipped_steps: int = 0  # by DeepSpeed, whose gradients were not finite
     trouble: str | None = None  # what is wrong now, and since when
+    metrics: tuple[Metric, ...] = ()  # of the last step that was told
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class TrainingEnded:
     trouble: str | None = None  # what was wrong at its end, and since when
     energy: Energy | None = None  # of its steps, with evaluations and checkpoints; None where nothing counts it
     timeline: Timeline | None = None  # None in what was written before it was kept
+    metrics: tuple[MetricCourse, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .metric import MetricName
+
 
 class Task(str, Enum):
     SFT = "sft"
@@ -31,6 +33,7 @@ class Traits:
     compares_rows: bool = False  # rows of a micro-batch are held against each other
     generates: bool = False  # answers are the model's own, and rewarded
     learning_rate_factor: float = 1.0  # the default learning rate, by that of supervised fine-tuning
+    told: tuple[MetricName, ...] = ()  # beside the loss
 
     @property
     def arguments_url(self) -> str:
@@ -40,18 +43,23 @@ class Traits:
 
 _TRAITS = {
     Task.SFT: Traits("supervised fine-tuning", "SFTConfig", "sft_trainer"),
-    Task.REWARD: Traits("a reward model", "RewardConfig", "reward_trainer", sequences_per_row=2, scores=True),
+    Task.REWARD: Traits(
+        "a reward model", "RewardConfig", "reward_trainer",
+        sequences_per_row=2, scores=True, told=(MetricName("accuracy", "accuracy"), MetricName("margin", "margin")),
+    ),
     Task.DPO: Traits(
         "direct preference optimization", "DPOConfig", "dpo_trainer",
         sequences_per_row=2, has_reference=True, learning_rate_factor=0.05,
+        told=(MetricName("rewards/accuracies", "accuracy"), MetricName("rewards/margins", "margin")),
     ),
     Task.KTO: Traits(
         "Kahneman-Tversky optimization", "KTOConfig", "kto_trainer",
         has_reference=True, compares_rows=True, learning_rate_factor=0.05,
+        told=(MetricName("rewards/margins", "margin"),),
     ),
     Task.GRPO: Traits(
         "group relative policy optimization", "GRPOConfig", "grpo_trainer",
-        generates=True, learning_rate_factor=0.05,
+        generates=True, learning_rate_factor=0.05, told=(MetricName("reward", "reward"),),
     ),
 }  # fmt: skip
 """The factors give trl 1.16's own 1e-6 for all parameters; a reward model keeps supervised fine-tuning's rate, for

@@ -11,6 +11,7 @@ from typing import Any, Union
 from autofit.domain.codec import decode, decode_union, to_json
 from autofit.domain.divergence import Divergence
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.metric import MetricCourse
 from autofit.domain.model import ModelFacts
 from autofit.domain.outcome import Phase, Place
 from autofit.domain.request import Request
@@ -317,6 +318,7 @@ class RankTrained:
     skipped_steps: int = 0  # whose gradients were not finite
     trouble: str | None = None  # what was wrong at its end, and since when
     energy: RankEnergy | None = None  # from the first step to the last, evaluations and checkpoints between included
+    metrics: tuple[MetricCourse, ...] = ()  # of all ranks
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autofit.domain.energy import Energy
 from autofit.domain.event import ModelLoading, TrainingEnded, TrainingProgress, TrainingStarted
+from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Measured
 from autofit.domain.timeline import Timeline
 from autofit.domain.units import brief_seconds, format_bytes, format_seconds
@@ -66,7 +67,11 @@ def _steps(progress: TrainingProgress) -> str:
 def _loss_and_speed(progress: TrainingProgress) -> list[str]:
     loss = [] if progress.loss is None else [f"loss {progress.loss:.3f}"]
     speed = [] if progress.tokens_per_s is None else [f"{progress.tokens_per_s:,.0f} tok/s"]
-    return loss + speed
+    return [*loss, *_metrics(progress.metrics), *speed]
+
+
+def _metrics(metrics: tuple[Metric, ...]) -> list[str]:
+    return [f"{metric.text} {metric.value:.3f}" for metric in metrics if metric.value is not None]
 
 
 def _below(progress: TrainingProgress) -> list[str]:
@@ -143,12 +148,22 @@ def marks_text(*marks: tuple[str, float | None]) -> str:
     return " · ".join([*parts, f"{brief_seconds(before_s)} in all"])
 
 
+def _courses(courses: tuple[MetricCourse, ...]) -> list[str]:
+    return [
+        f"{course.text} {course.first:.3f} → {course.last:.3f}"
+        for course in courses
+        if course.first is not None and course.last is not None
+    ]
+
+
 def ended_text(result: TrainingEnded) -> str:
     parts = [f"{result.step_count:,} steps in {format_seconds(result.total_s)}"]
     if result.first_loss is not None and result.last_loss is not None:
         parts.append(f"loss {result.first_loss:.3f} → {result.last_loss:.3f}")
+    parts += _courses(result.metrics)
     if result.eval_loss is not None:
         parts.append(f"eval loss {result.eval_loss:.3f}")
+    parts += _metrics(tuple(Metric(f"eval {course.text}", course.evaluated) for course in result.metrics))
     parts += [] if result.trouble is None else [result.trouble]
     parts += _skipped(result.skipped_steps)
     if result.tokens_per_s is not None:

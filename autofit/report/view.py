@@ -141,4 +141,4 @@ def _kept(new: ev.TrainingProgress, old: ev.TrainingProgress | None) -> ev.Train
         for name in ("loss", "tokens_per_s", "peak_device_bytes", "left_s", "saved_step", "eval_loss")
         if getattr(new, name) is None
     }
-    return replace(new, **kept)
+    return replace(new, metrics=new.metrics or old.metrics, **kept)

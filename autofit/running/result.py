@@ -36,4 +36,5 @@ def _training_ended(trained: dict[int, RankTrained], model_path: Path, total_s: 
         skipped_steps=first.skipped_steps,
         trouble=first.trouble,
         energy=energy([report.energy for report in trained.values()]),
+        metrics=first.metrics,
     )

@@ -15,6 +15,7 @@ from autofit.domain import event as ev
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
@@ -356,3 +357,12 @@ def test_what_is_learned_and_lost_of_the_data_stands_under_the_request() -> None
     ]
     event = ev.DataRead(sim.REQUEST, replace(sim.PROFILE, eval_rows=counts))
     assert "eval     400 in all" in plain(message_lines(fold(View(), event), event))
+
+
+def test_what_a_task_tells_stands_beside_the_loss() -> None:
+    progress = replace(sim.progress(7, 1.5), metrics=(Metric("accuracy", 0.75), Metric("margin", None)))
+    assert "loss 1.500 · accuracy 0.750 · 31,050 tok/s" in progress_text(progress)
+    courses = (MetricCourse("accuracy", 0.5, 1.0, 0.9), MetricCourse("margin", None, None))
+    ended = ended_text(replace(sim.RESULT, eval_loss=2.5, metrics=courses))
+    assert "loss 2.413 → 1.183 · accuracy 0.500 → 1.000 · eval loss 2.500 · eval accuracy 0.900 · 31,050" in ended
+    assert "margin" not in ended

@@ -49,7 +49,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     arguments = job_arguments(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank), rank)
-    log, energy = TrainingLog(), EnergyLog(rank.energy)
+    log, energy = TrainingLog(job.request.task.traits.told), EnergyLog(rank.energy)
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
     listening = StepListening(trainer, PhaseListener(rank), watch)
     for callback in (log, energy, listening, ResumeCallback(trainer), watch, MemorySteps(rank)):
@@ -81,6 +81,7 @@ def _trained(
         eval_loss=eval_loss,
         skipped_steps=watch.skipped_steps,
         trouble=None if watch.trouble is None else str(watch.trouble),
+        metrics=log.courses,
     )
 
 

@@ -62,6 +62,7 @@ class Progress(TrainerCallback):
             trouble=None if self._watch.trouble is None else str(self._watch.trouble),
             eval_loss=eval_loss,
             saved_step=saved_step,
+            metrics=self._log.last_metrics,
         )
         self._file.write(to_json(progress) + "\n")
 

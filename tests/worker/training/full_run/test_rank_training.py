@@ -12,7 +12,9 @@ import pytest
 
 from autofit.domain.codec import to_json
 from autofit.domain.event import Note
+from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.request import Request, Training
+from autofit.domain.task import Task
 from autofit.runs.run_folder import RunFolder
 from autofit.worker.training.full_run.rank_training import _final_evaluation, checkpoint
 from autofit.worker.training.full_run.training_log import TrainingLog
@@ -110,3 +112,18 @@ def test_what_people_should_know_is_told_once(tmp_path: Path) -> None:
         progress.tell(text)
     lines = (tmp_path / "progress.jsonl").read_text().splitlines()
     assert lines == [to_json(Note("saving takes memory")), to_json(Note("another"))]
+
+
+def test_what_a_task_tells_beside_the_loss_is_kept_from_the_first_step_to_the_last() -> None:
+    """A step's figures and an evaluation's, by the trainer's names; a line without them takes none away."""
+    log, state = TrainingLog(Task.DPO.traits.told), SimpleNamespace(global_step=1)
+    for logs in (
+        {"loss": 1.0, "rewards/accuracies": 0.5, "rewards/margins": 0.1},
+        {"loss": 1.0, "rewards/accuracies": 0.75, "rewards/margins": 0.2},
+        {"eval_loss": 2.0, "eval_rewards/accuracies": 1.0, "eval_rewards/margins": 0.3},
+        {"train_runtime": 1.0},
+    ):
+        log.on_log(None, state, None, logs)  # type: ignore[arg-type]
+    assert log.courses == (MetricCourse("accuracy", 0.5, 0.75, 1.0), MetricCourse("margin", 0.1, 0.2, 0.3))
+    assert log.last_metrics == (Metric("accuracy", 0.75), Metric("margin", 0.2))
+    assert TrainingLog().courses == ()
