@@ -27,6 +27,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
+from autofit.planning.answers import GATHERING
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.space.ladder_builder import check_asked
 from autofit.planning.space.resumption import weights_text
@@ -130,7 +131,13 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
         session.write_report()
         raise NothingFits
     choice = ended.action.choice
-    folder.write_ds_config(context_config(choice.strategy, context))
+    config = context_config(choice.strategy, context)
+    if config is not None and GATHERING in config:
+        session.tell(
+            "a device has no room for the whole model: to generate, ZeRO-3 gathers its layers anew for each token, which "
+            "is slow"
+        )
+    folder.write_ds_config(config)
     launcher = module_command(DEEPSPEED_MODULE)
     rung = choice.strategy.rung
     folder.write_command(
