@@ -134,8 +134,8 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
     config = context_config(choice.strategy, context)
     if config is not None and GATHERING in config:
         session.tell(
-            "a device has no room for the whole model: to generate, ZeRO-3 gathers its layers anew for each token, which "
-            "is slow"
+            "a device has no room for the whole model: to generate, ZeRO-3 gathers its layers anew for each token, "
+            "which is slow"
         )
     folder.write_ds_config(config)
     launcher = module_command(DEEPSPEED_MODULE)
