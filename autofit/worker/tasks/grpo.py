@@ -96,6 +96,13 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
             stack.callback(self._head.register_forward_pre_hook(_laid_out).remove)
             return super()._generate_single_turn(*args, **kwargs)
 
+    def _measure(self, *args: Any) -> None:
+        """Runs a micro-batch before its turn: neither is it counted, nor are its answers' tokens."""
+        step: int = self._step  # type: ignore[has-type]  # trl's, which has no types
+        seen = self.state.num_input_tokens_seen
+        super()._measure(*args)
+        self._step, self.state.num_input_tokens_seen = step, seen
+
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         if self.model.training and not torch.is_grad_enabled():
             self.phase_hook(Phase.REFERENCE)
