@@ -81,8 +81,10 @@ def trace_steps(model: str, steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
     from autofit.worker.model.configuration import load_config
     from autofit.worker.trace.micro_step_trace import trace
 
-    config = load_config(model, trust_remote_code=False)
-    return tuple(trace(config, step) for step in steps)
+    asked = tuple(steps)
+    scores = any(step.task.traits.scores for step in asked)
+    config = load_config(model, trust_remote_code=False, scores=scores)
+    return tuple(trace(config, step) for step in asked)
 
 
 def measure(case: Case, setting: Setting) -> Truth:
@@ -115,7 +117,8 @@ def _spec(case: Case, setting: Setting, scratch: str) -> ProbeSpec:
         config = json.dumps(made)
     job = Job(request, strategy, config, DeviceKind.CPU, case.rank_count, is_rehearsal=True)
     short = case.tokens - 1 if case.is_padded else case.tokens
-    mean = (case.tokens + short * (case.micro_batch - 1)) / case.micro_batch
+    sequences = request.sequences(case.micro_batch)
+    mean = (case.tokens + short * (sequences - 1)) / sequences
     shape = BatchShape(case.tokens, mean)
     return ProbeSpec(job, (shape,), (shape,), scratch, f"{scratch}/log", CASE_TIMEOUT_S, has_save=True, measure_s=0.01)
 

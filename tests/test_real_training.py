@@ -194,6 +194,27 @@ def test_a_generation_that_lacks_memory_is_named(agent: Agent, tmp_path: Path) -
     assert verdict_text(outcome).startswith("out of memory in the generation")
 
 
+def test_a_reference_that_finds_no_room_is_named(agent: Agent, tmp_path: Path) -> None:
+    """Its forward pass takes a second, a heartbeat before it a moment."""
+    seen: list[Phase] = []
+
+    def squeeze(phase: Phase) -> None:
+        """Takes the room to grow from the ranks as the first of them comes to its reference."""
+        if phase is Phase.REFERENCE and phase not in seen:
+            for pid in _ranks_of(agent):
+                n_bytes = _data_bytes(pid) + 4_000_000
+                resource.prlimit(pid, resource.RLIMIT_DATA, (n_bytes, n_bytes))
+        seen.append(phase)
+
+    long = BatchShape(512, 511.5)
+    request = replace(REQUEST, task=Task.DPO, sequence_length=512)
+    told = replace(spec(rung(Method.FULL, 2), tmp_path, request=request), worst=(long,), typical=(long,))
+    outcome = agent.probe(told, squeeze)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.REFERENCE
+    assert Phase.BACKWARD not in seen
+
+
 def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
     phases = []
     whole = agent.probe(spec(rung(Method.FULL, 0), tmp_path), lambda phase: None)

@@ -26,8 +26,8 @@ def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None,
     if share < least:
         rows = f"{share} row{'s' if share > 1 else ''}"
         raise UsageError(
-            f"a global batch of {global_batch} leaves each of {rank_count} ranks {rows}, and this task holds {least} or "
-            f"more of a micro-batch against each other; add --batch-size {least * rank_count}"
+            f"a global batch of {global_batch} leaves each of {rank_count} ranks {rows}, and this task holds {least} "
+            f"or more of a micro-batch against each other; add --batch-size {least * rank_count}"
         )
     divisors = tuple(rows for rows in range(least, share + 1) if share % rows == 0)
     if pinned is None:

@@ -1,4 +1,4 @@
-"""Reward models on autofit's own ranks: what a step learns hangs neither on the stage nor on the division of a batch."""
+"""Reward models on autofit's own ranks: a step hangs neither on the stage nor on how the batch is divided."""
 
 from __future__ import annotations
 

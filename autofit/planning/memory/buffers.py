@@ -71,7 +71,9 @@ def _wanted_counts(rung: Rung, setting: Setting) -> tuple[int, int]:
     """Elements that the backward pass needs of divided tensors, and the most that are whole at once."""
     known = parameters(rung, setting)
     is_skipped = rung.method is Method.LORA and not rung.gradient_checkpointing.recomputes
-    unneeded = known.embedding_count if is_skipped else 0
+    # Where the model scores, the input embeddings are its only table.
+    table = known.largest_count if setting.request.task.traits.scores else known.embedding_count
+    unneeded = table if is_skipped else 0
     wanted = known.whole_count - persistent_count(rung, setting) - unneeded
     return wanted, known.count_from_the_end(setting.shape.layer_count, MAX_LIVE_PARAMETERS)
 

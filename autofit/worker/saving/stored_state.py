@@ -10,6 +10,7 @@ from typing import Union
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
@@ -67,6 +68,13 @@ class StoredState:
 def stored_state(model: torch.nn.Module) -> StoredState:
     """What is stored of the model, or of the adapter alone where it has one; NotStreamed where that is not known."""
     return _adapter(model) if isinstance(model, PeftModel) else _whole_model(model)
+
+
+def stand_ins(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What PEFT looks for in a state whose tensors are written apart: those of modules that are trained whole beside an
+    adapter, by their names in the model and of no size to speak of."""
+    whole = [(name, module) for name, module in model.named_modules() if isinstance(module, ModulesToSaveWrapper)]
+    return {f"{name}.{key}": torch.zeros(1) for name, module in whole for key in module.state_dict()}
 
 
 def _adapter(model: PeftModel) -> StoredState:

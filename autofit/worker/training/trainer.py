@@ -17,7 +17,7 @@ from autofit.process.saved_steps import saved_step
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.fused_update.fused_trainer import FusedTrainer
 from autofit.worker.saving.model_writer import ModelWriter
-from autofit.worker.saving.stored_state import NotStreamed, stored_state
+from autofit.worker.saving.stored_state import NotStreamed, stand_ins, stored_state
 from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
 from autofit.worker.training.epoch import EpochOrder, check_whole_batch, filled_with_first
 from autofit.worker.training.optimizers import on_flat_shares
@@ -44,7 +44,9 @@ class PhasedTrainer(FusedTrainer):
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
-    def __init__(self, *, model: Any, **kwargs: Any) -> None:
+    def __init__(self, *, model: Any, phase_hook: PhaseHook | None = None, **kwargs: Any) -> None:
+        if phase_hook is not None:  # before trl's, some of which run the model
+            self.phase_hook = phase_hook
         config = vars(model.config)
         had = {name: value for name, value in config.items() if name == "use_cache"}
         super().__init__(model=model, **kwargs)
@@ -105,7 +107,7 @@ class PhasedTrainer(FusedTrainer):
 
     def _save_rest(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Saves all but the weights: configurations, which name `dtype`, tokenizer, the trainer's arguments."""
-        self._save(str(folder), {})
+        self._save(str(folder), stand_ins(self.model))
         if dtype is not None:
             tell_dtype(folder, dtype)
 

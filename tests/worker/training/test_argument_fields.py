@@ -12,13 +12,14 @@ import datasets
 import huggingface_hub
 import pytest
 from click import Command
-from trl import SFTConfig
+from trl import RewardConfig, SFTConfig
 
 from autofit.cli.train import command as train_verb
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Request, Training
+from autofit.domain.task import Task
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.training import survey
 from autofit.worker.training.argument_fields import FIXED, GONE, OURS
@@ -105,6 +106,13 @@ def test_every_field_stands_in_one_group() -> None:
     taken = [name for words in TAKEN.values() for name in extra_arguments(request(words))]
     assert sorted([*taken, *(FIELDS & {*OURS, *FIXED})]) == sorted(FIELDS)
     assert not FIELDS & set(GONE)
+
+
+def test_every_field_of_a_reward_model_stands_in_one_group() -> None:
+    fields = {field.name for field in dataclasses.fields(RewardConfig)}
+    own = dataclasses.replace(request("--center_rewards_coefficient 0.01 --disable_dropout true"), task=Task.REWARD)
+    taken = {name for words in TAKEN.values() for name in extra_arguments(request(words))}
+    assert sorted([*extra_arguments(own), *fields & {*taken, *OURS, *FIXED}]) == sorted(fields)
 
 
 @pytest.mark.parametrize("group", TAKEN)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel, TaskType
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import ModulesToSaveWrapper
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
@@ -57,18 +58,32 @@ def merge(base: str, adapter: Path, out: Path, dtype: torch.dtype, *, trust_remo
     NotStreamed where the base is of a kind that nothing is merged into; OSError and KnownFailure where it cannot be
     read or written.
     """
-    model = load_plain(base, dtype=dtype, trust_remote_code=trust_remote_code)
+    scores = PeftConfig.from_pretrained(str(adapter)).task_type == TaskType.SEQ_CLS
+    model = load_plain(base, dtype=dtype, trust_remote_code=trust_remote_code, scores=scores)
     if (adapter / GENERATION_CONFIG_NAME).is_file():  # the training may have found where a turn ends
         model.generation_config = GenerationConfig.from_pretrained(str(adapter))
     tokenizer = load_tokenizer(str(adapter), trust_remote_code=trust_remote_code)
+    if scores:  # by which it finds where a sequence ends, as in the training
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
     def write_rest(folder: Path) -> None:
         model.save_pretrained(str(folder), state_dict={})
         tokenizer.save_pretrained(str(folder))
 
     state = stored_state(model)  # under the model's own names, which adapters change
-    weights = MergedWeights(PeftModel.from_pretrained(model, str(adapter), torch_device="cpu"))
+    adapted = PeftModel.from_pretrained(model, str(adapter), torch_device="cpu")
+    _take_over_whole_modules(adapted)
+    weights = MergedWeights(adapted)
     ModelWriter(state, out, as_written=weights.merged).write(write_rest)
+
+
+@torch.no_grad()
+def _take_over_whole_modules(adapted: PeftModel) -> None:
+    """Gives the base model the modules that were trained whole beside the adapter: a head that scores."""
+    for wrapper in adapted.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            trained = wrapper.modules_to_save[wrapper.active_adapter]
+            wrapper.original_module.load_state_dict(trained.state_dict())
 
 
 def main() -> None:

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
 
 from autofit.domain.request import ALL_LINEAR, Lora
 from autofit.worker.model.adapters import lora_config
+from autofit.worker.model.loading import load_model
 from autofit.worker.training.full_run.merge_adapter import MergedWeights, merge
 from tests.models.families import tiny_config, write_model
 
@@ -56,6 +62,26 @@ def test_a_merged_model_is_the_one_that_peft_makes(model_type: str, words: tuple
     assert ours.read_bytes() != before.read_bytes()
     assert GenerationConfig.from_pretrained(tmp_path / "ours").eos_token_id == [2, 9]
     assert AutoTokenizer.from_pretrained(tmp_path / "ours").vocab_size == AutoTokenizer.from_pretrained(base).vocab_size
+
+
+def test_a_reward_model_is_merged_with_the_head_that_it_was_trained_with(tmp_path: Path) -> None:
+    base, adapter = write_base("llama", tmp_path / "base"), tmp_path / "adapter"
+    trained = load_model(str(base), dtype=torch.float32, trust_remote_code=False, scores=True)
+    adapted = get_peft_model(trained, lora_config(Lora(r=4), trained, scores=True))
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    adapted.save_pretrained(adapter)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.save_pretrained(adapter)
+    trained.config.pad_token_id = tokenizer.pad_token_id
+    merge(str(base), adapter, tmp_path / "ours", torch.float32, trust_remote_code=False)
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")
+    words = tokenizer("a row of some words", return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(merged(**words).logits, adapted.eval()(**words).logits, rtol=1e-4, atol=1e-5)
+    assert merged.config.pad_token_id == tokenizer.pad_token_id
 
 
 def test_weights_are_merged_for_a_moment_alone(tmp_path: Path) -> None:
