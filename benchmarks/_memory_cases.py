@@ -163,6 +163,7 @@ def cases() -> tuple[Case, ...]:
         *_quantized_cases(),
         *_between_cases(),
         *_preference_cases(),
+        *_generation_cases(),
         *_reward_cases(),
     )
 
