@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-SHARED = f"""
+RECIPE = f"""
 model: {ROOT}/examples/tiny-llama
 seq: 128
 batch-size: 8
@@ -23,66 +23,74 @@ micro-batch: 4
 zero-stage: 2
 gradient-checkpointing: off
 lora-r: 8
-max-steps: 6
+learning-rate: 1e-3
+max-steps: 4
 tolerance: 1%  # else so short a training starts without a probe
-"""
-TWO_OF_TEXT = f"""
-- name: facts
-  data: {ROOT}/examples/dialogues.jsonl
+tasks:
+- task: sft
+  method: full
+- task: reward
   method: lora
   learning-rate: 1e-2
-- name: style
-  data: {ROOT}/examples/dialogues.jsonl
-  method: full
-  learning-rate: 1e-3
-  save-steps: 3
+- task: grpo
+  method: lora
+  reward: [reward, examples/rewards.py:brief=0.5]
+  num-generations: 4
+  completion-tokens: 16
+  save-steps: 2
+  arguments: --temperature 0.9
 """
 
 
-def test_a_second_phase_that_was_interrupted_goes_on_with_the_model_of_the_first(tmp_path: Path) -> None:
-    """The first one's adapter is merged for it."""
+def test_three_tasks_in_a_row_each_on_the_model_of_another_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
+    """What rewards is a reward model with its adapter merged, and a function."""
     out = tmp_path / "run"
-    facts, style = trained_in_two_goes(TWO_OF_TEXT, out, interrupted="2-style")
-    assert _request(out / "2-style")["model"] == str(out.resolve() / "1-facts/merged")
-    # it begins where the first one ended, which began with random weights at 7.6
-    assert style["first_loss"] < facts["first_loss"] - 0.2
-    assert style["last_loss"] < facts["last_loss"]
+    sft, reward, grpo = trained_in_two_goes(out, interrupted="3-grpo", step=2)
+    models = {name: str(out.resolve() / name) for name in ("1-sft/model", "2-reward/merged")}
+    assert _request(out / "2-reward")["model"] == _request(out / "3-grpo")["model"] == models["1-sft/model"]
+    rewards = _request(out / "3-grpo")["generation"]["rewards"]
+    assert [one["source"] for one in rewards] == [models["2-reward/merged"], f"{ROOT}/examples/rewards.py:brief"]
+    assert sft["last_loss"] < sft["first_loss"] - 0.1
+    assert reward["last_loss"] < reward["first_loss"] - 0.05
+    assert [course["text"] for course in reward["metrics"]] == ["accuracy", "margin"]
+    assert [course["text"] for course in grpo["metrics"]] == ["reward"]
+    assert (out / "3-grpo/model/adapter_model.safetensors").is_file()
 
 
-def trained_in_two_goes(tasks: str, out: Path, *, interrupted: str) -> list[dict[str, Any]]:
-    """The results of all phases, the one in the folder `interrupted` being cut off once its step 3 is saved, and gone
-    on with by the same command."""
+def trained_in_two_goes(out: Path, *, interrupted: str, step: int) -> list[dict[str, Any]]:
+    """The results of all phases, the one in the folder `interrupted` being cut off once this step of it is saved, and
+    gone on with by the same command."""
     recipe = out.parent / "recipe.yaml"
-    recipe.write_text(f"{SHARED}tasks:{tasks}")
+    recipe.write_text(RECIPE)
     command = [sys.executable, "-m", "autofit", "train", "--recipe", str(recipe), "--output-dir", str(out)]
-    _interrupt(command, out / interrupted)
+    _interrupt(command, out / interrupted, step)
     finished = {path: path.read_text() for path in out.glob("*/result.json")}
     assert finished
     assert out / interrupted / "result.json" not in finished
 
-    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    ended = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     phases = json.loads(ended.stdout)["phases"]
     assert [phase["output_dir"] for phase in phases] == [str(run) for run in sorted(out.glob("[0-9]-*"))]
     assert {path: path.read_text() for path in finished} == finished  # none of them was trained again
-    assert _first_step(out / interrupted) == 3
+    assert _first_step(out / interrupted) == step
     return [phase["result"] for phase in phases]
 
 
-def _interrupt(command: list[str], run: Path) -> None:
-    """Runs the command until the training of this folder has saved its step 3, and interrupts it."""
+def _interrupt(command: list[str], run: Path, step: int) -> None:
+    """Runs the command until the training of this folder has saved the step, and interrupts it."""
     process: subprocess.Popen[str] = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     )
     assert process.stdout is not None
     said, is_asked = "", False
     for line in process.stdout:
         said += line
-        if not is_asked and "saved step 3" in line and str(run) in said:
+        if not is_asked and f"saved step {step}" in line and str(run) in said:
             process.send_signal(signal.SIGINT)
             is_asked = True
     assert process.wait(120) == 130, said
-    assert (run / "checkpoints/checkpoint-3").is_dir(), said
+    assert (run / f"checkpoints/checkpoint-{step}").is_dir(), said
 
 
 def _request(run: Path) -> dict[str, Any]:

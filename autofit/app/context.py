@@ -58,7 +58,7 @@ def read_context(request: Request, session: Session) -> Context:
     """The machine, and the model at first sight; UsageError when one of them cannot be what was asked for."""
     hardware = session.tools.detect_for(session.folder.root, request)
     session.screen.show(MachineSeen(hardware))
-    model = read_model_files(request.model)
+    model = read_model_files(request.model, scores=request.task.traits.scores)
     request = as_stored(_located(replace(request, model=model.path_or_id)), model.stored, installed_here())
     shape = model.shape or _described_alone(request, session)
     session.screen.show(ModelRead(shape))
@@ -70,7 +70,7 @@ def read_context(request: Request, session: Session) -> Context:
 def _reward_models(request: Request) -> tuple[ModelShape, ...]:
     """The reward models that config.json alone describes; UsageError for one that is not there."""
     sources = [reward.source for reward in request.generation.rewards if not reward.is_function]
-    shapes = [read_model_files(source).shape for source in sources]
+    shapes = [read_model_files(source, scores=True).shape for source in sources]
     return tuple(shape for shape in shapes if shape is not None)
 
 
@@ -81,7 +81,7 @@ def described(context: Context, tracing: TraceProvider, session: Session) -> Con
         return context
     shape = described_shape(context.request.model, facts)
     if shape.parameter_count != context.shape.parameter_count or not context.shape.is_counted_exactly:
-        session.screen.show(ModelRead(shape))
+        session.screen.show(ModelRead(shape, scores=context.request.task.traits.scores))
     context = replace(context, shape=shape, facts=facts)
     for note in model_notes(context):
         session.tell(note)

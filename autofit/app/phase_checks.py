@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import Context
@@ -12,6 +13,7 @@ from autofit.app.tools import Tools
 from autofit.app.train import check
 from autofit.domain.errors import UsageError
 from autofit.domain.event import PhaseStarted, Tell
+from autofit.domain.request import Request
 from autofit.domain.training_phase import TrainingPhase
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.runs.phases_folder import PhasesFolder
@@ -67,8 +69,17 @@ def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder
     with tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=tell) as agent:
         for begun, context in unread:
             with _named(begun):
-                profile = agent.survey(context.request, log_path=folder.logs / "survey.log")
+                request = _without_models(begun.phase, context.request)
+                profile = agent.survey(request, log_path=folder.logs / "survey.log")
                 check_lost_rows(context.request, profile)
+
+
+def _without_models(phase: TrainingPhase, request: Request) -> Request:
+    """The request without reward models of other phases, for which models that reward nothing may stand in by now."""
+    names = [reward.source for reward in phase.request.generation.rewards]
+    rewards = zip(names, request.generation.rewards, strict=True)
+    others = tuple(reward for name, reward in rewards if name not in phase.rewarded_by)
+    return replace(request, generation=replace(request.generation, rewards=others))
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def prepared(
 ) -> Iterator[Prepared]:
     """What predictions are made of; the tracer runs until the end of `with`. UsageError as `plan`, and whatever `check`
     raises of the machines before anything is traced."""
-    model = read_model_files(request.model, needs_weights=False)
+    model = read_model_files(request.model, needs_weights=False, scores=request.task.traits.scores)
     notes = (*model.notes, *_data_notes(request))
     installed = ALL_INSTALLED if on else installed_here()
     request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)

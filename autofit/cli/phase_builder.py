@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from autofit.domain.errors import UsageError
-from autofit.domain.request import Request
+from autofit.domain.request import Learn, Request
 from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 
@@ -48,18 +49,25 @@ def _request(phase: PhaseFlags, extra_arguments: tuple[str, ...], count_ranks: C
 
 
 def _spared(phases: Sequence[PhaseFlags]) -> Sequence[PhaseFlags]:
-    """The phases, of which those that generate nothing go without the shared flags that are for those that do."""
-    if not any(_generates(phase) for phase in phases):
+    """The phases, each without the shared flags that are for tasks of others."""
+    phases = _sparing(
+        phases, frozenset(task for task in Task if task.traits.generates), dict.fromkeys(GENERATION_FLAGS)
+    )
+    return _sparing(phases, frozenset((Task.SFT,)), {"learn": Learn.ASSISTANT.value})
+
+
+def _sparing(phases: Sequence[PhaseFlags], tasks: frozenset[Task], unset: Mapping[str, Any]) -> Sequence[PhaseFlags]:
+    """The phases, of which those of other tasks go without the shared flags that `unset` has the values of when nobody
+    gives them; all as they are where none is of `tasks`, for then nobody could have meant another."""
+    theirs = [Task(phase.flags["task"]) in tasks for phase in phases]
+    if not any(theirs):
         return phases
-    return [phase if _generates(phase) else _without_generation(phase) for phase in phases]
+    return [phase if is_theirs else _without(phase, unset) for phase, is_theirs in zip(phases, theirs, strict=True)]
 
 
-def _generates(phase: PhaseFlags) -> bool:
-    return Task(phase.flags["task"]).traits.generates
-
-
-def _without_generation(phase: PhaseFlags) -> PhaseFlags:
-    return replace(phase, flags={**phase.flags, **dict.fromkeys(GENERATION_FLAGS - phase.own.keys())})
+def _without(phase: PhaseFlags, unset: Mapping[str, Any]) -> PhaseFlags:
+    shared = {name: value for name, value in unset.items() if name not in phase.own}
+    return replace(phase, flags={**phase.flags, **shared})
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from autofit.domain.objective import Objective
 from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, SearchOptions, Training
 from autofit.domain.task import Task
 from autofit.planning.data.step_count import prompts_per_step
+from autofit.runs.run_folder import RunFolder
 
 from .flags.train_flags import CHEAPEST
 
@@ -41,7 +42,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         data=flags["data"],
         eval_data=flags["eval_data"],
         eval_fraction=flags["eval_fraction"],
-        learn=Learn(flags["learn"]),
+        learn=_learn(task, flags["learn"]),
         allowed_drop=flags["allow_drop"],
         lora=Lora(
             flags["lora_r"], flags["lora_alpha"], flags["lora_target_modules"], flags["lora_exclude_modules"] or ()
@@ -97,8 +98,11 @@ def default_output_dir(request: Request) -> Path:
 
 
 def model_name(model: str) -> str:
-    """The last part of a model's folder or hub id."""
-    return Path(model).name or Path(model).resolve().name
+    """The last part of a model's folder or hub id; of one that a run has left, which is called like any other, the name
+    of the run's folder."""
+    place = Path(model).resolve()
+    run = RunFolder(place.parent)
+    return run.root.name if run.exists and place in (run.model, run.merged) else place.name
 
 
 def _objective(word: str) -> Objective:
@@ -108,6 +112,16 @@ def _objective(word: str) -> Objective:
             "cheapest, so ask for --optimize speed."
         )
     return Objective(word)
+
+
+def _learn(task: Task, word: str) -> Learn:
+    """Whose words the loss counts; UsageError where the task's loss knows of answers alone."""
+    learn = Learn(word)
+    if learn is not Learn.ASSISTANT and task is not Task.SFT:
+        raise UsageError(
+            f"--learn {word} is for --task sft, and --task {task.value} learns from whole answers: leave it out."
+        )
+    return learn
 
 
 def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:

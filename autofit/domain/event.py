@@ -38,6 +38,7 @@ class MachineSeen:
 @dataclass(frozen=True)
 class ModelRead:
     shape: ModelShape
+    scores: bool = False  # it has a head of one number in place of the one for words, and is counted so
 
 
 @dataclass(frozen=True)

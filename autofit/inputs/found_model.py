@@ -12,7 +12,7 @@ from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelShape
 
 from .download import Download
-from .model_config import check_kind, quantization_method, read_shape, stored_quantization
+from .model_config import architectures, check_kind, quantization_method, read_shape, stored_quantization
 from .weights import Tensor, count_parameters
 
 
@@ -21,6 +21,7 @@ class ModelFiles:
     path_or_id: str  # what to load: differs from what was asked for where a note says so
     shape: ModelShape | None  # at first sight; None where config.json leaves sizes to the model's class
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()  # of transformers, whose weights they are
     stored: Quantization | None = None  # what its weights are stored in, where they are trained on as they are
     download: Download | None = None  # what a training needs before its full run; None where nothing is to be had
 
@@ -32,7 +33,8 @@ def describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...
         tensors = None
     is_tied = config.get("tie_word_embeddings") is True
     counted = None if tensors is None else count_parameters(tensors, is_tied=is_tied)
-    return ModelFiles(path_or_id, read_shape(path_or_id, config, counted), stored=stored_quantization(config))
+    shape = read_shape(path_or_id, config, counted)
+    return ModelFiles(path_or_id, shape, classes=architectures(config), stored=stored_quantization(config))
 
 
 def read_config(model: str, path: Path) -> dict[str, Any]:

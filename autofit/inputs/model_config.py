@@ -27,6 +27,9 @@ _OTHER_KINDS = (
     "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
     "ForNextSentencePrediction", "ForImageClassification", "ForSpeechSeq2Seq", "ForCTC", "EncoderModel",
 )  # fmt: skip
+SCORING_KIND = "ForSequenceClassification"
+"""How the name of a class ends whose models give one number for a text."""
+
 _INSTEAD = "choose one whose config.json names an architecture that ends in ForCausalLM."
 
 LOADED_PLAIN = ("mxfp4",)
@@ -92,12 +95,21 @@ def described_shape(name: str, facts: ModelFacts) -> ModelShape:
     return shape
 
 
-def check_kind(name: str, config: Config) -> None:
-    """Checks what config.json alone can tell; UsageError for what is no causal language model that can be trained."""
-    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
-    other = next((one for one in architectures if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
-    if other is not None:
+def architectures(config: Config) -> tuple[str, ...]:
+    """The classes whose weights they are, as config.json names them."""
+    return tuple(str(architecture) for architecture in config.get("architectures") or ())
+
+
+def check_head(name: str, classes: tuple[str, ...], *, scores: bool = False) -> None:
+    """Checks that the weights are those of a causal language model or, where it is to be one that `scores`, of a model
+    that does; UsageError for any other."""
+    other = next((one for one in classes if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
+    if other is not None and not (scores and other.endswith(SCORING_KIND)):
         raise UsageError(f"{name} is a {other}, not a causal language model: {_INSTEAD}")
+
+
+def check_kind(name: str, config: Config) -> None:
+    """Checks what else config.json alone can tell; UsageError for what cannot be trained."""
     if config.get("is_encoder_decoder") is True:
         raise UsageError(f"{name} is an encoder-decoder ({config.get('model_type')}): {_INSTEAD}")
     method = quantization_method(config)

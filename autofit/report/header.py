@@ -10,6 +10,7 @@ from autofit.domain.model import ModelShape
 from autofit.domain.request import Request, Training
 from autofit.domain.units import format_bytes, format_count
 from autofit.domain.workload import DataProfile, Learned
+from autofit.planning.data.step_count import prompts_per_step
 
 _LEFT_BY_A_RUN = ("model", "merged")
 _EXAMPLES = {"messages": "conversations", "sharegpt": "conversations", "text": "texts"}
@@ -66,8 +67,19 @@ def model_name(shape: ModelShape) -> str:
 def request_text(request: Request, profile: DataProfile | None) -> str:
     """The request in one line: `8,412 conversations · 2,048 tokens · global batch 32 · 3 epochs`."""
     parts = [_examples(profile)] if profile is not None else []
-    parts += [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}"]
+    parts += [f"{request.sequence_length:,} tokens", batch_text(request)]
     return " · ".join([*parts, *([length_text(request.training)] if request.training.epochs else [])])
+
+
+def batch_text(request: Request) -> str:
+    """The rows of a step, `global batch 32`; of answers, `global batch 32 (8 prompts, 4 answers of up to 512 tokens to
+    each)`."""
+    text = f"global batch {request.global_batch}"
+    if not request.task.traits.generates:
+        return text
+    prompts, answers = prompts_per_step(request), request.generation.count
+    noun = "prompt" if prompts == 1 else "prompts"
+    return f"{text} ({prompts:,} {noun}, {answers} answers of up to {request.completion_tokens:,} tokens to each)"
 
 
 def _examples(profile: DataProfile) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain import event as ev
+from autofit.domain.hardware import Hardware
 
 from .choice_text import choice_lines, give_up_lines
 from .data_text import data_lines
@@ -20,9 +21,12 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
             lines = labelled("phase", phase_text(event), width=width, style=Style.GOOD)
             return lines if event.number == 1 else [(), *lines]
         case ev.MachineSeen(hardware):
-            return _with_notes("machine", machine_text(hardware), hardware.notes, width)
-        case ev.ModelRead(shape):
-            return labelled("model", model_text(shape), width=width)
+            lines = _machine_lines(hardware, width)
+            is_told = view.told_hardware is not None and lines == _machine_lines(view.told_hardware, width)
+            return [] if is_told else lines
+        case ev.ModelRead(shape, scores):
+            head = ", with a head that scores" if scores else ""
+            return labelled("model", model_text(shape) + head, width=width)
         case ev.DataRead(request, profile):
             lines = _with_notes("request", request_text(request, profile), profile.notes, width)
             return lines + data_lines(profile, width=width)
@@ -51,6 +55,10 @@ def phase_text(begun: ev.PhaseStarted) -> str:
     parts += [] if phase.starts_from is None else [f"on the model of {phase.starts_from}"]
     parts += [f"rewarded by {', '.join(phase.rewarded_by)}"] if phase.rewarded_by else []
     return " · ".join(parts)
+
+
+def _machine_lines(hardware: Hardware, width: int) -> list[Line]:
+    return _with_notes("machine", machine_text(hardware), hardware.notes, width)
 
 
 def _with_notes(label: str, text: str, notes: tuple[str, ...], width: int) -> list[Line]:

@@ -30,10 +30,10 @@ class PlainScreen:
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._clock = clock
+        self._view = View()
         self._begin()
 
     def _begin(self) -> None:
-        self._view = View()
         self._spoke_s = float("-inf")
         self._spoke_step = 0
         self._spoke_of_download_s = float("-inf")

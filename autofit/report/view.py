@@ -33,6 +33,7 @@ class Probing:
 
 @dataclass(frozen=True)
 class View:
+    told_hardware: Hardware | None = None  # of the phase before
     hardware: Hardware | None = None
     shape: ModelShape | None = None
     request: Request | None = None
@@ -118,7 +119,7 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
     """The view after `event`, which was heard at `now_s`."""
     match event:
         case ev.PhaseStarted():
-            return View()
+            return View(told_hardware=view.hardware)
         case ev.MachineSeen(hardware):
             return replace(view, hardware=hardware)
         case ev.ModelRead(shape):

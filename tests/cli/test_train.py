@@ -144,6 +144,24 @@ def test_the_hugging_face_name_of_the_model(calls: list[dict[str, Any]]) -> None
     assert calls[-1]["output_dir"] == Path("autofit-runs/Llama-2-13b-hf-2048")
 
 
+def test_a_run_s_model_is_called_like_the_run(calls: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "x" / "model").mkdir(parents=True)
+    assert end("train", "--model", str(tmp_path / "x/model")) == 0
+    assert calls[-1]["output_dir"] == Path("autofit-runs/model-2048")  # it may be anybody's
+    (tmp_path / "x" / "request.json").touch()
+    for name in ("model", "merged"):
+        assert end("train", "--model", str(tmp_path / "x" / name), "--task", "reward") == 0
+        assert calls[-1]["output_dir"] == Path("autofit-runs/x-reward-2048")
+
+
+def test_whose_words_are_learned_is_a_question_of_supervised_fine_tuning(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert end("train", "--model", "m", "--task", "dpo", "--learn", "all") == 2
+    assert "--learn all is for --task sft, and --task dpo learns from whole answers" in capsys.readouterr().err
+    assert calls == []
+
+
 def test_accumulation_counts_the_devices_of_the_machine(
     calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,12 +17,13 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.request import SearchOptions
+from autofit.domain.request import Generation, SearchOptions
+from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
 from autofit.domain.workload import Learned, RowCounts
 from autofit.report.choice_text import beside_label, beside_text, gives_up_text
-from autofit.report.header import machine_text, model_text
+from autofit.report.header import batch_text, machine_text, model_text
 from autofit.report.json_screen import JsonScreen
 from autofit.report.ladder.ladder_table import memory_bar, table_lines
 from autofit.report.ladder.skipped_rungs import Skipped, skipped
@@ -290,10 +291,37 @@ def screen_text(events: list[ev.Event], *, is_closed: bool, lines: int = 30) -> 
 def test_the_table_of_a_phase_stays_above_the_next_one() -> None:
     phases = [TrainingPhase(name, sim.REQUEST, SearchOptions()) for name in ("a", "b")]
     first, second = (ev.PhaseStarted(number, 2, phase, "runs") for number, phase in enumerate(phases, 1))
-    text = screen_text([first, *sim.beginning(), second, *sim.beginning()[:1]], is_closed=True, lines=40)
+    text = screen_text([first, *sim.beginning(), second, *sim.beginning()[:2]], is_closed=True, lines=40)
     assert text.count("ladder ") == 1
     assert text.index("phase    1 of 2, a") < text.index("ladder ") < text.index("phase    2 of 2, b")
-    assert text.rindex("machine  8 × A100") > text.index("phase    2 of 2, b")
+    assert text.rindex("model    ") > text.index("phase    2 of 2, b")
+
+
+def test_the_machine_is_told_again_where_a_phase_finds_another_one() -> None:
+    phases = [TrainingPhase(name, sim.REQUEST, SearchOptions()) for name in ("a", "b", "c")]
+    begun = [ev.PhaseStarted(number, 3, phase, "runs") for number, phase in enumerate(phases, 1)]
+    host = sim.HARDWARE.nodes[0].host
+    busier = replace(host, memory_available_bytes=host.memory_available_bytes // 2)  # which no line tells
+    same = replace(sim.HARDWARE, nodes=(replace(sim.HARDWARE.nodes[0], host=busier),))
+    other = replace(sim.HARDWARE, memory_limit_bytes=10**9)
+    seen = [ev.MachineSeen(hardware) for hardware in (sim.HARDWARE, same, other)]
+    said = plain_lines((event for pair in zip(begun, seen, strict=True) for event in pair), 0.0)
+    assert [line.split(",")[0] for line in said if line] == [
+        "phase    1 of 3", "machine  8 × A100-SXM4-80GB", "phase    2 of 3", "phase    3 of 3",
+        "machine  8 × A100-SXM4-80GB",
+    ]  # fmt: skip
+
+
+def test_a_batch_of_answers_says_how_many_prompts_it_is() -> None:
+    asked = replace(sim.REQUEST, task=Task.GRPO, global_batch=32, generation=Generation(8, 64))
+    assert batch_text(asked) == "global batch 32 (4 prompts, 8 answers of up to 64 tokens to each)"
+    assert batch_text(replace(asked, global_batch=8)).startswith("global batch 8 (1 prompt, ")
+    assert batch_text(replace(asked, task=Task.DPO)) == "global batch 32"
+
+
+def test_a_model_that_scores_is_counted_with_its_head() -> None:
+    read = [ev.ModelRead(sim.SHAPE), ev.ModelRead(sim.SHAPE, scores=True)]
+    assert [line.endswith(", with a head that scores") for line in plain_lines(read, 0.0)] == [False, True]
 
 
 def test_the_live_table_moves_under_a_header_that_stays() -> None:

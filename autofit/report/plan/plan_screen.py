@@ -6,10 +6,11 @@ from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.objective import Objective
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.strategy import Change, Strategy
+from autofit.domain.task import Task
 from autofit.domain.units import format_bytes
 from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.choice_text import flags_text, gives_up_text, plainer_text, resort_lines
-from autofit.report.header import machine_text, model_name, model_text
+from autofit.report.header import batch_text, machine_text, model_name, model_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 from autofit.report.ratios import candidate_ratios_text
 
@@ -56,11 +57,13 @@ def _sdpa_notes(plan: Plan) -> tuple[str, ...]:
 
 
 def request_text(plan: Plan) -> str:
-    """The request of a plan in one line: `2,048 tokens · global batch 32 · LoRA or all parameters · bf16`."""
+    """The request of a plan in one line: `2,048 tokens · global batch 32 · LoRA or all parameters · bf16`, with a task
+    that is not supervised fine-tuning before it."""
     request = plan.request
     pinned = request.pins.of(METHOD)
     method = " or ".join(value.text for value in METHOD.values if pinned in (None, value.value))
-    parts = [f"{request.sequence_length:,} tokens", f"global batch {request.global_batch}", method]
+    task = [] if request.task is Task.SFT else [request.task.traits.text]
+    parts = [*task, f"{request.sequence_length:,} tokens", batch_text(request), method]
     return " · ".join([*parts, *sorted({one.strategy.rung.dtype.value for one in plan.candidates})])
 
 

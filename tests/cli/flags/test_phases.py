@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autofit.domain.request import Generation, Request, Reward
+from autofit.domain.request import Generation, Learn, Request, Reward
 from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 from tests.cli.command import end
@@ -111,6 +111,16 @@ def test_what_is_generated_is_the_business_of_phases_that_generate(calls: list[d
     text = "model: m\nnum-generations: 4\ntasks: [sft, {task: grpo, reward: r:f}]\n"
     sft, grpo = asked(calls, recipe, text, "--completion-tokens", "16")
     assert (sft.request.generation, grpo.request.generation) == (Generation(), Generation(4, 16, (Reward("r:f"),)))
+
+
+def test_whose_words_are_learned_is_the_business_of_supervised_fine_tuning(
+    calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    sft, dpo = asked(calls, recipe, "model: m\nlearn: all\ntasks: [sft, dpo]\n")
+    assert (sft.request.learn, dpo.request.learn) == (Learn.ALL, Learn.ASSISTANT)
+    for text in ("tasks: [sft, {task: dpo, learn: all}]", "learn: all\ntasks: [dpo]"):
+        said = refused(capsys, recipe, f"model: m\n{text}\n")
+        assert f"{recipe}, phase dpo: --learn all is for --task sft" in said
 
 
 def test_a_recipe_with_tasks_may_be_a_list_of_one(calls: list[dict[str, Any]], recipe: Path) -> None:
