@@ -163,6 +163,7 @@ def cases() -> tuple[Case, ...]:
         *_quantized_cases(),
         *_between_cases(),
         *_preference_cases(),
+        *_generation_cases(),
         *_reward_cases(),
     )
 
@@ -213,6 +214,10 @@ def _preference_cases() -> tuple[Case, ...]:
         Case("Llama", 2, 2, lora, quantization=nf4, task=dpo),
         Case("Qwen2", 8, 3, lora, gradient_checkpointing=on, quantization=nf4, task=dpo),
         Case("Llama", 1, 0, lora, gradient_checkpointing=on, quantization=nf4, task=dpo),
+        Case("Qwen3", 8, 2, optimizer=Optimizer.ADAMW_8BIT_BF16, task=dpo),
+        Case("GPT-2", 2, 0, tokens=32, optimizer=Optimizer.LOMO, task=dpo),
+        Case("Qwen2", 8, 3, gradient_accumulation=2, optimizer=Optimizer.ADALOMO, task=dpo),
+        Case("Llama", 8, 1, gradient_checkpointing=GradientCheckpointing.SELECTIVE, task=dpo),
         Case("Llama", 2, 2, micro_batch=2, task=kto),
         Case("Falcon", 8, 1, gradient_accumulation=2, micro_batch=2, task=kto),
         Case("Llama", 2, 3, micro_batch=2, task=kto),
@@ -222,6 +227,7 @@ def _preference_cases() -> tuple[Case, ...]:
         Case("Llama", 8, 1, lora, gradient_checkpointing=on, micro_batch=4, task=kto),
         Case("Gemma", 2, 3, lora, micro_batch=2, task=kto),
         Case("Llama", 1, 0, lora, micro_batch=2, task=kto),
+        Case("Mistral", 2, 3, micro_batch=2, optimizer=Optimizer.LOMO, task=kto),
     )
 
 

@@ -92,16 +92,23 @@ def _measured(tasks: Sequence[Task]) -> Part:
             ranks=RANKS,
             generation=Generation(count=4, completion_tokens=32, rewards=(Reward(f"{REWARD}:brief"),)),
         )
-        return _each(tasks, lambda task: (compare.measure(request, [task], output_dir=folder / "runs", tell=_tell),))
+        return each(tasks, lambda task: (_probed(request, task, folder / "runs"),))
+
+
+def _probed(request: Request, task: Task, output_dir: Path) -> Comparison:
+    found = compare.measure(request, [task], output_dir=output_dir, tell=_tell)
+    if not found.tasks[0].baseline.cost.is_measured:
+        raise AutofitError("nothing fits in the ranks here")
+    return found
 
 
 def _predicted(tasks: Sequence[Task]) -> Part:
     generation = Generation(count=8, rewards=(Reward("a reward function"),))  # predictions ask none
     request = Request(str(OPT_350M), sequence_length=512, global_batch=32, generation=generation)
-    return _each(tasks, lambda task: compare.predict(request, [task], MACHINES, tell=_tell))
+    return each(tasks, lambda task: compare.predict(request, [task], MACHINES, tell=_tell))
 
 
-def _each(tasks: Sequence[Task], way: Callable[[Task], tuple[Comparison, ...]]) -> Part:
+def each(tasks: Sequence[Task], way: Callable[[Task], tuple[Comparison, ...]]) -> Part:
     """The tasks one after the other, so that one that cannot be compared leaves the others."""
     found: list[tuple[Comparison, ...]] = []
     left_out: dict[str, str] = {}

@@ -23,13 +23,15 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
-from autofit.domain.request import Lora, Request, Training
+from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.task import Task
 from autofit.domain.workload import BatchShape
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import engine_config
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
+from autofit.report.outcome_text import verdict_text
 from tests.builders import make_request, make_rung
 from tests.spread import with_matrix
 
@@ -168,6 +170,49 @@ def test_one_rank_alone_runs_out_of_memory_and_the_others_are_ended(agent: Agent
     assert not _ranks_of(agent)
     log = (tmp_path / "probe.log").read_text()
     assert "can't allocate memory" in log or "could not create a primitive" in log
+
+
+def test_a_generation_that_lacks_memory_is_named(agent: Agent, tmp_path: Path) -> None:
+    """Nearly all room is taken from a rank, from outside, when it generates for the second time."""
+    entries: list[Phase] = []
+
+    def squeeze(phase: Phase) -> None:
+        entries.append(phase)
+        if entries[-2:] == [Phase.STEP, Phase.GENERATE]:
+            rank = max(_ranks_of(agent))
+            n_bytes = _data_bytes(rank) + 4_000_000
+            resource.prlimit(rank, resource.RLIMIT_DATA, (n_bytes, n_bytes))
+
+    generation = Generation(4, 32, (Reward("rewards.py:unused"),))
+    request = replace(REQUEST, task=Task.GRPO, global_batch=256, generation=generation)
+    told = spec(rung(Method.FULL, 2), tmp_path, request=request)
+    outcome = agent.probe(
+        replace(told, job=replace(told.job, strategy=Strategy(told.job.strategy.rung, 2, 64))), squeeze
+    )
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.GENERATE
+    assert verdict_text(outcome).startswith("out of memory in the generation")
+
+
+def test_a_reference_that_finds_no_room_is_named(agent: Agent, tmp_path: Path) -> None:
+    """Its forward pass takes a second, a heartbeat before it a moment."""
+    seen: list[Phase] = []
+
+    def squeeze(phase: Phase) -> None:
+        """Takes the room to grow from the ranks as the first of them comes to its reference."""
+        if phase is Phase.REFERENCE and phase not in seen:
+            for pid in _ranks_of(agent):
+                n_bytes = _data_bytes(pid) + 4_000_000
+                resource.prlimit(pid, resource.RLIMIT_DATA, (n_bytes, n_bytes))
+        seen.append(phase)
+
+    long = BatchShape(512, 511.5)
+    request = replace(REQUEST, task=Task.DPO, sequence_length=512)
+    told = replace(spec(rung(Method.FULL, 2), tmp_path, request=request), worst=(long,), typical=(long,))
+    outcome = agent.probe(told, squeeze)
+    assert isinstance(outcome, OutOfMemory), outcome
+    assert outcome.phase is Phase.REFERENCE
+    assert Phase.BACKWARD not in seen
 
 
 def test_without_an_engine_any_cap_below_the_peak_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from autofit.domain.trial import Probe, Trial
 from autofit.domain.units import brief_seconds
 from autofit.planning.plan.baseline import measured_cost
 from autofit.planning.plan.fit import fits
-from autofit.planning.plan.lineup import Lineup, RuledOut, line_up, predicted
+from autofit.planning.plan.lineup import Lineup, RuledOut, line_up
 from autofit.planning.plan.predicted_comparison import as_predicted
 from autofit.planning.search.noise import busy_text
 from autofit.planning.setting import Setting
+from autofit.planning.space.ladder_builder import estimate_of
 from autofit.report.outcome_text import verdict_text
 
 MOST_FAILURES = 3
@@ -85,7 +86,7 @@ class _ComparisonProbes:
 
     def _probe(self, strategy: Strategy) -> Outcome:
         outcome = self._runner.probe(Probe(strategy, "compared"), self._trials, lambda phase: None)
-        trial = Trial(strategy, predicted(strategy, self._setting), outcome)
+        trial = Trial(strategy, estimate_of(strategy, self._setting), outcome)
         self._trials.append(trial)
         self._session.folder.append_trial(trial)
         self._memory.remember(trial)

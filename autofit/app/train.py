@@ -29,6 +29,7 @@ from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.inputs.data_files import check_source
+from autofit.planning.answers import GATHERING
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.plan.baseline import check_asked_baseline
 from autofit.planning.space.ladder_builder import check_asked
@@ -163,7 +164,13 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
         session.write_report()
         raise NothingFits
     choice = ended.action.choice
-    folder.write_ds_config(context_config(choice.strategy, context))
+    config = context_config(choice.strategy, context)
+    if config is not None and GATHERING in config:
+        session.tell(
+            "a device has no room for the whole model: to generate, ZeRO-3 gathers its layers anew for each token, "
+            "which is slow"
+        )
+    folder.write_ds_config(config)
     launcher = module_command(DEEPSPEED_MODULE)
     rung = choice.strategy.rung
     folder.write_command(

@@ -28,10 +28,14 @@ def ratio_texts(one: Rated | None, baseline: Rated | None) -> tuple[str, ...]:
     """The ratios in the order of NAMES, `1.31×` or `~1.31×`, empty where one is not known; none without a baseline."""
     if one is None or baseline is None:
         return ()
-    mark = "" if one.is_measured_over(baseline) else "~"
-    ratios = one.over(baseline)
+    ratios, is_measured = one.over(baseline), one.is_measured_over(baseline)
     each = (ratios.speed_up, ratios.memory_up, ratios.energy_up)
-    return tuple("" if ratio is None else f"{mark}{ratio:.2f}×" for ratio in each)
+    return tuple("" if ratio is None else ratio_text(ratio, is_measured=is_measured) for ratio in each)
+
+
+def ratio_text(ratio: float, *, is_measured: bool) -> str:
+    """One of them: `1.31×` or `~1.31×`."""
+    return f"{'' if is_measured else '~'}{ratio:.2f}×"
 
 
 def choice_ratios_text(choice: Choice, hardware: Hardware | None) -> str:

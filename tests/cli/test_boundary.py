@@ -78,7 +78,7 @@ def test_json_is_one_object_even_when_it_fails(replace_session: Replace, capsys:
 
 def test_an_unknown_verb_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert end("trian") == 2
-    assert "train, launch, plan, doctor, show, cache" in capsys.readouterr().err
+    assert "train, launch, plan, compare, doctor, show, cache" in capsys.readouterr().err
 
 
 def test_no_word_at_all_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_a_word_that_is_neither(launches: Launches, capsys: pytest.CaptureFixtur
     assert end("trian.py", "--x") == 2
     assert launches.lines == []
     message = capsys.readouterr().err
-    assert "'trian.py' is neither a verb of autofit (train, launch, plan, doctor, show, cache) nor a script" in message
+    assert "'trian.py' is neither a verb of autofit (train, launch, plan, compare, doctor, " in message
 
 
 @pytest.mark.parametrize("words", ["--help", "-h"])

@@ -25,7 +25,7 @@ WEIGHTS = {Quantization.INT8: 0.5, Quantization.NF4: 0.3}
 SLOWER = {Optimizer.ADALOMO: 1.2, Quantization.NF4: 1.4, Quantization.INT8: 1.3}
 """How many times as long a step computes."""
 
-ORDINARY = ladder_builder._estimate
+ORDINARY = ladder_builder.estimate_of
 
 
 def lean_estimate(strategy: Strategy, setting: Setting) -> Estimate:
@@ -51,4 +51,4 @@ def lean_estimate(strategy: Strategy, setting: Setting) -> Estimate:
 @pytest.fixture
 def lean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets every ladder and plan have these."""
-    monkeypatch.setattr(ladder_builder, "_estimate", lean_estimate)
+    monkeypatch.setattr(ladder_builder, "estimate_of", lean_estimate)

@@ -12,6 +12,7 @@ from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
 from .load import Load
+from .reference import reference_bytes
 from .states import ModelStates, kept_count, offload_of, part_count, whole_count
 
 
@@ -33,6 +34,7 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
         return True
     scales_bytes = parameters(rung, setting).scales_bytes
     held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + scales_bytes + setting.buffers_bytes
+    held_bytes += reference_bytes(rung, setting, 0, offload=offload_of(rung, setting))  # which has its engine before
     beside_bytes = setting.runtime_bytes + setting.communicator_bytes
     return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
 

@@ -105,9 +105,8 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     (gradient_as_bucket_view in torch/nn/parallel/distributed.py); what is frozen takes 2 bytes. Offload leaves the
     parameters in stages 1 and 2, with a buffer as large as the largest tensor (temp_grad_buffer_for_gpu_offload in
     runtime/zero/stage_1_and_2.py). LOMO and AdaLomo leave the weights alone, 2P bytes that stage 3 divides, and AdaLomo
-    its factored states. The scales of a quantised base are whole on every rank. A reference and reward models
-    count among the parameters. Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1
-    and 2).
+    its factored states. The scales of a quantised base are whole on every rank. A reference and reward models count
+    among the parameters. Within 0.1 % of DeepSpeed 0.19.8 on a rank (alignment of the partitions in stages 1 and 2).
     """
     rung, offload = strategy.rung, offload_of(strategy.rung, setting)
     beside_bytes = reference_bytes(rung, setting, persistent_count(rung, setting), offload=offload)

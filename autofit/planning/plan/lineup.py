@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autofit.domain.comparison import NotCompared, Optimization
 from autofit.domain.efficiency import Rated
 from autofit.domain.errors import UsageError
-from autofit.domain.estimate import Estimate
 from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING, GradientCheckpointing
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.knobs.method import METHOD, Method
@@ -19,7 +18,7 @@ from autofit.domain.plan import Candidate
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import check_pins, combinations, settle
-from autofit.planning.space.ladder_builder import make_step, useful_steps
+from autofit.planning.space.ladder_builder import estimate_of, useful_steps
 
 from .baseline import baseline_of, is_named, predicted_cost
 from .fit import judge
@@ -104,13 +103,9 @@ def beside(baseline: Strategy, rung: Rung) -> Strategy:
     return Strategy(rung, baseline.micro_batch, baseline.gradient_accumulation)
 
 
-def predicted(strategy: Strategy, setting: Setting) -> Estimate:
-    return make_step(strategy.rung, setting).estimate(strategy)
-
-
 def judged(strategy: Strategy, setting: Setting) -> Candidate:
     """The prediction of a strategy with whether it will fit."""
-    return judge(strategy, predicted(strategy, setting), setting)
+    return judge(strategy, estimate_of(strategy, setting), setting)
 
 
 def _rated(setting: Setting, ruled_out: RuledOut) -> tuple[Rated, ...]:
@@ -129,16 +124,23 @@ def _nothing_text(setting: Setting) -> str:
 
 def _others(baseline: Rung, setting: Setting) -> list[tuple[Optimization, Rung | NotCompared]]:
     reasons = dict(combinations(setting, settle(setting)))
-    return [(one, _other(turned(baseline, one), baseline, reasons)) for one in Optimization]
+    return [(one, _other(turned(baseline, one), baseline, reasons, setting)) for one in Optimization]
 
 
-def _other(rung: Rung, baseline: Rung, reasons: Mapping[Rung, str | None]) -> Rung | NotCompared:
+def _other(rung: Rung, baseline: Rung, reasons: Mapping[Rung, str | None], setting: Setting) -> Rung | NotCompared:
     if rung == baseline:
         return NotCompared("the baseline has it")
-    if rung not in reasons:
-        return NotCompared("the request's pins leave it out")
-    why = reasons[rung]
+    why = reasons[rung] if rung in reasons else next(_why_none(rung, setting))
     return rung if why is None else NotCompared(why)
+
+
+def _why_none(rung: Rung, setting: Setting) -> Iterator[str]:
+    """Why a rung is no combination of what is asked for."""
+    for knob, value in rung.values():
+        pinned = setting.request.pins.of(knob)
+        if pinned is not None and pinned != value.value and knob.flag is not None:
+            yield f"{knob.flag.name} {knob.of(pinned).word} leaves it out"
+        yield from (need.why for need in value.needs if rung.by_name[need.knob] not in need.values)
 
 
 def _is_asked(strategy: Strategy, setting: Setting) -> bool:

@@ -6,9 +6,10 @@ from autofit.domain.comparison import Compared, DoesNotFit, NotCompared, Row, St
 from autofit.domain.efficiency import Rated
 from autofit.domain.strategy import Strategy
 from autofit.planning.setting import Setting
+from autofit.planning.space.ladder_builder import estimate_of
 
 from .baseline import predicted_cost
-from .lineup import Lineup, judged, line_up, predicted
+from .lineup import Lineup, judged, line_up
 
 
 def predict_comparison(setting: Setting) -> TaskComparison:
@@ -19,7 +20,7 @@ def predict_comparison(setting: Setting) -> TaskComparison:
 def as_predicted(lineup: Lineup, setting: Setting) -> TaskComparison:
     """What is predicted of a lineup."""
     rows = tuple(Row(name, _standing(one, lineup.baseline, setting)) for name, one in lineup.others)
-    is_absolute = predicted(lineup.baseline.strategy, setting).speed.is_absolute
+    is_absolute = estimate_of(lineup.baseline.strategy, setting).speed.is_absolute
     return TaskComparison(setting.request, lineup.baseline, rows, lineup.why, is_absolute)
 
 

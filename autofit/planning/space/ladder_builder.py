@@ -66,7 +66,7 @@ def make_step(rung: Rung, setting: Setting) -> Step:
         strategies = tuple(strategy for strategy in strategies if is_divided(strategy, setting)) or strategies
     if is_between(rung, setting):  # what does less work and surely fits leaves it no micro-batch
         strategies = tuple(one for one in strategies if not _surely_fits(_plainer(one), setting)) or strategies
-    return Step(rung, strategies, tuple(_estimate(strategy, setting) for strategy in strategies))
+    return Step(rung, strategies, tuple(estimate_of(strategy, setting) for strategy in strategies))
 
 
 def useful_steps(setting: Setting, settled: Settled) -> Iterator[Step]:
@@ -113,10 +113,11 @@ def _plainer(strategy: Strategy) -> Strategy:
 
 def _surely_fits(strategy: Strategy, setting: Setting) -> bool:
     """Whether it fits even if all that is uncertain of its memory is there."""
-    return _estimate(strategy, setting).memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
+    return estimate_of(strategy, setting).memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
 
 
-def _estimate(strategy: Strategy, setting: Setting) -> Estimate:
+def estimate_of(strategy: Strategy, setting: Setting) -> Estimate:
+    """What is predicted of a strategy, whether it stands on a ladder or not."""
     return setting.once((Estimate, strategy), lambda: _estimated(strategy, setting))
 
 

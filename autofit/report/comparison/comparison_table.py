@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autofit.domain.comparison import Compared, Dimension, DoesNotFit, Failed, NotCompared, Row, TaskComparison
+from autofit.domain.comparison import Compared, DoesNotFit, Failed, NotCompared, Row, TaskComparison
 from autofit.report.line import WIDTH, Line, Style, wrap
+from autofit.report.ratios import NAMES, ratio_texts
 
 _GAP = "  "
-_HEADINGS = {Dimension.SPEED: "SpeedUp", Dimension.MEMORY: "MemoryUp", Dimension.ENERGY: "EnergyUp"}
 _NOT_COUNTED = "not measurable here"
 _NOT_PREDICTED = "not predicted"
 
@@ -23,7 +23,7 @@ def comparison_table(one: TaskComparison, *, width: int = WIDTH) -> list[Line]:
     columns = [max(len(cell) for cell in column) for column in zip(("optimization", "strategy"), *names, strict=True)]
     heading = f"strategy, each {shared}" if shared else "strategy"
     columns[1] = max(columns[1], len(heading))
-    first = _GAP.join([_name_text(("optimization", heading), columns), *_HEADINGS.values()])
+    first = _GAP.join([_name_text(("optimization", heading), columns), *NAMES])
     lines: list[Line] = [((first, Style.LABEL),)]
     for row, name in zip(one.rows, names, strict=True):
         lines += _row_lines(row, _name_text(name, columns), one, width)
@@ -47,8 +47,9 @@ def _strategy_text(row: Row, shared: str) -> str:
 
 def _row_lines(row: Row, name: str, one: TaskComparison, width: int) -> list[Line]:
     match row.standing:
-        case Compared():
-            ratios = [_ratio_text(row, dimension, one).rjust(len(title)) for dimension, title in _HEADINGS.items()]
+        case Compared(rated):
+            texts = (text or uncounted_text(one) for text in ratio_texts(rated, one.baseline))
+            ratios = [text.rjust(len(title)) for text, title in zip(texts, NAMES, strict=True)]
             return [((_GAP.join([name, *ratios]), Style.PLAIN),)]
         case DoesNotFit(_, why):
             return _reason_lines(name, f"does not fit: {why}", Style.BAD, width)
@@ -62,8 +63,3 @@ def _reason_lines(name: str, text: str, style: Style, width: int) -> list[Line]:
     first, *rest = wrap(text, width - len(name) - len(_GAP))
     indent = " " * len(name) + _GAP
     return [((name + _GAP, Style.PLAIN), (first, style)), *(((indent + row, style),) for row in rest)]
-
-
-def _ratio_text(row: Row, dimension: Dimension, one: TaskComparison) -> str:
-    ratio = row.ratio(dimension)
-    return uncounted_text(one) if ratio is None else f"{ratio:.2f}×"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from autofit.domain.comparison import Comparison, Dimension, Optimization, TaskComparison
+from autofit.domain.comparison import Comparison, Dimension, Optimization, Row, TaskComparison
+from autofit.report.ratios import ratio_text
 
 from .comparison_table import uncounted_text
 
@@ -24,7 +25,7 @@ def winner_sentences(one: TaskComparison) -> Iterator[str]:
         elif best is None:
             yield f"Nothing is {_BETTER[dimension]}."
         else:
-            yield f"{_opening(best.optimization)} wins {dimension.value}, {best.ratio(dimension):.2f}×."
+            yield f"{_opening(best.optimization)} wins {dimension.value}, {_ratio_text(best, dimension, one)}."
 
 
 def shared_sentences(comparison: Comparison) -> Iterator[str]:
@@ -37,6 +38,12 @@ def shared_sentences(comparison: Comparison) -> Iterator[str]:
         yield "No optimization is best in all tasks and dimensions."
     else:
         yield f"{_opening(best)} is best in all tasks and dimensions."
+
+
+def _ratio_text(best: Row, dimension: Dimension, one: TaskComparison) -> str:
+    ratio = best.ratio(dimension)
+    assert ratio is not None
+    return ratio_text(ratio, is_measured=one.baseline.cost.is_measured)
 
 
 def _shared_text(good: Sequence[Optimization], dimension: Dimension) -> str:

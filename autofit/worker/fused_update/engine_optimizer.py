@@ -22,7 +22,9 @@ class EngineOptimizer:
     overflow = False  # bf16 and fp32 have the same range: no step is skipped
 
     def __init__(self, engine: Any, divided: DeepSpeedZeRoOffload, updates: PartitionedOptimizer) -> None:
-        self._divided = divided
+        self._divided = self.parameter_offload = (
+            divided  # the second name is DeepSpeed's: trl looks for its hooks there
+        )
         self.updates = updates
         self.dp_process_group = updates.group = engine.seq_data_parallel_group
         self.fp16_groups = [updates.parameters]  # whatever their dtype is

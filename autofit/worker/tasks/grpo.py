@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import nn
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
@@ -53,6 +54,7 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         with _made_from_path(reference):
             super().__init__(model=model, **kwargs)
         self._embedding = model.get_input_embeddings()
+        self._head = model.get_output_embeddings()
         CheckpointingSwitch(model)
         if read_prompt is not None:
             self._never_end(self._embedding.num_embeddings)
@@ -82,12 +84,24 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         return [self._read_prompt(prompt) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        """Generates; each token is a sign of life."""
-        hook = self._embedding.register_forward_pre_hook(lambda *_: self.phase_hook(Phase.GENERATE))
-        try:
+        """Generates; each token is a sign of life.
+
+        What goes into the head is laid out anew: of a slice, the last token of each row, torch's product with a frozen
+        weight on a CPU makes a copy of the weight for each row (`should_fold` in aten/src/ATen/native/
+        LinearAlgebra.cpp, 2.13).
+        """
+        with contextlib.ExitStack() as stack:
+            alive = self._embedding.register_forward_pre_hook(lambda *_: self.phase_hook(Phase.GENERATE))
+            stack.callback(alive.remove)
+            stack.callback(self._head.register_forward_pre_hook(_laid_out).remove)
             return super()._generate_single_turn(*args, **kwargs)
-        finally:
-            hook.remove()
+
+    def _measure(self, *args: Any) -> None:
+        """Runs a micro-batch before its turn: neither is it counted, nor are its answers' tokens."""
+        step: int = self._step  # type: ignore[has-type]  # trl's, which has no types
+        seen = self.state.num_input_tokens_seen
+        super()._measure(*args)
+        self._step, self.state.num_input_tokens_seen = step, seen
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         if self.model.training and not torch.is_grad_enabled():
@@ -98,6 +112,10 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         self.phase_hook(Phase.REWARD)
         found: torch.Tensor = super()._calculate_rewards(*args, **kwargs)
         return found
+
+
+def _laid_out(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(one.contiguous() for one in inputs)
 
 
 @contextlib.contextmanager

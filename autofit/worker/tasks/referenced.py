@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from autofit.domain.event import Tell
 from autofit.domain.outcome import Phase
-from autofit.planning.reference import keeps_reference
+from autofit.planning.reference import has_reference_pass, keeps_reference
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.data.training_data import TrainingData
 from autofit.worker.model.loading_bar import Hear
@@ -25,13 +25,16 @@ _MASTERS = ("bf16_master_weights_and_grads", "bf16_optimizer_states")
 
 class ReferencedTrainer(PhasedTrainer):
     """Stands before trl's trainer. Calls `phase_hook` before each forward pass without gradients of a training too:
-    those of the reference, which come after the one of the model that trains, and such that come before it."""
+    those of the reference, which come after the one of the model that trains, and such that come before it; and before
+    each batch whose log-probabilities it computes beforehand."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._masters: dict[str, Any] = {}
         super().__init__(**kwargs)
         self._engine_section.update(self._masters)
         self._has_run = False  # the forward pass that a backward pass follows
+        if self.precompute_ref_logps:  # of whatever computed them nothing is needed any more
+            self.ref_model = None
         for module in (self.model, self.ref_model):
             if module is not None:
                 module.register_forward_pre_hook(self._hear_forward)
@@ -69,6 +72,10 @@ class ReferencedTrainer(PhasedTrainer):
         prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
         return prepared
 
+    def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+        self.phase_hook(Phase.REFERENCE)
+        return super().compute_ref_log_probs(*args, **kwargs)
+
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         if any(name.startswith("ref_") for name in dataset.column_names):  # a probe's, which mean nothing
             return dataset
@@ -82,10 +89,16 @@ class ReferencedTraining(TaskTraining):
     def beside(
         self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
     ) -> Mapping[str, Any]:
-        if not keeps_reference(job.strategy.rung, job.request):
+        if not keeps_reference(job.strategy.rung, job.request) and not _computes_apart(job):
             return {}
         return {"ref_model": pretrained_reference(job, device_of(job), hear=hear, tell=tell)}
 
     def beside_probe(self, spec: ProbeSpec, model: PreTrainedModel) -> Mapping[str, Any]:
         is_kept = keeps_reference(spec.job.strategy.rung, spec.job.request)
         return {"ref_model": random_reference(spec.job)} if is_kept else {}
+
+
+def _computes_apart(job: Job) -> bool:
+    """Whether a model of its own computes log-probabilities beforehand: under ZeRO-3, where the hooks of an engine that
+    trl makes around the model itself would stay on it beside those of the one that trains."""
+    return job.strategy.rung.zero_stage >= 3 and not has_reference_pass(job.request)

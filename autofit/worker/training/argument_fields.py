@@ -31,7 +31,7 @@ OURS = {
     "per_device_train_batch_size": "--micro-batch",
     "report_to": "--report-to",
     "resume_from_checkpoint": "--resume",
-    "reward_weights": "--reward REWARD=WEIGHT",
+    "reward_weights": "--reward",
     "save_steps": "--save-steps",
     "seed": "--seed",
     "trust_remote_code": "--trust-remote-code",

@@ -44,7 +44,9 @@ class PhasedTrainer(FusedTrainer):
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
-    def __init__(self, *, model: Any, **kwargs: Any) -> None:
+    def __init__(self, *, model: Any, phase_hook: PhaseHook | None = None, **kwargs: Any) -> None:
+        if phase_hook is not None:  # before trl's, some of which run the model
+            self.phase_hook = phase_hook
         config = vars(model.config)
         had = {name: value for name, value in config.items() if name == "use_cache"}
         super().__init__(model=model, **kwargs)

@@ -54,7 +54,6 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     accumulation = probed_accumulation(spec.job.strategy.gradient_accumulation, spec.job.request.task)
     planned = schedule(spec, accumulation)
     trainer = _trainer(spec, rank, planned, accumulation)
-    trainer.phase_hook = rank.enter
     steps = ProbedSteps(
         rank,
         _course(spec, planned, accumulation),
@@ -93,6 +92,7 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
         shapes = read_by(rank.index, job.rank_count, shapes)
     trainer = task.trainer(
         model=model,
+        phase_hook=rank.enter,
         has_fixed_scale=True,  # as `_probed` has it for an engine
         args=arguments,
         train_dataset=task.probe_rows(shapes, job.strategy.micro_batch, vocabulary_size),

@@ -17,6 +17,7 @@ from autofit.domain.strategy import Strategy
 from autofit.planning.plan.lineup import Lineup, RuledOut, line_up, turned
 from autofit.planning.plan.predicted_comparison import predict_comparison
 from autofit.planning.setting import Setting
+from autofit.planning.space.ladder_builder import make_step
 from tests.builders import make_rung, make_shape
 from tests.planning import simulated as sim
 
@@ -125,7 +126,7 @@ def test_what_a_pin_leaves_out_and_what_is_pointless_say_so() -> None:
     pinned = dict(line_up(scene(pins=Pins(method=Method.FULL))).others)
     alone = dict(line_up(scene(count=1)).others)
 
-    assert pinned[Optimization.LORA] == NotCompared("the request's pins leave it out")
+    assert pinned[Optimization.LORA] == NotCompared("--method full leaves it out")
     assert alone[Optimization.ZERO_3] == NotCompared("its ZeRO stage divides nothing on one device")
     assert isinstance(alone[Optimization.ZERO_1], Strategy)
 
@@ -141,3 +142,20 @@ def test_a_checkpointed_row_takes_less_memory_and_more_time() -> None:
     assert memory_up is not None
     assert speed_up < 1 < memory_up
     assert row.ratio(Dimension.ENERGY) is None
+
+
+def test_rows_beside_a_baseline_need_not_be_worth_a_search() -> None:
+    """Checkpointing of every second layer is left out of ladders where none surely fits, as beside ZeRO-1 here."""
+    setting = scene(12, baseline="zero0+gc-every-2 mb1")
+
+    found = predict_comparison(setting)
+
+    row = next(row for row in found.rows if row.optimization is Optimization.ZERO_1)
+    assert isinstance(row.standing, Compared)
+    assert row.standing.rated.strategy not in make_step(row.standing.rated.strategy.rung, setting).strategies
+
+
+def test_what_is_no_combination_with_the_baseline_says_why() -> None:
+    beside = dict(line_up(scene(baseline="zero3+offload-all mb1")).others)
+
+    assert beside[Optimization.ZERO_1] == NotCompared("only stage 3 can move parameters to host memory")

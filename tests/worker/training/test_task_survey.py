@@ -183,7 +183,7 @@ def test_the_ranks_find_the_tokens_that_the_survey_made(tmp_path: Path) -> None:
     [
         (Task.DPO, ("--precompute_ref_log_probs", "true")),
         (Task.KTO, ("--precompute_ref_log_probs", "true")),
-        (Task.GRPO, ("--beta", "0.1", "--sync_ref_model", "true")),
+        (Task.GRPO, ("--beta", "0.1")),
     ],
 )
 def test_what_the_model_alone_can_show_is_not_asked_of_the_stand_in(task: Task, extra: tuple[str, ...]) -> None:

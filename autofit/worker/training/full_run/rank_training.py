@@ -48,8 +48,7 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     rank.enter(Phase.BUILD)
     arguments = job_arguments(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
-    trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank))
-    trainer.phase_hook = rank.enter
+    trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank), rank)
     log, energy = TrainingLog(job.request.task.traits.told), EnergyLog(rank.energy)
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
     listening = StepListening(trainer, PhaseListener(rank), watch)
@@ -86,13 +85,16 @@ def _trained(
     )
 
 
-def _trainer(job: Job, arguments: TrainingArguments, data: TrainingData, loading: LoadingProgress) -> PhasedTrainer:
+def _trainer(
+    job: Job, arguments: TrainingArguments, data: TrainingData, loading: LoadingProgress, rank: Rank
+) -> PhasedTrainer:
     model = pretrained_model(job, arguments.device, hear=loading, tell=loading.tell)
     if data.stop_token_id is not None:
         stop_also_at(model.generation_config, data.stop_token_id)
     task = TASKS[job.request.task]
     trainer = task.trainer(
         model=model,
+        phase_hook=rank.enter,
         args=arguments,
         train_dataset=data.train,
         eval_dataset=data.evaluation,
