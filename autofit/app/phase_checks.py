@@ -13,6 +13,7 @@ from autofit.app.train import check
 from autofit.domain.errors import UsageError
 from autofit.domain.event import PhaseStarted, Tell
 from autofit.domain.training_phase import TrainingPhase
+from autofit.inputs.scoring_head import check_reward
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.runs.phases_folder import PhasesFolder
 from autofit.runs.run_folder import RunFolder
@@ -30,6 +31,7 @@ def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Te
     for begun, request in in_order(phases, folder):
         with _named(begun):
             context = check(request, output_dir=Path(begun.output_dir), tools=tools)
+            _check_rewards(begun.phase, context)
         if begun.number > 1 and _is_unread(begun, context):
             unread.append((begun, context))
     if unread:
@@ -46,6 +48,14 @@ def _check_models(phases: Sequence[TrainingPhase], folder: PhasesFolder) -> None
                     f"{runs[phase.name].root} was trained from another model of phase {name}, which is not finished "
                     f"in {runs[name].root}: remove the former, or name another folder with --output-dir."
                 )
+
+
+def _check_rewards(phase: TrainingPhase, context: Context) -> None:
+    """Checks the reward models that no phase trains: for one that is yet to be trained another stands in."""
+    named = [reward.source for reward in phase.request.generation.rewards if not reward.is_function]
+    for name, model in zip(named, context.reward_models, strict=True):
+        if name not in phase.rewarded_by:
+            check_reward(model)
 
 
 def _is_unread(begun: PhaseStarted, context: Context) -> bool:

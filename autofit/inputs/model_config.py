@@ -24,7 +24,7 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 # Kinds whose weights hold no head that predicts the next token: transformers would make one of random weights.
 _OTHER_KINDS = (
-    "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
+    "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
     "ForNextSentencePrediction", "ForImageClassification", "ForSpeechSeq2Seq", "ForCTC", "EncoderModel",
 )  # fmt: skip
 _INSTEAD = "choose one whose config.json names an architecture that ends in ForCausalLM."
@@ -93,7 +93,8 @@ def described_shape(name: str, facts: ModelFacts) -> ModelShape:
 
 
 def check_kind(name: str, config: Config) -> None:
-    """Checks what config.json alone can tell; UsageError for what is no causal language model that can be trained."""
+    """Checks what config.json alone can tell; UsageError for what is neither a causal language model that can be
+    trained nor one that scores texts."""
     architectures = [str(architecture) for architecture in config.get("architectures") or ()]
     other = next((one for one in architectures if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
     if other is not None:
