@@ -27,6 +27,7 @@ from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
 from autofit.worker.training.job_model import device_of, pretrained_reference, random_reference
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_model
 from autofit.worker.training.trainer import PhasedTrainer
 
 ReadPrompt = Callable[[str], list[int]]
@@ -155,12 +156,20 @@ def _prompts_alone(kwargs: Mapping[str, Any], answers: int) -> dict[str, Any]:
     return {name: kwargs[name].select(range(0, len(kwargs[name]), answers)) for name in names}
 
 
+def _nothing(completions: list[Any], **_: Any) -> list[float]:
+    """Rewards nothing: beside a stand-in no answer is generated."""
+    return [0.0] * len(completions)
+
+
 class GrpoTraining(TaskTraining):
     trainer = GrpoTrainer
 
     def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
         lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
         return Dataset.from_dict({"prompt": [str(length) for length in lengths]})
+
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        return GRPOTrainer(model=tiny_model(vocabulary_size), reward_funcs=_nothing, **given)
 
     def beside(
         self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
