@@ -99,7 +99,6 @@ def test_each_task_has_a_sample_that_its_trainer_takes(task: Task) -> None:
     assert 16 < seen.longest_tokens <= 128
     assert seen.sampled_lengths_tokens == tuple(sorted(seen.sampled_lengths_tokens))
     assert seen.learned is not None
-    assert (seen.longest_prompt_tokens is not None) is (task is Task.GRPO)
 
 
 PAIRED = ("text", "whole text", "chats", "whole chats")
@@ -153,7 +152,7 @@ def test_prompts_whose_longest_answer_does_not_fit_are_left_out(form: str, tmp_p
     assert list(trainer.eval_dataset["prompt"]) == list(kept["prompt"])
     lengths = [extent.first for extent in seen_rows(asked, trainer, kept).extents]
     assert 0 < len(kept) == seen.example_count < len(rows)
-    assert max(lengths) == seen.longest_prompt_tokens == TOKENS - 8
+    assert max(lengths) == TOKENS - 8
     assert seen.sampled_lengths_tokens == tuple(sorted(length + 8 for length in lengths))
     assert seen.longest_tokens == TOKENS
     assert seen.rows is not None
