@@ -187,6 +187,11 @@ def _reward_cases() -> tuple[Case, ...]:
         Case("Llama", 2, 3, lora, micro_batch=2, task=reward),
         Case("OPT", 8, 3, lora, gradient_checkpointing=on, task=reward),
         Case("Llama", 2, 0, lora, micro_batch=2, task=reward),
+        Case("Llama", 2, 3, lora, quantization=Quantization.NF4, task=reward),
+        Case("GPT-2", 8, 2, lora, quantization=Quantization.INT8, gradient_checkpointing=on, task=reward),
+        Case("Llama", 2, 0, optimizer=Optimizer.LOMO, task=reward),
+        Case("Qwen2", 8, 3, optimizer=Optimizer.ADALOMO, gradient_accumulation=2, task=reward),
+        Case("GPT-NeoX", 8, 3, gradient_checkpointing=on, micro_batch=2, optimizer=Optimizer.LOMO, task=reward),
     )
 
 

@@ -333,6 +333,46 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     assert (out / "again/model/adapter_config.json").exists()
 
 
+def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path: Path) -> None:
+    """Its micro-batch is searched for; what is left is trained on by this task alone."""
+    out = tmp_path / "run"
+    words = ["--task", "reward", "--data", str(ROOT / "examples/preferences.jsonl"), "--tolerance", "1%"]
+    words += ["--method", "full", "--zero-stage", "2", "--gradient-checkpointing", "off", "--learning-rate", "1e-3"]
+    command = autofit(*words, "--max-steps", "4", "--save-steps", "2", "--output-dir", str(out))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        if "saved step 2" in line and "saved step 2" not in said:
+            process.send_signal(signal.SIGINT)
+        said += line
+    assert process.wait(120) == 130, said
+    trials = (out / "trials.jsonl").read_text()
+    assert trials.count("Measured") > 0, said
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, _said(ended, out)
+    assert re.search(r"from step|checkpoint-2", ended.stdout), ended.stdout
+    assert (out / "trials.jsonl").read_text() == trials
+    assert json.loads((out / "result.json").read_text())["step_count"] == 4
+    config = json.loads((out / "model/config.json").read_text())
+    assert config["architectures"] == ["LlamaForSequenceClassification"]
+
+    refused = [*autofit("--output-dir", str(tmp_path / "sft")), "--model", str(out / "model")]
+    ended = subprocess.run(refused, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "train on with --task reward" in " ".join(ended.stderr.split())
+
+
+def test_a_reward_model_without_room_for_its_peak_is_out_of_memory(agent: Agent, tmp_path: Path) -> None:
+    request = replace(REQUEST, task=Task.REWARD)
+    whole = agent.probe(spec(rung(Method.FULL, 2), tmp_path, request=request), lambda phase: None)
+    assert isinstance(whole, Measured), whole
+    limit_bytes = whole.base_bytes + int(0.8 * (whole.peak_device_bytes - whole.base_bytes))
+    told = spec(rung(Method.FULL, 2), tmp_path, request=request, memory_limit_bytes=limit_bytes)
+    assert isinstance(outcome := agent.probe(told, lambda phase: None), OutOfMemory), outcome
+
+
 def test_without_an_engine_a_training_whose_rank_was_killed_goes_on_to_the_same_end(tmp_path: Path) -> None:
     """Beside its command.sh, which nothing disturbs, and which has no configuration of DeepSpeed's."""
     out = tmp_path / "run"

@@ -18,8 +18,10 @@ from autofit.domain.model import ModelFacts, ModelShape
 from autofit.domain.request import Request, Reward
 from autofit.hardware.requirements import installed_here
 from autofit.inputs.download import Download
+from autofit.inputs.found_model import ModelFiles
 from autofit.inputs.model_config import described_shape
 from autofit.inputs.model_files import read_model_files
+from autofit.inputs.scoring_head import check_trainable
 from autofit.planning.data.positions import check_positions
 from autofit.planning.parameters import USUAL_TARGETS
 from autofit.planning.setting import Setting
@@ -50,7 +52,7 @@ class Context:
     shape: ModelShape
     facts: ModelFacts | None = None  # None: the model's class was not asked yet
     download: Download | None = None  # None: the model is whole here
-    reward_models: tuple[ModelShape, ...] = ()
+    reward_models: tuple[ModelFiles, ...] = ()
     setting: Setting | None = None  # of its estimates; None: the data was not read yet
 
 
@@ -58,7 +60,8 @@ def read_context(request: Request, session: Session) -> Context:
     """The machine, and the model at first sight; UsageError when one of them cannot be what was asked for."""
     hardware = session.tools.detect_for(session.folder.root, request)
     session.screen.show(MachineSeen(hardware))
-    model = read_model_files(request.model, scores=request.task.traits.scores)
+    model = read_model_files(request.model)
+    check_trainable(model, request.task)
     request = as_stored(_located(replace(request, model=model.path_or_id)), model.stored, installed_here())
     shape = model.shape or _described_alone(request, session)
     session.screen.show(ModelRead(shape))
@@ -67,11 +70,9 @@ def read_context(request: Request, session: Session) -> Context:
     return Context(request, hardware, shape, download=model.download, reward_models=_reward_models(request))
 
 
-def _reward_models(request: Request) -> tuple[ModelShape, ...]:
-    """The reward models that config.json alone describes; UsageError for one that is not there."""
-    sources = [reward.source for reward in request.generation.rewards if not reward.is_function]
-    shapes = [read_model_files(source, scores=True).shape for source in sources]
-    return tuple(shape for shape in shapes if shape is not None)
+def _reward_models(request: Request) -> tuple[ModelFiles, ...]:
+    """The models that reward; UsageError for one that is not there."""
+    return tuple(read_model_files(reward.source) for reward in request.generation.rewards if not reward.is_function)
 
 
 def described(context: Context, tracing: TraceProvider, session: Session) -> Context:

@@ -60,7 +60,7 @@ def assumed_setting(context: Context, installed: frozenset[str] = frozenset()) -
         installed=installed,
         has_exact_pins=has_exact_pins(),
         facts=context.facts,
-        reward_models=context.reward_models,
+        reward_models=tuple(model.shape for model in context.reward_models if model.shape is not None),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from autofit.app.context import Context
@@ -13,8 +12,8 @@ from autofit.app.tools import Tools
 from autofit.app.train import check
 from autofit.domain.errors import UsageError
 from autofit.domain.event import PhaseStarted, Tell
-from autofit.domain.request import Request
 from autofit.domain.training_phase import TrainingPhase
+from autofit.inputs.scoring_head import check_reward
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.runs.phases_folder import PhasesFolder
 from autofit.runs.run_folder import RunFolder
@@ -32,6 +31,7 @@ def check_phases(phases: Sequence[TrainingPhase], folder: PhasesFolder, tell: Te
     for begun, request in in_order(phases, folder):
         with _named(begun):
             context = check(request, output_dir=Path(begun.output_dir), tools=tools)
+            _check_rewards(begun.phase, context)
         if begun.number > 1 and _is_unread(begun, context):
             unread.append((begun, context))
     if unread:
@@ -48,6 +48,14 @@ def _check_models(phases: Sequence[TrainingPhase], folder: PhasesFolder) -> None
                     f"{runs[phase.name].root} was trained from another model of phase {name}, which is not finished "
                     f"in {runs[name].root}: remove the former, or name another folder with --output-dir."
                 )
+
+
+def _check_rewards(phase: TrainingPhase, context: Context) -> None:
+    """Checks the reward models that no phase trains: for one that is yet to be trained another stands in."""
+    named = [reward.source for reward in phase.request.generation.rewards if not reward.is_function]
+    for name, model in zip(named, context.reward_models, strict=True):
+        if name not in phase.rewarded_by:
+            check_reward(model)
 
 
 def _is_unread(begun: PhaseStarted, context: Context) -> bool:
@@ -69,17 +77,8 @@ def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder
     with tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=tell) as agent:
         for begun, context in unread:
             with _named(begun):
-                request = _without_models(begun.phase, context.request)
-                profile = agent.survey(request, log_path=folder.logs / "survey.log")
+                profile = agent.survey(context.request, log_path=folder.logs / "survey.log")
                 check_lost_rows(context.request, profile)
-
-
-def _without_models(phase: TrainingPhase, request: Request) -> Request:
-    """The request without reward models of other phases, for which models that reward nothing may stand in by now."""
-    names = [reward.source for reward in phase.request.generation.rewards]
-    rewards = zip(names, request.generation.rewards, strict=True)
-    others = tuple(reward for name, reward in rewards if name not in phase.rewarded_by)
-    return replace(request, generation=replace(request.generation, rewards=others))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from autofit.hardware import sku
 from autofit.hardware.machine_spec import parse_machine
 from autofit.hardware.requirements import installed_here
 from autofit.inputs.model_files import read_model_files
+from autofit.inputs.scoring_head import check_trainable
 from autofit.planning.plan.candidates import make_plan
 from autofit.planning.setting import Setting
 from autofit.planning.speed.basis import speed_basis
@@ -78,7 +79,8 @@ def prepared(
 ) -> Iterator[Prepared]:
     """What predictions are made of; the tracer runs until the end of `with`. UsageError as `plan`, and whatever `check`
     raises of the machines before anything is traced."""
-    model = read_model_files(request.model, needs_weights=False, scores=request.task.traits.scores)
+    model = read_model_files(request.model, needs_weights=False)
+    check_trainable(model, request.task)
     notes = (*model.notes, *_data_notes(request))
     installed = ALL_INSTALLED if on else installed_here()
     request = as_stored(replace(request, model=absolute(model.path_or_id)), model.stored, installed)

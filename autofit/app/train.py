@@ -29,6 +29,7 @@ from autofit.domain.trial import Choice, GiveUp
 from autofit.hardware.requirements import installed_here
 from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.inputs.data_files import check_source
+from autofit.inputs.scoring_head import check_reward
 from autofit.planning.answers import GATHERING
 from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.plan.baseline import check_asked_baseline
@@ -59,6 +60,8 @@ def train(
     if options.is_dry_run:
         _show_ladder(context, session)
         return
+    for model in context.reward_models:
+        check_reward(model)
     with folder.lock(session.tell):
         context = claim(context, request, start, folder, session.tell)
         result = folder.read_result()

@@ -50,7 +50,7 @@ def _text(record: RunRecord, run: Path) -> str:
     from autofit.domain.event import Chosen
     from autofit.report.choice_text import choice_lines
     from autofit.report.data_text import data_lines
-    from autofit.report.header import machine_text, request_text
+    from autofit.report.header import machine_text, request_text, task_text
     from autofit.report.ladder.ladder_table import table_lines
     from autofit.report.launch_text import launch_lines
     from autofit.report.line import labelled, plain
@@ -60,6 +60,8 @@ def _text(record: RunRecord, run: Path) -> str:
 
     view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)
     lines = labelled("machine", machine_text(record.hardware)) if record.hardware is not None else []
+    task = task_text(record.request)
+    lines += labelled("task", task) if task else []
     lines += labelled("model", record.request.model) + labelled("request", request_text(record.request, None))
     lines += data_lines(record.profile) if record.profile is not None else []
     lines += [(), *table_lines(view, width=_table_width()), ()]

@@ -12,7 +12,8 @@ from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelShape
 
 from .download import Download
-from .model_config import architectures, check_kind, quantization_method, read_shape, stored_quantization
+from .model_config import check_kind, quantization_method, read_shape, stored_quantization
+from .scoring_head import score_count
 from .weights import Tensor, count_parameters
 
 
@@ -21,8 +22,8 @@ class ModelFiles:
     path_or_id: str  # what to load: differs from what was asked for where a note says so
     shape: ModelShape | None  # at first sight; None where config.json leaves sizes to the model's class
     notes: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()  # of transformers, whose weights they are
     stored: Quantization | None = None  # what its weights are stored in, where they are trained on as they are
+    score_count: int | None = None  # numbers that its head gives for a text; None: it has another head
     download: Download | None = None  # what a training needs before its full run; None where nothing is to be had
 
 
@@ -33,8 +34,12 @@ def describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...
         tensors = None
     is_tied = config.get("tie_word_embeddings") is True
     counted = None if tensors is None else count_parameters(tensors, is_tied=is_tied)
-    shape = read_shape(path_or_id, config, counted)
-    return ModelFiles(path_or_id, shape, classes=architectures(config), stored=stored_quantization(config))
+    return ModelFiles(
+        path_or_id,
+        read_shape(path_or_id, config, counted),
+        stored=stored_quantization(config),
+        score_count=score_count(config),
+    )
 
 
 def read_config(model: str, path: Path) -> dict[str, Any]:

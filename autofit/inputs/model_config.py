@@ -24,12 +24,9 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 # Kinds whose weights hold no head that predicts the next token: transformers would make one of random weights.
 _OTHER_KINDS = (
-    "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
+    "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice",
     "ForNextSentencePrediction", "ForImageClassification", "ForSpeechSeq2Seq", "ForCTC", "EncoderModel",
 )  # fmt: skip
-SCORING_KIND = "ForSequenceClassification"
-"""How the name of a class ends whose models give one number for a text."""
-
 _INSTEAD = "choose one whose config.json names an architecture that ends in ForCausalLM."
 
 LOADED_PLAIN = ("mxfp4",)
@@ -95,21 +92,13 @@ def described_shape(name: str, facts: ModelFacts) -> ModelShape:
     return shape
 
 
-def architectures(config: Config) -> tuple[str, ...]:
-    """The classes whose weights they are, as config.json names them."""
-    return tuple(str(architecture) for architecture in config.get("architectures") or ())
-
-
-def check_head(name: str, classes: tuple[str, ...], *, scores: bool = False) -> None:
-    """Checks that the weights are those of a causal language model or, where it is to be one that `scores`, of a model
-    that does; UsageError for any other."""
-    other = next((one for one in classes if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
-    if other is not None and not (scores and other.endswith(SCORING_KIND)):
-        raise UsageError(f"{name} is a {other}, not a causal language model: {_INSTEAD}")
-
-
 def check_kind(name: str, config: Config) -> None:
-    """Checks what else config.json alone can tell; UsageError for what cannot be trained."""
+    """Checks what config.json alone can tell; UsageError for what is neither a causal language model that can be
+    trained nor one that scores texts."""
+    architectures = [str(architecture) for architecture in config.get("architectures") or ()]
+    other = next((one for one in architectures if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
+    if other is not None:
+        raise UsageError(f"{name} is a {other}, not a causal language model: {_INSTEAD}")
     if config.get("is_encoder_decoder") is True:
         raise UsageError(f"{name} is an encoder-decoder ({config.get('model_type')}): {_INSTEAD}")
     method = quantization_method(config)

@@ -12,27 +12,18 @@ from autofit.domain.request import Request
 from .found_model import ModelFiles, describe, read_config
 from .hub import Hub, HubLibrary
 from .hub_model import read_hub_model
-from .model_config import check_head
 from .repository import CONFIG, no_config
 from .snapshot import find_snapshot
 from .weights import ENTRY_FILES, read_tensors
 
 
-def read_model_files(
-    model: str, library: HubLibrary | None = None, *, needs_weights: bool = True, scores: bool = False
-) -> ModelFiles:
+def read_model_files(model: str, library: HubLibrary | None = None, *, needs_weights: bool = True) -> ModelFiles:
     """The files of `model`, a folder or a hub id, from config.json and the headers of its weights.
 
     Without `needs_weights` a config.json may be all that there is: then parameters are counted by formula, and nothing
-    is to be downloaded. Where it is to be one that `scores` it may be a reward model already. `library` stands in for
-    the module `huggingface_hub`. UsageError, in one sentence, for whatever is wrong.
+    is to be downloaded. `library` stands in for the module `huggingface_hub`. UsageError, in one sentence, for whatever
+    is wrong.
     """
-    found = _found(model, library, needs_weights)
-    check_head(found.path_or_id, found.classes, scores=scores)
-    return found
-
-
-def _found(model: str, library: HubLibrary | None, needs_weights: bool) -> ModelFiles:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _read_folder(model, folder, needs_weights)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import PurePath
 
 from autofit.domain.hardware import DeviceKind, Hardware, Link
 from autofit.domain.model import ModelShape
-from autofit.domain.request import Request, Training
+from autofit.domain.request import Request, Reward, Training
+from autofit.domain.task import Task
 from autofit.domain.units import format_bytes, format_count
 from autofit.domain.workload import DataProfile, Learned
 from autofit.planning.data.step_count import prompts_per_step
@@ -61,6 +63,10 @@ def model_name(shape: ModelShape) -> str:
     path = PurePath(shape.name)
     if not path.is_absolute():
         return shape.name
+    return _end_of(path)
+
+
+def _end_of(path: PurePath) -> str:
     return str(PurePath(*path.parts[-2:])) if path.name in _LEFT_BY_A_RUN else path.name
 
 
@@ -69,6 +75,23 @@ def request_text(request: Request, profile: DataProfile | None) -> str:
     parts = [_examples(profile)] if profile is not None else []
     parts += [f"{request.sequence_length:,} tokens", batch_text(request)]
     return " · ".join([*parts, *([length_text(request.training)] if request.training.epochs else [])])
+
+
+def task_text(request: Request) -> str:
+    """What is trained for, and by what answers are rewarded: `group relative policy optimization, rewarded by
+    2-reward/merged=0.5 and rewards.py:brief`; empty for supervised fine-tuning, which goes without saying."""
+    if request.task is Task.SFT:
+        return ""
+    rewards = [_reward_text(reward) for reward in request.generation.rewards]
+    return request.task.traits.text + (f", rewarded by {' and '.join(rewards)}" if rewards else "")
+
+
+def _reward_text(reward: Reward) -> str:
+    """A reward by the end of its path."""
+    path = PurePath(reward.source)
+    if not path.is_absolute():
+        return str(reward)
+    return str(replace(reward, source=_end_of(path)))
 
 
 def batch_text(request: Request) -> str:

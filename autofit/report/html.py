@@ -13,7 +13,7 @@ from autofit.runs.run_folder import RunRecord
 
 from .choice_text import beside_label, beside_text, gives_up_text, strategy_text
 from .data_text import data_lines
-from .header import machine_text, request_text
+from .header import machine_text, request_text, task_text
 from .ladder.skipped_rungs import Skipped, unprobed
 from .launch_text import launch_rows
 from .line import plain
@@ -53,7 +53,9 @@ def report_html(record: RunRecord) -> str:
 
 
 def _facts(record: RunRecord) -> str:
-    rows = [("request", request_text(record.request, None)), ("data", record.request.data or "the sample that ships")]
+    task = task_text(record.request)
+    rows = [("task", task)] if task else []
+    rows += [("request", request_text(record.request, None)), ("data", record.request.data or "the sample that ships")]
     if record.profile is not None:
         rows += [("", plain([line])) for line in data_lines(record.profile, width=_WIDE)]
     if record.hardware is not None:

@@ -8,7 +8,7 @@ from autofit.domain.hardware import Hardware
 from .choice_text import choice_lines, give_up_lines
 from .data_text import data_lines
 from .download import download_ended_text, download_started_text
-from .header import machine_text, model_text, request_text
+from .header import machine_text, model_text, request_text, task_text
 from .line import WIDTH, Line, Style, labelled
 from .progress import ended_lines, started_text
 from .view import View
@@ -28,7 +28,8 @@ def message_lines(view: View, event: ev.Event, *, width: int = WIDTH) -> list[Li
             head = ", with a head that scores" if scores else ""
             return labelled("model", model_text(shape) + head, width=width)
         case ev.DataRead(request, profile):
-            lines = _with_notes("request", request_text(request, profile), profile.notes, width)
+            lines = labelled("task", task, width=width) if (task := task_text(request)) else []
+            lines += _with_notes("request", request_text(request, profile), profile.notes, width)
             return lines + data_lines(profile, width=width)
         case ev.Chosen():
             return choice_lines(view, event, width=width)

@@ -40,6 +40,15 @@ def link_model(folder: Path) -> None:
         (folder / path.name).symlink_to(path)
 
 
+def score(folder: Path) -> None:
+    """Has the tiny model in a folder be one that scores."""
+    config = json.loads((MODEL / "config.json").read_text()) | {
+        "architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}
+    }  # fmt: skip
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 class ModelTraining(FakeTraining):
     """Leaves a model that another training can start from; `interrupted_at` is the start that is interrupted."""
 
@@ -49,7 +58,10 @@ class ModelTraining(FakeTraining):
         if len(self.started_with) + 1 == self.interrupted_at:
             self.interrupted_by = KeyboardInterrupt()
         end = super().run(*arguments, **named)
-        link_model(self.started_with[-1].model)
+        files = self.started_with[-1]
+        link_model(files.model)
+        if RunFolder(files.request.parent).read_request().task is Task.REWARD:
+            score(files.model)
         return end
 
 
@@ -70,6 +82,8 @@ class Row(Stage):
     def merge(self, hardware: Any, request: Request, **asked: Any) -> None:
         super().merge(hardware, request, **asked)
         link_model(asked["out"])
+        if request.task is Task.REWARD:
+            score(asked["out"])
 
     def train_all(self, *phases: TrainingPhase) -> None:
         self.events.clear()
@@ -246,9 +260,10 @@ def test_the_folder_of_all_may_be_moved(row: Row) -> None:
     graded = phase(
         "grpo", model="facts", rewarded_by=("style",), task=Task.GRPO, generation=Generation(rewards=(Reward("style"),))
     )
-    row.train_all(FIRST, SECOND, graded)
+    style = replace(SECOND, request=replace(SECOND.request, task=Task.REWARD))
+    row.train_all(FIRST, style, graded)
     row.all = row.all.rename(row.root / "elsewhere")
-    row.train_all(FIRST, SECOND, graded)
+    row.train_all(FIRST, style, graded)
     assert len(row.trained) == 3
     last = row.run("3-grpo").read_request()
     assert last is not None
@@ -267,19 +282,33 @@ def test_what_a_phase_names_beside_other_phases_means_the_same_from_every_folder
     here = row.root / "here"
     here.mkdir()
     (here / "rewards.py").write_text("")
-    link_model(here / "model")
+    for name in ("model", "judge"):
+        link_model(here / name)
+    score(here / "judge")
     monkeypatch.chdir(row.root)
-    rewards = (Reward("facts", 0.5), Reward("here/model"), Reward("here/rewards.py:brief"))
+    rewards = (Reward("facts", 0.5), Reward("here/judge"), Reward("here/rewards.py:brief"))
+    judging = replace(FIRST, request=replace(FIRST.request, task=Task.REWARD))
     graded = phase(
         "grpo", model="here/model", rewarded_by=("facts",), task=Task.GRPO, generation=Generation(rewards=rewards)
     )
-    row.train_all(FIRST, graded)
-    row.train_all(FIRST, graded)
+    row.train_all(judging, graded)
+    row.train_all(judging, graded)
     assert row.trained == ["1-facts", "2-grpo"]
     (last,) = requests(row, ["2-grpo"])
     assert last.model == str(here / "model")
-    sources = [str(row.all / "1-facts/merged"), str(here / "model"), f"{here}/rewards.py:brief"]
+    sources = [str(row.all / "1-facts/merged"), str(here / "judge"), f"{here}/rewards.py:brief"]
     assert [reward.source for reward in last.generation.rewards][1:] == sources[1:]
+
+
+def test_a_reward_that_no_phase_trains_must_score_before_the_first_phase_starts(row: Row) -> None:
+    causal = row.root / "causal"
+    link_model(causal)
+    rewards = (Reward("facts"), Reward(str(causal)))
+    graded = phase("grpo", rewarded_by=("facts",), task=Task.GRPO, generation=Generation(rewards=rewards))
+    judging = replace(FIRST, request=replace(FIRST.request, task=Task.REWARD))
+    with pytest.raises(UsageError, match=rf"Phase grpo: --reward {causal} is no reward model"):
+        row.train_all(judging, graded)
+    assert row.trained == []
 
 
 def test_json_has_all_phases_and_a_log_says_where_each_begins(row: Row) -> None:

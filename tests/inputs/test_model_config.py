@@ -150,7 +150,7 @@ def test_text_part_of_a_model_that_also_reads_images():
     assert (shape.model_type, shape.hidden_size, shape.layer_count) == ("gemma3", 64, 2)
 
 
-@pytest.mark.parametrize("architecture", ["LlamaForSequenceClassification", "BertForMaskedLM", "LlamaModel"])
+@pytest.mark.parametrize("architecture", ["LlamaForTokenClassification", "BertForMaskedLM", "LlamaModel"])
 def test_no_causal_language_model(architecture):
     with pytest.raises(UsageError, match=f"tiny is a {architecture}, not a causal language model"):
         check_head("tiny", (architecture,))

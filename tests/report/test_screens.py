@@ -17,7 +17,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.request import Generation, SearchOptions
+from autofit.domain.request import Generation, Reward, SearchOptions
 from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 from autofit.domain.trial import Beside, Choice, Expected, GiveUp
@@ -310,6 +310,16 @@ def test_the_machine_is_told_again_where_a_phase_finds_another_one() -> None:
         "phase    1 of 3", "machine  8 × A100-SXM4-80GB", "phase    2 of 3", "phase    3 of 3",
         "machine  8 × A100-SXM4-80GB",
     ]  # fmt: skip
+
+
+def test_a_task_that_is_not_supervised_fine_tuning_is_named_with_what_rewards() -> None:
+    rewards = (Reward("/runs/2-reward/merged", 0.5), Reward("/a/rewards.py:brief"), Reward("me/judge"))
+    asked = replace(sim.REQUEST, task=Task.GRPO, global_batch=32, generation=Generation(8, 64, rewards))
+    said = plain_lines([ev.DataRead(asked, sim.PROFILE)], 0.0)
+    assert said[0] == (
+        "task     group relative policy optimization, rewarded by 2-reward/merged=0.5 and rewards.py:brief and me/judge"
+    )
+    assert plain_lines([ev.DataRead(sim.REQUEST, sim.PROFILE)], 0.0)[0].startswith("request")
 
 
 def test_a_batch_of_answers_says_how_many_prompts_it_is() -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.task import Task
 from tests.builders import make_request
+from tests.spread import with_matrix
 from tests.training.runs import Case, Ended, Runs
 
 pytestmark = pytest.mark.slow
@@ -58,7 +62,7 @@ def asked(model: Path, folder: Path, *, function: str = "vowel_share", **trainin
         data=str(folder / "prompts.jsonl"),
         lora=Lora(r=16, alpha=64, target_modules=("all-linear",)),
         generation=Generation(4, 16, (Reward(f"{folder / 'rewards.py'}:{function}"),)),
-        training=Training(learning_rate=2e-2, **{"extra_arguments": CONSTANT, **training}),
+        training=Training(**{"learning_rate": 2e-2, "extra_arguments": CONSTANT, **training}),
     )
 
 
@@ -90,6 +94,21 @@ def test_the_reward_rises_and_the_saved_model_loads(case: Case, runs: Runs, mode
         assert loaded.generate(**ids, max_new_tokens=2).shape[1] > ids["input_ids"].shape[1]
     else:
         assert (ended.model / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "case",
+    with_matrix([Case(micro_batch=4, stage=3, optimizer=Optimizer.LOMO)], [Case(stage=0, optimizer=Optimizer.LOMO)]),
+)
+def test_answers_are_generated_between_updates_in_the_backward_pass(
+    case: Case, runs: Runs, model: Path, folder: Path
+) -> None:
+    told = asked(model, folder, max_steps=3, learning_rate=0.3)
+    ended = runs.autofit(case, told)
+    assert ended.codes == [0, 0], ended.log
+    assert len(rewards(ended)) == 3
+    first, last = (load_file(where / "model.safetensors")["model.norm.weight"] for where in (model, ended.model))
+    assert not torch.equal(first.float(), last.float())
 
 
 def test_a_step_is_the_same_however_its_answers_are_divided(runs: Runs, model: Path, folder: Path) -> None:

@@ -15,8 +15,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.request import Request
 from autofit.domain.task import Task
+from tests.spread import with_matrix
 from tests.training.conftest import EXAMPLES
 from tests.training.runs import Case, Ended, Runs, training
 
@@ -65,6 +68,28 @@ def test_a_step_is_that_of_one_process_with_the_whole_batch(case: Case, request_
     assert losses(ended) == pytest.approx(losses(whole), rel=NEAR)
     assert ended.trained.eval_loss == pytest.approx(whole.trained.eval_loss, rel=NEAR)
     assert ended.steps[-1]["accuracy"] > ended.steps[0]["accuracy"]
+    assert _margin(ended.model, case.method, request_) > 0
+
+
+@pytest.mark.parametrize(
+    ("case", "rate"),
+    with_matrix(
+        [(Case(stage=3, method=Method.LORA, dtype=Dtype.BF16, quantization=Quantization.NF4), 1e-3)],
+        [
+            (Case(stage=0, method=Method.LORA, dtype=Dtype.BF16, quantization=Quantization.INT8), 1e-3),
+            (Case(stage=0, optimizer=Optimizer.LOMO), 0.3),
+            (Case(stage=3, optimizer=Optimizer.LOMO), 0.3),
+        ],
+    ),
+    ids=str,
+)
+def test_the_head_is_trained_beside_a_quantised_base_and_by_an_update_in_the_backward_pass(
+    case: Case, rate: float, runs: Runs, request_: Request
+) -> None:
+    told = replace(request_, training=replace(request_.training, learning_rate=rate))
+    ended = runs.autofit(case, told)
+    found = losses(ended)
+    assert found[-1] < found[0] - 0.01, found
     assert _margin(ended.model, case.method, request_) > 0
 
 

@@ -4,7 +4,7 @@ The gradient of a parameter is reduced, used and dropped before the next one com
 and so it counts among the activations until then. Under ZeRO-3 (DeepSpeed 0.19.8 with the settings of
 `export/deepspeed_config.py`) a module's parameters are whole while it computes, and the head's throughout: trl's loss
 reads them from outside of it, so they belong to the whole model from then on (register_external_parameter in
-runtime/zero/partition_parameters.py).
+runtime/zero/partition_parameters.py). A head that scores is a vector, and no loss reads it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
             if moment.phase is Phase.BACKWARD:
                 yield _update(strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, at_work))
             before_count = moment.gradient_count
-    saved = _AtWork(0, tensors.head + tensors.stacked_layer)  # piece by piece, but experts are taken apart
+    saved = _AtWork(0, tensors.end + tensors.stacked_layer)  # piece by piece, but experts are taken apart
     yield _load(strategy, setting, states, Moment(Phase.SAVE, 0, 0), saved, 0)
 
 
@@ -59,9 +59,9 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Elements of the largest tensors: the head's, the input embeddings' beside it (0 where they are tied), a layer's;
-    of all of a layer that are ever taken apart; of the experts of a layer that lie in one tensor; and of what autograd
-    keeps whole of all layers, experts and viewed weights."""
+    """Elements of the largest tensors: the head's (0 where it scores), the input embeddings' beside it (0 where they
+    are tied), a layer's; of all of a layer that are ever taken apart; of the experts of a layer that lie in one tensor;
+    and of what autograd keeps whole of all layers, experts and viewed weights."""
 
     head: int
     embeddings: int
@@ -69,6 +69,11 @@ class _Tensors:
     layer: int
     stacked_layer: int
     kept: int
+
+    @property
+    def end(self) -> int:
+        """The larger of the head and the input embeddings."""
+        return max(self.head, self.embeddings)
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,10 @@ def _tensors(known: Parameters, setting: Setting) -> _Tensors:
     has_stacks = largest > MOST_DENSE * shape.hidden_size * shape.intermediate_size
     stacked_layer = sum(one.element_count for one in inner if has_stacks and MOST_DENSE * one.element_count >= largest)
     divided = [one for one in inner if one.element_count > setting.zero_sizes.persistence_threshold]
+    scores = setting.request.task.traits.scores
     return _Tensors(
-        table,
-        table if tables > 1 else 0,
+        0 if scores else table,
+        table if scores or tables > 1 else 0,
         largest,
         sum(one.element_count * (one.tensor_count // shape.layer_count) for one in divided),
         stacked_layer,
@@ -119,7 +125,7 @@ def _by_place(moments: Sequence[Moment], tensors: _Tensors, strategy: Strategy) 
     layer = _AtWork(tensors.inner, tensors.head + max(tensors.inner, tensors.stacked_layer))
     gathering = replace(layer, whole_count=layer.whole_count + tensors.stacked_layer)
     layer_again = replace(layer, whole_count=tensors.head + max(tensors.inner, tensors.layer))
-    embeddings = _AtWork(tensors.head, tensors.head + tensors.embeddings, 2 if is_tied else 1)
+    embeddings = _AtWork(tensors.end, tensors.head + tensors.embeddings, 2 if is_tied else 1)
     held_count = round(tensors.kept * (1 - strategy.rung.gradient_checkpointing.share))
     for phase, first, inner, last in (
         (Phase.FORWARD, embeddings, gathering, loss),

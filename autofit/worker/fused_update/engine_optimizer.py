@@ -22,8 +22,8 @@ class EngineOptimizer:
     overflow = False  # bf16 and fp32 have the same range: no step is skipped
 
     def __init__(self, engine: Any, divided: DeepSpeedZeRoOffload, updates: PartitionedOptimizer) -> None:
-        self._divided = self.parameter_offload = (
-            divided  # the second name is DeepSpeed's: trl looks for its hooks there
+        self.parameter_offload = (
+            divided  # by the name of DeepSpeed's own optimizer: trl turns its hooks off to generate
         )
         self.updates = updates
         self.dp_process_group = updates.group = engine.seq_data_parallel_group
@@ -44,7 +44,7 @@ class EngineOptimizer:
 
     def overlapping_partition_gradients_reduce_epilogue(self) -> None:
         """Ends a backward pass."""
-        self._divided.release_backward_leftovers()
+        self.parameter_offload.release_backward_leftovers()
         self.updates.end_backward()
 
     def step(self) -> None:
@@ -58,19 +58,19 @@ class EngineOptimizer:
 
     def _gather_anew(self) -> None:
         """Has those parameters that are small enough to be whole on every rank be so with their new values."""
-        self._divided.partition_all_parameters()
-        whole = self._divided.persistent_parameters
+        self.parameter_offload.partition_all_parameters()
+        whole = self.parameter_offload.persistent_parameters
         if whole:
             whole[0].all_gather(whole)
 
     def checkpoint_event_prologue(self) -> None:
-        self._divided.partition_all_parameters()
+        self.parameter_offload.partition_all_parameters()
 
     def checkpoint_event_epilogue(self) -> None:
         self._gather_anew()
 
     def empty_partition_cache(self) -> None:
-        self._divided.empty_partition_cache()
+        self.parameter_offload.empty_partition_cache()
 
     def state_dict(self) -> dict[str, Any]:
         """This rank's file of a checkpoint, as DeepSpeed's own zero_to_fp32 reads it too: its parts of all parameters,

@@ -49,7 +49,7 @@ def describe(request: Request) -> ModelFacts:
         json.dumps(_filled(model), allow_nan=False),
         parameter_groups(model, linear_rows(model)),
         positions_of(model),
-        lacking=lacking(model),
+        lacking=lacking(model, scores=scores),
         kernel_packages=kernel_packages(model),
         has_wide_scales=has_wide_scales(config),
     )

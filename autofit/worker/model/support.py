@@ -19,6 +19,7 @@ from autofit.planning.quantized_weights import PACKED_BITS
 
 from .configuration import told
 from .decoder import decoder_layers
+from .heads import scoring_head
 from .linear_layers import linear_layers
 from .loading import towers
 from .targets import is_state_space
@@ -39,9 +40,9 @@ _READS_WEIGHTS = (
 """Classes of transformers 5.23 that multiply with a linear layer's weight themselves, or go by its dtype."""
 
 
-def lacking(model: PreTrainedModel) -> tuple[Lacking, ...]:
-    """The values of knobs that the model cannot be built with."""
-    return (*_attention(model), *_checkpointing(model), *_quantization(model))
+def lacking(model: PreTrainedModel, *, scores: bool = False) -> tuple[Lacking, ...]:
+    """The values of knobs that the model cannot be built with; where it `scores`, its head is trained."""
+    return (*_attention(model), *_checkpointing(model), *_quantization(model, scores))
 
 
 def lacks(knob: Knob[Any], value: object, why: str) -> Lacking:
@@ -109,8 +110,8 @@ def _is_counted(layer: nn.Module) -> bool:
     return isinstance(layer, GradientCheckpointingLayer) and sum(1 for _ in inner) == 1
 
 
-def _quantization(model: PreTrainedModel) -> Iterator[Lacking]:
-    why = _why_not_quantized(model)
+def _quantization(model: PreTrainedModel, scores: bool) -> Iterator[Lacking]:
+    why = _why_not_quantized(model) or (_why_not_its_head(model) if scores else None)
     if why is not None:
         yield from (lacks(QUANTIZATION, one, why) for one in PACKED_BITS)
 
@@ -131,6 +132,15 @@ def _why_not_quantized(model: PreTrainedModel) -> str | None:
             "which alone can be quantised"
         )
     return None
+
+
+def _why_not_its_head(model: PreTrainedModel) -> str | None:
+    """Why the head that scores would be quantised with the rest: only its last layer is left as it is."""
+    quantized = set(linear_layers(model))
+    inner = (module for head in scoring_head(model).values() for module in head.modules())
+    if quantized.isdisjoint(inner):
+        return None
+    return f"{type(model).__name__} would have its head quantised, which must be trained"
 
 
 def _inner_count(model: PreTrainedModel) -> int:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset
-from transformers import PretrainedConfig, TrainerState
+from transformers import TrainerState
 
-from autofit.domain.errors import UsageError
-from autofit.domain.request import Request, Reward
-from autofit.inputs.model_config import SCORING_KIND
+from autofit.domain.request import Request
 from autofit.worker.data.training_data import TrainingData
 from autofit.worker.model.configuration import load_config
 
@@ -27,21 +25,11 @@ def check_rewards(request: Request, data: TrainingData) -> None:
         return
     for reward in request.generation.rewards:
         if not reward.is_function:
-            _check_scores(reward, load_config(reward.source, trust_remote_code=request.trust_remote_code, scores=True))
+            load_config(reward.source, trust_remote_code=request.trust_remote_code, scores=True)
         else:
             try_function(
                 reward, load_function(reward), _answers(data.train.select(range(min(_TRIED, len(data.train)))))
             )
-
-
-def _check_scores(reward: Reward, config: PretrainedConfig) -> None:
-    """Checks that the weights have a head that scores: transformers would make one of random weights."""
-    classes = tuple(config.architectures or ())
-    if classes and not any(name.endswith(SCORING_KIND) for name in classes):
-        raise UsageError(
-            f"--reward {reward.source} is a {classes[0]}, which has no head that scores: name a reward model, such as "
-            "one that --task reward has trained."
-        )
 
 
 def _answers(rows: Dataset) -> Mapping[str, Any]:

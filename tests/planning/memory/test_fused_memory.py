@@ -12,6 +12,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
+from autofit.domain.task import Task
 from autofit.domain.trace import Moment, Trace
 from autofit.planning.fused_update import CHUNK_ELEMENTS
 from autofit.planning.memory.activations import micro_step
@@ -131,6 +132,18 @@ def test_the_gradient_of_a_tied_head_waits_for_the_embeddings() -> None:
     assert backward[-1].buffers_bytes == 2 * TABLE + ROUNDED_BYTES * CHUNK_ELEMENTS
     whole = [load.buffers_bytes for load in loads(strategy(3), tied) if load.phase is Phase.FORWARD]
     assert whole[0] == 2 * TABLE  # it is the embeddings' table as well
+
+
+def test_a_head_that_scores_is_no_table_and_is_not_kept_whole() -> None:
+    """Beside the embeddings, the one table that there is."""
+    groups = (*LLAMA[:3], ParameterGroup(TABLE, 1, True, 2), ParameterGroup(H, 1, True, 2))
+    there = scene(8, groups)
+    scoring = replace(there, request=replace(there.request, task=Task.REWARD))
+    forward = [load.buffers_bytes for load in loads(strategy(3), scoring) if load.phase is Phase.FORWARD]
+    assert forward == [2 * TABLE, 2 * WIDE, 0]
+    updates = [load.buffers_bytes for load in loads(strategy(3), scoring) if load.phase is Phase.BACKWARD][1::2]
+    assert updates[0] == 0  # the head's is as good as nothing
+    assert updates[-1] == 2 * TABLE + 2 * TABLE + 2 * TABLE // 8
 
 
 def test_experts_are_gathered_together_and_kept_for_the_backward_pass() -> None:
