@@ -16,22 +16,9 @@ from autofit.domain.objective import Objective
 from autofit.domain.task import Task
 
 from .flag import F, flag
+from .quantity import Amount, Count, DevicePrice, Share, Size, Tokens
 from .recipe import apply_recipe
-from .value import (
-    Amount,
-    Count,
-    DevicePrice,
-    Folder,
-    Names,
-    Pinned,
-    RewardSource,
-    Share,
-    Size,
-    Switch,
-    Tasks,
-    Tokens,
-    is_switch,
-)
+from .value import Folder, Names, Pinned, RewardSource, Switch, Tasks, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
