@@ -72,7 +72,6 @@ class DataProfile:
     learned: Learned | None = None  # None where nobody looked at rows
     rows: RowCounts | None = None
     eval_rows: RowCounts | None = None  # of evaluation data with a source of its own
-    longest_prompt_tokens: int | None = None  # of prompts whose answers are generated
 
     @property
     def lengths(self) -> RowLengths:

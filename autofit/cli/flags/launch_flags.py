@@ -7,7 +7,8 @@ import click
 from autofit.domain.deepspeed_line import LaunchSettings, Override
 
 from .flag import Flag
-from .value import Amount, Count, Folder, Names, Share, Size
+from .quantity import Amount, Count, Share, Size
+from .value import Folder, Names
 
 PREFIX = "--autofit-"
 _SECTION = "Of autofit, before the script"

@@ -16,22 +16,9 @@ from autofit.domain.objective import Objective
 from autofit.domain.task import Task
 
 from .flag import F, flag
+from .quantity import Amount, Count, DevicePrice, Share, Size, Tokens
 from .recipe import apply_recipe
-from .value import (
-    Amount,
-    Count,
-    DevicePrice,
-    Folder,
-    Names,
-    Pinned,
-    RewardSource,
-    Share,
-    Size,
-    Switch,
-    Tasks,
-    Tokens,
-    is_switch,
-)
+from .value import Folder, Names, Pinned, RewardSource, Switch, Tasks, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -115,7 +102,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          "all of them, each where nothing before it fits. Nothing unless told."),
     *(_pin(knob, _PINS) for knob in PINNABLE if knob is not METHOD),
     flag("micro_batch", "--micro-batch", "--per-device-train-batch-size", section=_PINS, metavar="N", type=_COUNT,
-         help="Sequences on one device at a time."),
+         help="Rows on one device at a time."),
     flag("accumulation", "--gradient-accumulation-steps", section=_PINS, type=_COUNT, hidden=True),
     flag("bf16", "--bf16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
     flag("fp16", "--fp16", section=_PINS, type=Switch(), is_flag=False, flag_value="on", hidden=True),
@@ -124,7 +111,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("max_steps", "--max-steps", section=_RUN, metavar="N", type=Count(min=-1),
          help="Optimizer steps, in place of epochs."),
     flag("learning_rate", "--learning-rate", "--lr", section=_RUN, metavar="RATE", type=_POSITIVE,
-         help="Unless told, AdamW's 2e-5 for all parameters and 2e-4 for LoRA, or another optimizer's own."),
+         help="Unless told, AdamW's 2e-5, of LoRA 2e-4, or another optimizer's own; of dpo, kto and grpo a twentieth."),
     flag("save_steps", "--save-steps", section=_RUN, metavar="N", type=_COUNT, default=500,
          help="Steps between two checkpoints; 500."),
     flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
@@ -143,7 +130,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
     flag("exhaustive", "--exhaustive", section=_FIT, is_flag=True,
          help="Probe everything that may fit, and tell how near the search alone came."),
     flag("output_dir", "--output-dir", section=_OUTPUT, metavar="FOLDER", type=Folder(),
-         help="The run folder; autofit-runs/MODEL-TOKENS unless told. The same again goes on where it stopped."),
+         help="The run folder; autofit-runs/MODEL[-TASK]-TOKENS unless told. The same again goes on where it stopped."),
     flag("json", "--json", section=_OUTPUT, is_flag=True, help="One JSON object at the end, and nothing else."),
 )  # fmt: skip
 

@@ -70,13 +70,6 @@ offload has for itself. Both together are TRAFFIC_STD."""
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
 
-OWN_POWER_STD = 0.03
-WORK_POWER_STD = 0.05
-WAITING_POWER_STD = 0.2
-ROWS_POWER_STD = 0.1
-"""Of the power of all devices: a rung's own, that of what is computed, of the waiting for what is moved, and of a
-device that few rows do not fill. Guesses, and wide: nobody has measured them, and the first probes narrow them."""
-
 
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
     """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
@@ -137,23 +130,10 @@ def _host_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
     """Whatever lies in host memory goes over one link, and one host updates: of that error all have a part."""
     if rung.offload is not Offload.NONE:
         share = _share(speed.offload_s + speed.update_s, speed.step_s)
-        yield Effect(f"offload {_moved(rung)} {rung.method}", OFFLOAD_STD, share)
+        yield Effect(f"offload {moved_offload(rung)} {rung.method}", OFFLOAD_STD, share)
         yield Effect("host", HOST_STD, share)
     elif rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD:
         yield Effect("host", HOST_STD, _share(speed.offload_s, speed.step_s))
-
-
-def power_effects(strategy: Strategy) -> tuple[Effect, ...]:
-    """The effects on the logarithm of the watts of all devices: a device that waits for the host, for others or for
-    more rows takes less than one that multiplies."""
-    rung = strategy.rung
-    return (
-        Effect("power", UNKNOWN_RATES_STD),
-        Effect(f"power {rung}", OWN_POWER_STD),
-        Effect(f"power {rung.zero_stage} {_moved(rung).value}", WAITING_POWER_STD),
-        Effect(f"power {rung.method.value} {rung.gradient_checkpointing.value}", WORK_POWER_STD),
-        Effect("power rows", ROWS_POWER_STD, 1 / strategy.micro_batch),
-    )
 
 
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:
@@ -203,7 +183,7 @@ def _has_traffic(rung: Rung) -> bool:
     return rung.method is Method.FULL and (rung.zero_stage == 2 or rung.offload is not Offload.NONE)
 
 
-def _moved(rung: Rung) -> Offload:
+def moved_offload(rung: Rung) -> Offload:
     """The offload whose copies and host a rung's are: a part of the optimizer errs as the whole does."""
     return Offload.OPTIMIZER if rung.offload is Offload.PARTIAL else rung.offload
 

@@ -23,9 +23,10 @@ from autofit.planning.plan.baseline import counted_token_j
 from autofit.planning.probe_steps import is_uniform
 from autofit.planning.setting import Setting
 
-from .error_model import log_speed, memory_effects, middle_bytes, power_effects, speed_effects
+from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
 from .noise import ENERGY_NOISE, MEMORY_NOISE, seen_noise
 from .posterior import Effect, Normal, Posterior
+from .power_model import power_effects
 from .rung_history import RungHistory, histories
 
 WORTH = 0.03

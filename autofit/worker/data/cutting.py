@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from autofit.domain.request import Request
-from autofit.domain.task import Task
 from autofit.planning.data.truncation import Truncation
 
 
@@ -17,7 +16,7 @@ def truncation_of(request: Request, extra: Mapping[str, Any]) -> Truncation:
     are prompts whose longest answers would not fit: GRPOTrainer itself knows no limit for them.
     """
     limit = request.sequence_length
-    if request.task in (Task.REWARD, Task.GRPO):
+    if not request.task.traits.cuts_rows:
         return Truncation(limit, is_whole=True)
     if extra.get("packing"):  # by `packing_strategy`, which may divide rows instead
         return Truncation(limit if extra.get("packing_strategy", "bfd") == "bfd" else None)

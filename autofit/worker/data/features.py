@@ -29,14 +29,14 @@ def features_of(
         return datasets.Features({name: _SUPERVISED[name] for name in example})
     answer = datasets.List(_TURN) if data_format.is_conversational else _TEXT
     ours = {**dict.fromkeys(_ANSWERS, answer), **_BESIDE}
-    if task is Task.GRPO:
+    if task.traits.generates:
         ours = {name: ours[name] for name in ("prompt", "unheard")}
     return datasets.Features({name: ours[name] if name in ours else source[name] for name in example})
 
 
 def inferred(task: Task, examples: Sequence[Mapping[str, object]]) -> Mapping[str, object]:
     """The types of columns that are handed on as they are, by their values."""
-    if task is not Task.GRPO:
+    if not task.traits.generates:
         return {}
     return {column: _inferred([row[column] for row in examples]) for column in examples[0]}
 

@@ -61,11 +61,10 @@ def _seen_answers(task: Task, rows: Dataset) -> SeenRows:
     return SeenRows(extents, max((token for token in highest if token is not None), default=-1))
 
 
-def fitting_prompts(request: Request, trainer: Any, rows: Dataset) -> Dataset:
-    """The rows whose prompts leave room for the longest answer in the sequence length: those that the survey counts as
-    trained on. `trainer` is a GRPOTrainer."""
-    longest = request.sequence_length - request.completion_tokens
-    return rows.select([i for i, ids in enumerate(_prompt_ids(trainer, rows)) if len(ids) <= longest])
+def fitting_prompts(trainer: Any, rows: Dataset, longest_tokens: int) -> Dataset:
+    """The rows whose prompts are no longer than that: those that the survey counts as trained on. `trainer` is a
+    GRPOTrainer."""
+    return rows.select([i for i, ids in enumerate(_prompt_ids(trainer, rows)) if len(ids) <= longest_tokens])
 
 
 def _prompt_ids(trainer: Any, rows: Dataset) -> Iterator[list[int]]:

@@ -13,13 +13,6 @@ from autofit.domain.task import Task
 from autofit.domain.workload import DATA_KINDS
 from autofit.inputs.data_files import hub_dataset
 
-_SAMPLES = {
-    Task.SFT: "sample.jsonl",  # written by examples/make_dialogues.py, the others by make_preferences.py
-    Task.REWARD: "sample-preferences.jsonl",
-    Task.DPO: "sample-preferences.jsonl",
-    Task.KTO: "sample-judged.jsonl",
-    Task.GRPO: "sample-prompts.jsonl",
-}
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
 
@@ -45,7 +38,7 @@ def resolve(source: str | None, task: Task = Task.SFT) -> Source:
     """The files or the hub's data set that `source` names, None being the task's sample that ships; UsageError if
     neither."""
     if source is None:
-        return Files("json", (Path(__file__).with_name(_SAMPLES[task]),))
+        return Files("json", (Path(__file__).with_name(task.traits.sample),))
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path)

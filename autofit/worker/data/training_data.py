@@ -24,20 +24,6 @@ from .stop_token import missing_stop, unshared_end
 from .tokenizer import tokenizer_for
 from .turn_end import TurnEnd
 
-_SAMPLES = {
-    Task.SFT: "dialogues",
-    Task.REWARD: "preferences",
-    Task.DPO: "preferences",
-    Task.KTO: "judged answers",
-    Task.GRPO: "questions",
-}
-_LEARNED = {
-    Task.REWARD: Learned.PREFERENCES,
-    Task.DPO: Learned.PREFERENCES,
-    Task.KTO: Learned.JUDGEMENTS,
-    Task.GRPO: Learned.REWARDS,
-}
-
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -84,14 +70,14 @@ def training_data(request: Request) -> TrainingData:
     tokenizer, note = tokenizer_for(request, extra, has_chats=has_chats, embedding_count=size)
     if request.task is Task.SFT:
         how = Preparation(truncation_of(request, extra), request.allowed_drop, size)
-        rows = _tokenized(request, loaded, evaluation, RowTokenizer(tokenizer, request.learn, has_chats=has_chats), how)
+        rows = _tokenized(loaded, evaluation, RowTokenizer(tokenizer, request.learn, has_chats=has_chats), how)
     else:
         rows = _untokenized(request, loaded, evaluation, tokenizer)
     train, split = rows.train, rows.evaluation
     if evaluation is None:
         train, split = split_eval(rows.train, request.eval_fraction, request.training.seed)
     stop, stop_notes = missing_stop(request, tokenizer, rows.end)
-    sample = (f"no --data given: training on the sample of {_SAMPLES[request.task]} that ships with autofit",)
+    sample = (f"no --data given: training on the sample of {request.task.traits.sample_text} that ships with autofit",)
     return TrainingData(
         train=train,
         evaluation=split,
@@ -121,9 +107,7 @@ def loaded_sources(request: Request) -> tuple[LoadedData, LoadedData | None]:
     return train, _like(train, load(request.eval_data, request.task, as_chats=train.data_format.is_conversational))
 
 
-def _tokenized(
-    request: Request, loaded: LoadedData, evaluation: LoadedData | None, tokenize: RowTokenizer, how: Preparation
-) -> _Rows:
+def _tokenized(loaded: LoadedData, evaluation: LoadedData | None, tokenize: RowTokenizer, how: Preparation) -> _Rows:
     made = prepare(loaded, tokenize, how)
     held_out = prepare(evaluation, tokenize, how) if evaluation is not None else None
     rows = _Rows(made.dataset, None, tokenize.turn_end, made.learned, made.notes, counts=made.counts)
@@ -138,7 +122,9 @@ def _untokenized(
     """The rows as they were loaded, in files, for trl's trainer makes their tokens on every rank."""
     is_generated = loaded.data_format.is_conversational and not request.task.traits.scores
     end = ChatTokenizer(ChatWriter(tokenizer), Learn.ASSISTANT).end if is_generated else None
-    rows = _Rows(_for_trainer(loaded), None, end, _LEARNED[request.task], loaded.notes)
+    learned = request.task.traits.learned
+    assert learned is not None  # of a task whose trainer makes the tokens
+    rows = _Rows(_for_trainer(loaded), None, end, learned, loaded.notes)
     if evaluation is None:
         return rows
     return replace(rows, evaluation=_for_trainer(evaluation), eval_notes=evaluation.notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from datasets import Dataset
 from trl import DPOTrainer
@@ -10,6 +11,7 @@ from trl import DPOTrainer
 from autofit.domain.workload import BatchShape
 from autofit.worker.tasks.referenced import ReferencedTrainer, ReferencedTraining
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_model
 
 
 class DpoTrainer(ReferencedTrainer, DPOTrainer):
@@ -34,3 +36,7 @@ class DpoTraining(ReferencedTraining):
                 "ref_rejected_logps": nothing,
             }
         )
+
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        model, reference = tiny_model(vocabulary_size), tiny_model(vocabulary_size)
+        return DPOTrainer(model=model, ref_model=reference, **given)

@@ -20,6 +20,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.workload import BatchShape
 from autofit.planning.reference import keeps_reference
 from autofit.probing.protocol import Job, ProbeSpec
+from autofit.worker.data.row_extents import fitting_prompts
 from autofit.worker.data.training_data import TrainingData
 from autofit.worker.model.loading_bar import Hear
 from autofit.worker.rewards.rewards import probe_rewards, rewards
@@ -27,6 +28,7 @@ from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
 from autofit.worker.training.job_model import device_of, pretrained_reference, random_reference
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_model
 from autofit.worker.training.trainer import PhasedTrainer
 
 ReadPrompt = Callable[[str], list[int]]
@@ -35,7 +37,8 @@ ReadPrompt = Callable[[str], list[int]]
 class GrpoTrainer(PhasedTrainer, GRPOTrainer):
     """A row of its global batch is an answer, so that as many prompts are a step as the batch has groups of answers.
 
-    `reference` is the frozen copy from which its distance counts, where that is a model of its own. Of a probe
+    `reference` is the frozen copy from which its distance counts, where that is a model of its own. Prompts longer than
+    `longest_prompt_tokens` leave no room for the longest answer, and are left out. Of a probe
     `read_prompt` gives a prompt's tokens, and an answer ends only where it may be no longer. Its rows are
     answers: the first of a group has the prompt.
     """
@@ -45,10 +48,12 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         *,
         model: PreTrainedModel,
         reference: PreTrainedModel | None = None,
+        longest_prompt_tokens: int | None = None,
         read_prompt: ReadPrompt | None = None,
         **kwargs: Any,
     ) -> None:
         self._read_prompt = read_prompt
+        self._longest_prompt_tokens = longest_prompt_tokens
         if read_prompt is not None:
             kwargs = {**kwargs, **_prompts_alone(kwargs, kwargs["args"].num_generations)}
         with _made_from_path(reference):
@@ -70,7 +75,14 @@ class GrpoTrainer(PhasedTrainer, GRPOTrainer):
         return self._global_batch // int(self.args.num_generations)
 
     def _fill_rows(self) -> None:
-        """Leaves the prompts as they are: those that make no whole step are left out of an epoch, as by trl."""
+        """Leaves out the prompts that are too long, and fills nothing up: those that make no whole step are left out of
+        an epoch, as by trl."""
+        if self._longest_prompt_tokens is None:
+            return
+        self.train_dataset = fitting_prompts(self, self.train_dataset, self._longest_prompt_tokens)
+        self._row_count = len(self.train_dataset)
+        if self.eval_dataset is not None:
+            self.eval_dataset = fitting_prompts(self, self.eval_dataset, self._longest_prompt_tokens)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
         """The order of one process with the whole batch, each step's prompts as often as trl reads them."""
@@ -155,6 +167,11 @@ def _prompts_alone(kwargs: Mapping[str, Any], answers: int) -> dict[str, Any]:
     return {name: kwargs[name].select(range(0, len(kwargs[name]), answers)) for name in names}
 
 
+def _nothing(completions: list[Any], **_: Any) -> list[float]:
+    """Rewards nothing: beside a stand-in no answer is generated."""
+    return [0.0] * len(completions)
+
+
 class GrpoTraining(TaskTraining):
     trainer = GrpoTrainer
 
@@ -162,10 +179,14 @@ class GrpoTraining(TaskTraining):
         lengths = [length for shape in shapes for length in row_lengths(shape, micro_batch)]
         return Dataset.from_dict({"prompt": [str(length) for length in lengths]})
 
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        return GRPOTrainer(model=tiny_model(vocabulary_size), reward_funcs=_nothing, **given)
+
     def beside(
         self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
     ) -> Mapping[str, Any]:
-        given = rewards(job, hear=hear, tell=tell)
+        longest_tokens = job.request.sequence_length - job.request.completion_tokens
+        given = {**rewards(job, hear=hear, tell=tell), "longest_prompt_tokens": longest_tokens}
         if not keeps_reference(job.strategy.rung, job.request):
             return given
         return {**given, "reference": pretrained_reference(job, device_of(job), hear=hear, tell=tell)}

@@ -12,6 +12,7 @@ from trl.trainer.utils import global_then_local_main_first
 from autofit.domain.workload import BatchShape
 from autofit.worker.tasks.referenced import ReferencedTrainer, ReferencedTraining
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_model
 
 
 class KtoTrainer(ReferencedTrainer, KTOTrainer):
@@ -61,3 +62,7 @@ class KtoTraining(ReferencedTraining):
                 "ref_KL_logps": nothing,
             }
         )
+
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        model, reference = tiny_model(vocabulary_size), tiny_model(vocabulary_size)
+        return KTOTrainer(model=model, ref_model=reference, **given)

@@ -11,6 +11,7 @@ from trl import RewardTrainer as TrlRewardTrainer
 from autofit.domain.workload import BatchShape
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_scoring_model
 from autofit.worker.training.trainer import PhasedTrainer
 
 
@@ -47,3 +48,6 @@ class RewardTraining(TaskTraining):
                 "rejected_ids": [longest[:length] for batch in lengths for length in batch[micro_batch:]],
             }
         )
+
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        return TrlRewardTrainer(model=tiny_scoring_model(vocabulary_size), **given)

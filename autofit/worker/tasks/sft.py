@@ -16,6 +16,7 @@ from autofit.worker.model.loss_names import name_for_loss
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.epoch import TokenMean, filled_with_blanks
 from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.tiny_model import tiny_model
 from autofit.worker.training.trainer import PhasedTrainer
 from autofit.worker.training.trainer_arguments import extra_arguments
 
@@ -59,6 +60,9 @@ class SftTraining(TaskTraining):
         longest = [token % vocabulary_size for token in range(max(lengths))]
         ids = [longest[:length] for length in lengths]
         return Dataset.from_dict({"input_ids": ids, "labels": ids})
+
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        return SFTTrainer(model=tiny_model(vocabulary_size), **given)
 
     def probe_overrides(self, request: Request) -> Mapping[str, Any]:
         is_packed = extra_arguments(request).get("packing", False)

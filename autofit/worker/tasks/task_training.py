@@ -31,6 +31,11 @@ class TaskTraining(ABC):
         """The rows of micro-batches of these shapes, one after the other, as the trainer has them once they are
         prepared."""
 
+    @abstractmethod
+    def stand_in(self, vocabulary_size: int, **given: Any) -> Any:
+        """trl's own trainer of the task with a tiny model, made with what is `given` beside it: what it makes of data,
+        that of a full run makes of it, too. Raises what trl raises."""
+
     def beside(
         self, job: Job, model: PreTrainedModel, data: TrainingData, *, hear: Hear, tell: Tell
     ) -> Mapping[str, Any]:

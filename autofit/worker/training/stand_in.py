@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerBase
-from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RewardTrainer, SFTTrainer
+from transformers import PreTrainedTokenizerBase
 
 from autofit.domain.request import Request
-from autofit.domain.task import Task
+from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.trainer_arguments import stand_in_arguments
 
 
@@ -27,22 +26,13 @@ def stand_in_trainer(
     arguments = stand_in_arguments(request, output_path=folder)
     if not cuts:
         arguments.max_length = None
-    common = {
-        "args": arguments,
-        "train_dataset": train,
-        "eval_dataset": evaluation,
-        "processing_class": tokenizer,
-    }
-    size = len(tokenizer)
-    if request.task is Task.REWARD:
-        return RewardTrainer(model=LlamaForSequenceClassification(_tiny(size, num_labels=1)), **common)
-    if request.task is Task.DPO:
-        return DPOTrainer(model=_model(size), ref_model=_model(size), **common)
-    if request.task is Task.KTO:
-        return KTOTrainer(model=_model(size), ref_model=_model(size), **common)
-    if request.task is Task.GRPO:
-        return GRPOTrainer(model=_model(size), reward_funcs=_nothing, **common)
-    return SFTTrainer(model=_model(size), **common)
+    return TASKS[request.task].stand_in(
+        len(tokenizer),
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=tokenizer,
+    )
 
 
 def begin(trainer: Any, steps: int) -> None:
@@ -51,24 +41,3 @@ def begin(trainer: Any, steps: int) -> None:
     loaders = [trainer.get_train_dataloader(), *([trainer.get_eval_dataloader()] if trainer.eval_dataset else [])]
     for loader in loaders:
         loader.collate_fn([loader.dataset[0]])
-
-
-def _nothing(completions: list[Any], **_: Any) -> list[float]:
-    """Rewards nothing: no answer is generated here."""
-    return [0.0] * len(completions)
-
-
-def _model(vocabulary_size: int) -> LlamaForCausalLM:
-    return LlamaForCausalLM(_tiny(vocabulary_size))
-
-
-def _tiny(vocabulary_size: int, **further: Any) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        **further,
-    )

@@ -61,7 +61,6 @@ def _profile(request: Request) -> DataProfile:
         learned=data.learned,
         rows=seen.rows,
         eval_rows=seen.eval_rows,
-        longest_prompt_tokens=seen.longest_prompt_tokens,
     )
 
 

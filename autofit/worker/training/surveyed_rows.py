@@ -23,7 +23,6 @@ class SurveyedRows:
     longest_tokens: int
     rows: RowCounts | None
     eval_rows: RowCounts | None
-    longest_prompt_tokens: int | None = None
     notes: tuple[str, ...] = ()
 
 

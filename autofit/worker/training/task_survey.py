@@ -43,7 +43,6 @@ def surveyed_rows(request: Request, data: TrainingData, extra: Mapping[str, Any]
         longest_tokens=max(_cut(row, cutting) for row in [*kept, *eval_kept]),
         rows=counts,
         eval_rows=eval_counts,
-        longest_prompt_tokens=max(row.first for row in [*kept, *eval_kept]) if request.task.traits.generates else None,
         notes=(*notes, *(lost_notes(train.extents, cutting) if _are_numbered(request, data, train) else ())),
     )
 

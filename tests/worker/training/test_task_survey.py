@@ -16,10 +16,13 @@ from autofit.domain.task import Task
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.probing.protocol import Refused, Survey, Surveyed
-from autofit.worker.data.row_extents import fitting_prompts, seen_rows
+from autofit.worker.data.row_extents import seen_rows
 from autofit.worker.data.training_data import training_data
+from autofit.worker.tasks.grpo import GrpoTrainer
 from autofit.worker.training import survey
 from autofit.worker.training.stand_in import stand_in_trainer
+from autofit.worker.training.tiny_model import tiny_model
+from autofit.worker.training.trainer_arguments import stand_in_arguments
 from tests.builders import make_request
 
 MODEL = Path(__file__).parents[3] / "examples/tiny-llama"
@@ -96,7 +99,6 @@ def test_each_task_has_a_sample_that_its_trainer_takes(task: Task) -> None:
     assert 16 < seen.longest_tokens <= 128
     assert seen.sampled_lengths_tokens == tuple(sorted(seen.sampled_lengths_tokens))
     assert seen.learned is not None
-    assert (seen.longest_prompt_tokens is not None) is (task is Task.GRPO)
 
 
 PAIRED = ("text", "whole text", "chats", "whole chats")
@@ -136,11 +138,21 @@ def test_prompts_whose_longest_answer_does_not_fit_are_left_out(form: str, tmp_p
     rows = [{"prompt": row["prompt"], "answer": n} for n, row in enumerate(rows_of(Task.GRPO, form))]
     asked = request(Task.GRPO, rows)
     data, seen = training_data(asked), profile(asked)
-    trainer = stand_in_trainer(asked, data.tokenizer, data.train, None, folder=str(tmp_path))
-    kept = fitting_prompts(asked, trainer, data.train)
+    trainer = GrpoTrainer(
+        model=tiny_model(len(data.tokenizer)),
+        args=stand_in_arguments(asked, output_path=str(tmp_path)),
+        train_dataset=data.train,
+        eval_dataset=data.train,
+        processing_class=data.tokenizer,
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        longest_prompt_tokens=TOKENS - 8,
+    )
+    kept = trainer.train_dataset
+    assert trainer.eval_dataset is not None
+    assert list(trainer.eval_dataset["prompt"]) == list(kept["prompt"])
     lengths = [extent.first for extent in seen_rows(asked, trainer, kept).extents]
     assert 0 < len(kept) == seen.example_count < len(rows)
-    assert max(lengths) == seen.longest_prompt_tokens == TOKENS - 8
+    assert max(lengths) == TOKENS - 8
     assert seen.sampled_lengths_tokens == tuple(sorted(length + 8 for length in lengths))
     assert seen.longest_tokens == TOKENS
     assert seen.rows is not None

@@ -9,7 +9,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from autofit.domain.trace import MicroStep
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
-from autofit.worker.trace.tasks.referenced import referring, router_words, with_router_loss
+from autofit.worker.trace.router_loss import router_words, with_router_loss
+from autofit.worker.trace.tasks.referenced import referring
 from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batch
 
 

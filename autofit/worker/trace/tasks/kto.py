@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 from autofit.domain.trace import MicroStep
+from autofit.worker.trace.router_loss import router_words, with_router_loss
 from autofit.worker.trace.tasks.referenced import (
     BETA,
     TracedPreference,
     referring,
-    router_words,
     scored,
     sequences,
-    with_router_loss,
 )
 from autofit.worker.trace.tasks.traced_task import Batch
 

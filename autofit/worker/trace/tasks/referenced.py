@@ -11,7 +11,6 @@ from torch import nn
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model, use_adapter
 
-from autofit.worker.trace.router_loss import has_router_loss
 from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batch
 
 BETA = 0.1
@@ -50,17 +49,3 @@ def referring(model: nn.Module, reference: nn.Module | None) -> Iterator[nn.Modu
         if reference is None:
             stack.enter_context(use_adapter(model, adapter_name=None))
         yield model if reference is None else reference
-
-
-def router_words(model: nn.Module) -> dict[str, Any]:
-    """What the trainers ask of a mixture of experts beside the answers."""
-    return {"output_router_logits": True} if has_router_loss(model.config) else {}
-
-
-def with_router_loss(loss: torch.Tensor, model: nn.Module, outputs: Any) -> torch.Tensor:
-    """The loss with that of the router where there is one."""
-    config: Any = model.config
-    if not has_router_loss(config):
-        return loss
-    total: torch.Tensor = loss + config.get_text_config().router_aux_loss_coef * outputs.aux_loss
-    return total

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -11,7 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from autofit.domain.trace import MicroStep
 from autofit.worker.model.loss_names import name_for_loss
-from autofit.worker.trace.router_loss import enable_router_loss, has_router_loss
+from autofit.worker.trace.router_loss import enable_router_loss, router_words, with_router_loss
 from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batch
 
 _OUTPUTS = ("log_probs", "entropy", "is_top1")  # what SFTTrainer asks of the loss
@@ -27,10 +25,6 @@ class TracedSft(TracedTask):
         return token_batch(step.micro_batch, step.tokens, "input_ids", "labels", "attention_mask")
 
     def loss(self, model: nn.Module, batch: Batch, reference: nn.Module | None) -> torch.Tensor:
-        config: Any = model.config
-        extra: dict[str, Any] = {"output_router_logits": True} if has_router_loss(config) else {}
-        outputs = model(**batch, use_cache=False, fused_lm_head=True, **extra)
+        outputs = model(**batch, use_cache=False, fused_lm_head=True, **router_words(model))
         loss: torch.Tensor = (-outputs.log_probs).sum() / (batch["labels"] != -100).sum().clamp(min=1)
-        if extra:
-            loss = loss + config.get_text_config().router_aux_loss_coef * outputs.aux_loss
-        return loss
+        return with_router_loss(loss, model, outputs)

@@ -1,0 +1,97 @@
+"""Kinds of numbers that flags take."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autofit.domain.units import parse_bytes
+from autofit.planning.plan.cost import Price
+
+if TYPE_CHECKING:
+    Kind = click.ParamType[Any]
+else:
+    Kind = click.ParamType  # generic only in the newest click
+
+_FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+class Size(Kind):
+    """Reads `24GiB` as a number of bytes."""
+
+    name = "SIZE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            size_bytes = parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+        if size_bytes == 0:
+            self.fail("nothing fits into no memory.", param, ctx)
+        return size_bytes
+
+
+class Tokens(Kind):
+    """Reads `1e9`, `300M` or `2B` as a number."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip().lower()
+        factor = _FACTORS.get(text[-1:], 1.0)
+        try:
+            count = float(text[:-1] if factor > 1 else text) * factor
+        except ValueError:
+            count = 0.0
+        if not 1 <= count < 1e18:
+            self.fail(f"'{value}' is not a number of tokens; write it like 300M, 2B or 1e9.", param, ctx)
+        return count
+
+
+class DevicePrice(Kind):
+    """Reads `2.5` and `8xA100-80GB=2.5`: of all machines, or of those that the name means."""
+
+    name = "[NAME=]AMOUNT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Price:
+        if isinstance(value, Price):
+            return value
+        name, _, amount = str(value).rpartition("=")
+        try:
+            number = float(amount)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number <= 0:
+            self.fail(f"'{value}' is no price of a device-hour; write it like 2.5, or A100-80GB=2.5.", param, ctx)
+        return Price(number, name.strip() or None)
+
+
+class Count(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "whole number"
+
+
+class Amount(click.FloatRange):
+    """A finite number within bounds."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"'{value}' is not a finite number.", param, ctx)
+        return number
+
+
+class Share(Amount):
+    """Reads `1%` and `0.01`."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and value.endswith("%"):
+            value = click.FLOAT(value[:-1], param, ctx) / 100
+        return super().convert(value, param, ctx)
