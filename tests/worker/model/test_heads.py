@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig, PretrainedConfig, set_seed
-from transformers.utils import logging as hf_logging
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Lora
@@ -32,6 +31,12 @@ CONFIGS: dict[str, PretrainedConfig] = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What transformers says reaches pytest."""
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+
+
 def stored(name: str, folder: Path) -> str:
     AutoModelForCausalLM.from_config(CONFIGS[name]).save_pretrained(folder)
     return str(folder)
@@ -42,9 +47,8 @@ def test_a_new_head_is_drawn_by_the_seed_and_nothing_is_said_of_it(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = stored(name, tmp_path)
-    hf_logging.enable_propagation()
     heads = []
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="transformers"):
         for _ in range(2):
             set_seed(7)
             model = load_model(folder, dtype=torch.float32, trust_remote_code=False, scores=True)
@@ -60,8 +64,7 @@ def test_what_is_really_missing_is_still_told(tmp_path: Path, caplog: pytest.Log
     model = AutoModelForCausalLM.from_config(CONFIGS["llama"])
     state = {name: tensor for name, tensor in model.state_dict().items() if "layers.1.mlp.up_proj" not in name}
     model.save_pretrained(tmp_path, state_dict=state)
-    hf_logging.enable_propagation()
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="transformers"):
         load_model(str(tmp_path), dtype=torch.float32, trust_remote_code=False, scores=True)
     assert "layers.1.mlp.up_proj" in caplog.text
 
