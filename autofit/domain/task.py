@@ -36,6 +36,7 @@ class Traits:
     scores: bool = False  # the model has a head of one number in place of the one of the vocabulary
     has_reference: bool = False  # beside a model of which all parameters train stands a frozen copy
     compares_rows: bool = False  # rows of a micro-batch are held against each other
+    disables_dropout: bool = False  # trl's trainer turns the model's dropout off unless it is told not to
     generates: bool = False  # answers are the model's own, and rewarded
     learning_rate_factor: float = 1.0  # the default learning rate, by that of supervised fine-tuning
     told: tuple[MetricName, ...] = ()  # beside the loss
@@ -51,18 +52,19 @@ _TRAITS = {
     Task.REWARD: Traits(
         "a reward model", "RewardConfig", "reward_trainer", "sample-preferences.jsonl", "preferences",
         Learned.PREFERENCES, cuts_rows=False,
-        sequences_per_row=2, scores=True, told=(MetricName("accuracy", "accuracy"), MetricName("margin", "margin")),
+        sequences_per_row=2, scores=True, disables_dropout=True,
+        told=(MetricName("accuracy", "accuracy"), MetricName("margin", "margin")),
     ),
     Task.DPO: Traits(
         "direct preference optimization", "DPOConfig", "dpo_trainer", "sample-preferences.jsonl", "preferences",
         Learned.PREFERENCES,
-        sequences_per_row=2, has_reference=True, learning_rate_factor=0.05,
+        sequences_per_row=2, has_reference=True, disables_dropout=True, learning_rate_factor=0.05,
         told=(MetricName("rewards/accuracies", "accuracy"), MetricName("rewards/margins", "margin")),
     ),
     Task.KTO: Traits(
         "Kahneman-Tversky optimization", "KTOConfig", "kto_trainer", "sample-judged.jsonl", "judged answers",
         Learned.JUDGEMENTS,
-        has_reference=True, compares_rows=True, learning_rate_factor=0.05,
+        has_reference=True, compares_rows=True, disables_dropout=True, learning_rate_factor=0.05,
         told=(MetricName("rewards/margins", "margin"),),
     ),
     Task.GRPO: Traits(

@@ -48,6 +48,7 @@ class MicroStep:
     generated_rows: int = 0  # that a rank generates at a time, for all micro-steps of an optimizer step
     has_reference: bool = False  # a forward pass of the frozen model, or without the adapter, follows that of the model
     compares_rows: bool = False  # both have one more before, with the rows' answers behind each other's prompts
+    disables_dropout: bool = False  # the model's own is turned off
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ def values_of(words: Sequence[str], name: str) -> Iterator[str]:
             yield value if equals else "" if following.startswith("--") else following
 
 
-def is_switched_on(words: Sequence[str], name: str) -> bool:
-    """Whether the last word on the switch `name`, which is off by itself, says yes."""
-    return ["no", *values_of(words, name)][-1].lower() in _TRUE
+def is_switched_on(words: Sequence[str], name: str, *, by_itself: bool = False) -> bool:
+    """Whether the last word on the switch `name` says yes; without one it is as it is `by_itself`."""
+    said = [*values_of(words, name)]
+    return said[-1].lower() in _TRUE if said else by_itself

@@ -158,7 +158,9 @@ def parameters(rung: Rung, setting: Setting) -> Parameters:
 
 def _parameters(rung: Rung, setting: Setting) -> Parameters:
     lora = setting.request.lora if rung.method is Method.LORA else None
-    groups = setting.known_parameters.get(lora) or _guessed(setting.shape, lora)
+    groups = setting.known_parameters.get(lora) or _guessed(
+        setting.shape, lora, scores=setting.request.task.traits.scores
+    )
     are_wide = setting.facts is not None and setting.facts.has_wide_scales
     return _known(groups, rung.quantization, element_bytes(rung.dtype), are_wide)
 
@@ -207,18 +209,20 @@ def lora_parameter_count(shape: ModelShape, lora: Lora) -> int:
 
 
 @lru_cache(maxsize=64)
-def _guessed(shape: ModelShape, lora: Lora | None) -> tuple[ParameterGroup, ...]:
+def _guessed(shape: ModelShape, lora: Lora | None, *, scores: bool) -> tuple[ParameterGroup, ...]:
     """The tensors of a model that was not traced: the counts are right, the tensors are those of a Llama: two
-    embeddings and seven alike in each layer."""
+    embeddings and seven alike in each layer. Where it `scores`, a vector that is always trained is in the place of the
+    second; a model whose embeddings are tied has more by one."""
     is_trained = lora is None
     embedding_count = shape.vocabulary_size * shape.hidden_size
     tables = 2 if 2 * embedding_count < shape.parameter_count else 0
     tensor_count = _TENSORS_PER_LAYER * shape.layer_count
     each, rest = divmod(shape.parameter_count - tables * embedding_count, tensor_count)
     groups = [
-        ParameterGroup(embedding_count, tables, is_trained, 2),
+        ParameterGroup(embedding_count, min(tables, 1) if scores else tables, is_trained, 2),
         ParameterGroup(each, tensor_count, is_trained, 2, shape.hidden_size),
         ParameterGroup(rest, 1, is_trained, 2),
+        ParameterGroup(shape.hidden_size if scores else 0, 1, True, 2),
     ]
     if lora is not None:
         pairs = 2 * len(_guessed_names(lora)) * shape.layer_count

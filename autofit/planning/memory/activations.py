@@ -10,9 +10,11 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Phase
+from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.planning.answers import evaluated_rows, generated_rows
+from autofit.planning.argument_words import is_switched_on
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, padded_tokens
 from autofit.planning.identity import ByIdentity
 from autofit.planning.micro_batches import asked_micro_batches
@@ -76,6 +78,7 @@ def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
         generated_rows=generated_rows(setting.request, setting.rank_count),
         has_reference=has_reference_pass(setting.request),
         compares_rows=compares_rows(setting.request),
+        disables_dropout=_disables_dropout(setting.request),
     )
 
 
@@ -83,6 +86,11 @@ def _padded(tokens: int, setting: Setting) -> int:
     """How wide sequences of `tokens` are padded: trl pads prompts and answers that were generated each for itself."""
     multiple, answer_tokens = PAD_TO_MULTIPLE[setting.kind], setting.request.completion_tokens
     return padded_tokens(tokens - answer_tokens, multiple) + padded_tokens(answer_tokens, multiple)
+
+
+def _disables_dropout(request: Request) -> bool:
+    by_itself = request.task.traits.disables_dropout
+    return is_switched_on(request.training.extra_arguments, "disable_dropout", by_itself=by_itself)
 
 
 def _is_chosen_by_torch(rung: Rung, setting: Setting) -> bool:

@@ -82,7 +82,9 @@ def payoffs(
 ) -> tuple[Payoff, ...]:
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
     tokens = tokens_left(goal, best, search)
-    cost = ProbeCost.of(search.trials, search.tokens_per_step, is_uniform=search.is_uniform)
+    cost = ProbeCost.of(
+        search.trials, search.tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task
+    )
     noise = next_noise(search.trials)
     return tuple(
         Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)

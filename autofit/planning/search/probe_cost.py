@@ -8,13 +8,14 @@ from statistics import median
 
 from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
+from autofit.domain.task import Task
 from autofit.domain.trial import Trial
 from autofit.planning.probe_steps import (
     MEASURE_S,
     MEMORY_STEPS,
     MIN_MEASURED_STEPS,
-    PROBED_ACCUMULATION,
     is_measured_early,
+    probed_accumulation,
 )
 
 START_S = 6.0
@@ -29,11 +30,14 @@ class ProbeCost:
     beside_s: float
     tokens_per_step: float  # of an optimizer step of the global batch
     is_uniform: bool  # a long memory step is measured itself
+    task: Task = Task.SFT
 
     @staticmethod
-    def of(trials: Sequence[Trial], tokens_per_step: float, *, is_uniform: bool = False) -> ProbeCost:
+    def of(
+        trials: Sequence[Trial], tokens_per_step: float, *, is_uniform: bool = False, task: Task = Task.SFT
+    ) -> ProbeCost:
         """The median of what `trials` took beside their steps; what was outpaced did not go through all of it."""
-        prior = ProbeCost(START_S, tokens_per_step, is_uniform)
+        prior = ProbeCost(START_S, tokens_per_step, is_uniform, task)
         timed = [trial for trial in trials if trial.outcome.total_s > 0 and not _is_outpaced(trial)]
         return replace(prior, beside_s=median(map(prior._beside_s, timed))) if timed else prior
 
@@ -50,7 +54,7 @@ class ProbeCost:
     def _steps_s(self, strategy: Strategy, tokens_per_s: float) -> float:
         """The steps and an evaluation, which is a forward pass."""
         micro_step_s = self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
-        step_s = micro_step_s * min(strategy.gradient_accumulation, PROBED_ACCUMULATION)
+        step_s = micro_step_s * probed_accumulation(strategy.gradient_accumulation, self.task)
         is_early = is_measured_early(step_s, is_uniform=self.is_uniform)
         measured_s = 0.0 if is_early else max(MEASURE_S, MIN_MEASURED_STEPS * step_s)
         return MEMORY_STEPS * step_s + measured_s + micro_step_s / 3

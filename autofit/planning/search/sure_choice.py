@@ -75,7 +75,7 @@ def _payoff(one: Expectation, first: Expectation, goal: TimeToEnd, search: Searc
     assert goal.step_count is not None
     estimate = search.ladder.estimate(one.strategy)
     tokens_per_step = estimate.speed.tokens_per_step
-    cost = ProbeCost.of((), tokens_per_step, is_uniform=search.is_uniform)
+    cost = ProbeCost.of((), tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task)
     if not estimate.speed.is_absolute:
         cost = replace(cost, beside_s=0.0)
     tokens = goal.step_count * tokens_per_step

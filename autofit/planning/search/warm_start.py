@@ -135,7 +135,7 @@ def _too_dear(remembered: Choice, search: SearchState) -> Choose | None:
         return None
     speed, rival = remembered.probed.tokens_per_s, best.measured.tokens_per_s
     tokens = tokens_left(goal, rival, search)
-    cost_s = ProbeCost.of(search.trials, search.tokens_per_step).seconds(remembered.strategy, speed)
+    cost_s = _confirming_s(remembered, search.trials, search)
     saving_s = tokens / rival - tokens / speed
     if saving_s > cost_s:
         return None
@@ -153,12 +153,18 @@ def _unconfirmed(remembered: Choice, past: Sequence[Trial], search: SearchState)
         return None
     speed = remembered.probed.tokens_per_s
     rest_s = tokens_left(goal, speed, search) / speed
-    cost_s = ProbeCost.of(past, search.tokens_per_step).seconds(remembered.strategy, speed)
+    cost_s = _confirming_s(remembered, past, search)
     if cost_s < CHEAP * rest_s:
         return None
     costs = f"to confirm it would cost {brief_seconds(cost_s)} of {brief_seconds(rest_s)}"
     why = f"{remembered.why}; {_count(past)} of earlier runs, {costs}"
     return Choose(replace(remembered, why=why, is_remembered=True))
+
+
+def _confirming_s(remembered: Choice, trials: Sequence[Trial], search: SearchState) -> float:
+    """The seconds of a probe of the remembered choice, by what `trials` took."""
+    cost = ProbeCost.of(trials, search.tokens_per_step, task=search.setting.request.task)
+    return cost.seconds(remembered.strategy, remembered.probed.tokens_per_s)
 
 
 def _once_confirmed(action: Choose, past: Sequence[Trial], trials: Sequence[Trial]) -> Probe | Choose:

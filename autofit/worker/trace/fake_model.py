@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from transformers import PretrainedConfig, PreTrainedModel
+from trl.trainer.utils import disable_dropout_in_model
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
@@ -69,6 +70,8 @@ def prepare(model: PreTrainedModel, step: MicroStep) -> nn.Module:
         trained: nn.Module = model if step.lora is None else _adapted(model, step.lora, step)
     if step.lora is not None and step.gradient_checkpointing.recomputes:
         model.enable_input_require_grads()
+    if step.disables_dropout:
+        disable_dropout_in_model(model)
     TRACED_TASKS[step.task].prepare(model)
     if step.gradient_checkpointing.recomputes:
         enable_checkpointing(model, step.gradient_checkpointing)

@@ -20,7 +20,7 @@ from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.request import Request
 from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.worker.model.configuration import load_config
-from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS
+from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, GENERATION_KEYS, GENERATION_OURS
 from autofit.worker.training.checkpointing_arguments import RUNG_KEYS
 from autofit.worker.training.optimizers import check_optimizer
 from autofit.worker.training.schedule_arguments import has_evaluation, schedule_arguments
@@ -51,6 +51,8 @@ def _troubles(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
     yield from _best_model(request, extra)
     yield from _hub(request, extra)
     yield from _checkpointing(extra)
+    if "generation_kwargs" in extra:
+        yield from (f"--generation_kwargs {trouble}" for trouble in _generation_kwargs(extra["generation_kwargs"]))
     yield from _router(request, extra)
     if extra.get("max_grad_norm") and request.pins.of(OPTIMIZER) is Optimizer.ADALOMO:
         yield f"--max_grad_norm {extra['max_grad_norm']:g}: AdaLomo bounds its updates itself and clips no gradients"
@@ -115,9 +117,8 @@ def _checkpointing(extra: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _checkpointing_kwargs(text: str) -> Iterator[str]:
-    try:
-        kwargs = dict(json.loads(text).items())
-    except (AttributeError, ValueError):
+    kwargs = _json_object(text)
+    if kwargs is None:
         yield f"{text} is no JSON object, such as '{{\"use_reentrant\": false}}'"
         return
     for key in RUNG_KEYS.keys() & kwargs.keys():
@@ -125,6 +126,27 @@ def _checkpointing_kwargs(text: str) -> Iterator[str]:
     known = _CHECKPOINTING_KEYS | RUNG_KEYS.keys() | set(inspect.signature(checkpoint).parameters) - _NOT_IN_JSON
     if unknown := sorted(set(kwargs) - known):
         yield f"{text}: {unknown[0]} is none of {', '.join(sorted(known - RUNG_KEYS.keys()))}"
+
+
+def _generation_kwargs(text: str) -> Iterator[str]:
+    """What would generate in another way than an estimate counts: a row for each answer, a pass for each token."""
+    kwargs = _json_object(text)
+    if kwargs is None:
+        yield f"{text} is no JSON object, such as '{{\"suppress_tokens\": [7]}}'"
+        return
+    for key in GENERATION_OURS.keys() & kwargs.keys():
+        yield f"{text}: {key} is autofit's to set; use {GENERATION_OURS[key]}"
+    if others := sorted(set(kwargs) - GENERATION_KEYS):
+        known = ", ".join(sorted(GENERATION_KEYS))
+        yield f"{text}: {others[0]} is none of those that leave a generation's memory as it is estimated: {known}"
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """What `text` says; None where it is no object."""
+    try:
+        return dict(json.loads(text).items())
+    except (AttributeError, ValueError):
+        return None
 
 
 def _router(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:

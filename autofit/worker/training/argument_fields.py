@@ -128,3 +128,34 @@ GONE = {
 
 CHECKPOINTING_KWARGS = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 """Fields that say how a rung checkpoints which does."""
+
+GENERATION_OURS = {
+    "max_length": "--completion-tokens",
+    "max_new_tokens": "--completion-tokens",
+    "num_return_sequences": "--num-generations",
+}
+"""Keys of `generation_kwargs` that autofit sets itself, with its flag."""
+
+GENERATION_KEYS = {
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "do_sample",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "exponential_decay_length_penalty",
+    "min_length",
+    "min_new_tokens",
+    "min_p",
+    "no_repeat_ngram_size",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+}
+"""Keys of `generation_kwargs` that decide which token comes next, and nothing of how many rows, passes or caches there
+are (transformers 5.23's GenerationConfig)."""

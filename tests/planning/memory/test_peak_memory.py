@@ -15,8 +15,9 @@ from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.model import ParameterGroup
 from autofit.domain.outcome import Phase
-from autofit.domain.request import Lora
+from autofit.domain.request import Lora, Training
 from autofit.domain.strategy import Rung, Strategy
+from autofit.domain.task import Task
 from autofit.domain.trace import Moment, Trace
 from autofit.planning.memory.activations import micro_step, moments, wanted_micro_steps
 from autofit.planning.memory.closed_activations import closed_form_bytes
@@ -78,6 +79,22 @@ def test_what_is_traced_depends_on_the_gpu_only_where_torch_chooses_by_it(
 ) -> None:
     rung = replace(PLAIN, attention=attention)
     assert micro_step(rung, 1, replace(SCENE, hardware=machine)).capability == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "expected"),
+    [
+        (Task.SFT, (), False),
+        (Task.REWARD, (), True),
+        (Task.DPO, ("--disable_dropout", "false"), False),
+        (Task.KTO, ("--disable_dropout",), True),
+        (Task.GRPO, (), False),
+        (Task.GRPO, ("--disable_dropout", "true"), True),
+    ],
+)
+def test_dropout_is_traced_as_the_tasks_trainer_has_it(task: Task, words: tuple[str, ...], expected: bool) -> None:
+    request = replace(SCENE.request, task=task, training=Training(extra_arguments=words))
+    assert micro_step(PLAIN, 1, replace(SCENE, request=request)).disables_dropout is expected
 
 
 def test_another_gpus_trace_serves_where_there_is_none_of_its_own() -> None:

@@ -12,6 +12,7 @@ from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
+from autofit.domain.task import Task
 from autofit.domain.trial import Choose, Trial
 from autofit.domain.units import brief_seconds
 from autofit.planning.search.expected_improvement import Expectation, expectations
@@ -105,6 +106,15 @@ def test_what_a_probe_takes_is_learned_from_the_trials() -> None:
     assert after.seconds(strategy, speed / 10) > 2 * PROBE_S, "a slower one takes longer"
     failed = Trial(strategy, rungs.estimate(strategy), replace(sim.out_of_memory(), total_s=3.0))
     assert ProbeCost.of((failed,), tokens).beside_s == 3.0
+
+
+def test_a_probe_of_generated_answers_costs_whole_steps() -> None:
+    """A rank generates the answers of a step at a time, so that no part of it is probed alone."""
+    strategy = replace(sim.ladder(FULL).steps[0].strategies[0], gradient_accumulation=30)
+    tokens_per_step, step_s = 3000.0, 30.0
+    whole, part = (ProbeCost.of((), tokens_per_step, task=task) for task in (Task.GRPO, Task.SFT))
+    assert whole.seconds(strategy, tokens_per_step / step_s) == pytest.approx(START_S + 3 * step_s, rel=0.01)
+    assert part.seconds(strategy, tokens_per_step / step_s) == pytest.approx(START_S + 3 * step_s / 10, rel=0.03)
 
 
 def expectation(expected: float, spread: float, chance: float = 1.0) -> Expectation:

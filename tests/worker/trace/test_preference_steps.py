@@ -26,8 +26,8 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "experts": Qwen3MoeConfig(**_SIZES, moe_intermediate_size=96, num_experts=8),
 }
 LORA, ON = Lora(8, 16, ("q_proj", "v_proj")), GradientCheckpointing.ON
-DPO = replace(PLAIN, task=Task.DPO, has_reference=True)
-KTO = replace(PLAIN, task=Task.KTO, has_reference=True, compares_rows=True)
+DPO = replace(PLAIN, task=Task.DPO, has_reference=True, disables_dropout=True)
+KTO = replace(PLAIN, task=Task.KTO, has_reference=True, compares_rows=True, disables_dropout=True)
 CASES = [
     ("llama", DPO),
     ("llama", replace(DPO, lora=LORA, is_padded=True)),

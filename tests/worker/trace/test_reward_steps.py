@@ -34,7 +34,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config(n_embd=128, n_layer=LAYERS, n_head=4, vocab_size=1000, num_labels=1),
 }  # fmt: skip
 LORA, ON = Lora(8, 16, ("q_proj", "v_proj")), GradientCheckpointing.ON
-REWARD = replace(PLAIN, task=Task.REWARD)
+REWARD = replace(PLAIN, task=Task.REWARD, disables_dropout=True)
 CASES = [
     ("llama", REWARD),
     ("llama", replace(REWARD, lora=LORA, is_padded=True)),
@@ -43,6 +43,7 @@ CASES = [
     ("opt", replace(REWARD, dtype=Dtype.FP32)),  # in bf16 CPU kernels of these two take memory for themselves
     ("opt", replace(REWARD, dtype=Dtype.FP32, lora=LORA)),
     ("gpt2", replace(REWARD, dtype=Dtype.FP32, is_padded=True)),
+    ("gpt2", replace(REWARD, dtype=Dtype.FP32, disables_dropout=False)),
 ]
 
 

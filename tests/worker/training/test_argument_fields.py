@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import datasets
 import huggingface_hub
 import pytest
 from click import Command
+from transformers import GenerationConfig
 from trl import RewardConfig, SFTConfig
 
 from autofit.cli.train import command as train_verb
@@ -22,7 +24,7 @@ from autofit.domain.request import Request, Training
 from autofit.domain.task import Task
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.training import survey
-from autofit.worker.training.argument_fields import FIXED, GONE, OURS
+from autofit.worker.training.argument_fields import FIXED, GENERATION_KEYS, GENERATION_OURS, GONE, OURS
 from autofit.worker.training.trainer_arguments import extra_arguments
 from tests.builders import make_request
 
@@ -244,3 +246,30 @@ def test_a_norm_that_adalomo_would_not_clip_at_is_refused() -> None:
     survey.check_arguments(dataclasses.replace(asked, pins=Pins(optimizer=Optimizer.LOMO)), extra)
     with pytest.raises(UsageError, match=r"--max_grad_norm 0\.5: AdaLomo bounds its updates itself"):
         survey.check_arguments(dataclasses.replace(asked, pins=Pins(optimizer=Optimizer.ADALOMO)), extra)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sentence"),
+    [
+        ('{"num_beams": 4}', "num_beams is none of those that leave a generation's memory as it is estimated"),
+        ('{"top_k": 5, "prompt_lookup_num_tokens": 3}', "prompt_lookup_num_tokens is none of those"),
+        ('{"max_new_tokens": 512}', "max_new_tokens is autofit's to set; use --completion-tokens"),
+        ('{"num_return_sequences": 8}', "num_return_sequences is autofit's to set; use --num-generations"),
+        ("[4]", "is no JSON object"),
+    ],
+)
+def test_answers_are_not_generated_in_a_way_that_no_estimate_counts(kwargs: str, sentence: str) -> None:
+    asked = dataclasses.replace(request(f"--generation_kwargs '{kwargs}'"), task=Task.GRPO)
+    with pytest.raises(UsageError, match=re.escape(f"--generation_kwargs {kwargs}")) as refused:
+        survey.check_arguments(asked, extra_arguments(asked))
+    assert sentence in str(refused.value)
+
+
+def test_what_says_which_token_comes_next_is_taken() -> None:
+    words = '--generation_kwargs \'{"suppress_tokens": [7], "no_repeat_ngram_size": 3}\''
+    asked = dataclasses.replace(request(words), task=Task.GRPO)
+    survey.check_arguments(asked, extra_arguments(asked))
+
+
+def test_every_key_of_a_generation_is_one_of_transformers_own() -> None:
+    assert vars(GenerationConfig()).keys() >= {*GENERATION_KEYS, *GENERATION_OURS}

@@ -22,7 +22,6 @@ class TracedPreference(TracedTask):
     outputs: tuple[str, ...]
 
     def prepare(self, model: PreTrainedModel) -> None:
-        disable_dropout_in_model(model)
         add_fused_lm_head(model, outputs=self.outputs)
 
     def prepare_reference(self, model: PreTrainedModel) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from trl.trainer.utils import disable_dropout_in_model
 
 from autofit.domain.trace import MicroStep
 from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batch
@@ -13,7 +12,6 @@ from autofit.worker.trace.tasks.traced_task import Batch, TracedTask, token_batc
 
 class TracedReward(TracedTask):
     def prepare(self, model: PreTrainedModel) -> None:
-        disable_dropout_in_model(model)  # the default of its arguments
         text = model.config.get_text_config()
         if text.pad_token_id is None:  # the tokenizer's, whichever it is: it tells where a sequence ends
             text.pad_token_id = 0
