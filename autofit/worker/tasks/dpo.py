@@ -10,7 +10,7 @@ from trl import DPOTrainer
 
 from autofit.domain.workload import BatchShape
 from autofit.worker.tasks.referenced import ReferencedTrainer, ReferencedTraining
-from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.probe_rows import pair_lengths
 from autofit.worker.training.tiny_model import tiny_model
 
 
@@ -22,16 +22,14 @@ class DpoTraining(ReferencedTraining):
     trainer = DpoTrainer
 
     def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-        lengths = [row_lengths(shape, 2 * micro_batch) for shape in shapes]
-        longest = [token % vocabulary_size for token in range(max(length for batch in lengths for length in batch))]
-        chosen = [longest[1:length] for batch in lengths for length in batch[:micro_batch]]
-        rejected = [longest[1:length] for batch in lengths for length in batch[micro_batch:]]
+        chosen, rejected = pair_lengths(shapes, micro_batch)
+        longest = [token % vocabulary_size for token in range(max(*chosen, *rejected))]
         nothing = [0.0] * len(chosen)
         return Dataset.from_dict(
             {
                 "prompt_ids": [longest[:1]] * len(chosen),
-                "chosen_ids": chosen,
-                "rejected_ids": rejected,
+                "chosen_ids": [longest[1:length] for length in chosen],
+                "rejected_ids": [longest[1:length] for length in rejected],
                 "ref_chosen_logps": nothing,  # read where they are not computed in each step
                 "ref_rejected_logps": nothing,
             }

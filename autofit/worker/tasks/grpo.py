@@ -13,7 +13,6 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer import grpo_trainer
-from trl.trainer.utils import RepeatSampler
 
 from autofit.domain.event import Tell
 from autofit.domain.outcome import Phase
@@ -24,6 +23,7 @@ from autofit.worker.data.row_extents import fitting_prompts
 from autofit.worker.data.training_data import TrainingData
 from autofit.worker.model.loading_bar import Hear
 from autofit.worker.rewards.rewards import probe_rewards, rewards
+from autofit.worker.tasks.grouped_order import GroupedOrder
 from autofit.worker.tasks.task_training import TaskTraining
 from autofit.worker.training.checkpointing_switch import CheckpointingSwitch
 from autofit.worker.training.job_model import device_of, pretrained_reference, random_reference
@@ -140,25 +140,6 @@ def _made_from_path(reference: PreTrainedModel | None) -> Iterator[None]:
         yield
     finally:
         grpo_trainer.create_model_from_path = makes
-
-
-class GroupedOrder(Sampler[int]):
-    """Gives the places of `order` as trl's RepeatSampler does those of a data set: of each step's prompts each as often
-    as it has answers, and all of them as often as the trainer takes a micro-batch.
-
-    trl's own begins with the first epoch's order again when a training goes on in a later one.
-    """
-
-    def __init__(self, order: Sampler[int] | range, answers: int, prompts: int, repeats: int) -> None:
-        self._order = order
-        self._places = RepeatSampler(range(len(order)), answers, prompts, repeats, shuffle=False)  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[int]:
-        rows = list(self._order)
-        return (rows[place] for place in self._places)
 
 
 def _prompts_alone(kwargs: Mapping[str, Any], answers: int) -> dict[str, Any]:

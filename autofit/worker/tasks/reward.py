@@ -10,7 +10,7 @@ from trl import RewardTrainer as TrlRewardTrainer
 
 from autofit.domain.workload import BatchShape
 from autofit.worker.tasks.task_training import TaskTraining
-from autofit.worker.training.probe_rows import row_lengths
+from autofit.worker.training.probe_rows import pair_lengths
 from autofit.worker.training.tiny_model import tiny_scoring_model
 from autofit.worker.training.trainer import PhasedTrainer
 
@@ -40,12 +40,12 @@ class RewardTraining(TaskTraining):
     trainer = RewardTrainer
 
     def probe_rows(self, shapes: Sequence[BatchShape], micro_batch: int, vocabulary_size: int) -> Dataset:
-        lengths = [row_lengths(shape, 2 * micro_batch) for shape in shapes]
-        longest = [token % vocabulary_size for token in range(max(length for batch in lengths for length in batch))]
+        chosen, rejected = pair_lengths(shapes, micro_batch)
+        longest = [token % vocabulary_size for token in range(max(*chosen, *rejected))]
         return Dataset.from_dict(
             {
-                "chosen_ids": [longest[:length] for batch in lengths for length in batch[:micro_batch]],
-                "rejected_ids": [longest[:length] for batch in lengths for length in batch[micro_batch:]],
+                "chosen_ids": [longest[:length] for length in chosen],
+                "rejected_ids": [longest[:length] for length in rejected],
             }
         )
 

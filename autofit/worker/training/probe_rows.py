@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 from autofit.domain.workload import BatchShape
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, ProbedStep, warmed
@@ -48,3 +49,10 @@ def row_lengths(shape: BatchShape, count: int) -> list[int]:
         return [shape.padded_tokens]
     rest = (shape.mean_tokens * count - shape.padded_tokens) / (count - 1)
     return [shape.padded_tokens] + [min(shape.padded_tokens, max(1, round(rest)))] * (count - 1)
+
+
+def pair_lengths(shapes: Sequence[BatchShape], micro_batch: int) -> tuple[list[int], list[int]]:
+    """The lengths of rows of two sequences in micro-batches of these shapes: of the first ones and of the second."""
+    lengths = [row_lengths(shape, 2 * micro_batch) for shape in shapes]
+    first = [length for batch in lengths for length in batch[:micro_batch]]
+    return first, [length for batch in lengths for length in batch[micro_batch:]]

@@ -6,7 +6,7 @@ import pytest
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from autofit.worker.tasks.grpo import GroupedOrder
+from autofit.worker.tasks.grouped_order import GroupedOrder
 from autofit.worker.training.epoch import EpochOrder
 
 PROMPTS, PER_STEP, ANSWERS = 11, 3, 4
