@@ -87,7 +87,7 @@ def _job(kind: DeviceKind, rank_count: int) -> Job:
         attention=Attention.SDPA,
         dtype=Dtype.BF16,
     )
-    return Job(Request("none", 1, rank_count), Strategy(rung, 1, 1), "{}", kind, rank_count)
+    return Job(Request("none", 1, global_batch=rank_count), Strategy(rung, 1, 1), "{}", kind, rank_count)
 
 
 def _fastest_s(act: Callable[[], Any]) -> float:

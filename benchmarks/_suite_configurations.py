@@ -91,7 +91,7 @@ class Configuration:
     def request(self, model: str) -> Request:
         """`model` is its folder, or only its name where nothing is to be read."""
         rows = self.rank_count * self.micro_batch * self.accumulation
-        return Request(model, self.tokens, rows, memory_limit_bytes=self.limit_bytes, ranks=1)
+        return Request(model, self.tokens, global_batch=rows, memory_limit_bytes=self.limit_bytes, ranks=1)
 
 
 def make_model(name: str, kind: DeviceKind, folder: Path) -> None:
