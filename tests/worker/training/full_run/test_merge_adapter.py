@@ -15,6 +15,8 @@ from transformers import (
 )
 
 from autofit.domain.request import ALL_LINEAR, Lora
+from autofit.inputs.model_files import read_model_files
+from autofit.inputs.scoring_head import check_reward
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.loading import load_model
 from autofit.worker.training.full_run.merge_adapter import MergedWeights, merge
@@ -77,6 +79,7 @@ def test_a_reward_model_is_merged_with_the_head_that_it_was_trained_with(tmp_pat
     tokenizer.save_pretrained(adapter)
     trained.config.pad_token_id = tokenizer.pad_token_id
     merge(str(base), adapter, tmp_path / "ours", torch.float32, trust_remote_code=False)
+    check_reward(read_model_files(str(tmp_path / "ours")))
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours")
     words = tokenizer("a row of some words", return_tensors="pt")
     with torch.no_grad():
