@@ -13,7 +13,8 @@ from autofit.domain.task import Task
 from autofit.domain.training_phase import TrainingPhase
 
 from .flags.phase_flags import PREVIOUS, PhaseFlags
-from .request_builder import GENERATION_FLAGS, CountRanks, build_request, model_name, search_options
+from .generation_builder import GENERATION_FLAGS
+from .request_builder import CountRanks, build_request, model_name, search_options
 
 
 def build_phases(

@@ -11,16 +11,15 @@ from autofit.domain.knobs.allowance import check_allowed
 from autofit.domain.knobs.dtype import DTYPE, MIXED, Dtype
 from autofit.domain.knobs.pins import PINNABLE, Pins
 from autofit.domain.objective import Objective
-from autofit.domain.request import Generation, Learn, Lora, OnDivergence, Request, SearchOptions, Training
+from autofit.domain.request import Learn, Lora, OnDivergence, Request, SearchOptions, Training
 from autofit.domain.task import Task
 from autofit.planning.data.step_count import prompts_per_step
 from autofit.runs.run_folder import RunFolder
 
 from .flags.train_flags import CHEAPEST
+from .generation_builder import build_generation
 
 DEFAULT_GLOBAL_BATCH = 32
-GENERATION_FLAGS = frozenset(("num_generations", "completion_tokens", "reward"))
-"""Names of the parameters that are for tasks that generate answers."""
 
 CountRanks = Callable[[int | None], int]
 
@@ -37,7 +36,7 @@ def build_request(flags: Mapping[str, Any], extra_arguments: tuple[str, ...], co
         task=task,
         objective=_objective(flags["optimize"]),
         baseline=flags["baseline"],
-        generation=_generation(task, flags),
+        generation=build_generation(task, flags),
         global_batch=_global_batch(flags, count_ranks),
         data=flags["data"],
         eval_data=flags["eval_data"],
@@ -122,33 +121,6 @@ def _learn(task: Task, word: str) -> Learn:
             f"--learn {word} is for --task sft, and --task {task.value} learns from whole answers: leave it out."
         )
     return learn
-
-
-def _generation(task: Task, flags: Mapping[str, Any]) -> Generation:
-    """How answers are generated; UsageError where the task generates none, and where nothing would reward them."""
-    asked = {name: flags[name] for name in sorted(GENERATION_FLAGS)}
-    if not task.traits.generates:
-        for name, value in asked.items():
-            if value not in (None, ()):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} is for answers that are generated, and --task {task.value} generates "
-                    "none: leave it out, or ask for --task grpo."
-                )
-        return Generation()
-    if not asked["reward"]:
-        raise UsageError(
-            f"--task {task.value} needs something that rewards an answer: --reward MODULE:FUNCTION, or a reward model, "
-            "--reward FOLDER or --reward ID."
-        )
-    completion_tokens, count = asked["completion_tokens"], asked["num_generations"] or Generation().count
-    if count < 2:
-        raise UsageError("--num-generations 1: answers are compared with each other, so ask for 2 at least.")
-    if completion_tokens is not None and completion_tokens >= flags["seq"]:
-        raise UsageError(
-            f"--completion-tokens {completion_tokens} leaves no room for a prompt in --seq {flags['seq']}: "
-            "prompt and answer are a sequence together."
-        )
-    return Generation(count, completion_tokens, asked["reward"])
 
 
 def _allowed(words: tuple[str, ...]) -> tuple[str, ...]:
