@@ -69,7 +69,7 @@ def stage(tmp_path: Path) -> Stage:
 def download(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> FakeDownload:
     """The stage's model lacks its weights here; the disk has room for them."""
 
-    def read(model: str, *, scores: bool) -> ModelFiles:
+    def read(model: str) -> ModelFiles:
         assert model == str(MODEL)
         return replace(read_model_files(model), download=MISSING)
 
