@@ -15,7 +15,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.quantization import Quantization
-from autofit.domain.request import Generation, Lora, Request, Reward
+from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
 from autofit.inputs.model_files import read_model_files
@@ -24,6 +24,7 @@ from autofit.planning.setting import Setting
 TOKENIZER = Path(__file__).resolve().parents[1] / "examples" / "tiny-llama"
 LORA_R = 8
 ANSWERS = 2  # to each prompt, where they are generated
+REWARD = "reward"  # the folder, within a model's, of one of its architecture that rewards answers
 GB = 10**9
 
 _LLAMA: dict[str, object] = {
@@ -76,11 +77,15 @@ class Case:
     optimizer: Optimizer = Optimizer.ADAMW
     task: Task = Task.SFT
     completion_tokens: int | None = None  # of `tokens`, where answers are generated
+    has_reward_model: bool = False  # rewards answers in place of a function
+    beta: float = 0.0  # how much the distance of generated answers from a reference counts
 
     def __str__(self) -> str:
         rung = str(self.strategy) if self.task is Task.SFT else f"{self.task.value} {self.strategy}"
         rows = " padded" if self.is_padded else ""
-        return f"{self.architecture} {rung} acc{self.gradient_accumulation} W{self.rank_count} s{self.tokens}{rows}"
+        beside = (" reward model" if self.has_reward_model else "") + (f" beta{self.beta:g}" if self.beta else "")
+        sizes = f"acc{self.gradient_accumulation} W{self.rank_count} s{self.tokens}"
+        return f"{self.architecture} {rung} {sizes}{rows}{beside}"
 
     @property
     def strategy(self) -> Strategy:
@@ -99,7 +104,8 @@ class Case:
     def request(self, folder: Path) -> Request:
         rows = self.rank_count * self.micro_batch * self.gradient_accumulation
         lora = Lora(r=LORA_R, target_modules=ARCHITECTURES[self.architecture].targets)
-        generation = Generation(ANSWERS, self.completion_tokens, (Reward("rewards:any"),))
+        reward = Reward(str(folder / REWARD) if self.has_reward_model else "rewards:any")
+        generation = Generation(ANSWERS, self.completion_tokens, (reward,))
         return Request(
             str(folder),
             self.tokens,
@@ -107,6 +113,7 @@ class Case:
             generation=generation if self.task.traits.generates else Generation(),
             global_batch=rows,
             lora=lora,
+            training=Training(extra_arguments=("--beta", str(self.beta)) if self.beta else ()),
         )
 
     def setting(self, folder: Path) -> Setting:
@@ -114,20 +121,24 @@ class Case:
         devices = tuple(Device(DeviceKind.CPU, i, "CPU", None, None, 64 * GB, 64 * GB) for i in range(self.rank_count))
         hardware = Hardware((Node(Host("node", 64, 64 * GB, 64 * GB, 64 * GB), devices, Link.HOST),))
         request, shape = self.request(folder), read_model_files(str(folder)).shape
-        return Setting(request, hardware, shape, self.tokens, self.is_padded)
+        rewarding = (read_model_files(str(folder / REWARD), scores=True).shape,) if self.has_reward_model else ()
+        return Setting(request, hardware, shape, self.tokens, self.is_padded, reward_models=rewarding)
 
     def fields(self) -> dict[str, object]:
         return {name: getattr(value, "value", value) for name, value in asdict(self).items()}
 
 
 def make_model(name: str, folder: Path) -> None:
-    """A folder with config, tokenizer and weights; in a process that may import torch."""
+    """A folder with config, tokenizer and weights, and within it one of a reward model; in a process that may import
+    torch."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     architecture = ARCHITECTURES[name]
     config = AutoConfig.for_model(architecture.model_type, **architecture.values)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    scoring = AutoConfig.for_model(architecture.model_type, **architecture.values, num_labels=1)
+    AutoModelForSequenceClassification.from_config(scoring, dtype=torch.bfloat16).save_pretrained(folder / REWARD)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TOKENIZER / file, folder / file)
     assert json.loads((folder / "config.json").read_text())["model_type"] == architecture.model_type
@@ -373,8 +384,8 @@ def _fused_cases() -> tuple[Case, ...]:
 
 
 def _generation_cases() -> tuple[Case, ...]:
-    """GRPO in each stage, of few tokens, where the states have the peak, and of many answers, where the cache of keys
-    and values has it; accumulation makes a generation larger than its micro-steps."""
+    """GRPO in each stage, of few answers and of many: accumulation makes a generation larger than its micro-steps. At
+    last beside a reward model, and beside a reference."""
     on, lora, grpo = GradientCheckpointing.ON, Method.LORA, {"task": Task.GRPO, "completion_tokens": 64}
     return (
         Case("Llama", 2, 1, micro_batch=2, **grpo),
@@ -392,4 +403,10 @@ def _generation_cases() -> tuple[Case, ...]:
         Case("Qwen2", 8, 3, lora, gradient_checkpointing=on, micro_batch=4, gradient_accumulation=16, **grpo),
         Case("Phi", 2, 0, lora, gradient_accumulation=32, **grpo),
         Case("Mixtral", 8, 2, gradient_accumulation=4, **grpo),
+        Case("Llama", 2, 2, gradient_accumulation=4, has_reward_model=True, **grpo),
+        Case("Qwen2", 8, 3, gradient_accumulation=16, has_reward_model=True, **grpo),
+        Case("GPT-NeoX", 2, 0, gradient_checkpointing=on, gradient_accumulation=16, has_reward_model=True, **grpo),
+        Case("Llama", 2, 2, gradient_accumulation=4, beta=0.04, **grpo),
+        Case("Qwen3", 8, 3, gradient_checkpointing=on, micro_batch=2, beta=0.04, **grpo),
+        Case("Mistral", 8, 2, lora, micro_batch=2, gradient_accumulation=8, has_reward_model=True, beta=0.04, **grpo),
     )

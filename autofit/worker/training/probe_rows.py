@@ -17,15 +17,17 @@ _UNREAD = BatchShape(1, 1.0)
 def memory_steps(spec: ProbeSpec, accumulation: int) -> int:
     """The number of optimizer steps before the measured ones: each worst shape once, the last of them for a whole step
     at the end."""
-    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / accumulation) + 1)
+    return max(MEMORY_STEPS, math.ceil((len(spec.worst) - 1) / _shapes_per_step(spec, accumulation)) + 1)
 
 
 def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
     """The worst shapes, then the typical ones, which are measured, each once its ranks have met its widths."""
-    ranks = spec.job.rank_count
+    ranks, shown = spec.job.rank_count, _shapes_per_step(spec, accumulation)
     last = len(spec.worst) - 1
     memory = [
-        tuple(spec.worst[min(step * accumulation + place, last)] for place in range(accumulation) for _ in range(ranks))
+        tuple(
+            spec.worst[min(step * shown + place % shown, last)] for place in range(accumulation) for _ in range(ranks)
+        )
         for step in range(memory_steps(spec, accumulation))
     ]
     typical = itertools.cycle(spec.typical)
@@ -34,6 +36,12 @@ def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
         *(ProbedStep(shapes, is_measured=False) for shapes in memory),
         *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),
     )
+
+
+def _shapes_per_step(spec: ProbeSpec, accumulation: int) -> int:
+    """How many worst shapes one step shows a rank: a generation pads all its prompts to the longest of them, and which
+    rank has which prompt no micro-batch decides."""
+    return 1 if spec.job.request.task.traits.generates else accumulation
 
 
 def read_by(rank_index: int, rank_count: int, shapes: list[BatchShape]) -> list[BatchShape]:

@@ -12,13 +12,14 @@ import torch
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
+from autofit.domain.task import Task
 from autofit.domain.workload import BatchShape
 from autofit.planning.probe_steps import LONG_STEP_S, MAX_MEASURED_STEPS, MEMORY_STEPS
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.measured_steps import Course, Pace, ProbedSteps
 from autofit.worker.training import training_probe
-from autofit.worker.training.probe_rows import read_by, schedule
+from autofit.worker.training.probe_rows import memory_steps, read_by, schedule
 from tests.builders import make_request, make_rung
 
 RANKS, ACCUMULATION = 2, 3
@@ -55,6 +56,17 @@ def test_on_a_cpu_each_width_is_a_worst_case_already() -> None:
     first = next(number for number, step in enumerate(steps) if step.is_measured)
     assert all(step.is_measured for step in steps[first:])
     assert {shape for step in steps[:first] for shape in step.shapes} == {*narrower, WORST}
+
+
+def test_a_generation_has_prompts_of_one_width() -> None:
+    """Whichever of them a rank is given, and it pads all that it is given to the longest."""
+    narrower = [BatchShape(width, float(width)) for width in range(64, 512, 32)]
+    asked = spec(DeviceKind.CPU, TYPICAL, *narrower)
+    asked = replace(asked, job=replace(asked.job, request=replace(asked.job.request, task=Task.GRPO)))
+    steps = schedule(asked, ACCUMULATION)
+    first = next(number for number, step in enumerate(steps) if step.is_measured)
+    assert [set(step.shapes) for step in steps[:first]] == [{shape} for shape in (*narrower, WORST)]
+    assert memory_steps(asked, ACCUMULATION) == first
 
 
 def test_a_rank_makes_no_rows_that_others_read() -> None:
