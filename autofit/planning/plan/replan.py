@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from autofit.domain.efficiency import Rated
 from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Place
@@ -16,6 +17,7 @@ from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
 from autofit.planning.setting import Setting
 
+from .baseline import predicted_cost
 from .candidates import PlanOrder, plan_order
 from .fit import SURE_SHARE, Ruling, leaves_room, too_large
 from .rehearsal import as_probe
@@ -57,8 +59,20 @@ def replan(plan: Plan, outcomes: Mapping[Strategy, Outcome], site: RehearsalSite
         candidates=candidates,
         would_fit=plan.would_fit if is_advised else (),
         resorts=plan.resorts if is_advised else (),
+        baseline=_rebased(plan.baseline, judged, error),
         rehearsal=Rehearsal(site.device, count, site.is_same_kind, error is not None, notes),
     )
+
+
+def _rebased(baseline: Rated | None, judged: Sequence[Candidate], error: float | None) -> Rated | None:
+    """What ratios are of, corrected as its candidate is: by its own rehearsal, else in time by those of the others."""
+    if baseline is None:
+        return None
+    own = next((one for one in judged if one.strategy == baseline.strategy and one.rehearsed is not None), None)
+    cost = baseline.cost if own is None or own.estimate is None else predicted_cost(own.estimate)
+    if error is not None and (own is None or not _is_timed(own)):
+        cost = replace(cost, token_s=error * cost.token_s)
+    return replace(baseline, cost=cost)
 
 
 def is_telling(outcome: Outcome, site: RehearsalSite) -> bool:

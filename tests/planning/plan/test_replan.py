@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from autofit.domain.efficiency import Rated
 from autofit.domain.estimate import Constants, Estimate, HostEstimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
@@ -13,6 +14,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place
 from autofit.domain.plan import Candidate, Plan, Verdict
 from autofit.domain.strategy import Strategy
+from autofit.planning.plan.baseline import predicted_cost
 from autofit.planning.plan.rehearsal_site import RehearsalSite
 from autofit.planning.plan.replan import MOST_REHEARSED, replan, rivals
 from tests.builders import make_rung
@@ -106,6 +108,20 @@ def test_the_others_are_corrected_by_the_error_of_those_that_were_measured() -> 
     assert one.estimate is not None
     assert one.estimate.speed.is_absolute
     assert one.estimate.speed.step_s == pytest.approx(5.0 * (6.0 * 4 / 3) / 4.0)
+
+
+@pytest.mark.parametrize("baseline", [FIRST, THIRD], ids=["rehearsed", "corrected"])
+def test_what_ratios_are_of_is_corrected_as_its_candidate_is(baseline: Strategy) -> None:
+    own = next(one for one in PLAN.candidates if one.strategy == baseline)
+    assert own.estimate is not None
+    before = replace(PLAN, baseline=Rated(baseline, predicted_cost(own.estimate), fits=True))
+    new = replan(before, {FIRST: measured(11, 6.0), SECOND: measured(10, 9.0)}, SAME)
+    corrected = next(one.estimate for one in new.candidates if one.strategy == baseline)
+    assert new.baseline is not None
+    assert corrected is not None
+    assert corrected != own.estimate
+    assert new.baseline.cost.token_s == pytest.approx(1 / corrected.speed.tokens_per_s)
+    assert new.baseline.cost.peak_device_bytes == corrected.memory.peak_bytes
 
 
 @pytest.mark.parametrize(
