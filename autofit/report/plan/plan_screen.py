@@ -6,11 +6,10 @@ from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.objective import Objective
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
 from autofit.domain.strategy import Change, Strategy
-from autofit.domain.task import Task
 from autofit.domain.units import format_bytes
 from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.choice_text import flags_text, gives_up_text, plainer_text, resort_lines
-from autofit.report.header import batch_text, machine_text, model_name, model_text
+from autofit.report.header import batch_text, machine_text, model_name, model_text, task_text
 from autofit.report.line import WIDTH, Line, Style, labelled, wrap
 from autofit.report.ratios import candidate_ratios_text
 
@@ -62,8 +61,8 @@ def request_text(plan: Plan) -> str:
     request = plan.request
     pinned = request.pins.of(METHOD)
     method = " or ".join(value.text for value in METHOD.values if pinned in (None, value.value))
-    task = [] if request.task is Task.SFT else [request.task.traits.text]
-    parts = [*task, f"{request.sequence_length:,} tokens", batch_text(request), method]
+    task = task_text(request)
+    parts = [*([task] if task else []), f"{request.sequence_length:,} tokens", batch_text(request), method]
     return " · ".join([*parts, *sorted({one.strategy.rung.dtype.value for one in plan.candidates})])
 
 

@@ -10,15 +10,11 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from autofit.domain.request import Request
-from autofit.domain.task import Task
 from autofit.planning.data.truncation import RowExtent
 
 _BATCH_ROWS = 1000  # of prompts that are tokenized together
-_ANSWERS = {
-    Task.REWARD: ("chosen_ids", "rejected_ids"),
-    Task.DPO: ("chosen_ids", "rejected_ids"),
-    Task.KTO: ("completion_ids",),
-}
+_ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
+"""The columns in which trl's trainers have answers once rows are prepared."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ def seen_rows(request: Request, trainer: Any, rows: Dataset) -> SeenRows:
     generated as long as with the longest answer. KTO's mismatched pairs, whose log-probabilities are computed without
     gradients, are not looked at.
     """
-    return _seen_prompts(request, trainer, rows) if request.task.traits.generates else _seen_answers(request.task, rows)
+    return _seen_prompts(request, trainer, rows) if request.task.traits.generates else _seen_answers(rows)
 
 
 def _seen_prompts(request: Request, trainer: Any, rows: Dataset) -> SeenRows:
@@ -48,12 +44,13 @@ def _seen_prompts(request: Request, trainer: Any, rows: Dataset) -> SeenRows:
     return SeenRows(extents, highest)
 
 
-def _seen_answers(task: Task, rows: Dataset) -> SeenRows:
+def _seen_answers(rows: Dataset) -> SeenRows:
     # What RewardTrainer has prepared holds the prompt in both answers, and all of it is scored.
     prompt = [name for name in ("prompt_ids",) if name in rows.column_names]
-    table = rows.select_columns([*prompt, *_ANSWERS[task]]).with_format("arrow")[:]
+    answers = [name for name in _ANSWERS if name in rows.column_names]
+    table = rows.select_columns([*prompt, *answers]).with_format("arrow")[:]
     prompts = _lengths(table["prompt_ids"]) if prompt else [0] * len(rows)
-    longest = [max(answers) for answers in zip(*(_lengths(table[name]) for name in _ANSWERS[task]), strict=True)]
+    longest = [max(lengths) for lengths in zip(*(_lengths(table[name]) for name in answers), strict=True)]
     pairs = zip(prompts, longest, strict=True)
     # The first token of a row is foretold by nothing.
     extents = [RowExtent(prompt + answer, max(prompt, 1), prompt + answer - 1) for prompt, answer in pairs]

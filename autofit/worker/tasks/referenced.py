@@ -28,6 +28,8 @@ class ReferencedTrainer(PhasedTrainer):
     those of the reference, which come after the one of the model that trains, and such that come before it; and before
     each batch whose log-probabilities it computes beforehand."""
 
+    prepared_column = "prompt_ids"
+
     def __init__(self, **kwargs: Any) -> None:
         self._masters: dict[str, Any] = {}
         super().__init__(**kwargs)
@@ -65,12 +67,6 @@ class ReferencedTrainer(PhasedTrainer):
             self._has_run = True
         else:
             self.phase_hook(Phase.REFERENCE if self._has_run else Phase.FORWARD)
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        if "prompt_ids" in dataset.column_names:
-            return dataset
-        prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
-        return prepared
 
     def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
         self.phase_hook(Phase.REFERENCE)

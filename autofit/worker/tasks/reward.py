@@ -22,18 +22,14 @@ class RewardTrainer(PhasedTrainer, TrlRewardTrainer):
     a copy of it in fp32.
     """
 
+    prepared_column = "chosen_ids"
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.args.deepspeed is None and kwargs.get("peft_config") is not None:
             for parameter in self.model.parameters():
                 if parameter.requires_grad:
                     parameter.data = parameter.data.float()
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        if "chosen_ids" in dataset.column_names:
-            return dataset
-        prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
-        return prepared
 
 
 class RewardTraining(TaskTraining):

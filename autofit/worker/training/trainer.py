@@ -41,6 +41,7 @@ class PhasedTrainer(FusedTrainer):
     tell: Callable[[str], None] = staticmethod(lambda note: None)
     save_beside: Callable[[Path], object] = staticmethod(lambda folder: None)
     saved_dtype: torch.dtype | None = None
+    prepared_column: str | None = None  # of rows that trl has prepared, which are left as they are; None: trl is asked
     train_dataset: Dataset
     eval_dataset: Dataset | None
 
@@ -66,6 +67,12 @@ class PhasedTrainer(FusedTrainer):
     def _rows_per_step(self) -> int:
         """The rows of the data that make one optimizer step."""
         return self._global_batch
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        if self.prepared_column in dataset.column_names:
+            return dataset
+        prepared: Dataset = super()._prepare_dataset(dataset, *args, **kwargs)
+        return prepared
 
     def _fill_rows(self) -> None:
         """Fills the last global batch of an epoch up."""
