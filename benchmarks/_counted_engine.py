@@ -192,7 +192,7 @@ class _Training:
             is_adding, is_last = index > 0, index == accumulation - 1
             self._enter(Phase.FORWARD, is_adding)
             engine.train()
-            loss = TRACED_TASKS[Task.SFT].loss(_callable(engine), batch) / accumulation
+            loss = TRACED_TASKS[Task.SFT].loss(_callable(engine), batch, None) / accumulation
             self._enter(Phase.BACKWARD, is_adding)
             engine.set_gradient_accumulation_boundary(is_boundary=is_last)
             engine.backward(loss, scale_wrt_gas=False)
@@ -206,7 +206,7 @@ class _Training:
         self._enter(Phase.EVALUATE)
         engine.eval()
         with torch.no_grad():
-            TRACED_TASKS[Task.SFT].loss(_callable(engine), batch)
+            TRACED_TASKS[Task.SFT].loss(_callable(engine), batch, None)
 
     def _save(self, engine: Any) -> None:
         """The model as the product writes it, then a checkpoint as transformers' Trainer asks DeepSpeed for it; the
