@@ -121,7 +121,7 @@ class Case:
         devices = tuple(Device(DeviceKind.CPU, i, "CPU", None, None, 64 * GB, 64 * GB) for i in range(self.rank_count))
         hardware = Hardware((Node(Host("node", 64, 64 * GB, 64 * GB, 64 * GB), devices, Link.HOST),))
         request, shape = self.request(folder), read_model_files(str(folder)).shape
-        rewarding = (read_model_files(str(folder / REWARD), scores=True).shape,) if self.has_reward_model else ()
+        rewarding = (read_model_files(str(folder / REWARD)).shape,) if self.has_reward_model else ()
         return Setting(request, hardware, shape, self.tokens, self.is_padded, reward_models=rewarding)
 
     def fields(self) -> dict[str, object]:
