@@ -7,7 +7,7 @@ Measured by probes on two CPU ranks: a model of OPT's architecture, scaled down 
 nothing run: facebook/opt-350m's own shape on 1, 2 and 4 A100-40GB and V100-32GB, rows of 512 tokens, 32 a step. Both by
 `autofit compare`. trl has no PPO any more, so the third phase is GRPO's, and DPO stands beside it. Energy is told where
 RAPL can be read. Prints the tables and the verdicts, which the figures alone decide, and writes a JSON object; a task
-that cannot be compared stands in it with the reason. Ten minutes for what is measured, on two cores with nothing else
+that cannot be compared stands in it with the reason. Three minutes for what is measured, on two cores with nothing else
 to do; the traces of what is predicted take some more the first time.
 """
 
