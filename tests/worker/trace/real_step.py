@@ -93,3 +93,13 @@ def allocated_bytes(act: Callable[[], None]) -> int:
         held_bytes += event.nbytes()
         most_bytes = max(most_bytes, held_bytes)
     return most_bytes
+
+
+def peak_without_states(config: PretrainedConfig, step: MicroStep) -> int:
+    """The peak of a real micro-step, without the random states that a layer which is computed again keeps."""
+    real = RealStep(config, step)
+    real.model.train()
+    real.train()  # what is made once and kept
+    is_again = step.gradient_checkpointing is GradientCheckpointing.ON
+    kept_bytes = RANDOM_STATE_BYTES * config.num_hidden_layers if is_again else 0
+    return allocated_bytes(real.train) - kept_bytes
