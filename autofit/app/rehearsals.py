@@ -15,10 +15,11 @@ from autofit.app.machine_order import MachineOrder
 from autofit.app.probe_specs import ProbeSpecs
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.trial_memory import known_constants
+from autofit.domain.ending import broken_text
 from autofit.domain.event import Tell
 from autofit.domain.knobs.attention import runs_flash
 from autofit.domain.knobs.dtype import Dtype
-from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, TimedOut, Unsupported
+from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.plan import Candidate, Plan
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
@@ -154,7 +155,5 @@ def _end_text(outcome: Outcome) -> str:
             return f"took {format_bytes(outcome.peak_device_bytes)}"
         case OutOfMemory():
             return f"ran out of {outcome.place.value} memory in {outcome.phase.value}"
-        case TimedOut():
-            return f"was silent for {format_seconds(outcome.after_s)} in {outcome.phase.value}"
-        case Unsupported() | Crashed():
-            return f"did not run here ({outcome.why.rstrip('.')})"
+        case _:
+            return f"did not run here ({broken_text(outcome).rstrip('.')})"

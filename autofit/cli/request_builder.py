@@ -65,6 +65,7 @@ def search_options(flags: Mapping[str, Any]) -> SearchOptions:
         is_exhaustive=flags["exhaustive"],
         tolerance=flags["tolerance"],
         probe_timeout_s=flags["probe_timeout"],
+        may_step_down=not flags["no_step_down"],
     )
 
 
@@ -177,6 +178,8 @@ def _training(flags: Mapping[str, Any], extra_arguments: tuple[str, ...]) -> Tra
         report_to=tuple(name for names in flags["report_to"] for name in names),
         merge=flags["merge"],
         on_divergence=OnDivergence(flags["on_divergence"]),
+        max_lost_minutes=flags["max_lost_minutes"],
+        grace_s=flags["grace_seconds"],
         resume=None if flags["resume"] in (None, "", "true", "True") else flags["resume"],
         extra_arguments=extra_arguments,
     )

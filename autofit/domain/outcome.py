@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
+from typing import Union, get_args
 
 from .divergence import Divergence
 from .energy import Energy
@@ -29,7 +29,8 @@ class Phase(str, Enum):
 
 class Place(str, Enum):
     DEVICE = "device"
-    HOST = "host"
+    HOST = "host"  # or its cgroup, pinned memory among it
+    SHARED = "shared"  # /dev/shm, which containers make small
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,89 @@ class TimedOut:
 
 
 @dataclass(frozen=True)
+class Killed:
+    """A signal that none of us has sent ended a rank, and the kernel's want of memory was not why."""
+
+    rank: int | None  # None where nobody saw whose it was
+    phase: Phase
+    signal: int
+    log: str | None = None  # path of its log
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class SignalCrash:
+    """A rank died of what its own code did: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT and their like."""
+
+    rank: int | None  # None where nobody saw whose it was
+    phase: Phase
+    signal: int
+    log: str | None = None
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DiskFull:
+    """There was no space, or no quota, left for what a rank wrote."""
+
+    rank: int | None
+    phase: Phase
+    why: str  # names the place, where that is known
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DeviceLost:
+    """A device does not answer any more, or its memory cannot be trusted."""
+
+    rank: int | None
+    phase: Phase
+    why: str
+    total_s: float = 0.0
+    xid: int | None = None  # NVIDIA's number of the error; None where nobody could read it
+
+
+@dataclass(frozen=True)
+class NodeLost:
+    """A node of the job does not answer any more."""
+
+    node: str
+    phase: Phase
+    why: str
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class NotFinite:
+    """A probe's loss or gradients were no numbers, so that its steps measured nothing."""
+
+    rank: int | None
+    phase: Phase
+    why: str
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class UserFault:
+    """What is the user's own said no: the data, a chat template, a reward function, a script. `why` is shown as it
+    is."""
+
+    rank: int | None
+    phase: Phase
+    why: str
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Crashed:
+    """A rank raised what none of the others is: a bug of ours, or of a library that we use."""
+
     rank: int | None  # None where nobody saw whose it was; of a probe it is known
     phase: Phase
     why: str
     log: str | None = None  # path of its log
     total_s: float = 0.0
-    exit_code: int | None = None  # negative for a signal; None where a rank has left its own words
+    exit_code: int | None = None  # None where a rank has left its own words
 
 
 @dataclass(frozen=True)
@@ -106,7 +183,14 @@ class Diverged:
     total_s: float = 0.0
 
 
-Failure = Union[OutOfMemory, Unsupported, TimedOut, Diverged, Crashed]
+Broken = Union[
+    Unsupported, TimedOut, Killed, SignalCrash, DiskFull, DeviceLost, NodeLost, NotFinite, UserFault, Crashed
+]
+"""How a rank ends for a reason that is not memory: it says nothing of what fits."""
+
+BROKEN: tuple[type[Broken], ...] = get_args(Broken)
+
+Failure = Union[OutOfMemory, Diverged, Broken]
 """How ranks end that do not come to their end, in a probe, in the full run and in a job that was handed over."""
 
-Outcome = Union[Measured, OutOfMemory, Unsupported, TimedOut, Crashed]
+Outcome = Union[Measured, OutOfMemory, Broken]

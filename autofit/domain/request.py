@@ -105,6 +105,8 @@ class Training:
     resume: str | None = None  # a checkpoint folder to start from; None: the last one in the run folder
     extra_arguments: tuple[str, ...] = ()  # Hugging Face training arguments after `--`
     on_divergence: OnDivergence = OnDivergence.STOP
+    max_lost_minutes: float = 15.0  # of training that an end at any moment may cost
+    grace_s: float = 90.0  # from the signal that ends a run to the kill
 
 
 @dataclass(frozen=True)
@@ -149,3 +151,4 @@ class SearchOptions:
     is_exhaustive: bool = False  # everything that may fit is probed
     tolerance: float | None = None  # 0.01: until nothing left can be faster by 1 %; None: as long as it pays
     probe_timeout_s: float = 600.0  # the silence that ends a probe
+    may_step_down: bool = True  # a run that lacks memory goes on by a rung that needs less

@@ -6,18 +6,55 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from autofit.domain.outcome import Crashed, Diverged, Failure, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import (
+    Crashed,
+    DeviceLost,
+    DiskFull,
+    Diverged,
+    Failure,
+    Killed,
+    NotFinite,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+    UserFault,
+)
 from autofit.probing.protocol import FailureKind, RankDiverged, RankEnd, RankFailed
 
 # Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
 _CAUSES = (
     FailureKind.OUT_OF_MEMORY,
+    FailureKind.DEVICE_LOST,
+    FailureKind.DISK_FULL,
     FailureKind.UNSUPPORTED,
+    FailureKind.USER_FAULT,
+    FailureKind.NOT_FINITE,
     RankDiverged,
     FailureKind.CRASHED,
     FailureKind.LOST_NEIGHBOUR,
 )
 _CRASHES = (FailureKind.CRASHED, FailureKind.LOST_NEIGHBOUR)
+
+_SAID: dict[FailureKind, type[DeviceLost | DiskFull | NotFinite | UserFault]] = {
+    FailureKind.DEVICE_LOST: DeviceLost,
+    FailureKind.DISK_FULL: DiskFull,
+    FailureKind.NOT_FINITE: NotFinite,
+    FailureKind.USER_FAULT: UserFault,
+}
+
+# A process sends itself these by what it does; every other signal somebody sends (signal(7)).
+_OWN_SIGNALS = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
 
 # SIGKILL in the exit code of DeepSpeed's launcher: launch.py leaves with -n for signal n of a rank, which the system
 # tells as 256 - n; a launcher that is honest about what it started tells 128 + n, as a shell does.
@@ -89,6 +126,8 @@ def _told(rank: int, report: RankFailed | RankDiverged, evidence: Evidence) -> F
         )
     if report.kind is FailureKind.UNSUPPORTED:
         return Unsupported(report.message, total_s, rank, report.phase)
+    if (kind := _SAID.get(report.kind)) is not None:
+        return kind(rank, report.phase, report.message, total_s)
     return Crashed(rank, report.phase, report.message, evidence.log_path, total_s)
 
 
@@ -100,6 +139,9 @@ def _died(evidence: Evidence) -> Failure:
     if evidence.oom_kills > 0 and (exit_code == -signal.SIGKILL or evidence.exit_code in _LAUNCHER_SAW_KILL):
         message = "killed by the kernel: the memory of the host (or of its cgroup) ran out"
         return OutOfMemory(rank, phase, Place.HOST, message, total_s=evidence.total_s)
+    if exit_code is not None and exit_code < 0:
+        kind = SignalCrash if -exit_code in _OWN_SIGNALS else Killed
+        return kind(rank, phase, -exit_code, evidence.log_path, evidence.total_s)
     who = "the job" if rank is None else f"rank {rank}"
     return Crashed(rank, phase, f"{who} {_how(exit_code)}", evidence.log_path, evidence.total_s, exit_code)
 
@@ -113,12 +155,4 @@ def _first_dead(ends: Iterable[RankEnd]) -> RankEnd | None:
 def _how(exit_code: int | None) -> str:
     if exit_code is None:
         return "did not end"
-    if exit_code < 0:
-        return f"was killed by {signal_name(-exit_code)}"
     return f"ended with exit code {exit_code} and no report"
-
-
-def signal_name(number: int) -> str:
-    """The name of a signal, such as `SIGKILL`; a plain number for those that have none, real-time signals most of
-    all."""
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

@@ -263,6 +263,10 @@ class ScriptSeen:
 class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
+    DISK_FULL = "disk_full"
+    DEVICE_LOST = "device_lost"
+    NOT_FINITE = "not_finite"
+    USER_FAULT = "user_fault"  # of the user's data, template, function or script
     CRASHED = "crashed"
     LOST_NEIGHBOUR = "lost_neighbour"  # the connection to another rank broke: that one knows why
 

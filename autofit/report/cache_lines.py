@@ -17,6 +17,13 @@ _OUTCOMES = {
     "OutOfMemory": "out of memory",
     "Unsupported": "not supported",
     "TimedOut": "timed out",
+    "Killed": "killed",
+    "SignalCrash": "crashed",
+    "DiskFull": "disk full",
+    "DeviceLost": "device lost",
+    "NodeLost": "node lost",
+    "NotFinite": "not finite",
+    "UserFault": "its own error",
     "Crashed": "crashed",
 }
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
-from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.ending import PLACES, broken_text
+from autofit.domain.outcome import BROKEN, Measured, Outcome, OutOfMemory, Place, Unsupported
+from autofit.domain.units import format_bytes
 from autofit.planning.plan.fit import fits
 
 from .line import Style
 
 OUTPACED = "slower beyond doubt after 1 step"
-
-_PLACES = {
-    Phase.START: "the start",
-    Phase.BUILD: "the build",
-    Phase.INITIALIZE: "set-up",
-    Phase.GENERATE: "the generation",
-    Phase.REWARD: "the rewards",
-    Phase.FORWARD: "forward",
-    Phase.REFERENCE: "the reference's forward",
-    Phase.BACKWARD: "backward",
-    Phase.STEP: "the optimizer step",
-    Phase.EVALUATE: "the evaluation",
-    Phase.SAVE: "the save",
-    Phase.SCRIPT: "the script",
-}
 
 
 def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> str:
@@ -37,23 +23,17 @@ def verdict_text(outcome: Outcome, device_memory_bytes: int | None = None) -> st
             return f"{text}: {OUTPACED}" if outcome.is_outpaced else text
         case OutOfMemory():
             return _out_of_memory(outcome, device_memory_bytes)
-        case Unsupported(why):
-            return f"not supported: {why}"
-        case TimedOut(was_silent=False):
-            return f"still in {_PLACES[outcome.phase]} after {format_seconds(outcome.after_s)}"
-        case TimedOut():
-            return f"no sign of life in {_PLACES[outcome.phase]} for {format_seconds(outcome.after_s)}"
-        case Crashed():
-            return f"crashed in {_PLACES[outcome.phase]} on rank {outcome.rank}: {outcome.why}"
+        case _:
+            return broken_text(outcome)
 
 
 def verdict_style(outcome: Outcome) -> Style:
-    return Style.BROKEN if isinstance(outcome, (Crashed, TimedOut)) else Style.BAD
+    return Style.BROKEN if isinstance(outcome, BROKEN) and not isinstance(outcome, Unsupported) else Style.BAD
 
 
 def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str:
     whose = "host " if outcome.place is Place.HOST else ""
-    text = f"out of {whose}memory in {_PLACES[outcome.phase]}"
+    text = f"out of {whose}memory in {PLACES[outcome.phase]}"
     short_bytes = _short_bytes(outcome, device_memory_bytes)
     if short_bytes is not None:
         return f"{text}, {format_bytes(short_bytes)} short"

@@ -5,11 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
-from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, TimedOut, Unsupported
+from autofit.domain.ending import broken_text
+from autofit.domain.outcome import (
+    Crashed,
+    DeviceLost,
+    DiskFull,
+    Diverged,
+    Killed,
+    NodeLost,
+    NotFinite,
+    OutOfMemory,
+    Phase,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+    UserFault,
+)
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes, format_seconds
-from autofit.probing.evidence import signal_name
 
 _GO_ON = "the same command goes on from the last checkpoint"
 _LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
@@ -23,13 +37,14 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
             room = "a smaller --micro-batch leaves more room, with another --output-dir"
             return f"{_out_of_memory(end)}\nits log is {log_path}; {room}"
         case Crashed(exit_code=int(code)):
-            name = f" ({signal_name(-code)})" if code < 0 else ""
-            return f"the training ended with exit code {code}{name} and left no report; its log is {log_path}"
+            return f"the training ended with exit code {code} and left no report; its log is {log_path}"
         case Crashed() | Unsupported():
             return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {_GO_ON}"
         case TimedOut():
             silence = f"no rank has moved for {format_seconds(end.after_s)}, the training was ended"
             return f"{silence}; its log is {log_path}, and {_GO_ON}"
+        case Killed() | SignalCrash() | DiskFull() | DeviceLost() | NodeLost() | NotFinite() | UserFault():
+            return f"the training failed: {broken_text(end)}\nits log is {log_path}; {_GO_ON}"
         case Diverged():
             return f"{_divergence_text(end.divergence)}\nits log is {log_path}"
         case NoModel():

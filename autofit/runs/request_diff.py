@@ -41,8 +41,9 @@ FLAGS = {
     "memory_limit_bytes": "--memory-limit",
     "ranks": "--ranks",
 }
-# "baseline", "training.resume", "training.on_divergence", "allowed_drop" and "trust_remote_code" say what to compare
-# with, where to go on, whether to, and what to put up with: not what to train.
+# "baseline", "training.resume", "training.on_divergence", "training.max_lost_minutes", "training.grace_s",
+# "allowed_drop" and "trust_remote_code" say what to compare with, where to go on, whether to, and what to put up with:
+# not what to train.
 
 
 def differences(old: Request, new: Request, among: Collection[str] = FLAGS) -> tuple[str, ...]:

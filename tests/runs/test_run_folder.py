@@ -236,7 +236,10 @@ def test_differences_are_spelt_as_flags() -> None:
 def test_every_field_of_a_request_has_a_flag() -> None:
     from autofit.runs.request_diff import _leaves
 
-    not_trained = {"baseline", "training.resume", "training.on_divergence", "allowed_drop", "trust_remote_code"}
+    not_trained = {"baseline", "training.resume", "training.on_divergence", "allowed_drop", "trust_remote_code"} | {
+        "training.max_lost_minutes",
+        "training.grace_s",
+    }
     request = replace(simulated.REQUEST, lora=Lora(exclude_modules=("lm_head",)))
     assert {name for name, _ in _leaves(request)} == {*FLAGS, *not_trained}
 

@@ -114,6 +114,12 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="Unless told, AdamW's 2e-5, of LoRA 2e-4, or another optimizer's own; of dpo, kto and grpo a twentieth."),
     flag("save_steps", "--save-steps", section=_RUN, metavar="N", type=_COUNT, default=500,
          help="Steps between two checkpoints; 500."),
+    flag("max_lost_minutes", "--max-lost-minutes", section=_RUN, metavar="MINUTES", type=_POSITIVE, default=15.0,
+         help="Save so often by the clock, too, that an end at any moment costs no more; 15."),
+    flag("grace_seconds", "--grace-seconds", section=_RUN, metavar="SECONDS", type=_POSITIVE, default=90.0,
+         help="After SIGTERM, SIGUSR1 or SIGUSR2 save within so long, as the scheduler gives; 90."),
+    flag("no_step_down", "--no-step-down", section=_RUN, is_flag=True,
+         help="End where the run lacks memory, rather than go on from its checkpoint by a rung that needs less."),
     flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
          flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
     flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
@@ -160,7 +166,7 @@ _TASKS = flag(
 TRAIN_ONLY = frozenset((
     "data", "eval_data", "eval_fraction", "learn", "allow_drop", "probe_timeout", "epochs", "max_steps",
     "learning_rate", "save_steps", "resume", "seed", "on_divergence", "report_to", "merge", "dry_run", "exhaustive",
-    "tolerance", "output_dir",
+    "tolerance", "output_dir", "max_lost_minutes", "grace_seconds", "no_step_down",
 ))  # fmt: skip
 """Names of parameters that a plan takes in silence, so that a training's command line and recipe are a plan's too."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autofit.domain.ending import broken_text
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Place, TimedOut, Unsupported
+from autofit.domain.outcome import BROKEN, Measured, OutOfMemory, Place
 from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import GiveUp, Trial
@@ -110,15 +111,5 @@ def _broken_why(trials: list[Trial]) -> str:
 
 
 def _broken(trials: list[Trial]) -> list[str]:
-    return [f"{trial.strategy} {text}" for trial in trials if (text := _complaint(trial)) is not None]
-
-
-def _complaint(trial: Trial) -> str | None:
-    outcome = trial.outcome
-    if isinstance(outcome, Crashed):
-        return f"crashed on rank {outcome.rank} ({outcome.phase.value}): {outcome.why}"
-    if isinstance(outcome, Unsupported):
-        return f"is not supported: {outcome.why}"
-    if isinstance(outcome, TimedOut):
-        return f"gave no sign of life for {outcome.after_s:.0f} s on rank {outcome.rank} ({outcome.phase.value})"
-    return None
+    ends = [(trial.strategy, trial.outcome) for trial in trials]
+    return [f"{strategy}: {broken_text(end)}" for strategy, end in ends if isinstance(end, BROKEN)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.ladder import Ladder, Step
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import BROKEN, Crashed, Measured, OutOfMemory, Phase, Place, Unsupported
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.plan.fit import fits
@@ -90,7 +90,7 @@ class RungHistory:
     @property
     def is_stuck(self) -> bool:
         """Whether it failed for a reason that no micro-batch mends; says nothing of whether it fits."""
-        is_broken = any(isinstance(trial.outcome, (Crashed, TimedOut, Unsupported)) for trial in self.trials)
+        is_broken = any(isinstance(trial.outcome, BROKEN) for trial in self.trials)
         return self.has_failed_on_host or (is_broken and not self._has_recovered)
 
     @property
@@ -102,7 +102,7 @@ class RungHistory:
     @property
     def _has_recovered(self) -> bool:
         """Whether there was a single crash at the start, and a later trial that did not end so."""
-        ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, TimedOut, Unsupported))]
+        ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, BROKEN)]
         is_start = len(ends) == 1 and isinstance(ends[0], Crashed) and ends[0].phase is Phase.START
         return is_start and ends[0] is not self.trials[-1].outcome
 

@@ -1,0 +1,77 @@
+"""How an end that is not about memory is told in one phrase, alike on every screen and in every reason."""
+
+from __future__ import annotations
+
+import signal
+
+from .outcome import (
+    Broken,
+    Crashed,
+    DeviceLost,
+    DiskFull,
+    Killed,
+    NodeLost,
+    NotFinite,
+    Phase,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+    UserFault,
+)
+from .units import format_seconds
+
+PLACES = {
+    Phase.START: "the start",
+    Phase.BUILD: "the build",
+    Phase.INITIALIZE: "set-up",
+    Phase.GENERATE: "the generation",
+    Phase.REWARD: "the rewards",
+    Phase.FORWARD: "forward",
+    Phase.REFERENCE: "the reference's forward",
+    Phase.BACKWARD: "backward",
+    Phase.STEP: "the optimizer step",
+    Phase.EVALUATE: "the evaluation",
+    Phase.SAVE: "the save",
+    Phase.SCRIPT: "the script",
+}
+
+
+def broken_text(end: Broken) -> str:
+    """What happened, where and on which rank; without what to do."""
+    match end:
+        case Unsupported():
+            return f"not supported: {end.why}"
+        case TimedOut(was_silent=False):
+            return f"still in {PLACES[end.phase]} after {format_seconds(end.after_s)}"
+        case TimedOut():
+            return f"no sign of life in {PLACES[end.phase]} for {format_seconds(end.after_s)}"
+        case Killed():
+            return f"{_whose(end.rank)} was killed by {signal_name(end.signal)} in {PLACES[end.phase]}"
+        case SignalCrash():
+            return f"{_whose(end.rank)} crashed by {signal_name(end.signal)} in {PLACES[end.phase]}"
+        case DiskFull():
+            return f"the disk is full in {_at(end)}: {end.why}"
+        case DeviceLost():
+            return f"the device was lost in {_at(end)}: {end.why}"
+        case NodeLost():
+            return f"node {end.node} was lost in {PLACES[end.phase]}: {end.why}"
+        case NotFinite():
+            return f"not finite in {_at(end)}: {end.why}"
+        case UserFault():
+            return f"in {_at(end)}: {end.why}"
+        case Crashed():
+            return f"crashed in {_at(end)}: {end.why}"
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, such as `SIGKILL`; a plain number for those that have none, real-time signals most of
+    all."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _at(end: DiskFull | DeviceLost | NotFinite | UserFault | Crashed) -> str:
+    return PLACES[end.phase] + ("" if end.rank is None else f" on rank {end.rank}")
+
+
+def _whose(rank: int | None) -> str:
+    return "the job" if rank is None else f"rank {rank}"
