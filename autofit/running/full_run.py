@@ -15,6 +15,7 @@ from autofit.hardware.cgroup import oom_kill_count
 from autofit.probing.evidence import Evidence
 from autofit.process.child import run_to_end
 from autofit.process.python import module_command, worker_environment
+from autofit.process.rendezvous import is_shared_full
 from autofit.running.result import run_end
 from autofit.running.standby import Standby
 from autofit.running.training_command import TrainingFiles
@@ -41,6 +42,7 @@ def train(
     with Launcher(hardware, files, log_path, standby=standby) as launcher:
         for event in launcher.watch():
             show(event)
+        was_shared_full = is_shared_full()  # before what the ranks left there is taken away
     evidence = Evidence(
         ends=launcher.ends,
         oom_kills=(oom_kill_count() or 0) - kills_before,
@@ -48,6 +50,7 @@ def train(
         total_s=time.monotonic() - began_at_s,
         exit_code=launcher.exit_code,
         timed_out=launcher.timed_out,
+        is_shared_full=was_shared_full,
     )
     return run_end(evidence, rank_count=hardware.rank_count, model_path=files.model)
 
