@@ -36,9 +36,12 @@ class RankWatch:
             return
         failed = [one for one in read_reports(self._reports, self._rank_count).values() if not _has_done_well(one)]
         deaths = {rank: death for rank in range(self._rank_count) if (death := self._death(rank)) is not None}
+        is_lost = all(_has_lost_neighbour(report) for report in failed)
+        # Who was killed is seen with who lost it, at the latest; whom the launcher ends for that one only later.
+        is_first = is_lost and not self._has_failed
         self._has_failed = bool(failed)
-        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not failed}
-        self._is_over = bool(self._fallen) or not all(_has_lost_neighbour(report) for report in failed)
+        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or is_first}
+        self._is_over = bool(self._fallen) or not is_lost
 
     def phase(self, rank: int) -> Phase:
         """The phase that a rank entered last."""
