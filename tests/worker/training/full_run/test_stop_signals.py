@@ -94,6 +94,15 @@ def test_where_another_rank_has_failed_sigterm_is_launch_py_s_and_ends_this_one(
         assert process.wait(60) == -signal.SIGTERM
 
 
+def test_after_an_interrupt_sigterm_ends_it_as_well(tmp_path: Path) -> None:
+    """As launch.py sends it then, to a rank that is in a collective."""
+    with rank(tmp_path) as process:
+        assert said(process) == "listens"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == -signal.SIGTERM
+
+
 def test_a_neighbour_that_has_saved_and_ended_is_not_lost(tmp_path: Path) -> None:
     leave_neighbour(tmp_path, RankStopped(4, signal.SIGTERM))
     neighbours = Neighbours(tmp_path, 0, 2)
