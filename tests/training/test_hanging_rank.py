@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,28 +17,17 @@ from autofit.running.full_run import train
 from autofit.running.stall_judge import LEAST_S, STEPPING
 from autofit.running.supervision import Supervision
 from autofit.runs.run_folder import RunFolder
+from tests.fast_clock import FastClock
 from tests.training.runs import Case, training, write_run
 
 pytestmark = pytest.mark.slow
-
-
-class Clock:
-    """Seconds that go by faster once a rank is stopped: four more each time that somebody looks."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0.0
-        self.is_fast = False
-
-    def __call__(self) -> float:
-        self.ahead_s += 4.0 if self.is_fast else 0.0
-        return time.monotonic() + self.ahead_s
 
 
 def test_a_rank_that_is_stopped_is_named_and_all_stacks_are_in_the_log(
     model: Path, rows: Callable[[int], Path], tmp_path: Path
 ) -> None:
     """With the deadline of a real run."""
-    run, case, clock = RunFolder(tmp_path / "run"), Case(), Clock()
+    run, case, clock = RunFolder(tmp_path / "run"), Case(), FastClock()
     run.create()
     hardware = write_run(run, case, training(model, rows(64), epochs=500.0))
     files = training_files(run, case.rung)
