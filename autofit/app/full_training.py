@@ -16,6 +16,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.report.run_end_text import run_failure_text
 from autofit.running.standby import Standby
+from autofit.running.supervision import Supervision
 from autofit.runs.run_folder import has_weights
 
 
@@ -50,7 +51,8 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     files = training_files(folder, choice.strategy.rung)
     run, show = session.tools.run_training, session.screen.show
-    end = run(context.hardware, files, folder.training_log, show, standby=standby)
+    supervision = _supervision(context, choice)
+    end = run(context.hardware, files, folder.training_log, show, standby=standby, supervision=supervision)
     if isinstance(end, OutOfMemory) and choice.is_unseen and folder.last_checkpoint is None:
         return end
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
@@ -58,6 +60,11 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     if not isinstance(end, TrainingEnded):
         raise TrainingFailed(run_failure_text(end, folder.training_log))
     return end
+
+
+def _supervision(context: Context, choice: Choice) -> Supervision:
+    step_s = None if choice.measured is None else choice.measured.step_s
+    return Supervision(grace_s=context.request.training.grace_s, step_s=step_s)
 
 
 def _merge(context: Context, choice: Choice, session: Session) -> None:

@@ -352,7 +352,15 @@ class RankDiverged:
     at_s: float  # time.time()
 
 
-RankReport = Union[RankMeasured, RankTrained, RankFailed, RankDiverged]
+@dataclass(frozen=True)
+class RankStopped:
+    """A rank of a full run that was asked to end, and did so once all of them had saved."""
+
+    step: int | None  # after which; None where it could not be saved, for want of space
+    signal: int | None  # that it heard; None where only others did
+
+
+RankReport = Union[RankMeasured, RankTrained, RankStopped, RankFailed, RankDiverged]
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,15 @@ class TrainingDiverged(Exception):
         self.divergence = divergence
 
 
+class TrainingStopped(Exception):
+    """A full run is over because it was asked to end, after it has saved what it came to, or has tried to."""
+
+    def __init__(self, step: int | None, signal: int | None) -> None:
+        super().__init__(step, signal)
+        self.step = step  # that is saved
+        self.signal = signal  # that this rank heard; None where only others did
+
+
 def rank_failed(
     error: BaseException,
     phase: Phase,

@@ -21,8 +21,10 @@ from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
 from autofit.process.rank_place import PlaceFile
+from autofit.process.stacks import answer_with_stacks
 from autofit.worker.rank.device import show_devices
 from autofit.worker.script.python_main import leave_directory
+from autofit.worker.training.full_run.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from autofit.worker.rank.lifecycle import Rank
@@ -31,37 +33,32 @@ if TYPE_CHECKING:
 def main() -> None:
     leave_directory()
     options = _options()
+    answer_with_stacks()
     _follow_supervisor(options.supervisor)
     if options.devices:
         show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
     report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    report_path.unlink(missing_ok=True)  # an earlier start's
     place = PlaceFile(options.reports, int(os.environ["RANK"]))
     place.write(Phase.START)
-    _import_all(options, report_path)
+    _import_all(options, place, report_path)
     from autofit.worker.rank.lifecycle import end_process, run_guarded, set_threads
-    from autofit.worker.rank.seldom import Seldom
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
 
-    touch = Seldom(options.beat.touch)
-
-    def beat(phase: Phase, step: int) -> None:
-        touch()
-        place.write(phase)
-
-    exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
+    exit_code = run_guarded(job, report_path, place.write, lambda rank: _train(job, options, rank))
     atexit._run_exitfuncs()  # trackers send their last figures in one
     end_process(exit_code)  # threads of gloo that outlive the interpreter may abort a rank that has done everything
 
 
-def _import_all(options: argparse.Namespace, report_path: Path) -> None:
+def _import_all(options: argparse.Namespace, place: PlaceFile, report_path: Path) -> None:
     """Imports everything before the rank's memory is first looked at, as in a probe. A build that is kept from its
     start is reported."""
     from autofit.worker.rank.extension_builds import wait_for_builders
 
-    wait_for_builders(_wait_teller(options.beat, options.progress))
+    wait_for_builders(_wait_teller(place, options.progress))
     try:
         import autofit.worker.agent.preload  # noqa: F401
     except BuildLocked as error:
@@ -72,7 +69,7 @@ def _import_all(options: argparse.Namespace, report_path: Path) -> None:
         raise
 
 
-def _wait_teller(beat: Path, progress: Path) -> OnWait:
+def _wait_teller(place: PlaceFile, progress: Path) -> OnWait:
     """Hears of a wait for a build: it is a sign of life, and rank 0 tells people for whom it waits."""
 
     def tell(text: str) -> None:
@@ -82,7 +79,7 @@ def _wait_teller(beat: Path, progress: Path) -> OnWait:
     teller = WaitTeller(tell)
 
     def hear(wait: BuildWait) -> None:
-        beat.touch()
+        place.write(Phase.START)
         if os.environ["RANK"] == "0":
             teller(wait)
 
@@ -101,7 +98,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model-out", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
     parser.add_argument("--progress", type=Path, required=True, help="a line of JSON a step")
-    parser.add_argument("--beat", type=Path, required=True, help="touched while the ranks go on")
+    parser.add_argument("--beat", help="told by the command.sh of older run folders; no longer of use")
     parser.add_argument("--supervisor", type=int, default=0, help="end when the process of this id has ended")
     parser.add_argument("--local_rank", type=int, default=0, help="given by the launcher")
     return parser.parse_args()
@@ -140,7 +137,8 @@ def _follow_supervisor(process_id: int) -> None:
 def _train(job: Job, options: argparse.Namespace, rank: Rank) -> RankTrained:
     from autofit.worker.training.full_run.rank_training import Paths, run
 
-    return run(job, Paths(options.checkpoints, options.model_out, options.progress), rank)
+    paths = Paths(options.checkpoints, options.model_out, options.progress)
+    return run(job, paths, rank, Neighbours(options.reports, rank.index, job.rank_count))
 
 
 if __name__ == "__main__":

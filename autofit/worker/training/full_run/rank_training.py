@@ -25,6 +25,10 @@ from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.energy_log import EnergyLog
 from autofit.worker.training.full_run.loading_progress import LoadingProgress
+from autofit.worker.training.full_run.neighbours import Neighbours
+from autofit.worker.training.full_run.step_agreement import StepAgreement
+from autofit.worker.training.full_run.stop_signals import StopSignals
+from autofit.worker.training.full_run.stop_wish import StopWish
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
 from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
@@ -41,8 +45,9 @@ class Paths:
     progress: Path
 
 
-def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
-    """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
+def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrained:
+    """Trains; raises what torch raises, TrainingDiverged where what was trained is no model, and TrainingStopped where
+    it has saved and is to end."""
     bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
@@ -58,6 +63,9 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
         progress = Progress(paths.progress, rank, log, watch)
         trainer.add_callback(progress)
         trainer.tell = progress.tell
+    stop = StopWish(StopSignals(neighbours.has_lost_one), arguments.device)
+    for callback in (StepAgreement([stop], arguments.device), stop):  # stop is the last: it may raise
+        trainer.add_callback(callback)
     rank.enter(Phase.INITIALIZE)
     ended = trainer.train(resume_from_checkpoint=checkpoint(job.request, paths.checkpoints))
     eval_loss = _final_evaluation(trainer)
