@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,19 @@ def _telling_anew(begin: Callable[..., None], words: tuple[str, ...], /, **where
         if not error.anew:
             raise
         at = words.index("--") if "--" in words else len(words)
-        command = shlex.join(["autofit", "train", *words[:at], *error.anew, *words[at:]])
+        command = shlex.join(["autofit", "train", *_without(words[:at], error.anew), *error.anew, *words[at:]])
         raise TrainingFailed(f"{error}\nto start anew by less: {command}") from error
+
+
+def _without(words: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:
+    """The words without the flags, and their values, that are among the others."""
+    names = [word for word in others if word.startswith("--")]
+    rest = iter(words)
+    for word in rest:
+        if word in names:
+            next(rest, None)
+        elif not word.startswith(tuple(f"{name}=" for name in names)):
+            yield word
 
 
 def _phases(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callable[..., None]]:

@@ -243,8 +243,8 @@ def test_a_training_that_nothing_lighter_is_left_for_tells_how_to_start_anew(
         raise TrainingFailed("no rung is left", ("--output-dir", "my runs/m-2", "--micro-batch", "2"))
 
     replace_session(fail)
-    assert run("--micro-batch", "4", "--", "--warmup_ratio", "0.1") == 1
+    assert run("--micro-batch", "4", "--output-dir=my runs/m", "--", "--warmup_ratio", "0.1") == 1
     told = capsys.readouterr().err
     assert "no rung is left" in told
-    command = "autofit train --model m --micro-batch 4 --output-dir 'my runs/m-2' --micro-batch 2 -- --warmup_ratio 0.1"
+    command = "autofit train --model m --output-dir 'my runs/m-2' --micro-batch 2 -- --warmup_ratio 0.1"
     assert f"to start anew by less: {command}" in told
