@@ -42,6 +42,14 @@ def read_place(folder: Path, rank: int) -> RankPlace | None:
     return decode(RankPlace, json.loads(text)) if text else None
 
 
+def has_ended(process_id: int) -> bool:
+    """Whether a process has ended, a zombie among them."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def write_exit_code(folder: Path, rank: int, exit_code: int) -> None:
     """Leaves how a rank ended, negative for a signal, for whoever comes too late to see it in /proc."""
     write_whole(_end_path(folder, rank), str(exit_code).encode())

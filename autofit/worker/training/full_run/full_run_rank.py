@@ -23,6 +23,7 @@ from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWai
 from autofit.process.rank_place import PlaceFile
 from autofit.worker.rank.device import show_devices
 from autofit.worker.script.python_main import leave_directory
+from autofit.worker.training.full_run.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from autofit.worker.rank.lifecycle import Rank
@@ -140,7 +141,8 @@ def _follow_supervisor(process_id: int) -> None:
 def _train(job: Job, options: argparse.Namespace, rank: Rank) -> RankTrained:
     from autofit.worker.training.full_run.rank_training import Paths, run
 
-    return run(job, Paths(options.checkpoints, options.model_out, options.progress), rank)
+    paths = Paths(options.checkpoints, options.model_out, options.progress)
+    return run(job, paths, rank, Neighbours(options.reports, rank.index, job.rank_count))
 
 
 if __name__ == "__main__":
