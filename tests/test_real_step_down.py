@@ -21,8 +21,20 @@ def test_it_comes_to_the_end_by_less_as_if_nothing_had_happened(tmp_path: Path) 
     out, marks = tmp_path / "run", tmp_path / "marks"
     marks.mkdir()
     words = ["--model", str(ROOT / "examples/tiny-llama"), "--data", str(ROOT / "examples/dialogues.jsonl")]
-    words += ["--seq", "128", "--ranks", "2", "--batch-size", "8", "--method", "full", "--gradient-checkpointing", "off"]
-    words += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2", "--output-dir", str(out)]
+    words += [
+        "--seq",
+        "128",
+        "--ranks",
+        "2",
+        "--batch-size",
+        "8",
+        "--method",
+        "full",
+        "--gradient-checkpointing",
+        "off",
+    ]
+    words += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2"]
+    words += ["--output-dir", str(out)]
     path = os.pathsep.join([str(ROOT / "tests/injected"), os.environ.get("PYTHONPATH", "")])
     faults = {"PYTHONPATH": path, "FAULTS": "1:4 0:6", "FAULT_MARKS": str(marks)}
     ended = subprocess.run(

@@ -16,6 +16,7 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.report.run_end_text import run_failure_text
 from autofit.running.standby import Standby
+from autofit.running.supervision import Supervision
 from autofit.runs.run_folder import has_weights
 
 
@@ -56,7 +57,8 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     files, steps = training_files(folder, choice.strategy.rung), _Steps(session.screen)
-    end = session.tools.run_training(context.hardware, files, folder.training_log, steps.show, standby=standby)
+    run, supervision = session.tools.run_training, _supervision(context, choice)
+    end = run(context.hardware, files, folder.training_log, steps.show, standby=standby, supervision=supervision)
     if isinstance(end, OutOfMemory):
         return LackedMemory(end, steps.last)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
@@ -77,6 +79,11 @@ class _Steps:
         if isinstance(event, TrainingProgress):
             self.last = event.step
         self._screen.show(event)
+
+
+def _supervision(context: Context, choice: Choice) -> Supervision:
+    step_s = None if choice.measured is None else choice.measured.step_s
+    return Supervision(grace_s=context.request.training.grace_s, step_s=step_s)
 
 
 def _merge(context: Context, choice: Choice, session: Session) -> None:

@@ -52,7 +52,7 @@ class HungryTraining:
         log_path: Path,
         show: Callable[[TrainingProgress], None],
         *,
-        standby: Any,
+        **_: Any,
     ) -> RunEnd:
         choice = self.stage.folder.read_choice()
         assert choice is not None

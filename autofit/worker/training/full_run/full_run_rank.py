@@ -21,6 +21,7 @@ from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
 from autofit.process.rank_place import PlaceFile
+from autofit.process.stacks import answer_with_stacks
 from autofit.worker.rank.device import show_devices
 from autofit.worker.script.python_main import leave_directory
 from autofit.worker.training.full_run.neighbours import Neighbours
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 def main() -> None:
     leave_directory()
     options = _options()
+    answer_with_stacks()
     _follow_supervisor(options.supervisor)
     if options.devices:
         show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
     report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    report_path.unlink(missing_ok=True)  # an earlier start's
     place = PlaceFile(options.reports, int(os.environ["RANK"]))
     place.write(Phase.START)
     _import_all(options, report_path)
@@ -50,7 +53,7 @@ def main() -> None:
 
     def beat(phase: Phase, step: int) -> None:
         touch()
-        place.write(phase)
+        place.write(phase, step)
 
     exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
     atexit._run_exitfuncs()  # trackers send their last figures in one

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.probing.protocol import RankStopped, RankTrained, read_report
-from autofit.process.rank_place import has_ended, read_place
+from autofit.process.process_state import ProcessState, process_state
+from autofit.process.rank_place import read_place
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,6 @@ class Neighbours:
 
     def _is_lost(self, rank: int) -> bool:
         place, report = read_place(self.reports, rank), self.reports / f"rank{rank}.json"
-        if place is None or not has_ended(place.process_id):
+        if place is None or process_state(place.process_id) is not ProcessState.ENDED:
             return False
         return not (report.exists() and isinstance(read_report(report.read_bytes()), (RankStopped, RankTrained)))
