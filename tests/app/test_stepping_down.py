@@ -51,7 +51,6 @@ class HungryTraining:
         files: TrainingFiles,
         log_path: Path,
         show: Callable[[TrainingProgress], None],
-        *,
         **_: Any,
     ) -> RunEnd:
         choice = self.stage.folder.read_choice()
