@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .flags.flag import SectionedCommand, rest_of
+from .flags.flag import SectionedCommand, rest_of, words_of
 from .flags.phase_flags import phases_of
 from .flags.train_flags import train_flags
 
@@ -86,7 +86,34 @@ def _single(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callab
 
     request = build_request(flags, rest_of(context), count_ranks_here)
     begin = partial(train.train, request, options=search_options(flags))
-    return flags["output_dir"] or default_output_dir(request), begin
+    return flags["output_dir"] or default_output_dir(request), partial(_telling_anew, begin, words_of(context))
+
+
+def _telling_anew(begin: Callable[..., None], words: tuple[str, ...], /, **where: Any) -> None:
+    """Begins; a failure that another run may not come to is told with the command that starts one."""
+    import shlex
+
+    from autofit.domain.errors import TrainingFailed
+
+    try:
+        begin(**where)
+    except TrainingFailed as error:
+        if not error.anew:
+            raise
+        at = words.index("--") if "--" in words else len(words)
+        command = shlex.join(["autofit", "train", *_without(words[:at], error.anew), *error.anew, *words[at:]])
+        raise TrainingFailed(f"{error}\nto start anew by less: {command}") from error
+
+
+def _without(words: tuple[str, ...], others: tuple[str, ...]) -> Iterator[str]:
+    """The words without the flags, and their values, that are among the others."""
+    names = [word for word in others if word.startswith("--")]
+    rest = iter(words)
+    for word in rest:
+        if word in names:
+            next(rest, None)
+        elif not word.startswith(tuple(f"{name}=" for name in names)):
+            yield word
 
 
 def _phases(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callable[..., None]]:
