@@ -39,6 +39,13 @@ def test_nor_is_it_by_a_python_that_knows_no_option_for_that(shadowed: Path, mon
     assert said.stdout == "['a', '-b'] __main__\n"
 
 
+def test_nor_by_autofit_itself(shadowed: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "autofit", "show", "nowhere"]
+    said = subprocess.run(command, cwd=shadowed, env=environment, capture_output=True, text=True, check=False)
+    assert said.stderr.startswith("autofit: nowhere is no run folder"), said.stderr
+
+
 @needs_safe_path
 def test_nor_by_what_is_started_below_it(shadowed: Path) -> None:
     command = [sys.executable, "-m", "json.tool", "--help"]
