@@ -52,8 +52,11 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
 
 def _has_code(model: str) -> bool:
     """Whether a tokenizer, one that cannot be loaded without it, has a class beside its files."""
-    classes = get_tokenizer_config(model, **local_options(model)).get("auto_map") or {}
-    return "AutoTokenizer" in classes
+    try:
+        config = get_tokenizer_config(model, **local_options(model))
+    except (OSError, ValueError):
+        return False  # which is why it cannot be loaded
+    return "AutoTokenizer" in (config.get("auto_map") or {})
 
 
 def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:
