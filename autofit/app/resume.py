@@ -13,6 +13,7 @@ from autofit.domain.event import Tell
 from autofit.domain.hardware import Hardware
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
+from autofit.inputs.pickled_names import check_checkpoint
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.space.resumption import (
     can_resume,
@@ -42,7 +43,7 @@ class StartingPoint:
 
 def find_start(request: Request, folder: RunFolder) -> StartingPoint:
     """Finds where a run starts; UsageError, with the offer to start from the weights, for a checkpoint that cannot go
-    on with what is asked."""
+    on with what is asked, or that would run more than its tensors need."""
     named = request.training.resume
     if named is None:
         return StartingPoint(request)
@@ -52,6 +53,7 @@ def find_start(request: Request, folder: RunFolder) -> StartingPoint:
         request = replace(request, lora=kept_lora(request.lora, earlier.lora))
         return StartingPoint(request if hardware is None else replace(request, ranks=_asked_ranks(request, hardware)))
     checkpoint = read_checkpoint(named)
+    check_checkpoint(Path(checkpoint.path))
     _refuse(conflicts(request, checkpoint), request, checkpoint)
     return StartingPoint(narrow_to_checkpoint(request, checkpoint), checkpoint)
 

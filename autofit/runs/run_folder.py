@@ -18,6 +18,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
+from autofit.process.files import OURS_TO_RUN
 from autofit.process.saved_steps import PARTIAL, last_whole, saved_after, saved_step
 from autofit.process.universal_checkpoint import UNIVERSAL
 
@@ -25,7 +26,7 @@ from .earlier_choice import as_today
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
-from .shared_folder import check_free, check_location, move, sharing_text
+from .shared_folder import check_free, check_location, exposure_text, move, sharing_text
 
 _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
@@ -118,10 +119,11 @@ class RunFolder:
             tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
 
     def create(self) -> None:
-        """Makes the folder and its subfolders; UsageError when that is not possible."""
+        """Makes the folder and its subfolders, which nobody else may write: their files are read and run again.
+        UsageError when that is not possible."""
         try:
             for folder in (self.root, self.logs, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=OURS_TO_RUN, parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
 
@@ -129,11 +131,13 @@ class RunFolder:
     def lock(self, tell: Tell = _silent) -> Iterator[None]:
         """Keeps other autofits out of the folder, which is created; UsageError where it is not to be used.
 
-        `tell` hears when other things lie in it.
+        `tell` hears when other things lie in it, and when everybody may write there.
         """
         self.check()
         ours = (*self._own_files, self.logs, self.checkpoints, self._lock, self._earlier)
         if not self.is_ours and (text := sharing_text(self.root, ours)) is not None:
+            tell(text)
+        if (text := exposure_text(self.root)) is not None:
             tell(text)
         self.create()
         with hold(self._lock):
@@ -214,7 +218,7 @@ class RunFolder:
 
     def write_command(self, text: str) -> None:
         """Writes `command.sh`, executable."""
-        write_text(self.command, text, mode=0o755)
+        write_text(self.command, text, mode=OURS_TO_RUN)
 
     def write_report(self, html: str) -> None:
         write_text(self.report, html)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
 from autofit.domain.divergence import Divergence
 from autofit.domain.errors import AutofitError
+from autofit.domain.masking import masked
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
 from autofit.worker.rank.full_disk import full_disk, full_disk_behind
@@ -91,7 +93,7 @@ def rank_failed(
     """
     if isinstance(error, KnownFailure):
         return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = masked(" ".join(f"{type(error).__name__}: {error}".split()), os.environ)
     kind, place, message, xid = _meaning(
         error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes, is_script=is_script
     )
@@ -124,7 +126,7 @@ def _meaning(
         return FailureKind.DEVICE_LOST, Place.DEVICE, text[:_MESSAGE_LENGTH], xid
     kind = FailureKind.USER_FAULT if is_users(error, is_script=is_script) else _other_kind(error, text)
     has_line = kind is FailureKind.CRASHED or (kind is FailureKind.USER_FAULT and is_script)
-    said = str(error) if isinstance(error, AutofitError) else text
+    said = masked(str(error), os.environ) if isinstance(error, AutofitError) else text
     return kind, Place.DEVICE, said[:_MESSAGE_LENGTH] + (f" ({raising_line(error)})" if has_line else ""), None
 
 
