@@ -9,6 +9,8 @@ import yaml
 from autofit.domain.errors import UsageError
 
 _MOST_VALUES = 10_000
+_MOST_CHARACTERS = 1_000_000
+_DEEPEST = 20  # brackets within brackets: the reader takes time by their square
 
 
 class _Loader(yaml.BaseLoader):
@@ -17,6 +19,11 @@ class _Loader(yaml.BaseLoader):
 
     file = ""
     value_count = 0
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level >= _DEEPEST:
+            raise UsageError(f"{self.file} is nested too deep for a recipe: write flags one a line, like `seq: 2048`.")
+        super().fetch_flow_collection_start(kind)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         self.value_count += 1
@@ -43,6 +50,8 @@ class _Loader(yaml.BaseLoader):
 def load_text(text: str, file: str) -> Any:
     """What a YAML text holds. yaml.YAMLError where it is none, UsageError, with the line, for what a recipe cannot
     be."""
+    if len(text) > _MOST_CHARACTERS:
+        raise UsageError(f"{file} holds more than {_MOST_CHARACTERS:,} characters, which no recipe needs.")
     loader = _Loader(text)
     loader.file = file
     try:

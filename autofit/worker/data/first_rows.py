@@ -16,7 +16,7 @@ from autofit.planning.data.task_rows import columns_of, example_of, recognize
 
 from .located_rows import Located, fault, located
 from .mixed_rows import mixture
-from .raw_table import first_of_hub, with_rows
+from .raw_table import first_of_hub, reading_parquet, with_rows
 from .source import Files, Source, resolve
 
 _FIRST_ROWS = 100
@@ -52,6 +52,6 @@ def _rows(source: str, place: Source) -> Iterator[Located]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Located]:
-    number = itertools.count(1)
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_FIRST_ROWS):
-        yield from ((f"{path}: row {next(number)}", row) for row in batch.to_pylist())
+    with reading_parquet(path), pyarrow.parquet.ParquetFile(path) as file:
+        batch = next(file.iter_batches(_FIRST_ROWS))
+        yield from ((f"{path}: row {number}", row) for number, row in enumerate(batch.to_pylist(), 1))

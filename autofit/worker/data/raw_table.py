@@ -77,13 +77,20 @@ def with_rows(files: Files) -> list[Path]:
     damaged."""
     found = []
     for path in files.paths:
-        try:
-            found += [path] if pyarrow.parquet.ParquetFile(path).metadata.num_rows else []
-        except (pyarrow.ArrowException, OSError) as error:
-            raise fault(str(path), f"not readable as Parquet ({_first_line(error)})") from error
+        with reading_parquet(path):
+            found += [path] if pyarrow.parquet.read_metadata(path).num_rows else []
     if not found:
         raise fault(", ".join(map(str, files.paths)), "empty")
     return found
+
+
+@contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Says what Arrow raises over a Parquet file as a UsageError."""
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise fault(str(path), f"not readable as Parquet ({_first_line(error)})") from error
 
 
 def _options(files: Files) -> dict[str, object]:
