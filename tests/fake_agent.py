@@ -152,6 +152,9 @@ class FakeAgent(SimulatedAgent):
         source = request.data or "the sample that ships"
         return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
 
+    def check_inputs(self, request: Request, *, log_path: Path) -> None:
+        self._machine.tracer.check_inputs(request, log_path=log_path)
+
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         return self._machine.tracer.describe(request, log_path=log_path)
 

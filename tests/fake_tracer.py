@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from autofit.domain.errors import InternalError, UsageError
@@ -34,11 +34,15 @@ class FakeTracer:
     fails: str = ""
     has_ended: bool = False
     start_count: int = 0
+    checked: list[Request] = field(default_factory=list)  # whose inputs were looked at
 
     @contextmanager
     def start(self, log_path: Path) -> Iterator[FakeTracer]:
         self.start_count += 1
         yield self
+
+    def check_inputs(self, request: Request, *, log_path: Path) -> None:
+        self.checked.append(request)
 
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         if self.has_ended:

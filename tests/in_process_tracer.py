@@ -14,9 +14,13 @@ from autofit.probing.prober import Tracer
 from autofit.probing.protocol import Refused, Traced, TraceModel
 from autofit.worker.agent.trace_process import traced
 from autofit.worker.model.description import describe
+from autofit.worker.training.input_check import check_inputs
 
 
 class InProcessTracer:
+    def check_inputs(self, request: Request, *, log_path: Path) -> None:
+        check_inputs(request)
+
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         return describe(request)
 

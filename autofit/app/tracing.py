@@ -79,6 +79,11 @@ class TraceProvider:
         self._store.put_facts(fingerprint, facts)
         return facts
 
+    def check_inputs(self) -> None:
+        """Has the first rows of the request's data and the words after `--` looked at; UsageError for what is wrong
+        with them."""
+        self._started().check_inputs(self._request, log_path=self._folder / "inputs.log")
+
     def traces(self, micro_steps: Iterable[MicroStep]) -> tuple[Trace, ...]:
         """The traces of `micro_steps` that can be had; what cannot be traced is told once."""
         wanted, fingerprint = tuple(dict.fromkeys(micro_steps)), _trace_fingerprint(self._request)

@@ -154,11 +154,13 @@ def _look(start: StartingPoint, session: Session) -> Context:
 
 
 def _show_ladder(context: Context, session: Session) -> None:
-    tools = session.tools
+    tools, request = session.tools, context.request
     with (
         tools.open_store() as store,
-        TraceProvider(context.request, store, tools.start_tracer, session.tell, session.tell) as tracing,
+        TraceProvider(request, store, tools.start_tracer, session.tell, session.tell) as tracing,
     ):
+        if request.data or request.eval_data or request.training.extra_arguments:
+            tracing.check_inputs()
         assumed = assumed_setting(described(context, tracing, session), installed_here())
         session.screen.show(LadderBuilt(ladder_of(prepare_setting(assumed, store, tracing))))
 

@@ -11,6 +11,7 @@ _FACTORS = {
     "g": 2**30, "gib": 2**30, "gb": 10**9,
     "t": 2**40, "tib": 2**40, "tb": 10**12,
 }  # fmt: skip
+_MOST_BYTES = 2**63 - 1  # what 64 bits hold
 
 
 def parse_bytes(text: str) -> int:
@@ -19,7 +20,10 @@ def parse_bytes(text: str) -> int:
     factor = _FACTORS.get(match.group(2).lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"'{text}' is not a size; write it like 24GiB, 24GB or 900MiB")
-    return int(float(match.group(1)) * factor)
+    size_bytes = float(match.group(1)) * factor
+    if size_bytes > _MOST_BYTES:
+        raise ValueError(f"'{text[:40]}' is more than any memory; write it like 24GiB, 24GB or 900MiB")
+    return int(size_bytes)
 
 
 def format_bytes(n_bytes: float) -> str:

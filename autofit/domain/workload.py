@@ -53,6 +53,17 @@ class RowLengths:
 DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 """The endings of files that can be trained on, with the name of what reads them in `datasets`."""
 
+COMPRESSIONS = (".gz", ".zst")
+"""What may stand behind them."""
+
+
+def data_kind(name: str) -> str | None:
+    """What reads a file of this name, in whatever case its ending is written; None for what is no data file."""
+    plain = name.lower()
+    ending = next((one for one in COMPRESSIONS if plain.endswith(one)), "")
+    kind = next((kind for suffix, kind in DATA_KINDS.items() if plain.removesuffix(ending).endswith(suffix)), None)
+    return None if ending and kind == "parquet" else kind  # which is compressed in itself
+
 
 @dataclass(frozen=True)
 class DataProfile:

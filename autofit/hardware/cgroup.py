@@ -62,8 +62,9 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 def _memberships(root: Path) -> Iterator[tuple[str, str]]:
     for line in _text(root / "proc/self/cgroup").splitlines():
-        _number, controllers, path = line.split(":", 2)
-        yield controllers, path
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            yield parts[1], parts[2]
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
@@ -94,13 +95,13 @@ def _memory(limit_file: Path, usage_file: Path, cached_bytes: int | None) -> Mem
 def _quota(quota_us: str = "", period_us: str = "") -> float | None:
     if not quota_us.isdecimal() or not period_us.isdecimal():  # "max", "-1", or no such file
         return None
-    return int(quota_us) / int(period_us)
+    return int(quota_us) / int(period_us) if int(period_us) else None
 
 
 def _field(path: Path, name: str) -> int | None:
     for line in _text(path).splitlines():
         key, _, value = line.partition(" ")
-        if key == name:
+        if key == name and value.isdecimal():
             return int(value)
     return None
 
@@ -111,6 +112,6 @@ def _words(path: Path) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError:  # the other version of cgroups, the root group, or no Linux at all
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):  # the other version of cgroups, the root group, or no Linux at all
         return ""

@@ -75,7 +75,7 @@ def is_called(text: str, machine: Hardware) -> bool:
 
 
 def _split_counts(text: str) -> tuple[int, int, str]:
-    match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(?:(\d+)\s*[x×*]\s*)?(.*)", text)
+    match = re.fullmatch(r"(?:(\d{1,9})\s*[x×*]\s*)?(?:(\d{1,9})\s*[x×*]\s*)?(.*)", text, re.DOTALL)
     assert match is not None  # everything in it may be absent
     first, second, name = match.groups()
     return (1, int(first or 1), name) if second is None else (int(first), int(second), name)

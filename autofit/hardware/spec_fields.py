@@ -24,6 +24,8 @@ FLOP_PER_BYTE = 150
 FP32_SHARE = 1 / 16
 """fp32 by 16-bit FLOP/s where nobody gave it: A100 1/16, V100 1/8, H100 1/15, RTX 4090 1/2."""
 
+_MOST_DIGITS = 9  # of a count
+
 PCIE_BYTES_PER_S = 32e9
 """PCIe 4.0 with 16 lanes, one direction."""
 
@@ -127,8 +129,8 @@ def _read(fields: Mapping[str, str], key: str, read: Callable[[str], T], text: s
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"'{text}' is not a count; write a whole number above 0")
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or int(text) < 1:
+        raise ValueError(f"'{text[:40]}' is not a count; write a whole number above 0")
     return int(text)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 from pathlib import Path
 
 from autofit.domain.errors import UsageError
-from autofit.domain.workload import DATA_KINDS
+from autofit.domain.workload import data_kind
+
+from .local_path import Lies, nearest_text, unreadable, what_lies_at
 
 _BLOCK_BYTES = 2**20
 _MOST_BLOCKS = 64  # of each file: a change that adds or takes rows is seen by the size already
@@ -18,7 +21,7 @@ _HUB_ID = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?")
 
 def check_source(source: str | None) -> None:
     """Checks that a source of data can be one, and asks nobody; UsageError for a file or folder that is not there."""
-    if source is not None and not Path(source).expanduser().exists() and not glob.has_magic(source):
+    if source is not None and what_lies_at(source) is Lies.NOTHING and not glob.has_magic(source):
         hub_dataset(source)
 
 
@@ -26,8 +29,8 @@ def hub_dataset(source: str) -> tuple[str, str | None]:
     """The name and the configuration of a data set on the hub; UsageError for what can only be a local file or folder,
     and is not there."""
     match = _HUB_ID.fullmatch(source)
-    if match is None or Path(source).suffix in DATA_KINDS or source.startswith("."):
-        raise UsageError(f"{source}: there is no such file or folder.")
+    if match is None or data_kind(source) is not None or source.startswith("."):
+        raise UsageError(f"{source}: there is no such file or folder.{nearest_text(source)}")
     return match[1], match[2]
 
 
@@ -43,11 +46,26 @@ def data_digest(source: str | None) -> str | None:
     return total.hexdigest()
 
 
+def data_files(folder: Path) -> list[Path]:
+    """The data files of a folder and of the folders in it, in order, but for hidden ones; UsageError for a folder that
+    cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(error.filename or folder, error) from error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".") and data_kind(name) is not None]
+    return sorted(path for path in found if path.is_file())
+
+
 def _paths(source: str) -> list[Path]:
     path = Path(source).expanduser()
-    if path.is_dir():
-        return sorted(one for one in path.iterdir() if one.suffix in DATA_KINDS and one.is_file())
-    found = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    lies = what_lies_at(source)
+    if lies is Lies.FOLDER:
+        return data_files(path)
+    found = [path] if lies is Lies.FILE else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
     return [one for one in found if one.is_file()]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.errors import UsageError
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelShape
 
 from .download import Download
+from .json_text import read_object
 from .model_config import check_kind, quantization_method, read_shape, stored_quantization
 from .scoring_head import score_count
 from .weights import Tensor, count_parameters
@@ -44,10 +43,4 @@ def describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...
 
 def read_config(model: str, path: Path) -> dict[str, Any]:
     """The config.json at `path`; UsageError where it is none."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UsageError(f"The config.json of {model} is not JSON ({error}): download it again.") from error
-    if not isinstance(config, dict):
-        raise UsageError(f"The config.json of {model} is not a JSON object: download it again.")
-    return config
+    return read_object(path, f"The config.json of {model}", "download it again")

@@ -11,16 +11,19 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelFacts, ModelShape
 
-Config = Mapping[str, Any]
+from .config_values import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    INTERMEDIATE,
+    KEY_VALUE_HEADS,
+    LAYERS,
+    POSITIONS,
+    VOCABULARY,
+    check_values,
+)
 
-_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-_HIDDEN = ("hidden_size", "n_embd", "d_model")
-_VOCABULARY = ("vocab_size",)
-_HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
-_KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
-_INTERMEDIATE = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")
-_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+Config = Mapping[str, Any]
 
 # Kinds whose weights hold no head that predicts the next token: transformers would make one of random weights.
 _OTHER_KINDS = (
@@ -58,8 +61,8 @@ def read_shape(name: str, config: Config, counted: int | None) -> ModelShape | N
     None where the configuration is silent on a size that the model's class fills in.
     """
     text = {**config, **(config.get("text_config") or {})}
-    layers, hidden, vocabulary = (_first(text, spellings) for spellings in (_LAYERS, _HIDDEN, _VOCABULARY))
-    heads = _first(text, _HEADS) or _headless(text)
+    layers, hidden, vocabulary = (_first(text, spellings) for spellings in (LAYERS, HIDDEN, VOCABULARY))
+    heads = _first(text, HEADS) or _headless(text)
     if layers is None or hidden is None or vocabulary is None or heads is None:
         return None
     experts = _experts(text, hidden)
@@ -74,7 +77,7 @@ def read_shape(name: str, config: Config, counted: int | None) -> ModelShape | N
         intermediate_size=experts.per_token_count * experts.width + experts.shared_width,
         vocabulary_size=vocabulary,
         parameter_count=counted or 0,
-        max_positions=_first(text, _POSITIONS),
+        max_positions=_first(text, POSITIONS),
         is_counted_exactly=bool(counted),
     )
     return shape if counted else _with_formula(shape, text, experts)
@@ -94,7 +97,8 @@ def described_shape(name: str, facts: ModelFacts) -> ModelShape:
 
 def check_kind(name: str, config: Config) -> None:
     """Checks what config.json alone can tell; UsageError for what is neither a causal language model that can be
-    trained nor one that scores texts."""
+    trained nor one that scores texts, and for a value that is not what its key means."""
+    check_values(name, config)
     architectures = [str(architecture) for architecture in config.get("architectures") or ()]
     other = next((one for one in architectures if one.endswith(_OTHER_KINDS) or _is_bare(one)), None)
     if other is not None:
@@ -159,8 +163,8 @@ def _with_formula(shape: ModelShape, config: Config, experts: _Experts) -> Model
 
 
 def _experts(config: Config, hidden: int) -> _Experts:
-    dense_width = _first(config, _INTERMEDIATE) or 4 * hidden
-    count = _first(config, _EXPERTS)
+    dense_width = _first(config, INTERMEDIATE) or 4 * hidden
+    count = _first(config, EXPERTS)
     if count is None:
         return _Experts(1, 1, dense_width, 0)
     width = _first(config, ("moe_intermediate_size",)) or dense_width
@@ -175,7 +179,7 @@ def _key_value_heads(config: Config, heads: int) -> int:
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         return 1
     nested = _first(config.get("attn_config") or {}, ("kv_n_heads",))
-    return _first(config, _KEY_VALUE_HEADS) or nested or heads
+    return _first(config, KEY_VALUE_HEADS) or nested or heads
 
 
 def _first(config: Config, spellings: tuple[str, ...]) -> int | None:

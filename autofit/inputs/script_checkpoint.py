@@ -15,7 +15,7 @@ def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool =
     try:
         place = Path(folder, latest.read_text().strip() if tag is None else str(tag))
         names = [path.name for path in place.iterdir()]
-    except OSError:
+    except (OSError, ValueError):  # not there, or no name of a folder
         return None
     stages = stages_in(names, is_universal=is_universal)
     return (

@@ -19,6 +19,6 @@ def read_recipe(name: str) -> Mapping[str, Any]:
 
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return body if isinstance(body, dict) else {}

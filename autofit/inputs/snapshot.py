@@ -90,5 +90,5 @@ def _has_code_elsewhere(config: Path) -> bool:
     """Whether the model's code lies in another repository (`owner/name--module.Class`)."""
     try:
         return "--" in str(json.loads(config.read_text(encoding="utf-8")).get("auto_map"))
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False  # whoever loads it says what is wrong with it

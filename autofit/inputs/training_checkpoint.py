@@ -4,6 +4,7 @@ tell."""
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
 from autofit.domain.knobs.optimizer import TRAINER_NAMES, Optimizer
 from autofit.domain.request import Lora
 from autofit.inputs.checkpoint_files import damage
+from autofit.inputs.json_text import read_object
 from autofit.inputs.torch_file import Scalar, named_scalars
 
 
@@ -32,7 +34,7 @@ def read_checkpoint(name: str) -> Checkpoint:
         rank_count=rank_count,
         zero_stage=_number(told, "zero_stage") if parts.zero_stage is None else parts.zero_stage,
         dtype=_dtype(told),
-        lora=_lora(folder),
+        lora=_lora(folder, name),
         sequence_length=_number(told, "max_length"),
         global_batch=_global_batch(rank_count, told),
         seed=_number(told, "seed"),
@@ -45,9 +47,11 @@ def _state(folder: Path, name: str) -> dict[str, Any]:
     """What transformers' trainer says of itself in a checkpoint: the file that is written last."""
     try:
         state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise UsageError(f"--resume {name} is no whole checkpoint: it has no readable trainer_state.json.") from None
-    return state if isinstance(state, dict) else {}
+    if not isinstance(state, dict) or not isinstance(state.get("global_step", 0), int):
+        raise UsageError(f"--resume {name} is no whole checkpoint: its trainer_state.json is damaged.")
+    return state
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class _Parts:
 
 
 def _parts(folder: Path, name: str) -> _Parts:
-    found = _found_parts(folder)
+    found = _found_parts(folder, name)
     if found.ranks and found.ranks == set(range(len(found.ranks))):
         return found
     what = "parts of some ranks are missing there" if found.ranks else "no state of an optimizer is there"
@@ -68,12 +72,15 @@ def _parts(folder: Path, name: str) -> _Parts:
     )
 
 
-def _found_parts(folder: Path) -> _Parts:
+def _found_parts(folder: Path, name: str) -> _Parts:
     """The parts that DeepSpeed wrote, into the folder that `latest` names, or those of a training without it."""
     latest = folder / "latest"
     if not latest.is_file():
         return _Parts(plain_ranks_in([path.name for path in folder.glob("*")]), 0)
-    names = [path.name for path in (folder / latest.read_text().strip()).glob("*")]
+    try:
+        names = [path.name for path in (folder / latest.read_text(encoding="utf-8").strip()).glob("*")]
+    except (OSError, ValueError):  # not text, or no name of a folder
+        raise UsageError(f"--resume {name} is no whole checkpoint: its file `latest` is damaged.") from None
     return _Parts(ranks_in(names), 3 if stages_in(names) == (3,) else None)
 
 
@@ -89,14 +96,19 @@ def _optimizer(told: dict[str, Scalar]) -> Optimizer | None:
     return known.get(name, Optimizer.ADAMW) if isinstance(name, str) else None
 
 
-def _lora(folder: Path) -> Lora | None:
+def _lora(folder: Path, name: str) -> Lora | None:
     path = folder / "adapter_config.json"
     if not path.is_file():
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
-    targets = config.get("target_modules") or ()
-    names = (targets,) if isinstance(targets, str) else tuple(sorted(targets))
-    return Lora(int(config["r"]), int(config["lora_alpha"]), names)
+    damaged = f"--resume {name} is no whole checkpoint: its adapter_config.json"
+    config = read_object(path, damaged, "resume from another one")
+    targets, rank, alpha = config.get("target_modules") or (), config.get("r"), config.get("lora_alpha")
+    names = (targets,) if isinstance(targets, str) else targets
+    if not isinstance(names, (list, tuple)) or not all(isinstance(one, str) for one in names):
+        raise UsageError(f"{damaged} names no modules: resume from another one.")
+    if not isinstance(rank, int) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise UsageError(f"{damaged} has no r and lora_alpha: resume from another one.")
+    return Lora(rank, int(alpha), tuple(sorted(names)))
 
 
 def _global_batch(rank_count: int, told: dict[str, Scalar]) -> int | None:

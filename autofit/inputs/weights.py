@@ -12,6 +12,8 @@ from typing import Any
 from autofit.domain.errors import UsageError
 
 from .pickled_names import check_weights
+from .json_text import read_object
+from .local_path import unreadable
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -59,10 +61,11 @@ def is_index(name: str) -> bool:
 
 def shards_of(index: Path) -> tuple[str, ...]:
     """The files that an index names; UsageError for what is no index."""
-    try:
-        return tuple(sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"{index} is not the index of a model's shards: download it again.") from error
+    shards = read_object(index, str(index), "download it again").get("weight_map")
+    names = shards.values() if isinstance(shards, dict) else ()
+    if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise UsageError(f"{index} is not the index of a model's shards: download it again.")
+    return tuple(sorted(set(names)))
 
 
 def has_all_weights(folder: Path) -> bool:
@@ -99,8 +102,7 @@ def _entry_in(folder: Path) -> str | None:
 
 def _read_file(path: Path) -> Iterator[Tensor]:
     for name, entry in read_header(path).items():
-        if name != "__metadata__":
-            yield Tensor(name, str(entry["dtype"]), tuple(entry["shape"]))
+        yield Tensor(name, str(entry["dtype"]), tuple(entry["shape"]))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -114,12 +116,25 @@ def read_header(path: Path) -> dict[str, Any]:
                     f"{path} is no safetensors file; if it came with git, fetch its content: git lfs pull."
                 )
             header = json.loads(file.read(length_bytes))
-        ends_bytes = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        header.pop("__metadata__", None)
+        ends_bytes = [_checked_end_bytes(entry) for entry in header.values()]
     except FileNotFoundError as error:
         raise UsageError(f"{path} is missing, though the index names it: download the model again.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is not whole (its header cannot be read): download it again.") from error
     missing_bytes = _LENGTH_BYTES + length_bytes + max(ends_bytes, default=0) - path.stat().st_size
     if missing_bytes > 0:
         raise UsageError(f"{path} is not whole ({missing_bytes:,} bytes are missing): download it again.")
     return dict(header)
+
+
+def _checked_end_bytes(entry: Any) -> int:
+    """Where the data of a tensor ends; raises where its entry has not the form that the format gives it."""
+    dtype, shape, (start_bytes, end_bytes) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError
+    if any(type(number) is not int or number < 0 for number in (*shape, start_bytes, end_bytes)):
+        raise ValueError
+    return int(end_bytes)

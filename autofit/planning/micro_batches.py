@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.planning.reference import compares_rows
@@ -29,7 +31,7 @@ def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None,
             f"a global batch of {global_batch} leaves each of {rank_count} ranks {rows}, and this task holds {least} "
             f"or more of a micro-batch against each other; add --batch-size {least * rank_count}"
         )
-    divisors = tuple(rows for rows in range(least, share + 1) if share % rows == 0)
+    divisors = tuple(rows for rows in _divisors(share) if rows >= least)
     if pinned is None:
         return divisors
     if pinned < least:
@@ -43,6 +45,12 @@ def micro_batches(global_batch: int, rank_count: int, pinned: int | None = None,
             f"global batch of {global_batch}; {_listed(divisors)} {'does' if len(divisors) == 1 else 'do'}"
         )
     return (pinned,)
+
+
+def _divisors(number: int) -> list[int]:
+    """All divisors, smallest first; each up to the square root has its partner beyond."""
+    small = [low for low in range(1, math.isqrt(number) + 1) if number % low == 0]
+    return small + [number // low for low in reversed(small) if low * low != number]
 
 
 def accumulation(global_batch: int, rank_count: int, micro_batch: int) -> int:

@@ -27,10 +27,12 @@ from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, OnTracePro
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
+    CheckInputs,
     Command,
     DescribeModel,
     GroupEnded,
     Heartbeat,
+    InputsChecked,
     Message,
     ModelDescribed,
     ProbeSpec,
@@ -156,6 +158,15 @@ class Agent(ShieldedExit):
             raise UsageError(message.message)
         assert isinstance(message, Surveyed)
         return message.profile
+
+    def check_inputs(self, request: Request, *, log_path: Path) -> None:
+        """Checks the first rows of the data and the extra arguments; UsageError for what would end a start."""
+        self.wait_ready()
+        self._send(CheckInputs(request, str(log_path)))
+        message = self._next(self._limits.description_s, "the check of data and arguments", log_path)
+        if isinstance(message, Refused):
+            raise UsageError(message.message)
+        assert isinstance(message, InputsChecked)
 
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         """What the class of the request's model says of it; UsageError when it is none that can be trained, another

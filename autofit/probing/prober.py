@@ -33,7 +33,11 @@ class Prober(Protocol[SpecT]):
 
 
 class Tracer(Protocol):
-    """Builds a model without memory, and runs it on fake tensors."""
+    """Builds a model without memory, and runs it on fake tensors; looks at what begins a training, too."""
+
+    def check_inputs(self, request: Request, *, log_path: Path) -> None:
+        """Checks the first rows of the request's data and its extra arguments; UsageError for what would end a start
+        before anything is tried."""
 
     def describe(self, request: Request, *, log_path: Path) -> ModelFacts:
         """What the class of the request's model says of it; UsageError when it is none that can be trained, another

@@ -133,6 +133,14 @@ class Survey:
 
 
 @dataclass(frozen=True)
+class CheckInputs:
+    """Asks to look at the first rows of the data and at the extra arguments; answered by InputsChecked, or Refused."""
+
+    request: Request
+    log_path: str
+
+
+@dataclass(frozen=True)
 class DescribeModel:
     """Asks what the class of the request's model says of it; answered by ModelDescribed or Undescribed, or Refused when
     it is none that can be trained."""
@@ -182,7 +190,7 @@ class EndProbe:
     number: int
 
 
-Command = Union[Survey, DescribeModel, RunProbes, TraceModel, EndProbe]
+Command = Union[Survey, CheckInputs, DescribeModel, RunProbes, TraceModel, EndProbe]
 
 
 # --- agent to CLI -----------------------------------------------------------------------------------------------------
@@ -198,6 +206,11 @@ class Ready:
 @dataclass(frozen=True)
 class Surveyed:
     profile: DataProfile
+
+
+@dataclass(frozen=True)
+class InputsChecked:
+    """Nothing is wrong as far as one looked."""
 
 
 @dataclass(frozen=True)
@@ -393,8 +406,8 @@ class AgentFailed:
 
 
 Message = Union[
-    Ready, BuildWait, Surveyed, ModelDescribed, Undescribed, Traced, TraceProgress, Refused, Heartbeat, ScriptSeen,
-    GroupEnded, AgentFailed,
+    Ready, BuildWait, Surveyed, InputsChecked, ModelDescribed, Undescribed, Traced, TraceProgress, Refused, Heartbeat,
+    ScriptSeen, GroupEnded, AgentFailed,
 ]  # fmt: skip
 
 

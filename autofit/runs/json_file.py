@@ -49,6 +49,8 @@ def read_value(path: Path, kind: type[T], as_today: AsToday = _as_it_is) -> T | 
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise _unreadable(str(path), error) from error
     return parse_value(text, kind, str(path), as_today)
 
 
@@ -58,6 +60,8 @@ def read_body(path: Path) -> dict[str, Any] | None:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise _unreadable(str(path), error) from error
     return _parse_body(text, str(path))
 
 
@@ -65,7 +69,7 @@ def is_value_of(path: Path, kind: type[object]) -> bool:
     """Whether `path` is a file that `write_value` wrote of a `kind`, of any schema."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(body, dict) and "schema" in body and body.get("type") == kind.__name__
 
@@ -79,14 +83,14 @@ def parse_value(text: str, kind: type[T], where: str, as_today: AsToday = _as_it
         raise _unreadable(where, error) from error
 
 
-def _unreadable(where: str, error: ValueError) -> UsageError:
+def _unreadable(where: str, error: Exception) -> UsageError:
     return UsageError(f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir.")
 
 
 def _parse_body(text: str, where: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(where, error) from error
     _check_schema(body, where)
     return cast(dict[str, Any], body)

@@ -170,7 +170,7 @@ def test_an_encoder_decoder():
 
 @pytest.mark.parametrize(
     ("quantization", "method"),
-    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"bits": 4}, "unnamed"), ("awq", "unnamed")],
+    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"bits": 4}, "unnamed")],
 )
 def test_quantised_weights_are_refused_with_what_to_do(quantization, method):
     with pytest.raises(UsageError, match=f"stored quantised \\({method}\\).*name the model that it was made from"):

@@ -87,7 +87,19 @@ class TestFolder:
 
     @pytest.mark.parametrize(
         ("content", "sentence"),
-        [(b'{"hidden_size": 64,', "is not JSON"), (b"\xff\xfe", "is not JSON"), (b"[1]", "is not a JSON object")],
+        [
+            (
+                b'{"hidden_size": 64,',
+                "is not JSON (Expecting property name enclosed in double quotes: line 1 column 20",
+            ),
+            (b"\xff\xfe", "is not UTF-8 text (byte 1)"),
+            (b'\xef\xbb\xbf{"hidden_size": 64}', "is not JSON (Unexpected UTF-8 BOM"),
+            (b"[1]", "is not a JSON object"),
+            (b"[" * 100_000, "is nested too deep to be read"),
+            (b'{"hidden_size": 64, "hidden_size": 128}', "says two things of 'hidden_size'"),
+            (b'{"rms_norm_eps": NaN}', "holds NaN"),
+            (b'{"hidden_size": 1' + b"0" * 5000 + b"}", "is not JSON"),
+        ],
     )
     def test_broken_config(self, tmp_path, refusal, content, sentence):
         (tmp_path / "config.json").write_bytes(content)

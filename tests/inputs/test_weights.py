@@ -99,11 +99,21 @@ def test_a_missing_shard(tmp_path):
         read_tensors(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}'])
-def test_a_broken_index(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("{}", "is not the index"),
+        ('{"weight_map": 3}', "is not the index"),
+        ('{"weight_map": {"a": 3}}', "is not the index"),
+        ('{"weight_map": {"a": "x\\u0000"}}', "is not the index"),
+    ],
+)
+def test_a_broken_index(tmp_path, text, sentence):
     (tmp_path / "model.safetensors.index.json").write_text(text)
 
-    with pytest.raises(UsageError, match="is not the index"):
+    with pytest.raises(UsageError, match=f"model.safetensors.index.json {sentence}"):
         read_tensors(tmp_path)
 
 

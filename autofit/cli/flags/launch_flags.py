@@ -41,7 +41,7 @@ OWN_FLAGS: list[click.Parameter] = [
     _own("dry_run", is_flag=True, help="Search, show the choice, and do not train."),
     _own("memory_limit", metavar="SIZE", type=Size(), help="Use no more than this on each device: 24GiB, 900MB."),
     _own("steps", metavar="N", type=Count(min=1), help="Steps that a probe measures; as many as a good figure needs."),
-    _own("timeout", metavar="SECONDS", type=Amount(min=0, min_open=True), default=600.0,
+    _own("timeout", metavar="SECONDS", type=Amount(min=0, max=1e6, min_open=True), default=600.0,
          help="Give a probe up that shows no progress for so long; 600."),
     _own("tolerance", metavar="SHARE", type=Share(min=0, max=1, min_open=True),
          help="Search until nothing left can be faster by more than this, 1%, whatever it costs."),

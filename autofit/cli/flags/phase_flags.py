@@ -103,7 +103,10 @@ def _arguments(where: str, words: object) -> tuple[str, ...]:
     lines = [line for line in given if isinstance(line, str)]
     if lines != given:
         raise UsageError(f"{where}: {ARGUMENTS} needs words as after --, such as `--weight_decay 0.1`.")
-    return tuple(word for line in lines for word in shlex.split(line))
+    try:
+        return tuple(word for line in lines for word in shlex.split(line))
+    except ValueError as error:  # a quote that is not closed
+        raise UsageError(f"{where}: {ARGUMENTS} {' '.join(lines)!r}: {str(error).lower()}.") from error
 
 
 def _parsed(ctx: click.Context, recipe: str, name: str, defaults: dict[str, Any]) -> dict[str, Any]:

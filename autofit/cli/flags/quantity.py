@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     Kind = click.ParamType  # generic only in the newest click
 
+_MOST_DIGITS = 100
 _FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -68,10 +69,22 @@ class DevicePrice(Kind):
         return Price(number, name.strip() or None)
 
 
+MOST = 2**31 - 1
+"""What 32 bits hold, in which torch and DeepSpeed count rows, tokens and steps."""
+
+
 class Count(click.IntRange):
-    """A whole number within bounds."""
+    """A whole number within bounds, of which the upper one is MOST unless told."""
 
     name = "whole number"
+
+    def __init__(self, min: int, max: int = MOST) -> None:
+        super().__init__(min, max)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if len(str(value)) > _MOST_DIGITS:  # beyond some thousands Python reads none
+            self.fail(f"a number of {len(str(value)):,} characters is too large.", param, ctx)
+        return int(super().convert(value, param, ctx))
 
 
 class Amount(click.FloatRange):

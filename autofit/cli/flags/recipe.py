@@ -11,8 +11,10 @@ import click
 
 from autofit.domain.errors import UsageError
 from autofit.domain.shell import path_word
+from autofit.inputs.local_path import unreadable
 
 from .phase_flags import read_phases
+from .value import is_plain
 
 _TASKS = "tasks"
 _VERB = "train"  # that takes a recipe with tasks
@@ -45,11 +47,18 @@ def _defaults(where: str, body: Mapping[str, object], flags: Mapping[str, click.
 def _read(path: Path) -> dict[str, object]:
     import yaml
 
+    from .recipe_text import load_text
+
     try:
-        # The base loader leaves every value a text, as on the command line: `on` stays a word and 2e-4 needs no dot.
-        body = yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)
+        body = load_text(path.read_bytes().decode("utf-8-sig"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise UsageError(
+            f"{path} is nested too deep for a recipe: write flags one a line, like `seq: 2048`."
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     if not isinstance(body, dict):
         raise UsageError(f"{path} holds no flags: write one a line, like `seq: 2048`.")
     return body
@@ -69,6 +78,8 @@ def _default(where: str, key: str, value: object, flags: Mapping[str, click.Para
     words = [one for one in values if isinstance(one, str) and one]
     if not words or words != values:
         raise UsageError(f"{where}: {key} needs one value or a list of them.")
+    if not all(map(is_plain, words)):
+        raise UsageError(f"{where}: {key} holds a character that no command line can.")
     return flag.name, words if getattr(flag, "multiple", False) else ",".join(words)
 
 

@@ -18,7 +18,7 @@ from autofit.domain.task import Task
 from .flag import F, flag
 from .quantity import Amount, Count, DevicePrice, Share, Size, Tokens
 from .recipe import apply_recipe
-from .value import Folder, Names, Pinned, RewardSource, Switch, Tasks, is_switch
+from .value import Folder, Names, Pinned, RewardSource, Switch, Tasks, Word, is_switch
 
 _WHAT = "What to train"
 _WHERE = "Where, and for how long"
@@ -28,7 +28,7 @@ _RUN = "The run"
 _OUTPUT = "Output"
 
 _COUNT = Count(min=1)
-_POSITIVE = Amount(min=0, min_open=True)
+_POSITIVE = Amount(min=0, max=1e6, min_open=True)  # and no more than clocks, steps and rates of a training can be
 
 
 def _pin(knob: Knob[Any], section: str) -> Callable[[F], F]:
@@ -54,12 +54,13 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          type=click.Path(exists=True, dir_okay=False, path_type=Path),
          help="A YAML file of flags; those of the command line win."),
     flag("model", "--model", "--model-name-or-path", section=_WHAT, metavar="MODEL", required=True,
-         help="A local folder or a hub id."),
+         type=Word(), help="A local folder or a hub id."),
     _TASK,
     flag("data", "--data", "--dataset-name", "--train-file", section=_WHAT, metavar="DATA",
+         type=Word(),
          help="A json, jsonl, csv or parquet file, a folder of them or a hub id. Without it: the sample that ships."),
     flag("eval_data", "--eval-data", "--validation-file", section=_WHAT, metavar="DATA",
-         help="Data to evaluate on."),
+         type=Word(), help="Data to evaluate on."),
     flag("eval_fraction", "--eval-fraction", section=_WHAT, metavar="SHARE", default=0.0,
          type=Amount(0, 1, max_open=True), help="Share of the data that is kept for evaluation."),
     flag("learn", "--learn", section=_WHAT, metavar="assistant|all", default="assistant",
@@ -96,6 +97,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="speed, memory, energy or balanced: the best product of SpeedUp and MemoryUp, and of EnergyUp where "
          "energy is measured; for plan cost, too: the cheapest machine; speed."),
     flag("baseline", "--baseline", section=_FIT, metavar="STRATEGY",
+         type=Word(),
          help="What these ratios are of, such as zero1; plain data parallel, or the plainest that fits, unless told."),
     flag("allow", "--allow", section=_FIT, metavar="NAMES", type=Names(), default="",
          help="What may be tried though it changes the training: adamw_8bit, lomo, nf4, ..., or last-resorts: "
@@ -122,7 +124,8 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="End where the run lacks memory, rather than go on from its checkpoint by a rung that needs less."),
     flag("resume", "--resume", "--resume-from-checkpoint", section=_RUN, metavar="[CHECKPOINT]", is_flag=False,
          flag_value="", help="Start from this checkpoint; unless told, from the last one in the run folder."),
-    flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0), default=42, help="42 unless told."),
+    flag("seed", "--seed", section=_RUN, metavar="N", type=Count(min=0, max=2**32 - 1), default=42,
+         help="42 unless told."),
     flag("on_divergence", "--on-divergence", section=_RUN, metavar="stop|warn", default="stop",
          type=click.Choice(["stop", "warn"]),
          help="When loss or gradients are not finite or explode for some steps: stop, or go on and say so; stop."),

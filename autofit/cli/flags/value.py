@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,26 @@ class RewardSource(Kind):
         if not source or not math.isfinite(number) or number == 0:
             self.fail(f"'{value}' is no reward with its weight; write it like rewards.py:brief=0.3.", param, ctx)
         return Reward(source, number)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name, path or word can be handed to the system and shown: no NUL is in it, and no half character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+class Word(Kind):
+    """A name or a path that is not empty."""
+
+    name = "WORD"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not text.strip() or not is_plain(text):
+            self.fail("an empty word names nothing; leave the flag out, or name something.", param, ctx)
+        return text
 
 
 class Folder(Kind):

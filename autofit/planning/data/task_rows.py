@@ -26,10 +26,15 @@ Columns = Sequence[str]
 def recognize(task: Task, columns: Columns, first_row: Row) -> Format:
     """The format of a table with these columns; UsageError names the columns, those that would work for the task, and
     the tasks for which these would do."""
-    found = _ROWS[task].format(columns, first_row)
+    found = format_of(task, columns, first_row)
     if found is None:
         raise UsageError(_refusal(task, columns, first_row))
     return found
+
+
+def format_of(task: Task, columns: Columns, first_row: Row) -> Format | None:
+    """The format of a table with these columns; None where they do not do for the task."""
+    return _ROWS[task].format(columns, first_row)
 
 
 def columns_of(task: Task, data_format: Format, columns: Columns) -> tuple[str, ...]:

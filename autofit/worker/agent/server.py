@@ -15,6 +15,7 @@ from collections.abc import Callable
 from autofit.probing.protocol import (
     ONLY_TRACES,
     AgentFailed,
+    CheckInputs,
     DescribeModel,
     Message,
     Ready,
@@ -53,7 +54,7 @@ class AgentServer:
         self.send(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
-            if isinstance(command, (Survey, DescribeModel)):
+            if isinstance(command, (Survey, CheckInputs, DescribeModel)):
                 self.send(answer_in_child(context, command, self._commands))
             elif isinstance(command, TraceModel):
                 self.send(trace_in_children(context, command, self._commands, self.send))

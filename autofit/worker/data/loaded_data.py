@@ -17,7 +17,8 @@ from autofit.planning.data.task_rows import columns_of, example_of, recognize
 
 from .features import features_of, inferred
 from .kept import kept_in_file
-from .located_rows import fault, located
+from .located_rows import Located, fault, located
+from .mixed_rows import mixture
 from .raw_table import Unreadable, read_files, read_hub
 from .source import Files, HubDataset, Source, resolve
 
@@ -136,17 +137,21 @@ class _Reader:
             columns, rows[0][1], lambda context: [{column: row.get(column) for column in context} for _, row in rows]
         )
         used = columns_of(self.task, data_format, columns)
-        examples = [self._checked(where, {name: row.get(name) for name in used}, data_format) for where, row in rows]
+        chosen = [(where, {name: row.get(name) for name in used}) for where, row in rows]
+        examples = [self._checked(where, row, data_format, rows) for where, row in chosen]
         features = features_of(self.task, data_format, examples[0], inferred(self.task, examples))
         return _Converted(
             kept_in_file(datasets.Dataset.from_list(examples, features=features)), data_format, columns, used
         )
 
-    def _checked(self, where: str, row: Mapping[str, object], data_format: Format) -> dict[str, object]:
+    def _checked(
+        self, where: str, row: Mapping[str, object], data_format: Format, rows: Sequence[Located]
+    ) -> dict[str, object]:
+        """The example that a row is; UsageError where it is none, which may be another's fault among all `rows`."""
         try:
             return example_of(self.task, data_format, row)
         except BadRow as error:
-            raise fault(where, str(error)) from error
+            raise mixture(self.task, where, rows) or fault(where, str(error)) from error
 
     def _format(
         self,

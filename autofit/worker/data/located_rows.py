@@ -15,6 +15,7 @@ from autofit.domain.errors import UsageError
 from autofit.planning.data.chat_turns import json_type
 
 from .source import Files
+from .unpacked_file import unpacked
 
 Located = tuple[str, Mapping[str, object]]  # the place as people read it, and the row
 
@@ -61,7 +62,7 @@ def check_first_row(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as file:
+    with unpacked(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -96,10 +97,14 @@ def _parse(where: str, source: str, is_many_lines: bool = False) -> object:
         return json.loads(source, object_pairs_hook=_without_twins)
     except _TwiceError as error:
         raise fault(where, str(error)) from error
+    except RecursionError as error:
+        raise fault(where, "nested too deep to be read") from error
     except json.JSONDecodeError as error:
         place = f"{where}, line {error.lineno:,}" if is_many_lines else where
         problem = error.msg[0].lower() + error.msg[1:].removesuffix(" at").removesuffix(" starting")
         raise fault(place, f"not JSON ({problem})") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise fault(where, f"not JSON ({str(error).partition(';')[0]})") from error
 
 
 def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:

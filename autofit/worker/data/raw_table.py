@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.json.json import JsonConfig
 
 from autofit.domain.errors import UsageError
+from autofit.inputs.local_path import nearest_text
 
 from .located_rows import check_first_row, fault, read_header
 from .source import Files, HubDataset
@@ -20,11 +26,15 @@ class Unreadable(Exception):
 
 def read_files(files: Files) -> datasets.Dataset:
     """Reads all rows of `files`; Unreadable if a line may be broken, UsageError where the whole file or the disk is."""
-    paths = [str(path) for path in files.paths]
+    paths = [str(path) for path in (with_rows(files) if files.kind == "parquet" else files.paths)]
     try:
         return datasets.load_dataset(files.kind, data_files=paths, split="train", **_options(files))
-    except (DatasetGenerationError, ValueError, StopIteration) as error:
+    except Exception as error:  # each format and each packing has errors of its own
         cause = error.__cause__ or error
+        if files.is_packed:
+            raise Unreadable(_first_line(cause)) from error
+        if not isinstance(error, (DatasetGenerationError, ValueError, StopIteration)):
+            raise
         if isinstance(cause, OSError):  # a full disk is not the file's fault
             raise UsageError(f"could not prepare the data: {cause}") from error
         if files.kind == "parquet":
@@ -34,18 +44,53 @@ def read_files(files: Files) -> datasets.Dataset:
 
 def read_hub(hub: HubDataset) -> datasets.Dataset:
     """Reads the split `train`; UsageError says why the hub does not give it."""
+    with _refusals_of_hub(hub):
+        return datasets.load_dataset(hub.name, hub.config, split="train")
+
+
+def first_of_hub(hub: HubDataset, count: int) -> list[Mapping[str, object]]:
+    """The first rows of the split `train`, of which no more is fetched; UsageError as `read_hub`."""
+    with _refusals_of_hub(hub):
+        return list(datasets.load_dataset(hub.name, hub.config, split="train", streaming=True).take(count))
+
+
+@contextmanager
+def _refusals_of_hub(hub: HubDataset) -> Iterator[None]:
     name = f"{hub.name}:{hub.config}" if hub.config else hub.name
     try:
-        return datasets.load_dataset(hub.name, hub.config, split="train")
+        yield
     except DatasetNotFoundError as error:
         if "gated" in str(error):
             raise UsageError(f"{name}: gated; accept its terms on the hub, then `hf auth login`.") from error
-        raise UsageError(f"{name}: no such file or folder here, and no such data set on the hub.") from error
+        here = f"no such file or folder here, and no such data set on the hub.{nearest_text(hub.name)}"
+        raise UsageError(f"{name}: {here}") from error
     except (DatasetsError, ValueError, RuntimeError) as error:
         lines = str(error.__cause__ or error).splitlines()[:2]  # the second may name the configs to choose from
         raise UsageError(f"{name}: {' '.join(lines)}") from error
     except OSError as error:
-        raise UsageError(f"{name}: no such file or folder here, and the hub cannot be reached.") from error
+        here = f"no such file or folder here, and the hub cannot be reached.{nearest_text(hub.name)}"
+        raise UsageError(f"{name}: {here}") from error
+
+
+def with_rows(files: Files) -> list[Path]:
+    """The Parquet files that have rows: `datasets` stumbles over others. UsageError where none has, or for one that is
+    damaged."""
+    found = []
+    for path in files.paths:
+        with reading_parquet(path):
+            found += [path] if pyarrow.parquet.read_metadata(path).num_rows else []
+    if not found:
+        raise fault(", ".join(map(str, files.paths)), "empty")
+    return found
+
+
+@contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Says what Arrow raises over a Parquet file as a UsageError."""
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise fault(str(path), f"not readable as Parquet ({_first_line(error)})") from error
 
 
 def _options(files: Files) -> dict[str, object]:

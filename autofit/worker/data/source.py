@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Union
 
 from autofit.domain.errors import UsageError
 from autofit.domain.task import Task
-from autofit.domain.workload import DATA_KINDS
-from autofit.inputs.data_files import hub_dataset
+from autofit.domain.workload import COMPRESSIONS, DATA_KINDS, data_kind
+from autofit.inputs.data_files import data_files, hub_dataset
+from autofit.inputs.local_path import Lies, what_lies_at
 
 _HELD_OUT = re.compile(r"(?<![a-z])(test|eval|evaluation|valid|validation|dev)(?![a-z])")
 
@@ -23,6 +25,10 @@ class Files:
     kind: str
     paths: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_packed(self) -> bool:
+        return any(path.name.lower().endswith(COMPRESSIONS) for path in self.paths)
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,23 @@ def resolve(source: str | None, task: Task = Task.SFT) -> Source:
     neither."""
     if source is None:
         return Files("json", (Path(__file__).with_name(task.traits.sample),))
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path, lies = Path(source).expanduser(), what_lies_at(source)
+    if lies is Lies.FOLDER:
         return _folder(path)
-    if path.is_file():
-        return Files(_kind(path), (path,))
+    if lies is Lies.FILE:
+        return _of_one_kind(source, [path])
     if glob.has_magic(source):
         return _of_one_kind(source, [Path(name) for name in sorted(glob.glob(str(path), recursive=True))])
     return HubDataset(*hub_dataset(source))
 
 
 def _folder(folder: Path) -> Files:
-    """A folder's data files; a file that its name says is held out for evaluation is not trained on."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in DATA_KINDS and path.is_file())
-    held_out = [path for path in files if _HELD_OUT.search(path.stem.lower())]
+    """The data files of a folder and of those in it; one whose name, or whose folder's, says that it is held out for
+    evaluation is not trained on."""
+    files = data_files(folder)
+    held_out = [path for path in files if _HELD_OUT.search(str(path.relative_to(folder)).lower())]
     chosen = [path for path in files if path not in held_out]
-    note = f"{', '.join(path.name for path in held_out)} not trained on: held out, by the name"
+    note = f"{', '.join(str(path.relative_to(folder)) for path in held_out)} not trained on: held out, by the name"
     return _of_one_kind(str(folder), chosen or files, (note,) if chosen and held_out else ())
 
 
@@ -64,10 +71,16 @@ def _of_one_kind(source: str, paths: list[Path], notes: tuple[str, ...] = ()) ->
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise UsageError(f"{source}: holds {' and '.join(sorted(kinds))} files; name one kind, as *.jsonl does.")
+    packed = next((path for path in paths if path.name.lower().endswith(".zst")), None)
+    if packed is not None and importlib.util.find_spec("zstandard") is None:
+        raise UsageError(f"{packed}: the package zstandard unpacks it: pip install zstandard.")
     return Files(kinds.pop(), tuple(paths), notes)
 
 
 def _kind(path: Path) -> str:
-    if path.suffix not in DATA_KINDS:
-        raise UsageError(f"{path}: not a data file that can be read ({', '.join(DATA_KINDS)}).")
-    return DATA_KINDS[path.suffix]
+    kind = data_kind(path.name)
+    if kind is None:
+        raise UsageError(
+            f"{path}: not a data file that can be read ({', '.join(DATA_KINDS)}; all but the last as .gz or .zst, too)."
+        )
+    return kind

@@ -20,6 +20,7 @@ from autofit.worker.trace.fake_model import make_fake
 from autofit.worker.trace.full_depth import NotRepeatedError
 from autofit.worker.trace.generation import generate
 from autofit.worker.trace.ledger import Ledger
+from autofit.worker.trace.loss_chunks import few_loss_chunks
 from autofit.worker.trace.section import Section
 from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
@@ -48,7 +49,7 @@ class MicroStepRun:
             for parameter in self._model.parameters():
                 if parameter.requires_grad:
                     stack.callback(parameter.register_post_accumulate_grad_hook(ledger.take_gradient).remove)
-            with self._mode, ledger:
+            with few_loss_chunks(ledger), self._mode, ledger:
                 self._run(ledger)
         return ledger.sections
 
