@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +81,11 @@ class SimulatedMachine:
     on_ask: Callable[[Request | ProbeSpec], None] = lambda asked: None
     specs: list[ProbeSpec] = field(default_factory=list)  # of every probe and rehearsal that was begun
     survey_count: int = 0
+    foreseen_tokens: int | None = (
+        None  # the longest row, as a sample has it taken to be; None: rows are counted at once
+    )
+    probes_until_counted: int = 0  # and then the rows are
+    refuses_rows: bool = False  # when they are counted
     running_count: int = 0  # agents between the start and the end of their `with`
     tracer: FakeTracer = field(default_factory=FakeTracer)
 
@@ -143,14 +148,24 @@ class FakeAgent(SimulatedAgent):
         super().__init__(machine)
         self._machine = machine
 
-    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
+    def survey(self, request: Request, *, log_path: Path, patience_s: float | None = None, **_: object) -> DataProfile:
         self._machine.survey_count += 1
         self._machine.on_ask(request)
         if request.data is not None:
             _check(Path(request.data))
-        lengths = self._machine.lengths_tokens
+        lengths, foreseen = self._machine.lengths_tokens, self._machine.foreseen_tokens
         source = request.data or "the sample that ships"
-        return DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
+        self._profile = DataProfile(source, "text", 100, 0, lengths[-1], lengths, rows=self._machine.rows)
+        if patience_s is None or foreseen is None:
+            return self._profile
+        return replace(self._profile, longest_tokens=foreseen, rows=None, is_foreseen=True)
+
+    def surveyed(self, *, is_awaited: bool) -> DataProfile | None:
+        if not is_awaited and len(self._machine.specs) < self._machine.probes_until_counted:
+            return None
+        if self._machine.refuses_rows:
+            raise UsageError("row 7 is broken")
+        return self._profile
 
     def check_inputs(self, request: Request, *, log_path: Path) -> None:
         self._machine.tracer.check_inputs(request, log_path=log_path)

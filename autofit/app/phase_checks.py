@@ -66,7 +66,8 @@ def _is_unread(begun: PhaseStarted, context: Context) -> bool:
     own = request.data or request.eval_data or rewards or request.training.extra_arguments
     if not own or begun.phase.options.is_dry_run or context.download is not None:
         return False
-    return RunFolder(Path(begun.output_dir)).read_profile() is None
+    profile = RunFolder(Path(begun.output_dir)).read_profile()
+    return profile is None or profile.is_foreseen
 
 
 def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder, tell: Tell, tools: Tools) -> None:
@@ -77,7 +78,11 @@ def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder
     with tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=tell) as agent:
         for begun, context in unread:
             with _named(begun):
-                profile = agent.survey(context.request, log_path=folder.logs / "survey.log")
+                profile = agent.survey(
+                    context.request,
+                    log_path=folder.logs / "survey.log",
+                    most_processes=context.hardware.nodes[0].host.core_count,
+                )
                 check_lost_rows(context.request, profile)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from autofit.app.context import Session
@@ -48,11 +49,14 @@ class SearchLoop:
         self._runner, self._rehearsals, self._resorts = runner, rehearsals, resorts
         self._folder, self._screen = session.folder, session.screen
         self._memory = memory
+        self._before_each: Callable[[], None] = lambda: None
         self._remembered: tuple[Trial, ...] = ()
         self._trials: list[Trial] = []
 
-    def run(self, *, is_exhaustive: bool) -> SearchResult:
-        """Runs to the end of the search, and through everything else that may fit when that is asked for."""
+    def run(self, *, is_exhaustive: bool, before_each: Callable[[], None] = lambda: None) -> SearchResult:
+        """Runs to the end of the search, and through everything else that may fit when that is asked for; `before_each`
+        is called before anything is tried, and ends the search by what it raises."""
+        self._before_each = before_each
         began_at_s = time.monotonic()
         self._screen.show(LadderBuilt(self._space.ladder))
         self._recall()
@@ -107,6 +111,7 @@ class SearchLoop:
         return decide_with_warm_start(space.ladder, self._remembered, self._trials, space.setting, space.goal)
 
     def _do(self, action: Probe | Rehearse) -> None:
+        self._before_each()
         if isinstance(action, Probe):
             self._probe(action)
         else:
@@ -140,7 +145,7 @@ class SearchLoop:
     def _exhaust(self) -> Choose | GiveUp:
         ladder, setting = self._space.ladder, self._space.setting
         while (strategy := next_untried(ladder, self._trials, setting)) is not None:
-            self._probe(Probe(strategy, "everything that may fit is probed"))
+            self._do(Probe(strategy, "everything that may fit is probed"))
         if isinstance(ended := self._decide(), GiveUp):  # after a choice that nothing was probed for
             return ended
         return Choose(exhaustive_choice(ladder, self._trials, setting, self._space.goal))

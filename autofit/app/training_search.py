@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from autofit.app.context import Context, Session
 from autofit.app.estimation import ladder_of, with_rehearsals
 from autofit.app.last_resorts import LastResorts
 from autofit.app.opened_training import opened
+from autofit.app.row_watch import Outdated, RowWatch
 from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.search_space import SearchSpace
 from autofit.app.trial_memory import TrialMemory, calibrate
@@ -34,19 +36,36 @@ def search_training(
 
     UsageError when something of the model or the data must be changed first.
     """
-    with opened(context, session, standby.start) as there:  # beside the agent, which imports on one core
-        ladder = ladder_of(there.setting)
-        check_ladder(ladder, there.setting)
-        setting = with_rehearsals(there.setting, ladder)
-        context = replace(there.context, setting=setting)
-        memory, runner = there.memory, there.runner(setting, session, options.probe_timeout_s)
-        space = SearchSpace(setting, ladder, _goal(context, there.profile, options, session), tried)
-        resorts = LastResorts(there.store, there.tracing, runner)
-        loop = SearchLoop(space, runner, session, memory, rehearsals=runner, resorts=resorts)
-        standby.settle()
-        ended = loop.run(is_exhaustive=options.is_exhaustive)
-        _learn(ended, session, memory)
-        return replace(context, setting=ended.setting), ended
+    with opened(context, session, standby.start, may_foresee=True) as there:  # beside the agent, which imports alone
+        watch = RowWatch(there, session)
+        ended = None
+        while ended is None:
+            with suppress(Outdated):  # the next search knows the rows as they are
+                ended = _searched(watch, session, options, standby, tried)
+        _learn(ended, session, watch.there.memory, were_foreseen=there.profile.is_foreseen)
+        return replace(there.context, setting=ended.setting), ended
+
+
+def _searched(
+    watch: RowWatch,
+    session: Session,
+    options: SearchOptions,
+    standby: Standby,
+    tried: tuple[tuple[Strategy, Outcome], ...],
+) -> SearchResult:
+    """One search, by what is known of the rows; Outdated when they turn out to be others, at its end at the latest."""
+    there = watch.there
+    ladder = ladder_of(there.setting)
+    check_ladder(ladder, there.setting)
+    setting = with_rehearsals(there.setting, ladder)
+    runner = there.runner(setting, session, options.probe_timeout_s)
+    space = SearchSpace(setting, ladder, _goal(there.context, there.profile, options, session), tried)
+    resorts = LastResorts(there.store, there.tracing, runner)
+    loop = SearchLoop(space, runner, session, there.memory, rehearsals=runner, resorts=resorts)
+    standby.settle()
+    ended = loop.run(is_exhaustive=options.is_exhaustive, before_each=watch.look)
+    watch.look(is_awaited=True)
+    return ended
 
 
 def _goal(context: Context, profile: DataProfile, options: SearchOptions, session: Session) -> Goal:
@@ -58,10 +77,13 @@ def _goal(context: Context, profile: DataProfile, options: SearchOptions, sessio
     return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 
 
-def _learn(ended: SearchResult, session: Session, memory: TrialMemory) -> None:
-    """Remembers what the trials say, for the next search."""
+def _learn(ended: SearchResult, session: Session, memory: TrialMemory, *, were_foreseen: bool) -> None:
+    """Remembers what the trials say, for the next search; `were_foreseen`: the rows, while they were tried."""
     if ended.is_contradicted:
         memory.replace(ended.trials)
+    elif were_foreseen:
+        for trial in ended.trials:  # kept by a sample's lengths until now
+            memory.remember(trial)
     calibrate(ended.setting, ended.trials, memory.store)
     if memory.store.trouble is not None:
         session.tell(memory.store.trouble)

@@ -48,6 +48,14 @@ class DataRead:
 
 
 @dataclass(frozen=True)
+class SurveyProgress:
+    """How far the rows are that become tokens, beside the search where there are many."""
+
+    done_rows: int
+    row_count: int
+
+
+@dataclass(frozen=True)
 class LadderBuilt:
     ladder: Ladder
 
@@ -171,9 +179,9 @@ class Note:
 
 
 Event = Union[
-    PhaseStarted, MachineSeen, ModelRead, DataRead, LadderBuilt, ProbeStarted, ProbeHeartbeat, TrialEnded, Chosen,
-    GaveUp, DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, ModelLoading, TrainingProgress,
-    TrainingEnded, Note,
+    PhaseStarted, MachineSeen, ModelRead, DataRead, SurveyProgress, LadderBuilt, ProbeStarted, ProbeHeartbeat,
+    TrialEnded, Chosen, GaveUp, DownloadStarted, DownloadProgress, DownloadEnded, TrainingStarted, ModelLoading,
+    TrainingProgress, TrainingEnded, Note,
 ]  # fmt: skip
 
 DownloadEvent = Union[DownloadStarted, DownloadProgress, DownloadEnded, Note]

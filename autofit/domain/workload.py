@@ -83,6 +83,7 @@ class DataProfile:
     learned: Learned | None = None  # None where nobody looked at rows
     rows: RowCounts | None = None
     eval_rows: RowCounts | None = None  # of evaluation data with a source of its own
+    is_foreseen: bool = False  # by a sample, while all rows are counted: the longest is the longest that may be
 
     @property
     def lengths(self) -> RowLengths:

@@ -11,9 +11,9 @@ from typing import Any
 
 from autofit.domain.errors import UsageError
 
-from .pickled_names import check_weights
 from .json_text import read_object
 from .local_path import unreadable
+from .pickled_names import check_weights
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from autofit.probing.protocol import (
     CheckInputs,
     Command,
     DescribeModel,
+    Foreseen,
     GroupEnded,
     Heartbeat,
     InputsChecked,
@@ -38,6 +40,7 @@ from autofit.probing.protocol import (
     ProbeSpec,
     Ready,
     Refused,
+    RowsMade,
     RunProbe,
     RunProbes,
     ScriptSeen,
@@ -45,12 +48,15 @@ from autofit.probing.protocol import (
     Spec,
     Survey,
     Surveyed,
+    SurveyNews,
+    SurveyRefused,
     Traced,
     TraceModel,
     TraceProgress,
     Undescribed,
     read_message,
 )
+from autofit.probing.survey_course import OnRowsMade, SurveyCourse
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
 from autofit.process.files import OURS, write_whole
 from autofit.process.python import script_environment, worker_environment
@@ -78,6 +84,9 @@ class Program:
     arguments: tuple[str, ...] = ()
     start: StartProcess = AgentProcess
 
+
+_MEANWHILE = (BuildWait, RowsMade, Foreseen, Surveyed, SurveyRefused)
+"""What an agent says whatever it was asked."""
 
 OWN_TRAINING = Program()
 TRACING = Program(arguments=(ONLY_TRACES,))  # it starts in half the time, and is asked for nothing but traces
@@ -128,6 +137,7 @@ class Agent(ShieldedExit):
         self._oom_kill_count = oom_kill_count
         self._probe_count = 0
         self._ready: Ready | None = None
+        self._survey, self._survey_log = SurveyCourse(lambda made: None), log_path
 
     def __enter__(self) -> Agent:
         with self._log_path.open("ab") as log:
@@ -149,15 +159,33 @@ class Agent(ShieldedExit):
             self._ready = message
         return self._ready
 
-    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
-        """The profile of the request's data; UsageError when something of it must be changed first."""
+    def survey(
+        self,
+        request: Request,
+        *,
+        log_path: Path,
+        most_processes: int = 1,
+        patience_s: float | None = None,
+        on_rows: OnRowsMade = lambda made: None,
+    ) -> DataProfile:
+        """The profile of the request's data; UsageError when something of it must be changed first. After `patience_s`
+        what a sample foretells, where there is such."""
         self.wait_ready()
-        self._send(Survey(request, str(log_path)))
-        message = self._next(self._limits.survey_s, "the survey of the data", log_path)
-        if isinstance(message, Refused):
-            raise UsageError(message.message)
-        assert isinstance(message, Surveyed)
-        return message.profile
+        self._survey, self._survey_log = SurveyCourse(on_rows), log_path
+        began_at_s = time.monotonic()
+        self._send(Survey(request, str(log_path), most_processes, foresees=patience_s is not None))
+        while self._survey.profile is None:
+            is_late = patience_s is not None and time.monotonic() - began_at_s >= patience_s
+            if is_late and self._survey.foreseen is not None:
+                return self._survey.foreseen
+            self._hear_survey()
+        return self._survey.profile
+
+    def surveyed(self, *, is_awaited: bool) -> DataProfile | None:
+        """The profile of a survey that went on; None while it does, unless it `is_awaited`."""
+        while self._survey.profile is None and (is_awaited or self._process.has_message):
+            self._hear_survey()
+        return self._survey.profile
 
     def check_inputs(self, request: Request, *, log_path: Path) -> None:
         """Checks the first rows of the data and the extra arguments; UsageError for what would end a start."""
@@ -294,11 +322,20 @@ class Agent(ShieldedExit):
 
         `what` takes so long, and `log_path` is its own log.
         """
-        while isinstance(message := self._receive(within_s, what, log_path), BuildWait):
-            self._on_wait(message)
-        if isinstance(message, AgentFailed):
-            raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
+        while isinstance(message := self._receive(within_s, what, log_path), _MEANWHILE):
+            self._hear(message)
         return message
+
+    def _hear_survey(self) -> None:
+        message = self._receive(self._limits.survey_s, "the survey of the data", self._survey_log)
+        assert isinstance(message, _MEANWHILE)
+        self._hear(message)
+
+    def _hear(self, message: BuildWait | SurveyNews) -> None:
+        if isinstance(message, BuildWait):
+            self._on_wait(message)
+        else:
+            self._survey.hear(message)
 
     def _receive(self, within_s: float, what: str, log_path: Path | None) -> Message:
         try:
@@ -311,7 +348,10 @@ class Agent(ShieldedExit):
             ) from None
         if line is None:
             raise InternalError(f"the agent has ended; see {self._log_path}")
-        return read_message(line)
+        message = read_message(line)
+        if isinstance(message, AgentFailed):
+            raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
+        return message
 
     def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
         """Removes DeepSpeed's files of ranks that died before they could take them away."""

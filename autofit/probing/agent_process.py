@@ -60,6 +60,11 @@ class AgentProcess(Child):
             self._heard.extend(self._lines.split(chunk))
         return self._heard.popleft()
 
+    @property
+    def has_message(self) -> bool:
+        """Whether there is something to read at once: a message, or that it has ended."""
+        return bool(self._heard) or bool(wait([self.messages], 0.0))
+
     def close(self, grace_s: float = _POLITE_S) -> int:
         """Asks the process to end. Its fork server, that one's helpers, a compiler: nothing of it runs afterwards."""
         exit_code = self.end(grace_s, self._hang_up)

@@ -14,6 +14,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import ProbeSpec, Ready, ScriptSpec, Traced, TraceProgress
+from autofit.probing.survey_course import OnRowsMade
 
 OnHeartbeat = Callable[[Phase], None]
 OnRehearsalHeartbeat = Callable[[Strategy, Phase], None]
@@ -57,8 +58,25 @@ class Tracer(Protocol):
 class TrainingProber(Prober[ProbeSpec], Tracer, Protocol):
     """Probes autofit's own training, with what is to be known of its data and its model before."""
 
-    def survey(self, request: Request, *, log_path: Path) -> DataProfile:
-        """The profile of the request's data; UsageError when something of it must be changed first."""
+    def survey(
+        self,
+        request: Request,
+        *,
+        log_path: Path,
+        most_processes: int = 1,
+        patience_s: float | None = None,
+        on_rows: OnRowsMade = lambda made: None,
+    ) -> DataProfile:
+        """The profile of the request's data, whose rows so many processes make; UsageError when something of it must be
+        changed first.
+
+        After `patience_s` what a sample foretells, where there is such: the survey goes on, and UsageError may come of
+        whatever is asked meanwhile.
+        """
+
+    def surveyed(self, *, is_awaited: bool) -> DataProfile | None:
+        """The profile of a survey that went on; None while it does, unless it `is_awaited`. UsageError as of
+        `survey`."""
 
     def rehearse(self, specs: Sequence[ProbeSpec], on_heartbeat: OnRehearsalHeartbeat) -> tuple[Outcome, ...]:
         """Runs rehearsals side by side, each to its own end; their outcomes in the order of `specs`.

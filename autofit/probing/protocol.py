@@ -125,11 +125,16 @@ ONLY_TRACES = "only-traces"  # the agent's argument: it is asked for nothing els
 
 @dataclass(frozen=True)
 class Survey:
-    """Asks to load and tokenize the data as the trainer will, and to check the extra arguments; answered by a
-    DataProfile."""
+    """Asks to load and tokenize the data as the trainer will, and to check the extra arguments; answered by Surveyed or
+    SurveyRefused, after RowsMade where it takes long.
+
+    It goes on while other things are asked. `foresees`: Foreseen comes first where there are many rows.
+    """
 
     request: Request
     log_path: str
+    most_processes: int = 1  # that make the rows
+    foresees: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,21 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class RowsMade:
+    """How far a survey is with one of the looks that it takes at all rows."""
+
+    done_rows: int
+    row_count: int
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a sample of the rows foretells of all of them."""
+
+    profile: DataProfile
+
+
+@dataclass(frozen=True)
 class Surveyed:
     profile: DataProfile
 
@@ -211,6 +231,13 @@ class Surveyed:
 @dataclass(frozen=True)
 class InputsChecked:
     """Nothing is wrong as far as one looked."""
+
+
+@dataclass(frozen=True)
+class SurveyRefused:
+    """Something of the data or the training's arguments must be changed; one sentence."""
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -405,9 +432,12 @@ class AgentFailed:
     why: str
 
 
+SurveyNews = Union[RowsMade, Foreseen, Surveyed, SurveyRefused]
+"""What comes of a survey at any time, whatever else was asked meanwhile."""
+
 Message = Union[
-    Ready, BuildWait, Surveyed, InputsChecked, ModelDescribed, Undescribed, Traced, TraceProgress, Refused, Heartbeat,
-    ScriptSeen, GroupEnded, AgentFailed,
+    Ready, BuildWait, RowsMade, Foreseen, Surveyed, SurveyRefused, InputsChecked, ModelDescribed, Undescribed, Traced,
+    TraceProgress, Refused, Heartbeat, ScriptSeen, GroupEnded, AgentFailed,
 ]  # fmt: skip
 
 

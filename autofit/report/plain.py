@@ -15,17 +15,19 @@ from .line import labelled, plain
 from .message import message_lines
 from .outcome_text import verdict_text
 from .progress import loading_text, progress_text
+from .survey import survey_text
 from .view import View, fold
 
 _UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched
 _QUIET_S = 10.0
 _QUIET_SHARE = 0.05  # of the training's steps
 _DOWNLOAD_QUIET_S = 60.0
+_SURVEY_QUIET_S = 30.0
 
 
 class PlainScreen:
     """A screen with one line an event, without colour or cursor; the training speaks every 10 s or every 5 % of its
-    steps at most, and so does the model that it loads; a download once a minute."""
+    steps at most, and so does the model that it loads; a download once a minute, the data's rows every 30 s."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -37,6 +39,7 @@ class PlainScreen:
         self._spoke_s = float("-inf")
         self._spoke_step = 0
         self._spoke_of_download_s = float("-inf")
+        self._heard_of_survey_s: float | None = None
 
     def __enter__(self) -> PlainScreen:
         return self
@@ -70,6 +73,8 @@ class PlainScreen:
                 return self._loading_text(event)
             case ev.DownloadProgress():
                 return self._download_text()
+            case ev.SurveyProgress():
+                return self._survey_text(event)
             case ev.TrainingProgress():
                 return self._progress_text(event)
         return plain(message_lines(self._view, event, width=_UNWRAPPED))
@@ -85,6 +90,14 @@ class PlainScreen:
             return ""
         self._spoke_of_download_s = self._clock()
         return _line("weights", download_text(self._view.download))
+
+    def _survey_text(self, progress: ev.SurveyProgress) -> str:
+        if self._heard_of_survey_s is None:
+            self._heard_of_survey_s = self._clock()  # what takes seconds is not worth a line
+        if self._clock() - self._heard_of_survey_s < _SURVEY_QUIET_S:
+            return ""
+        self._heard_of_survey_s = self._clock()
+        return _line("data", survey_text(progress))
 
     def _progress_text(self, progress: ev.TrainingProgress) -> str:
         if not self._is_due(progress):

@@ -16,6 +16,7 @@ from .ladder.ladder_table import table_lines
 from .line import Line
 from .message import message_lines
 from .progress import progress_lines, starting_lines
+from .survey import survey_lines
 from .view import View, fold
 
 _WIDEST = 100  # columns: longer lines are harder to read
@@ -67,7 +68,7 @@ class LiveScreen:
             return _rich(progress_lines(self._view.progress, width=self._width))
         if self._view.training is not None:
             return _rich(starting_lines(self._clock() - self._view.training_since_s, self._view.loading))
-        below = [] if self._download is None else download_lines(self._download, width=self._width)
+        below = self._below()
         if not self._has_table:
             return _rich(below)
         below = [(), *below] if below else []
@@ -75,16 +76,27 @@ class LiveScreen:
         lines = table_lines(self._view, self._clock(), width=self._table_width, row_limit=room, waiting="waiting")
         return _rich([(), *lines[:room], *below])
 
+    def _below(self) -> list[Line]:
+        """What goes on beside the search."""
+        survey, download = self._survey, self._download
+        lines = [] if survey is None else survey_lines(survey, width=self._width)
+        return lines + ([] if download is None else download_lines(download, width=self._width))
+
     @property
     def _moves(self) -> bool:
         """Whether there is anything to draw that moves."""
         is_training = self._view.training is not None and self._view.result is None
-        return is_training or self._has_table or self._download is not None
+        return is_training or self._has_table or self._download is not None or self._survey is not None
 
     @property
     def _download(self) -> Downloading | None:
         """The download while somebody waits for it."""
         return None if self._view.give_up is not None else self._view.download
+
+    @property
+    def _survey(self) -> ev.SurveyProgress | None:
+        """The count of the rows while somebody waits for it."""
+        return None if self._view.give_up is not None else self._view.survey
 
     @property
     def _width(self) -> int:

@@ -44,6 +44,7 @@ class View:
     choice: Choice | None = None
     give_up: GiveUp | None = None
     download: Downloading | None = None  # None once everything is here
+    survey: ev.SurveyProgress | None = None  # None once all rows are read
     training: ev.TrainingStarted | None = None
     training_since_s: float = 0.0
     loading: ev.ModelLoading | None = None
@@ -125,7 +126,10 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
         case ev.ModelRead(shape):
             return replace(view, shape=shape)
         case ev.DataRead(request, profile):
-            return replace(view, request=request, profile=profile)
+            survey = view.survey if profile.is_foreseen else None
+            return replace(view, request=request, profile=profile, survey=survey)
+        case ev.SurveyProgress():
+            return replace(view, survey=event)
         case ev.LadderBuilt(ladder):
             return replace(view, ladder=ladder)
         case ev.ProbeStarted(strategy):

@@ -118,6 +118,13 @@ class RunFolder:
             move(later, self.root, place)
             tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
 
+    def set_trials_aside(self, tell: Tell) -> None:
+        """Moves the trials away that were of other batches; nothing where there are none."""
+        if self._journal.path.exists():
+            place = self._new_archive()
+            move([self._journal.path], self.root, place)
+            tell(f"the trials until now were moved to {place}: their batches had another width")
+
     def create(self) -> None:
         """Makes the folder and its subfolders, which nobody else may write: their files are read and run again.
         UsageError when that is not possible."""

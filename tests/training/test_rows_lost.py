@@ -13,7 +13,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.planning.data.truncation import check_lost_rows
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
 from autofit.worker.data.training_data import training_data
 from autofit.worker.training import survey
 from tests.builders import make_request
@@ -47,7 +47,7 @@ def profile(asked: Request) -> DataProfile:
 
 def refusal(asked: Request) -> str:
     said = survey.run(Survey(asked, "log"))
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     return said.message
 
 

@@ -11,7 +11,7 @@ from tokenizers.normalizers import Replace
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from autofit.domain.errors import UsageError
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
 from autofit.worker.data.row_tokens import RowTokenizer
 from autofit.worker.data.training_data import training_data
 from autofit.worker.model.description import describe
@@ -42,7 +42,7 @@ def strict(tmp_path: Path) -> str:
 
 def refusal(model: str, data: str, eval_data: str | None = None, extra: tuple[str, ...] = ()) -> str:
     said = survey.run(Survey(make_request(model, data=data, eval_data=eval_data, extra=extra), "log"))
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     return said.message
 
 

@@ -29,6 +29,12 @@ def is_padded(profile: DataProfile, sequences_per_row: int) -> bool:
     return sequences_per_row > 1 or profile.sampled_lengths_tokens[0] < profile.longest_tokens
 
 
+def has_same_width(one: DataProfile, other: DataProfile, kind: DeviceKind) -> bool:
+    """Whether the widest micro-batches of both are padded to the same width: what fits of one fits of the other."""
+    multiple = PAD_TO_MULTIPLE[kind]
+    return padded_tokens(one.longest_tokens, multiple) == padded_tokens(other.longest_tokens, multiple)
+
+
 def worst_shape(profile: DataProfile, micro_batch: int, sequences_per_row: int = 1) -> BatchShape:
     """The shape of a micro-batch that is as wide as the longest sequence. The others are one token shorter: a padded
     batch really has an attention mask."""

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 
-from autofit.probing.protocol import (
-    CheckInputs,
-    DescribeModel,
-    Message,
-    Refused,
-    Survey,
-    read_command,
-    read_message,
-    to_line,
-)
+from autofit.probing.protocol import CheckInputs, DescribeModel, Message, Refused, read_command, read_message, to_line
 from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.worker.agent.fork_server import fork
 from autofit.worker.agent.forked_process import settle
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
 
 
-def answer_in_child(
-    context: ForkServerContext, command: Survey | CheckInputs | DescribeModel, commands: LineReader
-) -> Message:
+def answer_in_child(context: ForkServerContext, command: CheckInputs | DescribeModel, commands: LineReader) -> Message:
     """What the child says to `command`; CommandsClosed, with nothing left running, when `commands` end."""
     process, answer = fork(context, _MAINS[type(command)], to_line(command))
     try:
@@ -40,15 +28,6 @@ def answer_in_child(
                 process.kill()
                 process.join()
         process.join()
-
-
-def _survey(line: bytes, answer: Connection) -> None:
-    from autofit.worker.training import survey
-
-    command = read_command(line)
-    assert isinstance(command, Survey)
-    settle(command.log_path)
-    answer.send_bytes(to_line(survey.run(command)))
 
 
 def _check_inputs(line: bytes, answer: Connection) -> None:
@@ -82,8 +61,4 @@ def _describe(line: bytes, answer: Connection) -> None:
     answer.send_bytes(to_line(message))
 
 
-_MAINS: dict[type, Callable[[bytes, Connection], None]] = {
-    Survey: _survey,
-    CheckInputs: _check_inputs,
-    DescribeModel: _describe,
-}
+_MAINS: dict[type, Callable[[bytes, Connection], None]] = {CheckInputs: _check_inputs, DescribeModel: _describe}

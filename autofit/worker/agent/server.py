@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from threading import Lock
 
 from autofit.probing.protocol import (
     ONLY_TRACES,
@@ -32,6 +33,7 @@ from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
+from autofit.worker.agent.survey_process import SurveyProcess
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
 from autofit.worker.agent.worker_group import WorkerGroup
@@ -42,19 +44,31 @@ from autofit.worker.script.python_main import leave_directory
 class AgentServer:
     def __init__(self, message_fd: int, *, only_traces: bool) -> None:
         self._message_fd = message_fd
+        self._sending = Lock()
+        self._survey: SurveyProcess | None = None
         self._preload = TRACE_PRELOAD if only_traces else PRELOAD
         self._commands = LineReader(sys.stdin.fileno())
 
     def send(self, message: Message) -> None:
-        os.write(self._message_fd, to_line(message))
+        with self._sending:  # a survey speaks meanwhile
+            os.write(self._message_fd, to_line(message))
 
     def run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            if self._survey is not None:
+                self._survey.end()
+
+    def _serve(self) -> None:
         began_at_s = time.monotonic()
         context = start_fork_server(self._preload, self._commands, self._look_for_builds())
         self.send(Ready(time.monotonic() - began_at_s))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
-            if isinstance(command, (Survey, CheckInputs, DescribeModel)):
+            if isinstance(command, Survey):
+                self._survey = SurveyProcess(context, command, self.send)
+            elif isinstance(command, (CheckInputs, DescribeModel)):
                 self.send(answer_in_child(context, command, self._commands))
             elif isinstance(command, TraceModel):
                 self.send(trace_in_children(context, command, self._commands, self.send))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import datasets
 
@@ -20,6 +20,8 @@ from .kept import kept_in_file
 from .located_rows import Located, fault, located
 from .mixed_rows import mixture
 from .raw_table import Unreadable, read_files, read_hub
+from .row_columns import column
+from .row_processes import process_count
 from .source import Files, HubDataset, Source, resolve
 
 
@@ -42,6 +44,13 @@ class LoadedData:
             return next(itertools.islice(located(self.place), index, None))[0]
         return f"{self.source}: row {index + 1:,}"
 
+    def spread(self, row_count: int) -> LoadedData:
+        """So many of the rows, evenly over the source; all of them where they are no more. `where` is not of these."""
+        total = len(self.dataset)
+        if total <= row_count:
+            return self
+        return replace(self, dataset=self.dataset.select([i * total // row_count for i in range(row_count)]))
+
 
 @dataclass(frozen=True)
 class _Converted:
@@ -51,15 +60,16 @@ class _Converted:
     used: tuple[str, ...]
 
 
-def load(source: str | None, task: Task = Task.SFT, *, as_chats: bool = False) -> LoadedData:
+def load(source: str | None, task: Task = Task.SFT, *, as_chats: bool = False, most_processes: int = 1) -> LoadedData:
     """The data that `source` names, in the form of the task's trainer; None is the task's sample that ships.
 
     `source` is a .json, .jsonl, .csv or .parquet file, a folder or a glob of such, or a hub id (`name` or
-    `name:config`, its split `train`). `as_chats`: texts become turns even if no row says what came before it.
+    `name:config`, its split `train`). `as_chats`: texts become turns even if no row says what came before it. So many
+    processes at most make the rows.
     UsageError names the file, and the line or row, that cannot be used.
     """
     name, place = source or "the sample that ships", resolve(source, task)
-    reader = _Reader(name, task, as_chats)
+    reader = _Reader(name, task, as_chats, most_processes)
     converted = reader.read_files(place) if isinstance(place, Files) else reader.read_hub(place)
     return LoadedData(converted.examples, converted.data_format, name, place, _notes(place, converted))
 
@@ -86,6 +96,7 @@ class _Reader:
     name: str
     task: Task
     as_chats: bool
+    most_processes: int
 
     def read_files(self, files: Files) -> _Converted:
         """Converts through `datasets`, which is fast; row by row when it fails, to name the line or to do without its
@@ -124,6 +135,7 @@ class _Reader:
             fn_kwargs=arguments,
             features=features_of(self.task, data_format, example, table.features),
             remove_columns=chosen.column_names,
+            num_proc=process_count(len(chosen), self.most_processes),
         )
         return _Converted(examples, data_format, columns, used)
 
@@ -191,7 +203,7 @@ def _notes(place: Source, converted: _Converted) -> tuple[str, ...]:
 
 
 def _unheard(examples: datasets.Dataset) -> tuple[str, ...]:
-    said = first_rows(examples["unheard"]) if "unheard" in examples.column_names else ""
+    said = first_rows(column(examples, "unheard").to_pylist()) if "unheard" in examples.column_names else ""
     return (f"not heard of the turns: {said}",) if said else ()
 
 

@@ -19,6 +19,8 @@ from autofit.planning.data.truncation import RowExtent, Truncation, count_rows
 from .kept import cache_file
 from .loaded_data import LoadedData, first_rows
 from .located_rows import fault
+from .row_columns import column, lengths
+from .row_processes import process_count
 from .row_tokens import RowTokenizer
 
 _TOKENS = List(Value("int32"))
@@ -51,11 +53,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How rows are cut, the share of them that may be lost, and how many tokens the model knows (None: unknown)."""
+    """How rows are cut, the share of them that may be lost, how many tokens the model knows (None: unknown), and how
+    many processes at most make the tokens."""
 
     truncation: Truncation
     allowed_drop: float
     embedding_count: int | None
+    most_processes: int = 1
 
 
 class _RowError(Exception):
@@ -70,7 +74,7 @@ class _RowError(Exception):
 def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Prepared:
     """Prepares the rows of a source; UsageError names the row that cannot be used."""
     try:
-        rows = _tokenized(loaded.dataset, tokenize)
+        rows = _tokenized(loaded.dataset, tokenize, how.most_processes)
     except _RowError as error:
         raise fault(loaded.where(error.index), error.what, THEN) from error
     if how.embedding_count is not None:
@@ -88,7 +92,7 @@ def prepare(loaded: LoadedData, tokenize: RowTokenizer, how: Preparation) -> Pre
     )
 
 
-def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
+def _tokenized(examples: Dataset, tokenize: RowTokenizer, most_processes: int) -> Dataset:
     """The rows as tokens, cached by what the tokens depend on: the survey does it once, and every rank finds it
     done."""
     fingerprint = Hasher.hash((examples._fingerprint, __version__, tokenize.learn.value, _state(tokenize)))
@@ -100,6 +104,7 @@ def _tokenized(examples: Dataset, tokenize: RowTokenizer) -> Dataset:
         new_fingerprint=fingerprint,
         cache_file_name=cache_file(examples, fingerprint),
         desc="Tokenizing",
+        num_proc=process_count(len(examples), most_processes),
     )
 
 
@@ -141,15 +146,13 @@ def refusal(error: Exception) -> str:
 
 
 def _extents(rows: Dataset) -> list[RowExtent]:
-    columns = rows.select_columns(["input_ids", "first", "last", "is_untold"]).with_format("arrow")[:]
-    lengths = columns["input_ids"].combine_chunks().value_lengths().to_pylist()
-    others = (columns[name].to_pylist() for name in ("first", "last", "is_untold"))
-    return [RowExtent(*values) for values in zip(lengths, *others, strict=True)]
+    others = (column(rows, name).to_pylist() for name in ("first", "last", "is_untold"))
+    return [RowExtent(*values) for values in zip(lengths(rows), *others, strict=True)]
 
 
 def _check_known(loaded: LoadedData, rows: Dataset, tokenize: RowTokenizer, embedding_count: int) -> None:
     """Checks that the model knows all tokens: without it the probe would pass, and the training die of an index."""
-    for index, token in enumerate(rows["highest"]):
+    for index, token in enumerate(column(rows, "highest").to_pylist()):
         if token >= embedding_count:
             raise unknown_token(loaded.where(index), token, embedding_count, len(tokenize.tokenizer))
 
@@ -205,5 +208,5 @@ def _untold_note(counts: RowCounts) -> tuple[str, ...]:
 
 
 def _unshown_note(rows: Dataset) -> tuple[str, ...]:
-    said = first_rows(rows["unshown"])
+    said = first_rows(column(rows, "unshown").to_pylist())
     return (f"not shown by the chat template, or not word for word: {said}",) if said else ()

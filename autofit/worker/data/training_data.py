@@ -45,6 +45,7 @@ class TrainingData:
     eval_rows: RowCounts | None
     stop_token_id: int | None
     notes: tuple[str, ...]
+    most_processes: int = 1  # that make what the trainer makes of the rows
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,18 @@ class _Rows:
     eval_counts: RowCounts | None = None
 
 
-def training_data(request: Request) -> TrainingData:
+def training_data(request: Request, *, most_processes: int = 1, sample_rows: int | None = None) -> TrainingData:
     """Reads the request's data: the same rows in the survey and on every rank. UsageError says what is wrong, and in
-    which row."""
+    which row. What no start before has made is made by so many processes at most. `sample_rows`: only so many of each
+    source, spread over it."""
     extra = extra_arguments(request)
-    loaded, evaluation = loaded_sources(request)
+    loaded, evaluation = loaded_sources(request, most_processes)
+    if sample_rows is not None:
+        loaded, evaluation = loaded.spread(sample_rows), evaluation and evaluation.spread(sample_rows)
     has_chats, size = loaded.data_format.is_conversational, embedding_count(request)
     tokenizer, note = tokenizer_for(request, extra, has_chats=has_chats, embedding_count=size)
     if request.task is Task.SFT:
-        how = Preparation(truncation_of(request, extra), request.allowed_drop, size)
+        how = Preparation(truncation_of(request, extra), request.allowed_drop, size, most_processes)
         rows = _tokenized(loaded, evaluation, RowTokenizer(tokenizer, request.learn, has_chats=has_chats), how)
     else:
         rows = _untokenized(request, loaded, evaluation, tokenizer)
@@ -88,6 +92,7 @@ def training_data(request: Request) -> TrainingData:
         rows=rows.counts,
         eval_rows=rows.eval_counts,
         stop_token_id=stop,
+        most_processes=most_processes,
         notes=(
             *rows.notes,
             *(f"evaluation: {note}" for note in rows.eval_notes),
@@ -99,12 +104,13 @@ def training_data(request: Request) -> TrainingData:
     )
 
 
-def loaded_sources(request: Request) -> tuple[LoadedData, LoadedData | None]:
+def loaded_sources(request: Request, most_processes: int = 1) -> tuple[LoadedData, LoadedData | None]:
     """The training data and the evaluation data of its own, None where there is none; the two have one form."""
-    train = load(request.data, request.task)
+    train = load(request.data, request.task, most_processes=most_processes)
     if request.eval_data is None:
         return train, None
-    return train, _like(train, load(request.eval_data, request.task, as_chats=train.data_format.is_conversational))
+    as_chats = train.data_format.is_conversational
+    return train, _like(train, load(request.eval_data, request.task, as_chats=as_chats, most_processes=most_processes))
 
 
 def _tokenized(loaded: LoadedData, evaluation: LoadedData | None, tokenize: RowTokenizer, how: Preparation) -> _Rows:

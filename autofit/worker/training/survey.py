@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
@@ -15,36 +17,85 @@ from autofit.domain.request import Request
 from autofit.domain.task import Task
 from autofit.domain.workload import DataProfile
 from autofit.planning.data.step_count import prompts_per_step, step_count
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Foreseen, RowsMade, Survey, Surveyed, SurveyRefused
+from autofit.worker.data.cutting import truncation_of
 from autofit.worker.data.refused_rows import check_templates
+from autofit.worker.data.row_columns import lengths
+from autofit.worker.data.row_processes import LEAST_ROWS, OnRows, heard
 from autofit.worker.data.training_data import TrainingData, loaded_sources, training_data
+from autofit.worker.rank.seldom import Seldom
 from autofit.worker.rewards.reward_check import check_rewards
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
 from autofit.worker.training.schedule_arguments import schedule_notes
 from autofit.worker.training.stand_in import begin, stand_in_trainer
-from autofit.worker.training.surveyed_rows import SurveyedRows, sample
+from autofit.worker.training.surveyed_rows import SAMPLE_ROWS, SurveyedRows, sample
 from autofit.worker.training.task_survey import surveyed_rows
 from autofit.worker.training.trainer_arguments import extra_arguments
 
+MANY_ROWS = 20_000  # take longer than a sample of them, whose look costs a second
 
-def run(command: Survey) -> Surveyed | Refused:
-    """The profile of the data, or the sentence that says why nothing can start."""
+
+def run(command: Survey, tell: Callable[[RowsMade | Foreseen], None] = lambda news: None) -> Surveyed | SurveyRefused:
+    """The profile of the data, or the sentence that says why nothing can start; `tell` hears of it before."""
     try:
-        return Surveyed(_profile(command.request))
+        with heard(_told_seldom(tell)):
+            if command.foresees and (profile := _foreseen(command)) is not None:
+                tell(Foreseen(profile))
+            return Surveyed(_profile(command.request, _processes(command)))
     except UsageError as error:
-        return Refused(str(error))
+        return SurveyRefused(str(error))
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
-        return Refused(" ".join(str(error).split())[:500])
+        return SurveyRefused(" ".join(str(error).split())[:500])
 
 
-def _profile(request: Request) -> DataProfile:
+def _processes(command: Survey) -> int:
+    return min(command.most_processes, len(os.sched_getaffinity(0)))
+
+
+def _told_seldom(tell: Callable[[RowsMade], None]) -> OnRows:
+    """Tells of looks at many rows, once in a while."""
+    last = [RowsMade(0, 0)]
+    seldom = Seldom(lambda: tell(last[0]))
+
+    def on_rows(done: int, total: int) -> None:
+        if total >= LEAST_ROWS:
+            last[0] = RowsMade(done, total)
+            seldom()
+
+    return on_rows
+
+
+def _foreseen(command: Survey) -> DataProfile | None:
+    """What a sample foretells, rows taken to be as long as any may be; None where there are few, where nobody knows how
+    long they may be, or where something is wrong, which is told better of all rows."""
+    request = command.request
+    try:
+        loaded, _ = loaded_sources(request, _processes(command))
+        if len(loaded.dataset) < MANY_ROWS or truncation_of(request, extra_arguments(request)).limit_tokens is None:
+            return None
+        sample = _profile(request, 1, sample_rows=SAMPLE_ROWS)
+    except (UsageError, ValueError, RuntimeError, OSError):
+        return None
+    share = SAMPLE_ROWS / len(loaded.dataset)
+    return replace(
+        sample,
+        example_count=round(sample.example_count / share),
+        eval_example_count=round(sample.eval_example_count / share),
+        longest_tokens=request.sequence_length,
+        rows=None,
+        eval_rows=None,
+        is_foreseen=True,
+    )
+
+
+def _profile(request: Request, most_processes: int, sample_rows: int | None = None) -> DataProfile:
     if request.task.traits.generates:
         prompts_per_step(request)
     extra = extra_arguments(request)
     check_arguments(request, extra)
-    data = training_data(request)
+    data = training_data(request, most_processes=most_processes, sample_rows=sample_rows)
     check_rewards(request, data)
     seen = _seen_by_trl(request, data, extra)
     if extra.get("dataloader_drop_last") and not request.task.traits.generates:
@@ -92,28 +143,35 @@ def _tokenized_rows(request: Request, data: TrainingData, extra: Mapping[str, An
     """The rows that the trainer makes of a sample of the data, for training and for evaluation."""
     train, evaluation = _spread(data.train), _spread(data.evaluation) if data.evaluation is not None else None
     with tempfile.TemporaryDirectory() as folder:
-        trainer = stand_in_trainer(request, data.tokenizer, train, evaluation, folder=folder)
+        trainer = stand_in_trainer(request, replace(data, train=train, evaluation=evaluation), folder=folder)
         begin(trainer, step_count(request, len(data.train)))
-        lengths, eval_lengths = _lengths(trainer.train_dataset), _lengths(trainer.eval_dataset or [])
+        packed, eval_packed = _lengths(trainer.train_dataset), _lengths(trainer.eval_dataset)
     example_count = len(data.train)
+    is_packed_in_part = bool(extra.get("packing")) and len(train) < len(data.train)
     if extra.get("packing"):
-        example_count = round(example_count * len(lengths) / len(train))
+        example_count = round(example_count * len(packed) / len(train))
     return SurveyedRows(
         example_count=example_count,
         eval_example_count=len(data.evaluation) if data.evaluation is not None else 0,
-        sampled_lengths=sorted(lengths),
-        longest_tokens=max([*lengths, *eval_lengths]),
+        sampled_lengths=sorted(packed),
+        longest_tokens=_longest(request, [*packed, *eval_packed], is_packed_in_part),
         rows=data.rows,
         eval_rows=data.eval_rows,
     )
 
 
-def _lengths(rows: Sequence[dict[str, list[int]]]) -> list[int]:
-    return [len(row["input_ids"]) for row in rows]
+def _longest(request: Request, seen: Sequence[int], is_packed_in_part: bool) -> int:
+    """The longest row that the trainer will have: of all rows together packing may fill one up that it did not fill of
+    a sample."""
+    return request.sequence_length if is_packed_in_part else max(seen)
+
+
+def _lengths(rows: Dataset | None) -> list[int]:
+    return lengths(rows) if rows else []
 
 
 def _spread(dataset: Dataset) -> Dataset:
     """The rows of a sample, evenly from the shortest to the longest."""
-    lengths = [len(ids) for ids in dataset["input_ids"]]
-    chosen = sample(sorted(range(len(lengths)), key=lengths.__getitem__))
+    tokens = lengths(dataset)
+    chosen = sample(sorted(range(len(tokens)), key=tokens.__getitem__))
     return dataset.select(chosen) if len(chosen) < len(dataset) else dataset

@@ -68,7 +68,7 @@ def _are_numbered(request: Request, data: TrainingData, train: SeenRows) -> bool
 def _looked_at(request: Request, data: TrainingData) -> tuple[SeenRows, SeenRows, tuple[str, ...]]:
     """The rows for training and for evaluation as the trainer has prepared them, none of them left out, and notes."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = stand_in_trainer(request, data.tokenizer, data.train, data.evaluation, folder=folder, cuts=False)
+        trainer = stand_in_trainer(request, data, folder=folder, cuts=False)
         evaluation = SeenRows([], -1) if data.evaluation is None else seen_rows(request, trainer, trainer.eval_dataset)
         train = seen_rows(request, trainer, trainer.train_dataset)
         return train, evaluation, _labels_note(request, trainer.train_dataset)
@@ -76,10 +76,7 @@ def _looked_at(request: Request, data: TrainingData) -> tuple[SeenRows, SeenRows
 
 def _begin(request: Request, data: TrainingData, row_count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        begin(
-            stand_in_trainer(request, data.tokenizer, data.train, data.evaluation, folder=folder),
-            step_count(request, row_count),
-        )
+        begin(stand_in_trainer(request, data, folder=folder), step_count(request, row_count))
 
 
 def _kept(rows: SeenRows, cutting: Truncation) -> list[RowExtent]:

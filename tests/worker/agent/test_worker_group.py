@@ -22,6 +22,8 @@ from autofit.domain.script import RuntimePatches, Script, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import BatchShape
 from autofit.probing.protocol import (
+    AgentFailed,
+    DescribeModel,
     EndProbe,
     FailureKind,
     GroupEnded,
@@ -33,21 +35,24 @@ from autofit.probing.protocol import (
     RankReport,
     RankTrained,
     Refused,
+    RowsMade,
     RunProbe,
     ScriptJob,
     ScriptSeen,
     ScriptSpec,
     Share,
     Survey,
+    SurveyRefused,
     read_probe,
     to_line,
 )
 from autofit.process.build_locks.build_wait import BuildWait
 from autofit.process.stacks import answer_with_stacks
-from autofit.worker.agent import answering_process, forked_process, worker_group
+from autofit.worker.agent import answering_process, forked_process, survey_process, worker_group
 from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
+from autofit.worker.agent.survey_process import SurveyProcess
 from autofit.worker.agent.worker_group import WorkerGroup
 from tests.build_process import building
 from tests.builders import make_facts, make_request, make_rung
@@ -599,27 +604,68 @@ def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
     assert bench.commands.next_line() == SURVEY.rstrip(b"\n")
 
 
-def _survey(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
-    bench._patch.setitem(answering_process._MAINS, Survey, main)
-    command = Survey(make_request(), "the.log")
+def _description(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
+    bench._patch.setattr(answering_process, "_describe", main)
+    command = DescribeModel(make_request(), "the.log")
     return answer_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
 
-def test_a_survey_answers_from_its_child(bench: Bench) -> None:
+def test_a_description_answers_from_its_child(bench: Bench) -> None:
     own = os.getpid()
 
     def answers(line: bytes, answer: Connection) -> None:
         answer.send_bytes(to_line(Refused(f"in another process: {os.getpid() != own}")))
 
-    assert _survey(bench, answers) == Refused("in another process: True")
+    assert _description(bench, answers) == Refused("in another process: True")
+
+
+def test_a_description_that_dies_names_its_log(bench: Bench) -> None:
+    with pytest.raises(RuntimeError, match=r"the\.log"):
+        _description(bench, lambda line, answer: os._exit(1))
+
+
+def _survey(bench: Bench, main: Callable[[bytes, Connection], None], send: Callable[[Message], None]) -> SurveyProcess:
+    bench._patch.setattr(survey_process, "survey_main", main)
+    return SurveyProcess(CONTEXT, Survey(make_request(), "the.log"), send)  # type: ignore[arg-type]
+
+
+def test_a_survey_says_what_it_says_whatever_else_goes_on(bench: Bench) -> None:
+    said: list[Message] = []
+
+    def answers(line: bytes, answer: Connection) -> None:
+        answer.send_bytes(to_line(RowsMade(1, 2)))
+        answer.send_bytes(to_line(SurveyRefused("row 2")))
+
+    _survey(bench, answers, said.append)
+    wait_until(lambda: len(said) == 2)
+    assert said == [RowsMade(1, 2), SurveyRefused("row 2")]
 
 
 def test_a_survey_that_dies_names_its_log(bench: Bench) -> None:
-    with pytest.raises(RuntimeError, match=r"the\.log"):
-        _survey(bench, lambda line, answer: os._exit(1))
+    said: list[Message] = []
+    _survey(bench, lambda line, answer: os._exit(1), said.append)
+    wait_until(lambda: bool(said))
+    assert said == [AgentFailed("the process for Survey ended without an answer; see the.log")]
 
 
 def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(bench.folder))
+    lock = bench.folder / "op/lock"
+    lock.parent.mkdir()
+
+    def compiles(line: bytes, answer: Connection) -> None:
+        assert FileBaton(lock).try_acquire()
+        time.sleep(600)
+
+    survey = _survey(bench, compiles, lambda message: None)
+    wait_until(lock.exists)
+    survey.end()
+    assert not lock.exists()
+
+
+def test_a_description_that_is_ended_in_a_build_takes_its_lock_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(bench.folder))
     lock = bench.folder / "op/lock"
     lock.parent.mkdir()
@@ -636,6 +682,6 @@ def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, mo
     leaving = Thread(target=leave)
     leaving.start()
     with pytest.raises(CommandsClosed):
-        _survey(bench, compiles)
+        _description(bench, compiles)
     leaving.join()
     assert not lock.exists()

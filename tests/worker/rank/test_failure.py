@@ -430,6 +430,8 @@ def test_a_crash_says_where_it_was_raised_and_whether_that_is_our_code() -> None
         json.loads(3)  # type: ignore[arg-type]
     assert not failed(found.value).is_ours
     assert "json/__init__.py:" in failed(found.value).message
+
+
 def test_a_secret_that_an_error_quotes_is_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_marked")
     error = OSError("GET http://me:marked@proxy:1/ with Bearer hf_marked failed")

@@ -97,6 +97,8 @@ def test_a_rank_whose_report_finds_no_room_says_so_with_its_exit_code(tmp_path: 
     assert ended.returncode == NO_ROOM_EXIT, ended.stderr
     assert "File too large" in ended.stderr
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+
 def test_nor_does_the_log_quote_a_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "marked0123")
     try:

@@ -22,7 +22,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Request, Training
 from autofit.domain.task import Task
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
 from autofit.worker.training import survey
 from autofit.worker.training.argument_fields import FIXED, GENERATION_KEYS, GENERATION_OURS, GONE, OURS
 from autofit.worker.training.trainer_arguments import extra_arguments
@@ -93,13 +93,13 @@ def request(words: str, eval_fraction: float = 0.2, **training: object) -> Reque
     return make_request(MODEL, data="d.jsonl", eval_fraction=eval_fraction, training=told)
 
 
-def answer(asked: Request) -> Surveyed | Refused:
+def answer(asked: Request) -> Surveyed | SurveyRefused:
     return survey.run(Survey(asked, "log"))
 
 
 def refusal(words: str, eval_fraction: float = 0.2) -> str:
     said = answer(request(words, eval_fraction))
-    assert isinstance(said, Refused), said
+    assert isinstance(said, SurveyRefused), said
     assert "\n" not in said.message
     return said.message
 
@@ -203,7 +203,7 @@ def test_what_would_end_the_training_later_is_refused_by_the_survey(words: str, 
 def test_rows_that_make_no_whole_batch_are_refused_where_others_are_dropped() -> None:
     asked = dataclasses.replace(request("--dataloader_drop_last true"), global_batch=64)
     said = answer(asked)
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     assert "40 rows are less than a global batch of 64" in said.message
 
 
@@ -229,7 +229,7 @@ def test_a_space_of_trackio_needs_a_login() -> None:
 
 def test_a_tracker_that_transformers_cannot_start_is_refused() -> None:
     said = answer(request("", report_to=("a-tracker",)))
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     assert "a-tracker is not supported" in said.message
 
 

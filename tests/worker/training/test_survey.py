@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request, Training
 from autofit.domain.workload import DataProfile
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
 from autofit.worker.data.training_data import training_data
 from autofit.worker.training import survey, surveyed_rows
 from tests.builders import make_request
@@ -42,7 +42,7 @@ def request(data: str | None = None, tokens: int = 64, extra: tuple[str, ...] = 
     return make_request(MODEL, tokens, data=data, extra=extra)
 
 
-def answer(asked: Request) -> Surveyed | Refused:
+def answer(asked: Request) -> Surveyed | SurveyRefused:
     return survey.run(Survey(asked, "log"))
 
 
@@ -54,7 +54,7 @@ def profile(asked: Request) -> DataProfile:
 
 def refusal(asked: Request) -> str:
     said = answer(asked)
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     assert "\n" not in said.message
     return said.message
 

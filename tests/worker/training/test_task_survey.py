@@ -15,7 +15,7 @@ from autofit.domain.request import Generation, Request
 from autofit.domain.task import Task
 from autofit.domain.workload import DataProfile, RowCounts
 from autofit.planning.data.truncation import check_lost_rows
-from autofit.probing.protocol import Refused, Survey, Surveyed
+from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
 from autofit.worker.data.row_extents import seen_rows
 from autofit.worker.data.training_data import training_data
 from autofit.worker.tasks.grpo import GrpoTrainer
@@ -55,7 +55,7 @@ def profile(asked: Request) -> DataProfile:
 
 def refusal(asked: Request) -> str:
     said = survey.run(Survey(asked, "log"))
-    assert isinstance(said, Refused)
+    assert isinstance(said, SurveyRefused)
     return said.message
 
 
@@ -113,7 +113,7 @@ FORMS = [
 def test_the_rows_and_their_widths_are_those_of_the_trainers_own_batches(task: Task, form: str, tmp_path: Path) -> None:
     asked = request(task, rows_of(task, form))
     data = training_data(asked)
-    trainer = stand_in_trainer(asked, data.tokenizer, data.train, None, folder=str(tmp_path))
+    trainer = stand_in_trainer(asked, data, folder=str(tmp_path))
     trainer.data_collator.pad_to_multiple_of = None
     widths = [trainer.data_collator([row])["input_ids"].shape[1] for row in trainer.train_dataset]
     seen = profile(asked)
@@ -184,7 +184,7 @@ def test_the_ranks_find_the_tokens_that_the_survey_made(tmp_path: Path) -> None:
     profile(asked)
     made = set(tmp_path.rglob("*.arrow"))
     data = training_data(asked)
-    trainer = stand_in_trainer(asked, data.tokenizer, data.train, None, folder=str(tmp_path / "out"))
+    trainer = stand_in_trainer(asked, data, folder=str(tmp_path / "out"))
     tokens = Path(trainer.train_dataset.cache_files[0]["filename"])
     assert "prompt_ids" in datasets.Dataset.from_file(str(tokens)).column_names
     assert tokens in made
