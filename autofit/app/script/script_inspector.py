@@ -23,7 +23,7 @@ from autofit.planning.script.inspection import complete_facts, leanest, needs_se
 from autofit.planning.script.script_setting import guessed_shape, own_strategy
 from autofit.planning.script.step_count import keep_steps
 from autofit.planning.script.ties import keep_tied
-from autofit.planning.script.tunable_knobs import tunable_knobs
+from autofit.planning.script.tunable_knobs import keep_flagless, tunable_knobs
 from autofit.report.outcome_text import verdict_text
 
 
@@ -75,7 +75,7 @@ class ScriptInspector:
         tunable, hardware, facts = self._specs.tunable, self._context.hardware, own.facts
         arguments = tunable.line.arguments
         knobs = tunable_knobs(tunable.config, arguments, tunable.settings.override)
-        knobs = keep_tied(hold_knobs(knobs, facts), facts)
+        knobs = keep_flagless(keep_tied(hold_knobs(knobs, facts), facts), arguments, facts)
         if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
             knobs = keep_steps(knobs, facts)
         attention = preferred_attention(facts, runs_flash(hardware, facts.dtype, installed_here()))
