@@ -94,5 +94,6 @@ def make_facts(**shown: Any) -> ScriptFacts:
         "rows": 8,
         "tokens": 128,
         "counting": Counting((Ask.TRAINER,)),
+        "accumulation_flag": "--gradient_accumulation_steps",
     }
     return ScriptFacts(**{**values, **shown})

@@ -42,6 +42,7 @@ class FakeScript:
     counting: Counting = COUNTS_STEPS
     loads_from: str | None = None
     start_s: float = 0.0  # of each probe, beside its steps
+    steps_measured: int | None = None  # where nobody asks for some
     has_facts: bool = True  # it comes to `deepspeed.initialize`
     on_ask: Callable[[ScriptSpec], None] = lambda spec: None
     specs: list[ScriptSpec] = field(default_factory=list)
@@ -96,7 +97,17 @@ class FakeScript:
             return OutOfMemory(0, Phase.BACKWARD, Place.DEVICE, "can't allocate memory", held - limit, limit)
         factor = {0: 1.0, 1: 1.0, 2: 0.97, 3: 0.6}[facts.zero_stage] * (0.75 if is_checkpointing else 1.0)
         speed = 1000 * factor * facts.rows / (facts.rows + 1)
-        return Measured(held, held, speed, 1000 / speed, 1 / speed, 0.0, BASE_BYTES, total_s=self.start_s)
+        return Measured(
+            held,
+            held,
+            speed,
+            1000 / speed,
+            1 / speed,
+            0.0,
+            BASE_BYTES,
+            total_s=self.start_s,
+            step_count=spec.measured_steps or self.steps_measured,
+        )
 
 
 class FakeScriptAgent(SimulatedAgent):

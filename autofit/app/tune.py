@@ -104,6 +104,7 @@ def _searched(tunable: TunableLine, session: Session, kind: DeviceKind, key: str
     except NotTuned as unable:
         if unable.note is None:
             raise
+        session.folder.write_decision(Kept(key, Decision(unable.note.rstrip("."), kind)))
         raise NotTuned(f"{unable.note} That took {brief_seconds(since_s())}.") from unable
     kept = Kept(key, found.decision, found.settled, LaunchTimeline(found.looked_s, since_s()))
     session.folder.write_decision(kept)

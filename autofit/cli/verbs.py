@@ -10,6 +10,8 @@ import click
 
 from autofit import __version__
 
+from .flags.other_launchers import line_instead
+
 _LAUNCH = "launch"
 _ASIDE = ("--help", "-h", "--version")
 _VERBS = {
@@ -29,6 +31,8 @@ class Verbs(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """A first word that is neither a verb nor a flag of autofit begins a command line of `deepspeed`."""
         if args and args[0] not in (*_VERBS, *_ASIDE):
+            if (instead := line_instead(args)) is not None:
+                raise click.UsageError(f"autofit takes the place of {args[0]} in a line. Type\n  {instead}", ctx)
             if not args[0].startswith("-") and not _is_script(args[0]):
                 raise click.UsageError(
                     f"'{args[0]}' is neither a verb of autofit ({', '.join(_VERBS)}) nor a script here.", ctx
@@ -83,3 +87,4 @@ def autofit(context: click.Context, /) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+        context.exit(2)  # as `deepspeed` without a word

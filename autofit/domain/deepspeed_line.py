@@ -103,10 +103,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class BatchFlags:
-    """What Hugging Face's flags of the batch are to say."""
+    """What Hugging Face's flags of the batch are to say; `accumulation_flag` is added to a line that has none."""
 
     micro_batch: int
     gradient_accumulation: int
+    accumulation_flag: str = "--gradient_accumulation_steps"
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ class ScriptFacts:
     escaped: tuple[str, ...] = ()  # paths that a probe could not but change for real
     length: SeenLength = field(default_factory=SeenLength)
     tie: Tie | None = None  # None: a micro-batch of any size teaches the same
+    accumulation_flag: str | None = None  # by which its own parser takes gradient accumulation; None: none was seen
     generates: bool = False  # its rows are answers that the model gives to many prompts at once
 
     @property

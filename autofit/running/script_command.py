@@ -35,6 +35,7 @@ def command_script(launcher: Sequence[str], words: Sequence[str], directory: str
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 cd {shlex.quote(directory)}
+export AUTOFIT_OFF=1
 exec {shlex.join(launcher)} {" ".join(_quoted(word, config) for word in words)}
 """
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autofit.app.script.tunable_line import NotTuned
+from autofit.app.script.tunable_line import NotTuned, read_tunable_line
 from autofit.app.tools import Tools
 from autofit.app.tune import tune
 from autofit.domain.deepspeed_line import HostSlots, LauncherOptions, LaunchLine, LaunchSettings, Layout, Override
@@ -29,6 +30,7 @@ from tests.fake_script import FakeScript
 
 PLAIN = {"train_batch_size": 32, "bf16": {"enabled": True}}
 HF = {"train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto", "train_batch_size": "auto"}
+SLOW = {"train_batch_size": 32, "gradient_accumulation_steps": 16}
 HF_WORDS = ("--per_device_train_batch_size", "16", "--gradient_accumulation_steps", "1")
 
 
@@ -39,7 +41,7 @@ class Tale:
         self.script, self.config_path = script, folder / "ds.json"
         self.config_path.write_text(json.dumps(config))
         (folder / "train.py").write_text("print('a script')\n")
-        self.run_folder = RunFolder(folder / "autofit-runs/train")
+        self._runs = folder / "autofit-runs"
         self.events: list[Event] = []
         self.layout: Layout | None = Layout((HostSlots("localhost", (0, 1)),), is_multi_node=False)
         self.tools = Tools(
@@ -48,6 +50,12 @@ class Tale:
             start_script_agent=script.start_agent,
             resolve_layout=lambda line: self.layout,
         )
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The folder of the last line that was tuned."""
+        folders = sorted(self._runs.glob("train-*"), key=lambda path: path.stat().st_mtime_ns)
+        return RunFolder(folders[-1] if folders else self._runs / "train-none")
 
     def detect(self, disk_path: Path, **_: Any) -> Hardware:
         return make_hardware(2, memory_limit_bytes=self.limit_bytes)
@@ -101,7 +109,7 @@ def test_a_config_that_does_not_fit_is_replaced_by_the_fastest_that_does(tmp_pat
 
 
 def test_the_gain_over_the_users_own_is_told(tmp_path: Path) -> None:
-    tale = Tale(tmp_path, FakeScript(), {"train_batch_size": 32, "gradient_accumulation_steps": 16})
+    tale = Tale(tmp_path, FakeScript(), SLOW)
     tale.tune(override=frozenset({Override.MICRO_BATCH}))
     assert "times as fast as yours" in tale.notes
 
@@ -466,3 +474,65 @@ def test_a_script_that_is_too_short_for_a_probe_runs_as_it_is(tmp_path: Path) ->
     script.on_ask = too_short
     with pytest.raises(NotTuned, match="ended by itself"):
         tale.tune()
+
+
+def test_a_claim_rests_on_more_than_one_step_of_the_users_own(tmp_path: Path) -> None:
+    """They are measured last, in a training of which that is a hundredth."""
+    tale = Tale(tmp_path, FakeScript(steps_measured=1), SLOW)
+    tale.tune(override=frozenset({Override.MICRO_BATCH}))
+    assert tale.script.specs[-1].measured_steps == 3
+    assert tale.script.specs[-1].job.strategy is None
+    assert "your own configuration once more" in tale.notes
+
+
+def test_a_claim_of_one_step_says_so_where_more_would_cost_too_much(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(steps_measured=1, start_s=60.0), SLOW)
+    tale.tune(override=frozenset({Override.MICRO_BATCH}))
+    assert all(spec.measured_steps is None for spec in tale.script.specs)
+    assert "by one measured step" in tale.notes
+
+
+def test_what_could_not_be_searched_is_not_looked_at_again(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript(fails_with=Crashed(0, Phase.BUILD, "ModuleNotFoundError: no module named x")))
+    with pytest.raises(NotTuned):
+        tale.tune()
+    assert tale.tune() == tale.line().words
+    assert len(tale.script.specs) == 1
+    assert "unsearched: kept in" in tale.notes
+    (tmp_path / "train.py").write_text("print('mended')\n")
+    tale.script.fails_with = None
+    tale.tune()
+    assert len(tale.script.specs) > 1, "another script is looked at"
+
+
+def test_two_lines_of_a_script_keep_a_choice_each(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    lines = [tale.line("--width", "64"), tale.line("--width", "128")]
+    for line in lines:
+        tale.tune(line)
+    count = len(tale.script.specs)
+    for line in lines:
+        tale.tune(line)
+    assert len(tale.script.specs) == count
+    longer = replace(lines[0], arguments=(*lines[0].arguments, "--max_steps", "7"))
+    folders = {read_tunable_line(line, LaunchSettings()).output_dir.name for line in (*lines, longer)}
+    assert len(folders) == 2, "how long it trains does not tell a line from another"
+    modules = [LaunchLine((), name, lines[0].arguments, LauncherOptions(is_module=True)) for name in ("a.b.c", "a.b.d")]
+    names = [read_tunable_line(line, LaunchSettings()).output_dir.name for line in modules]
+    assert [name.rpartition("-")[0] for name in names] == ["a.b.c", "a.b.d"]
+
+
+@pytest.mark.parametrize("key", ["deepspeed", "deepspeed_config", "ds_config"])
+def test_a_config_that_a_recipe_names_gets_the_line_to_type(tmp_path: Path, key: str) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{key}: {tale.config_path}\nmax_steps: 5\n")
+    line = LaunchLine(("--num_gpus", "2"), "train.py", ("--config", str(recipe)))
+    with pytest.raises(NotTuned) as found:
+        tale.tune(line)
+    typed = f"autofit --num_gpus 2 train.py --config {recipe} --{key} {tale.config_path}"
+    assert str(found.value).startswith(f"the DeepSpeed config stands in {recipe}; to have it tuned, type {typed}: ")
+    assert tale.script.specs == []
+    assert read_tunable_line(
+        replace(line, arguments=(*line.arguments, f"--{key}", str(tale.config_path))), LaunchSettings()
+    )

@@ -61,10 +61,10 @@ def test_the_script_names_the_config_of_the_folder_that_it_lies_in(tmp_path: Pat
     for folder in (made, work):
         folder.mkdir()
     launcher = tmp_path / "launcher"
-    launcher.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
+    launcher.write_text('#!/bin/sh\nprintf "%s\\n" "$AUTOFIT_OFF" "$PWD" "$@"\n')
     launcher.chmod(0o755)
     script = command_script([str(launcher)], ("train.py", f"{flag}{made}/ds.json"), str(work), made / "ds.json")
     (made / "command.sh").write_text(script)
     made.rename(moved)
     ended = subprocess.run(["sh", "moved there/command.sh"], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.stdout.splitlines() == [str(work), "train.py", f"{flag}{moved}/ds.json"], ended.stderr
+    assert ended.stdout.splitlines() == ["1", str(work), "train.py", f"{flag}{moved}/ds.json"], ended.stderr

@@ -11,7 +11,7 @@ from autofit.domain.trial import Choice
 from autofit.planning.plan.fit import fits
 from autofit.planning.script.held_knobs import is_loadable
 from autofit.planning.script.script_setting import own_strategy
-from autofit.planning.script.training_length import start_s, why_nothing_pays
+from autofit.planning.script.training_length import CLAIMED_STEPS, may_measure_again, start_s, why_nothing_pays
 
 STAYS = "your own configuration stays"
 
@@ -42,6 +42,13 @@ class OwnConfiguration:
             return None
         why = f"; stopped: {choice.why}" if choice.strategy == own else ": nothing that was probed is faster"
         return replace(choice, strategy=own, measured=measured, why=f"{STAYS}{why}")
+
+    def is_claim_weak(self, choice: Choice, rest: TrainingLength) -> bool:
+        """Whether too few steps were measured to say how much faster the choice is, and more of them cost little."""
+        own = self.as_is.outcome
+        if not isinstance(own, Measured) or (own.step_count or CLAIMED_STEPS) >= CLAIMED_STEPS:
+            return False
+        return may_measure_again(rest, own, choice.probed)
 
     def _stayable(self, known: Inspection) -> Measured | None:
         """What was measured of it; None where the training cannot start with it."""

@@ -23,7 +23,7 @@ from autofit.planning.script.inspection import complete_facts, leanest, needs_se
 from autofit.planning.script.script_setting import guessed_shape, own_strategy
 from autofit.planning.script.step_count import keep_steps
 from autofit.planning.script.ties import keep_tied
-from autofit.planning.script.tunable_knobs import tunable_knobs
+from autofit.planning.script.tunable_knobs import keep_flagless, tunable_knobs
 from autofit.report.outcome_text import verdict_text
 
 
@@ -67,6 +67,12 @@ class ScriptInspector:
         self._tell(f"as it is: {own_strategy(facts)}, {verdict_text(outcome, self._device_bytes)}")
         return ScriptAsIs(facts, _shape(facts), outcome)
 
+    def measure_again(self, own: ScriptAsIs) -> ScriptAsIs:
+        """The script as it is with more steps measured; as it was where it does not come to its end this time."""
+        outcome, _ = self._context.prober.inspect(self._specs.own_again(), _nobody)
+        self._tell(f"your own configuration once more: {verdict_text(outcome, self._device_bytes)}")
+        return replace(own, outcome=outcome) if isinstance(outcome, Measured) else own
+
     def inspect_knobs(
         self, own: ScriptAsIs, is_worth_more: Callable[[Inspection], bool] = lambda known: True
     ) -> Inspection:
@@ -75,7 +81,7 @@ class ScriptInspector:
         tunable, hardware, facts = self._specs.tunable, self._context.hardware, own.facts
         arguments = tunable.line.arguments
         knobs = tunable_knobs(tunable.config, arguments, tunable.settings.override)
-        knobs = keep_tied(hold_knobs(knobs, facts), facts)
+        knobs = keep_flagless(keep_tied(hold_knobs(knobs, facts), facts), arguments, facts)
         if isinstance(own.outcome, Measured):  # otherwise it may not have come to where it shows how it counts
             knobs = keep_steps(knobs, facts)
         attention = preferred_attention(facts, runs_flash(hardware, facts.dtype, installed_here()))
@@ -91,8 +97,8 @@ class ScriptInspector:
     def _looked_at_again(self, known: Inspection) -> Inspection:
         facts = known.rewriter.facts
         lean = self._lean(known)
-        if lean is None and known.attention is not facts.attention:  # the model does not have the other kernel
-            known = replace(known, attention=facts.attention or Attention.SDPA)
+        if lean is None and facts.attention not in (None, known.attention):  # the model does not have the other kernel
+            known = replace(known, attention=facts.attention)
             lean = self._lean(known)
         return lean or known
 

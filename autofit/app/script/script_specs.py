@@ -13,6 +13,7 @@ from autofit.domain.outcome import Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Probe, Trial
 from autofit.planning.script.config_rewriter import ConfigRewriter, RewrittenLine, as_it_is
+from autofit.planning.script.training_length import CLAIMED_STEPS
 from autofit.probing.prober import OnHeartbeat
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from autofit.runs.run_folder import RunFolder
@@ -36,6 +37,10 @@ class ScriptSpecs:
         place = self.scratch / "own"
         words = as_it_is(self.tunable.config, self.tunable.line.arguments, str(place / CONFIG_NAME))
         return self._spec(None, words, place, self.folder.logs / "probe-own.log")
+
+    def own_again(self) -> ScriptSpec:
+        """The specification of another look at it, of which as many steps are measured as a claim needs."""
+        return replace(self.own(), measured_steps=max(CLAIMED_STEPS, self.tunable.settings.steps or 0))
 
     def lean(self, strategy: Strategy) -> ScriptSpec:
         """The specification of a look at the script as `strategy`, whatever rows turn out to be in its batches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from autofit.domain.script import Script
 from autofit.domain.training_length import SaidLength
 from autofit.inputs.script_recipe import read_recipe
 from autofit.planning.script.script_arguments import (
+    CONFIG_KEYS_OF_RECIPES,
     INDIFFERENT_FLAGS,
     RECIPE_FLAGS,
     config_flags,
@@ -53,9 +55,20 @@ class TunableLine:
 
     @property
     def output_dir(self) -> Path:
-        """The run folder: where the user wants it, or one of the script's own here."""
-        named = self.settings.output_dir or os.path.join("autofit-runs", Path(self.line.script).stem)
+        """The run folder: where the user wants it, or one of the line's own here, whatever else is in the script's
+        folder: two lines of one script keep a choice each."""
+        named = self.settings.output_dir or os.path.join("autofit-runs", f"{self._short_name}-{self._mark}")
         return Path(named).absolute()
+
+    @property
+    def _short_name(self) -> str:
+        return self.line.script if self.line.options.is_module else Path(self.line.script).stem
+
+    @property
+    def _mark(self) -> str:
+        """What tells the line from others of its script: how long it trains and where it writes does not."""
+        line = self.line
+        return digest([line.option_words, line.script, without(line.arguments, INDIFFERENT_FLAGS)])[:6]
 
     def script(self, arguments: tuple[str, ...]) -> Script:
         """The script with these arguments in place of the user's."""
@@ -86,8 +99,19 @@ def read_tunable_line(line: LaunchLine, settings: LaunchSettings) -> TunableLine
         raise NotTuned("--no_ssh starts each node by hand, so nobody can search on all: it runs as it is, unsearched.")
     named = find(line.arguments, config_flags(line.arguments))
     if named is None:
-        raise NotTuned("no DeepSpeed config is named on the command line: the script runs as it is, unsearched.")
+        raise NotTuned(f"{_why_no_config(line)}: the script runs as it is, unsearched.")
     return TunableLine(line, settings, _read_config(named.text), os.getcwd(), _said(line.arguments))
+
+
+def _why_no_config(line: LaunchLine) -> str:
+    """Why there is none, with the line to type where a recipe names it: what stands on the line goes before that."""
+    recipe = find(line.arguments, RECIPE_FLAGS)
+    body = {} if recipe is None else read_recipe(recipe.text)
+    key = next((key for key in CONFIG_KEYS_OF_RECIPES if isinstance(body.get(key), str)), None)
+    if recipe is None or key is None:
+        return "no DeepSpeed config is named on the command line"
+    words = ["autofit", *line.words, f"--{key}", body[key]]
+    return f"the DeepSpeed config stands in {recipe.text}; to have it tuned, type {shlex.join(words)}"
 
 
 def _said(arguments: tuple[str, ...]) -> SaidLength:

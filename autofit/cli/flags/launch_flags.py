@@ -47,7 +47,8 @@ OWN_FLAGS: list[click.Parameter] = [
          help="Search until nothing left can be faster by more than this, 1%, whatever it costs."),
     _own("override", metavar="LIST", type=Overrides(), default="none",
          help=f"What may change although it is a number in the config: {', '.join(Override)}, all."),
-    _own("output_dir", metavar="DIR", type=Folder(), help="The folder of the search; autofit-runs/SCRIPT."),
+    _own("output_dir", metavar="DIR", type=Folder(),
+         help="The folder of the search; autofit-runs/SCRIPT-MARK, one for each line."),
     _own("help", is_flag=True, is_eager=True, help="This text."),
 ]  # fmt: skip
 

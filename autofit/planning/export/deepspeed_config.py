@@ -128,8 +128,10 @@ def offload_sections(offload: Offload, kind: DeviceKind, split: OptimizerSplit |
 
 
 def offload_in(zero: Mapping[str, Any]) -> Offload:
-    """What the sections of somebody's `zero_optimization` move off the device; parameters move with their optimizer."""
+    """What the sections of somebody's `zero_optimization` move off the device; parameters move with their optimizer,
+    and at stage 3 alone: below it DeepSpeed passes over their section."""
     optimizer, parameters = (_moves(zero.get(key)) for key in OFFLOAD_KEYS)
+    parameters = parameters and zero.get("stage") == 3
     return Offload.ALL if parameters else Offload.OPTIMIZER if optimizer else Offload.NONE
 
 

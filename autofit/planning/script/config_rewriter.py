@@ -17,7 +17,8 @@ from autofit.planning.probe_steps import PROBED_ACCUMULATION
 from autofit.planning.zero_sizes import zero_sizes
 
 from .script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, config_flags, find, put
-from .tunable_knobs import ACCUMULATION_KEY, AUTO, GLOBAL_BATCH_KEY, MICRO_BATCH_KEY, ZERO_KEY, Config, TunableKnobs
+from .tunable_knobs import ACCUMULATION_KEY, AUTO, GLOBAL_BATCH_KEY, MICRO_BATCH_KEY, Config, TunableKnobs
+from .zero_section import ZERO_KEY, zero_section
 
 MONITORS = ("tensorboard", "wandb", "csv_monitor", "comet")
 PROFILERS = ("flops_profiler", "comms_logger")
@@ -61,7 +62,11 @@ class ConfigRewriter:
 
     def flags(self, strategy: Strategy) -> BatchFlags | None:
         """The batch's flags of the full run; None where the script's flags do not turn the batch."""
-        return BatchFlags(strategy.micro_batch, strategy.gradient_accumulation) if self.knobs.has_flags else None
+        return self._flags(strategy, strategy.gradient_accumulation) if self.knobs.has_flags else None
+
+    def _flags(self, strategy: Strategy, accumulation: int) -> BatchFlags:
+        flag = self.facts.accumulation_flag or ACCUMULATION_FLAGS[0]
+        return BatchFlags(strategy.micro_batch, accumulation, flag)
 
     def rows(self, strategy: Strategy) -> int | None:
         """The rows that its batches must turn out to have; None where they are the script's own affair.
@@ -76,10 +81,10 @@ class ConfigRewriter:
     def _rewritten(
         self, copy: dict[str, Any], strategy: Strategy, accumulation: int, config_path: str
     ) -> RewrittenLine:
-        copy[ZERO_KEY] = self._zero(strategy, dict(copy.get(ZERO_KEY) or {}))
+        copy[ZERO_KEY] = self._zero(strategy, zero_section(copy))
         if strategy.rung.offload is not Offload.NONE and self.knobs.can_tune_offload:
             copy.setdefault(HOST_OPTIMIZER, False)  # otherwise DeepSpeed refuses the optimizer that a script brings
-        flags = BatchFlags(strategy.micro_batch, accumulation)
+        flags = self._flags(strategy, accumulation)
         self._put_batch(copy, flags)
         words = rewrite_arguments(self.arguments, config_path, flags if self.knobs.has_flags else None)
         return RewrittenLine(_text(copy), words, patches_of(strategy, self.facts))
@@ -106,7 +111,7 @@ class ConfigRewriter:
             return  # the script fills it in, with what it has of its own
         global_batch = flags.micro_batch * flags.gradient_accumulation * self.facts.rank_count
         for key, rows in {**sizes, GLOBAL_BATCH_KEY: global_batch}.items():
-            if copy.get(key, AUTO) != AUTO or (is_plain and key in sizes):
+            if copy.get(key) not in (None, AUTO) or (is_plain and key in sizes):
                 copy[key] = rows
 
 
@@ -117,8 +122,8 @@ def rewrite_arguments(arguments: tuple[str, ...], config_path: str, flags: Batch
         return words
     words = put(words, MICRO_BATCH_FLAGS, str(flags.micro_batch))
     accumulation = str(flags.gradient_accumulation)
-    if find(words, ACCUMULATION_FLAGS) is None:  # a script that has no such flag would refuse it
-        return words if flags.gradient_accumulation == 1 else (*words, ACCUMULATION_FLAGS[0], accumulation)
+    if find(words, ACCUMULATION_FLAGS) is None:
+        return words if flags.gradient_accumulation == 1 else (*words, flags.accumulation_flag, accumulation)
     return put(words, ACCUMULATION_FLAGS, accumulation)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_CONFIG_FLAGS = ("--deepspeed_config", "--deepspeed-config")
 _TRAINER_CONFIG_FLAGS = ("--deepspeed",)  # Hugging Face's; in a plain script it is a switch
 _CONFIG_KEYS = frozenset(
     {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "zero_optimization"}
 )
+CONFIG_KEYS_OF_RECIPES = ("deepspeed", "deepspeed_config", "ds_config")
+"""What a recipe calls the file of a DeepSpeed config: Hugging Face's name, DeepSpeed's own, and what people say."""
+
 MICRO_BATCH_FLAGS = ("--per_device_train_batch_size", "--per-device-train-batch-size")
 ACCUMULATION_FLAGS = ("--gradient_accumulation_steps", "--gradient-accumulation-steps")
 
@@ -18,6 +20,8 @@ def _spelled(*names: str) -> tuple[str, ...]:
     """The flags of these names, with underscores and with dashes."""
     return tuple(f"--{spelling}" for name in names for spelling in dict.fromkeys((name, name.replace("_", "-"))))
 
+
+_CONFIG_FLAGS = _spelled("deepspeed_config", "ds_config", "deepspeed_config_file", "ds_config_file", "ds_config_path")
 
 STEP_FLAGS = _spelled(
     "max_steps", "max_train_steps", "num_train_steps", "num_training_steps", "train_steps", "train_iters",

@@ -82,6 +82,12 @@ def epoch_steps(facts: ScriptFacts) -> float | None:
     return None if rows is None else rows / facts.rank_rows
 
 
+CLAIMED_STEPS = 3
+"""The measured steps that a claim of how much faster a choice is rests on, at least."""
+
+_CHEAP = 0.01  # of a training
+
+
 def rest_of(length: TrainingLength, facts: ScriptFacts) -> TrainingLength:
     """What is left of a training that goes on from a checkpoint; a loop of the script's own may begin to count anew."""
     if length.step_count is None or facts.checkpoint is None or facts.length.trainer_steps is None:
@@ -117,6 +123,13 @@ def why_nothing_pays(length: TrainingLength, own: Measured) -> str | None:
         return None
     training, start = brief_seconds(length.step_count * own.step_s), brief_seconds(start_s(own))
     return f"stopped: another start of the script would cost {start}, and the training takes {training}"
+
+
+def may_measure_again(length: TrainingLength, own: Measured, choice: Measured) -> bool:
+    """Whether the user's own configuration may be measured once more, for what is said of the choice beside it: where
+    that takes a hundredth of the training at most."""
+    training_s = UNKNOWN_LENGTH_S if length.step_count is None else length.step_count * choice.step_s
+    return own.total_s + CLAIMED_STEPS * own.step_s <= _CHEAP * training_s
 
 
 def start_s(own: Measured) -> float:

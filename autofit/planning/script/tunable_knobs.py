@@ -15,13 +15,13 @@ from autofit.domain.knobs.pins import Pins
 from autofit.domain.script import ScriptFacts
 from autofit.planning.export.deepspeed_config import OFFLOAD_KEYS
 
-from .script_arguments import MICRO_BATCH_FLAGS, find
+from .script_arguments import ACCUMULATION_FLAGS, MICRO_BATCH_FLAGS, find
+from .zero_section import zero_section
 
 AUTO = "auto"
 MICRO_BATCH_KEY = "train_micro_batch_size_per_gpu"
 ACCUMULATION_KEY = "gradient_accumulation_steps"
 GLOBAL_BATCH_KEY = "train_batch_size"
-ZERO_KEY = "zero_optimization"
 
 Config = Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class TunableKnobs:
 
 def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Override]) -> TunableKnobs:
     """What may be tuned by what the user wrote: a number is kept, "auto" and what is not there may be turned."""
-    zero = config.get(ZERO_KEY) or {}
+    zero = zero_section(config)
     stage = Override.STAGE in override or _is_open(zero, "stage")
     offload = Override.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
@@ -90,6 +90,17 @@ def keep_micro_batch(knobs: TunableKnobs, facts: ScriptFacts, why: str) -> Tunab
     return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
 
 
+def keep_flagless(knobs: TunableKnobs, arguments: tuple[str, ...], facts: ScriptFacts) -> TunableKnobs:
+    """The knobs with the micro-batch kept where it stands on the command line and nothing there could make up for
+    another: a script refuses a flag that it does not have."""
+    if not knobs.has_flags or not knobs.can_tune_micro_batch or facts.rank_rows == 1:
+        return knobs
+    if facts.accumulation_flag is not None or find(arguments, ACCUMULATION_FLAGS) is not None:
+        return knobs
+    sentence = f"the micro-batch stays {facts.micro_batch}: the script takes no {ACCUMULATION_FLAGS[0]}"
+    return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
+
+
 def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
     """The knobs once it is seen that the script makes batches of `rows` rows whatever the config says."""
     sentence = f"the micro-batch stays {rows}: the script makes its own batches"
@@ -113,7 +124,7 @@ def _why_fixed(config: Config, override: frozenset[Override], flags: bool) -> st
 
 
 def _is_open(section: Config, key: str) -> bool:
-    return bool(section.get(key, AUTO) == AUTO)
+    return section.get(key) in (None, AUTO)
 
 
 def unless(knob: Override) -> str:

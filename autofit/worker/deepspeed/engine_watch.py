@@ -45,11 +45,13 @@ class StepWatch:
         self._engine = engine
         self._listener = listener
         self._is_open = False  # a micro-batch has begun
+        self._trains_in_eval = False  # the script has left its model in eval mode, and trains it all the same
         self._forward, self._backward, self._step = engine.forward, engine.backward, engine.step
         engine.forward, engine.backward, engine.step = self.forward, self.backward, self.step
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        if self._engine.module.training and torch.is_grad_enabled():  # trl looks at some batches without gradients, too
+        is_training = self._engine.module.training or self._trains_in_eval
+        if is_training and torch.is_grad_enabled():  # trl looks at some batches without gradients, too
             self._is_open = True
             self._listener.forward((inputs, kwargs))
         with self._listener.guard():
@@ -57,6 +59,8 @@ class StepWatch:
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
         is_last = self._is_boundary()
+        self._is_open = True  # also where the forward pass went past the engine
+        self._trains_in_eval = not self._engine.module.training
         self._listener.backward()
         with self._listener.guard():
             result = self._backward(*args, **kwargs)

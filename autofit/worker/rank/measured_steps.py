@@ -154,11 +154,16 @@ class ProbedSteps(PhaseListener):
             self.is_outpaced, self._last_step = True, self._rank.step
 
     def mean_tokens(self) -> float:
-        """The real tokens of a measured micro-batch, the mean over all ranks, each of which must ask."""
+        """The real tokens of a measured micro-batch, the mean over all ranks, each of which must ask; its rows where no
+        tokens were seen."""
         counts = [self.meter.tokens, float(self.meter.micro_batch_count)]
         sums = torch.tensor(counts, dtype=torch.float64, device=self._device)
         torch.distributed.all_reduce(sums)
-        return float(sums[0] / sums[1])
+        return float(sums[0] / sums[1]) or float(self._micro_batch)
+
+    def own_mean_tokens(self) -> float:
+        """The same of this rank alone, once it has measured a step."""
+        return self.meter.tokens / self.meter.micro_batch_count or float(self._micro_batch)
 
 
 def _largest(values: list[float], device: torch.device) -> list[float]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from autofit.domain.outcome import Phase
+from autofit.planning.script.script_arguments import ACCUMULATION_FLAGS
 from autofit.probing.protocol import ScriptSpec
 from autofit.worker.deepspeed.engine_hook import hook_engines
 from autofit.worker.rank.lifecycle import Rank
+from autofit.worker.script.argument_parsers import watch_parsers
 from autofit.worker.script.checkpoint_loading import load_nothing
 from autofit.worker.script.isolation.isolation import isolate
 from autofit.worker.script.python_main import run_as_main
@@ -36,6 +38,7 @@ def run(spec: ScriptSpec, rank: Rank, see: See, leave: Leave) -> NoReturn:
     load_nothing(observer.take_checkpoint)
     questions.listen()
     watch_trainer(observer.take_trainer_steps)
+    watch_parsers(ACCUMULATION_FLAGS, observer.take_accumulation_flag, observer.take_complaint)
     watch_rows(observer.take_rows, probe.refuse)
     hook_engines(probe.before_engine, probe.after_engine, probe.guard)
     local_rank = [f"--local_rank={os.environ['LOCAL_RANK']}"] if script.has_local_rank else []

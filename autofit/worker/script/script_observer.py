@@ -33,6 +33,8 @@ class ScriptObserver:
         self._rows = TrainerRows()
         self._loads_from: str | None = None  # the first of several
         self._checkpoint: LoadedCheckpoint | None = None
+        self._accumulation_flag: str | None = None
+        self.complaint: str | None = None  # of the script's parser of arguments, the last one
 
     @property
     def facts(self) -> ScriptFacts:
@@ -44,6 +46,13 @@ class ScriptObserver:
     def generation_steps(self) -> int:
         """The optimizer steps after which a step is like the first one again, generation and all."""
         return self._rows.generation_steps or 1
+
+    def take_accumulation_flag(self, flag: str) -> None:
+        """Takes the flag by which a parser of the script takes gradient accumulation, before an engine is made."""
+        self._accumulation_flag = self._accumulation_flag or flag
+
+    def take_complaint(self, words: str) -> None:
+        self.complaint = words
 
     def take_engine(self, facts: ScriptFacts) -> None:
         self._facts = facts
@@ -95,6 +104,7 @@ class ScriptObserver:
             checkpoint=self._checkpoint,
             length=self._length,
             tie=self._rows.tie,
+            accumulation_flag=self._accumulation_flag,
             generates=self._rows.generation_steps is not None,
             escaped=() if self.escapes is None else self.escapes.paths,
         )

@@ -148,7 +148,9 @@ class ScriptProbe(StepListener):
         if isinstance(code, str):
             print(code, file=sys.stderr)  # as Python does
         if not code and steps is not None and steps.meter.has_measured:
-            self._leave(self._measured(steps, steps.meter.tokens / steps.meter.micro_batch_count))
+            self._leave(self._measured(steps, steps.own_mean_tokens()))
+        if code and self._observer.complaint is not None:
+            self.refuse(f"the script's own parser refuses its arguments: {self._observer.complaint}")
         count = f"{self._rank.step} optimizer step{'' if self._rank.step == 1 else 's'}"
         how = f" with exit code {code if isinstance(code, int) else 1}" if code else ""
         self.refuse(f"the script ended by itself{how} after {count}")

@@ -107,3 +107,8 @@ def test_what_a_configuration_offloads_is_read_back(offload: Offload) -> None:
 )
 def test_what_somebody_elses_configuration_offloads(sections: dict[str, object], offload: Offload) -> None:
     assert offload_in({"stage": 3, **sections}) is offload
+
+
+def test_below_stage_3_no_parameters_are_moved() -> None:
+    sections = {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}
+    assert offload_in({"stage": 2, **sections}) is Offload.OPTIMIZER

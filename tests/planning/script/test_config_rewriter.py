@@ -17,7 +17,7 @@ from autofit.domain.script import Ask, Counting, RuntimePatches
 from autofit.domain.strategy import Strategy
 from autofit.planning.script.config_rewriter import ConfigRewriter, as_it_is
 from autofit.planning.script.inspection import complete_facts, leanest, needs_second_look, preferred_attention
-from autofit.planning.script.tunable_knobs import missing_knobs, pins_of, tunable_knobs
+from autofit.planning.script.tunable_knobs import keep_flagless, missing_knobs, pins_of, tunable_knobs
 from tests.builders import make_facts, make_rung
 
 FACTS = make_facts()
@@ -224,3 +224,28 @@ def test_a_hugging_face_model_without_checkpointing_is_called_what_it_is() -> No
     facts = replace(FACTS, gradient_checkpointing=None)
     assert "does not support it" in missing_knobs(facts)[0]
     assert "no Hugging Face model" in missing_knobs(replace(facts, model_config=None))[0]
+
+
+def test_a_script_is_given_no_flag_that_it_does_not_take() -> None:
+    """The micro-batch stays where nothing could make up for another; a flag of the script's own is taken as it is
+    spelt."""
+    words = ("--deepspeed", "ds.json", "--per-device-train-batch-size", "8")
+    knobs = tunable_knobs(HF, words, NOTHING)
+    without = keep_flagless(knobs, words, make_facts(accumulation_flag=None))
+    assert not without.can_tune_micro_batch
+    assert without.notes[-1] == "the micro-batch stays 8: the script takes no --gradient_accumulation_steps"
+    assert (
+        keep_flagless(knobs, (*words, "--gradient_accumulation_steps=2"), make_facts(accumulation_flag=None)) == knobs
+    )
+    facts = make_facts(accumulation_flag="--gradient-accumulation-steps")
+    assert keep_flagless(knobs, words, facts) == knobs
+    made = ConfigRewriter(HF, words, knobs, facts, 64, DeviceKind.CPU).trained(STRATEGY, "copy.json")
+    assert made.arguments == (
+        *("--deepspeed", "copy.json", "--per-device-train-batch-size", "1"),
+        *("--gradient-accumulation-steps", "16"),
+    )
+
+
+def test_a_size_of_the_batch_that_is_null_is_not_said() -> None:
+    config = {"train_batch_size": 32, "train_micro_batch_size_per_gpu": None, "gradient_accumulation_steps": None}
+    assert tunable_knobs(config, (), NOTHING).can_tune_micro_batch

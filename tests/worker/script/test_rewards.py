@@ -99,7 +99,7 @@ def test_answers_are_generated_and_learned_from_as_under_deepspeed(tmp_path: Pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    trials = RunFolder(tmp_path / "autofit-runs/with_rewards").read_trials()
+    trials = RunFolder(next((tmp_path / "autofit-runs").glob("with_rewards-*"))).read_trials()
     assert any(trial.strategy.micro_batch > 1 for trial in trials)
     assert all(isinstance(trial.outcome, Measured) for trial in trials), done.stderr
     said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"steps"')))

@@ -31,7 +31,8 @@ def rows_of(engine: deepspeed.DeepSpeedEngine) -> DataLoader:
 
 
 def train_step(engine: deepspeed.DeepSpeedEngine, rows: torch.Tensor) -> None:
-    loss = engine(rows.to(next(engine.parameters()).dtype)).float().pow(2).mean()
+    forward = engine.module if options.trouble == "past the engine" else engine
+    loss = forward(rows.to(next(engine.parameters()).dtype)).float().pow(2).mean()
     engine.backward(loss * float("inf") if options.trouble == "infinite" else loss)
     engine.step()
 
@@ -52,6 +53,8 @@ except RuntimeError:
     if options.trouble != "swallow":
         raise
     sys.exit("too large a model")
+if options.trouble == "eval":
+    engine.eval()
 engine.load_checkpoint("kept")
 _, state = engine.load_checkpoint("resumed")
 if options.trouble == "resume":

@@ -115,6 +115,18 @@ def test_an_evaluation_is_no_micro_batch(driven: tuple[Driven, list[str]]) -> No
     assert heard == []
 
 
+def test_a_model_that_trains_in_eval_mode_is_heard_from_its_second_batch_on() -> None:
+    listener = Listener()
+    one = DrivenEngine(listener)
+    one._engine.module.training = False
+    for number in range(4):
+        one.forward(number)
+        one.backward(is_last=number % 2 == 1)
+        if number % 2 == 1:
+            one.step()
+    assert listener.heard == [word for word in TWO_STEPS if word != "forward 0"]
+
+
 def test_a_look_at_a_batch_without_gradients_is_no_micro_batch(driven: tuple[Driven, list[str]]) -> None:
     """As trl takes one for its metrics where labels are smoothed: the tokens would count twice."""
     one, heard = driven

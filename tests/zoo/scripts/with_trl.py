@@ -1,0 +1,34 @@
+"""trl's trainers of three tasks, by its own parser, with a recipe file where there is one."""
+
+from dataclasses import dataclass
+
+import tiny
+import trl
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
+
+
+@dataclass
+class Task:
+    task: str = "sft"
+    tokenizer: str = ""
+
+
+KINDS = {"sft": "SFT", "dpo": "DPO", "reward": "Reward"}
+kind = next(KINDS[word] for word in KINDS if any(word in part for part in __import__("sys").argv))
+config, trainer = getattr(trl, f"{kind}Config"), getattr(trl, f"{kind}Trainer")
+task, arguments = trl.TrlParser((Task, config)).parse_args_and_config()
+tokenizer = AutoTokenizer.from_pretrained(task.tokenizer)
+words = [f"word {number}" for number in range(64)]
+if task.task == "sft":
+    data = Dataset.from_dict({"text": [f"tell me of {word}, and of {word} again" for word in words]})
+else:
+    data = Dataset.from_dict({"prompt": words, "chosen": [f" {w}, yes" for w in words], "rejected": [" no"] * 64})
+model = tiny.model()
+model.resize_token_embeddings(len(tokenizer))
+if task.task == "reward":
+    settings = {**model.config.to_dict(), "num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
+    model = AutoModelForSequenceClassification.from_config(LlamaConfig(**settings))
+trained = trainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[tiny.Notes()])
+trained.train()
+trained.save_model()
