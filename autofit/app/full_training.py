@@ -8,10 +8,10 @@ from pathlib import Path
 
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
-from autofit.domain.errors import TrainingFailed
+from autofit.domain.errors import InternalError, TrainingFailed
 from autofit.domain.event import RankEvent, Screen, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.method import Method
-from autofit.domain.outcome import OutOfMemory
+from autofit.domain.outcome import Crashed, OutOfMemory
 from autofit.domain.run_end import NoModel
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
@@ -66,7 +66,8 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):
-        raise TrainingFailed(run_failure_text(end, folder.training_log))
+        is_bug = isinstance(end, Crashed) and end.is_ours
+        raise (InternalError if is_bug else TrainingFailed)(run_failure_text(end, folder.training_log))
     return end
 
 

@@ -26,7 +26,7 @@ def raising_line(error: BaseException) -> str:
 def is_ours(error: BaseException) -> bool:
     """Whether our own code raised it: a library that raises may have been given what it cannot work with."""
     path = _raising_file(error)
-    return path is not None and path.is_relative_to(_OURS)
+    return isinstance(error, InternalError) or (path is not None and path.is_relative_to(_OURS))
 
 
 def is_users(error: BaseException, *, is_script: bool) -> bool:

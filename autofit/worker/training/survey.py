@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from autofit.worker.data.refused_rows import check_templates
 from autofit.worker.data.row_columns import lengths
 from autofit.worker.data.row_processes import LEAST_ROWS, OnRows, heard
 from autofit.worker.data.training_data import TrainingData, loaded_sources, training_data
+from autofit.worker.rank.raising_line import is_ours, raising_line
 from autofit.worker.rank.seldom import Seldom
 from autofit.worker.rewards.reward_check import check_rewards
 from autofit.worker.training.argument_checks import check_arguments
@@ -48,6 +50,13 @@ def run(command: Survey, tell: Callable[[RowsMade | Foreseen], None] = lambda ne
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
         return SurveyRefused(" ".join(str(error).split())[:500])
+    except Exception as error:
+        if is_ours(error):
+            raise
+        traceback.print_exc()  # into the log
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        where = f"({raising_line(error)}), over the data or its chat template; see {command.log_path}"
+        return SurveyRefused(f"{said} {where}")
 
 
 def _processes(command: Survey) -> int:
