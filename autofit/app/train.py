@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autofit.app.choice_files import mend_choice_files, write_choice_files
 from autofit.app.context import Context, Session, described, read_context
+from autofit.app.disk_room import check_disk
 from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.model_download import SharedScreen, downloading
@@ -95,6 +96,7 @@ def _begin(request: Request, session: Session) -> tuple[StartingPoint, Context]:
         check_source(source)
     check_trackers(request.training.report_to, Surroundings())
     _check_asked(context, session.tools)
+    check_disk(context, session)
     return start, context
 
 

@@ -13,6 +13,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
 from autofit.domain.knobs.optimizer import TRAINER_NAMES, Optimizer
 from autofit.domain.request import Lora
+from autofit.inputs.checkpoint_files import damage
 from autofit.inputs.torch_file import Scalar, named_scalars
 
 
@@ -22,6 +23,8 @@ def read_checkpoint(name: str) -> Checkpoint:
     state = _state(folder, name)
     told = named_scalars(folder / "training_args.bin")
     parts = _parts(folder, name)
+    if (wrong := damage(folder)) is not None:
+        raise UsageError(f"--resume {name} is no whole checkpoint: {wrong}. Name the one before it.")
     rank_count = len(parts.ranks)
     return Checkpoint(
         path=str(folder.resolve()),

@@ -18,7 +18,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
-from autofit.process.saved_steps import last_whole, saved_after, saved_step
+from autofit.process.saved_steps import PARTIAL, last_whole, saved_after, saved_step
 from autofit.process.universal_checkpoint import UNIVERSAL
 
 from .earlier_choice import as_today
@@ -31,7 +31,7 @@ _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat",
     "rank[0-9]*.json",
 )  # fmt: skip
-_CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", "README.md")  # trl describes the model there
+_CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", PARTIAL, "README.md")  # trl describes the model there
 
 
 def _silent(text: str) -> None: ...

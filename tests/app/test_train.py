@@ -998,3 +998,30 @@ def test_heartbeats_are_shown_with_their_strategy(stage: Stage) -> None:
     heartbeats = stage.told(ProbeHeartbeat)
     assert {heartbeat.phase for heartbeat in heartbeats} >= {Phase.BUILD, Phase.BACKWARD}
     assert [heartbeat.strategy for heartbeat in heartbeats if heartbeat.phase is Phase.BUILD] == strategies(stage)
+
+
+def with_disk(free_bytes: int) -> Hardware:
+    node = devices().nodes[0]
+    return replace(devices(), nodes=(replace(node, host=replace(node.host, disk_free_bytes=free_bytes)),))
+
+
+def test_a_disk_without_room_for_a_checkpoint_and_the_model_is_refused_before_the_search(stage: Stage) -> None:
+    stage.hardware = with_disk(1_000_000)
+    with pytest.raises(
+        UsageError, match=r"would write .* at least into .*/run \(a checkpoint .*, the model .*\), where"
+    ):
+        stage.train()
+    assert stage.machine.specs == []
+    assert not stage.folder.exists
+
+
+def test_a_disk_that_may_get_full_is_noted_and_one_with_checkpoints_is_not_looked_at(stage: Stage) -> None:
+    stage.training.interrupted_by = KeyboardInterrupt()
+    stage.hardware = with_disk(300_000_000)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    assert any("older checkpoints go first" in note.text for note in stage.told(Note))
+    stage.go_on()
+    stage.hardware = with_disk(1_000_000)
+    stage.train()
+    assert stage.told(TrainingStarted)[0].resumed_from == str(stage.checkpoint)

@@ -96,3 +96,10 @@ def test_a_member_of_an_enum_is_its_text(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "args.bin", "w") as archive:
         archive.writestr("args/data.pkl", pickle.dumps({"optim": Dtype.BF16, "seed": 3, "other": [Dtype.BF16]}, 2))
     assert named_scalars(tmp_path / "args.bin") == {"optim": "bf16", "seed": 3}
+
+
+def test_a_checkpoint_of_which_a_file_is_cut_short_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint-4")
+    (folder / "rng_state_1.pth").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"is no whole checkpoint: rng_state_1\.pth is cut short\. Name"):
+        read_checkpoint(str(folder))

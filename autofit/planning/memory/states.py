@@ -113,7 +113,7 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     beside_bytes += reward_models_bytes(rung, setting)
     parameters_bytes = _parameters_bytes(rung, setting, parameters(rung, setting)) + beside_bytes
     if rung.optimizer.is_fused:
-        return ModelStates(parameters_bytes, 0, _factored_bytes(rung, setting))
+        return ModelStates(parameters_bytes, 0, factored_bytes(rung, setting))
     width, part = element_bytes(rung.dtype), part_count(rung, setting)
     has_buckets = is_plain(rung, setting) and setting.is_divided
     gradients_bytes = width * part if rung.zero_stage >= 3 else FP32_BYTES * part if has_buckets else 0
@@ -138,7 +138,7 @@ def kept_count(setting: Setting) -> int:
     return 0 if setting.split is None else setting.split.device_count
 
 
-def _factored_bytes(rung: Rung, setting: Setting) -> int:
+def factored_bytes(rung: Rung, setting: Setting) -> int:
     """AdaLomo's second moments, which every rank has whole: of a matrix one fp32 number a row and one a column. Exact
     where one side of it is the model's hidden size; a vector of at most that size has one for each element."""
     if rung.optimizer is not Optimizer.ADALOMO:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autofit.domain.request import Request
+from autofit.planning.plan.checkpoint_size import KEPT_COUNT
 
 
 def has_evaluation(request: Request) -> bool:
@@ -26,7 +27,7 @@ def schedule_arguments(request: Request, extra: Mapping[str, Any]) -> dict[str, 
         "max_steps": training.max_steps if training.max_steps is not None else -1,
         "save_strategy": "steps",
         "save_steps": training.save_steps,
-        "save_total_limit": 2,
+        "save_total_limit": KEPT_COUNT,
         "eval_strategy": "steps" if has_evaluation(request) else "no",
         "eval_steps": training.save_steps,
         "report_to": list(training.report_to) or "none",
