@@ -73,7 +73,8 @@ def _preempted(end: Preempted | Unsaved, output_dir: Path) -> Iterator[str]:
 
     yield preempted_text(end, str(output_dir))
     job = SlurmJob.of(os.environ)
-    if job is not None and isinstance(end, Preempted) and end.signal != signal.SIGINT:
+    is_saved = isinstance(end, Preempted) and end.step is not None
+    if job is not None and is_saved and end.signal != signal.SIGINT:
         yield requeue_text(job.name, job.restart_count, job.requeue())
 
 

@@ -40,7 +40,7 @@ class Interrupted:
 class Preempted:
     """A signal ended the full run, after every rank had saved the same step."""
 
-    step: int
+    step: int | None  # None where it could not be saved, for want of space
     signal: int
 
 

@@ -347,9 +347,9 @@ class RankDiverged:
 
 @dataclass(frozen=True)
 class RankStopped:
-    """A rank of a full run that was asked to end, and did so once all of them had saved after `step`."""
+    """A rank of a full run that was asked to end, and did so once all of them had saved."""
 
-    step: int
+    step: int | None  # after which; None where it could not be saved, for want of space
     signal: int | None  # that it heard; None where only others did
 
 

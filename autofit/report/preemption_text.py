@@ -6,18 +6,20 @@ from autofit.domain.ending import signal_name
 from autofit.domain.run_end import Preempted, Requeue, Unsaved
 from autofit.domain.units import brief_seconds
 
+_FROM_LAST = "The same command goes on from the last checkpoint."
+
 
 def preempted_text(end: Preempted | Unsaved, folder: str) -> str:
     """What is kept in `folder`, in one sentence."""
     name = signal_name(end.signal)
+    if isinstance(end, Preempted) and end.step is None:
+        return f"{name}: ended, without a checkpoint of its last step: {folder} lies on a full disk. {_FROM_LAST}"
     if isinstance(end, Preempted):
         return (
             f"{name}: saved after step {end.step:,}, and ended. The same command goes on from there: {folder} has it."
         )
-    return (
-        f"{name}: {brief_seconds(end.grace_s)} (--grace-seconds) were over before all ranks had saved. The same "
-        f"command goes on from the last checkpoint in {folder}."
-    )
+    grace = brief_seconds(end.grace_s)
+    return f"{name}: the {grace} of --grace-seconds were over before all ranks had saved in {folder}. {_FROM_LAST}"
 
 
 def requeue_text(job: str, restart_count: int, requeue: Requeue) -> str:

@@ -55,11 +55,11 @@ class TrainingDiverged(Exception):
 
 
 class TrainingStopped(Exception):
-    """A full run is over because it was asked to end, after it has saved what it came to."""
+    """A full run is over because it was asked to end, after it has saved what it came to, or has tried to."""
 
-    def __init__(self, step: int, signal: int | None) -> None:
+    def __init__(self, step: int | None, signal: int | None) -> None:
         super().__init__(step, signal)
-        self.step = step
+        self.step = step  # that is saved
         self.signal = signal  # that this rank heard; None where only others did
 
 
