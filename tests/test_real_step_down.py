@@ -46,7 +46,25 @@ def test_it_comes_to_the_end_by_less_as_if_nothing_had_happened(tmp_path: Path) 
     assert not list((alone / "checkpoints").glob("universal-*"))
 
 
-def _train(out: Path, *words: str, **environment: str) -> str:
+@pytest.mark.matrix
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_a_run_folder_goes_on_on_fewer_ranks(zero_stage: int, tmp_path: Path) -> None:
+    """Ended by a fault after step 2 was saved; beside its command.sh, which nothing disturbs."""
+    out, marks = tmp_path / "run", tmp_path / "marks"
+    marks.mkdir()
+    path = os.pathsep.join([str(ROOT / "tests/injected"), os.environ.get("PYTHONPATH", "")])
+    faults = {"PYTHONPATH": path, "FAULTS": "1:4", "FAULT_MARKS": str(marks)}
+    words = ["--zero-stage", str(zero_stage), "--no-step-down", "--", "--weight_decay", "0.1"]
+    ended = _train(out, "--ranks", "2", *words, exit_code=1, **faults)
+    assert "out of device memory" in ended
+    ended = _train(out, "--ranks", "1", *words)
+    assert "checkpoint-2 is divided among 2 ranks: it is made universal, for 1" in ended
+    rerun = subprocess.run([str(out / "command.sh")], capture_output=True, text=True, check=False)
+    assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
+    _check_alike(_steps(out), _steps(out / "rerun"))
+
+
+def _train(out: Path, *words: str, exit_code: int = 0, **environment: str) -> str:
     """What a training of six steps said, on one line."""
     command = ["--model", str(ROOT / "examples/tiny-llama"), "--data", str(ROOT / "examples/dialogues.jsonl")]
     command += ["--seq", "128", "--batch-size", "8", "--method", "full", "--gradient-checkpointing", "off"]
@@ -60,8 +78,10 @@ def _train(out: Path, *words: str, **environment: str) -> str:
         check=False,
     )
     log = out / "logs/training.log"
-    assert ended.returncode == 0, ended.stdout + ended.stderr + (log.read_text()[-4000:] if log.exists() else "")
-    return " ".join(ended.stdout.split())
+    assert ended.returncode == exit_code, (
+        ended.stdout + ended.stderr + (log.read_text()[-4000:] if log.exists() else "")
+    )
+    return " ".join((ended.stdout + ended.stderr).split())
 
 
 def _check_alike(steps: list[dict[str, Any]], calm: list[dict[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from autofit.app.full_training import LackedMemory
 from autofit.app.known_setting import with_known_setting
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.errors import TrainingFailed
+from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.outcome import Measured, OutOfMemory
+from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.request import SearchOptions
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, StepDown
@@ -35,9 +36,12 @@ def go_down(
     context = with_known_setting(context, session)
     setting = _as_asked(context, folder)
     checkpoint = _checkpoint(context, folder)
-    found = step_down(choice.strategy, lacked.end, setting, checkpoint, _too_large(choice, folder))
+    tried = _too_large(choice, folder)
+    found = step_down(choice.strategy, lacked.end, setting, checkpoint, tried)
     if isinstance(found, NothingLighter):
-        raise TrainingFailed(f"{failure}\n{found.why}", _anew_words(choice.strategy, lacked.end, setting, folder))
+        raise TrainingFailed(
+            f"{failure}\n{found.why}", _anew_words(choice.strategy, lacked.end, setting, tried, folder)
+        )
     choice = _lower(choice, found, end_text(lacked.end, lacked.step), folder)
     write_choice_files(choice, context, session)
     session.write_report()
@@ -84,14 +88,22 @@ def _checkpoint(context: Context, folder: RunFolder) -> Checkpoint | None:
     return None if place is None else read_checkpoint(place)
 
 
-def _anew_words(failed: Strategy, end: OutOfMemory, setting: Setting, folder: RunFolder) -> tuple[str, ...]:
+def _anew_words(
+    failed: Strategy, end: OutOfMemory, setting: Setting, tried: Collection[Strategy], folder: RunFolder
+) -> tuple[str, ...]:
     """The words with which the same command starts anew in another folder, by what would need less if nothing were
-    pinned and no checkpoint bound it; none where nothing would."""
-    free = replace(setting, request=replace(setting.request, pins=Pins()))
-    found = step_down(failed, end, free, None)
-    if isinstance(found, NothingLighter):
+    pinned and no checkpoint bound it; else by adapters, or by shorter rows. None where /dev/shm is what is short."""
+    if end.place is Place.SHARED:
         return ()
-    return ("--output-dir", str(_free_name(folder.root)), *_pinning(failed, found.strategy))
+    free = replace(setting, request=replace(setting.request, pins=Pins()))
+    found = step_down(failed, end, free, None, tried)
+    if isinstance(found, Lighter):
+        changes = tuple(_pinning(failed, found.strategy))
+    elif failed.rung.method is Method.FULL:
+        changes = ("--method", Method.LORA.value)
+    else:
+        changes = ("--seq", str(setting.request.sequence_length // 2))
+    return ("--output-dir", str(_free_name(folder.root)), *changes)
 
 
 def _free_name(root: Path) -> Path:

@@ -32,9 +32,7 @@ _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
     "rank[0-9]*.json", "beat",  # of older runs
 )  # fmt: skip
-_CHECKPOINTS = (
-    "checkpoint-*", "diverged-*", PARTIAL, f"{UNIVERSAL}*", "README.md",  # trl describes the model there
-)  # fmt: skip
+_CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", PARTIAL, "README.md")  # trl describes the model there
 
 
 def _silent(text: str) -> None: ...

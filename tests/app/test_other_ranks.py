@@ -134,15 +134,19 @@ def test_whole_optimizers_need_no_conversion(stage: MovingStage) -> None:
     assert stage.folder.read_result() is not None
 
 
-def test_zero_3_stays_on_its_ranks(stage: MovingStage) -> None:
+def test_zero_3_goes_on_on_fewer_ranks_and_not_on_more(stage: MovingStage) -> None:
     stage.stage_of_checkpoint = 3
     request = replace(PINNED, pins=PINNED.pins.but(zero_stage=3))
     stage.begin(request)
     before = stage.files()
-    stage.hardware = devices(1)
-    with pytest.raises(UsageError, match=r"holds another training \(2 × cpu.* there, 1 × cpu"):
+    stage.hardware = devices(4)
+    with pytest.raises(UsageError, match=r"holds another training \(2 × cpu.* there, 4 × cpu"):
         stage.train(request)
     assert stage.files() == before
+    stage.hardware = devices(1)
+    stage.train(request)
+    assert [one.zero_stages for one in stage.converted] == [(3,)]
+    assert stage.folder.read_result() is not None
 
 
 def test_another_request_is_another_training_on_any_machine(stage: MovingStage) -> None:

@@ -167,8 +167,17 @@ def test_each_is_tried_once_until_nothing_is_left(stage: Stage) -> None:
     assert {strategy.rung.zero_stage for strategy in training.ran} == {1}
 
 
+@pytest.mark.parametrize(("method", "words"), [(Method.FULL, "--method lora"), (Method.LORA, "--seq 32")])
+def test_where_nothing_at_all_is_left_the_request_asks_for_less(stage: Stage, method: Method, words: str) -> None:
+    hungry(stage, lambda strategy: True, saves=False)
+    with pytest.raises(TrainingFailed, match="no rung is left") as failed:
+        stage.train(replace(REQUEST, pins=Pins(method=method)))
+    assert shlex.join(failed.value.anew) == f"--output-dir {stage.root / 'run-2'} {words}"
+
+
 def test_what_is_short_beside_memory_steps_nowhere(stage: Stage) -> None:
     training = hungry(stage, lambda strategy: True, end=out_of_memory(Place.SHARED))
-    with pytest.raises(TrainingFailed, match="/dev/shm"):
+    with pytest.raises(TrainingFailed, match="/dev/shm") as failed:
         stage.train(PINNED)
+    assert failed.value.anew == ()
     assert len(training.ran) == 1

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autofit.domain.request import Request
+from autofit.probing.protocol import FailureKind, RankFailed
 from autofit.process.rank_place import has_ended, read_place
 from autofit.process.saved_steps import PARTIAL
 from autofit.runs.run_folder import RunFolder
@@ -65,14 +67,31 @@ class Disturbed:
                 return
             _signal(pids, signal.SIGCONT)
 
+    def limit_files(self, rank: int) -> Callable[[], None]:
+        """Lets a rank that has begun to train write no file as large as its part of a checkpoint; gives what lifts
+        the limit."""
+        begun = len(self.steps())
+        wait_until(lambda: len(self.steps()) > begun + 3, what="a step")
+        pid, most_bytes = self.process_id(rank), 500_000  # more than the log takes
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+        return lambda: resource.prlimit(pid, resource.RLIMIT_FSIZE, before) and None
+
     def process_id(self, rank: int) -> int:
         place = read_place(RunFolder(self.folder).logs, rank)
         assert place is not None
         return place.process_id
 
     def notes(self) -> list[str]:
-        entries = [json.loads(line) for line in RunFolder(self.folder).progress.read_text().splitlines()]
-        return [entry["text"] for entry in entries if entry["type"] == "Note"]
+        return [entry["text"] for entry in self._told("Note")]
+
+    def steps(self) -> list[int]:
+        return [entry["step"] for entry in self._told("TrainingProgress")]
+
+    def _told(self, kind: str) -> list[dict[str, Any]]:
+        path = RunFolder(self.folder).progress
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [entry for entry in entries if entry["type"] == kind]
 
 
 def _signal(pids: list[int], number: int) -> None:
@@ -126,22 +145,28 @@ def test_a_training_killed_in_the_middle_of_a_save_goes_on_from_the_checkpoint_b
 
 
 def test_a_rank_without_room_for_its_part_ends_no_training(disturbed: Disturbed) -> None:
-    """All ranks leave the checkpoint out; the next that is due is there."""
-    limit_bytes = 500_000  # of a file: less than a rank's optimizer takes, more than the log
+    """All ranks leave the checkpoint out, older ones give room, and the next that is due is there. A model without room
+    is told with what is kept."""
+    ended = disturbed.while_running(lambda: disturbed.limit_files(0))
+    assert ended.codes == [1, 1], ended.log
+    report = ended.reports[0]
+    assert isinstance(report, RankFailed)
+    assert report.kind is FailureKind.DISK_FULL
+    (kept,) = disturbed.saved()
+    assert report.message.startswith(f"there is no space left for {ended.model}, whose weights take 82")
+    assert report.message.endswith(f"Trained to its end: {kept} is the last that is kept")
+    assert any(
+        f"the training goes on, and tries again when the next one is due; {kept}" in text for text in disturbed.notes()
+    )
 
-    def limit() -> None:
-        wait_until(lambda: "checkpoint-2" in disturbed.saved(), what="a second checkpoint")
-        pid = disturbed.process_id(1)
-        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
-        wait_until(lambda: any("no checkpoint can be saved" in text for text in disturbed.notes()), what="a note")
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+    def limit_for_a_while() -> None:
+        lift = disturbed.limit_files(1)
+        wait_until(lambda: len(disturbed.notes()) > told, what="a note")
+        lift()
 
-    ended = disturbed.while_running(limit)
+    told = len(disturbed.notes())
+    ended = disturbed.while_running(limit_for_a_while)
     assert ended.codes == [0, 0], ended.log
     assert "checkpoint-12" in disturbed.saved()
     assert PARTIAL not in disturbed.saved()
-    (note,) = disturbed.notes()
-    assert "the training goes on, and tries again when the next one is due" in note
-    steps = [json.loads(line) for line in RunFolder(disturbed.folder).progress.read_text().splitlines()]
-    told = [entry["saved_step"] for entry in steps if entry["type"] == "TrainingProgress" and entry["saved_step"]]
-    assert set(range(1, 13)) > set(told) > {1, 2, 12}
+    assert ended.trained.step_count == 12

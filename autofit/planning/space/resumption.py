@@ -34,7 +34,7 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
     dtype, method = pins.of(DTYPE), pins.of(METHOD)
     if not _can_load(pins.of(ZERO_STAGE), checkpoint.zero_stage):
         yield "--zero-stage", "unknown" if checkpoint.zero_stage is None else checkpoint.zero_stage, pins.of(ZERO_STAGE)
-    is_kept = not _loads_on_any_ranks(checkpoint, pins.of(OPTIMIZER))
+    is_kept = not _loads_on(request.ranks, checkpoint, pins.of(OPTIMIZER))
     pairs: list[tuple[str, Any, Any]] = [
         ("--ranks", checkpoint.rank_count if is_kept else None, request.ranks),
         ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
@@ -50,13 +50,15 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
     yield from (pair for pair in pairs if None not in pair and pair[1] != pair[2])
 
 
-def _loads_on_any_ranks(checkpoint: Checkpoint, asked: Optimizer | None) -> bool:
-    """Whether another number of ranks can go on from it: plain data parallel saves everything whole, and what ZeRO 1
-    and 2 have divided of AdamW is made universal (`ds_to_universal` of DeepSpeed 0.19.8 knows its two moments only)."""
+def _loads_on(ranks: int | None, checkpoint: Checkpoint, asked: Optimizer | None) -> bool:
+    """Whether another number of ranks can go on from it: plain data parallel saves everything whole, and what ZeRO has
+    divided of AdamW is made universal (`ds_to_universal` of DeepSpeed 0.19.8 knows its two moments only). ZeRO-3 wants
+    a file of each rank even so, which more ranks do not find."""
     if checkpoint.zero_stage == 0:
         return True
     is_adamw = checkpoint.optimizer in (None, Optimizer.ADAMW) and asked in (None, Optimizer.ADAMW)
-    return checkpoint.zero_stage in (None, 1, 2) and is_adamw
+    is_more = ranks is not None and ranks > checkpoint.rank_count
+    return is_adamw and not (checkpoint.zero_stage == 3 and is_more)
 
 
 def _can_load(asked: int | None, there: int | None) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +19,10 @@ import torch
 _OPTIMIZER, _MASTERS = "optimizer_state_dict", "fp32_flat_groups"
 OF_A_PLACE = ("foreach", "fused", "capturable", "differentiable")
 """Options of torch's optimizers that say how it computes, not what."""
+_UNIVERSAL = (
+    "load_hp_checkpoint_state_from_checkpoint_dir",  # of ZeRO 1 and 2
+    "load_hp_checkpoint_state_from_checkpoint_dir_stage3",
+)
 
 
 def load_from_any_place(engine: Any) -> None:
@@ -27,6 +31,7 @@ def load_from_any_place(engine: Any) -> None:
     if isinstance(base, torch.optim.Optimizer):
         base.register_load_state_dict_post_hook(_keep_own_options)
     _load_any_sub_groups(engine.optimizer)
+    _mend_universal_loading(engine.optimizer)
 
 
 def _keep_own_options(optimizer: torch.optim.Optimizer) -> None:
@@ -36,12 +41,15 @@ def _keep_own_options(optimizer: torch.optim.Optimizer) -> None:
         own = {name: optimizer.defaults[name] for name in OF_A_PLACE if name in optimizer.defaults}
         group.update({**optimizer.defaults, **group, **own})
         if "foreach" in optimizer.defaults:
-            _count_in_tensors(optimizer, group)
+            _count_in_tensors(optimizer, group, group["params"])
 
 
-def _count_in_tensors(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
+def _count_in_tensors(
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], parameters: Sequence[torch.Tensor]
+) -> None:
+    """Has the steps of parameters be counted as a group's options want it."""
     is_on_device = group.get("fused") or group.get("capturable")
-    for parameter in group["params"]:
+    for parameter in parameters:
         state = optimizer.state.get(parameter, {})
         if "step" in state:
             place = parameter.device if is_on_device else "cpu"
@@ -59,6 +67,33 @@ def _load_any_sub_groups(zero: Any) -> None:
         return load(_laid_out(state, _sizes(zero)), *args, **kwargs)
 
     zero._rigid_load_state_dict = regrouped
+
+
+def _mend_universal_loading(zero: Any) -> None:
+    """Has ZeRO load universal checkpoints so that each parameter group and each sub-group is as it was, and the
+    optimizer computes as it does here.
+
+    DeepSpeed 0.19.8 gives all groups of ZeRO-3 what the first one says, the decay of weights too, and all its
+    sub-groups one and the same count of steps, so that each of them counts for all.
+    """
+    for name in (name for name in _UNIVERSAL if hasattr(zero, name)):
+        setattr(zero, name, _mended(zero.optimizer, getattr(zero, name)))
+
+
+def _mended(optimizer: torch.optim.Optimizer, load: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(load)
+    def mended(*args: Any, **kwargs: Any) -> None:
+        own = [{key: group[key] for key in group if key not in ("params", "lr")} for group in optimizer.param_groups]
+        load(*args, **kwargs)
+        for group, options in zip(optimizer.param_groups, own, strict=True):
+            group.update(options)
+        for state in optimizer.state.values():
+            if "step" in state:
+                state["step"] = copy.deepcopy(state["step"])
+        if "foreach" in optimizer.defaults:
+            _count_in_tensors(optimizer, optimizer.param_groups[0], [*optimizer.state])
+
+    return mended
 
 
 def _sizes(zero: Any) -> list[list[int]]:

@@ -59,7 +59,7 @@ def test_plain_data_parallel_goes_on_as_it_was() -> None:
         (None, Optimizer.ADAMW, None, True),
         (2, Optimizer.LION, None, False),
         (2, Optimizer.ADAMW, Optimizer.LOMO, False),
-        (3, Optimizer.ADAMW, None, False),
+        (3, Optimizer.ADAMW, None, False),  # for more
     ],
 )
 def test_ranks_are_free_where_nothing_is_divided_or_what_is_can_be_put_together(
@@ -72,6 +72,10 @@ def test_ranks_are_free_where_nothing_is_divided_or_what_is_can_be_put_together(
         narrowed = narrow_to_checkpoint(request, checkpoint)
         assert narrowed.ranks == 4
         assert "2 ranks, now 4: the search keeps to that" in checkpoint_text(narrowed, checkpoint)
+
+
+def test_fewer_ranks_go_on_from_zero_3() -> None:
+    assert conflicts(replace(REQUEST, ranks=1), replace(CHECKPOINT, zero_stage=3)) == ()
 
 
 def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:

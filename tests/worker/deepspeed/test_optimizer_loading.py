@@ -77,3 +77,30 @@ def test_torchs_own_way_to_compute_is_kept() -> None:
     parameter.grad = torch.ones(3)
     optimizer.step()
     assert float(optimizer.state[parameter]["step"]) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["load_hp_checkpoint_state_from_checkpoint_dir", "load_hp_checkpoint_state_from_checkpoint_dir_stage3"],
+)
+def test_a_universal_checkpoint_leaves_every_group_its_own_and_every_part_its_count(name: str) -> None:
+    """As DeepSpeed 0.19.8 loads it: all groups by the first, and one count for all; of an optimizer that counts in
+    numbers."""
+    parts = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimizer = torch.optim.AdamW([{"params": parts[:1], "weight_decay": 0.1}, {"params": parts[1:]}], weight_decay=0.0)
+
+    def load(folder: str) -> None:
+        for group in optimizer.param_groups:
+            group.update({"lr": 0.5, "weight_decay": 0.1, "foreach": False, "params": []})
+        for part in parts:
+            optimizer.state[part] = {"step": 7, "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2)}
+
+    zero = SimpleNamespace(optimizer=optimizer, **{name: load})
+    load_from_any_place(SimpleNamespace(optimizer=zero))
+    getattr(zero, name)("folder")
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.5, 0.1), (0.5, 0.0)]
+    assert [group["foreach"] for group in optimizer.param_groups] == [None, None]
+    for group, part in zip(optimizer.param_groups, parts, strict=True):
+        group["params"], part.grad = [part], torch.ones(2)
+    optimizer.step()
+    assert [float(optimizer.state[part]["step"]) for part in parts] == [8.0, 8.0]

@@ -176,11 +176,10 @@ def test_a_full_disk_is_told_and_the_model_before_stays(tmp_path: Path, monkeypa
     monkeypatch.setattr(safetensors_file, "os", FullDisk(300_000))
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    with pytest.raises(
-        KnownFailure, match=f"^there is no space left for {tmp_path}, whose weights take 6.. kB: free"
-    ) as told:
+    full = f"^there is no space left for {tmp_path}, whose weights take 6.. kB: free"
+    with pytest.raises(KnownFailure, match=full) as raised:
         save(model, tmp_path)
-    assert told.value.kind is FailureKind.DISK_FULL
+    assert raised.value.kind is FailureKind.DISK_FULL
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
