@@ -29,9 +29,11 @@ from autofit.domain.task import Task
 from autofit.domain.workload import BatchShape
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.export.deepspeed_config import engine_config
+from autofit.planning.memory.interval import HEADROOM
 from autofit.probing.agent import Agent
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.report.outcome_text import verdict_text
+from autofit.worker.training.epoch import EpochOrder
 from tests.builders import make_request, make_rung
 from tests.spread import with_matrix
 
@@ -332,6 +334,28 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
     rerun = subprocess.run([str(out / "command.sh"), "again"], capture_output=True, text=True, check=False)
     assert rerun.returncode == 0, rerun.stdout[-2000:] + rerun.stderr[-2000:]
     assert (out / "again/model/adapter_config.json").exists()
+
+
+def test_the_one_long_row_that_comes_late_takes_no_more_than_its_probe_showed(tmp_path: Path) -> None:
+    """In the last step, after five with rows of a tenth of its length, under a limit that its probe just fits."""
+    data = tmp_path / "d.jsonl"
+    order = list(EpochOrder(48, 48, Training().seed, lambda: 0))
+    rows = [{"text": "one two three four " * (60 if number == order[44] else 4)} for number in range(48)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--method", "full", "--zero-stage", "1", "--micro-batch", "4", "--gradient-checkpointing", "off"]
+    words += ["--max-steps", "6", "--tolerance", "1%", "--data", str(data), "--seq", "512"]
+    words += ["--memory-limit", "870MB"]  # under which the heap of a CPU rank gives back at once what is freed
+    out = tmp_path / "run"
+    ended = subprocess.run(autofit(*words, "--output-dir", str(out)), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, _said(ended, out)
+    profile, result = (json.loads((out / name).read_text()) for name in ("data.json", "result.json"))
+    assert 240 <= profile["longest_tokens"] < 512
+    probed = json.loads((out / "choice.json").read_text())["measured"]
+    assert result["step_count"] == 6
+    lines = map(json.loads, (out / "logs/progress.jsonl").read_text().splitlines())
+    before_bytes = max(line["peak_device_bytes"] or 0 for line in lines if line.get("step", 6) < 6)
+    assert before_bytes < 0.9 * probed["peak_device_bytes"]
+    assert result["peak_device_bytes"] <= (1 + HEADROOM) * probed["peak_device_bytes"]
 
 
 def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path: Path) -> None:

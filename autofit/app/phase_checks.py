@@ -14,6 +14,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import PhaseStarted, Tell
 from autofit.domain.training_phase import TrainingPhase
 from autofit.inputs.scoring_head import check_reward
+from autofit.planning.data.survey_cores import survey_cores
 from autofit.planning.data.truncation import check_lost_rows
 from autofit.runs.phases_folder import PhasesFolder
 from autofit.runs.run_folder import RunFolder
@@ -81,7 +82,7 @@ def _survey(unread: Sequence[tuple[PhaseStarted, Context]], folder: PhasesFolder
                 profile = agent.survey(
                     context.request,
                     log_path=folder.logs / "survey.log",
-                    most_processes=context.hardware.nodes[0].host.core_count,
+                    most_processes=survey_cores(context.hardware).process_count,
                 )
                 check_lost_rows(context.request, profile)
 

@@ -36,7 +36,7 @@ def search_training(
 
     UsageError when something of the model or the data must be changed first.
     """
-    with opened(context, session, standby.start, may_foresee=True) as there:  # beside the agent, which imports alone
+    with opened(context, session, standby.start, may_foresee=True) as there:  # beside the agent's own imports
         watch = RowWatch(there, session)
         ended = None
         while ended is None:

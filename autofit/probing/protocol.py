@@ -36,6 +36,7 @@ class Job:
     memory_limit_bytes: int | None = None  # per rank
     is_rehearsal: bool = False  # rank 0 alone, its neighbours played by torch's fake process group
     device_memory_bytes: int | None = None  # that a CPU rank may hold; None: its heap gives back what is freed
+    probed_peak_bytes: int | None = None  # what the probe of a full run held; None where there was none
 
     @property
     def process_count(self) -> int:

@@ -16,6 +16,7 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Choice, GiveUp, Trial
 from autofit.domain.workload import DataProfile
+from autofit.planning.data.batch_widths import has_same_width
 from autofit.planning.plan.fit import fits
 from autofit.planning.search.merit import measured_merit
 
@@ -126,8 +127,7 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
         case ev.ModelRead(shape):
             return replace(view, shape=shape)
         case ev.DataRead(request, profile):
-            survey = view.survey if profile.is_foreseen else None
-            return replace(view, request=request, profile=profile, survey=survey)
+            return _with_data(view, request, profile)
         case ev.SurveyProgress():
             return replace(view, survey=event)
         case ev.LadderBuilt(ladder):
@@ -159,6 +159,13 @@ def fold(view: View, event: ev.Event, now_s: float = 0.0) -> View:
             return replace(view, result=event)
         case ev.Note(text):
             return replace(view, notes=(*view.notes, text))
+
+
+def _with_data(view: View, request: Request, profile: DataProfile) -> View:
+    """The view with what was read of the data; without the trials until then where their batches had another width."""
+    holds = view.profile is None or has_same_width(view.profile, profile, view.kind)
+    survey = view.survey if profile.is_foreseen else None
+    return replace(view, request=request, profile=profile, survey=survey, trials=view.trials if holds else ())
 
 
 def _in_phase(probing: Probing, strategy: Strategy, phase: Phase) -> Probing:

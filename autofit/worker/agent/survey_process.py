@@ -30,10 +30,12 @@ class SurveyProcess:
         self._process, self._said = fork(context, survey_main, to_line(command))
         self._log_path = command.log_path
         self._send = send
+        self._is_over = False
         Thread(target=self._pass_on, name="survey", daemon=True).start()
 
     def end(self) -> None:
-        """Ends it, if it has not ended, with what it was building: its locks go with it."""
+        """Ends it, if it has not ended, with what it was building: its locks go with it. Nobody hears of that."""
+        self._is_over = True
         if self._process.is_alive() and self._process.pid is not None:
             with taking_locks_of(self._process.pid):
                 self._process.kill()
@@ -44,6 +46,8 @@ class SurveyProcess:
             while not isinstance(message := read_message(self._said.recv_bytes()), (Surveyed, SurveyRefused)):
                 self._send(message)
         except (EOFError, ConnectionResetError):
+            if self._is_over:
+                return
             message = AgentFailed(f"the process for Survey ended without an answer; see {self._log_path}")
         self._send(message)
 

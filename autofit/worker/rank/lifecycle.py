@@ -57,6 +57,7 @@ class Rank:
         self.step = 0
         self._send = send
         self._room_bytes = job.device_memory_bytes
+        self._probed_bytes = (job.probed_peak_bytes or 0) if isinstance(job, Job) else 0
         self.meter: Meter = meter(job.kind.value)
         self.energy = energy_meter(job.kind.value)
         self._mark_seldom = Seldom(self.meter.mark)
@@ -66,7 +67,7 @@ class Rank:
     def keep_freed(self) -> None:
         """Ends the steps that show what memory is needed, as the meter does, where it is known how much there is."""
         if self._room_bytes is not None:
-            self.meter.keep_freed(self._room_bytes)
+            self.meter.keep_freed(self._room_bytes, self._probed_bytes)
 
     def enter(self, phase: Phase) -> None:
         """Sends a heartbeat, and marks the memory of the phase that ends."""

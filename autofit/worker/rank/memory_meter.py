@@ -31,9 +31,12 @@ class Meter(Protocol):
     def mark(self) -> None:
         """Ends a phase: what peaked since the last mark is kept."""
 
-    def keep_freed(self, room_bytes: int) -> None:
+    def keep_freed(self, room_bytes: int, probed_bytes: int = 0) -> None:
         """Ends the steps that show what memory is needed: from here on the host's heap may keep what is freed, where
-        that fits into the `room_bytes` that the rank may hold."""
+        that fits into the `room_bytes` that the rank may hold.
+
+        Of a full run `probed_bytes` are what its probe held: its own first steps may have seen no long row yet.
+        """
 
     def give_back(self) -> None:
         """Ends that: what the heap held more counts for no peak."""
@@ -92,9 +95,9 @@ class CpuMeter:
             self.give_back()
         self._set_limit()
 
-    def keep_freed(self, room_bytes: int) -> None:
+    def keep_freed(self, room_bytes: int, probed_bytes: int = 0) -> None:
         self._process.mark()
-        peak_bytes, held_bytes = self._process.peak_bytes, _status()["RssAnon"]
+        peak_bytes, held_bytes = max(self._process.peak_bytes, probed_bytes), _status()["RssAnon"]
         if peak_bytes + _KEPT_SHARE * max(0, peak_bytes - self.base_bytes) > room_bytes:
             return
         self._room_bytes = room_bytes
@@ -161,7 +164,7 @@ class CudaMeter:
         self._set_limit()
         self._process.mark()
 
-    def keep_freed(self, room_bytes: int) -> None:
+    def keep_freed(self, room_bytes: int, probed_bytes: int = 0) -> None:
         """Nothing: the device's allocator keeps what is freed anyhow."""
 
     def give_back(self) -> None:

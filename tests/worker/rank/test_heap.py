@@ -29,7 +29,7 @@ heap.give_back_at_once()
 meter = CpuMeter()
 exact = faults()
 needed_bytes = meter.peak_device_bytes()
-meter.keep_freed(int(sys.argv[1]))
+meter.keep_freed(*map(int, sys.argv[1:]))
 kept = faults()
 meter.mark()
 meter.give_back()
@@ -40,8 +40,8 @@ BLOCK_BYTES = 8 * 2**20
 CLEARED = 10 * BLOCK_BYTES // 4096  # each block anew, in each round
 
 
-def played(room_bytes: int) -> list[int]:
-    words = [sys.executable, "-c", _STEPS, str(room_bytes)]
+def played(room_bytes: int, probed_bytes: int = 0) -> list[int]:
+    words = [sys.executable, "-c", _STEPS, str(room_bytes), str(probed_bytes)]
     told: list[int] = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     return told
 
@@ -68,3 +68,11 @@ def test_without_room_for_what_it_would_hold_it_stays_exact(roomy: list[int]) ->
     needed_bytes = roomy[3]
     _, kept, *_ = played(needed_bytes + BLOCK_BYTES // 2)
     assert kept >= CLEARED
+
+
+def test_it_stays_exact_where_the_probe_held_more_than_the_first_steps(roomy: list[int]) -> None:
+    """Room for as much again as was needed until now, and not for what the long row will need that comes late."""
+    needed_bytes = roomy[3]
+    room_bytes = needed_bytes + 100 * BLOCK_BYTES
+    assert played(room_bytes)[1] < CLEARED // 100
+    assert played(room_bytes, needed_bytes + 60 * BLOCK_BYTES)[1] >= CLEARED

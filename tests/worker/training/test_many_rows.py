@@ -13,11 +13,13 @@ import pytest
 from autofit.domain.request import Request
 from autofit.domain.task import Task
 from autofit.domain.workload import DataProfile
+from autofit.planning.data.batch_widths import worst_shape
 from autofit.probing.protocol import Foreseen, RowsMade, Survey, Surveyed, SurveyRefused
 from autofit.worker.data import row_processes
 from autofit.worker.data.training_data import training_data
 from autofit.worker.rank import seldom
 from autofit.worker.training import survey
+from autofit.worker.training.stand_in import stand_in_trainer
 from tests.builders import make_request
 
 MODEL = Path(__file__).parents[3] / "examples/tiny-llama"
@@ -127,6 +129,31 @@ def test_nothing_is_foretold_of_few_rows_or_without_a_limit(monkeypatch: pytest.
     monkeypatch.setattr(survey, "MANY_ROWS", ROWS + 1)
     surveyed(request(), 1, heard, foresees=True)
     assert not any(isinstance(news, Foreseen) for news in heard)
+
+
+@pytest.mark.parametrize(
+    ("task", "extra"),
+    [
+        (Task.SFT, ()),
+        (Task.SFT, ("--packing", "true")),
+        (Task.DPO, ()),
+        (Task.KTO, ()),
+        (Task.REWARD, ()),
+    ],
+)
+def test_no_batch_of_an_epoch_is_wider_than_the_widest_of_a_probe(
+    task: Task, extra: tuple[str, ...], tmp_path: Path
+) -> None:
+    """One row alone is long: whatever the order of the rows, some batch has its width."""
+    asked = request(task, extra=extra)
+    data, seen = training_data(asked), surveyed(asked, 1)
+    trainer = stand_in_trainer(asked, data, folder=str(tmp_path / "out"))
+    rows = [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
+    batches = [trainer.data_collator(rows[i : i + 4])["input_ids"] for i in range(0, len(rows), 4)]
+    worst = worst_shape(seen, 4, asked.task.traits.sequences_per_row)
+    assert max(tokens.numel() for tokens in batches) <= 4 * asked.task.traits.sequences_per_row * worst.padded_tokens
+    if not extra:  # packed rows are laid end to end
+        assert max(tokens.shape[-1] for tokens in batches) == worst.padded_tokens
 
 
 def test_packing_fills_rows_up_that_it_did_not_fill_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

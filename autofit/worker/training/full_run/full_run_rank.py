@@ -117,6 +117,7 @@ def _job(options: argparse.Namespace) -> Job:
         rank_count=int(os.environ["WORLD_SIZE"]),
         memory_limit_bytes=request.memory_limit_bytes,
         device_memory_bytes=options.device_memory,
+        probed_peak_bytes=None if choice.measured is None else choice.measured.peak_device_bytes,
     )
 
 
