@@ -17,10 +17,13 @@ _TOKENIZERS = "tokenizer*"
 def check_disk(context: Context, session: Session) -> None:
     """UsageError where no rung of the request has room for one checkpoint and the model; a note where some rung has
     none for as many as would lie there. In a folder with checkpoints they give room for the next ones."""
-    setting, folder = assumed_setting(context, installed_here()), session.folder
+    folder = session.folder
+    if folder.has_training:
+        return
+    setting = assumed_setting(context, installed_here())
     tokenizer_bytes = sum(path.stat().st_size for path in Path(context.request.model).glob(_TOKENIZERS))
     sizes = [written_size(rung, setting, tokenizer_bytes) for rung in usable_rungs(setting)]
-    if not sizes or folder.has_training:
+    if not sizes:
         return
     free_bytes = context.hardware.nodes[0].host.disk_free_bytes
     least = min(sizes, key=lambda size: size.least_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class BestEffortStream:
@@ -45,6 +45,17 @@ class BestEffortStream:
     def _lose(self) -> None:
         self._is_lost = True
         leave(self._stream)
+
+
+class PatientStream(BestEffortStream):
+    """A stream of a process that works on whatever becomes of its words: what cannot be written is left out, and the
+    next text is tried again, for a full disk may have room by then."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self) -> None:
+        """Keeps the stream."""
 
 
 def leave(stream: TextIO) -> None:

@@ -67,7 +67,7 @@ class CheckpointFolder:
         if not self._kept_count or self._kept_count < 0:
             return
         found = whole(self._folder)
-        spare = [path for path in found if path not in _held(step_folder(self._folder, step), best)]
+        spare = [path for path in found if path.name not in _held(step_folder(self._folder, step), best)]
         broken = [path for path in saved_after(self._folder, None) if path not in found]
         for path in (*broken, *spare[: max(0, len(found) - self._kept_count)]):
             self._remove(path)
@@ -75,7 +75,7 @@ class CheckpointFolder:
     def make_room(self, best: str | None) -> bool:
         """Removes the earliest whole checkpoint that is neither the last nor the best; whether that was possible."""
         found = whole(self._folder)
-        spare = [path for path in found if path not in _held(found[-1], best)]
+        spare = [path for path in found if path.name not in _held(found[-1], best)]
         return bool(spare) and self._remove(spare[0])
 
     @property
@@ -94,9 +94,9 @@ class CheckpointFolder:
         return True
 
 
-def _held(last: Path, best: str | None) -> list[Path]:
-    """The checkpoints that are never removed."""
-    return [last] if best is None else [last, Path(best)]
+def _held(last: Path, best: str | None) -> list[str]:
+    """The names of the checkpoints that are never removed, however the path of the best one was written."""
+    return [last.name] if best is None else [last.name, Path(best).name]
 
 
 def _flush(path: Path) -> None:

@@ -14,7 +14,8 @@ from autofit.worker.rank.failure import KnownFailure
 # A limit on the size of files is told as a quota is: by the one who sets it.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_RUST = re.compile(r"\(os error (\d+)\)")  # tokenizers and safetensors
-_OF_TORCH = re.compile(r"inline_container\.cc|PytorchStreamWriter")  # its writer of zip files, which keeps no errno
+# Its writer of zip files, which keeps no errno, and the stream below it, where a file is small.
+_OF_TORCH = re.compile(r"inline_container\.cc|PytorchStreamWriter|basic_ios::clear")
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_the_earliest_go_but_for_the_best_and_the_last(
 ) -> None:
     for step in (1, 2, 9):
         save(tmp_path, step)
-    save(tmp_path, 10, kept_count, None if best is None else str(tmp_path / f"checkpoint-{best}"))
+    save(tmp_path, 10, kept_count, None if best is None else f"elsewhere/checkpoint-{best}")
     assert names(tmp_path) == [f"checkpoint-{step}" for step in left]
 
 

@@ -28,6 +28,7 @@ large = {"a": torch.ones(2_000_000)}
 found = {}
 for name, fill in {
     "torch": lambda: torch.save(large, f"{place}/a.pt"),
+    "torch, of a small file": lambda: torch.save({"a": 1}, f"{place}/b.pt"),
     "safetensors": lambda: save_file(large, f"{place}/a.safetensors"),
     "tokenizers": lambda: several.save(f"{place}/tokenizer.json"),
     "json": lambda: open(f"{place}/a.json", "w").write(json.dumps(words)),
@@ -93,5 +94,5 @@ def test_a_disk_that_is_full_is_told_from_every_library_of_a_checkpoint(tmp_path
     ended = subprocess.run([*namespace, "sh", "-c", mount, "sh", *words], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == dict.fromkeys(
-        ("torch", "safetensors", "tokenizers", "json"), True
+        ("torch", "torch, of a small file", "safetensors", "tokenizers", "json"), True
     )

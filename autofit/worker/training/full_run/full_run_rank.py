@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
+from autofit.process.best_effort_stream import PatientStream
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
 from autofit.process.files import keep_others_from_writing
 from autofit.process.rank_place import PlaceFile
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 def main() -> None:
     leave_directory()
     keep_others_from_writing()  # a checkpoint is pickles, and whoever resumes from it runs them
+    # Of a log on a disk that may get full.
+    sys.stdout, sys.stderr = PatientStream(sys.stdout), PatientStream(sys.stderr)
     options = _options()
     answer_with_stacks()
     _follow_supervisor(options.supervisor)

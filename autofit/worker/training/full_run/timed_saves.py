@@ -22,8 +22,8 @@ class TimedSaves(TrainerCallback, Wish):
     """Wants a checkpoint after the first step or two minutes, whichever is later, and then as soon as one step more
     would leave more than `max_lost_s` to be repeated if the training were killed just before it is saved.
 
-    Saving is kept to a tenth of the time, as measured, by longer pauses; to half of it where
-    somebody has asked for other minutes than the default. The clock of rank 0 is everybody's: `is_keeper` there.
+    Saving is kept to a tenth of the time, as measured, by longer pauses; to half of it where somebody has asked for
+    other minutes than the default. The clock of rank 0 is everybody's: `is_keeper` there.
     """
 
     def __init__(self, training: Training, *, is_keeper: bool, clock: Callable[[], float] = time.monotonic) -> None:

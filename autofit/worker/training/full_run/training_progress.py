@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from autofit.domain.codec import to_json
 from autofit.domain.event import Note, TrainingProgress
+from autofit.process.best_effort_stream import PatientStream
 from autofit.process.saved_steps import step_folder
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
@@ -20,7 +21,7 @@ class Progress(TrainerCallback):
     """Writes one TrainingProgress a line: at the start, at each log line, evaluation and checkpoint; and Notes."""
 
     def __init__(self, path: Path, rank: Rank, log: TrainingLog, watch: DivergenceWatch) -> None:
-        self._file = path.open("a", buffering=1)
+        self._file = PatientStream(path.open("a", buffering=1))
         self._rank = rank
         self._log = log
         self._watch = watch

@@ -15,6 +15,7 @@ from autofit.domain.event import Note
 from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.request import Request, Training
 from autofit.domain.task import Task
+from autofit.process.best_effort_stream import PatientStream, leave
 from autofit.runs.run_folder import RunFolder
 from autofit.worker.training.full_run.rank_training import _final_evaluation, checkpoint
 from autofit.worker.training.full_run.training_log import TrainingLog
@@ -112,6 +113,20 @@ def test_what_people_should_know_is_told_once(tmp_path: Path) -> None:
         progress.tell(text)
     lines = (tmp_path / "progress.jsonl").read_text().splitlines()
     assert lines == [to_json(Note("saving takes memory")), to_json(Note("another"))]
+
+
+def test_a_full_disk_takes_the_words_and_not_the_training() -> None:
+    nobody: Any = None
+    progress = Progress(Path("/dev/full"), nobody, TrainingLog(), nobody)
+    for text in ("one", "another"):
+        progress.tell(text)
+    with Path("/dev/full").open("w") as full:
+        stream = PatientStream(full)
+        print("x" * 100_000, file=stream, flush=True)
+        assert not stream.closed
+        leave(full)  # there is room again
+        assert stream.write("more") == len("more")
+        stream.flush()
 
 
 def test_what_a_task_tells_beside_the_loss_is_kept_from_the_first_step_to_the_last() -> None:
