@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
-from autofit.domain.errors import TrainingFailed
+from autofit.domain.errors import InternalError, TrainingFailed
 from autofit.domain.event import TrainingEnded, TrainingStarted
 from autofit.domain.knobs.method import Method
-from autofit.domain.outcome import OutOfMemory
+from autofit.domain.outcome import Crashed, OutOfMemory, Place
 from autofit.domain.run_end import NoModel
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
@@ -53,12 +53,14 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     run, show = session.tools.run_training, session.screen.show
     supervision = _supervision(context, choice)
     end = run(context.hardware, files, folder.training_log, show, standby=standby, supervision=supervision)
-    if isinstance(end, OutOfMemory) and choice.is_unseen and folder.last_checkpoint is None:
+    is_unseen = choice.is_unseen and folder.last_checkpoint is None
+    if isinstance(end, OutOfMemory) and end.place is not Place.SHARED and is_unseen:
         return end
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):
-        raise TrainingFailed(run_failure_text(end, folder.training_log))
+        is_bug = isinstance(end, Crashed) and end.is_ours
+        raise (InternalError if is_bug else TrainingFailed)(run_failure_text(end, folder.training_log))
     return end
 
 

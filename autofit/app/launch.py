@@ -62,6 +62,6 @@ def _words(
         raise
     except Exception as error:  # whatever is wrong with the search, the job is not to wait for it
         is_bug = not isinstance(error, AutofitError) or error.exit_code == InternalError.exit_code
-        log = f" {log_crash(error)}" if is_bug else ""
+        log = f" {log_crash(error)}".rstrip() if is_bug else ""
         screen.show(Note(f"AUTOFIT COULD NOT SEARCH: {str(error).rstrip('.')}.{log} THE JOB RUNS AS IT WAS WRITTEN."))
     return ()

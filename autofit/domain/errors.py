@@ -27,6 +27,14 @@ class HostFailed(AutofitError):
     """A host of the job cannot take part; the sentence names it. Exit code 1."""
 
 
+class HostLost(HostFailed):
+    """The connection to a host broke. Exit code 1."""
+
+    def __init__(self, host: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.host = host
+
+
 class InternalError(AutofitError):
     """Our own bug, seen where nobody could have done better. Exit code 3."""
 

@@ -6,6 +6,9 @@ import errno
 import os
 from pathlib import Path
 
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""There is no room for more: on the disk, in the quota, within the limit of a file's size."""
+
 
 def write_whole(path: Path, content: str | bytes, *, mode: int | None = None, is_durable: bool = False) -> None:
     """Puts `content` (text as UTF-8) at `path` in one move: who reads it finds what was there before, or all of it.
@@ -31,7 +34,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int | None = None, is
 
 def explain(error: OSError, path: Path) -> str:
     """Says why a file cannot be written, and what the user is to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL_ERRNOS:
         return no_space(path)
     return f"{path} cannot be written ({error.strerror or error}): see to that there"
 

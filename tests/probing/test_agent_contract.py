@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.model import Positions
-from autofit.domain.outcome import Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
+from autofit.domain.outcome import DiskFull, Killed, Measured, Outcome, OutOfMemory, Phase, Place, SignalCrash, TimedOut
 from autofit.domain.request import Lora, Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Trace
@@ -265,6 +266,38 @@ def test_an_interrupted_probe_leaves_nothing(
     assert not (tmp_path / "scratch").exists()
     wait_until(lambda: running_count() == 0)  # what was killed takes a moment to be gone
     assert _shared_memory(agent) == []
+
+
+def _signals(number: int) -> Callable[[int], None]:
+    return lambda process_id: os.kill(process_id, number)
+
+
+def _fill_disk(process_id: int) -> None:
+    """No file that it writes may grow from here on."""
+    resource.prlimit(process_id, resource.RLIMIT_FSIZE, (0, 0))
+
+
+@pytest.mark.slow
+def test_whatever_ends_a_rank_is_told_and_not_who_lost_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = _mark(monkeypatch)
+    ends: list[tuple[Callable[[int], None], type[Outcome], int | None]] = [
+        (_signals(signal.SIGKILL), Killed, signal.SIGKILL),
+        (_signals(signal.SIGSEGV), SignalCrash, signal.SIGSEGV),
+        (_fill_disk, DiskFull, None),
+    ]
+    with _start("real", tmp_path) as agent:
+        for act, kind, number in ends:
+            done: list[int] = []
+
+            def on_beat(phase: Phase, act: Callable[[int], None] = act, done: list[int] = done) -> None:
+                if phase is Phase.FORWARD and not done:
+                    # Ranks lead sessions of their own, and the second was forked last.
+                    done.append(max(pid for pid in _marked(mark) if os.getsid(pid) == pid))
+                    act(done[0])
+
+            outcome = agent.probe(Bench(agent, tmp_path).spec(), on_beat)
+            assert isinstance(outcome, kind), outcome
+            assert (outcome.rank, getattr(outcome, "signal", None)) == (1, number)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.outcome import Crashed, Phase
+from autofit.domain.outcome import Killed, Phase
 from autofit.domain.run_end import Completed, Interrupted
 from tests.build_process import baton_file, left_lock
 from tests.running.job import Job
@@ -122,8 +122,8 @@ def test_a_killed_launcher_is_no_success(tmp_path: Path) -> None:
         job.wait_started()
         os.kill(job.pids()[0], signal.SIGKILL)
         assert job.ended() == 137
-        assert isinstance(job.end, Crashed)
-        assert (job.end.rank, job.end.phase, job.end.exit_code) == (None, Phase.SCRIPT, -signal.SIGKILL)
+        assert isinstance(job.end, Killed)
+        assert (job.end.rank, job.end.phase, job.end.signal) == (None, Phase.SCRIPT, signal.SIGKILL)
 
 
 def test_ranks_whose_launcher_was_killed_are_gone(tmp_path: Path) -> None:

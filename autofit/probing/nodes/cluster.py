@@ -110,8 +110,11 @@ class Cluster(ShieldedExit):
         return self._run(spec, on_heartbeat).outcome(spec.job.strategy, self._layout)
 
     def inspect(self, spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> tuple[Outcome, ScriptFacts | None]:
-        """Probes the script, without a strategy as it is, as `Agent.inspect` does."""
+        """Probes the script, without a strategy as it is, as `Agent.inspect` does; HostLost where a host is lost: then
+        there is nothing to tune for."""
         run = self._run(spec, on_heartbeat)
+        if run.lost is not None:
+            raise run.lost
         own = None if run.facts is None else own_strategy(run.facts)
         return run.outcome(spec.job.strategy or own, self._layout), run.facts
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autofit.domain.deepspeed_line import Layout
-from autofit.domain.outcome import Outcome
+from autofit.domain.errors import HostLost
+from autofit.domain.outcome import NodeLost, Outcome, Phase
 from autofit.domain.script import ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.probing.classification import classify
@@ -29,13 +30,15 @@ from autofit.probing.protocol import (
 
 class JointProbe:
     """One probe on all nodes: `facts` are what the script showed of itself, None where it came to no
-    `deepspeed.initialize`."""
+    `deepspeed.initialize`; `lost` is set where the connection to a host broke meanwhile."""
 
     def __init__(self, handles: Sequence[NodeHandle], spec: ScriptSpec, on_heartbeat: OnHeartbeat) -> None:
         self._handles = handles
         self._spec = spec
         self._on_beat = on_heartbeat
         self._ended: dict[str, ProbeEnded] = {}
+        self._phase = Phase.START
+        self.lost: HostLost | None = None
         self.facts: ScriptFacts | None = None
 
     def run(self, number: int) -> None:
@@ -43,6 +46,12 @@ class JointProbe:
         them at once."""
         for index, handle in enumerate(self._handles):
             handle.send(RunProbes((RunProbe(number, self._spec, index),)))
+        try:
+            self._until_ended(number)
+        except HostLost as lost:  # whoever speaks to it again hears so: no probe goes on without a node
+            self.lost = lost
+
+    def _until_ended(self, number: int) -> None:
         while late := [handle for handle in self._handles if handle.host not in self._ended]:
             # Each agent ends a rank that is silent: more than that is its own silence.
             handle, message = next_message(self._handles, late, self._spec.heartbeat_timeout_s + ANSWER_S)
@@ -54,10 +63,13 @@ class JointProbe:
                 self.facts = message.facts
             else:
                 assert isinstance(message, Heartbeat)
+                self._phase = message.phase
                 self._on_beat(message.phase)
 
     def outcome(self, strategy: Strategy | None, layout: Layout) -> Outcome:
-        """The outcome of all its ranks, once it has run."""
+        """The outcome of all its ranks, once it has run; NodeLost where a node was lost meanwhile."""
+        if self.lost is not None:
+            return NodeLost(self.lost.host, self._phase, "the connection to it broke")
         ended = [self._ended[handle.host] for handle in self._handles]
         group = merge([one.group for one in ended], [handle.clock_ahead_s for handle in self._handles])
         outcome = classify(

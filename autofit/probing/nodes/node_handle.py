@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from autofit.domain.deepspeed_line import HostSlots
-from autofit.domain.errors import HostFailed
+from autofit.domain.errors import HostFailed, HostLost
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.units import format_bytes
 from autofit.probing.nodes.node_protocol import Inventory, NodeCommand, NodeMessage
@@ -40,6 +40,8 @@ class NodeHandle:
 
     def send(self, command: NodeCommand) -> None:
         """Sends a command to the node; HostFailed when it cannot be reached."""
+        if self.is_lost:
+            self._part()
         try:
             self.connection.send(command)
         except ConnectionLost:
@@ -74,16 +76,17 @@ class NodeHandle:
         return False
 
     def _part(self) -> NoReturn:
-        """The failure of a node that is gone: its last words may say why."""
+        """The failure of a node that is gone: its last words may say why, else it is HostLost."""
         self.is_lost = True
         with suppress(ConnectionLost):
             while True:
                 self.heard.extend(self.connection.receive())
         while self.heard:
             self.take()
-        raise HostFailed(
+        raise HostLost(
+            self.host,
             f"host {self.host} does not answer any more: the connection to it was lost. Look whether it is up and its "
-            "network works, then start again."
+            "network works, then start again.",
         )
 
 

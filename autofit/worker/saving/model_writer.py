@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import FailureKind
+from autofit.process.files import FULL_ERRNOS
 from autofit.worker.rank.failure import KnownFailure
 
 from .part_writer import AsWritten, PartWriter, as_they_are
@@ -78,22 +78,24 @@ class ModelWriter:
 
     def _agree(self, problem: Exception | None) -> None:
         """Goes on where no rank has a problem."""
-        sentence = first_of_all(None if problem is None else self._sentence(problem))
-        if sentence is None:
+        told = first_of_all(None if problem is None else self._told(problem))
+        if told is None:
             return
         if rank_index() == 0:
             self._partial.discard()
         if problem is not None and not isinstance(problem, OSError):
             raise problem
-        raise KnownFailure(FailureKind.CRASHED, sentence) from problem
+        raise KnownFailure(*told) from problem
 
-    def _sentence(self, problem: Exception) -> str:
+    def _told(self, problem: Exception) -> tuple[FailureKind, str]:
         if not isinstance(problem, OSError):
-            return f"{type(problem).__name__}: {problem}"
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            return FailureKind.CRASHED, f"{type(problem).__name__}: {problem}"
+        if problem.errno in FULL_ERRNOS:
             needed = format_bytes(self._shards.size_bytes)
-            return f"there is no space left for {self._folder}, whose weights take {needed}: free some there"
-        return f"{self._folder} cannot be written ({problem.strerror or problem}): see to that there"
+            why = f"there is no space left for {self._folder}, whose weights take {needed}: free some there"
+            return FailureKind.DISK_FULL, why
+        why = f"{self._folder} cannot be written ({problem.strerror or problem}): see to that there"
+        return FailureKind.CRASHED, why
 
 
 def _on_first_rank(action: Callable[[], None]) -> Exception | None:

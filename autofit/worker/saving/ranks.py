@@ -27,9 +27,9 @@ def attempt(action: Callable[[], None]) -> Exception | None:
     return None
 
 
-def first_of_all(text: str | None) -> str | None:
-    """The text of the first rank that has one; every rank asks, and learns it once all have asked."""
-    return next((told for told in _of_all(text) if told is not None), None)
+def first_of_all(told: T | None) -> T | None:
+    """What the first rank has to tell that has something; every rank asks, and learns it once all have asked."""
+    return next((one for one in _of_all(told) if one is not None), None)
 
 
 def is_one_file(path: Path) -> bool:

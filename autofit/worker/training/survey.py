@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from autofit.planning.data.step_count import prompts_per_step, step_count
 from autofit.probing.protocol import Refused, Survey, Surveyed
 from autofit.worker.data.refused_rows import check_templates
 from autofit.worker.data.training_data import TrainingData, loaded_sources, training_data
+from autofit.worker.rank.raising_line import is_ours, raising_line
 from autofit.worker.rewards.reward_check import check_rewards
 from autofit.worker.training.argument_checks import check_arguments
 from autofit.worker.training.epoch import check_whole_batch
@@ -37,6 +39,12 @@ def run(command: Survey) -> Surveyed | Refused:
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
         return Refused(" ".join(str(error).split())[:500])
+    except Exception as error:
+        if is_ours(error):
+            raise
+        traceback.print_exc()  # into the log
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        return Refused(f"{said} ({raising_line(error)}), over the data or its chat template; see {command.log_path}")
 
 
 def _profile(request: Request) -> DataProfile:

@@ -16,7 +16,7 @@ from autofit.domain.deepspeed_line import HostSlots, LaunchLine, Layout
 from autofit.domain.ending import broken_text
 from autofit.domain.errors import HostFailed
 from autofit.domain.hardware import DeviceKind, Node
-from autofit.domain.outcome import Crashed, Killed, Measured, OutOfMemory, Phase, Place
+from autofit.domain.outcome import Crashed, Killed, Measured, NodeLost, OutOfMemory, Phase, Place
 from autofit.domain.script import RuntimePatches, Script
 from autofit.domain.strategy import Strategy
 from autofit.probing.nodes.backend import complaint_in, placement_options
@@ -262,9 +262,20 @@ def give_up(node: FakeNode, link: Connection) -> None:
     link.send(AgentFailed("its agent ended with exit code -9"))
 
 
+def test_a_node_that_is_lost_in_the_middle_of_a_probe_is_its_outcome_and_ends_the_search(tmp_path: Path) -> None:
+    launch = FakeLaunch([FakeNode(0, is_waiting=True), FakeNode(1, talk=leave_at_probe)])
+    with cluster(launch, tmp_path) as started:
+        outcome = started.probe(spec(tmp_path), lambda phase: None)
+        assert isinstance(outcome, NodeLost)
+        assert outcome.node == "b"
+        with pytest.raises(HostFailed, match="host b does not answer any more"):
+            started.probe(spec(tmp_path), lambda phase: None)
+    assert launch.are_all_nodes_gone()
+
+
 @pytest.mark.parametrize(
     ("talk", "sentence"),
-    [(leave_at_probe, "host b does not answer any more"), (give_up, "host b cannot go on: its agent ended")],
+    [(give_up, "host b cannot go on: its agent ended")],
 )
 def test_a_node_that_goes_in_the_middle_of_a_probe_is_named(
     talk: Callable[[FakeNode, Connection], None], sentence: str, tmp_path: Path

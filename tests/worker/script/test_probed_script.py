@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.model import ParameterGroup
-from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import OutOfMemory, Phase, Place, TimedOut, Unsupported, UserFault
 from autofit.domain.script import Ask, LoadedCheckpoint, RuntimePatches
 from autofit.domain.strategy import Strategy
 from autofit.domain.training_length import SeenLength
@@ -135,8 +136,8 @@ def test_one_measured_step_is_enough_whatever_the_optimizer(bench: Bench) -> Non
 
 def test_what_a_script_raises_is_said(bench: Bench) -> None:
     outcome, _ = bench.inspect(bench.spec("plain.py", "--deepspeed_config=DS", "--trouble=raise"))
-    assert isinstance(outcome, Crashed)
-    assert outcome.why == "RuntimeError: the loss is not finite"
+    assert isinstance(outcome, UserFault)
+    assert re.fullmatch(r"RuntimeError: the loss is not finite \(\S+/plain\.py:\d+\)", outcome.why)
 
 
 def test_a_script_that_reaches_no_step_is_no_script_that_does_not_fit(bench: Bench) -> None:

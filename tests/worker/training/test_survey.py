@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets
+import jinja2
 import pytest
 from transformers import AutoTokenizer
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import InternalError, UsageError
 from autofit.domain.request import Request, Training
 from autofit.domain.workload import DataProfile
 from autofit.probing.protocol import Refused, Survey, Surveyed
@@ -172,3 +173,20 @@ def test_what_cannot_start_is_refused_in_one_sentence(asked: Request, told: str)
     message = refusal(asked)
     assert told in message
     assert 10 < len(message) <= 500
+
+
+def test_what_a_chat_template_refuses_is_shown_wherever_it_is_first_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise jinja2.TemplateError("roles must alternate")
+
+    monkeypatch.setattr(survey, "check_rewards", refuse)
+    assert refusal(request(texts("a.jsonl", 4))).startswith("TemplateError: roles must alternate (")
+
+
+def test_our_own_bug_in_the_survey_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise InternalError("no such phase")
+
+    monkeypatch.setattr(survey, "check_rewards", fail)
+    with pytest.raises(InternalError):
+        answer(request(texts("a.jsonl", 4)))
