@@ -84,8 +84,8 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
         rank = Rank(job, send)
         report = body(rank)
     except TrainingStopped as stopped:
-        write_report(RankStopped(stopped.step, stopped.signal), report_path)
-        return _SIGNALLED + (stopped.signal or signal.SIGTERM)
+        report = RankStopped(stopped.step, stopped.signal)
+        return _left(report, report_path, _SIGNALLED + (stopped.signal or signal.SIGTERM))
     except BaseException as error:  # whatever it is, the report must be left
         code = _left(_ended_by(error, rank, job), report_path, 1)
         print_traceback()
