@@ -66,7 +66,8 @@ def broken_text(end: Broken) -> str:
         case DiskFull():
             return f"the disk is full in {_at(end)}: {end.why}"
         case DeviceLost():
-            return f"the device was lost in {_at(end)}: {end.why}"
+            xid = "" if end.xid is None else f" (Xid {end.xid})"
+            return f"the device was lost in {_at(end)}: {end.why}{xid}"
         case NodeLost():
             return f"node {end.node} was lost in {PLACES[end.phase]}: {end.why}"
         case NotFinite():
@@ -85,6 +86,8 @@ def remedy(end: Broken) -> str:
     match end:
         case Killed():
             return f"the signal came from outside, of a person, a scheduler or a limit; {GO_ON}"
+        case SignalCrash(signal=signal.SIGBUS):
+            return f"most often /dev/shm is too small (docker run --shm-size 16g); once it is larger, {GO_ON}"
         case SignalCrash():
             return f"{GO_ON}; where it crashes again, the log may name the library"
         case DiskFull():

@@ -61,10 +61,16 @@ GO_ON = "the same command goes on from the last checkpoint"
             f"its log is {LOG}; free some there, then {GO_ON}",
         ),
         (
-            DeviceLost(0, Phase.STEP, "CUDA error: uncorrectable ECC error encountered"),
+            SignalCrash(0, Phase.STEP, signal.SIGBUS),
+            "the training failed: rank 0 crashed by SIGBUS in the optimizer step\n"
+            f"its log is {LOG}; most often /dev/shm is too small (docker run --shm-size 16g); once it is larger, "
+            f"{GO_ON}",
+        ),
+        (
+            DeviceLost(0, Phase.STEP, "CUDA error: uncorrectable ECC error encountered", xid=48),
             "the training failed: the device was lost in the optimizer step on rank 0: CUDA error: uncorrectable ECC "
-            f"error encountered\nits log is {LOG}; see what nvidia-smi and the kernel's log (dmesg) say of it; once it "
-            f"is reset, {GO_ON}",
+            f"error encountered (Xid 48)\nits log is {LOG}; see what nvidia-smi and the kernel's log (dmesg) say of "
+            f"it; once it is reset, {GO_ON}",
         ),
         (
             NodeLost("n2", Phase.STEP, "its agent is gone"),

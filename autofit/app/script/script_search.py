@@ -194,7 +194,7 @@ class _ScriptSearch:
     def _give_up(self, action: GiveUp, trials: tuple[Trial, ...]) -> NoReturn:
         """Raises NothingFits, or NotTuned where something else than memory kept the probes from their end."""
         self._session.write_report()
-        if not all(isinstance(trial.outcome, (Measured, OutOfMemory)) for trial in trials):
+        if not (action.is_memory and all(isinstance(trial.outcome, (Measured, OutOfMemory)) for trial in trials)):
             raise NotTuned(f"{action.why.rstrip('.')}: it runs as it is.")
         self._session.screen.show(GaveUp(replace(action, would_fit=())))  # what would help is for `autofit train`
         raise NothingFits

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from autofit.domain.ending import CALLED
 from autofit.domain.ladder import Ladder, Step
 from autofit.domain.outcome import (
     BROKEN,
@@ -117,7 +118,10 @@ class RungHistory:
     def complaint(self) -> str | None:
         """The last words of a rung whose ranks said why they cannot go on."""
         outcomes = [trial.outcome for trial in self.trials if isinstance(trial.outcome, _COMPLAINTS)]
-        return outcomes[-1].why if outcomes else None
+        if not outcomes:
+            return None
+        last = outcomes[-1]
+        return CALLED[DiskFull] if isinstance(last, DiskFull) else last.why  # which names a file of its own each time
 
     @property
     def _has_recovered(self) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import Crashed, Killed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import Crashed, DiskFull, Killed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning.memory import interval
@@ -234,6 +234,13 @@ def test_a_crash_beside_rungs_that_are_too_large_by_prediction_is_no_want_of_mem
     end = play(scene, {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in rungs.steps}).end
     assert isinstance(end, GiveUp)
     assert (end.is_memory, end.closest) == (False, None)
+
+
+def test_a_disk_that_stays_full_ends_the_search_early_whatever_file_it_was() -> None:
+    steps = sim.ladder(TWO).steps
+    run = play(TWO, {str(step.rung): DiskFull(0, Phase.SAVE, f"no room for {n}") for n, step in enumerate(steps)})
+    assert isinstance(run.end, GiveUp)
+    assert run.probe_count <= 6
 
 
 def test_what_failed_in_several_ways_is_counted() -> None:
