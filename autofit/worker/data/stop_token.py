@@ -56,4 +56,6 @@ def _generation_eos(request: Request) -> int | Sequence[int] | None:
 
 
 def _listed(ids: int | Sequence[int] | None) -> list[int]:
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    """The tokens; a config may hold anything under this name."""
+    several = ids if isinstance(ids, (list, tuple)) else [ids]
+    return [one for one in several if isinstance(one, int)]

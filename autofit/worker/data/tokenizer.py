@@ -12,6 +12,7 @@ from autofit.domain.request import Request
 from autofit.worker.model.loading import load_tokenizer
 
 from .chat_template import ensure_chat_template
+from .tokenizer_files import check_files
 
 
 def tokenizer_for(
@@ -39,6 +40,7 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(request.model, trust_remote_code=request.trust_remote_code)
     except Exception as error:  # files of every age and make: transformers raises what it likes
+        check_files(request.model)
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
@@ -59,4 +61,9 @@ def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | 
 def _template(path: str) -> str:
     if not path.endswith((".jinja", ".j2")) or not Path(path).is_file():
         raise UsageError(f"training argument --chat_template_path {path} is no .jinja file; name one")
-    return Path(path).read_text("utf-8")
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"training argument --chat_template_path {path} cannot be read ({error}); name another"
+        ) from error
