@@ -195,7 +195,7 @@ def test_work_is_that_of_torchs_own_counter() -> None:
 
 
 def test_the_chunks_of_the_loss_that_are_not_played_count_as_if_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = replace(PLAIN, micro_batch=2, tokens=91)
+    step = replace(PLAIN, micro_batch=2, tokens=41)
     monkeypatch.setattr(chunked_logprob, "TOKEN_CHUNK_SIZE", 16)
     few = trace(CONFIGS["llama"], step)
     monkeypatch.setattr(micro_step_run, "few_loss_chunks", lambda ledger: contextlib.nullcontext())
