@@ -688,6 +688,13 @@ def test_a_dry_run_shows_the_ladder_and_writes_nothing(stage: Stage) -> None:
     assert not stage.folder.root.exists()
 
 
+def test_a_dry_run_has_data_and_arguments_looked_at_where_there_are_any(stage: Stage) -> None:
+    words = replace(REQUEST, data=None, training=Training(extra_arguments=("--weight_decay", "0.1")))
+    for request in (replace(REQUEST, data=None), words):
+        stage.train(request, SearchOptions(is_dry_run=True))
+    assert [asked.training.extra_arguments for asked in stage.machine.tracer.checked] == [("--weight_decay", "0.1")]
+
+
 def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_written(stage: Stage) -> None:
     with pytest.raises(UsageError, match="--batch-size 14 and 16"):
         stage.train(replace(REQUEST, global_batch=15))

@@ -97,7 +97,9 @@ def test_a_tokenizer_without_an_end_is_told_what_it_lacks(tmp_path: Path) -> Non
 def test_a_tokenizer_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     model = Path(model_with(plain_tokenizer(), tmp_path / "broken"))
     (model / "tokenizer.json").write_text("{}")
-    assert refusal(str(model), write("d.jsonl", {"text": "a"})).startswith(f"the tokenizer of {model} cannot be loaded")
+    assert refusal(str(model), write("d.jsonl", {"text": "a"})).startswith(
+        f"{model / 'tokenizer.json'} is no tokenizer that the library tokenizers reads (Model missing."
+    )
 
 
 def _with_two_more_tokens() -> PreTrainedTokenizerBase:

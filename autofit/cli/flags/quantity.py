@@ -93,10 +93,10 @@ class Amount(click.FloatRange):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
+        number = click.FLOAT(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"'{value}' is not a finite number.", param, ctx)
-        return number
+        return float(super().convert(number, param, ctx))
 
 
 class Share(Amount):

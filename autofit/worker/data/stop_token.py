@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
 from autofit.inputs.snapshot import local_options
 from autofit.worker.model.configuration import load_config
@@ -51,9 +52,16 @@ def _generation_eos(request: Request) -> int | Sequence[int] | None:
         config = GenerationConfig.from_pretrained(request.model, **local_options(request.model))
     except OSError:  # it has none: the model's own is made from its config
         config = load_config(request.model, trust_remote_code=request.trust_remote_code).get_text_config()
+    except Exception as error:  # it holds what is no config: transformers raises what it likes
+        said = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"the generation_config.json of {request.model} cannot be read ({said}): download it again, or remove it."
+        ) from error
     ids: int | Sequence[int] | None = getattr(config, "eos_token_id", None)
     return ids
 
 
 def _listed(ids: int | Sequence[int] | None) -> list[int]:
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    """The tokens; a config may hold anything under this name."""
+    several = ids if isinstance(ids, (list, tuple)) else [ids]
+    return [one for one in several if isinstance(one, int)]

@@ -14,6 +14,7 @@ from autofit.inputs.snapshot import local_options
 from autofit.worker.model.loading import load_tokenizer
 
 from .chat_template import ensure_chat_template
+from .tokenizer_files import check_files
 
 
 def tokenizer_for(
@@ -46,6 +47,7 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
                 f"the tokenizer of {request.model} brings code of its own, and none of it has run: read it, and allow "
                 "it with --trust-remote-code."
             ) from error
+        check_files(request.model)
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
@@ -75,4 +77,9 @@ def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | 
 def _template(path: str) -> str:
     if not path.endswith((".jinja", ".j2")) or not Path(path).is_file():
         raise UsageError(f"training argument --chat_template_path {path} is no .jinja file; name one")
-    return Path(path).read_text("utf-8")
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"training argument --chat_template_path {path} cannot be read ({error}); name another"
+        ) from error

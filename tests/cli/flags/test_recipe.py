@@ -95,3 +95,30 @@ def test_what_makes_no_sense_is_refused(
 def test_a_recipe_that_is_not_there(calls: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--recipe", "nowhere.yaml") == 2
     assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("seq: 64\nmodel: m\nseq: 128\n", "recipe.yaml, line 3: seq is given twice, in line 1 already"),
+        ("model: m\nmax_steps: 3\nmax-steps: 4\n", "recipe.yaml, line 3: max-steps is given twice, in line 2 already"),
+        ("model: m\ntasks:\n  - task: sft\n    lr: 1\n    lr: 2\n", "line 5: lr is given twice, in line 4 already"),
+        ("model: m\nlearning_rate: .nan\n", "--learning-rate"),
+        ("model: m\nepochs: .inf\n", "--epochs"),
+        ('model: "a\\0b"\n', "model holds a character that no command line can"),
+        ("a: " + "[" * 30, "is nested too deep for a recipe"),
+    ],
+)
+def test_what_yaml_takes_in_silence_is_refused(
+    calls: list[dict[str, Any]], recipe: Path, capsys: pytest.CaptureFixture[str], body: str, sentence: str
+) -> None:
+    recipe.write_text(body)
+    assert run("--recipe", str(recipe)) == 2
+    assert sentence in capsys.readouterr().err
+    assert calls == []
+
+
+def test_bytes_that_are_no_text_are_told_with_their_place(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe.write_bytes(b"model: m\nseq: \xff\n")
+    assert run("--recipe", str(recipe)) == 2
+    assert "position 14" in capsys.readouterr().err

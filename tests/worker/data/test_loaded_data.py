@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
 
 import datasets
@@ -254,3 +256,68 @@ def test_the_edges_of_the_evaluation_share() -> None:
             split_eval(data, fraction, seed=1)
     with pytest.raises(UsageError, match="too few"):
         split_eval(data.select([0]), 0.5, seed=1)
+
+
+@pytest.mark.parametrize("name", ["D.JSONL", "d.jsonl.gz", "d.jsonl.zst", "d.csv.gz", "d.Csv"])
+def test_endings_in_any_case_and_packed_files_are_read(name: str) -> None:
+    content = b"prompt,completion\nq,a\n" if "csv" in name.lower() else b'{"prompt": "q", "completion": "a"}\n'
+    if name.endswith("gz"):
+        content = gzip.compress(content)
+    if name.endswith("zst"):
+        content = pytest.importorskip("zstandard").compress(content)
+    write(name, content)
+    assert load(name).dataset.to_list() == [{"prompt": "q", "completion": "a"}]
+
+
+def test_without_its_package_a_zst_file_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    write("d.jsonl.zst", b"")
+    assert refusal("d.jsonl.zst") == "d.jsonl.zst: the package zstandard unpacks it: pip install zstandard."
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "d.csv.gz"])
+def test_a_packed_file_that_is_cut_off(name: str) -> None:
+    packed = gzip.compress(b"prompt,completion\n" + b"q,a\n" * 999 if "csv" in name else GOOD.encode() * 999)
+    write(name, packed[:-9])
+    assert refusal(name).startswith(f"{name}: not whole, or packed otherwise than its name says")
+
+
+def test_a_folder_in_a_folder_is_read_and_what_is_held_out_is_said() -> None:
+    for name in ("d/a.jsonl", "d/more/b.jsonl", "d/test/c.jsonl"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write(name, GOOD.replace('"a"', f'"{name}"'))
+    loaded = load("d")
+    assert loaded.dataset["prompt"][:] == ["d/a.jsonl", "d/more/b.jsonl"]
+    assert loaded.notes == ("test/c.jsonl not trained on: held out, by the name",)
+
+
+def test_a_parquet_file_of_no_rows_is_empty_and_passed_over_beside_others() -> None:
+    none = datasets.Dataset.from_dict({"text": []}, features=datasets.Features({"text": datasets.Value("string")}))
+    Path("d").mkdir()
+    none.to_parquet("d/a.parquet")
+    assert refusal("d/a.parquet").startswith("d/a.parquet: empty.")
+    datasets.Dataset.from_dict({"text": ["t"]}).to_parquet("d/b.parquet")
+    assert load("d").dataset["text"][:] == ["t"]
+
+
+def test_of_two_forms_in_a_file_the_row_where_the_second_begins_is_named() -> None:
+    write("d.jsonl", '{"text": "a"}\n{"text": "b"}\n' + GOOD)
+    assert refusal("d.jsonl").startswith(
+        "d.jsonl, line 3: prompt/completion data, and d.jsonl, line 1 has text data; all rows need one form."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"[" * 100_000, "nested too deep to be read"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "not JSON (Exceeds the limit"),
+        (b'{"text": "a\0"}', "not JSON (invalid control character)"),
+        (b'{"text": "\\ud800"}', "text holds half a character"),
+        (b'{"text": "\xff"}', "not UTF-8 text (byte 11)"),
+    ],
+)
+def test_a_line_that_no_reader_expects(line: bytes, sentence: str) -> None:
+    write("d.jsonl", b'{"text": "a"}\r\n' + line + b"\r\n")
+    assert refusal("d.jsonl").startswith(f"d.jsonl, line 2: {sentence}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
+import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -29,6 +31,7 @@ from transformers import (
     Qwen3Config,
     Qwen3MoeConfig,
 )
+from trl.kernels import chunked_logprob
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.attention import Attention
@@ -40,7 +43,7 @@ from autofit.domain.request import Lora
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace
 from autofit.probing.protocol import Refused, TraceModel
 from autofit.worker.agent.trace_process import traced
-from autofit.worker.trace import micro_step_trace
+from autofit.worker.trace import micro_step_run, micro_step_trace
 from autofit.worker.trace.micro_step_trace import trace
 from tests.builders import make_request
 from tests.worker.trace.real_step import PLAIN, RANDOM_STATE_BYTES, RealStep, allocated_bytes, peak_bytes
@@ -189,6 +192,21 @@ def test_work_is_that_of_torchs_own_counter() -> None:
     scored = step.micro_batch * (step.tokens - 1)
     added_in_place_flop = 2 * (2 * scored * 128 * VOCABULARY)  # the loss's backward products: torch does not see them
     assert sum(work.matmul_flop for work in works) == counter.get_total_flops() + added_in_place_flop
+
+
+def test_the_chunks_of_the_loss_that_are_not_played_count_as_if_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = replace(PLAIN, micro_batch=2, tokens=41)
+    monkeypatch.setattr(chunked_logprob, "TOKEN_CHUNK_SIZE", 16)
+    few = trace(CONFIGS["llama"], step)
+    monkeypatch.setattr(micro_step_run, "few_loss_chunks", lambda ledger: contextlib.nullcontext())
+    assert few == trace(CONFIGS["llama"], step)
+
+
+def test_a_hundred_million_tokens_are_traced_as_quickly_as_thousands() -> None:
+    began_s = time.process_time()
+    found = trace(CONFIGS["llama"], replace(PLAIN, micro_batch=1, tokens=100_000_000))
+    assert found.moments
+    assert time.process_time() - began_s < 30  # minutes, were each chunk of the loss played
 
 
 # --- Few layers for many ----------------------------------------------------------------------------------------------
