@@ -364,10 +364,15 @@ def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench
 
     def begins_and_hangs(rank: FakeRank) -> None:
         rank.beat(Phase.START)
+        (bench.folder / "begun").touch()
         rank.hang()
 
+    def beats_on_then(rank: FakeRank) -> None:
+        wait_until((bench.folder / "begun").exists)
+        beats_on(rank)
+
     bench.on_message = lambda message: bench.pass_time(10.0)
-    ended = bench.run(beats_on, begins_and_hangs, heartbeat_timeout_s=60.0)
+    ended = bench.run(beats_on_then, begins_and_hangs, heartbeat_timeout_s=60.0)
     assert (ended.silent_rank, ended.silent_s) == (1, 60.0)
     assert [end.was_killed for end in ended.ends] == [True, True]
     assert ended.total_s >= 60.0
