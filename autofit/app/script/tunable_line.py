@@ -26,7 +26,8 @@ from autofit.planning.script.script_arguments import (
     without,
 )
 from autofit.planning.script.training_length import said_length
-from autofit.planning.script.tunable_knobs import ZERO_KEY, Config
+from autofit.planning.script.tunable_knobs import Config
+from autofit.planning.script.zero_section import ZERO_KEY
 from autofit.store.serialization import digest
 from autofit.store.versions import versions
 
@@ -128,7 +129,7 @@ def _read_config(name: str) -> Config:
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error or "it is nested too deep"
         raise NotTuned(f"{name} cannot be read ({why}): the script runs as it is, unsearched.") from None
-    if not is_config(content) or not isinstance(content.get(ZERO_KEY) or {}, dict):
+    if not is_config(content) or not isinstance(content.get(ZERO_KEY) or {}, (dict, bool)):
         raise NotTuned(f"{name} is no DeepSpeed config: the script runs as it is, unsearched.")
     config: Config = content
     return config
