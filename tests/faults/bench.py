@@ -1,0 +1,143 @@
+"""Faults in a probe and in a full run, from the order to what is left behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autofit.domain.event import RankEvent, TrainingEnded
+from autofit.domain.hardware import DeviceKind
+from autofit.inputs.training_checkpoint import read_checkpoint
+from autofit.probing.agent import Agent
+from autofit.process.saved_steps import last_whole, saved_after, saved_step
+from autofit.report.outcome_text import verdict_text
+from autofit.report.run_end_text import run_failure_text
+from autofit.running import full_run
+from autofit.running.standby import Standby
+from autofit.runs.run_folder import RunFolder
+from tests.faults.fault import Fault
+from tests.faults.job import Inputs
+from tests.faults.saboteur import Order
+from tests.faults.surroundings import Surroundings
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of a fault: its end as a value and as a sentence, how long that took, and what it has left."""
+
+    end: Any
+    sentence: str
+    detected_s: float | None  # None where nothing was struck
+    left: tuple[str, ...]
+
+    def check(self, fault: Fault) -> None:
+        """AssertionError where it is not as the fault has it."""
+        assert self.detected_s is not None, f"nothing was struck: {self.end}"
+        assert fault.has_told(self.end, self.sentence), f"{self.end}: {self.sentence}"
+        assert self.detected_s < fault.within_s
+        assert self.left == ()
+
+
+@dataclass(frozen=True)
+class ProbeBench:
+    """One warm agent for probe after probe: each finds it usable after the fault before it."""
+
+    agent: Agent
+    inputs: Inputs
+    surroundings: Surroundings
+
+    @classmethod
+    @contextmanager
+    def started(cls, inputs: Inputs, folder: Path) -> Iterator[ProbeBench]:
+        surroundings = Surroundings(folder)
+        with surroundings.entered():
+            agent = Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log")
+            with agent:
+                yield cls(agent, inputs, surroundings)
+
+    def meet(self, fault: Fault, folder: Path, *, silence_s: float) -> Seen:
+        """Probes while the fault happens; `folder` takes what the probe writes."""
+        self.agent.wait_ready()
+        before, spec = self.surroundings.now(), self.inputs.probe(folder, silence_s=silence_s)
+        fault.order.write(self.surroundings.order)
+        end = self.agent.probe(spec, lambda phase: None)
+        detected_s = _since(self.surroundings)
+        left = self.surroundings.left_behind(before)
+        if Path(spec.scratch_path).exists():
+            left += (spec.scratch_path,)
+        return Seen(end, verdict_text(end), detected_s, left)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What rank 0 said, and when."""
+
+    event: RankEvent
+    at_s: float  # time.time()
+
+
+@dataclass(frozen=True)
+class RunBench:
+    """A run folder in which a search might have chosen, and its training, again and again."""
+
+    inputs: Inputs
+    folder: Path
+
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.folder / "run")
+
+    @property
+    def surroundings(self) -> Surroundings:
+        return Surroundings(self.folder, mark=self.folder.name)
+
+    def train(
+        self,
+        order: Order | None = None,
+        *,
+        hear: Callable[[Told], None] = lambda told: None,
+        standby: Standby | None = None,
+        oom_kill_count: Callable[[], int | None] = lambda: None,
+    ) -> Seen:
+        """Trains from where the folder stands, while what is ordered happens."""
+        surroundings, files = self.surroundings, self.inputs.prepare(self.run)
+        with surroundings.entered(order):
+            before = surroundings.now()
+            end = full_run.train(
+                self.inputs.hardware,
+                files,
+                self.run.training_log,
+                lambda event: hear(Told(event, time.time())),
+                standby=standby,
+                oom_kill_count=oom_kill_count,
+            )
+            detected_s = _since(surroundings)
+        sentence = "" if isinstance(end, TrainingEnded) else run_failure_text(end, self.run.training_log)
+        return Seen(end, sentence, detected_s, surroundings.left_behind(before))
+
+    def check_kept(self, step: int | None) -> None:
+        """AssertionError where training was lost: the last checkpoint is that of `step`, each is whole, and every line
+        that was told can be read."""
+        checkpoints = self.run.checkpoints
+        last = last_whole(checkpoints)
+        assert (None if last is None else saved_step(last)) == step
+        for path in saved_after(checkpoints, None):
+            read_checkpoint(str(path))
+        self.losses()
+
+    def losses(self) -> dict[int, float]:
+        """The losses by step that the last start has told."""
+        lines = self.run.progress.read_text().splitlines() if self.run.progress.exists() else []
+        told = [one for one in map(json.loads, lines) if one["type"] == "TrainingProgress" and one["loss"] is not None]
+        return {one["step"]: one["loss"] for one in reversed(told)}
+
+
+def _since(surroundings: Surroundings) -> float | None:
+    """Seconds since the fault happened."""
+    struck = surroundings.struck
+    return None if struck is None else time.time() - struck.at_s
