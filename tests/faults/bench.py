@@ -128,13 +128,14 @@ class RunBench:
         assert (None if last is None else saved_step(last)) == step
         for path in saved_after(checkpoints, None):
             read_checkpoint(str(path))
-        self.losses()
+        losses(self.run.progress)
 
-    def losses(self) -> dict[int, float]:
-        """The losses by step that the last start has told."""
-        lines = self.run.progress.read_text().splitlines() if self.run.progress.exists() else []
-        told = [one for one in map(json.loads, lines) if one["type"] == "TrainingProgress" and one["loss"] is not None]
-        return {one["step"]: one["loss"] for one in reversed(told)}
+
+def losses(progress: Path) -> dict[int, float]:
+    """The losses by step, each as it was first told."""
+    lines = progress.read_text().splitlines() if progress.exists() else []
+    told = [one for one in map(json.loads, lines) if one["type"] == "TrainingProgress" and one["loss"] is not None]
+    return {one["step"]: one["loss"] for one in reversed(told)}
 
 
 def _since(surroundings: Surroundings) -> float | None:

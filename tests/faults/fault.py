@@ -63,10 +63,9 @@ def signalled(order: Order, **kept: int) -> Fault:
 
 
 def stopped(phase: Phase, rank: int, entry: int = 1, *, silence_s: float, **kept: int) -> Fault:
-    """A rank hangs, for as long as it takes to be sure."""
-    order = Order(Action.SIGSTOP, phase.value, rank, entry)
-    within_s = silence_s + REACTED_S
-    return Fault(order, TimedOut, (f"no sign of life in {PLACES[phase]}",), within_s, rank, **kept)  # type: ignore[arg-type]
+    """A rank hangs, for as long as it takes to be sure. Those that wait for it fall silent, too, and may do so first."""
+    order, within_s = Order(Action.SIGSTOP, phase.value, rank, entry), silence_s + REACTED_S
+    return Fault(order, TimedOut, ("no sign of life in",), within_s, **kept)  # type: ignore[arg-type]
 
 
 def raised(action: Action, kind: type, *words: str, where: str, rank: int, entry: int = 1, **more: Any) -> Fault:

@@ -28,24 +28,7 @@ STRATEGY = Strategy(make_rung(2), 2, 2)
 _TINY = Path(__file__).parents[2] / "examples/tiny-llama"
 _SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
 _HEADS = {"num_attention_heads": 4, "num_key_value_heads": 4}
-_WORDS = [
-    "the",
-    "plant",
-    "that",
-    "Ravi",
-    "forgot",
-    "wants",
-    "water",
-    "again",
-    "on",
-    "Monday",
-    "and",
-    "rain",
-    "comes",
-    "never",
-    "soon",
-    "enough",
-]
+_WORDS = ("the", "plant", "that", "Ravi", "forgot", "wants", "water", "again", "on", "Monday", "and", "rain", "soon")
 
 
 @dataclass(frozen=True)
