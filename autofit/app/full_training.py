@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
 from autofit.domain.errors import TrainingFailed
-from autofit.domain.event import TrainingEnded, TrainingStarted
+from autofit.domain.event import RankEvent, Screen, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import OutOfMemory
 from autofit.domain.run_end import NoModel
@@ -16,23 +16,31 @@ from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.report.run_end_text import run_failure_text
 from autofit.running.standby import Standby
+from autofit.running.supervision import Supervision
 from autofit.runs.run_folder import has_weights
+
+
+@dataclass(frozen=True)
+class LackedMemory:
+    """A full run that ran out of memory; `step` is the last that was done, None before any could be."""
+
+    end: OutOfMemory
+    step: int | None
 
 
 def run_training(
     context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline], standby: Standby
-) -> TrainingEnded | OutOfMemory:
+) -> TrainingEnded | LackedMemory:
     """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended.
+    why it ended, unless it lacked memory.
 
-    OutOfMemory where no probe of today had shown that the choice fits, and nothing is lost by another one. `timeline`
-    is asked when the model is saved; `standby` has a launcher that waits where a search went before.
+    `timeline` is asked when the model is saved; `standby` has a launcher that waits where a search went before.
     """
     folder = session.folder
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
         trained = _train(context, choice, session, standby)
-        if isinstance(trained, OutOfMemory):
+        if isinstance(trained, LackedMemory):
             return trained
         if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
             result = replace(trained, timeline=timeline())
@@ -44,20 +52,38 @@ def run_training(
     return result
 
 
-def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded | OutOfMemory:
+def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded | LackedMemory:
     folder = session.folder
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    files = training_files(folder, choice.strategy.rung)
-    run, show = session.tools.run_training, session.screen.show
-    end = run(context.hardware, files, folder.training_log, show, standby=standby)
-    if isinstance(end, OutOfMemory) and choice.is_unseen and folder.last_checkpoint is None:
-        return end
+    files, steps = training_files(folder, choice.strategy.rung), _Steps(session.screen)
+    run, supervision = session.tools.run_training, _supervision(context, choice)
+    end = run(context.hardware, files, folder.training_log, steps.show, standby=standby, supervision=supervision)
+    if isinstance(end, OutOfMemory):
+        return LackedMemory(end, steps.last)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):
         raise TrainingFailed(run_failure_text(end, folder.training_log))
     return end
+
+
+class _Steps:
+    """Passes on what the ranks tell, and keeps the last step that they have done."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self.last: int | None = None
+
+    def show(self, event: RankEvent) -> None:
+        if isinstance(event, TrainingProgress):
+            self.last = event.step
+        self._screen.show(event)
+
+
+def _supervision(context: Context, choice: Choice) -> Supervision:
+    step_s = None if choice.measured is None else choice.measured.step_s
+    return Supervision(grace_s=context.request.training.grace_s, step_s=step_s)
 
 
 def _merge(context: Context, choice: Choice, session: Session) -> None:

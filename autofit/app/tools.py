@@ -26,6 +26,7 @@ from autofit.running.full_run import merge
 from autofit.running.full_run import train as run_training
 from autofit.running.model_download import ModelDownload, ShowDownload
 from autofit.running.standby import Standby
+from autofit.running.supervision import Supervision
 from autofit.running.training_command import TrainingFiles
 from autofit.store import Store, open_store
 
@@ -94,10 +95,20 @@ class ShowTraining(Protocol):
 
 
 class RunTraining(Protocol):
-    """Runs the training to its end, whatever that is; `standby` may have a launcher that waits for it."""
+    """Runs the training to its end, whatever that is; `standby` may have a launcher that waits for it.
+
+    TrainingPreempted where a signal ends it.
+    """
 
     def __call__(
-        self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: ShowTraining, *, standby: Standby | None
+        self,
+        hardware: Hardware,
+        files: TrainingFiles,
+        log_path: Path,
+        show: ShowTraining,
+        *,
+        standby: Standby | None,
+        supervision: Supervision,
     ) -> RunEnd: ...
 
 

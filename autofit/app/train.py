@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from autofit.app.choice_files import mend_choice_files, write_choice_files
 from autofit.app.context import Context, Session, described, read_context
 from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
@@ -13,13 +14,13 @@ from autofit.app.model_download import SharedScreen, downloading
 from autofit.app.probe_specs import context_config
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start
 from autofit.app.search_loop import SearchResult
+from autofit.app.stepping_down import go_down
 from autofit.app.timed_screen import TimedScreen
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, Event, GaveUp, LadderBuilt, Screen, TrainingEnded
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.objective import Objective
 from autofit.domain.outcome import Outcome
 from autofit.domain.request import Request, SearchOptions
@@ -31,13 +32,10 @@ from autofit.hardware.trackers import Surroundings, check_trackers
 from autofit.inputs.data_files import check_source
 from autofit.inputs.scoring_head import check_reward
 from autofit.planning.answers import GATHERING
-from autofit.planning.export.deepspeed_config import has_engine
 from autofit.planning.plan.baseline import check_asked_baseline
 from autofit.planning.space.ladder_builder import check_asked
 from autofit.planning.space.resumption import weights_text
-from autofit.process.python import DEEPSPEED_MODULE, module_command, package_folders
 from autofit.report.run_end_text import unprobed_failure_text
-from autofit.running.training_command import command_script
 from autofit.runs.run_folder import RunFolder
 
 
@@ -122,13 +120,23 @@ def _search_and_train(
                 if choice is None:
                     context, ended = search_training(context, session, options, standby, tried)
                     choice = _choose(ended, context, session)
+                else:
+                    context = mend_choice_files(choice, context, session)
                 wait_for_weights()
             end = run_training(context, choice, session, timeline, standby)
             if isinstance(end, TrainingEnded):
                 return end
-            session.tell(unprobed_failure_text(choice.strategy, end))
-            tried = ((choice.strategy, end),)
-            choice = None
+            if _is_search_due(choice, folder):
+                session.tell(unprobed_failure_text(choice.strategy, end.end))
+                tried, choice = ((choice.strategy, end.end),), None
+            else:
+                context, choice = go_down(choice, end, context, session, options)
+
+
+def _is_search_due(choice: Choice, folder: RunFolder) -> bool:
+    """Whether a choice that ran out of memory is searched for anew: no probe of today had shown that it fits, and
+    nothing is lost."""
+    return choice.is_unseen and not choice.step_downs and folder.last_checkpoint is None
 
 
 def _look(start: StartingPoint, session: Session) -> Context:
@@ -161,7 +169,6 @@ def _recall(session: Session) -> None:
 
 def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
     """Searches and writes down what was chosen; NothingFits when no rung does."""
-    folder = session.folder
     if isinstance(ended.action, GiveUp):
         session.screen.show(GaveUp(ended.action))
         session.write_report()
@@ -173,19 +180,7 @@ def _choose(ended: SearchResult, context: Context, session: Session) -> Choice:
             "a device has no room for the whole model: to generate, ZeRO-3 gathers its layers anew for each token, "
             "which is slow"
         )
-    folder.write_ds_config(config)
-    launcher = module_command(DEEPSPEED_MODULE)
-    rung = choice.strategy.rung
-    folder.write_command(
-        command_script(
-            context.hardware,
-            launcher,
-            package_folders=package_folders(),
-            has_engine=has_engine(rung),
-            has_offload=rung.offload is not Offload.NONE,
-        )
-    )
-    folder.write_choice(choice)
+    write_choice_files(choice, context, session)
     session.write_report()
     session.screen.show(Chosen.after(ended.trials, choice, ended.decided_s))
     return choice

@@ -44,7 +44,7 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     except AutofitError as error:
         return _expected(error, words)
     except Terminated as ended:
-        print_error("terminated.")
+        print_error("interrupted." if ended.number == signal.SIGINT else "terminated.")
         return _SIGNALLED + ended.number
     except (KeyboardInterrupt, click.Abort):
         print_error("interrupted.")

@@ -48,8 +48,12 @@ def ranks_in(names: Collection[str]) -> frozenset[int]:
 def plain_ranks_in(names: Collection[str]) -> frozenset[int]:
     """The ranks of a checkpoint that transformers' trainer wrote without an engine of DeepSpeed's, by the random states
     that each of them leaves beside the whole optimizer; none in another."""
-    matches = [match for match in map(_RANDOM.fullmatch, names) if match]
-    return frozenset(int(match[1] or 0) for match in matches) if _OPTIMIZER in names else frozenset()
+    return random_ranks_in(names) if _OPTIMIZER in names else frozenset()
+
+
+def random_ranks_in(names: Collection[str]) -> frozenset[int]:
+    """The ranks whose random states are there, which transformers' trainer saves with an engine and without."""
+    return frozenset(int(match[1] or 0) for match in map(_RANDOM.fullmatch, names) if match)
 
 
 def stages_in(names: Collection[str], *, is_universal: bool = False) -> tuple[int, ...]:

@@ -42,13 +42,13 @@ def broken_text(end: Broken) -> str:
         case Unsupported():
             return f"not supported: {end.why}"
         case TimedOut(was_silent=False):
-            return f"still in {PLACES[end.phase]} after {format_seconds(end.after_s)}"
+            return f"still in {PLACES[end.phase]} after {format_seconds(end.after_s)}{_on(end.host)}"
         case TimedOut():
-            return f"no sign of life in {PLACES[end.phase]} for {format_seconds(end.after_s)}"
+            return f"no sign of life in {PLACES[end.phase]} for {format_seconds(end.after_s)}{_on(end.host)}"
         case Killed():
-            return f"{_whose(end.rank)} was killed by {signal_name(end.signal)} in {PLACES[end.phase]}"
+            return f"{_whose(end)} was killed by {signal_name(end.signal)} in {PLACES[end.phase]}"
         case SignalCrash():
-            return f"{_whose(end.rank)} crashed by {signal_name(end.signal)} in {PLACES[end.phase]}"
+            return f"{_whose(end)} crashed by {signal_name(end.signal)} in {PLACES[end.phase]}"
         case DiskFull():
             return f"the disk is full in {_at(end)}: {end.why}"
         case DeviceLost():
@@ -63,6 +63,30 @@ def broken_text(end: Broken) -> str:
             return f"crashed in {_at(end)}: {end.why}"
 
 
+GO_ON = "the same command goes on from the last checkpoint"
+
+
+def remedy(end: Broken) -> str:
+    """What to do after it, for the training that ended so."""
+    match end:
+        case Killed():
+            return f"the signal came from outside, of a person, a scheduler or a limit; {GO_ON}"
+        case SignalCrash():
+            return f"{GO_ON}; where it crashes again, the log may name the library"
+        case DiskFull():
+            return f"free some there, then {GO_ON}"
+        case DeviceLost():
+            return f"see what nvidia-smi and the kernel's log (dmesg) say of it; once it is reset, {GO_ON}"
+        case NodeLost():
+            return f"see to that {end.node} answers, then {GO_ON}"
+        case NotFinite():
+            return "look at the model's weights, and at its --dtype"
+        case UserFault():
+            return f"once that is mended, {GO_ON}"
+        case Unsupported() | TimedOut() | Crashed():
+            return GO_ON
+
+
 def signal_name(number: int) -> str:
     """The name of a signal, such as `SIGKILL`; a plain number for those that have none, real-time signals most of
     all."""
@@ -73,5 +97,9 @@ def _at(end: DiskFull | DeviceLost | NotFinite | UserFault | Crashed) -> str:
     return PLACES[end.phase] + ("" if end.rank is None else f" on rank {end.rank}")
 
 
-def _whose(rank: int | None) -> str:
-    return "the job" if rank is None else f"rank {rank}"
+def _whose(end: Killed | SignalCrash) -> str:
+    return ("the job" if end.rank is None else f"rank {end.rank}") + _on(end.host)
+
+
+def _on(host: str | None) -> str:
+    return "" if host is None else f" on host {host}"

@@ -16,7 +16,12 @@ class UsageError(AutofitError):
 
 
 class TrainingFailed(AutofitError):
-    """The full run ended before its end. Exit code 1."""
+    """The full run ended before its end; `anew` are the words with which the same command starts another that may come
+    further. Exit code 1."""
+
+    def __init__(self, message: str, anew: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.anew = anew
 
 
 class NothingFits(AutofitError):

@@ -85,6 +85,7 @@ class TimedOut:
     after_s: float
     total_s: float = 0.0
     was_silent: bool = True  # False: its ranks went on, and the probe as a whole took too long
+    host: str | None = None  # the rank's, where there are several
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Killed:
     signal: int
     log: str | None = None  # path of its log
     total_s: float = 0.0
+    host: str | None = None  # the rank's, where there are several
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class SignalCrash:
     signal: int
     log: str | None = None
     total_s: float = 0.0
+    host: str | None = None
 
 
 @dataclass(frozen=True)

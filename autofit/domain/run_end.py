@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Union
 
 from .event import TrainingEnded
@@ -33,6 +34,31 @@ class Interrupted:
     """A signal that was sent to us, and that was forwarded, ended the job."""
 
     signal: int
+
+
+@dataclass(frozen=True)
+class Preempted:
+    """A signal ended the full run, after every rank had saved the same step."""
+
+    step: int
+    signal: int
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """A signal ended the full run, and the grace was over before every rank had saved."""
+
+    signal: int
+    grace_s: float
+
+
+class Requeue(Enum):
+    """What a scheduler said to starting a preempted job again."""
+
+    ASKED = "asked"
+    NOT_ALLOWED = "not allowed"  # by the job or the cluster, or it has no batch script that could be started again
+    ENDING = "ending"  # somebody cancels it, or its time was over: that is decided already
+    FAILED = "failed"  # it does not answer, or refuses
 
 
 RunFailure = Union[Failure, NoModel, MergeFailed]

@@ -51,6 +51,15 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class StepDown:
+    """A strategy that the full run has left for one that needs less, and what happened: `step 412 ran out of device
+    memory on rank 1`."""
+
+    strategy: Strategy
+    why: str
+
+
+@dataclass(frozen=True)
 class Choice:
     """The strategy that runs; `plain` stands beside one that is LoRA or gives something up, when one fits, and ratios
     are of `baseline`.
@@ -66,6 +75,7 @@ class Choice:
     reach_s: float | None = None  # of the longest training for which no further probe pays; None: however long
     is_remembered: bool = False  # as earlier runs measured it: to confirm it was not worth its time
     baseline: Rated | None = None  # None in what was written before there was one
+    step_downs: tuple[StepDown, ...] = ()  # what ran before it, the first one first
 
     @property
     def is_unseen(self) -> bool:

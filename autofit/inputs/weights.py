@@ -94,12 +94,13 @@ def _entry_in(folder: Path) -> str | None:
 
 
 def _read_file(path: Path) -> Iterator[Tensor]:
-    for name, entry in _read_header(path).items():
+    for name, entry in read_header(path).items():
         if name != "__metadata__":
             yield Tensor(name, str(entry["dtype"]), tuple(entry["shape"]))
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """Reads the header of a safetensors file; UsageError where the file is none or is not whole."""
     try:
         with path.open("rb") as file:
             start = file.read(_LENGTH_BYTES)

@@ -36,7 +36,6 @@ _CAUSES = (
     FailureKind.CRASHED,
     FailureKind.LOST_NEIGHBOUR,
 )
-_CRASHES = (FailureKind.CRASHED, FailureKind.LOST_NEIGHBOUR)
 
 _SAID: dict[FailureKind, type[DeviceLost | DiskFull | NotFinite | UserFault]] = {
     FailureKind.DEVICE_LOST: DeviceLost,
@@ -56,9 +55,9 @@ _OWN_SIGNALS = {
     signal.SIGTRAP,
 }
 
-# SIGKILL in the exit code of DeepSpeed's launcher: launch.py leaves with -n for signal n of a rank, which the system
-# tells as 256 - n; a launcher that is honest about what it started tells 128 + n, as a shell does.
-_LAUNCHER_SAW_KILL = (256 - signal.SIGKILL, 128 + signal.SIGKILL)
+_LAST_SIGNAL = signal.SIGSYS  # the real-time ones from there on kill nobody by chance
+_SHELL, _LAUNCHER = 128, 256
+_HANG_UP = _LAUNCHER - signal.SIGHUP  # 255 is also what ssh leaves with, and whoever exits with -1
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Evidence:
 def failure(evidence: Evidence) -> Failure:
     """What kept the ranks from their end: what one of them says, else for what they were ended, else how one died."""
     told = _first_told(evidence.ends)
-    if told is not None and not (_is_crash(told[1]) and any(_died_alone(end) for end in evidence.ends)):
+    if told is not None and not any(_is_behind(end, told[1]) for end in evidence.ends):
         return _told(*told, evidence)
     if evidence.timed_out is not None:
         return replace(evidence.timed_out, total_s=evidence.total_s)
@@ -100,14 +99,17 @@ def _priority(report: RankFailed | RankDiverged) -> int:
     return _CAUSES.index(RankDiverged if isinstance(report, RankDiverged) else report.kind)
 
 
-def _is_crash(report: RankFailed | RankDiverged) -> bool:
-    return isinstance(report, RankFailed) and report.kind in _CRASHES
-
-
-def _died_alone(end: RankEnd) -> bool:
-    """Whether a signal killed it that nobody of us has sent. It breaks the connections of the others, and these say so:
-    that is not what went wrong."""
-    return end.report is None and not end.was_killed and (end.exit_code is None or end.exit_code < 0)
+def _is_behind(end: RankEnd, report: RankFailed | RankDiverged) -> bool:
+    """Whether the wordless end of one rank is what went wrong, and the report of another only follows from it: the
+    connections of the others break, and these say so."""
+    if not isinstance(report, RankFailed) or end.report is not None or end.was_killed:
+        return False
+    if report.kind is FailureKind.LOST_NEIGHBOUR:
+        return end.exit_code != 0
+    # An abort may itself follow from an exception elsewhere: gloo's threads and NCCL's watchdog end so when they lose
+    # a neighbour.
+    is_signal = end.exit_code is None or (end.exit_code < 0 and end.exit_code != -signal.SIGABRT)
+    return report.kind is FailureKind.CRASHED and is_signal
 
 
 def _told(rank: int, report: RankFailed | RankDiverged, evidence: Evidence) -> Failure:
@@ -135,21 +137,53 @@ def _died(evidence: Evidence) -> Failure:
     """What is said where no rank left words of its own: the first that nobody else ended is the one that died."""
     dead = _first_dead(evidence.ends)
     rank, phase = (None, evidence.unseen) if dead is None else (dead.rank, dead.last_phase)
-    exit_code = evidence.exit_code if dead is None or dead.exit_code is None else dead.exit_code
-    if evidence.oom_kills > 0 and (exit_code == -signal.SIGKILL or evidence.exit_code in _LAUNCHER_SAW_KILL):
+    exit_code = None if dead is None else dead.exit_code
+    number = launcher_signal(evidence.exit_code) if exit_code is None else _own_signal(exit_code)
+    if number == signal.SIGKILL and evidence.oom_kills > 0:
         message = "killed by the kernel: the memory of the host (or of its cgroup) ran out"
         return OutOfMemory(rank, phase, Place.HOST, message, total_s=evidence.total_s)
-    if exit_code is not None and exit_code < 0:
-        kind = SignalCrash if -exit_code in _OWN_SIGNALS else Killed
-        return kind(rank, phase, -exit_code, evidence.log_path, evidence.total_s)
+    if number is not None:
+        kind = SignalCrash if number in _OWN_SIGNALS else Killed
+        return kind(rank, phase, number, evidence.log_path, evidence.total_s)
+    exit_code = evidence.exit_code if exit_code is None else exit_code
     who = "the job" if rank is None else f"rank {rank}"
     return Crashed(rank, phase, f"{who} {_how(exit_code)}", evidence.log_path, evidence.total_s, exit_code)
 
 
+def launcher_signal(exit_code: int | None) -> int | None:
+    """The signal that the exit code of DeepSpeed's launcher tells of; None where it tells of none.
+
+    launch.py leaves with -n for signal n of a rank, which the system tells as 256 - n; a launcher that is honest about
+    what it started tells 128 + n, as a shell does; -n is its own.
+    """
+    if exit_code is None or exit_code in (0, _HANG_UP):
+        return None
+    for number in (-exit_code, _LAUNCHER - exit_code, exit_code - _SHELL):
+        if 0 < number <= _LAST_SIGNAL:
+            return number
+    return None
+
+
+def _own_signal(exit_code: int) -> int | None:
+    return -exit_code if exit_code < 0 else None
+
+
 def _first_dead(ends: Iterable[RankEnd]) -> RankEnd | None:
+    """The rank without a report whose death the others follow from."""
     wordless = [end for end in ends if end.report is None]
     died = [end for end in wordless if not end.was_killed and end.exit_code != 0]
-    return next(iter([*died, *wordless]), None)
+    return min(died or wordless, key=_consequence, default=None)
+
+
+def _consequence(end: RankEnd) -> int:
+    """How likely a death only follows from another one: who was killed from outside follows from nobody, while a rank
+    aborts when it has lost its neighbour."""
+    number = None if end.exit_code is None else _own_signal(end.exit_code)
+    if number is None:
+        return 2
+    if number == signal.SIGABRT:
+        return 3
+    return 1 if number in _OWN_SIGNALS else 0
 
 
 def _how(exit_code: int | None) -> str:

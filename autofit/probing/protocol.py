@@ -345,7 +345,15 @@ class RankDiverged:
     at_s: float  # time.time()
 
 
-RankReport = Union[RankMeasured, RankTrained, RankFailed, RankDiverged]
+@dataclass(frozen=True)
+class RankStopped:
+    """A rank of a full run that was asked to end, and did so once all of them had saved after `step`."""
+
+    step: int
+    signal: int | None  # that it heard; None where only others did
+
+
+RankReport = Union[RankMeasured, RankTrained, RankStopped, RankFailed, RankDiverged]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ _WIDTH_BYTES = 128  # of every writing, so that a shorter one leaves nothing of 
 class RankPlace:
     process_id: int
     phase: Phase
+    step: int = 0  # optimizer steps that are done, a resumed run's earlier ones among them; 0 before its first
 
 
 class PlaceFile:
@@ -26,10 +27,15 @@ class PlaceFile:
 
     def __init__(self, folder: Path, rank: int) -> None:
         self._file = os.open(_path(folder, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        texts = {phase: to_json(RankPlace(os.getpid(), phase)) for phase in Phase}
-        self._texts = {phase: text.ljust(_WIDTH_BYTES).encode() for phase, text in texts.items()}
+        self._texts: dict[Phase, bytes] = {}
+        self._step = -1  # of these texts
 
-    def write(self, phase: Phase) -> None:
+    def write(self, phase: Phase, step: int = 0) -> None:
+        if step != self._step:
+            self._texts.clear()
+            self._step = step
+        if phase not in self._texts:
+            self._texts[phase] = to_json(RankPlace(os.getpid(), phase, step)).ljust(_WIDTH_BYTES).encode()
         os.pwrite(self._file, self._texts[phase], 0)
 
 
@@ -40,6 +46,11 @@ def read_place(folder: Path, rank: int) -> RankPlace | None:
     except FileNotFoundError:
         return None
     return decode(RankPlace, json.loads(text)) if text else None
+
+
+def beat_ns(folder: Path, rank: int) -> int:
+    """When a rank last said where it is; of use only to see that it has said so again, for clocks are set anew."""
+    return _path(folder, rank).stat().st_mtime_ns
 
 
 def write_exit_code(folder: Path, rank: int, exit_code: int) -> None:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+
+from autofit.inputs.checkpoint_files import damage
 
 # As transformers 5.23 names them (PREFIX_CHECKPOINT_DIR), and finds them again (get_last_checkpoint): what somebody
 # put beside them, such as a `checkpoint-best`, was not saved after a step that is known.
 _NAME = re.compile(r"checkpoint-([0-9]+)")
-_STATE = "trainer_state.json"  # written last: a checkpoint without it was cut off
+PARTIAL = ".partial"
+"""The folder beside them in which one is written: it gets its name once it is whole."""
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A checkpoint that cannot be gone on from; `damage` says what of it is not whole."""
+
+    path: Path
+    damage: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is not whole ({self.damage}) and is passed over"
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """The place of the checkpoint after so many steps."""
+    return folder / f"checkpoint-{step}"
 
 
 def saved_step(path: Path) -> int | None:
@@ -20,9 +40,24 @@ def saved_step(path: Path) -> int | None:
 
 
 def last_whole(folder: Path, up_to_step: float = float("inf")) -> Path | None:
-    """The last checkpoint in `folder` of at most `up_to_step` steps that was written to its end; None without one."""
-    whole = {step: path for step, path in _saved(folder).items() if step <= up_to_step and (path / _STATE).is_file()}
-    return whole[max(whole)] if whole else None
+    """The last checkpoint in `folder` of at most `up_to_step` steps that is whole; None without one."""
+    return next((path for path in _latest_first(folder, up_to_step) if damage(path) is None), None)
+
+
+def whole(folder: Path) -> list[Path]:
+    """The whole checkpoints in `folder`, the earliest first."""
+    return [path for path in reversed(_latest_first(folder)) if damage(path) is None]
+
+
+def torn(folder: Path) -> list[Torn]:
+    """The checkpoints that are passed over on the way to the last whole one, the latest first."""
+    found = []
+    for path in _latest_first(folder):
+        wrong = damage(path)
+        if wrong is None:
+            break
+        found.append(Torn(path, wrong))
+    return found
 
 
 def saved_after(folder: Path, step: int | None) -> list[Path]:
@@ -36,6 +71,11 @@ def set_aside(folder: Path, after_step: int) -> None:
         place = path.with_name(f"diverged-{saved_step(path)}")
         shutil.rmtree(place, ignore_errors=True)  # an earlier try's, that came as far
         path.rename(place)
+
+
+def _latest_first(folder: Path, up_to_step: float = float("inf")) -> list[Path]:
+    saved = sorted(_saved(folder).items(), reverse=True)
+    return [path for step, path in saved if step <= up_to_step]
 
 
 def _saved(folder: Path) -> dict[int, Path]:

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: noted when they come, and raised only where we wait or ask for them."""
+"""SIGINT, SIGTERM, SIGHUP and their like: noted when they come, and raised only where we wait or ask for them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ALWAYS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STUCK_S = 5.0  # when nobody has asked for a signal after so long, we are in code that may never return
 _SIGNALLED = 128
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came: the command is left in the same good order as after Ctrl-C."""
+    """SIGTERM or its like came: the command is left in the same good order as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+    def __str__(self) -> str:
+        return f"ended by {signal.Signals(self.number).name}"
 
 
 Source = TypeVar("Source")  # a descriptor, or what has one
@@ -32,16 +35,20 @@ class _Process:
     """What this process has noted; there is one."""
 
     def __init__(self) -> None:
+        self.numbers: tuple[signal.Signals, ...] = _ALWAYS
         self.noted: int | None = None
         self.shields = 0
+        self.holds = 0
         self.waker: int | None = None  # becomes readable when a signal comes, to whatever thread
 
 
 _process = _Process()
 
 
-def note_signals() -> None:
-    """Notes these signals from now on; one that is ignored from the start (nohup) stays so. For the main thread."""
+def note_signals(*others: signal.Signals) -> None:
+    """Notes these signals, and `others`, from now on; one that is ignored from the start (nohup) stays so. For the main
+    thread."""
+    _process.numbers = (*_ALWAYS, *others)
     if _process.waker is None:
         _process.waker, writing = os.pipe()
         for descriptor in (_process.waker, writing):
@@ -52,19 +59,44 @@ def note_signals() -> None:
 
 def ignore_signals() -> None:
     """Lets whatever comes from now on change nothing: this process ends, with the exit code that it has."""
-    for number in _SIGNALS:
+    for number in _process.numbers:
         signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def check() -> None:
-    """Raises KeyboardInterrupt, or Terminated, when a signal was noted; each is raised once, and none within a
-    shield."""
-    if _process.noted is None or _process.shields:
-        return
+    """Raises KeyboardInterrupt, or Terminated, when a signal was noted; each is raised once, and none within a shield
+    or a hold."""
+    if not _process.shields and not _process.holds and (number := take()) is not None:
+        raise_for(number)
+
+
+def take() -> int | None:
+    """The signal that was noted, None without one: it is the caller's now, and is not raised."""
     number, _process.noted = _process.noted, None
-    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    if number is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+    return number
+
+
+def put_back(number: int) -> None:
+    """Has the next `check` raise what was taken."""
+    _process.noted = number
+
+
+def raise_for(number: int) -> NoReturn:
+    """Raises what `check` raises for this signal."""
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Raises no signal within it: whoever has an answer of their own to one takes it, again and again."""
+    _process.holds += 1
+    try:
+        yield
+    finally:
+        _process.holds -= 1
 
 
 def wait(sources: Sequence[Source], timeout_s: float | None = None) -> list[Source]:
@@ -100,7 +132,7 @@ def shielded() -> Iterator[None]:
 
 def _install() -> dict[signal.Signals, Any]:
     """The handlers from before, of those signals that are noted only from now on."""
-    all_of_them = {number: signal.getsignal(number) for number in _SIGNALS}
+    all_of_them = {number: signal.getsignal(number) for number in _process.numbers}
     theirs = {number: one for number, one in all_of_them.items() if one not in (signal.SIG_IGN, _note)}
     for number in theirs:
         signal.signal(number, _note)

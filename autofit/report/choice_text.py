@@ -18,10 +18,12 @@ from .view import View
 
 
 def choice_lines(view: View, chosen: Chosen, *, width: int = WIDTH) -> list[Line]:
-    """The lines `choice`, `why` and, where the training is not the plain one, `gives up` and what stands beside."""
+    """The lines `choice`, `why`, `before` for what the full run has left, and, where the training is not the plain one,
+    `gives up` and what stands beside."""
     text = f"{strategy_text(chosen.choice)} · {_how(chosen)}"
     lines = labelled("choice", text, width=width, style=Style.GOOD)
     lines += labelled("why", chosen.choice.why, width=width)
+    lines += [line for text in left_texts(chosen.choice) for line in labelled("before", text, width=width)]
     pins = view.request.pins if view.request is not None else Pins()
     beside = [
         ("gives up", gives_up_text(chosen.choice.strategy)),
@@ -36,6 +38,11 @@ def strategy_text(choice: Choice) -> str:
         return f"{choice.strategy} · not probed"
     speed = f"{measured.tokens_per_s:,.0f} tokens/s"
     return f"{choice.strategy} · {speed} · {format_bytes(measured.peak_device_bytes)}"
+
+
+def left_texts(choice: Choice) -> tuple[str, ...]:
+    """What the full run ran by before, and how that ended: one text for each strategy that it has left."""
+    return tuple(f"{one.strategy} until {one.why}" for one in choice.step_downs)
 
 
 def _how(chosen: Chosen) -> str:

@@ -11,7 +11,7 @@ from autofit.domain.trial import Choice, Trial
 from autofit.domain.units import format_bytes, format_seconds
 from autofit.runs.run_folder import RunRecord
 
-from .choice_text import beside_label, beside_text, gives_up_text, strategy_text
+from .choice_text import beside_label, beside_text, gives_up_text, left_texts, strategy_text
 from .data_text import data_lines
 from .header import machine_text, request_text, task_text
 from .ladder.skipped_rungs import Skipped, unprobed
@@ -83,15 +83,13 @@ def _choice(record: RunRecord) -> str:
     text = strategy_text(choice)
     sums = f"{choice.strategy.micro_batch} × {choice.strategy.gradient_accumulation} accumulation a rank"
     ratios = choice_ratios_text(choice, record.hardware)
-    told = (ratios, gives_up_text(choice.strategy), beside_text(choice, record.request.pins))
+    told = [("before", left) for left in left_texts(choice)]
+    told += [("ratios", ratios), ("gives up", gives_up_text(choice.strategy))]
+    told += [(beside_label(choice), beside_text(choice, record.request.pins))]
     return (
         f'<h2>Choice</h2><p><b class="good">{escape(text)}</b><br>{escape(choice.why)}'
         f'<br><span class="quiet">micro-batch {sums} · {escape(_settings(choice))}</span></p>'
-        + "".join(
-            f"<p>{escape(label)}: {escape(text)}</p>"
-            for label, text in zip(("ratios", "gives up", beside_label(choice)), told, strict=True)
-            if text
-        )
+        + "".join(f"<p>{escape(label)}: {escape(text)}</p>" for label, text in told if text)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
-from autofit.domain.ending import broken_text
+from autofit.domain.ending import GO_ON, broken_text, remedy
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -16,6 +16,7 @@ from autofit.domain.outcome import (
     NotFinite,
     OutOfMemory,
     Phase,
+    Place,
     SignalCrash,
     TimedOut,
     Unsupported,
@@ -25,26 +26,30 @@ from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import format_bytes, format_seconds
 
-_GO_ON = "the same command goes on from the last checkpoint"
 _LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
 _LOOK = "It began so: look at the model's weights, and at its --dtype."
+_ROOM = {
+    Place.DEVICE: "a smaller --micro-batch leaves more room, with another --output-dir",
+    Place.HOST: f"with more memory for this machine's container or job {GO_ON}, and --offload none needs less of it, "
+    "with another --output-dir",
+    Place.SHARED: f"make /dev/shm larger (docker run --shm-size 16g), then {GO_ON}",
+}
 
 
 def run_failure_text(end: RunFailure, log_path: Path) -> str:
     """What happened, where, and what to do; `log_path` is the log of what failed."""
     match end:
         case OutOfMemory():
-            room = "a smaller --micro-batch leaves more room, with another --output-dir"
-            return f"{_out_of_memory(end)}\nits log is {log_path}; {room}"
+            return f"{_out_of_memory(end)}\nits log is {log_path}; {_ROOM[end.place]}"
         case Crashed(exit_code=int(code)):
-            return f"the training ended with exit code {code} and left no report; its log is {log_path}"
-        case Crashed() | Unsupported():
-            return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {_GO_ON}"
+            return f"the training ended with exit code {code} and left no report; its log is {log_path}, and {GO_ON}"
         case TimedOut():
             silence = f"no rank has moved for {format_seconds(end.after_s)}, the training was ended"
-            return f"{silence}; its log is {log_path}, and {_GO_ON}"
-        case Killed() | SignalCrash() | DiskFull() | DeviceLost() | NodeLost() | NotFinite() | UserFault():
-            return f"the training failed: {broken_text(end)}\nits log is {log_path}; {_GO_ON}"
+            return f"{silence}; its log is {log_path}, and {GO_ON}"
+        case Unsupported() | UserFault() | Crashed():
+            return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {remedy(end)}"
+        case Killed() | SignalCrash() | DiskFull() | DeviceLost() | NodeLost() | NotFinite():
+            return f"the training failed: {broken_text(end)}\nits log is {log_path}; {remedy(end)}"
         case Diverged():
             return f"{_divergence_text(end.divergence)}\nits log is {log_path}"
         case NoModel():

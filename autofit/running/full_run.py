@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from autofit.domain.event import RankEvent
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
-from autofit.domain.run_end import MergeFailed, RunEnd
-from autofit.hardware.cgroup import oom_kill_count
+from autofit.domain.run_end import MergeFailed, Preempted, RunEnd
 from autofit.probing.evidence import Evidence
+from autofit.process import signals
 from autofit.process.child import run_to_end
 from autofit.process.python import module_command, worker_environment
 from autofit.running.result import run_end
 from autofit.running.standby import Standby
+from autofit.running.stop_request import TrainingPreempted
+from autofit.running.supervision import USUAL, Supervision
 from autofit.running.training_command import TrainingFiles
 from autofit.running.training_process import Launcher
 
@@ -28,17 +31,19 @@ def train(
     show: Callable[[RankEvent], None],
     *,
     standby: Standby | None = None,
-    oom_kill_count: Callable[[], int | None] = oom_kill_count,
+    supervision: Supervision = USUAL,
 ) -> RunEnd:
     """Runs the training to its end, whatever that is.
 
-    `show` has what the ranks say of it, as it comes; `standby` may have a launcher that waits for it; `oom_kill_count`
-    counts the processes that the kernel has killed.
+    `show` has what the ranks say of it, as it comes; `standby` may have a launcher that waits for it. Raises
+    TrainingPreempted for a signal; one that comes while the trained model is saved is raised at the next wait after it.
     """
     for path in (*files.reports.glob("rank[0-9]*.json"), files.progress):
         path.unlink(missing_ok=True)  # an earlier start's
+    oom_kill_count = supervision.oom_kill_count
     began_at_s, kills_before = time.monotonic(), oom_kill_count() or 0
-    with Launcher(hardware, files, log_path, standby=standby) as launcher:
+    launcher = Launcher(hardware, files, log_path, standby=standby, supervision=supervision)
+    with signals.held(), launcher:
         for event in launcher.watch():
             show(event)
     evidence = Evidence(
@@ -49,7 +54,13 @@ def train(
         exit_code=launcher.exit_code,
         timed_out=launcher.timed_out,
     )
-    return run_end(evidence, rank_count=hardware.rank_count, model_path=files.model)
+    end = run_end(evidence, rank_count=hardware.rank_count, model_path=files.model)
+    heard = launcher.stop.signal
+    if isinstance(end, Preempted):
+        raise TrainingPreempted(end if heard is None else replace(end, signal=heard))
+    if heard is not None:
+        signals.put_back(heard)
+    return end
 
 
 def merge(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofit.domain.outcome import Phase
-from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankTrained, read_report
-from autofit.process.rank_place import read_exit_code, read_place
+from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankStopped, RankTrained, read_report
+from autofit.process.rank_place import RankPlace, read_exit_code, read_place
 
 _STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat (proc_pid_stat(5): fields 3 and 52)
 
@@ -34,16 +34,24 @@ class RankWatch:
         """Looks at the ranks; to be called several times a second: after the first death the others follow from it."""
         if self._is_over:
             return
-        failed = [one for one in read_reports(self._reports, self._rank_count).values() if not _has_trained(one)]
+        failed = [one for one in read_reports(self._reports, self._rank_count).values() if not _has_done_well(one)]
         deaths = {rank: death for rank in range(self._rank_count) if (death := self._death(rank)) is not None}
+        is_lost = all(_has_lost_neighbour(report) for report in failed)
+        # Who was killed is seen with who lost it, at the latest; whom the launcher ends for that one only later.
+        is_first = is_lost and not self._has_failed
         self._has_failed = bool(failed)
-        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or not failed}
-        self._is_over = bool(self._fallen) or not all(_has_lost_neighbour(report) for report in failed)
+        self._fallen = {rank: death for rank, death in deaths.items() if _is_its_own(death) or is_first}
+        self._is_over = bool(self._fallen) or not is_lost
 
     def phase(self, rank: int) -> Phase:
         """The phase that a rank entered last."""
         place = read_place(self._reports, rank)
         return Phase.START if place is None else place.phase
+
+    def places(self) -> dict[int, RankPlace]:
+        """Where the ranks are that have begun."""
+        places = {rank: read_place(self._reports, rank) for rank in range(self._rank_count)}
+        return {rank: place for rank, place in places.items() if place is not None}
 
     def ends(self) -> tuple[RankEnd, ...]:
         """The ends of all ranks that have begun. Of those without a report the first to fall died by themselves, and
@@ -78,8 +86,8 @@ def read_reports(reports: Path, rank_count: int) -> dict[int, RankReport]:
     return {rank: read_report(path.read_bytes()) for rank, path in paths.items() if path.exists()}
 
 
-def _has_trained(report: RankReport) -> bool:
-    return isinstance(report, RankTrained)
+def _has_done_well(report: RankReport) -> bool:
+    return isinstance(report, (RankTrained, RankStopped))
 
 
 def _has_lost_neighbour(report: RankReport) -> bool:

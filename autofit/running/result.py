@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from autofit.domain.event import TrainingEnded
-from autofit.domain.run_end import RunEnd
+from autofit.domain.run_end import Preempted, RunEnd
 from autofit.probing.energy_sum import energy
 from autofit.probing.evidence import Evidence, failure
-from autofit.probing.protocol import RankTrained
+from autofit.probing.protocol import RankStopped, RankTrained
 
 
-def run_end(evidence: Evidence, *, rank_count: int, model_path: Path) -> RunEnd:
-    """How the run ended: a TrainingEnded where every rank trained to its end and the launcher found nothing wrong, else
-    a failure."""
+def run_end(evidence: Evidence, *, rank_count: int, model_path: Path) -> RunEnd | Preempted:
+    """How the run ended: a TrainingEnded where every rank trained to its end and the launcher found nothing wrong,
+    Preempted where every rank saved and ended for a signal, else a failure."""
+    stopped = [end.report for end in evidence.ends if isinstance(end.report, RankStopped)]
+    if len(stopped) == rank_count:
+        heard = next((one.signal for one in stopped if one.signal is not None), signal.SIGTERM)
+        return Preempted(stopped[0].step, heard)
     trained = {end.rank: end.report for end in evidence.ends if isinstance(end.report, RankTrained)}
     if evidence.exit_code != 0 or len(trained) < rank_count:
         return failure(evidence)

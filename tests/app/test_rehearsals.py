@@ -196,7 +196,7 @@ def test_a_silent_rehearsal_says_nothing() -> None:
     (plan,) = rehearse(before, tell=place.told.append, tools=place.tools, heartbeat_timeout_s=0.1)
     assert plan.candidates == before[0].candidates
     assert plan.rehearsal is not None
-    assert any("was silent" in note and "estimated as before" in note for note in plan.rehearsal.notes)
+    assert any("no sign of life" in note and "estimated as before" in note for note in plan.rehearsal.notes)
 
 
 def test_several_machines_share_one_agent() -> None:

@@ -46,6 +46,7 @@ from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import RowCounts
 from autofit.probing.protocol import ProbeSpec
+from autofit.running.supervision import Supervision
 from autofit.running.training_command import TrainingFiles
 from autofit.runs.run_folder import RunFolder
 from autofit.store import Store
@@ -84,6 +85,7 @@ class FakeTraining:
         show: Callable[[TrainingProgress], None],
         *,
         standby: Any,
+        supervision: Supervision,
     ) -> RunEnd:
         self.started_with.append(files)
         checkpoint = files.checkpoints / "checkpoint-4"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from autofit.cli import request_builder
 from autofit.cli import train as train_verb
+from autofit.domain.errors import TrainingFailed
 from autofit.domain.knobs.attention import Attention
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
@@ -232,3 +234,17 @@ def test_a_flag_has_the_words_of_what_it_sets(name: str, kind: type[Enum]) -> No
     (flag,) = [flag for flag in train_verb.command.params if flag.name == name]
     assert isinstance(flag.type, click.Choice)
     assert list(flag.type.choices) == [value.value for value in kind]
+
+
+def test_a_training_that_nothing_lighter_is_left_for_tells_how_to_start_anew(
+    replace_session: Callable[[Callable[..., None]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise TrainingFailed("no rung is left", ("--output-dir", "my runs/m-2", "--micro-batch", "2"))
+
+    replace_session(fail)
+    assert run("--micro-batch", "4", "--output-dir=my runs/m", "--", "--warmup_ratio", "0.1") == 1
+    told = capsys.readouterr().err
+    assert "no rung is left" in told
+    command = "autofit train --model m --output-dir 'my runs/m-2' --micro-batch 2 -- --warmup_ratio 0.1"
+    assert f"to start anew by less: {command}" in told

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import pytest
 
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import (
+    Crashed,
+    Killed,
+    Measured,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+)
 from autofit.domain.strategy import Strategy
 from autofit.probing.classification import classify
 from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
@@ -141,24 +152,35 @@ def test_a_killed_rank_is_a_host_out_of_memory_only_if_the_cgroup_counted_a_kill
     result = outcome(*ends, oom_kills=1)
     assert isinstance(result, OutOfMemory)
     assert (result.rank, result.place) == (0, Place.HOST)
-    result = outcome(*ends)
-    assert isinstance(result, Crashed)
-    assert "SIGKILL" in result.why
-    assert result.exit_code == -9
+    assert outcome(*ends) == Killed(0, Phase.FORWARD, signal.SIGKILL, "x.log", 5.0)
 
 
 def test_a_signal_is_named_and_the_rank_that_the_agent_killed_is_not_blamed() -> None:
     result = outcome(end(0, exit_code=-9, was_killed=True), end(1, exit_code=-11))
+    assert result == SignalCrash(1, Phase.FORWARD, signal.SIGSEGV, "x.log", 5.0)
+
+
+def test_a_rank_that_aborted_hides_neither_who_was_killed_nor_who_said_why() -> None:
+    """gloo's threads and NCCL's watchdog abort a rank that has lost its neighbour."""
+    aborted = end(0, exit_code=-6)
+    assert outcome(aborted, end(1, exit_code=-9)) == Killed(1, Phase.FORWARD, signal.SIGKILL, "x.log", 5.0)
+    said = outcome(aborted, end(1, failed(FailureKind.CRASHED, 1.0), exit_code=1))
+    assert isinstance(said, Crashed)
+    assert said.why == "crashed at 1.0"
+    lost = outcome(aborted, end(1, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1))
+    assert isinstance(lost, SignalCrash)
+
+
+def test_who_ended_without_a_word_is_told_and_not_who_lost_it() -> None:
+    result = outcome(end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1), end(1, exit_code=5))
     assert isinstance(result, Crashed)
-    assert result.rank == 1
-    assert "SIGSEGV" in result.why
+    assert (result.rank, result.exit_code) == (1, 5)
 
 
 def test_a_page_of_shared_memory_that_was_not_there_is_no_lack_of_memory() -> None:
     """SIGBUS: /dev/shm is full, which no smaller configuration mends; what else was killed meanwhile does not count."""
     result = outcome(end(0, exit_code=-7), oom_kills=1)
-    assert isinstance(result, Crashed)
-    assert "SIGBUS" in result.why
+    assert result == SignalCrash(0, Phase.FORWARD, signal.SIGBUS, "x.log", 5.0)
 
 
 def test_silence_is_a_time_out_and_not_a_lack_of_memory() -> None:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped, Symptom
-from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import (
+    Crashed,
+    DeviceLost,
+    DiskFull,
+    Diverged,
+    Killed,
+    NodeLost,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+    UserFault,
+)
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
 from autofit.report.run_end_text import run_failure_text
 
@@ -28,11 +43,38 @@ GO_ON = "the same command goes on from the last checkpoint"
         ),
         (
             Crashed(None, Phase.START, "the job ended", None, exit_code=3),
-            f"the training ended with exit code 3 and left no report; its log is {LOG}",
+            f"the training ended with exit code 3 and left no report; its log is {LOG}, and {GO_ON}",
         ),
         (
-            Crashed(1, Phase.STEP, "it was killed", None, exit_code=-9),
-            f"the training ended with exit code -9 (SIGKILL) and left no report; its log is {LOG}",
+            Killed(1, Phase.STEP, signal.SIGKILL),
+            "the training failed: rank 1 was killed by SIGKILL in the optimizer step\n"
+            f"its log is {LOG}; the signal came from outside, of a person, a scheduler or a limit; {GO_ON}",
+        ),
+        (
+            SignalCrash(None, Phase.STEP, signal.SIGSEGV),
+            "the training failed: the job crashed by SIGSEGV in the optimizer step\n"
+            f"its log is {LOG}; {GO_ON}; where it crashes again, the log may name the library",
+        ),
+        (
+            DiskFull(0, Phase.SAVE, "no space is left for /c/checkpoint-4"),
+            "the training failed: the disk is full in the save on rank 0: no space is left for /c/checkpoint-4\n"
+            f"its log is {LOG}; free some there, then {GO_ON}",
+        ),
+        (
+            DeviceLost(0, Phase.STEP, "CUDA error: uncorrectable ECC error encountered"),
+            "the training failed: the device was lost in the optimizer step on rank 0: CUDA error: uncorrectable ECC "
+            f"error encountered\nits log is {LOG}; see what nvidia-smi and the kernel's log (dmesg) say of it; once it "
+            f"is reset, {GO_ON}",
+        ),
+        (
+            NodeLost("n2", Phase.STEP, "its agent is gone"),
+            "the training failed: node n2 was lost in the optimizer step: its agent is gone\n"
+            f"its log is {LOG}; see to that n2 answers, then {GO_ON}",
+        ),
+        (
+            UserFault(0, Phase.REWARD, "rewards.py:brevity: KeyError: 'answer'"),
+            "the training failed in reward on rank 0: rewards.py:brevity: KeyError: 'answer'\n"
+            f"its log is {LOG}; once that is mended, {GO_ON}",
         ),
         (
             TimedOut(0, Phase.STEP, 1800.0),
@@ -55,6 +97,10 @@ def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
     assert "a smaller --micro-batch" in text
     unseen = run_failure_text(OutOfMemory(None, Phase.START, Place.HOST, "killed"), LOG)
     assert unseen.startswith("the training failed in start: out of host memory\n")
+    assert "--micro-batch" not in unseen
+    shared = run_failure_text(OutOfMemory(0, Phase.FORWARD, Place.SHARED, "full"), LOG)
+    assert shared.startswith("the training failed in forward on rank 0: out of shared memory\n")
+    assert "make /dev/shm larger (docker run --shm-size" in shared
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from autofit.running.rank_watch import RankWatch, report_path
 
 TRAINED = RankTrained(5, 3, 2, 2.5, 1.5, 100.0)
 LOST = RankFailed(FailureKind.LOST_NEIGHBOUR, Phase.BACKWARD, Place.DEVICE, "connection reset by peer", 1.0)
+CRASHED = RankFailed(FailureKind.CRASHED, Phase.BACKWARD, Place.DEVICE, "boom", 1.0)
 PHASES = [Phase.FORWARD, Phase.INITIALIZE]
 _RANK = """
 import sys, time
@@ -139,11 +140,26 @@ def test_who_was_ended_after_a_failure_has_not_fallen(ranks: Ranks, tmp_path: Pa
     """By launch.py, which has waited for it, or is about to."""
     watch = RankWatch(tmp_path, 2)
     leave(tmp_path, 0, LOST)
+    watch.poll()
     ranks.kill(1, signal.SIGTERM)
     if is_waited_for:
         ranks.wait(1)
     watch.poll()
     assert watch.ends() == (ended(0, LOST), ended(1))
+
+
+@pytest.mark.parametrize(("report", "is_cause"), [(LOST, True), (CRASHED, False)])
+def test_who_was_terminated_before_anybody_lost_it_has_fallen(
+    ranks: Ranks, tmp_path: Path, report: RankFailed, is_cause: bool
+) -> None:
+    """Somebody sent it SIGTERM; one that crashed lost nobody, and has the launcher end the others with the same
+    signal."""
+    watch = RankWatch(tmp_path, 2)
+    watch.poll()
+    ranks.kill(1, signal.SIGTERM)
+    leave(tmp_path, 0, report)
+    watch.poll()
+    assert watch.ends() == (ended(0, report), dead(1, -signal.SIGTERM) if is_cause else ended(1))
 
 
 def test_of_ranks_that_never_began_nothing_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,19 @@ import pytest
 
 from autofit.domain.divergence import Stopped, Symptom
 from autofit.domain.event import TrainingEnded
-from autofit.domain.outcome import Crashed, Diverged, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import (
+    Crashed,
+    Diverged,
+    Killed,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+)
 from autofit.domain.run_end import RunEnd
-from autofit.probing.evidence import Evidence
+from autofit.probing.evidence import Evidence, launcher_signal
 from autofit.probing.protocol import (
     FailureKind,
     RankDiverged,
@@ -101,9 +112,20 @@ def test_a_rank_that_was_killed_ran_out_of_host_memory_only_if_the_cgroup_counte
     found = ended({}, *ends, exit_code=exit_code, oom_kills=1)
     assert isinstance(found, OutOfMemory)
     assert (found.rank, found.phase, found.place) == (1, Phase.FORWARD, Place.HOST)
-    crashed = ended({}, *ends, exit_code=exit_code)
-    assert isinstance(crashed, Crashed)
-    assert (crashed.rank, crashed.phase, crashed.exit_code) == (1, Phase.FORWARD, exit_code)
+    assert ended({}, *ends, exit_code=exit_code) == Killed(1, Phase.FORWARD, signal.SIGKILL, LOG, 9.0)
+
+
+@pytest.mark.parametrize("exit_code", [245, 139, -11], ids=["launch.py", "as a shell tells it", "the launcher itself"])
+def test_a_rank_that_crashed_by_a_signal_says_by_which(exit_code: int) -> None:
+    ends = (dead(0, was_killed=True), dead(1))
+    found = ended({}, *ends, exit_code=exit_code, oom_kills=1)
+    assert found == SignalCrash(1, Phase.FORWARD, signal.SIGSEGV, LOG, 9.0)
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, 128, 190, 255, None])
+def test_what_is_no_signal_stays_an_exit_code(exit_code: int | None) -> None:
+    """ssh leaves with 255 when it cannot reach a host."""
+    assert launcher_signal(exit_code) is None
 
 
 def test_who_lost_a_rank_that_was_killed_only_follows_from_it() -> None:
@@ -120,13 +142,13 @@ def test_who_lost_a_rank_that_was_killed_only_follows_from_it() -> None:
 
 @pytest.mark.parametrize("exit_code", [1, 3, 249, 139], ids=["its own", "another", "SIGBUS", "SIGSEGV"])
 def test_what_else_the_kernel_killed_meanwhile_is_not_what_went_wrong(exit_code: int) -> None:
-    assert isinstance(ended({}, dead(0), exit_code=exit_code, oom_kills=1), Crashed)
+    assert isinstance(ended({}, dead(0), exit_code=exit_code, oom_kills=1), (Crashed, SignalCrash))
 
 
 @pytest.mark.parametrize(
     ("reports", "exit_code"),
-    [({}, 0), ({}, -9), ({0: trained()}, 0), ({0: trained(), 1: trained()}, 1)],
-    ids=["none at all", "killed", "one missing", "all there but the launcher failed"],
+    [({}, 0), ({0: trained()}, 0), ({0: trained(), 1: trained()}, 1)],
+    ids=["none at all", "one missing", "all there but the launcher failed"],
 )
 def test_a_training_without_every_report_and_a_good_end_has_failed(
     reports: dict[int, RankReport], exit_code: int
@@ -135,6 +157,7 @@ def test_a_training_without_every_report_and_a_good_end_has_failed(
     found = ended(reports, exit_code=exit_code)
     assert isinstance(found, Crashed)
     assert (found.rank, found.exit_code, found.log) == (None, exit_code, LOG)
+    assert ended(reports, exit_code=-9) == Killed(None, Phase.START, signal.SIGKILL, LOG, 9.0)
 
 
 def test_silence_is_what_ended_it_unless_a_rank_says_better() -> None:

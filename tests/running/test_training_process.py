@@ -25,6 +25,7 @@ from autofit.probing.protocol import RankTrained, to_line
 from autofit.process import signals
 from autofit.process.python import module_command
 from autofit.running import full_run, training_process
+from autofit.running.supervision import USUAL, Supervision
 from autofit.running.training_command import TrainingFiles
 from autofit.running.training_process import Launcher
 from tests.build_process import builder_command, building
@@ -50,7 +51,7 @@ class Bench:
         self.log_path = root / "training.log"
         self.pids = root / "pids"
         self.program = root / "deepspeed"
-        self.later_s = 0.0  # by which the watcher's clock is ahead
+        self.supervision = USUAL
 
     def script(self, *lines: str) -> None:
         """What the stand-in does; `deepspeed` itself is a shell that stays the parent of what it starts."""
@@ -58,10 +59,15 @@ class Bench:
         self.program.chmod(0o755)
 
     def launcher(self) -> Launcher:
-        return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)], clock=self.clock)
+        return Launcher(CPUS, self.files, self.log_path, program=[str(self.program)], supervision=self.supervision)
 
-    def clock(self) -> float:
-        return time.monotonic() + self.later_s
+    def place(self, rank: int) -> Path:
+        return self.files.reports / f"rank{rank}-place.json"
+
+    def write_place(self, rank: int, process_id: str, phase: Phase, step: int = 0) -> str:
+        """Says where a rank is; `process_id` is a shell's word."""
+        place = '{"type":"RankPlace","process_id":%s,"phase":"' + phase.value + f'","step":{step}' + "}"
+        return f"printf '{place}' {process_id} > '{self.place(rank)}'"
 
     def watch(self, show: Callable[[Any], None]) -> int:
         with self.launcher() as started:
@@ -263,50 +269,46 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
     assert shields == ["up", "all put away", "down"]
 
 
-def test_ranks_that_do_not_move_any_more_are_ended(bench: Bench) -> None:
-    bench.script(*ranks(bench), bench.write_progress(0), "wait")
+def test_ranks_that_do_not_move_any_more_are_ended_and_the_one_that_hangs_is_named(bench: Bench) -> None:
+    """The others wait for the one that is a step behind; what has a handler for it leaves its stacks in the log."""
+    bench.supervision = Supervision(least_stall_s=0.2)
+    answers = "import time; from autofit.process.stacks import answer_with_stacks; answer_with_stacks(); "
+    answers += "print(1, flush=True); time.sleep(600)"
+    bench.script(
+        bench.write_pid("$$"),
+        f"for n in 0 1; do {sys.executable} -c '{answers}' & echo $! >> '{bench.pids}'; eval pid$n=$!; done",
+        f'while [ "$(wc -l < {bench.log_path})" -lt 2 ]; do sleep 0.01; done',
+        bench.write_place(0, "$pid0", Phase.BACKWARD, 4),
+        bench.write_place(1, "$pid1", Phase.FORWARD, 3),
+        "wait",
+    )
     with bench.launcher() as started:
-        for one in started.watch():
-            assert one == progress(0)
-            bench.later_s += training_process.STALL_S
-    assert started.timed_out == TimedOut(0, Phase.START, training_process.STALL_S)
+        assert list(started.watch()) == []
+    assert started.timed_out == TimedOut(1, Phase.FORWARD, 0.4)
     bench.check_nothing_lives()
+    log = bench.log_path.read_text()
+    for title in ("rank 0, in backward", "rank 1, in forward"):
+        _, _, stacks = log.partition(f"--- the stacks of {title} ---")
+        assert "most recent call first" in stacks.partition("---")[0]
 
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_clock_that_is_set_anew_ends_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
     """It moves the dates of what the ranks touch, and what this process takes for now."""
-    monkeypatch.setattr(training_process, "STALL_S", 60.0)
     real, moved = time.time, []
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours * len(moved))
-    set_anew = f"touch -d '{hours:+} hours' '{bench.files.beat}'"
-    bench.script(bench.write_progress(0), "sleep 0.1", set_anew, bench.write_progress(1), "sleep 0.1", "exit 0")
+    set_anew = f"touch -d '{hours:+} hours' '{bench.place(0)}'"
+    place = bench.write_place(0, "$$", Phase.STEP, 1)
+    bench.script(place, bench.write_progress(0), "sleep 0.1", set_anew, bench.write_progress(1), "sleep 0.1", "exit 0")
     assert bench.watch(moved.append) == 0
     assert len(moved) == 2
 
 
 def test_touches_keep_the_ranks_alive_whatever_the_clock_says(bench: Bench) -> None:
-    """More than half of what is borne goes by after each touch, and the next one waits for that."""
-    seen = bench.root / "seen"
-    touch = f"touch -d '-1 hour' '{bench.files.beat}'"
-    waits = f'until [ -e "{seen}$n" ]; do sleep 0.01; done'
-    bench.script("for n in 0 1 2 3; do", touch, bench.write_progress(0), waits, "done")
-    told: list[TrainingProgress] = []
-
-    def let_it_pass(one: TrainingProgress) -> None:
-        bench.later_s += 0.6 * training_process.STALL_S
-        seen.with_name(f"seen{len(told)}").touch()
-        told.append(one)
-
-    assert bench.watch(let_it_pass) == 0
-    assert len(told) == 4
-
-
-def test_a_start_is_not_taken_for_the_stall_of_an_earlier_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_process, "STALL_S", 60.0)
-    bench.files.beat.touch()
-    os.utime(bench.files.beat, (0, 0))
-    bench.script("sleep 0.1", "exit 0")
+    """They go on for longer than any of them may stand still."""
+    bench.supervision = Supervision(least_stall_s=0.5)
+    touch = f"touch -d '-1 hour' '{bench.place(0)}'"
+    bench.script(bench.write_place(0, "$$", Phase.SAVE), f"for n in $(seq 15); do {touch}; sleep 0.1; done")
     assert bench.watch(lambda one: None) == 0
 
 
@@ -364,6 +366,7 @@ def test_a_rank_that_the_kernel_kills_for_want_of_memory_is_known_with_its_phase
     def see(event: Any) -> None:
         (bench.root / f"seen{event.step}").touch()
 
-    ended = full_run.train(CPUS, bench.files, bench.log_path, see, oom_kill_count=lambda: next(kills))
+    supervision = Supervision(oom_kill_count=lambda: next(kills))
+    ended = full_run.train(CPUS, bench.files, bench.log_path, see, supervision=supervision)
     assert isinstance(ended, OutOfMemory)
     assert (ended.rank, ended.phase, ended.place) == (1, Phase.BACKWARD, Place.HOST)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from autofit.domain.deepspeed_line import Layout
-from autofit.domain.outcome import Crashed, Outcome, OutOfMemory, Unsupported
+from autofit.domain.outcome import Killed, Measured, NodeLost, Outcome, OutOfMemory, SignalCrash, TimedOut
 from autofit.probing.protocol import GroupEnded, RankEnd, RankFailed
 
 
@@ -37,13 +37,15 @@ def with_host(outcome: Outcome, layout: Layout) -> Outcome:
     """The end of a rank whose failure names its host, where there are several."""
     if len(layout.hosts) == 1:
         return outcome
-    if isinstance(outcome, OutOfMemory):
-        return replace(outcome, message=f"{_host_of(outcome.rank, layout)}: {outcome.message}")
-    if isinstance(outcome, Crashed):
-        return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
-    if isinstance(outcome, Unsupported):
-        return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
-    return outcome
+    match outcome:
+        case Measured() | NodeLost():
+            return outcome
+        case OutOfMemory():
+            return replace(outcome, message=f"{_host_of(outcome.rank, layout)}: {outcome.message}")
+        case Killed() | SignalCrash() | TimedOut():
+            return replace(outcome, host=_host_of(outcome.rank, layout))
+        case _:
+            return replace(outcome, why=f"{_host_of(outcome.rank, layout)}: {outcome.why}")
 
 
 def _host_of(rank: int | None, layout: Layout) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -87,6 +88,7 @@ def _run(name: str, words: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     """Runs the `main` of a module, and ends this process as Python would."""
     code: object = 1
     try:
+        _forget_handlers()
         os.environ.clear()
         os.environ.update(env)
         sys.argv = list(words)
@@ -97,6 +99,13 @@ def _run(name: str, words: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     leave(code)
+
+
+def _forget_handlers() -> None:
+    """Handles no signal that the launcher does, as after an exec."""
+    for number in signal.valid_signals():
+        if callable(handler := signal.getsignal(number)) and handler is not signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def leave(code: object) -> NoReturn:

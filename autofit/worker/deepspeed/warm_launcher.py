@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from types import FrameType, SimpleNamespace
 
 from autofit.process.rank_place import write_exit_code
 from autofit.worker.rank.lifecycle import die_with_parent
 from autofit.worker.script.python_main import leave_directory
 
+_SCHEDULERS_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 STAND_BY = "--stand-by"
 REPORTS = "--reports"  # of a rank (`worker/training/full_run/full_run_rank.py`)
 _IMPORTED = (
@@ -31,9 +34,14 @@ _IMPORTED = (
 
 
 def main() -> None:
-    """Runs the launcher with the words that are given or told, and leaves with its exit code."""
+    """Runs the launcher with the words that are given or told, and leaves with its exit code.
+
+    It ends when its ranks do: what a scheduler sends to every process of a job the ranks hear, to save, and their
+    supervisor, who sees to it that they end.
+    """
     leave_directory()
     die_with_parent()
+    _hear_nothing()
     _import_all()
     words = sys.argv[1:]
     if words[:1] == [STAND_BY]:
@@ -41,6 +49,20 @@ def main() -> None:
         words = _told()
     if words:
         _launch(words)
+
+
+def _hear_nothing() -> None:
+    for number in _SCHEDULERS_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # SIG_IGN would be the ranks', too, where they are started anew
+
+
+def _only_interrupts(number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+    """Has launch.py handle SIGINT alone: at SIGTERM it would end its ranks, one after the other."""
+    if number == signal.SIGINT:
+        signal.signal(number, handler)
+    else:
+        _hear_nothing()
 
 
 def _import_all() -> None:
@@ -87,6 +109,7 @@ def _launch(words: list[str]) -> None:
     if _can_fork():
         fork_modules_of(runner)
         fork_modules_of(launch, _end_teller(words))
+        launch.signal = SimpleNamespace(**vars(signal) | {"signal": _only_interrupts})
     sys.argv = ["deepspeed", *words]
     code: object = 0
     try:

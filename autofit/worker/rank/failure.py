@@ -54,6 +54,15 @@ class TrainingDiverged(Exception):
         self.divergence = divergence
 
 
+class TrainingStopped(Exception):
+    """A full run is over because it was asked to end, after it has saved what it came to."""
+
+    def __init__(self, step: int, signal: int | None) -> None:
+        super().__init__(step, signal)
+        self.step = step
+        self.signal = signal  # that this rank heard; None where only others did
+
+
 def rank_failed(
     error: BaseException, phase: Phase, *, is_on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
 ) -> RankFailed:

@@ -16,15 +16,16 @@ from typing import Any, NoReturn
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.planning.probe_steps import MEMORY_STEPS
-from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, ScriptJob, to_line
+from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, RankStopped, ScriptJob, to_line
 from autofit.process.files import write_whole
 from autofit.worker.energy.energy_meter import energy_meter
-from autofit.worker.rank.failure import TrainingDiverged, rank_failed
+from autofit.worker.rank.failure import TrainingDiverged, TrainingStopped, rank_failed
 from autofit.worker.rank.memory_meter import Meter, meter
 from autofit.worker.rank.out_of_memory import free_device_bytes
 from autofit.worker.rank.seldom import Seldom
 
 _PR_SET_PDEATHSIG = 1
+_SIGNALLED = 128
 # Where the memory meter keeps what peaked and looks anew; forward and backward alternate too often for it, and so may
 # steps after the first ones, which show what is needed.
 _MARKED = {Phase.BUILD, Phase.INITIALIZE, Phase.GENERATE, Phase.STEP, Phase.EVALUATE, Phase.SAVE}
@@ -71,6 +72,9 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
     try:
         rank = Rank(job, send)
         report = body(rank)
+    except TrainingStopped as stopped:
+        write_report(RankStopped(stopped.step, stopped.signal), report_path)
+        return _SIGNALLED + (stopped.signal or signal.SIGTERM)
     except BaseException as error:  # whatever it is, the report must be left
         write_report(_ended_by(error, rank, job), report_path)
         print_traceback()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 from autofit.domain.units import format_bytes
-from autofit.probing.protocol import FailureKind
-from autofit.worker.rank.failure import KnownFailure
 
 from .part_writer import AsWritten, PartWriter, as_they_are
 from .partial_folder import PartialFolder
 from .ranks import attempt, first_of_all, is_one_file, rank_index
 from .shards import divide
 from .stored_state import StoredState
+from .write_failure import NotWritten, WriteFailure, write_failure
 
 MOST_SHARD_BYTES = 5 * 10**9
 """Of one file; what the hub's tools keep to (huggingface_hub, MAX_SHARD_SIZE)."""
@@ -46,7 +44,7 @@ class ModelWriter:
         """Writes the state; every rank calls it.
 
         `write_rest` writes what stands beside the weights into a folder, on the first rank; `beat` is called before
-        each part of the state. Where a rank fails, its exception, KnownFailure on all ranks if it was the disk's;
+        each part of the state. Where a rank fails, its exception, NotWritten on all ranks if it was the disk's;
         nothing new is left in the folder then.
         """
         self._agree(_on_first_rank(lambda: self._begin(write_rest)))
@@ -78,22 +76,22 @@ class ModelWriter:
 
     def _agree(self, problem: Exception | None) -> None:
         """Goes on where no rank has a problem."""
-        sentence = first_of_all(None if problem is None else self._sentence(problem))
-        if sentence is None:
+        own = None if problem is None else write_failure(problem)
+        beside = None if problem is None else WriteFailure(False, f"{type(problem).__name__}: {problem}")
+        found = first_of_all(own or beside)
+        if found is None:
             return
         if rank_index() == 0:
             self._partial.discard()
-        if problem is not None and not isinstance(problem, OSError):
+        if problem is not None and own is None:
             raise problem
-        raise KnownFailure(FailureKind.CRASHED, sentence) from problem
+        raise NotWritten(found, self._sentence(found)) from problem
 
-    def _sentence(self, problem: Exception) -> str:
-        if not isinstance(problem, OSError):
-            return f"{type(problem).__name__}: {problem}"
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    def _sentence(self, failure: WriteFailure) -> str:
+        if failure.is_full:
             needed = format_bytes(self._shards.size_bytes)
             return f"there is no space left for {self._folder}, whose weights take {needed}: free some there"
-        return f"{self._folder} cannot be written ({problem.strerror or problem}): see to that there"
+        return f"{self._folder} cannot be written ({failure}): see to that there"
 
 
 def _on_first_rank(action: Callable[[], None]) -> Exception | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch.distributed as dist
 
@@ -27,9 +27,18 @@ def attempt(action: Callable[[], None]) -> Exception | None:
     return None
 
 
-def first_of_all(text: str | None) -> str | None:
-    """The text of the first rank that has one; every rank asks, and learns it once all have asked."""
-    return next((told for told in _of_all(text) if told is not None), None)
+def first_of_all(value: T | None) -> T | None:
+    """What the first rank gives that gives something; every rank asks, and learns it once all have asked."""
+    return next((told for told in _of_all(value) if told is not None), None)
+
+
+def decided(decide: Callable[[], T]) -> T:
+    """What the first rank decides, on every rank."""
+    if not dist.is_initialized():
+        return decide()
+    told = [decide() if rank_index() == 0 else None]
+    dist.broadcast_object_list(told, src=0)
+    return cast(T, told[0])
 
 
 def is_one_file(path: Path) -> bool:

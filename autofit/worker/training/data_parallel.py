@@ -82,13 +82,6 @@ class DataParallelTrainer(Trainer):
         self._norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         return self._norm
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Saves what is each rank's own; the first rank ends the checkpoint only once all have: DeepSpeed's ranks wait
-        for each other as well."""
-        super()._save_rng_state(output_dir)
-        if not self.is_deepspeed_enabled:
-            torch.distributed.barrier()
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._has_whole_weights:
             reload_weights(self.model, Path(resume_from_checkpoint))

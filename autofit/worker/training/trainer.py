@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,22 @@ from autofit.worker.saving.written_dtype import in_dtype, tell_dtype
 from autofit.worker.training.epoch import EpochOrder, check_whole_batch, filled_with_first
 from autofit.worker.training.optimizers import on_flat_shares
 from autofit.worker.training.pinned_blocks import keep_pinned_blocks
+from autofit.worker.training.saving_trainer import SavingTrainer
 from autofit.worker.training.trainer_watch import TrainerWatch
 
 PhaseHook = Callable[[Phase], None]
 
 
-class PhasedTrainer(FusedTrainer):
+class PhasedTrainer(SavingTrainer):
     """Stands before trl's trainer of a task. Calls `phase_hook` before each batch that it evaluates, with the model
     itself: no watch on its engine hears it; and before each tensor that it saves. `save_beside` adds files to a
-    model's, `tell` hears what people should know. `saved_dtype` is that of the model's files, None where they are as it
-    trains; a checkpoint's are always so.
+    model's. `saved_dtype` is that of the model's files, None where they are as it trains; a checkpoint's are always so.
 
     Its steps and its order are those of one process with the whole batch, however the batch is divided. UsageError
     where there is no whole step.
     """
 
     phase_hook: PhaseHook = staticmethod(lambda phase: None)
-    tell: Callable[[str], None] = staticmethod(lambda note: None)
     save_beside: Callable[[Path], object] = staticmethod(lambda folder: None)
     saved_dtype: torch.dtype | None = None
     prepared_column: str | None = None  # of rows that trl has prepared, which are left as they are; None: trl is asked
@@ -108,7 +108,7 @@ class PhasedTrainer(FusedTrainer):
             writer.write(lambda place: self._save_rest(place, dtype), beat=lambda: self.phase_hook(Phase.SAVE))
         except NotStreamed as reason:
             self.tell(f"saving takes memory for a copy of the model, which is not written in a stream: {reason}")
-            super().save_model(str(folder), _internal_call=True)
+            self._save_whole(partial(super().save_model, str(folder), _internal_call=True), folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 

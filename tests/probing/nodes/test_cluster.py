@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from autofit.domain.deepspeed_line import HostSlots, LaunchLine, Layout
+from autofit.domain.ending import broken_text
 from autofit.domain.errors import HostFailed
 from autofit.domain.hardware import DeviceKind, Node
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
+from autofit.domain.outcome import Crashed, Killed, Measured, OutOfMemory, Phase, Place
 from autofit.domain.script import RuntimePatches, Script
 from autofit.domain.strategy import Strategy
 from autofit.probing.nodes.backend import complaint_in, placement_options
@@ -239,8 +241,9 @@ def test_a_killed_rank_is_the_cause_and_not_who_lost_it(tmp_path: Path) -> None:
     lost = RankFailed(FailureKind.CRASHED, Phase.STEP, Place.DEVICE, "connection closed by peer", 1.0)
     with cluster(FakeLaunch([FakeNode(0, report=lost), FakeNode(1, report=None)]), tmp_path) as started:
         outcome = started.probe(spec(tmp_path), lambda phase: None)
-    assert isinstance(outcome, Crashed)
-    assert outcome.why == "b: rank 1 was killed by SIGKILL"
+    assert isinstance(outcome, Killed)
+    assert (outcome.rank, outcome.signal, outcome.host) == (1, signal.SIGKILL, "b")
+    assert "rank 1 on host b was killed by SIGKILL" in broken_text(outcome)
 
 
 def test_a_file_that_a_host_cannot_write_is_an_error_with_its_name(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
 from autofit.process.rank_place import PlaceFile
+from autofit.process.stacks import answer_with_stacks
 from autofit.worker.rank.device import show_devices
 from autofit.worker.script.python_main import leave_directory
+from autofit.worker.training.full_run.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from autofit.worker.rank.lifecycle import Rank
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 def main() -> None:
     leave_directory()
     options = _options()
+    answer_with_stacks()
     _follow_supervisor(options.supervisor)
     if options.devices:
         show_devices(options.devices.split(","))  # the launcher counts from 0 and cannot name MIG slices
     report_path = options.reports / f"rank{os.environ['RANK']}.json"
+    report_path.unlink(missing_ok=True)  # an earlier start's
     place = PlaceFile(options.reports, int(os.environ["RANK"]))
     place.write(Phase.START)
     _import_all(options, report_path)
@@ -49,7 +53,7 @@ def main() -> None:
 
     def beat(phase: Phase, step: int) -> None:
         touch()
-        place.write(phase)
+        place.write(phase, step)
 
     exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
     atexit._run_exitfuncs()  # trackers send their last figures in one
@@ -140,7 +144,8 @@ def _follow_supervisor(process_id: int) -> None:
 def _train(job: Job, options: argparse.Namespace, rank: Rank) -> RankTrained:
     from autofit.worker.training.full_run.rank_training import Paths, run
 
-    return run(job, Paths(options.checkpoints, options.model_out, options.progress), rank)
+    paths = Paths(options.checkpoints, options.model_out, options.progress)
+    return run(job, paths, rank, Neighbours(options.reports, rank.index, job.rank_count))
 
 
 if __name__ == "__main__":

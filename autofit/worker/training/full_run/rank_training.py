@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
 
+from autofit.domain.event import Tell
 from autofit.domain.outcome import Phase
 from autofit.domain.request import Request
 from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import Job, RankTrained
-from autofit.process.saved_steps import last_whole
+from autofit.process.saved_steps import PARTIAL, last_whole, torn
 from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.lifecycle import Rank, join_group
 from autofit.worker.rank.measured_steps import PhaseListener
+from autofit.worker.saving.ranks import decided
 from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.energy_log import EnergyLog
 from autofit.worker.training.full_run.loading_progress import LoadingProgress
+from autofit.worker.training.full_run.neighbours import Neighbours
+from autofit.worker.training.full_run.step_agreement import StepAgreement
+from autofit.worker.training.full_run.stop_signals import StopSignals
+from autofit.worker.training.full_run.stop_wish import StopWish
+from autofit.worker.training.full_run.timed_saves import TimedSaves
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
 from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
@@ -41,8 +50,9 @@ class Paths:
     progress: Path
 
 
-def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
-    """Trains; raises what torch raises, and TrainingDiverged where what was trained is no model."""
+def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrained:
+    """Trains; raises what torch raises, TrainingDiverged where what was trained is no model, and TrainingStopped where
+    it has saved and is to end."""
     bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
@@ -52,18 +62,24 @@ def run(job: Job, paths: Paths, rank: Rank) -> RankTrained:
     log, energy = TrainingLog(job.request.task.traits.told), EnergyLog(rank.energy)
     watch = DivergenceWatch(trainer, job.request.training.on_divergence)
     listening = StepListening(trainer, PhaseListener(rank), watch)
-    for callback in (log, energy, listening, ResumeCallback(trainer), watch, MemorySteps(rank)):
+    is_keeper = rank.index == 0 and arguments.save_strategy != SaveStrategy.NO
+    saves = TimedSaves(job.request.training, is_keeper=is_keeper)
+    stop = StopWish(StopSignals(neighbours.has_lost_one), arguments.device)
+    agreement = StepAgreement([saves, stop], arguments.device)  # before the watch, which may hold a save back
+    for callback in (log, energy, listening, ResumeCallback(trainer), saves, agreement, watch, MemorySteps(rank)):
         trainer.add_callback(callback)
     if rank.index == 0:
         progress = Progress(paths.progress, rank, log, watch)
         trainer.add_callback(progress)
         trainer.tell = progress.tell
+    trainer.add_callback(stop)  # the last: it may raise
     rank.enter(Phase.INITIALIZE)
-    ended = trainer.train(resume_from_checkpoint=checkpoint(job.request, paths.checkpoints))
+    start = decided(lambda: _prepared_start(job.request, paths.checkpoints, trainer.tell))
+    ended = trainer.train(resume_from_checkpoint=start)
     eval_loss = _final_evaluation(trainer)
     watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
-    trainer.save_model(str(paths.model))
+    trainer.save_trained(str(paths.model))
     torch.distributed.barrier()  # whole for whoever has returned
     return replace(_trained(trainer, rank, log, watch, eval_loss), energy=energy.energy)
 
@@ -113,6 +129,15 @@ def checkpoint(request: Request, folder: Path) -> str | None:
     """The checkpoint to go on from: the last whole one of this run; before it has one, that which the user named."""
     last = last_whole(folder)
     return request.training.resume if last is None else str(last)
+
+
+def _prepared_start(request: Request, folder: Path, tell: Tell) -> str | None:
+    """The checkpoint to go on from; `tell` hears of those that are passed over, and half of one that an earlier run was
+    killed in goes."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    for one in torn(folder):
+        tell(str(one))
+    return checkpoint(request, folder)
 
 
 def _final_evaluation(trainer: PhasedTrainer) -> float | None:

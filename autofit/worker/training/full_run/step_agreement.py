@@ -25,12 +25,18 @@ class StepAgreement(TrainerCallback):
 
     def __init__(self, wishes: Sequence[Wish], device: torch.device) -> None:
         self._wishes = wishes
-        self._wanted = torch.zeros(len(wishes), dtype=torch.int32, device=device)
+        self._device = device
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._wanted.copy_(torch.tensor([wish.is_wanted(state) for wish in self._wishes], dtype=torch.int32))
-        if dist.is_initialized():
-            dist.all_reduce(self._wanted, dist.ReduceOp.MAX)
-        for wish, wanted in zip(self._wishes, self._wanted.tolist(), strict=True):
-            if wanted:
+        wanted = agreed([wish.is_wanted(state) for wish in self._wishes], self._device)
+        for wish, is_wanted in zip(self._wishes, wanted, strict=True):
+            if is_wanted:
                 wish.grant(state, control)
+
+
+def agreed(wanted: Sequence[bool], device: torch.device) -> list[bool]:
+    """Which of these any rank wants; a collective, in which each rank names as many."""
+    flags = torch.tensor(wanted, dtype=torch.int32, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return [bool(flag) for flag in flags.tolist()]

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from autofit.domain.codec import to_json
 from autofit.domain.event import Note, TrainingProgress
+from autofit.process.saved_steps import step_folder
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.training_log import TrainingLog
@@ -40,7 +41,9 @@ class Progress(TrainerCallback):
             self._write(state, loss=self._log.last_loss, eval_loss=float(logs["eval_loss"]))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._write(state, loss=self._log.last_loss, saved_step=state.global_step)
+        step: int = state.global_step
+        has_name = step_folder(Path(args.output_dir), step).is_dir()  # else the disk had no room for it
+        self._write(state, loss=self._log.last_loss, saved_step=step if has_name else None)
 
     def tell(self, text: str) -> None:
         """Writes a Note, once."""

@@ -167,7 +167,7 @@ def test_a_loss_that_ends_as_no_number_is_a_failure_whatever_was_asked_for(
 def test_what_lasts_stops_the_training_with_what_it_is_and_the_last_good_checkpoint(tmp_path: Path) -> None:
     for step in (1, 3):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
     training = Training(OnDivergence.STOP, tmp_path)
     for loss in (2.0, 2.0, NAN, NAN):
         training.step(loss)
@@ -180,7 +180,7 @@ def test_what_lasts_stops_the_training_with_what_it_is_and_the_last_good_checkpo
 
 def test_a_folder_without_a_step_in_its_name_is_no_good_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-best").mkdir()
-    (tmp_path / "checkpoint-best/trainer_state.json").touch()
+    (tmp_path / "checkpoint-best/trainer_state.json").write_text("{}")
     training = Training(OnDivergence.STOP, tmp_path)
     with pytest.raises(TrainingDiverged) as raised:
         training.watch.check_end(NAN, None)
@@ -191,9 +191,9 @@ def test_a_folder_without_a_step_in_its_name_is_no_good_checkpoint(tmp_path: Pat
 def test_what_was_saved_too_late_is_set_aside(tmp_path: Path) -> None:
     for step in (8, 9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}/trainer_state.json").touch()
+        (tmp_path / f"checkpoint-{step}/trainer_state.json").write_text("{}")
     (tmp_path / "diverged-10").mkdir()
-    (tmp_path / "diverged-10/trainer_state.json").touch()  # of an earlier try
+    (tmp_path / "diverged-10/trainer_state.json").write_text("{}")  # of an earlier try
     assert last_whole(tmp_path, 9) == tmp_path / "checkpoint-9"
     set_aside(tmp_path, 9)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-8", "checkpoint-9", "diverged-10"]

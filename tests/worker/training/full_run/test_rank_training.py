@@ -26,7 +26,7 @@ REQUEST = Request("m", 64)
 def leave_checkpoint(folder: Path, step: int, *, is_whole: bool = True) -> str:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / ("trainer_state.json" if is_whole else "model.safetensors")).touch()
+    (path / ("trainer_state.json" if is_whole else "model.safetensors")).write_text("{}")
     return str(path)
 
 

@@ -1,0 +1,66 @@
+"""The signals that ask a rank to save and end: a scheduler's, a closed terminal's, and the supervisor's."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_SIG_DFL = 0
+
+
+class StopSignals:
+    """Notes the first of these signals, whatever the main thread is at: a collective may hold it for long.
+
+    launch.py sends SIGTERM as well where another rank has failed, to ranks that would wait for that one for ever:
+    `has_lost_neighbour` tells the two apart, and the rank dies of it as any process does.
+    """
+
+    def __init__(self, has_lost_neighbour: Callable[[], bool]) -> None:
+        self._has_lost_neighbour = has_lost_neighbour
+        self._reading, self._writing = os.pipe()
+        self.heard: int | None = None
+
+    def listen(self) -> None:
+        """Listens from now on; a signal that is ignored (nohup) stays so. For the main thread, once."""
+        os.set_blocking(self._writing, False)
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=_forget)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _wake)
+        threading.Thread(target=self._hear, name="signals", daemon=True).start()
+
+    def _hear(self) -> None:
+        while True:
+            select.select([self._reading], [], [])
+            for number in os.read(self._reading, 4096):
+                if number in STOP_SIGNALS:
+                    self._note(number)
+
+    def _note(self, number: int) -> None:
+        if number == signal.SIGTERM and self._has_lost_neighbour():
+            _die_of(number)
+        self.heard = number if self.heard is None else self.heard
+
+
+def _wake(number: int, frame: FrameType | None) -> None:
+    """Does nothing: that there is a handler has Python write the number to the pipe."""
+
+
+def _forget() -> None:
+    """Has a child of this rank's, such as a worker that loads data, die of these signals and tell nobody."""
+    signal.set_wakeup_fd(-1)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is _wake:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _die_of(number: int) -> None:
+    ctypes.CDLL(None).signal(number, _SIG_DFL)  # Python's own is for the main thread alone
+    os.kill(os.getpid(), number)
