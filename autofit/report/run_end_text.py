@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
-from autofit.domain.ending import GO_ON, broken_text, remedy
+from autofit.domain.ending import GO_ON, PLACES, broken_text, remedy
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -24,7 +24,7 @@ from autofit.domain.outcome import (
 )
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
 from autofit.domain.strategy import Strategy
-from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.units import brief_seconds, format_bytes
 
 _LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
 _LOOK = "It began so: look at the model's weights, and at its --dtype."
@@ -44,8 +44,11 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
         case Crashed(exit_code=int(code)):
             return f"the training ended with exit code {code} and left no report; its log is {log_path}, and {GO_ON}"
         case TimedOut():
-            silence = f"no rank has moved for {format_seconds(end.after_s)}, the training was ended"
-            return f"{silence}; its log is {log_path}, and {GO_ON}"
+            silence, place = brief_seconds(end.after_s), PLACES[end.phase]
+            hung = (
+                f"no rank has moved for {silence}: rank {end.rank} stands still in {place}, and the training was ended"
+            )
+            return f"{hung}\nthe stacks of all ranks are in {log_path}; {GO_ON}"
         case Unsupported() | UserFault() | Crashed():
             return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {remedy(end)}"
         case Killed() | SignalCrash() | DiskFull() | DeviceLost() | NodeLost() | NotFinite():

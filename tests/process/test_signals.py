@@ -200,3 +200,22 @@ def test_what_is_ignored_from_the_start_stays_ignored() -> None:
 def test_code_that_never_comes_back_does_not_keep_a_signal_waiting() -> None:
     body = "signals._STUCK_S = 0.2\nlater(0.1, signal.SIGTERM)\nos.read(os.pipe()[0], 1)"
     assert told(body) == ("", 143)
+
+
+def test_who_holds_signals_takes_them_and_the_rest_is_raised_at_the_next_wait() -> None:
+    body = """
+with signals.held():
+    send(signal.SIGTERM)
+    assert wait((), 0.1) == [] and signals.take() == signal.SIGTERM and signals.take() is None
+    send(signal.SIGHUP)
+    check()
+    print("held")
+    signals.put_back(signals.take())
+wait((), 100)
+"""
+    assert told(body) == ("held\nterminated 1\n", 0)
+
+
+def test_a_scheduler_s_signals_are_noted_where_that_is_asked_for() -> None:
+    body = "note_signals(signal.SIGUSR1)\nsend(signal.SIGUSR1)\nwait((), 100)"
+    assert told(body) == ("terminated 10\n", 0)

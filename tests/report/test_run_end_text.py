@@ -77,8 +77,9 @@ GO_ON = "the same command goes on from the last checkpoint"
             f"its log is {LOG}; once that is mended, {GO_ON}",
         ),
         (
-            TimedOut(0, Phase.STEP, 1800.0),
-            f"no rank has moved for 30:00, the training was ended; its log is {LOG}, and {GO_ON}",
+            TimedOut(1, Phase.STEP, 1800.0),
+            "no rank has moved for 30:00: rank 1 stands still in the optimizer step, and the training was ended\n"
+            f"the stacks of all ranks are in {LOG}; {GO_ON}",
         ),
         (NoModel("/run/model"), f"the training ended and left no model in /run/model; its log is {LOG}"),
         (MergeFailed("/run/model"), f"merging failed, the adapter in /run/model is whole; the log is {LOG}"),

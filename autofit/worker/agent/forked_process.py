@@ -23,6 +23,7 @@ from autofit.probing.protocol import (
     read_probe,
     to_line,
 )
+from autofit.process.stacks import answer_with_stacks
 
 
 def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) -> NoReturn:
@@ -34,6 +35,7 @@ def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) 
     command = read_probe(line)
     spec, path = command.spec, Path(report_path)
     settle(spec.log_path)
+    answer_with_stacks()
 
     def send(phase: Phase, step: int) -> None:
         heartbeats.send_bytes(to_line(Heartbeat(command.number, rank, phase, step)))

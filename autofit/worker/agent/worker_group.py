@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+from autofit.domain.ending import PLACES
 from autofit.probing.protocol import (
     GroupEnded,
     Heartbeat,
@@ -25,6 +26,7 @@ from autofit.process.build_locks.build_wait import BuildWait
 from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.process.files import NamelessFile
 from autofit.process.host_processes import kill_sessions
+from autofit.process.stacks import Asked, write_stacks
 from autofit.worker.agent import forked_process
 from autofit.worker.agent.fork_server import fork
 from autofit.worker.agent.rank_process import RankProcess
@@ -108,7 +110,10 @@ class WorkerGroup:
                 rank_process.process.join(_EXIT_GRACE_S)
 
     def end(self) -> None:
-        """Ends what still runs, and says how all of it ended."""
+        """Ends what still runs, and says how all of it ended; the stacks of ranks that took too long come into the
+        log first."""
+        if self._silent is not None or self._is_late:
+            write_stacks([self._asked(one) for one in self.running if one.has_started], Path(self._spec.log_path))
         self.kill()
         ends = tuple(self._end(rank_process) for rank_process in self._rank_processes)
         self._rank_processes.clear()
@@ -126,6 +131,11 @@ class WorkerGroup:
             self._scratch_folder.clear()
         if self._store is not None:
             self._store.close()
+
+    @staticmethod
+    def _asked(rank_process: RankProcess) -> Asked:
+        title = f"rank {rank_process.rank}, in {PLACES[rank_process.phase]}"
+        return Asked(rank_process.process.pid or 0, title)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_at_s

@@ -43,6 +43,7 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.process.build_locks.build_wait import BuildWait
+from autofit.process.stacks import answer_with_stacks
 from autofit.worker.agent import answering_process, forked_process, worker_group
 from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.group_watch import run_together
@@ -150,12 +151,18 @@ class Bench:
         os.close(self.writing)
         self.writing = os.open(os.devnull, os.O_WRONLY)
 
+    def _settle(self) -> None:
+        """What comes first in a rank."""
+        os.setsid()
+        os.close(self.writing)  # a copy, that the fork server's children do not have
+        forked_process.redirect_output(str(self.folder / "log"))
+        answer_with_stacks()
+
     def run(self, *lives: Life, heartbeat_timeout_s: float = 60.0, time_limit_s: float | None = None) -> GroupEnded:
         """The group of ranks that live so."""
 
         def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) -> None:
-            os.setsid()
-            os.close(self.writing)  # a copy, that the fork server's children do not have
+            self._settle()
             lives[rank](FakeRank(rank, Path(report_path), heartbeats, store_path=read_probe(line).store_path or ""))
             os._exit(0)
 
@@ -169,8 +176,7 @@ class Bench:
         """The second node's part of a probe of a script, ranks 4 and on; lives are told the files by their folder."""
 
         def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) -> None:
-            os.setsid()
-            os.close(self.writing)
+            self._settle()
             share = read_probe(line).spec.shares[read_probe(line).node_index]
             lives[rank - share.first_rank](FakeRank(rank, Path(report_path), heartbeats))
             os._exit(0)
@@ -192,8 +198,7 @@ class Bench:
         """Groups of one rank each, side by side; how each ended by its place among `lives`, the first to end first."""
 
         def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) -> None:
-            os.setsid()
-            os.close(self.writing)
+            self._settle()
             place = read_probe(line).number
             lives[place](FakeRank(rank, Path(report_path), heartbeats, place))
             os._exit(0)
@@ -350,11 +355,20 @@ def test_a_rank_that_fails_before_the_others_are_watched_ends_them(
 
 
 def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench) -> None:
+    """With the stacks of all ranks in the log."""
+
+    def begins_and_hangs(rank: FakeRank) -> None:
+        rank.beat(Phase.START)
+        rank.hang()
+
     bench.on_message = lambda message: bench.pass_time(10.0)
-    ended = bench.run(beats_on, hangs, heartbeat_timeout_s=60.0)
+    ended = bench.run(beats_on, begins_and_hangs, heartbeat_timeout_s=60.0)
     assert (ended.silent_rank, ended.silent_s) == (1, 60.0)
     assert [end.was_killed for end in ended.ends] == [True, True]
     assert ended.total_s >= 60.0
+    _, *stacks = (bench.folder / "log").read_text().split("--- the stacks of ")
+    assert stacks[-1].startswith("rank 1, in the start ---")
+    assert "in begins_and_hangs" in stacks[-1]
 
 
 def test_a_heartbeat_moves_the_deadline(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_TO_END = {signal.SIGINT, signal.SIGTERM}  # both, in whatever order they arrive
 _SIG_DFL = 0
 
 
@@ -18,12 +19,14 @@ class StopSignals:
     """Notes the first of these signals, whatever the main thread is at: a collective may hold it for long.
 
     launch.py sends SIGTERM as well where another rank has failed, to ranks that would wait for that one for ever:
-    `has_lost_neighbour` tells the two apart, and the rank dies of it as any process does.
+    `has_lost_neighbour` tells the two apart, and the rank dies of it as any process does; so it does after SIGINT, with
+    which whoever supervises it has it end at once.
     """
 
     def __init__(self, has_lost_neighbour: Callable[[], bool]) -> None:
         self._has_lost_neighbour = has_lost_neighbour
         self._reading, self._writing = os.pipe()
+        self._all_heard: set[int] = set()
         self.heard: int | None = None
 
     def listen(self) -> None:
@@ -40,13 +43,14 @@ class StopSignals:
         while True:
             select.select([self._reading], [], [])
             for number in os.read(self._reading, 4096):
-                if number in STOP_SIGNALS:
-                    self._note(number)
+                self._note(number)
 
     def _note(self, number: int) -> None:
-        if number == signal.SIGTERM and self._has_lost_neighbour():
-            _die_of(number)
-        self.heard = number if self.heard is None else self.heard
+        self._all_heard.add(number)
+        if self._all_heard.issuperset(_TO_END) or (number == signal.SIGTERM and self._has_lost_neighbour()):
+            _die_of(signal.SIGTERM)
+        if number in STOP_SIGNALS and self.heard is None:
+            self.heard = number
 
 
 def _wake(number: int, frame: FrameType | None) -> None:
