@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 Rows = Callable[[int], Path]
 WORDS = (
     "--eval_strategy epoch --load_best_model_at_end true --max_grad_norm 0.3 --warmup_ratio 0.1 "
-    "--lr_scheduler_type cosine --label_smoothing_factor 0.1"
+    "--lr_scheduler_type cosine --label_smoothing_factor 0.1 "
+    "--save_total_limit 1"  # the last is kept beside the best
 )
 
 

@@ -13,7 +13,8 @@ from autofit.domain.request import Training
 from autofit.worker.training.full_run.step_agreement import Wish
 
 _FIRST_S = 120.0  # a training that has taken so long is worth a first checkpoint
-_MOST_SHARE = 0.1  # of the time that saving may take where nobody has asked for its minutes
+_MOST_SHARE = 0.1  # of the time that saving may take
+_MOST_ASKED_SHARE = 0.5  # where somebody asked for its minutes
 _STEPS = 10  # of different lengths: the longest of the last ones is what the next may take
 
 
@@ -21,13 +22,14 @@ class TimedSaves(TrainerCallback, Wish):
     """Wants a checkpoint after the first step or two minutes, whichever is later, and then as soon as one step more
     would leave more than `max_lost_s` to be repeated if the training were killed just before it is saved.
 
-    Where `is_asked` is not so, saving is kept to a tenth of the time, as measured, by longer pauses. The clock of rank
-    0 is everybody's, `is_keeper` there.
+    Saving is kept to a tenth of the time, as measured, by longer pauses; to half of it where
+    somebody has asked for other minutes than the default. The clock of rank 0 is everybody's: `is_keeper` there.
     """
 
     def __init__(self, training: Training, *, is_keeper: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_lost_s = 60 * training.max_lost_minutes
-        self._is_asked = training.max_lost_minutes != Training().max_lost_minutes
+        is_asked = training.max_lost_minutes != Training().max_lost_minutes
+        self._most_share = _MOST_ASKED_SHARE if is_asked else _MOST_SHARE
         self._is_keeper = is_keeper
         self._clock = clock
         self._steps_s: deque[float] = deque(maxlen=_STEPS)
@@ -51,7 +53,7 @@ class TimedSaves(TrainerCallback, Wish):
     def _pause_s(self) -> float:
         """From the end of one save to the beginning of the next."""
         pause_s = self._max_lost_s - max(self._steps_s) - self._save_s
-        return pause_s if self._is_asked else max(pause_s, self._save_s * (1 / _MOST_SHARE - 1))
+        return max(pause_s, self._save_s * (1 / self._most_share - 1))
 
     def grant(self, state: TrainerState, control: TrainerControl) -> None:
         control.should_save = True
