@@ -1,5 +1,11 @@
 """The entry of `python -m autofit`."""
 
+import os
+import sys
+
+if sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # where `-m` has put the working directory: a user's json.py must not stand for Python's
+
 from autofit.cli.main import main
 
 main()

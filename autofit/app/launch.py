@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Protocol
 from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits
 from autofit.domain.event import Event, Note
+from autofit.domain.shell import shell_line
 from autofit.running.handover import hand_over
 
 
@@ -30,7 +30,7 @@ def launch(
     with screen:
         words = _words(line, settings, screen, log_crash)
         if settings.is_dry_run or (line.options.autotuning == "tune" and words):
-            screen.show(Note(f"not started: deepspeed {shlex.join(words or line.words)}"))
+            screen.show(Note(f"not started: deepspeed {shell_line(words or line.words)}"))
             return 0
     return hand_over(words or line.words, master_port=line.options.master_port).exit_code
 

@@ -12,6 +12,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
+from autofit.inputs.pickled_names import check_checkpoint
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.space.resumption import (
     can_resume,
@@ -40,7 +41,7 @@ class StartingPoint:
 
 def find_start(request: Request, folder: RunFolder) -> StartingPoint:
     """Finds where a run starts; UsageError, with the offer to start from the weights, for a checkpoint that cannot go
-    on with what is asked."""
+    on with what is asked, or that would run more than its tensors need."""
     named = request.training.resume
     if named is None:
         return StartingPoint(request)
@@ -50,6 +51,7 @@ def find_start(request: Request, folder: RunFolder) -> StartingPoint:
         request = replace(request, lora=kept_lora(request.lora, earlier.lora))
         return StartingPoint(request if hardware is None else replace(request, ranks=hardware.rank_count))
     checkpoint = read_checkpoint(named)
+    check_checkpoint(Path(checkpoint.path))
     _refuse(conflicts(request, checkpoint), request, checkpoint)
     return StartingPoint(narrow_to_checkpoint(request, checkpoint), checkpoint)
 

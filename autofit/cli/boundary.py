@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from autofit.domain.errors import AutofitError, NothingFits
+from autofit.domain.masking import masked
 from autofit.process.best_effort_stream import BestEffortStream, leave
 from autofit.process.signals import Terminated
 
@@ -57,9 +58,11 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
 
 
 def print_error(message: str) -> None:
-    """Prints `autofit: …` on stderr, further lines under the first; nothing when nobody can read it."""
+    """Prints `autofit: …` on stderr, further lines under the first, without the environment's secrets; nothing when
+    nobody can read it."""
+    lines = masked(message, os.environ).splitlines()
     try:
-        click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(message.splitlines()), err=True)
+        click.echo(_PREFIX + f"\n{' ' * len(_PREFIX)}".join(lines), err=True)
     except OSError:
         leave(sys.stderr)
 

@@ -12,10 +12,15 @@ from datetime import datetime
 from pathlib import Path
 
 from autofit import __version__
+from autofit.domain.masking import masked
+from autofit.process.files import opening
+
+_FOR_US = 0o600  # a traceback may quote what nobody else is to read
 
 
 def write_crash_log(error: BaseException, words: list[str], environment: Mapping[str, str]) -> Path:
-    """Writes a new log and gives its path: it has the versions, the command line and the traceback."""
+    """Writes a new log and gives its path: it has the versions, the command line and the traceback, without the
+    secrets of the environment."""
     text = "\n".join(
         [
             f"autofit {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
@@ -26,7 +31,8 @@ def write_crash_log(error: BaseException, words: list[str], environment: Mapping
     )
     name = f"crash-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
     path = _folder(environment) / name
-    path.write_text(text, encoding="utf-8")
+    with open(path, "x", encoding="utf-8", opener=opening(_FOR_US)) as stream:
+        stream.write(masked(text, environment))
     return path
 
 
@@ -35,7 +41,7 @@ def _folder(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(home) / "autofit"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return Path(tempfile.gettempdir())
     return folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())

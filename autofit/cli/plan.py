@@ -114,14 +114,13 @@ def _shared(words: Iterable[str]) -> Iterator[str]:
 
 
 def _show(plans: tuple[Plan, ...], terms: Terms, words: tuple[str, ...]) -> None:
-    import shlex
-
+    from autofit.domain.shell import shell_word
     from autofit.report.plan.plan_comparison import comparison_lines
     from autofit.report.plan.plan_screen import plan_lines
 
     from .printing import print_lines, screen_width
 
-    next_command = shlex.join(["autofit", "train", *words])
+    next_command = [shell_word(word) for word in ("autofit", "train", *words)]
     width = screen_width()
     if len(plans) == 1:
         lines = plan_lines(plans[0], terms, next_command, width=width)

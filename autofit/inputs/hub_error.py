@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from autofit.domain.errors import UsageError
+from autofit.domain.masking import masked
 
 
 class HubUnavailable(UsageError):
@@ -114,7 +116,7 @@ def _wait(error: Exception) -> str | None:
 
 
 def _proxy() -> str | None:
-    """The proxy that is asked for the hub, without its password; None where none is."""
+    """The proxy that is asked for the hub, without its login; None where none is."""
     from huggingface_hub import constants
 
     hub = urlsplit(constants.ENDPOINT)
@@ -122,7 +124,7 @@ def _proxy() -> str | None:
     proxy = proxies.get(hub.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(hub.netloc):
         return None
-    return re.sub(r"//[^@/]*@", "//", proxy)
+    return masked(proxy, os.environ)
 
 
 def _page(model_id: str) -> str:

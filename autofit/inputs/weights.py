@@ -11,6 +11,8 @@ from typing import Any
 
 from autofit.domain.errors import UsageError
 
+from .pickled_names import check_weights
+
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 OLD_FILE = "pytorch_model.bin"
@@ -74,7 +76,8 @@ def has_all_weights(folder: Path) -> bool:
 def read_tensors(folder: Path) -> tuple[Tensor, ...] | None:
     """Every tensor of the model in `folder`; None when its weights are in another format than safetensors.
 
-    UsageError when there are no weights at all, when a shard is missing, or when a file is not whole.
+    UsageError when there are no weights at all, when a shard is missing, when a file is not whole, or when a pickle
+    would run more than weights need.
     """
     entry = _entry_in(folder)
     if entry == SINGLE_FILE:
@@ -82,6 +85,7 @@ def read_tensors(folder: Path) -> tuple[Tensor, ...] | None:
     if entry == INDEX_FILE:
         return tuple(tensor for name in shards_of(folder / INDEX_FILE) for tensor in _read_file(folder / name))
     if entry is not None:
+        check_weights(folder / name for name in (shards_of(folder / entry) if is_index(entry) else (entry,)))
         return None
     raise UsageError(
         f"{folder} has no weights that transformers loads ({SINGLE_FILE}, {INDEX_FILE} with its shards, {OLD_FILE}, "

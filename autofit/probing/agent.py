@@ -50,7 +50,7 @@ from autofit.probing.protocol import (
     read_message,
 )
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
-from autofit.process.files import write_whole
+from autofit.process.files import OURS, write_whole
 from autofit.process.python import script_environment, worker_environment
 from autofit.process.rendezvous import free_port, remove_shared_memory
 from autofit.process.signals import ShieldedExit
@@ -201,7 +201,7 @@ class Agent(ShieldedExit):
 
     def put_file(self, path: Path, text: str) -> None:
         """Writes a file onto this node, the only one."""
-        write_whole(path, text, is_durable=True)
+        write_whole(path, text, mode=OURS, is_durable=True)
 
     def probe(self, spec: Spec, on_heartbeat: OnHeartbeat) -> Outcome:
         """Runs one probe to its end, whatever that is; a script's has a strategy. The scratch folder is gone then."""

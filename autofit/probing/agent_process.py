@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,17 @@ from typing import IO
 from autofit.probing.protocol import Command, to_line
 from autofit.process.child import Child
 from autofit.process.connection import Lines
+from autofit.process.python import module_command
 from autofit.process.signals import wait
 
+_AGENT = "autofit.worker.agent.server"
 _POLITE_S = 3.0  # an agent that is asked to end has this long: in the middle of an import, it is not worth waiting for
 
 
 class AgentProcess(Child):
     """The process of an agent: `messages` is the descriptor on which it speaks; what libraries print goes to `log`.
 
-    `program` is what Python is to run, the descriptor and the arguments after it.
+    `program` stands for the agent's; it is told the descriptor and the arguments after its own words.
     """
 
     def __init__(
@@ -29,13 +30,13 @@ class AgentProcess(Child):
         environment: Mapping[str, str],
         log: IO[bytes],
         arguments: Sequence[str] = (),
-        program: Sequence[str] = ("-m", "autofit.worker.agent.server"),
+        program: Sequence[str] = (),
     ) -> None:
         self._lines = Lines()
         self._heard: deque[bytes] = deque()
         self.messages, sending = os.pipe()
         super().__init__(
-            [sys.executable, *program, str(sending), *arguments],
+            [*(program or module_command(_AGENT)), str(sending), *arguments],
             log,
             environment=environment,
             stdin=subprocess.PIPE,

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+ANY = 0o666
+OURS = 0o644
+"""The permissions, before the umask takes from them, of what nobody else is to write: it is read or run again."""
+OURS_TO_RUN = 0o755  # a folder too
+_OTHERS = 0o022
 
-def write_whole(path: Path, content: str | bytes, *, mode: int | None = None, is_durable: bool = False) -> None:
+
+def opening(mode: int) -> Callable[[str, int], int]:
+    """The `opener` for `open` with which a new file has the permissions `mode`, less those that the umask takes."""
+    return partial(os.open, mode=mode)
+
+
+def keep_others_from_writing() -> None:
+    """Has all that this process makes from here on be for its user alone to write, and to read as the umask says."""
+    os.umask(os.umask(_OTHERS) | _OTHERS)
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = ANY, is_durable: bool = False) -> None:
     """Puts `content` (text as UTF-8) at `path` in one move: who reads it finds what was there before, or all of it.
 
     Several processes, of several nodes too, may write the same at once. A durable file outlives a loss of power as
-    well. `mode` are its permissions, None those of any new file. OSError where it cannot be written: then what was
-    there before stays, and nothing else does.
+    well. `mode` are its permissions, of which the umask takes. OSError where it cannot be written: then what was there
+    before stays, and nothing else does.
     """
     # Beside it, for a file moves in one piece within a file system alone; chance keeps nodes of one name apart.
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with open(temporary, "xb", opener=opening(mode)) as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             if is_durable:
                 stream.flush()
                 os.fsync(stream.fileno())
-        if mode is not None:
-            temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

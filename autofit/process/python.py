@@ -29,6 +29,13 @@ _PLACE = {
 _PLACE_PREFIXES = ("OMPI_", "PMI_", "PMIX_", "MV2_COMM_WORLD_", "TORCHELASTIC_")
 _ACCELERATE_PREFIX = "ACCELERATE_"  # its launcher's choices: FSDP, another precision, a compiler
 
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""`module_command` as a variable, for what is started with `-m` further below; Python reads it from 3.11 on."""
+_WITHOUT_SAFE_PATH = (
+    "import sys; del sys.path[0], sys.argv[0]; import runpy; "
+    "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
 
 def worker_environment(kind: DeviceKind) -> dict[str, str]:
     """The environment of autofit's own training: nothing of what another launcher, or the job around autofit, left for
@@ -71,14 +78,12 @@ def script_environment(kind: DeviceKind) -> dict[str, str]:
 DEEPSPEED_MODULE = "deepspeed.launcher.runner"
 """What the script `deepspeed` starts. The script itself lies elsewhere after `pip install --user` or `--target`."""
 
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""The same as a variable, for what DeepSpeed's launcher starts with `-m` in its turn; Python reads it from 3.11 on."""
-
 
 def module_command(module: str) -> list[str]:
-    """The command of a module without the working directory on its path (from Python 3.11 on), where a user's file may
-    have any name."""
-    return [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", module]
+    """The command of a module without the working directory on its path, where a user's file may have any name."""
+    if sys.version_info >= (3, 11):
+        return [sys.executable, "-P", "-m", module]
+    return [sys.executable, "-c", _WITHOUT_SAFE_PATH, module]
 
 
 def package_folders() -> str:

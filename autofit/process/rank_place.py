@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autofit.domain.codec import decode, to_json
 from autofit.domain.outcome import Phase
-from autofit.process.files import write_whole
+from autofit.process.files import OURS, write_whole
 
 _WIDTH_BYTES = 128  # of every writing, so that a shorter one leaves nothing of a longer one behind it
 
@@ -26,7 +26,7 @@ class PlaceFile:
     """The file in which this process says where it is: in one write, for a forward pass may take a millisecond."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self._file = os.open(_path(folder, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._file = os.open(_path(folder, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OURS)
         self._texts: dict[Phase, bytes] = {}
         self._step = -1  # of these texts
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 WIDTH = 80  # columns
 _LABEL_COLUMNS = 9  # `machine  `
+_GOES_ON = " \\"  # to a shell, at the end of a line
 
 
 class Style(str, Enum):
@@ -39,6 +40,21 @@ def labelled(
     rows = [text] if len(text) <= room else wrap(text, room)
     first: Line = ((label.ljust(columns), Style.LABEL), (rows[0], style))
     return [first, *(((" " * columns, Style.PLAIN), (row, style)) for row in rows[1:])]
+
+
+def command_lines(words: Sequence[str], *, width: int = WIDTH, columns: int = _LABEL_COLUMNS) -> list[Line]:
+    """The lines of `next     command` for the words of the next command, each quoted already: where they are more than
+    one, they are still one command for a shell."""
+    rows = [""]
+    for word in words:
+        row = f"{rows[-1]} {word}".lstrip()
+        if rows[-1] and len(row) > width - columns - len(_GOES_ON):
+            rows[-1] += _GOES_ON
+            rows.append(word)
+        else:
+            rows[-1] = row
+    labels = ["next", *[""] * (len(rows) - 1)]
+    return [((label.ljust(columns), Style.LABEL), (row, Style.PLAIN)) for label, row in zip(labels, rows, strict=True)]
 
 
 def quiet_lines(text: str, *, width: int = WIDTH) -> list[Line]:

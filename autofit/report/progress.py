@@ -8,10 +8,11 @@ from autofit.domain.energy import Energy
 from autofit.domain.event import ModelLoading, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.metric import Metric, MetricCourse
 from autofit.domain.outcome import Measured
+from autofit.domain.shell import path_word
 from autofit.domain.timeline import Timeline
 from autofit.domain.units import brief_seconds, format_bytes, format_seconds
 
-from .line import WIDTH, Line, Style, labelled
+from .line import WIDTH, Line, Style, command_lines, labelled
 
 _LABEL = "training "
 _BAR_COLUMNS = (8, 40)
@@ -112,7 +113,7 @@ def ended_lines(result: TrainingEnded, probed: Measured | None = None, *, width:
         lines += labelled("time", times, width=width)
     lines += labelled("model", result.model_path, width=width)
     lines += labelled("merged", result.merged_path, width=width) if result.merged_path else []
-    return lines + labelled("next", f"autofit show {Path(result.model_path).parent}", width=width)
+    return lines + command_lines(("autofit", "show", path_word(Path(result.model_path).parent)), width=width)
 
 
 def energy_text(energy: Energy) -> str:

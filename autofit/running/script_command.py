@@ -33,7 +33,7 @@ def command_script(launcher: Sequence[str], words: Sequence[str], directory: str
     return f"""#!/bin/sh
 # Starts the script with the configuration that autofit chose: plain DeepSpeed, no search.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 cd {shlex.quote(directory)}
 exec {shlex.join(launcher)} {" ".join(_quoted(word, config) for word in words)}
 """

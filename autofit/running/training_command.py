@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.process.pinned_allocator import exact_pins_script
-from autofit.process.python import CPU_ALLOCATOR
+from autofit.process.python import CPU_ALLOCATOR, SAFE_PATH
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def command_script(
         beat=Path("$out/beat"),
     )
     words = [*launcher_arguments(hardware, master_port=None), *training_arguments(hardware, files)]
-    variables = {"DS_ACCELERATOR": hardware.kind.value} | (CPU_ALLOCATOR if hardware.kind is DeviceKind.CPU else {})
+    variables = {"DS_ACCELERATOR": hardware.kind.value} | SAFE_PATH
+    variables |= CPU_ALLOCATOR if hardware.kind is DeviceKind.CPU else {}
     if package_folders:
         variables["PYTHONPATH"] = package_folders
     pins = exact_pins_script() if has_offload and hardware.kind is not DeviceKind.CPU else ""
@@ -90,8 +91,9 @@ def command_script(
 # Trains with the configuration that autofit chose: plain DeepSpeed, no search.
 # Writes into the folder named by the first argument (default: rerun, beside this script).
 set -eu
-cd "$(dirname "$0")"
+CDPATH= cd -- "$(dirname -- "$0")"
 out=${{1:-rerun}}
+case $out in -*) out=$PWD/$out ;; esac
 mkdir -p "$out"
 export PATH={shlex.quote(str(Path(launcher[0]).parent))}:"$PATH"
 export {exports}

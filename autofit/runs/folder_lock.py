@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from autofit.domain.errors import UsageError
+from autofit.process.files import OURS, opening
 
 # What file systems without locks answer (some Lustre and NFS mounts); there we go on without one.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
@@ -19,7 +20,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Holds the lock file `path`; UsageError names the process that holds it already. The kernel frees it on a kill."""
-    with path.open("a+", encoding="utf-8") as stream:
+    with open(path, "a+", encoding="utf-8", opener=opening(OURS)) as stream:
         _take(stream, path)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")

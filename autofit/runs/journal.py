@@ -8,6 +8,7 @@ from typing import IO
 
 from autofit.domain.codec import encode, to_json
 from autofit.domain.trial import Trial
+from autofit.process.files import OURS, opening
 
 from .json_file import parse_value, with_schema
 
@@ -23,7 +24,7 @@ class Journal:
         """Appends a trial, which is safe on disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = to_json(with_schema(encode(trial)), ensure_ascii=False)
-        with self.path.open("a+b") as stream:
+        with open(self.path, "a+b", opener=opening(OURS)) as stream:
             _drop_cut_line(stream)
             stream.write(line.encode() + b"\n")
             stream.flush()

@@ -9,15 +9,18 @@ from typing import Any, TypeVar, cast
 
 from autofit.domain.codec import decode, encode, to_json
 from autofit.domain.errors import UsageError
-from autofit.process.files import write_whole
+from autofit.process.files import OURS, write_whole
 
 SCHEMA = 1
 T = TypeVar("T")
 AsToday = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Puts `text` at `path` in one move, for good; the folder is made when it is missing."""
+def write_text(path: Path, text: str, *, mode: int = OURS) -> None:
+    """Puts `text` at `path` in one move, for good; the folder is made when it is missing.
+
+    A run follows what it reads there again, so that by default nobody else may write it, whatever the umask allows.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text, mode=mode, is_durable=True)
 

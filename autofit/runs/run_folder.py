@@ -18,6 +18,7 @@ from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
+from autofit.process.files import OURS_TO_RUN
 from autofit.process.saved_steps import last_whole, saved_after, saved_step
 
 from .earlier_choice import as_today
@@ -109,10 +110,11 @@ class RunFolder:
             tell(f"{len(later)} checkpoints of the training before were moved to {place}: this one starts from {named}")
 
     def create(self) -> None:
-        """Makes the folder and its subfolders; UsageError when that is not possible."""
+        """Makes the folder and its subfolders, which nobody else may write: their files are read and run again.
+        UsageError when that is not possible."""
         try:
             for folder in (self.root, self.logs, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(mode=OURS_TO_RUN, parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
 
@@ -201,7 +203,7 @@ class RunFolder:
 
     def write_command(self, text: str) -> None:
         """Writes `command.sh`, executable."""
-        write_text(self.command, text, mode=0o755)
+        write_text(self.command, text, mode=OURS_TO_RUN)
 
     def write_report(self, html: str) -> None:
         write_text(self.report, html)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from .location import check_private
+
 SCHEMA = 1
 BUSY_TIMEOUT_S = 5.0
 
@@ -25,7 +27,8 @@ def connect(path: Path) -> sqlite3.Connection:
     Each statement is its own transaction and waits for other processes. The journal is SQLite's oldest kind, since the
     newer one (WAL) neither works on the network file systems that homes lie on nor reads in a folder without writing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_private(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
         if _version(connection) != SCHEMA:

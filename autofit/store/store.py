@@ -117,7 +117,9 @@ class Store:
         """Stops using the file at the first failure: a file that a stuck process holds would cost the busy timeout each
         time."""
         self._close()
-        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        reason: object = error
+        if isinstance(error, OSError):
+            reason = ": ".join(filter(None, (error.strerror, error.filename)))
         self.trouble = f"{self.path} cannot be used ({reason}); autofit goes on without it"
 
     def _close(self) -> None:

@@ -57,6 +57,20 @@ def test_our_bug_leaves_a_log(
     assert "Traceback" not in message
     assert "Traceback" in log.read_text()
     assert "autofit train --model m" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_neither_the_sentence_nor_the_log_has_a_secret(
+    replace_session: Replace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", "hf_marked")
+    replace_session(failing(RuntimeError("Bearer hf_marked was refused by http://me:marked@proxy:1/")))
+    assert end("train", "--model", "m") == 3
+    (log,) = (tmp_path / "autofit").glob("crash-*.log")
+    for told in (capsys.readouterr().err, log.read_text()):
+        assert "Bearer *** was refused by http://proxy:1/" in told
+        assert "marked" not in told
 
 
 def test_an_interrupt_says_how_to_go_on(replace_session: Replace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_there_is_a_choice(
     assert end("plan", *words.split()) == 0
     shown = capsys.readouterr().out
     assert "\npick " in shown
-    assert " ".join(shown.split()).endswith(f"next autofit train {words.partition(' --on')[0]}")
+    assert " ".join(shown.replace("\\", "").split()).endswith(f"next autofit train {words.partition(' --on')[0]}")
 
 
 NEIGHBOURS = [

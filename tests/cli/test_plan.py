@@ -46,8 +46,8 @@ def run(*words: str) -> int:
 
 
 def unwrapped(text: str) -> str:
-    """Without blanks: a path of any length may be wrapped anywhere."""
-    return "".join(text.split())
+    """Without blanks: a path of any length may be wrapped anywhere, and a command with a backslash."""
+    return "".join(text.replace("\\", "").split())
 
 
 def unwrapped_words(text: str) -> str:

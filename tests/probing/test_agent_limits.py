@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Stage:
 
     def agent(self, *says: Message, limits: Limits = SHORT, process: type[AgentProcess] = AgentProcess) -> Agent:
         source = _SPEAKS.format(lines=[to_line(one) for one in says])
-        program = Program(start=partial(process, program=("-c", source)))
+        program = Program(start=partial(process, program=(sys.executable, "-c", source)))
         log_path = self.folder / "agent.log"
         return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, program=program)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autofit.process import files
-from autofit.process.files import explain, write_whole
+from autofit.process.files import ANY, OURS, OURS_TO_RUN, explain, keep_others_from_writing, write_whole
 
 
 @pytest.mark.parametrize(("content", "there"), [("größer\n", "größer\n".encode()), (b"\x00\xff", b"\x00\xff")])
@@ -25,13 +26,28 @@ def test_what_is_written_is_there_and_nothing_else(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_its_permissions_are_those_of_any_new_file_or_what_was_asked_for(tmp_path: Path) -> None:
-    plain, usual, script = tmp_path / "a", tmp_path / "b", tmp_path / "c"
-    plain.write_text("")
-    write_whole(usual, "")
-    write_whole(script, "", mode=0o750)
-    assert stat.S_IMODE(usual.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
-    assert stat.S_IMODE(script.stat().st_mode) == 0o750
+@pytest.mark.parametrize(
+    ("umask", "usual", "ours", "script"),
+    [
+        (0o000, 0o666, 0o644, 0o755),
+        (0o002, 0o664, 0o644, 0o755),
+        (0o027, 0o640, 0o640, 0o750),
+        (0o077, 0o600, 0o600, 0o700),
+    ],
+)
+def test_its_permissions_follow_the_umask_and_what_is_run_again_nobody_else_may_write(
+    tmp_path: Path, umask: int, usual: int, ours: int, script: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        for name, mode in (("usual", ANY), ("ours", OURS), ("script", OURS_TO_RUN)):
+            write_whole(tmp_path / name, "", mode=mode)
+        keep_others_from_writing()
+        write_whole(tmp_path / "kept", "")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "ours", "script", "kept")]
+    assert modes == [usual, ours, script, ours]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from autofit.process import python
 from autofit.process.python import SAFE_PATH, module_command, package_folders
 
 needs_safe_path = pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no -P")
@@ -24,6 +25,25 @@ def shadowed(tmp_path: Path) -> Path:
 @needs_safe_path
 def test_a_module_is_not_taken_from_the_working_directory(shadowed: Path) -> None:
     subprocess.run([*module_command("json.tool"), "--help"], cwd=shadowed, stdout=subprocess.DEVNULL, check=True)
+
+
+_ARGUMENTS = "import sys; print(sys.argv[1:], __name__); assert '' not in sys.path"
+
+
+def test_nor_is_it_by_a_python_that_knows_no_option_for_that(shadowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python.sys, "version_info", (3, 10))
+    (shadowed / "site").mkdir()
+    (shadowed / "site/told.py").write_text(f"import json\n{_ARGUMENTS}\n")
+    command, environment = [*module_command("told"), "a", "-b"], {**os.environ, "PYTHONPATH": str(shadowed / "site")}
+    said = subprocess.run(command, cwd=shadowed, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert said.stdout == "['a', '-b'] __main__\n"
+
+
+def test_nor_by_autofit_itself(shadowed: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "autofit", "show", "nowhere"]
+    said = subprocess.run(command, cwd=shadowed, env=environment, capture_output=True, text=True, check=False)
+    assert said.stderr.startswith("autofit: nowhere is no run folder"), said.stderr
 
 
 @needs_safe_path

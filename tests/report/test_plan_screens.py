@@ -20,7 +20,7 @@ from autofit.report.plan.plan_json import plans_body
 from autofit.report.plan.plan_screen import plan_lines
 from tests.report import simulated as sim
 
-NEXT = "autofit train --model meta-llama/Llama-2-13b-hf --seq 2048"
+NEXT = ["autofit", "train", "--model", "meta-llama/Llama-2-13b-hf", "--seq", "2048"]
 TERMS = Terms(1e9, lambda _: 2.0)
 
 
@@ -94,7 +94,7 @@ def test_the_pick_its_reason_its_cost_and_the_next_command() -> None:
     assert "expected to fit: needs 65.0 GB to 79.0 GB of 79.2 GB, only a probe can tell" in " ".join(shown.split())
     assert "cost      1.0 B tokens: ~8.5 h · price ~136" in shown
     assert "full      --method full: zero3+gc mb4 · ~9,000 tokens/s · ~53 GB" in shown
-    assert shown.endswith(f"next      {NEXT}")
+    assert shown.endswith(f"next      {' '.join(NEXT)}")
 
 
 def test_the_kernel_of_torchs_attention_is_named() -> None:

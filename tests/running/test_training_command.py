@@ -70,7 +70,9 @@ def run_folder(tmp_path: Path) -> Path:
     tools.mkdir()
     folder.mkdir()
     stub = tools / "python"
-    stub.write_text('#!/bin/sh\necho "in $PWD on $DS_ACCELERATOR with $PYTHONPATH"\nprintf "%s\\n" "$@"\n')
+    stub.write_text(
+        '#!/bin/sh\necho "in $PWD on $DS_ACCELERATOR with $PYTHONPATH, safe: $PYTHONSAFEPATH"\nprintf "%s\\n" "$@"\n'
+    )
     stub.chmod(0o755)
     script = folder / "command.sh"
     script.write_text(command_script(GPUS, [str(stub), *MODULE], package_folders="/some where:/else"))
@@ -85,13 +87,15 @@ def rerun(folder: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "out"), [((), "rerun"), (("once more",), "once more"), (("../beside",), "../beside")]
+    ("words", "out"),
+    [((), "rerun"), (("once more",), "once more"), (("../beside",), "../beside"), (("-$x's",), "{run}/-$x's")],
 )
 def test_the_script_starts_the_same_training_into_another_folder(
     run_folder: Path, words: tuple[str, ...], out: str
 ) -> None:
+    out = out.replace("{run}", str(run_folder))
     first, *given = rerun(run_folder, *words)
-    assert first == f"in {run_folder} on cuda with /some where:/else"
+    assert first == f"in {run_folder} on cuda with /some where:/else, safe: 1"
     assert given[: len(MODULE)] == MODULE
     arguments = given[len(MODULE) :]
     inside = {name: Path(out, name) for name in ("checkpoints", "model", "beat")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +24,25 @@ from tests.report import simulated
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o000, 0o755), (0o002, 0o755), (0o027, 0o750), (0o077, 0o700)])
+def test_it_is_read_as_the_umask_says_and_written_by_nobody_else(folder: RunFolder, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with folder.lock():
+            folder.write_request(simulated.REQUEST)
+            folder.write_choice(simulated.CHOICE)
+            folder.write_ds_config({"bf16": {"enabled": True}})
+            folder.write_command("#!/bin/sh\n")
+            folder.append_trial(simulated.TRIALS[0])
+    finally:
+        os.umask(before)
+    folders = {folder.root, folder.logs, folder.checkpoints, folder.command}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {mode}
+    others = set(folder.root.rglob("*")) - folders
+    assert len(others) == 5
+    assert {stat.S_IMODE(path.stat().st_mode) for path in others} == {mode & 0o666}
 
 
 def trials_path(folder: RunFolder) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.store import Store
+from autofit.store import Store, location
 from autofit.store.schema import SCHEMA
 from tests.store.samples import KEY, STEP, TRIALS, trace
 
@@ -93,6 +93,41 @@ def test_a_folder_that_may_only_be_read(path: Path) -> None:
         check_goes_on_without(path.with_name("new.sqlite"), "unable to open")
     finally:
         path.parent.chmod(0o755)
+
+
+@pytest.mark.parametrize("is_folder", [True, False], ids=["the folder", "the file"])
+def test_what_everybody_may_write_is_not_believed(tmp_path: Path, is_folder: bool) -> None:
+    path = tmp_path / "two words" / "autofit.sqlite"
+    with Store(path) as store:
+        store.remember(TRIALS[0], KEY)
+    open_place = path.parent if is_folder else path
+    open_place.chmod(open_place.stat().st_mode | 0o002)
+    check_goes_on_without(path, f"everybody may write it, which `chmod o-w '{open_place}'` ends")
+    open_place.chmod(open_place.stat().st_mode & ~0o002)
+    with Store(path) as store:
+        assert store.recall(KEY) == TRIALS[:1]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022])
+def test_what_it_makes_is_its_users_own(tmp_path: Path, umask: int) -> None:
+    path, before = tmp_path / "cache" / "autofit.sqlite", os.umask(umask)
+    try:
+        for _ in range(2):
+            with Store(path) as store:
+                store.remember(TRIALS[0], KEY)
+            assert store.trouble is None
+    finally:
+        os.umask(before)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.stat().st_mode & 0o022 == 0
+
+
+def test_what_another_user_has_made_is_not_believed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(path) as store:
+        store.remember(TRIALS[0], KEY)
+    monkeypatch.setattr(location.os, "geteuid", lambda: path.stat().st_uid + 1001)
+    monkeypatch.setattr(location, "_ROOT", -1)  # under which these tests may run
+    check_goes_on_without(path, "it is another user's")
 
 
 def test_a_newer_schema_is_left_alone(path: Path) -> None:

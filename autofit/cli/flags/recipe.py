@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from autofit.domain.errors import UsageError
+from autofit.domain.shell import path_word
 
 from .phase_flags import read_phases
 
@@ -30,7 +31,7 @@ def apply_recipe(ctx: click.Context, param: click.Parameter, path: Path | None) 
     if tasks is not None and ctx.info_name != _VERB:
         raise UsageError(
             f"{path} has tasks, several trainings, and autofit {ctx.info_name} is of one: give the flags of one of "
-            f"them, or see all ladders here by `autofit train --recipe {path} --dry-run`."
+            f"them, or see all ladders here by `autofit train --recipe {path_word(path)} --dry-run`."
         )
     shared = read_flags(str(path), body)
     ctx.default_map = shared if tasks is None else read_phases(ctx, str(path), tasks, shared, read_flags)

@@ -13,6 +13,7 @@ from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
 from autofit.domain.request import Lora, Request
+from autofit.domain.shell import path_word
 from autofit.domain.strategy import Rung
 
 _LIKE_EACH_OTHER = ({0}, {1, 2}, {3})  # what one of these stages wrote is loaded by the others beside it
@@ -129,7 +130,8 @@ def checkpoint_text(request: Request, checkpoint: Checkpoint) -> str:
 def weights_text(request: Request, checkpoint: Checkpoint) -> str:
     """Says how to start from its weights instead."""
     if checkpoint.lora is None:
-        return f"--model {checkpoint.path} without --resume"
+        return f"--model {path_word(checkpoint.path)} without --resume"
     dtype = checkpoint.dtype.value if checkpoint.dtype is not None else "fp32"
-    merge = f"python -m autofit.worker.merge --base {request.model} --adapter {checkpoint.path} --dtype {dtype}"
-    return f"{merge} --out MERGED, then --model MERGED without --resume"
+    base, adapter = path_word(request.model), path_word(checkpoint.path)
+    merge = f"python -m autofit.worker.merge --base {base} --adapter {adapter} --dtype {dtype} --out MERGED"
+    return f"{merge}, then --model MERGED without --resume"

@@ -13,7 +13,7 @@ from autofit.probing.nodes.node_protocol import FileWritten, FindPort, NodeComma
 from autofit.probing.nodes.remote_files import RemoteFiles
 from autofit.probing.protocol import EndProbe, GroupEnded, Message, Ready, Refused, RunProbes, read_message
 from autofit.process.connection import Connection, Lines
-from autofit.process.files import explain, no_space, write_whole
+from autofit.process.files import OURS, explain, no_space, write_whole
 from autofit.process.rendezvous import free_port
 from autofit.process.signals import shielded, wait
 
@@ -89,7 +89,7 @@ class Relay:
     def _put(self, path: Path, text: str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text)
+            write_whole(path, text, mode=OURS)
         except OSError as error:
             self._connection.send(Refused(explain(error, path)))
         else:

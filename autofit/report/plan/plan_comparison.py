@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from autofit.domain.objective import Objective
 from autofit.domain.plan import Plan, Verdict
 from autofit.report.header import model_text
-from autofit.report.line import WIDTH, Line, Style, clip, labelled
+from autofit.report.line import WIDTH, Line, Style, clip, command_lines, labelled
 
 from .plan_figures import Terms, amount_text, cost_text, hours_text, memory_text, speed_text
 from .plan_screen import doubt_text, rehearsal_lines, request_text
@@ -23,7 +23,9 @@ _NAME_COLUMNS = (12, 28)  # fewest and most
 _HEADINGS = ("machine", "pick", "memory", "", "tokens/s", "time", "price")
 
 
-def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
+def comparison_lines(
+    plans: Sequence[Plan], terms: Terms, next_command: Sequence[str], *, width: int = WIDTH
+) -> list[Line]:
     """The table of machines, one line for each; columns that nobody asked for are left out."""
     lines = labelled("model", model_text(plans[0].model), width=width)
     lines += labelled("request", request_text(plans[0]), width=width)
@@ -37,7 +39,7 @@ def comparison_lines(plans: Sequence[Plan], terms: Terms, next_command: str, *, 
     notes = [line for plan in plans for line in _doubt_lines(plan, width)]
     notes += [line for plan in plans for line in rehearsal_lines(plan, width=width, name=_name(plan))]
     return [*lines, (), *body, (), *_answer_lines(plans[0], terms, width), *notes,
-            *labelled("next", next_command, width=width)]  # fmt: skip
+            *command_lines(next_command, width=width)]  # fmt: skip
 
 
 def _answer_lines(best: Plan, terms: Terms, width: int) -> list[Line]:

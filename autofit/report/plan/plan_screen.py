@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autofit.domain.knobs.method import METHOD, Method
 from autofit.domain.objective import Objective
 from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Verdict
@@ -10,7 +12,7 @@ from autofit.domain.units import format_bytes
 from autofit.planning.memory.sdpa import ASSUMED
 from autofit.report.choice_text import flags_text, gives_up_text, plainer_text, resort_lines
 from autofit.report.header import batch_text, machine_text, model_name, model_text, task_text
-from autofit.report.line import WIDTH, Line, Style, labelled, wrap
+from autofit.report.line import WIDTH, Line, Style, command_lines, labelled, wrap
 from autofit.report.ratios import candidate_ratios_text
 
 from .plan_figures import REHEARSED, Terms, cost_text, host_text, memory_text, shows_host, speed_phrase
@@ -26,13 +28,13 @@ _BEST = {
 _RELATIVE = "relative to the pick: this device's speed is unknown until something was measured on it"
 
 
-def plan_lines(plan: Plan, terms: Terms, next_command: str, *, width: int = WIDTH) -> list[Line]:
+def plan_lines(plan: Plan, terms: Terms, next_command: Sequence[str], *, width: int = WIDTH) -> list[Line]:
     lines = [*header_lines(plan, width=width), (), *plan_table(plan, terms, width=width), ()]
     lines += _pick_lines(plan, terms, width) if plan.choice is not None else _nothing_lines(plan, width)
     lines += adamw_lines(plan, width=width)
     lines += would_fit_lines(plan, width=width) + resort_lines(plan.resorts, width=width)
     lines += rehearsal_lines(plan, width=width)
-    return lines + (_labelled("next", next_command, width) if plan.possible else [])
+    return lines + (command_lines(next_command, width=width, columns=_LABEL_COLUMNS) if plan.possible else [])
 
 
 def header_lines(plan: Plan, *, width: int = WIDTH) -> list[Line]:

@@ -23,7 +23,8 @@ class ScratchFolder:
 
     def lay_out(self) -> None:
         """Makes the folders, writes the spec's files; OSError where that fails, ValueError for a name with a path."""
-        self.reports.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)  # on another node than the asker's it is new
+        self.reports.mkdir(exist_ok=True)
         Path(self._spec.log_path).parent.mkdir(parents=True, exist_ok=True)
         for name, text in self._spec.files:
             if Path(name).name != name or name in (".", ".."):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
 from autofit.domain.divergence import Divergence
+from autofit.domain.masking import masked
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
 from autofit.worker.rank.out_of_memory import lacking_place
@@ -72,7 +74,7 @@ def rank_failed(
     """
     if isinstance(error, KnownFailure):
         return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = masked(" ".join(f"{type(error).__name__}: {error}".split()), os.environ)
     lacking = lacking_place(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes)
     message = text[:_MESSAGE_LENGTH]
     return RankFailed(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.masking import masked
 from autofit.domain.outcome import Phase
 from autofit.planning.probe_steps import MEMORY_STEPS
 from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, RankStopped, ScriptJob, to_line
@@ -120,12 +121,11 @@ def end_process(code: int) -> NoReturn:
 
 
 def print_traceback() -> None:
-    """Prints the traceback of the exception that is being handled to the log."""
+    """Prints the traceback of the exception that is being handled to the log, without the environment's secrets."""
     import traceback
 
     try:
-        traceback.print_exc()
-        sys.stderr.flush()
+        print(masked(traceback.format_exc(), os.environ), file=sys.stderr, end="", flush=True)
     except MemoryError:
         os.write(2, b"no memory left to print the traceback\n")
 
@@ -152,23 +152,34 @@ def join_group(job: Job, store_path: Path | None = None) -> None:
 
     Over the file `store_path`, or over the launcher's address where there is none. A rehearsal has nobody to meet.
     """
-    import torch
-
-    from autofit.worker.rank import fake_process_group
-
     backend = "nccl" if job.kind is DeviceKind.CUDA else "gloo"
     if job.is_rehearsal:
+        from autofit.worker.rank import fake_process_group
+
         fake_process_group.join(job.rank_count)
     else:
-        group: dict[str, Any] = {}
-        _set_group_timeout()
-        if store_path is not None:
-            store = torch.distributed.FileStore(str(store_path), job.rank_count)  # type: ignore[attr-defined]
-            store.set_timeout(GROUP_TIMEOUT)
-            group = {"store": store, "rank": int(os.environ["RANK"]), "world_size": job.rank_count}
-        torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)
+        _join_ranks(backend, job.rank_count, store_path)
     if job.deepspeed_config is not None:
         _join_deepspeed(backend)
+
+
+def _join_ranks(backend: str, rank_count: int, store_path: Path | None) -> None:
+    import torch
+
+    from autofit.worker.rank.loopback import is_on_one_node, keep_to_loopback, loopback_store
+
+    _set_group_timeout()
+    group: dict[str, Any] = {}
+    if is_on_one_node(rank_count):
+        keep_to_loopback()
+    if store_path is not None:
+        group["store"] = torch.distributed.FileStore(str(store_path), rank_count)  # type: ignore[attr-defined]
+        group["store"].set_timeout(GROUP_TIMEOUT)
+    elif is_on_one_node(rank_count):
+        group["store"] = loopback_store(rank_count, GROUP_TIMEOUT)
+    if group:
+        group |= {"rank": int(os.environ["RANK"]), "world_size": rank_count}
+    torch.distributed.init_process_group(backend, timeout=GROUP_TIMEOUT, **group)
 
 
 def _join_deepspeed(backend: str) -> None:

@@ -12,16 +12,22 @@ from types import ModuleType
 
 
 def leave_directory() -> None:
-    """Takes away what `python -m` or `-c` has put first: a user's `datasets.py` must not stand for the library."""
-    if sys.path[:1] in ([""], [os.getcwd()]):
+    """Takes away what `python -m` or `-c` has put first: a user's `datasets.py` must not stand for the library.
+
+    A Python that was started safely has put nothing there: what is first then is the user's own PYTHONPATH.
+    """
+    if not getattr(sys.flags, "safe_path", False) and sys.path[:1] in ([""], [os.getcwd()]):
         del sys.path[0]
 
 
 def run_as_main(name: str, arguments: Sequence[str], *, is_module: bool) -> None:
     """Runs the script with `sys.argv`, `sys.path[0]` and `__main__` set; raises what the script raises. After
-    `leave_directory`."""
+    `leave_directory`.
+
+    How this Python was started says nothing of the script's own: that would be told by the user's environment.
+    """
     sys.argv = [name, *arguments]
-    if not getattr(sys.flags, "safe_path", False):  # new in Python 3.11
+    if not (sys.version_info >= (3, 11) and os.environ.get("PYTHONSAFEPATH")):
         sys.path.insert(0, os.getcwd() if is_module else os.path.dirname(os.path.realpath(name)))
     if is_module:
         runpy.run_module(name, run_name="__main__", alter_sys=True)

@@ -295,3 +295,10 @@ def test_a_real_allocation_beyond_all_memory_is_out_of_memory() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**46, dtype=torch.uint8)
     assert failed(caught.value, is_on_cpu=True).requested_bytes == 2**46
+
+
+def test_a_secret_that_an_error_quotes_is_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_marked")
+    error = OSError("GET http://me:marked@proxy:1/ with Bearer hf_marked failed")
+    report = rank_failed(error, Phase.BUILD, is_on_cpu=True, peak_bytes=None)
+    assert report.message == "OSError: GET http://proxy:1/ with Bearer *** failed"

@@ -69,6 +69,17 @@ def test_what_the_driver_has_left_is_part_of_a_failure(
     assert (report.kind, report.phase) == (kind, Phase.FORWARD)
 
 
+def test_nor_does_the_log_quote_a_secret(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "marked0123")
+    try:
+        raise RuntimeError("key marked0123 was refused")
+    except RuntimeError:
+        lifecycle.print_traceback()
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith("RuntimeError: key *** was refused\n")
+
+
 # Groups as torch, DeepSpeed and accelerate (through a device mesh) make them, and what NCCL's would have.
 _TIMEOUTS = """
 import sys

@@ -20,6 +20,7 @@ from autofit.domain.request import Request
 from autofit.domain.trial import Choice
 from autofit.probing.protocol import Job, RankTrained
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWait, OnWait, WaitTeller
+from autofit.process.files import keep_others_from_writing
 from autofit.process.rank_place import PlaceFile
 from autofit.process.stacks import answer_with_stacks
 from autofit.worker.rank.device import show_devices
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     leave_directory()
+    keep_others_from_writing()  # a checkpoint is pickles, and whoever resumes from it runs them
     options = _options()
     answer_with_stacks()
     _follow_supervisor(options.supervisor)
