@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
+from autofit.domain.ending import death_text
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
@@ -54,6 +56,9 @@ from autofit.process.files import OURS, write_whole
 from autofit.process.python import script_environment, worker_environment
 from autofit.process.rendezvous import free_port, remove_shared_memory
 from autofit.process.signals import ShieldedExit
+
+_ENDING_S = 10.0  # its messages have ended, and so will it
+_AGAIN = "What was found so far is kept: the same command goes on with it."
 
 
 class StartProcess(Protocol):
@@ -127,6 +132,7 @@ class Agent(ShieldedExit):
         self._ready: Ready | None = None
 
     def __enter__(self) -> Agent:
+        self._kills_at_start = self._oom_kill_count() or 0
         with self._log_path.open("ab") as log:
             program = self._program
             self._process = program.start(program.environment(self._kind), log, program.arguments)
@@ -275,7 +281,7 @@ class Agent(ShieldedExit):
         try:
             self._process.send(command)
         except BrokenPipeError:
-            raise InternalError(f"the agent has ended; see {self._log_path}") from None
+            raise self._lost() from None
 
     def _next(self, within_s: float, what: str, log_path: Path | None = None) -> Message:
         """The next message that is no sign of life alone; an AutofitError when there is none in time.
@@ -284,6 +290,8 @@ class Agent(ShieldedExit):
         """
         while isinstance(message := self._receive(within_s, what, log_path), BuildWait):
             self._on_wait(message)
+        if isinstance(message, AgentFailed) and not message.is_bug:
+            raise AutofitError(f"{message.why}. {_AGAIN}")
         if isinstance(message, AgentFailed):
             raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
         return message
@@ -298,8 +306,17 @@ class Agent(ShieldedExit):
                 f"{log_path or self._log_path} what it waited for: a file system or a network that hangs, most often."
             ) from None
         if line is None:
-            raise InternalError(f"the agent has ended; see {self._log_path}")
+            raise self._lost()
         return read_message(line)
+
+    def _lost(self) -> AutofitError:
+        """What is said of an agent that has ended while it was needed."""
+        exit_code = self._process.exit_code if self._process.has_ended(_ENDING_S) else None
+        if exit_code is None or exit_code >= 0:
+            return InternalError(f"the agent has ended; see {self._log_path}")
+        is_kernel = -exit_code == signal.SIGKILL and (self._oom_kill_count() or 0) > self._kills_at_start
+        how = "was killed by the kernel: the host's memory ran out" if is_kernel else death_text(-exit_code)
+        return AutofitError(f"autofit's agent {how}; its log is {self._log_path}. {_AGAIN}")
 
     def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
         """Removes DeepSpeed's files of ranks that died before they could take them away."""

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from autofit.domain.ending import OWN_SIGNALS
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -42,17 +43,6 @@ _SAID: dict[FailureKind, type[DeviceLost | DiskFull | NotFinite | UserFault]] = 
     FailureKind.DISK_FULL: DiskFull,
     FailureKind.NOT_FINITE: NotFinite,
     FailureKind.USER_FAULT: UserFault,
-}
-
-# A process sends itself these by what it does; every other signal somebody sends (signal(7)).
-_OWN_SIGNALS = {
-    signal.SIGABRT,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGSEGV,
-    signal.SIGSYS,
-    signal.SIGTRAP,
 }
 
 _LAST_SIGNAL = signal.SIGSYS  # the real-time ones from there on kill nobody by chance
@@ -143,7 +133,7 @@ def _died(evidence: Evidence) -> Failure:
         message = "killed by the kernel: the memory of the host (or of its cgroup) ran out"
         return OutOfMemory(rank, phase, Place.HOST, message, total_s=evidence.total_s)
     if number is not None:
-        kind = SignalCrash if number in _OWN_SIGNALS else Killed
+        kind = SignalCrash if number in OWN_SIGNALS else Killed
         return kind(rank, phase, number, evidence.log_path, evidence.total_s)
     exit_code = evidence.exit_code if exit_code is None else exit_code
     who = "the job" if rank is None else f"rank {rank}"
@@ -183,7 +173,7 @@ def _consequence(end: RankEnd) -> int:
         return 2
     if number == signal.SIGABRT:
         return 3
-    return 1 if number in _OWN_SIGNALS else 0
+    return 1 if number in OWN_SIGNALS else 0
 
 
 def _how(exit_code: int | None) -> str:

@@ -383,6 +383,7 @@ class AgentFailed:
     """The agent cannot go on; one sentence."""
 
     why: str
+    is_bug: bool = True  # of ours; False: a signal ended one of its processes
 
 
 Message = Union[

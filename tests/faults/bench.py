@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autofit.domain.errors import AutofitError
 from autofit.domain.event import RankEvent, TrainingEnded
 from autofit.domain.hardware import DeviceKind
-from autofit.inputs.training_checkpoint import read_checkpoint
-from autofit.probing.agent import Agent
-from autofit.process.saved_steps import last_whole, saved_after, saved_step
+from autofit.probing.agent import Agent, Limits
+from autofit.process.saved_steps import last_whole, saved_step, torn
 from autofit.report.outcome_text import verdict_text
 from autofit.report.run_end_text import run_failure_text
 from autofit.running import full_run
 from autofit.running.standby import Standby
+from autofit.running.supervision import Supervision
 from autofit.runs.run_folder import RunFolder
 from tests.faults.fault import Fault
 from tests.faults.job import Inputs
-from tests.faults.saboteur import Order
+from tests.faults.saboteur import SURVEY, Order
 from tests.faults.surroundings import Surroundings
+
+_LIMITS = Limits()
+SUPERVISION = Supervision(least_stall_s=10.0)  # a busy machine keeps it in any step, and twice that elsewhere
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,21 @@ class ProbeBench:
 
     @classmethod
     @contextmanager
-    def started(cls, inputs: Inputs, folder: Path) -> Iterator[ProbeBench]:
+    def started(cls, inputs: Inputs, folder: Path, *, limits: Limits = _LIMITS) -> Iterator[ProbeBench]:
         surroundings = Surroundings(folder)
-        with surroundings.entered():
-            agent = Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log")
-            with agent:
-                yield cls(agent, inputs, surroundings)
+        with surroundings.entered(), Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", limits=limits) as agent:
+            yield cls(agent, inputs, surroundings)
+
+    def answer(self, fault: Fault, silence_s: float) -> tuple[object, str]:
+        """What the agent answers, or is said of it, and the sentence."""
+        folder = self.surroundings.folder
+        try:
+            if fault.order.where == SURVEY:
+                return self.agent.survey(self.inputs.request, log_path=folder / "survey.log"), ""
+            outcome = self.agent.probe(self.inputs.probe(folder, silence_s=silence_s), lambda phase: None)
+        except AutofitError as error:
+            return error, str(error)
+        return outcome, verdict_text(outcome)
 
     def meet(self, fault: Fault, folder: Path, *, silence_s: float) -> Seen:
         """Probes while the fault happens; `folder` takes what the probe writes."""
@@ -71,6 +84,18 @@ class ProbeBench:
         if Path(spec.scratch_path).exists():
             left += (spec.scratch_path,)
         return Seen(end, verdict_text(end), detected_s, left)
+
+
+def lose_agent(inputs: Inputs, fault: Fault, folder: Path, *, silence_s: float, limits: Limits) -> Seen:
+    """Asks an agent of its own for a survey or a probe while the fault happens, whichever it is of."""
+    surroundings = Surroundings(folder)
+    before = surroundings.now()
+    with ProbeBench.started(inputs, folder, limits=limits) as bench:
+        bench.agent.wait_ready()
+        fault.order.write(surroundings.order)
+        end, sentence = bench.answer(fault, silence_s)
+        detected_s = _since(surroundings)
+    return Seen(end, sentence, detected_s, surroundings.left_behind(before))
 
 
 @dataclass(frozen=True)
@@ -102,7 +127,7 @@ class RunBench:
         *,
         hear: Callable[[Told], None] = lambda told: None,
         standby: Standby | None = None,
-        oom_kill_count: Callable[[], int | None] = lambda: None,
+        supervision: Supervision = SUPERVISION,
     ) -> Seen:
         """Trains from where the folder stands, while what is ordered happens."""
         surroundings, files = self.surroundings, self.inputs.prepare(self.run)
@@ -114,7 +139,7 @@ class RunBench:
                 self.run.training_log,
                 lambda event: hear(Told(event, time.time())),
                 standby=standby,
-                oom_kill_count=oom_kill_count,
+                supervision=supervision,
             )
             detected_s = _since(surroundings)
         sentence = "" if isinstance(end, TrainingEnded) else run_failure_text(end, self.run.training_log)
@@ -126,8 +151,7 @@ class RunBench:
         checkpoints = self.run.checkpoints
         last = last_whole(checkpoints)
         assert (None if last is None else saved_step(last)) == step
-        for path in saved_after(checkpoints, None):
-            read_checkpoint(str(path))
+        assert torn(checkpoints) == []
         losses(self.run.progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autofit.domain.errors import AutofitError
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -14,11 +15,12 @@ from autofit.domain.outcome import (
     Place,
     Unsupported,
 )
-from tests.faults.fault import Fault, killed, raised, signalled, stopped
-from tests.faults.saboteur import SAVING, Action, Order
+from tests.faults.fault import REACTED_S, Fault, killed, raised, signalled, stopped
+from tests.faults.saboteur import SAVING, SURVEY, Action, Order
 
 PROBE_SILENCE_S = 8.0  # longer than a busy machine needs for any phase of so small a model
 RUN_SILENCE_S = 20.0
+AGENT_SILENCE_S = 10.0  # of an agent beyond that of its ranks, or in a survey
 
 _NO_SPACE, _BUG, _ECC = "No space left on device", "shape '[2, 3]' is invalid", "uncorrectable ECC error"
 
@@ -59,6 +61,26 @@ PROBE_FAULTS = (
     raised(Action.EXIT_0, Crashed, "ended with exit code 0 and no report", where="backward", rank=1),
 )
 
+_AGENT_KILLED = "autofit's agent was killed by SIGKILL"
+
+AGENT_FAULTS_ALWAYS = (Fault(Order(Action.SIGKILL, "backward", 1, generations=2), AutofitError, (_AGENT_KILLED,)),)
+
+AGENT_FAULTS = (
+    Fault(
+        Order(Action.SIGSTOP, "forward", 0, generations=2),
+        AutofitError,
+        ("gave no sign of life",),
+        PROBE_SILENCE_S + AGENT_SILENCE_S + REACTED_S,
+    ),
+    Fault(Order(Action.SIGKILL, "step", 0, generations=1), Killed, ("was killed by SIGKILL",)),
+    Fault(Order(Action.SIGKILL, SURVEY), AutofitError, ("the survey of the data was killed by SIGKILL",)),
+    Fault(Order(Action.SIGSEGV, SURVEY), AutofitError, ("the survey of the data crashed by SIGSEGV",)),
+    Fault(Order(Action.SIGKILL, SURVEY, generations=2), AutofitError, (_AGENT_KILLED,)),
+    Fault(Order(Action.SIGSTOP, SURVEY), AutofitError, ("the survey of the data gave no sign of life",)),
+    Fault(Order(Action.DISK_FULL, SURVEY), AutofitError, (_NO_SPACE,)),
+    Fault(Order(Action.PYTHON_MEMORY, SURVEY), AutofitError, ("memory",)),
+)
+
 # Of so many steps with so many micro-batches and checkpoints (job.py): a rank comes to its backward passes 5 and 6 in
 # step 3, and rank 0 to its saves 1 to 5 and rank 1 to 1 and 2 in the checkpoint of step 2.
 RUN_FAULTS_ALWAYS = (killed(Phase.STEP, 1, 3, saved_step=2),)
@@ -86,6 +108,8 @@ RUN_FAULTS = (
         Action.SHARED_MEMORY, OutOfMemory, "/dev/shm", where="forward", rank=1, entry=5, place=Place.SHARED,
         saved_step=2,
     ),
+    raised(Action.DISK_FULL, DiskFull, "the disk is full", where=SAVING, rank=0, entry=7, saved_step=2),
+    raised(Action.DISK_FULL, DiskFull, "the disk is full", where=SAVING, rank=1, entry=3, saved_step=2),
     raised(Action.QUOTA, DiskFull, "the disk is full", "quota", where="save", rank=1, entry=70, saved_step=6),
     raised(Action.ECC, DeviceLost, "the device was lost", _ECC, where="backward", rank=1, entry=6, saved_step=2),
     raised(Action.DEVICE_LOST, DeviceLost, "the device was lost", where="step", rank=0, entry=3, saved_step=2),

@@ -66,6 +66,7 @@ class Surroundings:
     def now(self) -> frozenset[str]:
         """What there is: processes that carry the mark, and what such processes leave in files."""
         processes = [f"process {pid}" for pid in marked(self.mark) if is_alive(pid)]
+        self.temporary.mkdir(parents=True, exist_ok=True)
         files = [f"temporary file {path.name}" for path in self.temporary.iterdir()]
         shared = [f"shared memory {path.name}" for path in Path("/dev/shm").iterdir()]
         return frozenset([*processes, *files, *shared, *(f"lock {lock.path}" for lock in build_locks())])

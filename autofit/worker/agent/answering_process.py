@@ -7,22 +7,27 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 
+from autofit.domain.ending import death_text
 from autofit.probing.protocol import DescribeModel, Message, Refused, Survey, read_command, read_message, to_line
 from autofit.process.build_locks.stale_locks import taking_locks_of
-from autofit.worker.agent.fork_server import fork
+from autofit.worker.agent.fork_server import ProcessLost, death_signal, fork
 from autofit.worker.agent.forked_process import settle
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
 
 
 def answer_in_child(context: ForkServerContext, command: Survey | DescribeModel, commands: LineReader) -> Message:
-    """What the child says to `command`; CommandsClosed, with nothing left running, when `commands` end."""
+    """What the child says to `command`; ProcessLost when a signal ends it, CommandsClosed, with nothing left running,
+    when `commands` end."""
     process, answer = fork(context, _MAINS[type(command)], to_line(command))
     try:
         wait_or_interrupt([answer], commands)
         return read_message(answer.recv_bytes())
     except EOFError:
-        what = type(command).__name__
-        raise RuntimeError(f"the process for {what} ended without an answer; see {command.log_path}") from None
+        process.join()
+        number, what = death_signal(process), _NAMES[type(command)]
+        if number is not None:
+            raise ProcessLost(f"{what} {death_text(number)}; its log is {command.log_path}") from None
+        raise RuntimeError(f"{what} ended without an answer; see {command.log_path}") from None
     finally:
         if process.is_alive() and process.pid is not None:
             with taking_locks_of(process.pid):
@@ -62,4 +67,5 @@ def _describe(line: bytes, answer: Connection) -> None:
     answer.send_bytes(to_line(message))
 
 
+_NAMES: dict[type, str] = {Survey: "the survey of the data", DescribeModel: "the description of the model"}
 _MAINS: dict[type, Callable[[bytes, Connection], None]] = {Survey: _survey, DescribeModel: _describe}

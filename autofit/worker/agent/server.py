@@ -28,7 +28,7 @@ from autofit.probing.protocol import (
 from autofit.process.build_locks.build_lock import build_locks
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWatch
 from autofit.worker.agent.answering_process import answer_in_child
-from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, start_fork_server
+from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, ProcessLost, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
@@ -85,6 +85,8 @@ def main() -> None:
         os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
     except BuildLocked as error:
         agent.send(Refused(str(error)))
+    except ProcessLost as error:
+        agent.send(AgentFailed(str(error), is_bug=False))
     except Exception as error:
         agent.send(AgentFailed(f"{type(error).__name__}: {error}"))
         raise
