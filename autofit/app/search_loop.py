@@ -9,7 +9,7 @@ from autofit.app.context import Session
 from autofit.app.search_space import ProbeRunner, Rehearsals, Resorts, SearchSpace
 from autofit.app.trial_memory import TrialMemory
 from autofit.domain.event import LadderBuilt, Note, ProbeHeartbeat, ProbeStarted, TrialEnded
-from autofit.domain.outcome import Outcome, Phase
+from autofit.domain.outcome import Outcome, Phase, is_lasting
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Action, Choose, GiveUp, Probe, Rehearse, Trial
 from autofit.planning.plan.last_resorts import resort_text
@@ -94,8 +94,9 @@ class SearchLoop:
         return replace(action, resorts=self._resorts.named(self._space, self._trials))
 
     def _recall(self) -> None:
-        """The trials of a search that was interrupted in this folder: of today, although the store has them, too."""
-        for trial in self._folder.read_trials():
+        """The trials of a search that was interrupted in this folder: of today, although the store has them, too. Those
+        that came to no end of their own are tried again."""
+        for trial in filter(lambda trial: is_lasting(trial.outcome), self._folder.read_trials()):
             self._trials.append(trial)
             self._screen.show(TrialEnded(trial, is_remembered=True))
         own = {(trial.strategy, trial.outcome) for trial in self._trials}

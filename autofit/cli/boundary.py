@@ -53,7 +53,7 @@ def guarded(action: Callable[[], None], words: list[str]) -> int:
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         leave(sys.stdout)
     except Exception as error:
-        return _crashed(error, words)
+        return _unexpected(error, words)
     return 0
 
 
@@ -73,6 +73,16 @@ def _expected(error: AutofitError, words: list[str]) -> int:
     if not isinstance(error, NothingFits):  # the screen has told it
         print_error(str(error))
     return error.exit_code
+
+
+def _unexpected(error: Exception, words: list[str]) -> int:
+    """The last net: what the machine refuses is no bug of ours, wherever it did so."""
+    from .system_error import system_sentence
+
+    if (sentence := system_sentence(error)) is None:
+        return _crashed(error, words)
+    print_error(sentence)
+    return AutofitError.exit_code
 
 
 def _crashed(error: Exception, words: list[str]) -> int:

@@ -46,6 +46,20 @@ OWN_SIGNALS = {
 }
 """A process sends itself these by what it does; every other signal somebody sends (signal(7))."""
 
+CALLED: dict[type[Broken], str] = {
+    Unsupported: "not supported",
+    TimedOut: "timed out",
+    Killed: "killed",
+    SignalCrash: "crashed",
+    DiskFull: "disk full",
+    DeviceLost: "device lost",
+    NodeLost: "node lost",
+    NotFinite: "not finite",
+    UserFault: "its own error",
+    Crashed: "crashed",
+}
+"""What an end is called where there is room for a word or two."""
+
 
 def broken_text(end: Broken) -> str:
     """What happened, where and on which rank; without what to do."""

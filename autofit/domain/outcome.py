@@ -174,6 +174,7 @@ class Crashed:
     log: str | None = None  # path of its log
     total_s: float = 0.0
     exit_code: int | None = None  # None where a rank has left its own words
+    is_ours: bool = False  # our own code raised it
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Diverged:
 Broken = Union[
     Unsupported, TimedOut, Killed, SignalCrash, DiskFull, DeviceLost, NodeLost, NotFinite, UserFault, Crashed
 ]
-"""How a rank ends for a reason that is not memory: it says nothing of what fits."""
+"""How a rank ends for a reason that is not memory: it says nothing of what fits. Nor does a full /dev/shm."""
 
 BROKEN: tuple[type[Broken], ...] = get_args(Broken)
 
@@ -197,3 +198,11 @@ Failure = Union[OutOfMemory, Diverged, Broken]
 """How ranks end that do not come to their end, in a probe, in the full run and in a job that was handed over."""
 
 Outcome = Union[Measured, OutOfMemory, Broken]
+
+
+def is_lasting(outcome: Outcome) -> bool:
+    """Whether it still says something at the next start: what was measured, and which memory did not suffice. Whatever
+    else kept a probe from its end may be mended since, and is tried again."""
+    if isinstance(outcome, OutOfMemory):
+        return outcome.place is not Place.SHARED
+    return isinstance(outcome, Measured)

@@ -54,7 +54,7 @@ from autofit.probing.protocol import (
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
 from autofit.process.files import OURS, write_whole
 from autofit.process.python import script_environment, worker_environment
-from autofit.process.rendezvous import free_port, remove_shared_memory
+from autofit.process.rendezvous import free_port, is_shared_full, remove_shared_memory
 from autofit.process.signals import ShieldedExit
 
 _ENDING_S = 10.0  # its messages have ended, and so will it
@@ -106,6 +106,7 @@ class _Run:
     ended: GroupEnded | None = None
     facts: ScriptFacts | None = None
     oom_kills: int = 0
+    is_shared_full: bool = False
 
 
 class Agent(ShieldedExit):
@@ -271,7 +272,7 @@ class Agent(ShieldedExit):
             assert isinstance(message, (Heartbeat, ScriptSeen, GroupEnded))
             run = runs[message.number]
             if isinstance(message, GroupEnded):
-                run.ended = message
+                run.ended, run.is_shared_full = message, is_shared_full()
             elif isinstance(message, ScriptSeen):
                 run.facts = message.facts
             else:
@@ -329,7 +330,12 @@ class Agent(ShieldedExit):
 def _outcome(run: _Run, spec: Spec, strategy: Strategy | None) -> Outcome:
     assert run.ended is not None
     return classify(
-        run.ended, strategy, rank_count=spec.job.rank_count, oom_kills=run.oom_kills, log_path=spec.log_path
+        run.ended,
+        strategy,
+        rank_count=spec.job.rank_count,
+        oom_kills=run.oom_kills,
+        log_path=spec.log_path,
+        is_shared_full=run.is_shared_full,
     )
 
 

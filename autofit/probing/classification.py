@@ -15,9 +15,16 @@ N = TypeVar("N", int, float)
 
 
 def classify(
-    ended: GroupEnded, strategy: Strategy | None, *, rank_count: int, oom_kills: int, log_path: str
+    ended: GroupEnded,
+    strategy: Strategy | None,
+    *,
+    rank_count: int,
+    oom_kills: int,
+    log_path: str,
+    is_shared_full: bool = False,
 ) -> Outcome:
-    """The outcome of a probe: `oom_kills` is by how much the cgroup's count of killed processes grew during the probe.
+    """The outcome of a probe: `oom_kills` is by how much the cgroup's count of killed processes grew during the probe,
+    `is_shared_full` whether /dev/shm was when it ended.
 
     `strategy` is None for a script that never came to `deepspeed.initialize`, and so cannot have been measured.
 
@@ -28,7 +35,16 @@ def classify(
     if len(measured) == len(ended.ends) and ended.silent_rank is None:
         assert strategy is not None
         return _measured(measured, strategy, ended, rank_count)
-    found = failure(Evidence(ended.ends, oom_kills, log_path, ended.total_s, timed_out=_timed_out(ended)))
+    found = failure(
+        Evidence(
+            ended.ends,
+            oom_kills,
+            log_path,
+            ended.total_s,
+            timed_out=_timed_out(ended),
+            is_shared_full=is_shared_full,
+        )
+    )
     assert not isinstance(found, Diverged)  # nobody judges the few steps of a probe
     return found
 

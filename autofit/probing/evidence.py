@@ -23,7 +23,7 @@ from autofit.domain.outcome import (
     Unsupported,
     UserFault,
 )
-from autofit.probing.protocol import FailureKind, RankDiverged, RankEnd, RankFailed
+from autofit.probing.protocol import NO_ROOM_EXIT, FailureKind, RankDiverged, RankEnd, RankFailed
 
 # Of several failures the cause is the one that the others follow from: they lost their neighbour in a collective.
 _CAUSES = (
@@ -38,11 +38,15 @@ _CAUSES = (
     FailureKind.LOST_NEIGHBOUR,
 )
 
-_SAID: dict[FailureKind, type[DeviceLost | DiskFull | NotFinite | UserFault]] = {
-    FailureKind.DEVICE_LOST: DeviceLost,
+_SAID: dict[FailureKind, type[DiskFull | NotFinite | UserFault]] = {
     FailureKind.DISK_FULL: DiskFull,
     FailureKind.NOT_FINITE: NotFinite,
     FailureKind.USER_FAULT: UserFault,
+}
+
+_LACKING = {
+    Place.HOST: "killed by the kernel: the memory of the host (or of its cgroup) ran out",
+    Place.SHARED: "killed by SIGBUS: /dev/shm is full",
 }
 
 _LAST_SIGNAL = signal.SIGSYS  # the real-time ones from there on kill nobody by chance
@@ -57,7 +61,8 @@ class Evidence:
     `ends` are those of the ranks that were seen, none of a script that ran unwatched. `oom_kills` is by how much the
     cgroup's count of killed processes grew meanwhile. `exit_code` is that of DeepSpeed's launcher, which stands for the
     ranks' own where nobody saw those; None where there was no launcher. `timed_out` is said by whoever ended the ranks
-    for it. `unseen` is where a rank is taken to be that nobody saw.
+    for it. `unseen` is where a rank is taken to be that nobody saw. `is_shared_full` is whether /dev/shm was, when they
+    had ended.
     """
 
     ends: tuple[RankEnd, ...]
@@ -67,6 +72,7 @@ class Evidence:
     exit_code: int | None = None
     timed_out: TimedOut | None = None
     unseen: Phase = Phase.START
+    is_shared_full: bool = False
 
 
 def failure(evidence: Evidence) -> Failure:
@@ -118,26 +124,36 @@ def _told(rank: int, report: RankFailed | RankDiverged, evidence: Evidence) -> F
         )
     if report.kind is FailureKind.UNSUPPORTED:
         return Unsupported(report.message, total_s, rank, report.phase)
+    if report.kind is FailureKind.DEVICE_LOST:
+        return DeviceLost(rank, report.phase, report.message, total_s, report.xid)
     if (kind := _SAID.get(report.kind)) is not None:
         return kind(rank, report.phase, report.message, total_s)
-    return Crashed(rank, report.phase, report.message, evidence.log_path, total_s)
+    return Crashed(rank, report.phase, report.message, evidence.log_path, total_s, is_ours=report.is_ours)
 
 
 def _died(evidence: Evidence) -> Failure:
     """What is said where no rank left words of its own: the first that nobody else ended is the one that died."""
     dead = _first_dead(evidence.ends)
     rank, phase = (None, evidence.unseen) if dead is None else (dead.rank, dead.last_phase)
-    exit_code = None if dead is None else dead.exit_code
-    number = launcher_signal(evidence.exit_code) if exit_code is None else _own_signal(exit_code)
-    if number == signal.SIGKILL and evidence.oom_kills > 0:
-        message = "killed by the kernel: the memory of the host (or of its cgroup) ran out"
-        return OutOfMemory(rank, phase, Place.HOST, message, total_s=evidence.total_s)
+    is_seen = dead is not None and dead.exit_code is not None
+    exit_code = dead.exit_code if dead is not None and is_seen else evidence.exit_code
+    number = _own_signal(exit_code) if is_seen else launcher_signal(exit_code)
+    if number is not None and (place := _lacking(number, evidence)) is not None:
+        return OutOfMemory(rank, phase, place, _LACKING[place], total_s=evidence.total_s)
     if number is not None:
         kind = SignalCrash if number in OWN_SIGNALS else Killed
         return kind(rank, phase, number, evidence.log_path, evidence.total_s)
-    exit_code = evidence.exit_code if exit_code is None else exit_code
+    if dead is not None and exit_code == NO_ROOM_EXIT:
+        return DiskFull(rank, phase, "there was no room for what the rank had to report", evidence.total_s)
     who = "the job" if rank is None else f"rank {rank}"
     return Crashed(rank, phase, f"{who} {_how(exit_code)}", evidence.log_path, evidence.total_s, exit_code)
+
+
+def _lacking(number: int, evidence: Evidence) -> Place | None:
+    """The memory for whose want a signal came."""
+    if number == signal.SIGKILL and evidence.oom_kills > 0:
+        return Place.HOST
+    return Place.SHARED if number == signal.SIGBUS and evidence.is_shared_full else None
 
 
 def launcher_signal(exit_code: int | None) -> int | None:
@@ -154,8 +170,8 @@ def launcher_signal(exit_code: int | None) -> int | None:
     return None
 
 
-def _own_signal(exit_code: int) -> int | None:
-    return -exit_code if exit_code < 0 else None
+def _own_signal(exit_code: int | None) -> int | None:
+    return -exit_code if exit_code is not None and exit_code < 0 else None
 
 
 def _first_dead(ends: Iterable[RankEnd]) -> RankEnd | None:
@@ -168,7 +184,7 @@ def _first_dead(ends: Iterable[RankEnd]) -> RankEnd | None:
 def _consequence(end: RankEnd) -> int:
     """How likely a death only follows from another one: who was killed from outside follows from nobody, while a rank
     aborts when it has lost its neighbour."""
-    number = None if end.exit_code is None else _own_signal(end.exit_code)
+    number = _own_signal(end.exit_code)
     if number is None:
         return 2
     if number == signal.SIGABRT:

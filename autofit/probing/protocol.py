@@ -260,6 +260,11 @@ class ScriptSeen:
     facts: ScriptFacts
 
 
+NO_ROOM_EXIT = 74
+"""A rank leaves with this where there was no room for its report: EX_IOERR of sysexits.h, which no library leaves
+with."""
+
+
 class FailureKind(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     UNSUPPORTED = "unsupported"
@@ -334,6 +339,8 @@ class RankFailed:
     at_s: float  # time.time(), to find the first of several
     requested_bytes: int | None = None
     peak_bytes: int | None = None
+    xid: int | None = None  # of a device that was lost
+    is_ours: bool = False  # a crash within our own code
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ OURS = 0o644
 """The permissions, before the umask takes from them, of what nobody else is to write: it is read or run again."""
 OURS_TO_RUN = 0o755  # a folder too
 _OTHERS = 0o022
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""There is no room for more: on the disk, in the quota, within the limit of a file's size."""
+
 
 
 def opening(mode: int) -> Callable[[str, int], int]:
@@ -47,7 +50,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = ANY, is_durable
 
 def explain(error: OSError, path: Path) -> str:
     """Says why a file cannot be written, and what the user is to do about it."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in FULL_ERRNOS:
         return no_space(path)
     return f"{path} cannot be written ({error.strerror or error}): see to that there"
 

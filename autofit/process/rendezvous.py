@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+_FULL_BYTES = 2**20  # a page that is not there any more, beside what the ranks gave back when they died
+
 
 def free_port(address: str = "127.0.0.1") -> int:
     """A port on which nobody listens now at this machine's `address`."""
@@ -23,6 +25,15 @@ def shared_memory_files(port: str, address: str = "127.0.0.1") -> Iterator[Path]
 def remove_shared_memory(port: str, address: str = "127.0.0.1") -> None:
     for path in shared_memory_files(port, address):
         path.unlink(missing_ok=True)
+
+
+def is_shared_full(folder: str = "/dev/shm") -> bool:
+    """Whether nothing more fits into /dev/shm; False where there is none, or none of a limited size."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < _FULL_BYTES
 
 
 class SharedMemory:

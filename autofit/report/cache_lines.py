@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+from autofit.domain.ending import CALLED
 from autofit.domain.units import format_bytes
 from autofit.report.line import WIDTH, Line, Style, clip, labelled
 from autofit.store.pruning import Counts
@@ -15,16 +16,7 @@ from autofit.store.trials_table import Entry
 _OUTCOMES = {
     "Measured": "measured",
     "OutOfMemory": "out of memory",
-    "Unsupported": "not supported",
-    "TimedOut": "timed out",
-    "Killed": "killed",
-    "SignalCrash": "crashed",
-    "DiskFull": "disk full",
-    "DeviceLost": "device lost",
-    "NodeLost": "node lost",
-    "NotFinite": "not finite",
-    "UserFault": "its own error",
-    "Crashed": "crashed",
+    **{kind.__name__: words for kind, words in CALLED.items()},
 }
 
 

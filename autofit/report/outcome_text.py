@@ -9,6 +9,8 @@ from autofit.planning.plan.fit import fits
 
 from .line import Style
 
+_WHOSE = {Place.DEVICE: "", Place.HOST: "host ", Place.SHARED: "shared "}
+
 OUTPACED = "slower beyond doubt after 1 step"
 
 
@@ -32,8 +34,7 @@ def verdict_style(outcome: Outcome) -> Style:
 
 
 def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str:
-    whose = "host " if outcome.place is Place.HOST else ""
-    text = f"out of {whose}memory in {PLACES[outcome.phase]}"
+    text = f"out of {_WHOSE[outcome.place]}memory in {PLACES[outcome.phase]}"
     short_bytes = _short_bytes(outcome, device_memory_bytes)
     if short_bytes is not None:
         return f"{text}, {format_bytes(short_bytes)} short"
@@ -44,7 +45,8 @@ def _out_of_memory(outcome: OutOfMemory, device_memory_bytes: int | None) -> str
 
 def _short_bytes(outcome: OutOfMemory, device_memory_bytes: int | None) -> int | None:
     """What was held and asked for beyond the device's memory; None when that is not known."""
-    if outcome.place is Place.HOST or not outcome.requested_bytes or not outcome.peak_bytes or not device_memory_bytes:
+    is_device = outcome.place is Place.DEVICE
+    if not is_device or not outcome.requested_bytes or not outcome.peak_bytes or not device_memory_bytes:
         return None
     short_bytes = outcome.peak_bytes + outcome.requested_bytes - device_memory_bytes
     return short_bytes if short_bytes > 0 else None

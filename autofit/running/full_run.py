@@ -16,6 +16,7 @@ from autofit.probing.evidence import Evidence
 from autofit.process import signals
 from autofit.process.child import run_to_end
 from autofit.process.python import module_command, worker_environment
+from autofit.process.rendezvous import is_shared_full
 from autofit.running.result import run_end
 from autofit.running.standby import Standby
 from autofit.running.stop_request import TrainingPreempted
@@ -46,6 +47,7 @@ def train(
     with signals.held(), launcher:
         for event in launcher.watch():
             show(event)
+        was_shared_full = is_shared_full()  # before what the ranks left there is taken away
     evidence = Evidence(
         ends=launcher.ends,
         oom_kills=(oom_kill_count() or 0) - kills_before,
@@ -53,6 +55,7 @@ def train(
         total_s=time.monotonic() - began_at_s,
         exit_code=launcher.exit_code,
         timed_out=launcher.timed_out,
+        is_shared_full=was_shared_full,
     )
     end = run_end(evidence, rank_count=hardware.rank_count, model_path=files.model)
     heard = launcher.stop.signal

@@ -40,7 +40,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.objective import Objective
-from autofit.domain.outcome import Crashed, Measured, OutOfMemory, Phase, Place
+from autofit.domain.outcome import Crashed, DiskFull, Killed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
 from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
@@ -336,6 +336,28 @@ def test_an_interruption_at_any_probe_is_gone_on_from(undisturbed: Stage, tmp_pa
         assert [spec.job.strategy for spec in stage.machine.specs] == wanted[kept:]
         assert [told.is_remembered for told in stage.told(TrialEnded)].count(True) == kept
         assert stage.folder.read_choice() == undisturbed.folder.read_choice()
+
+
+@pytest.mark.parametrize(
+    "end", [Killed(1, Phase.FORWARD, 9), TimedOut(0, Phase.STEP, 600.0), DiskFull(0, Phase.SAVE, "no space left")]
+)
+def test_a_probe_that_came_to_no_end_of_its_own_is_tried_again_at_the_next_start(
+    undisturbed: Stage, tmp_path: Path, end: Outcome
+) -> None:
+    wanted = strategies(undisturbed)
+    stage = Stage(tmp_path / "again")
+    stage.interrupt_at_probe(REHEARSALS + 2)
+    with pytest.raises(KeyboardInterrupt):
+        stage.train()
+    kept = stage.folder.read_trials()
+    broken = replace(kept[-1], strategy=wanted[len(kept)], outcome=end)
+    stage.folder.append_trial(broken)
+    stage.go_on()
+    stage.machine.specs.clear()
+    stage.train()
+    assert [spec.job.strategy for spec in stage.machine.specs] == wanted[len(kept) :]
+    assert stage.folder.read_trials()[: len(kept) + 1] == (*kept, broken), "what is written stays"
+    assert stage.folder.read_choice() == undisturbed.folder.read_choice()
 
 
 def test_an_interrupted_survey_is_gone_on_from(stage: Stage, undisturbed: Stage) -> None:

@@ -9,18 +9,30 @@ import pytest
 
 from autofit.domain.outcome import (
     Crashed,
+    DeviceLost,
+    DiskFull,
     Killed,
     Measured,
+    NotFinite,
     OutOfMemory,
     Phase,
     Place,
     SignalCrash,
     TimedOut,
     Unsupported,
+    UserFault,
 )
 from autofit.domain.strategy import Strategy
 from autofit.probing.classification import classify
-from autofit.probing.protocol import FailureKind, GroupEnded, RankEnd, RankFailed, RankMeasured, RankReport
+from autofit.probing.protocol import (
+    NO_ROOM_EXIT,
+    FailureKind,
+    GroupEnded,
+    RankEnd,
+    RankFailed,
+    RankMeasured,
+    RankReport,
+)
 from tests.builders import make_rung
 
 STRATEGY = Strategy(
@@ -44,10 +56,19 @@ def end(rank: int, report: RankReport | None = None, exit_code: int | None = 0, 
     return RankEnd(rank, exit_code, was_killed, Phase.FORWARD, report)
 
 
-def outcome(*ends: RankEnd, oom_kills: int = 0, silent: tuple[int, float] | None = None) -> object:
+def outcome(
+    *ends: RankEnd, oom_kills: int = 0, silent: tuple[int, float] | None = None, is_shared_full: bool = False
+) -> object:
     rank, silent_s = silent or (None, 0.0)
     ended = GroupEnded(1, ends, 0.1, 5.0, rank, silent_s)
-    return classify(ended, STRATEGY, rank_count=len(ends), oom_kills=oom_kills, log_path="x.log")
+    return classify(
+        ended,
+        STRATEGY,
+        rank_count=len(ends),
+        oom_kills=oom_kills,
+        log_path="x.log",
+        is_shared_full=is_shared_full,
+    )
 
 
 def test_figures_are_the_worst_ranks_and_the_step_is_the_requests() -> None:
@@ -177,10 +198,42 @@ def test_who_ended_without_a_word_is_told_and_not_who_lost_it() -> None:
     assert (result.rank, result.exit_code) == (1, 5)
 
 
-def test_a_page_of_shared_memory_that_was_not_there_is_no_lack_of_memory() -> None:
-    """SIGBUS: /dev/shm is full, which no smaller configuration mends; what else was killed meanwhile does not count."""
-    result = outcome(end(0, exit_code=-7), oom_kills=1)
-    assert result == SignalCrash(0, Phase.FORWARD, signal.SIGBUS, "x.log", 5.0)
+def test_a_page_of_shared_memory_that_was_not_there_is_told_by_what_is_left_of_it() -> None:
+    """SIGBUS; what else was killed meanwhile does not count."""
+    bus = (end(0, exit_code=-7),)
+    assert outcome(*bus, oom_kills=1) == SignalCrash(0, Phase.FORWARD, signal.SIGBUS, "x.log", 5.0)
+    full = outcome(*bus, is_shared_full=True)
+    assert isinstance(full, OutOfMemory)
+    assert (full.rank, full.place) == (0, Place.SHARED)
+    assert isinstance(outcome(end(0, exit_code=-11), is_shared_full=True), SignalCrash)
+
+
+def test_a_rank_without_room_for_its_report_found_the_disk_full() -> None:
+    lost = end(1, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1)
+    result = outcome(end(0, exit_code=NO_ROOM_EXIT), lost)
+    assert isinstance(result, DiskFull)
+    assert (result.rank, result.phase) == (0, Phase.FORWARD)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome_kind"),
+    [
+        (FailureKind.DISK_FULL, DiskFull),
+        (FailureKind.DEVICE_LOST, DeviceLost),
+        (FailureKind.NOT_FINITE, NotFinite),
+        (FailureKind.USER_FAULT, UserFault),
+    ],
+)
+def test_what_a_rank_says_of_itself_has_its_own_type(kind: FailureKind, outcome_kind: type[DiskFull]) -> None:
+    lost = end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1)
+    result = outcome(lost, end(1, failed(kind, 2.0), exit_code=1), end(2, exit_code=-6))
+    assert result == outcome_kind(1, Phase.BACKWARD, f"{kind.value} at 2.0", 5.0)
+
+
+def test_a_crash_of_our_own_code_is_told_as_such() -> None:
+    result = outcome(end(0, replace(failed(FailureKind.CRASHED, 1.0), is_ours=True), exit_code=1))
+    assert isinstance(result, Crashed)
+    assert result.is_ours
 
 
 def test_silence_is_a_time_out_and_not_a_lack_of_memory() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autofit.domain.ending import broken_text
+from autofit.domain.ending import CALLED, broken_text
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import BROKEN, Measured, OutOfMemory, Place
+from autofit.domain.outcome import BROKEN, Measured, Outcome, OutOfMemory, Place
 from autofit.domain.resort import Resort
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import GiveUp, Trial
@@ -30,17 +31,18 @@ class Miss:
 
 
 def give_up(search: SearchState) -> GiveUp:
-    """Gives up with the closest rung and what would make it fit; with the first complaint when no probe was about
-    memory."""
+    """Gives up with the closest rung and what would make it fit, as far as that was about memory, and with the first
+    complaint of the rungs that failed otherwise."""
     trials = [trial for history in search.histories for trial in history.trials]
-    if trials and len(_broken(trials)) == len(trials):
-        return GiveUp(_broken_why(trials), is_memory=False)
+    broken = _broken(trials)
+    if trials and len(broken) == len(trials):
+        return GiveUp(_broken_why(broken), is_memory=False)
     misses = [*_probed_misses(search), *_predicted_misses(search)]
-    why, would_fit = _memory_why(trials), advice(search.ladder, search.setting, _underestimate(search))
+    why, would_fit = _memory_why(trials, broken), advice(search.ladder, search.setting, _underestimate(search))
     closest = min(misses, key=lambda miss: miss.needs_bytes, default=None)
     if closest is None:
-        return GiveUp(why, would_fit=would_fit)
-    return GiveUp(why, closest.strategy, closest.needs_bytes, search.device_bytes, would_fit)
+        return GiveUp(why, would_fit=would_fit, is_memory=not broken)
+    return GiveUp(why, closest.strategy, closest.needs_bytes, search.device_bytes, would_fit, is_memory=not broken)
 
 
 def named_resorts(ladder: Ladder, trials: Sequence[Trial], setting: Setting) -> tuple[Resort, ...]:
@@ -89,16 +91,16 @@ def _shortfall(history: RungHistory, device_bytes: int) -> float:
     return device_bytes / max(1, history.step.estimates[0].memory.peak_bytes)
 
 
-def _memory_why(trials: list[Trial]) -> str:
+def _memory_why(trials: list[Trial], broken: list[Trial]) -> str:
     if not trials:
         return "every rung is too large by prediction"
     hosts = [t for t in trials if isinstance(t.outcome, OutOfMemory) and t.outcome.place is Place.HOST]
     devices = [trial for trial in trials if _lacks_device_memory(trial)]
     parts = [f"{len(devices)} rungs ran out of device memory"] if devices else []
     parts += [f"{len(hosts)} ran out of host memory"] if hosts else []
-    broken = _broken(trials)
-    parts += [f"{len(broken)} failed otherwise (the first: {broken[0]})"] if broken else []
-    return f"{', '.join(parts) or 'nothing was measured'}; what was not probed needs no less"
+    parts += [f"{len(broken)} failed otherwise ({_counts(broken)}; the first: {_told(broken[0])})"] if broken else []
+    rest = "what was not probed needs no less" if not broken else "what else was not probed may need no less"
+    return f"{', '.join(parts) or 'nothing was measured'}; {rest}"
 
 
 def _lacks_device_memory(trial: Trial) -> bool:
@@ -106,10 +108,31 @@ def _lacks_device_memory(trial: Trial) -> bool:
     return isinstance(outcome, Measured) or (isinstance(outcome, OutOfMemory) and outcome.place is Place.DEVICE)
 
 
-def _broken_why(trials: list[Trial]) -> str:
-    return f"no probe came to its end; the first: {_broken(trials)[0]}"
+def _broken_why(broken: list[Trial]) -> str:
+    count = "the only probe" if len(broken) == 1 else f"{len(broken)} probes"
+    return f"{count} failed, none for want of memory ({_counts(broken)}); the first: {_told(broken[0])}"
 
 
-def _broken(trials: list[Trial]) -> list[str]:
-    ends = [(trial.strategy, trial.outcome) for trial in trials]
-    return [f"{strategy}: {broken_text(end)}" for strategy, end in ends if isinstance(end, BROKEN)]
+def _broken(trials: list[Trial]) -> list[Trial]:
+    """The trials whose ends say nothing of what fits."""
+    return [trial for trial in trials if isinstance(trial.outcome, BROKEN) or _lacks_shared_memory(trial.outcome)]
+
+
+def _lacks_shared_memory(outcome: Outcome) -> bool:
+    return isinstance(outcome, OutOfMemory) and outcome.place is Place.SHARED
+
+
+def _counts(broken: list[Trial]) -> str:
+    counts = Counter(_called(trial.outcome) for trial in broken)
+    return ", ".join(f"{count} {words}" for words, count in counts.most_common())
+
+
+def _called(outcome: Outcome) -> str:
+    return CALLED[type(outcome)] if isinstance(outcome, BROKEN) else "without shared memory"
+
+
+def _told(trial: Trial) -> str:
+    outcome = trial.outcome
+    if isinstance(outcome, BROKEN):
+        return f"{trial.strategy}: {broken_text(outcome)}"
+    return f"{trial.strategy}: /dev/shm is full; make it larger (docker run --shm-size 16g)"

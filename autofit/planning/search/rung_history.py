@@ -7,10 +7,28 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.ladder import Ladder, Step
-from autofit.domain.outcome import BROKEN, Crashed, Measured, OutOfMemory, Phase, Place, Unsupported
+from autofit.domain.outcome import (
+    BROKEN,
+    Crashed,
+    DeviceLost,
+    DiskFull,
+    Killed,
+    Measured,
+    NotFinite,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    Unsupported,
+    UserFault,
+)
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.plan.fit import fits
+
+_CRASHES = (Crashed, Killed, SignalCrash)
+_COMPLAINTS = (Crashed, Unsupported, DiskFull, DeviceLost, NotFinite, UserFault)
+"""Ends of which the same words of several rungs say that the fault is not the rung's."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +93,16 @@ class RungHistory:
 
     @cached_property
     def has_failed_on_host(self) -> bool:
-        return any(
-            isinstance(trial.outcome, OutOfMemory) and trial.outcome.place is Place.HOST for trial in self.trials
-        )
+        return self._has_lacked(Place.HOST)
+
+    def _has_lacked(self, place: Place) -> bool:
+        return any(isinstance(trial.outcome, OutOfMemory) and trial.outcome.place is place for trial in self.trials)
 
     @cached_property
     def retry(self) -> Strategy | None:
         """The strategy whose only trial so far crashed before any of our work began."""
-        crashes = [trial.strategy for trial in self.trials if isinstance(trial.outcome, Crashed)]
-        if not self.trials or not isinstance(self.trials[-1].outcome, Crashed) or len(crashes) > 1:
+        crashes = [trial.strategy for trial in self.trials if isinstance(trial.outcome, _CRASHES)]
+        if not self.trials or not isinstance(self.trials[-1].outcome, _CRASHES) or len(crashes) > 1:
             return None
         return self.trials[-1].strategy if self.trials[-1].outcome.phase is Phase.START else None
 
@@ -91,19 +110,20 @@ class RungHistory:
     def is_stuck(self) -> bool:
         """Whether it failed for a reason that no micro-batch mends; says nothing of whether it fits."""
         is_broken = any(isinstance(trial.outcome, BROKEN) for trial in self.trials)
-        return self.has_failed_on_host or (is_broken and not self._has_recovered)
+        is_short = self.has_failed_on_host or self._has_lacked(Place.SHARED)
+        return is_short or (is_broken and not self._has_recovered)
 
     @property
     def complaint(self) -> str | None:
-        """The last words of a rung that crashed or is not supported."""
-        outcomes = [trial.outcome for trial in self.trials if isinstance(trial.outcome, (Crashed, Unsupported))]
+        """The last words of a rung whose ranks said why they cannot go on."""
+        outcomes = [trial.outcome for trial in self.trials if isinstance(trial.outcome, _COMPLAINTS)]
         return outcomes[-1].why if outcomes else None
 
     @property
     def _has_recovered(self) -> bool:
         """Whether there was a single crash at the start, and a later trial that did not end so."""
         ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, BROKEN)]
-        is_start = len(ends) == 1 and isinstance(ends[0], Crashed) and ends[0].phase is Phase.START
+        is_start = len(ends) == 1 and isinstance(ends[0], _CRASHES) and ends[0].phase is Phase.START
         return is_start and ends[0] is not self.trials[-1].outcome
 
 

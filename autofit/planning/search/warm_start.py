@@ -9,7 +9,7 @@ from statistics import mean
 
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import Measured, OutOfMemory, TimedOut
+from autofit.domain.outcome import Measured, is_lasting
 from autofit.domain.trial import Action, Choice, Choose, GiveUp, Probe, Trial
 from autofit.domain.units import brief_seconds
 from autofit.planning.plan.fit import fits
@@ -29,9 +29,6 @@ where the steps of either differed more."""
 CHEAP = 0.01
 """The share of a training that the probe may take which confirms what is remembered: if it is not true any more the
 training says so itself, and is searched then."""
-
-_LASTING = (Measured, OutOfMemory, TimedOut)
-"""A rung that crashed or was not supported is tried again: it ends soon, and its reason may be mended since."""
 
 
 def decide_with_warm_start(
@@ -70,7 +67,7 @@ def _still_valid(ladder: Ladder, remembered: Sequence[Trial]) -> Iterator[Trial]
         for strategy, estimate in zip(step.strategies, step.estimates, strict=True)
     }
     for trial in remembered:
-        if isinstance(trial.outcome, _LASTING) and trial.strategy in estimates:
+        if is_lasting(trial.outcome) and trial.strategy in estimates:
             yield replace(trial, estimate=estimates[trial.strategy])
 
 

@@ -7,15 +7,24 @@ import re
 import time
 
 from autofit.domain.divergence import Divergence
+from autofit.domain.errors import AutofitError
 from autofit.domain.masking import masked
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
+from autofit.worker.rank.full_disk import full_disk, full_disk_behind
+from autofit.worker.rank.lost_device import lost_xid
 from autofit.worker.rank.out_of_memory import lacking_place
+from autofit.worker.rank.raising_line import is_ours, is_users, raising_line
 
 _CPU_ALLOCATOR = re.compile(r"you tried to allocate (\d+) bytes")
 _CUDA_ALLOCATOR = re.compile(r"Tried to allocate ([\d.]+) ([KMG]iB)")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MESSAGE_LENGTH = 600
+
+_FULL = {
+    True: (FailureKind.OUT_OF_MEMORY, Place.SHARED),
+    False: (FailureKind.DISK_FULL, Place.DEVICE),
+}
 
 _UNSUPPORTED_WORDS = (
     "not supported",
@@ -36,7 +45,10 @@ _LOST_NEIGHBOUR_WORDS = (
     "Connection reset by peer",  # gloo
     "Connection closed by peer",
     "Broken pipe",
+    "Application timeout caused pair closure",
+    "failed to recv, got 0 bytes",  # torch: TCPStore.cpp
     "remote process exited or there was a network error",  # NCCL
+    "NCCL communicator was aborted",  # torch: NCCLUtils.hpp
 )
 
 
@@ -66,30 +78,60 @@ class TrainingStopped(Exception):
 
 
 def rank_failed(
-    error: BaseException, phase: Phase, *, is_on_cpu: bool, peak_bytes: int | None, free_device_bytes: int | None = None
+    error: BaseException,
+    phase: Phase,
+    *,
+    is_on_cpu: bool,
+    peak_bytes: int | None,
+    free_device_bytes: int | None = None,
+    is_script: bool = False,
 ) -> RankFailed:
     """The report of a rank that raised `error` during `phase`.
 
-    `free_device_bytes` is what the driver had left then; it decides where the words alone do not.
+    `free_device_bytes` is what the driver had left then; it decides where the words alone do not. `is_script`: a script
+    of the user's ran.
     """
     if isinstance(error, KnownFailure):
         return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
     text = masked(" ".join(f"{type(error).__name__}: {error}".split()), os.environ)
-    lacking = lacking_place(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes)
-    message = text[:_MESSAGE_LENGTH]
+    kind, place, message, xid = _meaning(
+        error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes, is_script=is_script
+    )
     return RankFailed(
-        kind=_other_kind(error, message) if lacking is None else FailureKind.OUT_OF_MEMORY,
+        kind=kind,
         phase=phase,
-        place=lacking or Place.DEVICE,
+        place=place,
         message=message,
         at_s=time.time(),
         requested_bytes=_requested_bytes(text),
         peak_bytes=peak_bytes,
+        xid=xid,
+        is_ours=kind is FailureKind.CRASHED and is_ours(error),
     )
 
 
+def _meaning(
+    error: BaseException, text: str, *, is_on_cpu: bool, free_device_bytes: int | None, is_script: bool
+) -> tuple[FailureKind, Place, str, int | None]:
+    """The kind, the place, what is said, and the Xid; `text` are the error's words on one line."""
+    full = full_disk(error, text)
+    lacking = lacking_place(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes)
+    if full is None and lacking is not None:
+        return FailureKind.OUT_OF_MEMORY, lacking, text[:_MESSAGE_LENGTH], None
+    if (full := full or full_disk_behind(error)) is not None:
+        kind, place = _FULL[full.is_shared]
+        return kind, place, full.sentence[:_MESSAGE_LENGTH], None
+    is_lost, xid = lost_xid(text, time.monotonic())
+    if is_lost:
+        return FailureKind.DEVICE_LOST, Place.DEVICE, text[:_MESSAGE_LENGTH], xid
+    kind = FailureKind.USER_FAULT if is_users(error, is_script=is_script) else _other_kind(error, text)
+    has_line = kind is FailureKind.CRASHED or (kind is FailureKind.USER_FAULT and is_script)
+    said = str(error) if isinstance(error, AutofitError) else text
+    return kind, Place.DEVICE, said[:_MESSAGE_LENGTH] + (f" ({raising_line(error)})" if has_line else ""), None
+
+
 def _other_kind(error: BaseException, message: str) -> FailureKind:
-    """The kind of an error that is not about memory."""
+    """The kind of an error that is about neither memory nor a device nor a disk."""
     if isinstance(error, (ValueError, ImportError, NotImplementedError)) or any(
         word in message for word in _UNSUPPORTED_WORDS
     ):

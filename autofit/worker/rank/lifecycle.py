@@ -17,8 +17,17 @@ from autofit.domain.hardware import DeviceKind
 from autofit.domain.masking import masked
 from autofit.domain.outcome import Phase
 from autofit.planning.probe_steps import MEMORY_STEPS
-from autofit.probing.protocol import Job, RankDiverged, RankFailed, RankReport, RankStopped, ScriptJob, to_line
-from autofit.process.files import write_whole
+from autofit.probing.protocol import (
+    NO_ROOM_EXIT,
+    Job,
+    RankDiverged,
+    RankFailed,
+    RankReport,
+    RankStopped,
+    ScriptJob,
+    to_line,
+)
+from autofit.process.files import FULL_ERRNOS, write_whole
 from autofit.worker.energy.energy_meter import energy_meter
 from autofit.worker.rank.failure import TrainingDiverged, TrainingStopped, rank_failed
 from autofit.worker.rank.memory_meter import Meter, meter
@@ -77,11 +86,20 @@ def run_guarded(job: Job | ScriptJob, report_path: Path, send: Send, body: Calla
         write_report(RankStopped(stopped.step, stopped.signal), report_path)
         return _SIGNALLED + (stopped.signal or signal.SIGTERM)
     except BaseException as error:  # whatever it is, the report must be left
-        write_report(_ended_by(error, rank, job), report_path)
+        code = _left(_ended_by(error, rank, job), report_path, 1)
         print_traceback()
-        return 1
-    write_report(report, report_path)
-    return 0
+        return code
+    return _left(report, report_path, 0)
+
+
+def _left(report: RankReport, path: Path, code: int) -> int:
+    """Leaves the report; the exit code to end with, which says it where there is no room for a report."""
+    try:
+        write_report(report, path)
+    except OSError as error:
+        print_traceback()
+        return NO_ROOM_EXIT if error.errno in FULL_ERRNOS else code or 1
+    return code
 
 
 def _ended_by(error: BaseException, rank: Rank | None, job: Job | ScriptJob) -> RankFailed | RankDiverged:
@@ -91,7 +109,14 @@ def _ended_by(error: BaseException, rank: Rank | None, job: Job | ScriptJob) -> 
         return RankDiverged(error.divergence, phase, time.time())
     peak_bytes = rank.meter.peak_device_bytes() if rank else None
     is_on_cpu, free_bytes = job.kind is DeviceKind.CPU, free_device_bytes()
-    return rank_failed(error, phase, is_on_cpu=is_on_cpu, peak_bytes=peak_bytes, free_device_bytes=free_bytes)
+    return rank_failed(
+        error,
+        phase,
+        is_on_cpu=is_on_cpu,
+        peak_bytes=peak_bytes,
+        free_device_bytes=free_bytes,
+        is_script=isinstance(job, ScriptJob),
+    )
 
 
 def write_report(report: RankReport, path: Path) -> None:
@@ -101,8 +126,7 @@ def write_report(report: RankReport, path: Path) -> None:
 
 def leave(report: RankReport, path: Path) -> NoReturn:
     """Leaves `report` and ends this process with all below it: no destructors, not another line of a script."""
-    write_report(report, path)
-    end_process(1 if isinstance(report, RankFailed) else 0)
+    end_process(_left(report, path, 1 if isinstance(report, RankFailed) else 0))
 
 
 def end_process(code: int) -> NoReturn:
@@ -128,6 +152,8 @@ def print_traceback() -> None:
         print(masked(traceback.format_exc(), os.environ), file=sys.stderr, end="", flush=True)
     except MemoryError:
         os.write(2, b"no memory left to print the traceback\n")
+    except OSError:  # no room for it in the log, or nobody who reads it
+        return
 
 
 def die_with_parent() -> None:

@@ -29,10 +29,6 @@ class _Meaning(Enum):
 _TEXTS: tuple[tuple[str, _Meaning], ...] = (
     # triton/runtime/errors.py, OutOfResources: shared memory or registers of one multiprocessor, for one kernel
     (r"out of resource: ", _Meaning.NOT_MEMORY),
-    # errno ENOSPC: a disk, or /dev/shm, which containers make small
-    (r"No space left on device", _Meaning.NOT_MEMORY),
-    # torch/csrc/DataLoader.cpp: /dev/shm was full when a page of it was touched
-    (r"killed by signal: Bus error", _Meaning.NOT_MEMORY),
     # nccl/src/misc/ibvwrap.cc, "Call to ibv_create_cq failed with error Cannot allocate memory": `ulimit -l`
     (r"Call to ibv_\w+ failed", _Meaning.NOT_MEMORY),
     # nccl/src/include/alloc.h

@@ -141,7 +141,7 @@ def _failure(reward: Reward, error: Exception) -> KnownFailure:
         return error
     told = f"--reward {reward.source}"
     sentence = f"{told} {error}" if isinstance(error, _WrongRewards) else _raised(f"{told} raises", error)
-    return KnownFailure(FailureKind.CRASHED, sentence)
+    return KnownFailure(FailureKind.USER_FAULT, sentence)
 
 
 def _raised(what: str, error: BaseException) -> str:

@@ -50,8 +50,8 @@ class ScriptProbe(StepListener):
         self._engine: Any = None  # of several the first is the one that is watched
         self._steps: ProbedSteps | None = None  # of that engine
 
-    def refuse(self, why: str) -> NoReturn:
-        self._leave(RankFailed(FailureKind.UNSUPPORTED, self._rank.phase, Place.DEVICE, why, time.time()))
+    def refuse(self, why: str, kind: FailureKind = FailureKind.UNSUPPORTED) -> NoReturn:
+        self._leave(RankFailed(kind, self._rank.phase, Place.DEVICE, why, time.time()))
 
     # --- the engine ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class ScriptProbe(StepListener):
         steps.step_end(was_skipped=was_skipped)
         self._observer.tell()
         if steps.skipped_count == (_SKIPPED_STEPS if self._observer.facts.dtype is Dtype.BF16 else _SCALING_STEPS):
-            self.refuse(NOT_FINITE)  # a script that skips for ever would never be measured
+            self.refuse(NOT_FINITE, FailureKind.NOT_FINITE)  # a script that skips for ever would never be measured
         if steps.is_over:
             self._finish(steps)
 

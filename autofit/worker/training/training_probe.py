@@ -38,7 +38,7 @@ class _Enough(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: TrainerControl, **_: Any) -> None:
         if self._steps.skipped_count:
-            raise KnownFailure(FailureKind.UNSUPPORTED, NOT_FINITE)
+            raise KnownFailure(FailureKind.NOT_FINITE, NOT_FINITE)
         if self._steps.is_over:
             control.should_training_stop = True
 

@@ -10,7 +10,7 @@ import pytest
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.ladder import Ladder
-from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
+from autofit.domain.outcome import Crashed, Killed, Measured, Outcome, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning.memory import interval
@@ -200,9 +200,10 @@ def test_a_broken_rung_is_left_and_says_nothing_of_the_others(outcome: Outcome) 
     assert believed == [(fresh.memory(other), fresh.log_speed(other)) for other in others]
 
 
-def test_a_crash_at_the_start_is_tried_once_more() -> None:
+@pytest.mark.parametrize("end", [Crashed(0, Phase.START, "port taken"), Killed(0, Phase.START, 9)])
+def test_a_crash_at_the_start_is_tried_once_more(end: Outcome) -> None:
     first = play(LORA, {}).trials[0].strategy
-    run = play(LORA, {str(first.rung): Crashed(0, Phase.START, "port taken")})
+    run = play(LORA, {str(first.rung): end})
     assert probed(run)[:2] == [str(first)] * 2
     assert first.rung not in {trial.strategy.rung for trial in run.trials[2:]}
 
@@ -219,7 +220,8 @@ def test_when_everything_crashes_it_gives_up_early_and_quotes_the_crash() -> Non
     everything = {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in sim.ladder(TWO).steps}
     run = play(TWO, everything)
     assert isinstance(run.end, GiveUp)
-    assert run.end.why.startswith("no probe came to its end; the first: ")
+    assert "failed, none for want of memory (" in run.end.why
+    assert "crashed); the first: " in run.end.why
     assert "no module x" in run.end.why
     assert (run.end.is_memory, run.end.closest, run.end.would_fit) == (False, None, ())
     assert run.probe_count <= 6
@@ -232,6 +234,34 @@ def test_a_crash_beside_rungs_that_are_too_large_by_prediction_is_no_want_of_mem
     end = play(scene, {str(step.rung): Crashed(0, Phase.BUILD, "no module x") for step in rungs.steps}).end
     assert isinstance(end, GiveUp)
     assert (end.is_memory, end.closest) == (False, None)
+
+
+def test_what_failed_in_several_ways_is_counted() -> None:
+    ends = [Killed(0, Phase.STEP, 9), TimedOut(1, Phase.FORWARD, 60.0), sim.out_of_memory(place=Place.SHARED)]
+    steps = sim.ladder(TWO).steps
+    end = play(TWO, {str(step.rung): ends[number % 3] for number, step in enumerate(steps)}).end
+    assert isinstance(end, GiveUp)
+    assert not end.is_memory
+    for words in ("killed", "timed out", "without shared memory"):
+        assert words in end.why
+
+
+def test_where_some_lacked_memory_and_some_broke_both_is_said_and_not_that_nothing_fits() -> None:
+    script: dict[str, Outcome] = {str(step.rung): sim.out_of_memory() for step in sim.ladder(TWO).steps}
+    first = play(TWO, script).trials[0].strategy
+    end = play(TWO, script | {str(first.rung): Crashed(0, Phase.BUILD, "no module x")}).end
+    assert isinstance(end, GiveUp)
+    assert not end.is_memory
+    assert "ran out of device memory" in end.why
+    assert f"1 failed otherwise (1 crashed; the first: {first}: crashed in the build on rank 0: no module x)" in end.why
+    assert end.closest is not None
+
+
+def test_a_full_shared_memory_says_nothing_of_the_device_and_no_micro_batch_mends_it() -> None:
+    first = play(LORA, {}).trials[0].strategy
+    run = play(LORA, {str(first.rung): sim.out_of_memory(place=Place.SHARED)})
+    assert [trial.strategy.rung for trial in run.trials].count(first.rung) == 1
+    assert chosen(run).choice.strategy.rung != first.rung
 
 
 def test_a_measurement_without_headroom_does_not_fit() -> None:

@@ -13,7 +13,7 @@ from autofit.domain.goal import TimeToEnd
 from autofit.domain.hardware import Hardware
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.outcome import Crashed, Measured, Outcome, Phase, Unsupported
+from autofit.domain.outcome import Crashed, DiskFull, Measured, Outcome, Phase, Place, TimedOut, Unsupported
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning.search.warm_start import decide_with_warm_start, is_contradicted
@@ -145,7 +145,16 @@ def test_it_never_gives_up_on_what_is_remembered_alone() -> None:
     assert cluster.tokens_per_s(chosen(again)) > 0.97 * cluster.best_tokens_per_s()
 
 
-@pytest.mark.parametrize("outcome", [Crashed(0, Phase.STEP, "boom"), Unsupported("no compiler")])
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Crashed(0, Phase.STEP, "boom"),
+        Unsupported("no compiler"),
+        TimedOut(0, Phase.STEP, 600.0),
+        DiskFull(0, Phase.SAVE, "no space left"),
+        sim.out_of_memory(place=Place.SHARED),
+    ],
+)
 def test_what_broke_is_tried_again(outcome: Outcome) -> None:
     cluster = one_cluster()
     first = first_search(cluster)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import errno
+import json
+import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
+import jinja2
 import pytest
 import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from autofit.domain.errors import InternalError, UsageError
 from autofit.domain.outcome import Phase, Place
 from autofit.probing.protocol import FailureKind, RankFailed
 from autofit.worker.rank.failure import rank_failed
+from autofit.worker.rank.full_disk import full_disk
+from autofit.worker.rank.lost_device import lost_xid
 from autofit.worker.rank.out_of_memory import free_device_bytes
 
 FULL_BYTES, ROOMY_BYTES = 200 * 2**20, 20 * 2**30
@@ -90,6 +97,10 @@ Meant = tuple[FailureKind, Place]
 DEVICE = (FailureKind.OUT_OF_MEMORY, Place.DEVICE)
 HOST = (FailureKind.OUT_OF_MEMORY, Place.HOST)
 CRASHED = (FailureKind.CRASHED, Place.DEVICE)
+SHARED = (FailureKind.OUT_OF_MEMORY, Place.SHARED)
+DISK = (FailureKind.DISK_FULL, Place.DEVICE)
+LOST_DEVICE = (FailureKind.DEVICE_LOST, Place.DEVICE)
+USER = (FailureKind.USER_FAULT, Place.DEVICE)
 LOST_NEIGHBOUR = (FailureKind.LOST_NEIGHBOUR, Place.DEVICE)
 UNSUPPORTED = (FailureKind.UNSUPPORTED, Place.DEVICE)
 
@@ -151,7 +162,7 @@ GPU_ERRORS: dict[str, tuple[Exception | str, int | None, Meant]] = {
     "NCCL's malloc on the host": (nccl("Failed to malloc 9216 bytes"), None, HOST),
     # NCCL: src/misc/ibvwrap.cc, for the limit of locked memory, as in DeepEP issue 143; src/misc/shmutils.cc
     "NCCL's InfiniBand": (nccl("Call to ibv_create_cq failed with error Cannot allocate memory"), None, CRASHED),
-    "NCCL's shared memory": (nccl(NCCL_SEGMENT), None, CRASHED),
+    "NCCL's shared memory": (nccl(NCCL_SEGMENT), None, SHARED),
     # Triton: third_party/nvidia/backend/driver.c
     "Triton's driver": ("Triton Error [CUDA]: out of memory", None, DEVICE),
     "Triton's driver about a kernel": ("Triton Error [CUDA]: device kernel image is invalid", None, UNSUPPORTED),
@@ -162,6 +173,13 @@ GPU_ERRORS: dict[str, tuple[Exception | str, int | None, Meant]] = {
         UNSUPPORTED,
     ),
     "a kernel with too many registers": (cuda("too many resources requested for launch"), FULL_BYTES, UNSUPPORTED),
+    # driver_types.h by cudaGetErrorString, c10/cuda/CUDAFunctions.cpp, nvml.h
+    "an ECC error": (cuda("uncorrectable ECC error encountered"), FULL_BYTES, LOST_DEVICE),
+    "an ECC error in NCCL": (nccl("Cuda failure 214 'uncorrectable ECC error encountered'"), None, LOST_DEVICE),
+    "no device any more": ("No CUDA GPUs are available", None, LOST_DEVICE),
+    "NVML's last words": ("NVMLError_GpuIsLost: GPU is lost", None, LOST_DEVICE),
+    "an assertion on the device": (cuda("device-side assert triggered"), FULL_BYTES, CRASHED),
+    "a launch that failed": (cuda("unspecified launch failure"), FULL_BYTES, CRASHED),
     "a wild kernel": (cuda("an illegal memory access was encountered"), FULL_BYTES, CRASHED),
     # ATen/cuda/Exceptions.h with the names of CUDA's libraries; ATen/native/cuda/CuFFTUtils.h
     "cuBLAS": ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", None, DEVICE),
@@ -180,9 +198,9 @@ GPU_ERRORS: dict[str, tuple[Exception | str, int | None, Meant]] = {
     "cuFFT": ("cuFFT error: CUFFT_ALLOC_FAILED", None, DEVICE),
     # ATen/MapAllocator.cpp, torch/csrc/DataLoader.cpp
     "a file that is mapped": ("unable to mmap 12582912 bytes from file </w>: Cannot allocate memory (12)", None, HOST),
-    "torch's shared memory": ("unable to write to file </torch_4711_0>: No space left on device (28)", None, CRASHED),
-    "a loader's shared memory": (BUS_ERROR, None, CRASHED),
-    "the kernel about a disk": (OSError(errno.ENOSPC, "No space left on device"), FULL_BYTES, CRASHED),
+    "torch's shared memory": ("unable to write to file </torch_4711_0>: No space left on device (28)", None, SHARED),
+    "a loader's shared memory": (BUS_ERROR, None, SHARED),
+    "the kernel about a disk": (OSError(errno.ENOSPC, "No space left on device"), FULL_BYTES, DISK),
 }
 
 
@@ -302,3 +320,120 @@ def test_a_secret_that_an_error_quotes_is_in_no_report(monkeypatch: pytest.Monke
     error = OSError("GET http://me:marked@proxy:1/ with Bearer hf_marked failed")
     report = rank_failed(error, Phase.BUILD, is_on_cpu=True, peak_bytes=None)
     assert report.message == "OSError: GET http://proxy:1/ with Bearer *** failed"
+
+
+# --- disks, the user's own errors, and where an error was raised -----------------------------------
+
+
+class SafetensorError(Exception):
+    """safetensors/bindings/python/src/lib.rs has no errno."""
+
+
+def raised(*, first: Exception, then: Exception | None = None) -> Exception:
+    """`first`, or `then` as it was raised while `first` was handled."""
+    try:
+        try:
+            raise first
+        except Exception:
+            if then is None:
+                raise
+            raise then  # noqa: B904
+    except Exception as error:
+        return error
+
+
+# caffe2/serialize/inline_container.cc: the second is what its destructor finds after the first
+TORCH_SAVE = (
+    "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0: file write failed"
+)
+TORCH_SAVE_THEN = "[enforce fail at inline_container.cc:815] . unexpected pos 576 vs 470"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "place"),
+    [
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), *DISK),
+        (OSError(errno.EFBIG, "File too large"), *DISK),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), *DISK),
+        (RuntimeError(TORCH_SAVE), *DISK),
+        (raised(first=RuntimeError(TORCH_SAVE), then=RuntimeError(TORCH_SAVE_THEN)), *DISK),
+        (raised(first=OSError(errno.ENOSPC, "No space left on device"), then=KeyError("x")), *DISK),
+        (raised(first=OSError(errno.ENOSPC, "No space left"), then=torch.OutOfMemoryError(CUDA_ALLOCATOR)), *DEVICE),
+        (OSError(errno.ENOSPC, "No space left on device", "/dev/shm/sem.mp-x"), *SHARED),
+        (OSError(errno.EACCES, "Permission denied"), *CRASHED),
+    ],
+)
+def test_a_full_disk_is_told_by_its_errno_else_by_its_words(error: Exception, kind: FailureKind, place: Place) -> None:
+    report = failed(error)
+    assert (report.kind, report.place) == (kind, place)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    report = failed(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model")))
+    assert report.message.startswith(f"No space left on device: {tmp_path / 'model'}, ")
+    assert report.message.endswith(" free there")
+
+
+def xid_log(folder: Path, number: int, at_s: float) -> Path:
+    """As /dev/kmsg has it (kernel: Documentation/ABI/testing/dev-kmsg)."""
+    log = folder / "kmsg"
+    log.write_text(
+        f"6,1,{int(at_s * 1e6)},-;usb 1-1: new device\n"
+        f"4,2,{int(at_s * 1e6)},-;NVRM: Xid (PCI:0000:3b:00): {number}, pid=4711, GPU has fallen off the bus.\n"
+    )
+    return log
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "age_s", "found"),
+    [
+        ("CUDA error: unspecified launch failure", 79, 5.0, (True, 79)),
+        ("CUDA error: an illegal memory access was encountered", 94, 5.0, (True, 94)),
+        ("CUDA error: an illegal memory access was encountered", 31, 5.0, (False, None)),  # a kernel's own fault
+        ("CUDA error: unspecified launch failure", 79, 4000.0, (False, None)),
+        ("CUDA error: uncorrectable ECC error encountered", 48, 5.0, (True, 48)),
+        ("CUDA error: device-side assert triggered", 79, 5.0, (False, None)),
+    ],
+)
+def test_an_xid_tells_whether_the_device_was_lost(
+    tmp_path: Path, words: str, number: int, age_s: float, found: tuple[bool, int | None]
+) -> None:
+    assert lost_xid(words, 5000.0, xid_log(tmp_path, number, 5000.0 - age_s)) == found
+
+
+def test_a_kernel_log_that_nobody_may_read_says_nothing(tmp_path: Path) -> None:
+    assert lost_xid("GPU is lost", 5000.0, tmp_path / "none") == (True, None)
+    assert lost_xid("CUDA error: unspecified launch failure", 5000.0, tmp_path / "none") == (False, None)
+
+
+def test_what_is_the_users_own_is_shown_as_it_is() -> None:
+    assert failed(UsageError("chats.jsonl, line 3: no answer")).message == "chats.jsonl, line 3: no answer"
+    refused = failed(jinja2.TemplateError("roles must alternate"))
+    assert (refused.kind, refused.message) == (FailureKind.USER_FAULT, "TemplateError: roles must alternate")
+    assert failed(InternalError("no such phase")).kind is FailureKind.CRASHED
+
+
+@pytest.mark.parametrize("kind", [KeyError, ValueError])
+def test_a_script_is_to_blame_for_what_its_own_lines_raise(tmp_path: Path, kind: type[Exception]) -> None:
+    """Of autofit's own training there is no such line: a ValueError there is what a library does not support."""
+    script = tmp_path / "train.py"
+    script.write_text(f"\n\nraise {kind.__name__}('no column text')\n")
+    with pytest.raises(kind) as found:
+        runpy.run_path(str(script))
+    report = rank_failed(found.value, Phase.BUILD, is_on_cpu=True, peak_bytes=None, is_script=True)
+    assert report.kind is FailureKind.USER_FAULT
+    assert report.message.startswith(kind.__name__)
+    assert "no column text" in report.message
+    assert report.message.endswith("/train.py:3)")
+    assert failed(found.value).kind is not FailureKind.USER_FAULT
+
+
+def test_a_crash_says_where_it_was_raised_and_whether_that_is_our_code() -> None:
+    with pytest.raises(TypeError) as found:
+        full_disk(ValueError(), None)  # type: ignore[arg-type]
+    assert failed(found.value).is_ours
+    assert "autofit/worker/rank/full_disk.py:" in failed(found.value).message
+    with pytest.raises(TypeError) as found:
+        json.loads(3)  # type: ignore[arg-type]
+    assert not failed(found.value).is_ours
+    assert "json/__init__.py:" in failed(found.value).message

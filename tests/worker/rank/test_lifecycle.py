@@ -13,7 +13,7 @@ import pytest
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
-from autofit.probing.protocol import FailureKind, Job, RankFailed, read_report
+from autofit.probing.protocol import NO_ROOM_EXIT, FailureKind, Job, RankFailed, read_report
 from autofit.worker.rank import lifecycle
 from tests.builders import make_request, make_rung
 
@@ -78,6 +78,36 @@ def test_nor_does_the_log_quote_a_secret(monkeypatch: pytest.MonkeyPatch, capsys
     told = capsys.readouterr().err
     assert told.startswith("Traceback")
     assert told.endswith("RuntimeError: key *** was refused\n")
+
+
+_NO_ROOM = """
+import os, resource, sys
+from pathlib import Path
+from autofit.domain.hardware import DeviceKind
+from autofit.probing.protocol import Job
+from autofit.worker.rank import lifecycle
+from autofit.domain.strategy import Strategy
+from tests.builders import make_request, make_rung
+
+os.environ["RANK"] = "0"
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+job = Job(make_request(), Strategy(make_rung(1), 1, 1), "{}", DeviceKind.CPU, 1)
+
+def body(life):
+    if sys.argv[2] == "fails":
+        raise KeyError("its neighbour is gone")
+
+sys.exit(lifecycle.run_guarded(job, Path(sys.argv[1]), lambda phase, step: None, body))
+"""
+
+
+@pytest.mark.parametrize("how", ["fails", "succeeds"])
+def test_a_rank_whose_report_finds_no_room_says_so_with_its_exit_code(tmp_path: Path, how: str) -> None:
+    command = [sys.executable, "-c", _NO_ROOM, str(tmp_path / "rank0.json"), how]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == NO_ROOM_EXIT, ended.stderr
+    assert "File too large" in ended.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing half-written"
 
 
 # Groups as torch, DeepSpeed and accelerate (through a device mesh) make them, and what NCCL's would have.

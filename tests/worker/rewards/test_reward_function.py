@@ -112,7 +112,7 @@ def test_in_a_training_the_line_of_the_user_is_named() -> None:
     call = followed(Reward("judging.py:fails"), load_function(Reward("judging.py:fails")))
     with pytest.raises(KnownFailure, match=r"judging\.py, line 14\)$") as failure:
         call(**ANSWERS)
-    assert failure.value.kind is FailureKind.CRASHED
+    assert failure.value.kind is FailureKind.USER_FAULT
     waits = followed(Reward("judging.py:waits"), load_function(Reward("judging.py:waits")))
     assert asyncio.run(waits(**ANSWERS)) == [2.0, 2.0]
     assert waits.__name__ == "waits"  # by which trl calls its figures

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from autofit.domain.request import Lora
+from autofit.probing.protocol import FailureKind
 from autofit.worker.model.adapters import lora_config
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.saving import safetensors_file, shards, stored_state
@@ -175,8 +176,11 @@ def test_a_full_disk_is_told_and_the_model_before_stays(tmp_path: Path, monkeypa
     monkeypatch.setattr(safetensors_file, "os", FullDisk(300_000))
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    with pytest.raises(KnownFailure, match=f"^there is no space left for {tmp_path}, whose weights take 6.. kB: free"):
+    with pytest.raises(
+        KnownFailure, match=f"^there is no space left for {tmp_path}, whose weights take 6.. kB: free"
+    ) as told:
         save(model, tmp_path)
+    assert told.value.kind is FailureKind.DISK_FULL
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
