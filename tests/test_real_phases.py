@@ -63,7 +63,7 @@ def trained_in_two_goes(out: Path, *, interrupted: str, step: int) -> list[dict[
     recipe = out.parent / "recipe.yaml"
     recipe.write_text(RECIPE)
     command = [sys.executable, "-m", "autofit", "train", "--recipe", str(recipe), "--output-dir", str(out)]
-    _interrupt(command, out / interrupted, step)
+    saved = _interrupt(command, out / interrupted, step)
     finished = {path: path.read_text() for path in out.glob("*/result.json")}
     assert finished
     assert out / interrupted / "result.json" not in finished
@@ -73,12 +73,13 @@ def trained_in_two_goes(out: Path, *, interrupted: str, step: int) -> list[dict[
     phases = json.loads(ended.stdout)["phases"]
     assert [phase["output_dir"] for phase in phases] == [str(run) for run in sorted(out.glob("[0-9]-*"))]
     assert {path: path.read_text() for path in finished} == finished  # none of them was trained again
-    assert _first_step(out / interrupted) == step
+    assert _first_step(out / interrupted) == saved
     return [phase["result"] for phase in phases]
 
 
-def _interrupt(command: list[str], run: Path, step: int) -> None:
-    """Runs the command until the training of this folder has saved the step, and interrupts it."""
+def _interrupt(command: list[str], run: Path, step: int) -> int:
+    """Runs the command until the training of this folder has saved the step, and interrupts it; the step that it saved
+    then."""
     process: subprocess.Popen[str] = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     )
@@ -90,7 +91,9 @@ def _interrupt(command: list[str], run: Path, step: int) -> None:
             process.send_signal(signal.SIGINT)
             is_asked = True
     assert process.wait(120) == 130, said
-    assert (run / f"checkpoints/checkpoint-{step}").is_dir(), said
+    saved = max(int(path.name.partition("-")[2]) for path in (run / "checkpoints").glob("checkpoint-*"))
+    assert saved > step, said
+    return saved
 
 
 def _request(run: Path) -> dict[str, Any]:

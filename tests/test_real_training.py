@@ -310,17 +310,18 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
             process.send_signal(signal.SIGINT)  # impatient, and heard once
         said += line
     assert process.wait(120) == 130, said
-    assert (out / "checkpoints/checkpoint-4").is_dir(), said
+    saved = max(int(path.name.partition("-")[2]) for path in (out / "checkpoints").glob("checkpoint-*"))
+    assert 4 < saved < 8, said
     assert not (out / "model/adapter_config.json").exists()
     trials = (out / "trials.jsonl").read_text()
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, _said(ended, out)
-    assert "checkpoint-4" in ended.stdout
+    assert f"checkpoint-{saved}" in ended.stdout
     assert (out / "trials.jsonl").read_text() == trials
     progress = [json.loads(line) for line in (out / "logs/progress.jsonl").read_text().splitlines()]
     # beside the steps it may be told that another process builds what this one needs
-    assert next(entry["step"] for entry in progress if entry["type"] == "TrainingProgress") == 4
+    assert next(entry["step"] for entry in progress if entry["type"] == "TrainingProgress") == saved
     result = json.loads((out / "result.json").read_text())
     assert result["step_count"] == 8
     assert result["last_loss"] < 7.7  # ln(2048) = 7.62 is where random weights begin, a little above

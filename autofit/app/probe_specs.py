@@ -37,7 +37,6 @@ def training_files(folder: RunFolder, rung: Rung) -> TrainingFiles:
         model=folder.model,
         reports=folder.logs,
         progress=folder.progress,
-        beat=folder.beat,
     )
 
 

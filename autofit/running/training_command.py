@@ -23,7 +23,6 @@ class TrainingFiles:
     model: Path
     reports: Path
     progress: Path
-    beat: Path  # touched by every rank as it goes
 
 
 def launcher_arguments(hardware: Hardware, *, master_port: int | None) -> list[str]:
@@ -47,7 +46,7 @@ def training_arguments(hardware: Hardware, files: TrainingFiles) -> list[str]:
     if devices := device_names(hardware):
         arguments += ["--devices", ",".join(devices)]
     arguments += ["--checkpoints", files.checkpoints, "--model-out", files.model]
-    arguments += ["--reports", files.reports, "--progress", files.progress, "--beat", files.beat]
+    arguments += ["--reports", files.reports, "--progress", files.progress]
     return [str(argument) for argument in arguments]
 
 
@@ -78,7 +77,6 @@ def command_script(
         model=Path("$out/model"),
         reports=Path("$out"),
         progress=Path("$out/progress.jsonl"),
-        beat=Path("$out/beat"),
     )
     words = [*launcher_arguments(hardware, master_port=None), *training_arguments(hardware, files)]
     variables = {"DS_ACCELERATOR": hardware.kind.value} | SAFE_PATH

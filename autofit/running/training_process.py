@@ -71,7 +71,6 @@ class Launcher(ShieldedExit):
             *training_arguments(self._hardware, self._files),
             *["--supervisor", str(os.getpid())],
         ]
-        self._files.beat.touch()
         self._child = self._taken(words) or self._started(words)
         return self
 

@@ -28,8 +28,8 @@ from .json_file import is_value_of, read_body, read_value, write_body, write_tex
 from .shared_folder import check_free, check_location, move, sharing_text
 
 _LOGS = (
-    "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl", "beat",
-    "rank[0-9]*.json",
+    "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
+    "rank[0-9]*.json", "beat",  # of older runs
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
 
@@ -53,7 +53,6 @@ class RunFolder:
         self.model = root / "model"  # the final weights, or the adapter
         self.merged = root / "merged"
         self.progress = self.logs / "progress.jsonl"
-        self.beat = self.logs / "beat"
         self.training_log = self.logs / "training.log"
         self.merge_log = self.logs / "merge.log"
         self._hardware = root / "hardware.json"

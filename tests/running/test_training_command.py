@@ -20,7 +20,7 @@ from autofit.running.training_command import (
 from tests.builders import make_device, make_hardware
 
 FILES = TrainingFiles(
-    *(Path("/run", name) for name in ("request", "choice", "ds", "checkpoints", "model", "logs", "progress", "beat"))
+    *(Path("/run", name) for name in ("request", "choice", "ds", "checkpoints", "model", "logs", "progress"))
 )
 
 
@@ -98,7 +98,7 @@ def test_the_script_starts_the_same_training_into_another_folder(
     assert first == f"in {run_folder} on cuda with /some where:/else, safe: 1"
     assert given[: len(MODULE)] == MODULE
     arguments = given[len(MODULE) :]
-    inside = {name: Path(out, name) for name in ("checkpoints", "model", "beat")}
+    inside = {name: Path(out, name) for name in ("checkpoints", "model")}
     files = replace(
         FILES,
         request=Path("request.json"),

@@ -25,11 +25,13 @@ from autofit.probing.protocol import RankTrained, to_line
 from autofit.process import signals
 from autofit.process.python import module_command
 from autofit.running import full_run, training_process
+from autofit.running.stall_judge import LEAST_S
 from autofit.running.supervision import USUAL, Supervision
 from autofit.running.training_command import TrainingFiles
 from autofit.running.training_process import Launcher
 from tests.build_process import builder_command, building
 from tests.builders import GB, make_hardware
+from tests.fast_clock import FastClock
 from tests.waiting import DEADLINE_S, is_alive, wait_until
 
 CPUS = make_hardware(2)
@@ -45,7 +47,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        names = ("request", "choice", "ds", "checkpoints", "model", "logs", "progress", "beat")
+        names = ("request", "choice", "ds", "checkpoints", "model", "logs", "progress")
         self.files = TrainingFiles(*(root / name for name in names))
         self.files.reports.mkdir(parents=True, exist_ok=True)
         self.log_path = root / "training.log"
@@ -271,7 +273,8 @@ def test_ranks_are_put_away_behind_the_shield(bench: Bench, monkeypatch: pytest.
 
 def test_ranks_that_do_not_move_any_more_are_ended_and_the_one_that_hangs_is_named(bench: Bench) -> None:
     """The others wait for the one that is a step behind; what has a handler for it leaves its stacks in the log."""
-    bench.supervision = Supervision(least_stall_s=0.2)
+    clock = FastClock()
+    bench.supervision = Supervision(clock=clock)
     answers = "import time; from autofit.process.stacks import answer_with_stacks; answer_with_stacks(); "
     answers += "print(1, flush=True); time.sleep(600)"
     bench.script(
@@ -280,11 +283,14 @@ def test_ranks_that_do_not_move_any_more_are_ended_and_the_one_that_hangs_is_nam
         f'while [ "$(wc -l < {bench.log_path})" -lt 2 ]; do sleep 0.01; done',
         bench.write_place(0, "$pid0", Phase.BACKWARD, 4),
         bench.write_place(1, "$pid1", Phase.FORWARD, 3),
+        bench.write_progress(0),
         "wait",
     )
     with bench.launcher() as started:
-        assert list(started.watch()) == []
-    assert started.timed_out == TimedOut(1, Phase.FORWARD, 0.4)
+        for one in started.watch():
+            assert one == progress(0)
+            clock.is_fast = True
+    assert started.timed_out == TimedOut(1, Phase.FORWARD, 2 * LEAST_S)
     bench.check_nothing_lives()
     log = bench.log_path.read_text()
     for title in ("rank 0, in backward", "rank 1, in forward"):
@@ -306,9 +312,9 @@ def test_a_clock_that_is_set_anew_ends_nothing(bench: Bench, monkeypatch: pytest
 
 def test_touches_keep_the_ranks_alive_whatever_the_clock_says(bench: Bench) -> None:
     """They go on for longer than any of them may stand still."""
-    bench.supervision = Supervision(least_stall_s=0.5)
+    bench.supervision = Supervision(least_stall_s=2.0)
     touch = f"touch -d '-1 hour' '{bench.place(0)}'"
-    bench.script(bench.write_place(0, "$$", Phase.SAVE), f"for n in $(seq 15); do {touch}; sleep 0.1; done")
+    bench.script(bench.write_place(0, "$$", Phase.SAVE), f"for n in $(seq 50); do {touch}; sleep 0.1; done")
     assert bench.watch(lambda one: None) == 0
 
 

@@ -156,7 +156,7 @@ class Runs:
         """The full run's own ranks; in `folder` it goes on from what lies there."""
         run = RunFolder(folder or self._new_folder())
         run.create()
-        hardware = _write(run, case, request)
+        hardware = write_run(run, case, request)
         arguments = training_arguments(hardware, training_files(run, case.rung))
         run.training_log.unlink(missing_ok=True)
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(case.ranks)}
@@ -209,7 +209,7 @@ class Runs:
         )
 
 
-def _write(run: RunFolder, case: Case, request: Request) -> Hardware:
+def write_run(run: RunFolder, case: Case, request: Request) -> Hardware:
     """What the session leaves in a run folder before it starts the training."""
     grown = accumulation(request.global_batch, case.ranks, case.micro_batch)
     strategy = Strategy(case.rung, case.micro_batch, grown)

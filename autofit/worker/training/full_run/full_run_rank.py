@@ -43,31 +43,24 @@ def main() -> None:
     report_path.unlink(missing_ok=True)  # an earlier start's
     place = PlaceFile(options.reports, int(os.environ["RANK"]))
     place.write(Phase.START)
-    _import_all(options, report_path)
+    _import_all(options, place, report_path)
     from autofit.worker.rank.lifecycle import end_process, run_guarded, set_threads
-    from autofit.worker.rank.seldom import Seldom
 
     job = _job(options)
     if job.kind is DeviceKind.CPU:
         set_threads(job.rank_count)
 
-    touch = Seldom(options.beat.touch)
-
-    def beat(phase: Phase, step: int) -> None:
-        touch()
-        place.write(phase, step)
-
-    exit_code = run_guarded(job, report_path, beat, lambda rank: _train(job, options, rank))
+    exit_code = run_guarded(job, report_path, place.write, lambda rank: _train(job, options, rank))
     atexit._run_exitfuncs()  # trackers send their last figures in one
     end_process(exit_code)  # threads of gloo that outlive the interpreter may abort a rank that has done everything
 
 
-def _import_all(options: argparse.Namespace, report_path: Path) -> None:
+def _import_all(options: argparse.Namespace, place: PlaceFile, report_path: Path) -> None:
     """Imports everything before the rank's memory is first looked at, as in a probe. A build that is kept from its
     start is reported."""
     from autofit.worker.rank.extension_builds import wait_for_builders
 
-    wait_for_builders(_wait_teller(options.beat, options.progress))
+    wait_for_builders(_wait_teller(place, options.progress))
     try:
         import autofit.worker.agent.preload  # noqa: F401
     except BuildLocked as error:
@@ -78,7 +71,7 @@ def _import_all(options: argparse.Namespace, report_path: Path) -> None:
         raise
 
 
-def _wait_teller(beat: Path, progress: Path) -> OnWait:
+def _wait_teller(place: PlaceFile, progress: Path) -> OnWait:
     """Hears of a wait for a build: it is a sign of life, and rank 0 tells people for whom it waits."""
 
     def tell(text: str) -> None:
@@ -88,7 +81,7 @@ def _wait_teller(beat: Path, progress: Path) -> OnWait:
     teller = WaitTeller(tell)
 
     def hear(wait: BuildWait) -> None:
-        beat.touch()
+        place.write(Phase.START)
         if os.environ["RANK"] == "0":
             teller(wait)
 
@@ -107,7 +100,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model-out", type=Path, required=True)
     parser.add_argument("--reports", type=Path, required=True, help="where each rank leaves its figures")
     parser.add_argument("--progress", type=Path, required=True, help="a line of JSON a step")
-    parser.add_argument("--beat", type=Path, required=True, help="touched while the ranks go on")
+    parser.add_argument("--beat", help="told by the command.sh of older run folders; no longer of use")
     parser.add_argument("--supervisor", type=int, default=0, help="end when the process of this id has ended")
     parser.add_argument("--local_rank", type=int, default=0, help="given by the launcher")
     return parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,10 +19,11 @@ from autofit.domain.event import Note
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
-from autofit.domain.outcome import Measured
+from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice
 from autofit.process.build_locks.build_wait import BuildWait
+from autofit.process.rank_place import PlaceFile, RankPlace, beat_ns, read_place
 from autofit.running.training_command import TrainingFiles, training_arguments
 from autofit.runs.run_folder import RunFolder
 from autofit.worker.training.full_run.full_run_rank import _job, _options, _wait_teller
@@ -33,15 +35,17 @@ REQUEST = make_request()
 def test_rank_0_tells_once_for_whom_it_waits_and_to_wait_is_a_sign_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress, heartbeats = tmp_path / "progress.jsonl", [tmp_path / "beat0", tmp_path / "beat1"]
-    for rank, beat in enumerate(heartbeats):
+    progress = tmp_path / "progress.jsonl"
+    for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
-        hear = _wait_teller(beat, progress)
+        hear = _wait_teller(PlaceFile(tmp_path, rank), progress)
         for _ in range(2):
             hear(BuildWait("op", "/builds/op/lock", 12))
     (line,) = progress.read_text().splitlines()
     assert "process 12" in decode(Note, json.loads(line)).text
-    assert all(beat.exists() for beat in heartbeats)
+    for rank in range(2):
+        assert beat_ns(tmp_path, rank) > 0
+        assert read_place(tmp_path, rank) == RankPlace(os.getpid(), Phase.START)
 
 
 def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +56,7 @@ def test_the_rank_understands_what_the_launcher_is_given(monkeypatch: pytest.Mon
     options = _options()
     told = TrainingFiles(
         options.request, options.choice, options.deepspeed_config, options.checkpoints, options.model_out,
-        options.reports, options.progress, options.beat,
+        options.reports, options.progress,
     )  # fmt: skip
     assert told == files
     assert options.devices == "2,5"
@@ -88,10 +92,15 @@ def test_a_job_without_an_engine_has_no_configuration(tmp_path: Path, monkeypatc
     assert _job(_options()).deepspeed_config is None
 
 
+def test_the_command_of_an_older_run_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [*_words(RunFolder(tmp_path)), "--beat", "rerun/beat"])
+    assert _options().reports == RunFolder(tmp_path).logs
+
+
 def _words(folder: RunFolder) -> list[str]:
     files = TrainingFiles(
         folder.request, folder.choice, folder.ds_config, folder.checkpoints, folder.model, folder.logs,
-        folder.progress, folder.beat,
+        folder.progress,
     )  # fmt: skip
     return ["train", *training_arguments(make_hardware(), files)]
 
