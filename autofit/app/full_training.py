@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
@@ -14,6 +15,7 @@ from autofit.domain.outcome import OutOfMemory
 from autofit.domain.run_end import NoModel
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
+from autofit.process import universal_checkpoint
 from autofit.report.run_end_text import run_failure_text
 from autofit.running.standby import Standby
 from autofit.running.supervision import Supervision
@@ -56,7 +58,7 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     folder = session.folder
     resumed_from = folder.last_checkpoint or context.request.training.resume
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
-    files, steps = training_files(folder, choice.strategy.rung), _Steps(session.screen)
+    files, steps = training_files(folder, choice.strategy.rung), _Steps(session.screen, folder.checkpoints)
     run, supervision = session.tools.run_training, _supervision(context, choice)
     end = run(context.hardware, files, folder.training_log, steps.show, standby=standby, supervision=supervision)
     if isinstance(end, OutOfMemory):
@@ -69,15 +71,19 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
 
 
 class _Steps:
-    """Passes on what the ranks tell, and keeps the last step that they have done."""
+    """Passes on what the ranks tell, and keeps the last step that they have done. What was made universal to begin
+    from is removed once there is a checkpoint of their own."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, checkpoints: Path) -> None:
         self._screen = screen
+        self._checkpoints = checkpoints
         self.last: int | None = None
 
     def show(self, event: RankEvent) -> None:
         if isinstance(event, TrainingProgress):
             self.last = event.step
+            if event.saved_step is not None:
+                universal_checkpoint.drop(self._checkpoints)
         self._screen.show(event)
 
 

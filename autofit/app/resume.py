@@ -10,6 +10,7 @@ from autofit.app.context import Context
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
+from autofit.domain.hardware import Hardware
 from autofit.domain.request import Request
 from autofit.inputs.data_files import data_digest
 from autofit.inputs.pickled_names import check_checkpoint
@@ -22,7 +23,7 @@ from autofit.planning.space.resumption import (
     narrow_to_checkpoint,
     weights_text,
 )
-from autofit.runs.request_diff import differences
+from autofit.runs.request_diff import FLAGS, differences
 from autofit.runs.run_folder import RunFolder
 
 # What the files of a checkpoint do not tell, and its run folder does.
@@ -33,10 +34,11 @@ _SCHEDULE = ("training.epochs", "training.max_steps")
 @dataclass(frozen=True)
 class StartingPoint:
     """Where a run starts: `request` is what may be searched; `checkpoint` is None where the run folder's own last one
-    counts, if any."""
+    counts, if any. `is_moved`: it is the last one of the run folder, whose search was for another machine."""
 
     request: Request
     checkpoint: Checkpoint | None = None
+    is_moved: bool = False
 
 
 def find_start(request: Request, folder: RunFolder) -> StartingPoint:
@@ -49,11 +51,35 @@ def find_start(request: Request, folder: RunFolder) -> StartingPoint:
         hardware, earlier = folder.read_hardware(), folder.read_request()
         assert earlier is not None
         request = replace(request, lora=kept_lora(request.lora, earlier.lora))
-        return StartingPoint(request if hardware is None else replace(request, ranks=hardware.rank_count))
+        return StartingPoint(request if hardware is None else replace(request, ranks=_asked_ranks(request, hardware)))
     checkpoint = read_checkpoint(named)
     check_checkpoint(Path(checkpoint.path))
     _refuse(conflicts(request, checkpoint), request, checkpoint)
     return StartingPoint(narrow_to_checkpoint(request, checkpoint), checkpoint)
+
+
+def _asked_ranks(request: Request, hardware: Hardware) -> int:
+    """The ranks that are asked for, else those that the run here was begun with."""
+    return request.ranks or hardware.rank_count
+
+
+def follow_machine(start: StartingPoint, context: Context, folder: RunFolder) -> tuple[StartingPoint, Context]:
+    """The start and the context of a run in the folder that has come to a checkpoint, on another machine than it was
+    begun on, or before it has chosen there: the search is within what the checkpoint can go on with.
+
+    Unchanged where there is nothing to follow, or where the checkpoint cannot be loaded by as many ranks.
+    """
+    last, machine = folder.last_checkpoint, folder.read_hardware()
+    if last is None or machine is None or start.checkpoint is not None or folder.read_result() is not None:
+        return start, context
+    is_moved = not machine.is_same_machine(context.hardware) or machine.rank_count != context.hardware.rank_count
+    if not is_moved and folder.read_choice() is not None:
+        return start, context
+    checkpoint, request = read_checkpoint(last), replace(context.request, ranks=context.hardware.rank_count)
+    if machine.kind is not context.hardware.kind or conflicts(request, checkpoint):
+        return start, context
+    request = narrow_to_checkpoint(request, checkpoint)
+    return StartingPoint(request, checkpoint, is_moved), replace(context, request=request)
 
 
 def check_rows(request: Request, start: StartingPoint) -> tuple[str, ...]:
@@ -64,6 +90,8 @@ def check_rows(request: Request, start: StartingPoint) -> tuple[str, ...]:
     checkpoint = start.checkpoint
     if checkpoint is None:
         return ()
+    if start.is_moved:
+        return (checkpoint_text(start.request, checkpoint),)
     origin = _origin(checkpoint)
     if origin is None:
         unknown = "the model, the data and what stands after -- are those of its training"
@@ -86,8 +114,9 @@ def claim(context: Context, asked: Request, start: StartingPoint, folder: RunFol
 
     `asked` is the request before a checkpoint narrowed it. `tell` hears what is moved.
     """
-    request = replace(context.request, pins=asked.pins, ranks=asked.ranks)
-    changes, machine = [*_changes(request, context, folder), *_unloadable(start, folder)], folder.read_hardware()
+    own_lora = asked.lora if asked.training.resume is None else context.request.lora
+    request = replace(context.request, pins=asked.pins, ranks=asked.ranks, lora=own_lora)
+    changes, machine = [*_changes(request, context, folder, start), *_unloadable(start, folder)], folder.read_hardware()
     if changes and folder.has_training:
         raise UsageError(
             f"{folder.root} holds another training ({'; '.join(changes)}). "
@@ -95,6 +124,8 @@ def claim(context: Context, asked: Request, start: StartingPoint, folder: RunFol
         )
     if changes:
         folder.archive(tell)  # a search alone is kept, and this request begins its own
+    elif start.is_moved:
+        folder.archive_search(tell)
     elif machine is not None:
         context = replace(context, hardware=machine)
     if start.checkpoint is not None and folder.read_result() is None:
@@ -105,13 +136,15 @@ def claim(context: Context, asked: Request, start: StartingPoint, folder: RunFol
     return context
 
 
-def _changes(request: Request, context: Context, folder: RunFolder) -> list[str]:
-    """What the run here was begun with that differs from the request and the machine now."""
+def _changes(request: Request, context: Context, folder: RunFolder, start: StartingPoint) -> list[str]:
+    """What the run here was begun with that differs from the request and the machine now; not the machine that it goes
+    on from."""
     earlier, machine = folder.read_request(), folder.read_hardware()
-    changes = list(differences(earlier, request)) if earlier is not None else []
+    among = set(FLAGS) - ({"ranks"} if start.is_moved else set())
+    changes = list(differences(earlier, request, among)) if earlier is not None else []
     if earlier is not None and earlier.data == request.data and _is_same_data(request, folder) is False:
         changes.append(f"other rows in {request.data}")
-    if machine is not None and not machine.is_same_machine(context.hardware):
+    if machine is not None and not start.is_moved and not machine.is_same_machine(context.hardware):
         changes.append(f"{machine.summary} there, {context.hardware.summary} here")
     return changes
 

@@ -14,6 +14,7 @@ from autofit.domain.hardware import DeviceKind, Hardware, Node
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.request import Request
 from autofit.domain.run_end import MergeFailed, RunEnd
+from autofit.domain.script import LoadedCheckpoint
 from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.energy_counter import check_counted
 from autofit.hardware.machine import detect_here
@@ -21,7 +22,7 @@ from autofit.inputs.download import Download
 from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
 from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.prober import ScriptProber, Tracer, TrainingProber
-from autofit.running.deepspeed_tools import resolve_layout
+from autofit.running.deepspeed_tools import make_universal, resolve_layout
 from autofit.running.full_run import merge
 from autofit.running.full_run import train as run_training
 from autofit.running.model_download import ModelDownload, ShowDownload
@@ -142,6 +143,13 @@ class Merge(Protocol):
     ) -> MergeFailed | None: ...
 
 
+class MakeUniversal(Protocol):
+    """Makes a checkpoint universal in the folder `place`, or beside itself; says whether that is done, and `tell` hears
+    that it goes on."""
+
+    def __call__(self, checkpoint: LoadedCheckpoint, /, *, log_path: Path, place: Path | None, tell: Tell) -> bool: ...
+
+
 def start_tracer(log_path: Path) -> AbstractContextManager[Tracer]:
     """The agent without DeepSpeed. It traces on fake tensors, so it is to see no GPU."""
     return Agent(kind=DeviceKind.CPU, log_path=log_path, program=TRACING)
@@ -169,6 +177,7 @@ class Tools:
     stand_by: StandBy = Standby
     run_training: RunTraining = run_training
     merge: Merge = merge
+    make_universal: MakeUniversal = make_universal
 
     def detect_for(self, disk_path: Path, request: Request) -> Hardware:
         """The machine here, as far as `request` would use it; free disk is that of `disk_path`."""

@@ -12,13 +12,14 @@ from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
 from autofit.app.full_training import run_training
 from autofit.app.model_download import SharedScreen, downloading
 from autofit.app.probe_specs import context_config
-from autofit.app.resume import StartingPoint, check_rows, claim, find_start
+from autofit.app.resume import StartingPoint, check_rows, claim, find_start, follow_machine
 from autofit.app.search_loop import SearchResult
 from autofit.app.stepping_down import go_down
 from autofit.app.timed_screen import TimedScreen
 from autofit.app.tools import REAL_TOOLS, Tools
 from autofit.app.tracing import TraceProvider
 from autofit.app.training_search import search_training
+from autofit.app.universal_start import make_loadable
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, Event, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.objective import Objective
@@ -87,7 +88,7 @@ def _begin(request: Request, session: Session) -> tuple[StartingPoint, Context]:
     """Where the training starts, and on what; UsageError, before anything is started, for what cannot be done."""
     session.folder.check()
     start = find_start(request, session.folder)
-    context = _look(start, session)
+    start, context = follow_machine(start, _look(start, session), session.folder)
     for note in check_rows(context.request, start):
         session.tell(note)
     for source in (request.data, request.eval_data):
@@ -114,6 +115,7 @@ def _search_and_train(
     choice = session.folder.read_choice()
     tried: tuple[tuple[Strategy, Outcome], ...] = ()
     stand_by, folder = session.tools.stand_by, session.folder
+    make_loadable(context, session)
     with stand_by(context.hardware.kind, folder.training_log) as standby:
         while True:
             with downloading(context, session) as wait_for_weights:

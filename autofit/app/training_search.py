@@ -40,7 +40,7 @@ def search_training(
         setting = with_rehearsals(there.setting, ladder)
         context = replace(there.context, setting=setting)
         memory, runner = there.memory, there.runner(setting, session, options.probe_timeout_s)
-        space = SearchSpace(setting, ladder, _goal(context, there.profile, options), tried)
+        space = SearchSpace(setting, ladder, _goal(context, there.profile, options, session), tried)
         resorts = LastResorts(there.store, there.tracing, runner)
         loop = SearchLoop(space, runner, session, memory, rehearsals=runner, resorts=resorts)
         standby.settle()
@@ -49,11 +49,11 @@ def search_training(
         return replace(context, setting=ended.setting), ended
 
 
-def _goal(context: Context, profile: DataProfile, options: SearchOptions) -> Goal:
+def _goal(context: Context, profile: DataProfile, options: SearchOptions, session: Session) -> Goal:
     """What the search is for; the steps that a checkpoint has behind it count no more."""
     if options.tolerance is not None:
         return Certainty(options.tolerance)
-    resumed = context.request.training.resume
+    resumed = session.folder.last_checkpoint or context.request.training.resume
     done = 0 if resumed is None else read_checkpoint(resumed).step
     return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 

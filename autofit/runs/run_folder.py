@@ -20,6 +20,7 @@ from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
 from autofit.process.files import OURS_TO_RUN
 from autofit.process.saved_steps import last_whole, saved_after, saved_step
+from autofit.process.universal_checkpoint import UNIVERSAL
 
 from .earlier_choice import as_today
 from .folder_lock import hold
@@ -31,7 +32,7 @@ _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
     "rank[0-9]*.json", "beat",  # of older runs
 )  # fmt: skip
-_CHECKPOINTS = ("checkpoint-*", "diverged-*", "README.md")  # trl describes the model there
+_CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", "README.md")  # trl describes the model there
 
 
 def _silent(text: str) -> None: ...
@@ -97,6 +98,13 @@ class RunFolder:
         move(self._own(), self.root, place)
         tell(f"the earlier run in {self.root} was moved to {place}: this one asks for something else")
 
+    def archive_search(self, tell: Tell) -> None:
+        """Moves all that a search has found into a new folder under `earlier/`: another begins, and the training goes
+        on from its checkpoints. `tell` hears it."""
+        place, asked = self._new_archive(), (self.request, self._hardware, self._data)
+        move([path for path in self._own_but_checkpoints() if path not in asked], self.root, place)
+        tell(f"the earlier search in {self.root} was moved to {place}: it was for another machine")
+
     def set_checkpoints_aside(self, named: str, tell: Tell) -> None:
         """Renames the checkpoints that a run that starts from the checkpoint `named` would take for its own: all that
         come after it."""
@@ -146,9 +154,13 @@ class RunFolder:
 
     def _own(self) -> list[Path]:
         """What is here under the names of what autofit writes; in its subfolders others may have put something, too."""
+        return self._own_but_checkpoints() + [
+            path for pattern in _CHECKPOINTS for path in self.checkpoints.glob(pattern)
+        ]
+
+    def _own_but_checkpoints(self) -> list[Path]:
         found = [path for path in self._own_files if os.path.lexists(path)]
-        found += [path for pattern in _LOGS for path in self.logs.glob(pattern)]
-        return found + [path for pattern in _CHECKPOINTS for path in self.checkpoints.glob(pattern)]
+        return found + [path for pattern in _LOGS for path in self.logs.glob(pattern)]
 
     def probe_log(self, strategy: Strategy, n: int) -> Path:
         """The log of the n-th probe of the run."""

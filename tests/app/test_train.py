@@ -440,7 +440,7 @@ def test_a_free_search_stays_within_what_a_checkpoint_can_load(
 REFUSED_CHECKPOINTS = [
     ({"zero_stage": 3}, {"pins": Pins(zero_stage=2)}, "--zero-stage (3, now 2)"),
     ({"dtype": "bf16"}, {"pins": Pins(dtype=Dtype.FP32)}, "--dtype (bf16, now fp32)"),
-    ({"ranks": 4, "global_batch": 8}, {"ranks": 2}, "--ranks (4, now 2)"),
+    ({"ranks": 4, "zero_stage": 3, "global_batch": 8}, {"ranks": 2}, "--ranks (4, now 2)"),
     ({"seed": 7}, {}, "--seed (7, now 42)"),
     ({"global_batch": 16}, {}, "--batch-size (16, now 8)"),
     ({"sequence_length": 128}, {}, "--seq (128, now 64)"),

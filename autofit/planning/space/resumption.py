@@ -22,8 +22,9 @@ _LIKE_EACH_OTHER = ({0}, {1, 2}, {3})  # what one of these stages wrote is loade
 def conflicts(request: Request, checkpoint: Checkpoint) -> tuple[str, ...]:
     """What conflicts: one `--seed (42, now 7)` for each flag that asks for what the checkpoint cannot go on with.
 
-    Another number of ranks, another dtype or method and a stage of another kind cannot be loaded; the seed, the batch
-    and the length decide which rows come next; the learning rate comes from the checkpoint, whatever is asked for.
+    Another dtype or method, a stage of another kind and, of some checkpoints, another number of ranks cannot be loaded;
+    the seed, the batch and the length decide which rows come next; the learning rate comes from the checkpoint,
+    whatever is asked for.
     """
     return tuple(f"{flag} ({there}, now {asked})" for flag, there, asked in _differing(request, checkpoint))
 
@@ -33,8 +34,9 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
     dtype, method = pins.of(DTYPE), pins.of(METHOD)
     if not _can_load(pins.of(ZERO_STAGE), checkpoint.zero_stage):
         yield "--zero-stage", "unknown" if checkpoint.zero_stage is None else checkpoint.zero_stage, pins.of(ZERO_STAGE)
+    is_kept = not _loads_on_any_ranks(checkpoint, pins.of(OPTIMIZER))
     pairs: list[tuple[str, Any, Any]] = [
-        ("--ranks", checkpoint.rank_count, request.ranks),
+        ("--ranks", checkpoint.rank_count if is_kept else None, request.ranks),
         ("--dtype", checkpoint.dtype and checkpoint.dtype.value, dtype and dtype.value),
         ("--method", checkpoint.method.value, method and method.value),
         ("--optimizer", *_optimizers(pins.of(OPTIMIZER), checkpoint.optimizer)),
@@ -46,6 +48,15 @@ def _differing(request: Request, checkpoint: Checkpoint) -> Iterator[tuple[str, 
     if checkpoint.lora is not None and method is not Method.FULL:
         pairs += _lora_pairs(checkpoint.lora, request.lora)
     yield from (pair for pair in pairs if None not in pair and pair[1] != pair[2])
+
+
+def _loads_on_any_ranks(checkpoint: Checkpoint, asked: Optimizer | None) -> bool:
+    """Whether another number of ranks can go on from it: plain data parallel saves everything whole, and what ZeRO 1
+    and 2 have divided of AdamW is made universal (`ds_to_universal` of DeepSpeed 0.19.8 knows its two moments only)."""
+    if checkpoint.zero_stage == 0:
+        return True
+    is_adamw = checkpoint.optimizer in (None, Optimizer.ADAMW) and asked in (None, Optimizer.ADAMW)
+    return checkpoint.zero_stage in (None, 1, 2) and is_adamw
 
 
 def _can_load(asked: int | None, there: int | None) -> bool:
@@ -98,15 +109,16 @@ def can_resume(rung: Rung, checkpoint: Checkpoint) -> bool:
 
 
 def narrow_to_checkpoint(request: Request, checkpoint: Checkpoint) -> Request:
-    """The request within what the checkpoint can go on with: its ranks, stage, dtype, method and optimizer are pinned,
-    and its adapters stay where they are."""
+    """The request within what the checkpoint can go on with: its stage, dtype, method and optimizer are pinned, its
+    ranks unless others are asked for, and its adapters stay where they are."""
     pins = request.pins.but(
         method=checkpoint.method,
         zero_stage=_stage(request.pins.of(ZERO_STAGE), checkpoint.zero_stage),
         dtype=checkpoint.dtype or request.pins.of(DTYPE),
         optimizer=request.pins.of(OPTIMIZER) or _kept_optimizer(request, checkpoint.optimizer),
     )
-    return replace(request, ranks=checkpoint.rank_count, pins=pins, lora=kept_lora(request.lora, checkpoint.lora))
+    ranks = request.ranks or checkpoint.rank_count
+    return replace(request, ranks=ranks, pins=pins, lora=kept_lora(request.lora, checkpoint.lora))
 
 
 def _stage(asked: int | None, there: int | None) -> int:
@@ -120,11 +132,16 @@ def checkpoint_text(request: Request, checkpoint: Checkpoint) -> str:
     parts = ["all parameters" if checkpoint.lora is None else "LoRA"]
     parts += [] if checkpoint.zero_stage is None else [ZERO_STAGE.of(checkpoint.zero_stage).text]
     parts += [] if checkpoint.dtype is None else [checkpoint.dtype.value]
-    parts.append(f"{checkpoint.rank_count} rank{'' if checkpoint.rank_count == 1 else 's'}")
+    now = request.ranks or checkpoint.rank_count
+    parts.append(_ranks(checkpoint.rank_count) + ("" if now == checkpoint.rank_count else f", now {now}"))
     rate = "" if checkpoint.learning_rate is None else f"; its learning rate, {checkpoint.learning_rate:g}, goes on"
     stage = request.pins.of(ZERO_STAGE)
     other = "" if stage in (None, checkpoint.zero_stage) else f", and {ZERO_STAGE.of(stage).text} loads it"
     return f"{checkpoint.path} is of {', '.join(parts)}: the search keeps to that{other}{rate}"
+
+
+def _ranks(count: int) -> str:
+    return f"{count} rank{'' if count == 1 else 's'}"
 
 
 def weights_text(request: Request, checkpoint: Checkpoint) -> str:

@@ -49,6 +49,31 @@ def test_plain_data_parallel_goes_on_as_it_was() -> None:
     assert "is of all parameters, DDP, bf16, 2 ranks: the search keeps to that" in checkpoint_text(narrowed, checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("zero_stage", "optimizer", "pinned", "is_free"),
+    [
+        (0, Optimizer.ADAMW, None, True),
+        (0, Optimizer.LION, None, True),
+        (1, Optimizer.ADAMW, None, True),
+        (2, None, Optimizer.ADAMW, True),
+        (None, Optimizer.ADAMW, None, True),
+        (2, Optimizer.LION, None, False),
+        (2, Optimizer.ADAMW, Optimizer.LOMO, False),
+        (3, Optimizer.ADAMW, None, False),
+    ],
+)
+def test_ranks_are_free_where_nothing_is_divided_or_what_is_can_be_put_together(
+    zero_stage: int | None, optimizer: Optimizer | None, pinned: Optimizer | None, is_free: bool
+) -> None:
+    checkpoint = replace(CHECKPOINT, zero_stage=zero_stage, optimizer=optimizer)
+    request = replace(REQUEST, ranks=4, pins=Pins(optimizer=pinned))
+    assert conflicts(request, checkpoint) == (() if is_free else ("--ranks (2, now 4)",))
+    if is_free:
+        narrowed = narrow_to_checkpoint(request, checkpoint)
+        assert narrowed.ranks == 4
+        assert "2 ranks, now 4: the search keeps to that" in checkpoint_text(narrowed, checkpoint)
+
+
 def test_what_decides_nothing_of_the_checkpoint_stays_open() -> None:
     narrowed = narrow_to_checkpoint(REQUEST, CHECKPOINT)
     assert narrowed.pins == Pins(method=Method.FULL, zero_stage=2, dtype=Dtype.BF16)

@@ -36,6 +36,7 @@ from autofit.worker.training.full_run.stop_wish import StopWish
 from autofit.worker.training.full_run.timed_saves import TimedSaves
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
+from autofit.worker.training.full_run.universal_start import loading_universal, universal_start
 from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
 from autofit.worker.training.trainer_arguments import job_arguments
@@ -56,6 +57,8 @@ def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrain
     bind_cores(job)
     join_group(job)
     rank.enter(Phase.BUILD)
+    universal = universal_start(checkpoint(job.request, paths.checkpoints), paths.checkpoints, job.rank_count)
+    job = job if universal is None else loading_universal(job)
     arguments = job_arguments(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank), rank)
@@ -75,7 +78,7 @@ def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrain
     trainer.add_callback(stop)  # the last: it may raise
     rank.enter(Phase.INITIALIZE)
     start = decided(lambda: _prepared_start(job.request, paths.checkpoints, trainer.tell))
-    ended = trainer.train(resume_from_checkpoint=start)
+    ended = trainer.train(resume_from_checkpoint=universal or start)
     eval_loss = _final_evaluation(trainer)
     watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
     rank.enter(Phase.SAVE)
