@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,18 @@ def test_a_large_table_leaves_the_others_their_part() -> None:
     spread = drawn([*large, *small], "commit 0")
     assert len(spread & set(large)) == MOST_OF_A_FILE
     assert len(spread & set(small)) == MOST_OF_A_FILE
+
+
+def test_every_promise_of_security_names_tests_that_are_there() -> None:
+    root = Path(__file__).parents[1]
+    text = (root / "SECURITY.md").read_text()
+    promises = [
+        line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| promise", "| ---"))
+    ]
+    assert len(promises) > 10
+    named = [re.findall(r"`(tests/[\w/]+\.py)`", line) for line in promises]
+    assert all(named), "a promise that no test holds"
+    assert not [name for names in named for name in names if not (root / name).is_file()]
 
 
 @pytest.mark.slow

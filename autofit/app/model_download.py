@@ -10,6 +10,7 @@ from autofit.app.context import Context, Session
 from autofit.domain.event import Event, Screen
 from autofit.hardware.host import disk_free_bytes
 from autofit.inputs.download import check_room
+from autofit.inputs.hub_model import check_cached
 from autofit.inputs.partial_file import cache_folder, unfinished_bytes
 
 
@@ -17,7 +18,8 @@ from autofit.inputs.partial_file import cache_folder, unfinished_bytes
 def downloading(context: Context, session: Session) -> Iterator[Callable[[], None]]:
     """Downloads what the cache lacks of the model until the end of `with`; gives what waits for the weights.
 
-    All but the weights is there at its beginning. UsageError where the disk has not the room, or the hub gives nothing.
+    All but the weights is there at its beginning. UsageError where the disk has not the room, the hub gives nothing, or
+    what it gave would run more than weights need.
     """
     download = context.download
     if download is None:
@@ -28,7 +30,12 @@ def downloading(context: Context, session: Session) -> Iterator[Callable[[], Non
     log_path = session.folder.logs / "download.log"
     with session.tools.start_download(download, log_path=log_path, show=session.screen.show) as started:
         started.wait_for_small_files()
-        yield started.wait
+
+        def wait() -> None:
+            started.wait()
+            check_cached(download.model)
+
+        yield wait
 
 
 class SharedScreen:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from autofit import __version__
 from autofit.domain.masking import masked
+from autofit.domain.shell import shell_line
 from autofit.process.files import opening
 
 _FOR_US = 0o600  # a traceback may quote what nobody else is to read
@@ -24,7 +25,7 @@ def write_crash_log(error: BaseException, words: list[str], environment: Mapping
     text = "\n".join(
         [
             f"autofit {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
-            f"command: autofit {' '.join(words)}",
+            f"command: {shell_line(['autofit', *words])}",
             "",
             *traceback.format_exception(error),
         ]

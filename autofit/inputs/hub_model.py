@@ -33,6 +33,13 @@ def read_hub_model(model_id: str, hub: Hub, *, needs_weights: bool) -> ModelFile
         return _read_without_hub(model_id, cached, error, needs_weights=needs_weights)
 
 
+def check_cached(model_id: str) -> None:
+    """Checks the weights of a model that the cache has, from their headers; UsageError as `read_tensors`."""
+    cached = find_snapshot(model_id)
+    if cached is not None and cached.has_weights:
+        read_tensors(cached.folder)
+
+
 def _read_cached(snapshot: Snapshot) -> ModelFiles:
     """The model as it lies in the cache: with all its weights, or with its config.json alone."""
     config = read_config(snapshot.model, snapshot.folder / CONFIG)

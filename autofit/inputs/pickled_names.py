@@ -111,6 +111,6 @@ def _names_in(file: IO[bytes]) -> Iterator[str]:
         elif opcode.name in _TEXTS:
             top = [top[1], value]
         elif opcode.name in _GETS:
-            top = [top[1], memo.get(value)]
+            top = [top[1], memo.get(int(value or 0))]
         else:
             top = [None, None]

@@ -26,7 +26,7 @@ from .earlier_choice import as_today
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
-from .shared_folder import check_free, check_location, move, sharing_text
+from .shared_folder import check_free, check_location, exposure_text, move, sharing_text
 
 _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
@@ -129,11 +129,13 @@ class RunFolder:
     def lock(self, tell: Tell = _silent) -> Iterator[None]:
         """Keeps other autofits out of the folder, which is created; UsageError where it is not to be used.
 
-        `tell` hears when other things lie in it.
+        `tell` hears when other things lie in it, and when everybody may write there.
         """
         self.check()
         ours = (*self._own_files, self.logs, self.checkpoints, self._lock, self._earlier)
         if not self.is_ours and (text := sharing_text(self.root, ours)) is not None:
+            tell(text)
+        if (text := exposure_text(self.root)) is not None:
             tell(text)
         self.create()
         with hold(self._lock):

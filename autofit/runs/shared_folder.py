@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from autofit.domain.errors import UsageError
+from autofit.domain.shell import path_word
 
 _NAMED = 4  # so many are told by name
 
@@ -38,6 +40,16 @@ def sharing_text(root: Path, own: Iterable[Path]) -> str | None:
     if not others:
         return None
     return f"{root} holds {_listed(others)}, too: autofit writes, moves and removes its own files there alone"
+
+
+def exposure_text(root: Path) -> str | None:
+    """What people are told of a folder into which everybody may write; None of any other."""
+    if not root.is_dir() or not root.stat().st_mode & stat.S_IWOTH:
+        return None
+    return (
+        f"everybody may write in {root}, and what lies there is run again by whoever goes on with the training: "
+        f"`chmod o-w {path_word(root)}` ends that"
+    )
 
 
 def move(items: Iterable[Path], root: Path, place: Path) -> None:

@@ -117,6 +117,18 @@ def test_a_disk_without_room_ends_it_before_anything_is_started(
     assert download.asked_for == []
 
 
+def test_weights_that_would_run_more_are_not_trained_on(
+    stage: Stage, download: FakeDownload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(model: str) -> None:
+        raise UsageError(f"{model} may be an attack")
+
+    monkeypatch.setattr(model_download, "check_cached", refuse)
+    with pytest.raises(UsageError, match=f"{MISSING.model} may be an attack"):
+        stage.train()
+    assert order(stage, "weights", TrainingStarted) == ["weights"]
+
+
 def test_a_download_that_stopped_is_gone_on_with_from_the_choice(stage: Stage, download: FakeDownload) -> None:
     download.refusal = UsageError("stopped: the same command goes on from there")
     with pytest.raises(UsageError, match="goes on from there"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 from autofit.domain.errors import UsageError
 from autofit.inputs.download import Download
 from autofit.inputs.found_model import ModelFiles
+from autofit.inputs.hub_model import check_cached
 from autofit.inputs.model_files import read_model_files
 from tests.hardware.model_folder import (
     TINY_COUNT,
@@ -118,6 +120,16 @@ class TestWhatIsSeen:
         assert shape is not None
         assert shape.parameter_count == 3
         assert hub.asked == []
+
+
+def test_weights_in_the_cache_that_would_run_more_are_refused(hub: StandInHub, tiny: dict[str, bytes]) -> None:
+    del tiny["model.safetensors"]
+    check_cached("me/tiny")  # nothing is there yet
+    hub.add("me/tiny", {**tiny, "pytorch_model.bin": pickle.dumps({"weight": eval}, protocol=2)})
+    in_cache(hub, "me/tiny")
+    assert "asks for __builtin__ eval to be run" in refusal(hub)
+    with pytest.raises(UsageError, match="it may be an attack"):
+        check_cached("me/tiny")
 
 
 class TestWhatIsDownloaded:

@@ -45,6 +45,17 @@ def test_it_is_read_as_the_umask_says_and_written_by_nobody_else(folder: RunFold
     assert {stat.S_IMODE(path.stat().st_mode) for path in others} == {mode & 0o666}
 
 
+def test_a_folder_into_which_everybody_may_write_is_told(folder: RunFolder) -> None:
+    folder.root.mkdir()
+    told: list[str] = []
+    for mode in (0o775, 0o777):
+        folder.root.chmod(mode)
+        with folder.lock(told.append):
+            pass
+    assert len(told) == 1
+    assert told[0].endswith(f"`chmod o-w {folder.root}` ends that")
+
+
 def trials_path(folder: RunFolder) -> Path:
     return folder.root / "trials.jsonl"
 

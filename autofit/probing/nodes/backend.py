@@ -50,6 +50,10 @@ class Backend:
         """The last words of pdsh about a host that it has given up; None as long as it has not."""
         return complaint_in(self._log(), host)
 
+    def has_said(self, text: str) -> bool:
+        """Whether it or a node has written this."""
+        return text in self._log()
+
     def last_words(self) -> str:
         """The end of what it and the nodes have written."""
         lines = [line for line in self._log().splitlines() if line.strip()]
@@ -103,6 +107,9 @@ class Launched(Protocol):
 
     def complaint(self, host: str) -> str | None:
         """Why a host has been given up; None as long as it has not."""
+
+    def has_said(self, text: str) -> bool:
+        """Whether it or a node has written this."""
 
     def last_words(self) -> str:
         """The end of what it and the nodes have written."""

@@ -118,7 +118,7 @@ class Cluster(ShieldedExit):
     def _arguments(self) -> list[str]:
         rendezvous, counts = self._rendezvous, [len(slots.slots) for slots in self._layout.hosts]
         return [
-            *["--address", rendezvous.address, "--port", str(rendezvous.port), "--token", rendezvous.token],
+            *["--address", rendezvous.address, "--port", str(rendezvous.port)],
             *["--slots", ",".join(map(str, counts)), "--temporary", tempfile.gettempdir()],
             *["--timeout-s", str(self._connect_timeout_s)],
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import secrets
 import socket
 import sys
 import time
@@ -21,7 +22,7 @@ from autofit.domain.hardware import DeviceKind
 from autofit.hardware.host import disk_free_bytes
 from autofit.hardware.machine import detect_here
 from autofit.probing.agent_process import AgentProcess
-from autofit.probing.nodes.node_protocol import Hello, Installed, Inventory, NodeCommand
+from autofit.probing.nodes.node_protocol import Hello, Installed, Inventory, NodeCommand, proof_of
 from autofit.probing.nodes.relay import Relay
 from autofit.probing.protocol import AgentFailed, Refused
 from autofit.process.connection import Connection, ConnectionLost
@@ -53,8 +54,10 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"autofit cannot be reached at {options.address} port {options.port} from here: {error}")
     connection.settimeout(None)
+    secret = secrets.token_hex(16)
+    print(proof_of(secret), flush=True)
     try:
-        _serve(Connection(connection, NodeCommand), options)
+        _serve(Connection(connection, NodeCommand), options, secret)
     except ConnectionLost:
         pass  # the way in which it is asked to end
     except Terminated as ended:
@@ -63,10 +66,10 @@ def main() -> None:
         connection.close()  # the CLI waits for this: nothing is left here
 
 
-def _serve(connection: Connection, options: argparse.Namespace) -> None:
+def _serve(connection: Connection, options: argparse.Namespace, secret: str) -> None:
     counts = [int(count) for count in options.slots.split(",")]
     index = _node_index(counts)
-    connection.send(Hello(options.token, index, time.time()))
+    connection.send(Hello(secret, index, time.time()))
     inventory = _inventory(counts[index], Path(options.temporary), connection.own_address)
     connection.send(inventory)
     if isinstance(inventory, Refused):
@@ -117,7 +120,7 @@ def _number(names: tuple[str, ...]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="autofit node", allow_abbrev=False)
-    for name in ("--address", "--token", "--slots", "--temporary"):
+    for name in ("--address", "--slots", "--temporary"):
         parser.add_argument(name, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--timeout-s", type=float, required=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Union
 
@@ -33,11 +34,18 @@ NodeCommand = Union[RunProbes, EndProbe, PutFile, FindPort]
 
 @dataclass(frozen=True)
 class Hello:
-    """The first word of a node, in which it shows that it was the CLI that had it started."""
+    """The first word of a node, in which it shows that it was the CLI that had it started: the CLI has what the node
+    has printed before, the `proof_of` its secret."""
 
-    token: str
+    secret: str
     node_index: int
     clock_s: float  # time.time() there
+
+
+def proof_of(secret: str) -> str:
+    """What a node prints of its secret, for the launcher to bring to the CLI: on a command line, which would be the
+    other way, every user of a machine can read it."""
+    return f"autofit node {hashlib.sha256(secret.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)

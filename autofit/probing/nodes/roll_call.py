@@ -32,8 +32,8 @@ def assemble(
     while missing := _missing(layout, handles):
         ready = wait(rendezvous.sources, _POLL_S)
         for source in ready:
-            if (handle := rendezvous.accept(source)) is not None:
-                handles.append(handle)
+            rendezvous.hear(source)
+        handles += rendezvous.admit(launched.has_said)
         if ready:
             continue
         _check_launch(launched, missing, log_path)

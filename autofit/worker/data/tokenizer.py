@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
+from autofit.inputs.snapshot import local_options
 from autofit.worker.model.loading import load_tokenizer
 
 from .chat_template import ensure_chat_template
@@ -39,8 +41,22 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(request.model, trust_remote_code=request.trust_remote_code)
     except Exception as error:  # files of every age and make: transformers raises what it likes
+        if not request.trust_remote_code and _has_code(request.model):
+            raise UsageError(
+                f"the tokenizer of {request.model} brings code of its own, and none of it has run: read it, and allow "
+                "it with --trust-remote-code."
+            ) from error
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
+
+
+def _has_code(model: str) -> bool:
+    """Whether a tokenizer, one that cannot be loaded without it, has a class beside its files."""
+    try:
+        config = get_tokenizer_config(model, **local_options(model))
+    except (OSError, ValueError):
+        return False  # which is why it cannot be loaded
+    return "AutoTokenizer" in (config.get("auto_map") or {})
 
 
 def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:

@@ -7,6 +7,8 @@ import socket
 from datetime import timedelta
 from typing import Any
 
+import psutil
+
 _ADDRESS = "127.0.0.1"
 # By which gloo and NCCL are told where to listen: left alone, they take the interface of the host's name, or any.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -22,8 +24,15 @@ def keep_to_loopback() -> None:
 
     Between devices of one node NCCL takes NVLink, PCIe or shared memory: over sockets it only says where.
     """
-    for name in _INTERFACES:
-        os.environ.setdefault(name, "lo")
+    if (interface := _loopback_interface()) is not None:
+        for name in _INTERFACES:
+            os.environ.setdefault(name, interface)
+
+
+def _loopback_interface() -> str | None:
+    """The name of the interface that has the loopback address, `lo`; None where a container has none."""
+    found = psutil.net_if_addrs().items()
+    return next((name for name, addresses in found if any(one.address == _ADDRESS for one in addresses)), None)
 
 
 def loopback_store(rank_count: int, timeout: timedelta) -> Any:

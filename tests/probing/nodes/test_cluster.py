@@ -31,6 +31,7 @@ from autofit.probing.nodes.node_protocol import (
     PortFound,
     ProbeEnded,
     PutFile,
+    proof_of,
 )
 from autofit.probing.protocol import (
     AgentFailed,
@@ -83,11 +84,11 @@ class FakeNode:
         node = Node(make_host(), (make_device(),) * self.device_count)
         return Inventory(node, installed, self.free_bytes, "10.0.0.7")
 
-    def run(self, address: str, port: int, token: str) -> None:
+    def run(self, address: str, port: int, secret: str) -> None:
         with socket.create_connection((address, port)) as connection:
             link = Connection(connection, NodeCommand)
             try:
-                link.send(Hello(token, self.index, time.time() + LATE_S * self.index))
+                link.send(Hello(secret, self.index, time.time() + LATE_S * self.index))
                 link.send(self.inventory)
                 for wait in self.waits:
                     link.send(wait)
@@ -129,7 +130,8 @@ class FakeLaunch:
     """Starts the nodes as threads; what it says of itself is given."""
 
     nodes: Sequence[FakeNode]
-    token: str | None = None  # None: the right one
+    secret: str = "known to the launcher"
+    proof: str = proof_of("known to the launcher")
     exit_code: int | None = None
     complaints: dict[str, str] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -138,7 +140,7 @@ class FakeLaunch:
     def __call__(self, line: LaunchLine, program: Path, arguments: Sequence[str], log_path: Path) -> FakeLaunch:
         assert program.is_file()
         told = dict(zip(arguments[::2], arguments[1::2], strict=True))
-        place = (told["--address"], int(told["--port"]), self.token or told["--token"])
+        place = (told["--address"], int(told["--port"]), self.secret)
         self.threads = [threading.Thread(target=node.run, args=place, daemon=True) for node in self.nodes]
         for thread in self.threads:
             thread.start()
@@ -146,6 +148,9 @@ class FakeLaunch:
 
     def complaint(self, host: str) -> str | None:
         return self.complaints.get(host)
+
+    def has_said(self, text: str) -> bool:
+        return text == self.proof
 
     def last_words(self) -> str:
         return "srun: error: no such partition"
@@ -291,8 +296,8 @@ def test_a_launcher_that_ends_is_quoted(tmp_path: Path) -> None:
     assert "no such partition" in failure
 
 
-def test_who_does_not_know_the_token_is_nobody(tmp_path: Path) -> None:
-    launch = FakeLaunch([FakeNode(0), FakeNode(1)], token="guessed")
+def test_whom_the_launcher_has_not_started_is_nobody(tmp_path: Path) -> None:
+    launch = FakeLaunch([FakeNode(0), FakeNode(1)], secret="guessed")
     assert "hosts a, b gave no sign" in failure_of(launch, tmp_path, connect_timeout_s=0.4)
 
 

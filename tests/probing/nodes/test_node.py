@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autofit.domain.hardware import DeviceKind
@@ -25,6 +26,7 @@ from autofit.probing.nodes.node_protocol import (
     NodeMessage,
     PortFound,
     ProbeEnded,
+    proof_of,
 )
 from autofit.probing.nodes.relay import Relay
 from autofit.probing.protocol import (
@@ -62,10 +64,11 @@ def start(listener: socket.socket, folder: Path, backend: str, rank: int, local_
     names = BACKENDS[backend]
     clean = {key: value for key, value in os.environ.items() if not any(key in pair for pair in BACKENDS.values())}
     port = str(listener.getsockname()[1])
-    words = ["--address", "127.0.0.1", "--port", port, "--token", "t", "--slots", "1,2"]
+    words = ["--address", "127.0.0.1", "--port", port, "--slots", "1,2"]
     return subprocess.Popen(
         [sys.executable, str(NODE), *words, "--temporary", str(folder / "tmp"), "--timeout-s", "60"],
         env={**clean, names[0]: str(rank), names[1]: str(local_rank), "DS_ACCELERATOR": "cpu"},
+        stdout=subprocess.PIPE,
     )
 
 
@@ -86,7 +89,10 @@ def test_it_says_who_it_is_and_ends_when_the_cli_hangs_up(listener: socket.socke
     hello, inventory, *_ = heard
     assert isinstance(hello, Hello)
     assert isinstance(inventory, Inventory)
-    assert (hello.token, hello.node_index) == ("t", 1)
+    assert hello.node_index == 1
+    assert process.stdout is not None
+    assert process.stdout.readline().decode() == f"{proof_of(hello.secret)}\n"
+    assert hello.secret not in " ".join(psutil.Process(process.pid).cmdline())
     assert len(inventory.node.devices) == 2
     assert ("torch", versions().torch) in [(one.package, one.version) for one in inventory.installed]
     link.send(FindPort())

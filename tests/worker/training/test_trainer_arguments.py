@@ -31,6 +31,7 @@ def test_only_what_was_written_is_set() -> None:
         (("--per_device_train_batch_size", "4"), "use --micro-batch instead"),
         (("--deepspeed", "ds.json"), "use --zero-stage and --offload instead"),
         (("--output_dir", "x"), "use --output-dir instead"),
+        (("--hub_token", "hf_x"), "it would stand in the run folder"),
         (("--train_sampling_strategy", "sequential"), "order of the rows"),
         (("--average_tokens_across_devices", "false"), "number of devices"),
     ],
