@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import AutofitError
-from autofit.domain.event import RankEvent, TrainingEnded
+from autofit.domain.event import Note, RankEvent, TrainingEnded
 from autofit.domain.hardware import DeviceKind
 from autofit.probing.agent import Agent, Limits
 from autofit.process.saved_steps import last_whole, saved_step, torn
 from autofit.report.outcome_text import verdict_text
 from autofit.report.run_end_text import run_failure_text
 from autofit.running import full_run
-from autofit.running.standby import Standby
-from autofit.running.supervision import Supervision
+from autofit.running.supervision import USUAL, Supervision
 from autofit.runs.run_folder import RunFolder
 from tests.faults.fault import Fault
 from tests.faults.job import Inputs
-from tests.faults.saboteur import SURVEY, Order
+from tests.faults.saboteur import SURVEY
 from tests.faults.surroundings import Surroundings
 
 _LIMITS = Limits()
-SUPERVISION = Supervision(least_stall_s=10.0)  # a busy machine keeps it in any step, and twice that elsewhere
 
 
 @dataclass(frozen=True)
@@ -99,14 +97,6 @@ def lose_agent(inputs: Inputs, fault: Fault, folder: Path, *, silence_s: float, 
 
 
 @dataclass(frozen=True)
-class Told:
-    """What rank 0 said, and when."""
-
-    event: RankEvent
-    at_s: float  # time.time()
-
-
-@dataclass(frozen=True)
 class RunBench:
     """A run folder in which a search might have chosen, and its training, again and again."""
 
@@ -123,26 +113,27 @@ class RunBench:
 
     def train(
         self,
-        order: Order | None = None,
+        fault: Fault | None = None,
         *,
-        hear: Callable[[Told], None] = lambda told: None,
-        standby: Standby | None = None,
-        supervision: Supervision = SUPERVISION,
+        supervision: Supervision = USUAL,
     ) -> Seen:
-        """Trains from where the folder stands, while what is ordered happens."""
+        """Trains from where the folder stands, while the fault happens."""
+        if fault is not None and fault.silence_s is not None:
+            supervision = replace(supervision, least_stall_s=fault.silence_s)
         surroundings, files = self.surroundings, self.inputs.prepare(self.run)
-        with surroundings.entered(order):
+        told: list[RankEvent] = []
+        with surroundings.entered(None if fault is None else fault.order):
             before = surroundings.now()
             end = full_run.train(
                 self.inputs.hardware,
                 files,
                 self.run.training_log,
-                lambda event: hear(Told(event, time.time())),
-                standby=standby,
+                told.append,
                 supervision=supervision,
             )
             detected_s = _since(surroundings)
-        sentence = "" if isinstance(end, TrainingEnded) else run_failure_text(end, self.run.training_log)
+        notes = " ".join(event.text for event in told if isinstance(event, Note))
+        sentence = notes if isinstance(end, TrainingEnded) else run_failure_text(end, self.run.training_log)
         return Seen(end, sentence, detected_s, surroundings.left_behind(before))
 
     def check_kept(self, step: int | None) -> None:

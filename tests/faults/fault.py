@@ -28,6 +28,7 @@ class Fault:
     rank: int | None = None
     place: Place | None = None
     saved_step: int | None = None
+    silence_s: float | None = None  # after which a full run is taken to stand still; None: its own
 
     def __str__(self) -> str:
         order = self.order
@@ -66,7 +67,7 @@ def signalled(order: Order, **kept: int) -> Fault:
 def stopped(phase: Phase, rank: int, entry: int = 1, *, silence_s: float, **kept: int) -> Fault:
     """A rank hangs, for as long as it takes to be sure. Who waits for it falls silent, too, perhaps first."""
     order, within_s = Order(Action.SIGSTOP, phase.value, rank, entry), silence_s + REACTED_S
-    return Fault(order, TimedOut, ("no sign of life in",), within_s, **kept)  # type: ignore[arg-type]
+    return Fault(order, TimedOut, ("no sign of life in",), within_s, silence_s=silence_s, **kept)  # type: ignore[arg-type]
 
 
 def raised(action: Action, kind: type, *words: str, where: str, rank: int, entry: int = 1, **more: Any) -> Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from autofit.domain.errors import AutofitError
+from autofit.domain.event import TrainingEnded
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -19,7 +20,7 @@ from tests.faults.fault import REACTED_S, Fault, killed, raised, signalled, stop
 from tests.faults.saboteur import SAVING, SURVEY, Action, Order
 
 PROBE_SILENCE_S = 8.0  # longer than a busy machine needs for any phase of so small a model
-RUN_SILENCE_S = 20.0
+RUN_SILENCE_S = 30.0  # twice that until a step is measured
 AGENT_SILENCE_S = 10.0  # of an agent beyond that of its ranks, or in a survey
 
 _NO_SPACE, _BUG, _ECC = "No space left on device", "shape '[2, 3]' is invalid", "uncorrectable ECC error"
@@ -53,6 +54,7 @@ PROBE_FAULTS = (
     raised(Action.SHARED_MEMORY, OutOfMemory, "/dev/shm", where="forward", rank=0, place=Place.SHARED),
     raised(Action.DISK_FULL, DiskFull, "the disk is full in the save on rank 1", _NO_SPACE, where="save", rank=1),
     raised(Action.QUOTA, DiskFull, "the disk is full in the save on rank 0", "quota", where="save", rank=0),
+    raised(Action.FILE_LIMIT, DiskFull, "the disk is full in the save on rank 0", where="save", rank=0),
     raised(Action.ECC, DeviceLost, "the device was lost in backward on rank 1", _ECC, where="backward", rank=1),
     raised(Action.DEVICE_LOST, DeviceLost, "the device was lost", where="step", rank=0),
     raised(Action.NOT_A_NUMBER, NotFinite, "not finite", where="forward", rank=0),
@@ -81,6 +83,8 @@ AGENT_FAULTS = (
     Fault(Order(Action.PYTHON_MEMORY, SURVEY), AutofitError, ("memory",)),
 )
 
+_NO_CHECKPOINT = "no checkpoint can be saved"  # and the training goes on
+
 # Of so many steps with so many micro-batches and checkpoints (job.py): a rank comes to its backward passes 5 and 6 in
 # step 3, and rank 0 to its saves 1 to 5 and rank 1 to 1 and 2 in the checkpoint of step 2.
 RUN_FAULTS_ALWAYS = (killed(Phase.STEP, 1, 3, saved_step=2),)
@@ -108,9 +112,10 @@ RUN_FAULTS = (
         Action.SHARED_MEMORY, OutOfMemory, "/dev/shm", where="forward", rank=1, entry=5, place=Place.SHARED,
         saved_step=2,
     ),
-    raised(Action.DISK_FULL, DiskFull, "the disk is full", where=SAVING, rank=0, entry=7, saved_step=2),
-    raised(Action.DISK_FULL, DiskFull, "the disk is full", where=SAVING, rank=1, entry=3, saved_step=2),
-    raised(Action.QUOTA, DiskFull, "the disk is full", "quota", where="save", rank=1, entry=70, saved_step=6),
+    Fault(Order(Action.DISK_FULL, SAVING, 0, 7), TrainingEnded, (_NO_CHECKPOINT,), saved_step=6),
+    Fault(Order(Action.QUOTA, SAVING, 1, 3), TrainingEnded, (_NO_CHECKPOINT,), saved_step=6),
+    Fault(Order(Action.FILE_LIMIT, "save", 1, 22), TrainingEnded, (_NO_CHECKPOINT,), saved_step=2),
+    raised(Action.FILE_LIMIT, DiskFull, "the disk is full", where="save", rank=0, entry=64, saved_step=6),
     raised(Action.ECC, DeviceLost, "the device was lost", _ECC, where="backward", rank=1, entry=6, saved_step=2),
     raised(Action.DEVICE_LOST, DeviceLost, "the device was lost", where="step", rank=0, entry=3, saved_step=2),
     Fault(Order(Action.NOT_A_NUMBER, "forward", 0, 5), Diverged, ("diverged",), saved_step=2),

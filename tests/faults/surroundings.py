@@ -75,7 +75,7 @@ class Surroundings:
         """What there is beside what was `before`, once a busy machine has had its time to clear up."""
         deadline_s = time.monotonic() + _GONE_S
         while (left := tuple(sorted(self._left(before)))) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+            time.sleep(0.2)
         return left
 
     def _left(self, before: frozenset[str]) -> Iterator[str]:

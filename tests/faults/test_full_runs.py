@@ -18,5 +18,5 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("fault", with_matrix(RUN_FAULTS_ALWAYS, RUN_FAULTS), ids=str)
 def test_a_fault_in_a_full_run_is_told_and_loses_nothing(inputs: Inputs, fault: Fault, tmp_path: Path) -> None:
     bench = RunBench(inputs, tmp_path)
-    bench.train(fault.order).check(fault)
+    bench.train(fault).check(fault)
     bench.check_kept(fault.saved_step)
