@@ -131,6 +131,7 @@ class Agent(ShieldedExit):
         self._oom_kill_count = oom_kill_count
         self._probe_count = 0
         self._ready: Ready | None = None
+        self._is_given_up = False
 
     def __enter__(self) -> Agent:
         self._kills_at_start = self._oom_kill_count() or 0
@@ -141,6 +142,8 @@ class Agent(ShieldedExit):
 
     def _close(self) -> None:
         self._process.close()
+        if self._ready is not None and self._ready.temporary_path is not None:
+            shutil.rmtree(self._ready.temporary_path, ignore_errors=True)
         self._remove_shared_memory()
 
     def wait_ready(self) -> Ready:
@@ -301,6 +304,7 @@ class Agent(ShieldedExit):
         try:
             line = self._process.next_line(within_s)
         except TimeoutError:
+            self._is_given_up = True
             self._process.kill()  # what it would still say is not awaited any more
             raise AutofitError(
                 f"{what} gave no sign of life for {format_seconds(within_s)} and was ended. See in "
@@ -313,7 +317,7 @@ class Agent(ShieldedExit):
     def _lost(self) -> AutofitError:
         """What is said of an agent that has ended while it was needed."""
         exit_code = self._process.exit_code if self._process.has_ended(_ENDING_S) else None
-        if exit_code is None or exit_code >= 0:
+        if exit_code is None or exit_code >= 0 or self._is_given_up:
             return InternalError(f"the agent has ended; see {self._log_path}")
         is_kernel = -exit_code == signal.SIGKILL and (self._oom_kill_count() or 0) > self._kills_at_start
         how = "was killed by the kernel: the host's memory ran out" if is_kernel else death_text(-exit_code)

@@ -101,7 +101,7 @@ def _is_behind(end: RankEnd, report: RankFailed | RankDiverged) -> bool:
     if not isinstance(report, RankFailed) or end.report is not None or end.was_killed:
         return False
     if report.kind is FailureKind.LOST_NEIGHBOUR:
-        return end.exit_code != 0
+        return True  # with exit code 0 as well: a rank that has come to its end has left a report
     # An abort may itself follow from an exception elsewhere: gloo's threads and NCCL's watchdog end so when they lose
     # a neighbour.
     is_signal = end.exit_code is None or (end.exit_code < 0 and end.exit_code != -signal.SIGABRT)

@@ -190,9 +190,11 @@ Command = Union[Survey, DescribeModel, RunProbes, TraceModel, EndProbe]
 
 @dataclass(frozen=True)
 class Ready:
-    """Everything is imported; `start_s` is what that took."""
+    """Everything is imported; `start_s` is what that took. What is in `temporary_path` is of no use after the
+    agent."""
 
     start_s: float
+    temporary_path: str | None = None
 
 
 @dataclass(frozen=True)

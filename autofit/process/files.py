@@ -17,7 +17,6 @@ FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """There is no room for more: on the disk, in the quota, within the limit of a file's size."""
 
 
-
 def opening(mode: int) -> Callable[[str, int], int]:
     """The `opener` for `open` with which a new file has the permissions `mode`, less those that the umask takes."""
     return partial(os.open, mode=mode)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autofit.domain.errors import AutofitError
-from autofit.domain.event import Note, RankEvent, TrainingEnded
+from autofit.domain.event import Note, RankEvent, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import DeviceKind
 from autofit.probing.agent import Agent, Limits
 from autofit.process.saved_steps import last_whole, saved_step, torn
@@ -29,6 +29,14 @@ _LIMITS = Limits()
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What rank 0 of a full run said, so many seconds after its start."""
+
+    event: RankEvent
+    after_s: float
+
+
+@dataclass(frozen=True)
 class Seen:
     """What came of a fault: its end as a value and as a sentence, how long that took, and what it has left."""
 
@@ -36,6 +44,12 @@ class Seen:
     sentence: str
     detected_s: float | None  # None where nothing was struck
     left: tuple[str, ...]
+    heard: tuple[Heard, ...] = ()
+
+    @property
+    def steps(self) -> tuple[tuple[int, float], ...]:
+        """The steps that rank 0 told of, each with its time (s)."""
+        return tuple((one.event.step, one.after_s) for one in self.heard if isinstance(one.event, TrainingProgress))
 
     def check(self, fault: Fault) -> None:
         """AssertionError where it is not as the fault has it."""
@@ -121,20 +135,20 @@ class RunBench:
         if fault is not None and fault.silence_s is not None:
             supervision = replace(supervision, least_stall_s=fault.silence_s)
         surroundings, files = self.surroundings, self.inputs.prepare(self.run)
-        told: list[RankEvent] = []
+        heard, began_s = list[Heard](), time.monotonic()
         with surroundings.entered(None if fault is None else fault.order):
             before = surroundings.now()
             end = full_run.train(
                 self.inputs.hardware,
                 files,
                 self.run.training_log,
-                told.append,
+                lambda event: heard.append(Heard(event, time.monotonic() - began_s)),
                 supervision=supervision,
             )
             detected_s = _since(surroundings)
-        notes = " ".join(event.text for event in told if isinstance(event, Note))
+        notes = " ".join(event.text for event in (one.event for one in heard) if isinstance(event, Note))
         sentence = notes if isinstance(end, TrainingEnded) else run_failure_text(end, self.run.training_log)
-        return Seen(end, sentence, detected_s, surroundings.left_behind(before))
+        return Seen(end, sentence, detected_s, surroundings.left_behind(before), tuple(heard))
 
     def check_kept(self, step: int | None) -> None:
         """AssertionError where training was lost: the last checkpoint is that of `step`, each is whole, and every line

@@ -13,6 +13,7 @@ from autofit.process.build_locks.stale_locks import taking_locks_of
 from autofit.worker.agent.fork_server import ProcessLost, death_signal, fork
 from autofit.worker.agent.forked_process import settle
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
+from autofit.worker.agent.temporary_folder import use_temporary_folder
 
 
 def answer_in_child(context: ForkServerContext, command: Survey | DescribeModel, commands: LineReader) -> Message:
@@ -42,6 +43,7 @@ def _survey(line: bytes, answer: Connection) -> None:
     command = read_command(line)
     assert isinstance(command, Survey)
     settle(command.log_path)
+    use_temporary_folder()
     answer.send_bytes(to_line(survey.run(command)))
 
 

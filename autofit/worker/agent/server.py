@@ -31,6 +31,7 @@ from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, ProcessLost, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
+from autofit.worker.agent.temporary_folder import make_temporary_folder
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
 from autofit.worker.agent.worker_group import WorkerGroup
@@ -48,9 +49,9 @@ class AgentServer:
         os.write(self._message_fd, to_line(message))
 
     def run(self) -> None:
-        began_at_s = time.monotonic()
+        began_at_s, temporary_path = time.monotonic(), make_temporary_folder()
         context = start_fork_server(self._preload, self._commands, self._look_for_builds())
-        self.send(Ready(time.monotonic() - began_at_s))
+        self.send(Ready(time.monotonic() - began_at_s, temporary_path))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
             if isinstance(command, (Survey, DescribeModel)):
