@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from autofit.process.build_locks.build_lock import build_locks
@@ -32,7 +34,8 @@ class Surroundings:
 
     @property
     def temporary(self) -> Path:
-        return self.folder / "tmp"
+        """Whose path is short, as people's are: that of a socket below it must be."""
+        return Path(tempfile.gettempdir(), f"faults-{sha256(str(self.folder).encode()).hexdigest()[:8]}")
 
     @property
     def rows(self) -> Path:
@@ -66,8 +69,7 @@ class Surroundings:
     def now(self) -> frozenset[str]:
         """What there is: processes that carry the mark, and what such processes leave in files."""
         processes = [f"process {pid}" for pid in marked(self.mark) if is_alive(pid)]
-        self.temporary.mkdir(parents=True, exist_ok=True)
-        files = [f"temporary file {path.name}" for path in self.temporary.iterdir()]
+        files = [f"temporary file {path.name}" for path in self.temporary.glob("*")]
         shared = [f"shared memory {path.name}" for path in Path("/dev/shm").iterdir()]
         return frozenset([*processes, *files, *shared, *(f"lock {lock.path}" for lock in build_locks())])
 
@@ -76,6 +78,8 @@ class Surroundings:
         deadline_s = time.monotonic() + _GONE_S
         while (left := tuple(sorted(self._left(before)))) and time.monotonic() < deadline_s:
             time.sleep(0.2)
+        with suppress(OSError):  # something is left in it, or goes on
+            self.temporary.rmdir()
         return left
 
     def _left(self, before: frozenset[str]) -> Iterator[str]:

@@ -12,12 +12,17 @@ from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 PREFIX = "autofit-agent-"
+_LONGEST_BYTES = 89  # with `/listener-12345678` it is the path of a socket, which has room for 107 (unix(7))
+_SHORT = "/tmp"
 
 
 def make_temporary_folder() -> str:
     """Makes the folder, which is multiprocessing's own too: its fork server listens there, for its user alone."""
-    _drop_abandoned()
-    folder = tempfile.mkdtemp(prefix=PREFIX)
+    place = tempfile.gettempdir()
+    if len(os.fsencode(place)) + len(f"/{PREFIX}12345678") > _LONGEST_BYTES:
+        place = _SHORT
+    _drop_abandoned(Path(place))
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
     multiprocessing.process.current_process()._config["tempdir"] = folder  # type: ignore[attr-defined]
     return folder
 
@@ -27,9 +32,9 @@ def use_temporary_folder() -> None:
     tempfile.tempdir = get_temp_dir()
 
 
-def _drop_abandoned() -> None:
+def _drop_abandoned(place: Path) -> None:
     """Takes away the folders whose fork server does not listen any more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for folder in place.glob(f"{PREFIX}*"):
         if any(_is_deserted(listener) for listener in folder.glob("listener-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
