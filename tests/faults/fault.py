@@ -64,10 +64,10 @@ def signalled(order: Order, **kept: int) -> Fault:
     return Fault(order, kind, (sentence,), rank=rank, **kept)  # type: ignore[arg-type]
 
 
-def stopped(phase: Phase, rank: int, entry: int = 1, *, silence_s: float, **kept: int) -> Fault:
-    """A rank hangs, for as long as it takes to be sure. Who waits for it falls silent, too, perhaps first."""
+def stopped(phase: Phase, rank: int, entry: int = 1, *, words: str, silence_s: float, **more: Any) -> Fault:
+    """A rank hangs, for as long as it takes to be sure."""
     order, within_s = Order(Action.SIGSTOP, phase.value, rank, entry), silence_s + REACTED_S
-    return Fault(order, TimedOut, ("no sign of life in",), within_s, silence_s=silence_s, **kept)  # type: ignore[arg-type]
+    return Fault(order, TimedOut, (words,), within_s, silence_s=silence_s, **more)
 
 
 def raised(action: Action, kind: type, *words: str, where: str, rank: int, entry: int = 1, **more: Any) -> Fault:

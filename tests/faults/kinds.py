@@ -44,8 +44,9 @@ PROBE_FAULTS = (
     signalled(Order(Action.SIGSEGV, "forward", 0)),
     signalled(Order(Action.SIGABRT, "backward", 1, 2)),
     signalled(Order(Action.SIGBUS, "step", 0)),
-    stopped(Phase.BUILD, 0, silence_s=PROBE_SILENCE_S),
-    stopped(Phase.FORWARD, 1, 2, silence_s=PROBE_SILENCE_S),
+    # Who waits for it falls silent, too, perhaps before it.
+    stopped(Phase.BUILD, 0, words="no sign of life in", silence_s=PROBE_SILENCE_S),
+    stopped(Phase.FORWARD, 1, 2, words="no sign of life in", silence_s=PROBE_SILENCE_S),
     raised(Action.DEVICE_MEMORY, OutOfMemory, "out of memory in set-up", where="initialize", rank=0),
     raised(Action.DEVICE_MEMORY, OutOfMemory, "out of memory in backward", where="backward", rank=1),
     raised(Action.HOST_MEMORY, OutOfMemory, "out of memory in forward", where="forward", rank=0),
@@ -83,6 +84,7 @@ AGENT_FAULTS = (
     Fault(Order(Action.PYTHON_MEMORY, SURVEY), AutofitError, ("memory",)),
 )
 
+_STANDS = "rank {} stands still in forward"
 _NO_CHECKPOINT = "no checkpoint can be saved"  # and the training goes on
 
 # Of so many steps with so many micro-batches and checkpoints (job.py): a rank comes to its backward passes 5 and 6 in
@@ -103,8 +105,8 @@ RUN_FAULTS = (
     signalled(Order(Action.SIGSEGV, "backward", 1, 5), saved_step=2),
     signalled(Order(Action.SIGABRT, "save", 0, 25), saved_step=2),
     signalled(Order(Action.SIGBUS, "forward", 0, 9), saved_step=4),
-    stopped(Phase.FORWARD, 0, 7, silence_s=RUN_SILENCE_S, saved_step=2),
-    stopped(Phase.FORWARD, 1, 7, silence_s=RUN_SILENCE_S, saved_step=2),
+    stopped(Phase.FORWARD, 0, 7, words=_STANDS.format(0), silence_s=RUN_SILENCE_S, rank=0, saved_step=2),
+    stopped(Phase.FORWARD, 1, 7, words=_STANDS.format(1), silence_s=RUN_SILENCE_S, rank=1, saved_step=2),
     raised(Action.DEVICE_MEMORY, OutOfMemory, "memory", where="backward", rank=1, entry=5, saved_step=2),
     raised(Action.PYTHON_MEMORY, OutOfMemory, "memory", where="build", rank=0),
     raised(Action.SQUEEZE, OutOfMemory, "memory", where="forward", rank=0, entry=6, saved_step=2),
@@ -115,10 +117,10 @@ RUN_FAULTS = (
     Fault(Order(Action.DISK_FULL, SAVING, 0, 7), TrainingEnded, (_NO_CHECKPOINT,), saved_step=6),
     Fault(Order(Action.QUOTA, SAVING, 1, 3), TrainingEnded, (_NO_CHECKPOINT,), saved_step=6),
     Fault(Order(Action.FILE_LIMIT, "save", 1, 22), TrainingEnded, (_NO_CHECKPOINT,), saved_step=2),
-    raised(Action.FILE_LIMIT, DiskFull, "the disk is full", where="save", rank=0, entry=64, saved_step=6),
+    Fault(Order(Action.FILE_LIMIT, "save", 0, 64), DiskFull, ("the disk is full in the save",), saved_step=6),
     raised(Action.ECC, DeviceLost, "the device was lost", _ECC, where="backward", rank=1, entry=6, saved_step=2),
     raised(Action.DEVICE_LOST, DeviceLost, "the device was lost", where="step", rank=0, entry=3, saved_step=2),
-    Fault(Order(Action.NOT_A_NUMBER, "forward", 0, 5), Diverged, ("diverged",), saved_step=2),
+    Fault(Order(Action.NOT_A_NUMBER, "forward", 0, 7), Diverged, ("diverged",), saved_step=2),
     raised(Action.BUG, Crashed, _BUG, where="step", rank=1, entry=3, saved_step=2),
     raised(Action.EXIT_3, Crashed, "exit code 3", where="backward", rank=0, entry=5, saved_step=2),
     raised(Action.EXIT_0, Crashed, "exit code 0", where="backward", rank=1, entry=5, saved_step=2),

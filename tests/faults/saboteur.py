@@ -119,7 +119,7 @@ def lie_in_wait() -> None:
     if ORDER not in os.environ:
         return
     wraps = {"autofit.worker.rank.lifecycle": _watch_ranks, "torch.serialization": _watch_saves}
-    wraps["autofit.worker.training.survey"] = _watch_surveys
+    wraps["autofit.worker.data.training_data"] = _watch_surveys
     if ROWS in os.environ:
         wraps["autofit.worker.training.trainer"] = _tell_rows
     sys.meta_path.insert(0, _AfterImport(wraps))
@@ -170,14 +170,14 @@ def _watch_saves(serialization: Any) -> None:
     serialization.save = look_and_save
 
 
-def _watch_surveys(survey: Any) -> None:
-    run = survey.run
+def _watch_surveys(data: Any) -> None:
+    load = data.training_data
 
-    def look_and_run(*args: Any, **kwargs: Any) -> Any:
-        _look(SURVEY)
-        return run(*args, **kwargs)
+    def look_and_load(*args: Any, **kwargs: Any) -> Any:
+        _look(SURVEY)  # of what has no rank
+        return load(*args, **kwargs)
 
-    survey.run = look_and_run
+    data.training_data = look_and_load
 
 
 def _tell_rows(module: Any) -> None:

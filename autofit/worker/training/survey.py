@@ -37,6 +37,8 @@ def run(command: Survey) -> Surveyed | Refused:
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
         return Refused(" ".join(str(error).split())[:500])
+    except MemoryError:
+        return Refused("the memory of this host ran out while the data was read: free some of it, or take less data.")
 
 
 def _profile(request: Request) -> DataProfile:
