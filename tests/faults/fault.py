@@ -64,10 +64,12 @@ def signalled(order: Order, **kept: int) -> Fault:
     return Fault(order, kind, (sentence,), rank=rank, **kept)  # type: ignore[arg-type]
 
 
-def stopped(phase: Phase, rank: int, entry: int = 1, *, words: str, silence_s: float, **more: Any) -> Fault:
-    """A rank hangs, for as long as it takes to be sure."""
+def stopped(
+    phase: Phase, rank: int, entry: int = 1, *, words: str, silence_s: float, saved_step: int | None = None
+) -> Fault:
+    """A rank hangs, for as long as it takes to be sure. `words` name it where that is known."""
     order, within_s = Order(Action.SIGSTOP, phase.value, rank, entry), silence_s + REACTED_S
-    return Fault(order, TimedOut, (words,), within_s, silence_s=silence_s, **more)
+    return Fault(order, TimedOut, (words,), within_s, silence_s=silence_s, saved_step=saved_step)
 
 
 def raised(action: Action, kind: type, *words: str, where: str, rank: int, entry: int = 1, **more: Any) -> Fault:
