@@ -19,4 +19,4 @@ pytestmark = pytest.mark.slow
 def test_a_fault_in_a_full_run_is_told_and_loses_nothing(inputs: Inputs, fault: Fault, tmp_path: Path) -> None:
     bench = RunBench(inputs, tmp_path)
     bench.train(fault).check(fault)
-    bench.check_kept(fault.saved_step)
+    bench.check_kept(fault)
