@@ -22,7 +22,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 from autofit.domain.knobs.quantization import Quantization
-from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
+from autofit.domain.outcome import Measured, NotFinite, OutOfMemory, Phase
 from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
@@ -132,7 +132,7 @@ def test_a_probe_whose_steps_are_skipped_is_no_measurement(agent: Agent, stage: 
     told = spec(rung(Method.FULL, stage), tmp_path)
     job = replace(told.job, request=replace(told.job.request, model=str(wide)))
     outcome = agent.probe(replace(told, job=job), lambda phase: None)
-    assert isinstance(outcome, Unsupported), outcome
+    assert isinstance(outcome, NotFinite), outcome
     assert outcome.why.startswith("the gradients are not finite: the step is skipped")
 
 

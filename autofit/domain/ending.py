@@ -94,7 +94,7 @@ def remedy(end: Broken) -> str:
     """What to do after it, for the training that ended so."""
     match end:
         case Killed():
-            return f"the signal came from outside, of a person, a scheduler or a limit; {GO_ON}"
+            return f"the signal came from outside: a person, a scheduler or a limit; {GO_ON}"
         case SignalCrash(signal=signal.SIGBUS):
             return f"most often /dev/shm is too small (docker run --shm-size 16g); once it is larger, {GO_ON}"
         case SignalCrash():
