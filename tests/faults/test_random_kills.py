@@ -18,7 +18,7 @@ from tests.spread import with_matrix
 
 pytestmark = pytest.mark.slow
 
-# Folders that nobody is left to take away: the agent's goes with the next start, that of traces holds a log at most.
+# Folders that nobody is left to take away: they go with the next start.
 _TEMPORARY = (f"temporary file {PREFIX}", "temporary file autofit-trace-")
 SEEDS = range(10)
 
