@@ -377,7 +377,7 @@ def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, _said(ended, out)
-    assert re.search(r"from step|checkpoint-2", ended.stdout), ended.stdout
+    assert re.search(r"from step|checkpoint-[23]", ended.stdout), ended.stdout
     assert (out / "trials.jsonl").read_text() == trials
     assert json.loads((out / "result.json").read_text())["step_count"] == 4
     config = json.loads((out / "model/config.json").read_text())
@@ -450,7 +450,7 @@ def _kill_a_rank_once_step_2_is_saved(command: list[str], out: Path) -> None:
             os.kill(json.loads((out / "logs/rank1-place.json").read_text())["process_id"], signal.SIGKILL)
         said += line
     assert process.wait(120) == 1, said
-    assert "(SIGKILL)" in said, said
+    assert "rank 1 was killed by SIGKILL" in said, said
 
 
 def _losses(progress: Path) -> dict[int, float]:
