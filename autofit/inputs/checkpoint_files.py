@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from autofit.domain.checkpoint import plain_ranks_in, random_ranks_in, ranks_in, stages_in
@@ -15,8 +15,12 @@ MANIFEST = "manifest.json"
 """What autofit writes last into a checkpoint: the size of each file by its path in it. Older checkpoints and those of
 others have none."""
 STATE = "trainer_state.json"
+"""What transformers' trainer says of itself: it writes it last."""
+
+LATEST = "latest"
+"""Names the folder of what DeepSpeed's engine saved."""
+
 _ARGUMENTS = "training_args.bin"  # beside the weights in each checkpoint of transformers'
-_ENGINE = "latest"  # names the folder of what DeepSpeed's engine saved
 _OF_TORCH = (".pt", ".pth", ".bin")
 _ZIP, _PICKLE = b"PK", b"\x80"  # how a file of torch.save begins, today's and that of before torch 1.6
 
@@ -48,8 +52,9 @@ def _unlike(folder: Path, manifest: Path) -> Iterator[str]:
     """What the manifest names and is not there as it says."""
     found = sizes_bytes(folder)
     try:
-        promised = dict(json.loads(manifest.read_text("utf-8"))["sizes_bytes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        sizes = json.loads(manifest.read_text("utf-8"))["sizes_bytes"]
+        promised = {name: int(size_bytes) for name, size_bytes in sizes.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         yield f"its {MANIFEST} cannot be read"
         return
     for name, size_bytes in promised.items():
@@ -62,12 +67,11 @@ def _unlike(folder: Path, manifest: Path) -> Iterator[str]:
 def _missing(folder: Path) -> Iterator[str]:
     """What the names of the files that are there promise, and is not."""
     names = [path.name for path in folder.iterdir()]
-    if _ENGINE in names:
-        parts = folder / (folder / _ENGINE).read_text("utf-8").strip()
-        yield from _missing_parts([path.name for path in parts.glob("*")], random_ranks_in(names))
+    if LATEST in names:
+        yield from _missing_of_engine(folder, random_ranks_in(names))
     elif (ranks := plain_ranks_in(names)) != set(range(len(ranks))):
         yield "parts of some ranks are missing"
-    has_model = _ENGINE in names or ADAPTER_FILE in names
+    has_model = LATEST in names or ADAPTER_FILE in names
     if _ARGUMENTS in names and not has_model and not any(name in names for name in ENTRY_FILES):
         yield "its weights are missing"
     try:
@@ -77,9 +81,17 @@ def _missing(folder: Path) -> Iterator[str]:
         yield "the index of its weights cannot be read"
 
 
-def _missing_parts(names: Collection[str], ranks: frozenset[int]) -> Iterator[str]:
-    """What is missing among the files of DeepSpeed's engine on so many ranks. Without ZeRO one file has everything, and
+def _missing_of_engine(folder: Path, ranks: frozenset[int]) -> Iterator[str]:
+    """What is missing among the files of DeepSpeed's engine on these ranks. Without ZeRO one file has everything, and
     a rank's own random state may be all that it leaves."""
+    try:
+        parts = folder / (folder / LATEST).read_text("utf-8").strip()
+        names = [path.name for path in parts.iterdir()]
+    except FileNotFoundError:
+        names = []
+    except (OSError, ValueError):  # not text, or no name of a folder
+        yield f"its file {LATEST} is damaged"
+        return
     if not stages_in(names):
         yield "what DeepSpeed's engine saved is missing"
     shares = ranks_in(names)
@@ -90,7 +102,7 @@ def _missing_parts(names: Collection[str], ranks: frozenset[int]) -> Iterator[st
 def _is_object(path: Path) -> bool:
     try:
         return isinstance(json.loads(path.read_text("utf-8")), dict)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 from autofit.domain.checkpoint import ranks_in, stages_in
 from autofit.domain.script import LoadedCheckpoint
 
+from .checkpoint_files import LATEST
+
+_LATEST_UNIVERSAL = "latest_universal"
+
 
 def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool = False) -> LoadedCheckpoint | None:
     """The checkpoint `tag` of `folder`, or the one that is named the latest; None where there is none."""
-    latest = Path(folder, "latest_universal" if is_universal else "latest")
+    latest = Path(folder, _LATEST_UNIVERSAL if is_universal else LATEST)
     try:
         place = Path(folder, latest.read_text().strip() if tag is None else str(tag))
         names = [path.name for path in place.iterdir()]
@@ -23,6 +27,13 @@ def read_checkpoint(folder: str, tag: str | None = None, *, is_universal: bool =
         if stages
         else None
     )
+
+
+def divided_otherwise(folder: str, rank_count: int) -> LoadedCheckpoint | None:
+    """The latest checkpoint of `folder` where ZeRO has divided it among another number of ranks; None where it is
+    loaded as it is, or there is none."""
+    found = read_checkpoint(folder)
+    return None if found is None or found.rank_count in (None, rank_count) else found
 
 
 def to_make_universal(folder: str) -> LoadedCheckpoint | None:

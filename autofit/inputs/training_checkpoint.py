@@ -14,7 +14,7 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.dtype import MIXED, Dtype, switched_on
 from autofit.domain.knobs.optimizer import TRAINER_NAMES, Optimizer
 from autofit.domain.request import Lora
-from autofit.inputs.checkpoint_files import damage
+from autofit.inputs.checkpoint_files import LATEST, STATE, damage
 from autofit.inputs.json_text import read_object
 from autofit.inputs.torch_file import Scalar, named_scalars
 
@@ -46,11 +46,11 @@ def read_checkpoint(name: str) -> Checkpoint:
 def _state(folder: Path, name: str) -> dict[str, Any]:
     """What transformers' trainer says of itself in a checkpoint: the file that is written last."""
     try:
-        state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise UsageError(f"--resume {name} is no whole checkpoint: it has no readable trainer_state.json.") from None
+        raise UsageError(f"--resume {name} is no whole checkpoint: it has no readable {STATE}.") from None
     if not isinstance(state, dict) or not isinstance(state.get("global_step", 0), int):
-        raise UsageError(f"--resume {name} is no whole checkpoint: its trainer_state.json is damaged.")
+        raise UsageError(f"--resume {name} is no whole checkpoint: its {STATE} is damaged.")
     return state
 
 
@@ -74,13 +74,13 @@ def _parts(folder: Path, name: str) -> _Parts:
 
 def _found_parts(folder: Path, name: str) -> _Parts:
     """The parts that DeepSpeed wrote, into the folder that `latest` names, or those of a training without it."""
-    latest = folder / "latest"
+    latest = folder / LATEST
     if not latest.is_file():
         return _Parts(plain_ranks_in([path.name for path in folder.glob("*")]), 0)
     try:
         names = [path.name for path in (folder / latest.read_text(encoding="utf-8").strip()).glob("*")]
     except (OSError, ValueError):  # not text, or no name of a folder
-        raise UsageError(f"--resume {name} is no whole checkpoint: its file `latest` is damaged.") from None
+        raise UsageError(f"--resume {name} is no whole checkpoint: its file {LATEST} is damaged.") from None
     return _Parts(ranks_in(names), 3 if stages_in(names) == (3,) else None)
 
 

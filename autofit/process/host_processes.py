@@ -93,17 +93,18 @@ def kill_sessions(leader_ids: Collection[int]) -> None:
 
 
 def _session_of_living(process_id: int) -> int | None:
-    fields = _stat(process_id, PROC)
+    fields = stat_fields(process_id)
     return int(fields[3]) if fields and fields[0] not in "ZX" else None
 
 
 def _parent_and_session(process_id: int, proc: Path) -> tuple[int, ...]:
-    fields = _stat(process_id, proc)
+    fields = stat_fields(process_id, proc)
     return (int(fields[1]), int(fields[3])) if fields else ()
 
 
-def _stat(process_id: int, proc: Path) -> list[str]:
-    """The fields of a process from its state on (proc_pid_stat(5)); empty once it has ended."""
+def stat_fields(process_id: int, proc: Path = PROC) -> list[str]:
+    """What the kernel tells of a process, from its state on, which is field 3 of proc_pid_stat(5); empty once it has
+    ended and nobody waits to hear of it."""
     try:
         return (proc / str(process_id) / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
+
+from autofit.process.host_processes import stat_fields
 
 
 class ProcessState(Enum):
@@ -17,9 +18,6 @@ _LETTERS = {"D": ProcessState.BLOCKED, "T": ProcessState.STOPPED, "t": ProcessSt
 
 
 def process_state(process_id: int) -> ProcessState:
-    """The state of a process, by /proc/PID/stat (proc_pid_stat(5))."""
-    try:
-        words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ProcessState.ENDED
-    return _LETTERS.get(words[0], ProcessState.RUNNING)
+    """The state of a process."""
+    fields = stat_fields(process_id)
+    return _LETTERS.get(fields[0], ProcessState.RUNNING) if fields else ProcessState.ENDED

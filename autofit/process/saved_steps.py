@@ -32,6 +32,11 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
+def is_saved(folder: Path, step: int) -> bool:
+    """Whether a checkpoint after so many steps has got its name: the disk may have had no room for it."""
+    return step_folder(folder, step).is_dir()
+
+
 def saved_step(path: Path) -> int | None:
     """The number of optimizer steps after which the checkpoint `path` was saved, by its name; None for a folder of
     another."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from autofit.inputs.checkpoint_files import LATEST, STATE
+
 UNIVERSAL = "universal-"
-_LATEST = "latest"  # names the folder of what DeepSpeed's engine saved
-_STATE = "trainer_state.json"
 _PARTIAL = ".partial"
 
 
@@ -24,9 +24,9 @@ def begin(checkpoints: Path, source: Path) -> Path:
 
 def finish(begun: Path, source: Path) -> Path:
     """Adds the rest of the checkpoint to what lies in `begun`, and gives it its name; the folder then."""
-    engine_folder = (source / _LATEST).read_text("utf-8").strip()
+    engine_folder = (source / LATEST).read_text("utf-8").strip()
     for path in source.resolve().iterdir():
-        if path.name not in (_LATEST, engine_folder):
+        if path.name not in (LATEST, engine_folder):
             (begun / path.name).symlink_to(path)
     return begun.rename(str(begun).removesuffix(_PARTIAL))
 
@@ -34,7 +34,7 @@ def finish(begun: Path, source: Path) -> Path:
 def found(checkpoints: Path, source: Path) -> Path | None:
     """The universal form of the checkpoint `source`; None where there is none."""
     place = _place(checkpoints, source)
-    return place if (place / _STATE).resolve() == (source / _STATE).resolve() else None
+    return place if (place / STATE).resolve() == (source / STATE).resolve() else None
 
 
 def drop(checkpoints: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from autofit.domain.outcome import Phase
 from autofit.probing.protocol import FailureKind, RankEnd, RankFailed, RankReport, RankStopped, RankTrained, read_report
+from autofit.process.host_processes import stat_fields
 from autofit.process.rank_place import RankPlace, read_exit_code, read_place
 
-_STATE, _EXIT_CODE = 0, 49  # of what follows a process's name in /proc/PID/stat (proc_pid_stat(5): fields 3 and 52)
+_STATE, _EXIT_CODE = 0, 49  # fields 3 and 52 of proc_pid_stat(5)
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class RankWatch:
     def _end(self, rank: int, report: RankReport | None) -> RankEnd:
         death = self._fallen.get(rank)
         exit_code = None if death is None else death.exit_code
+        if death is not None and exit_code is None:  # the launcher may have seen it meanwhile
+            exit_code = read_exit_code(self._reports, rank)
         was_killed = (self._is_over or self._has_failed) and death is None
         return RankEnd(rank, exit_code, was_killed, self.phase(rank), report)
 
@@ -103,11 +106,10 @@ def _is_its_own(death: _Death) -> bool:
 def _death_of(process_id: int) -> _Death | None:
     """How a process died, None while it runs; of a zombie the kernel still tells how it ended, or 0 where it does not
     let us see that."""
-    try:
-        words = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    fields = stat_fields(process_id)
+    if not fields:
         return _Death(None)
-    if words[_STATE] != "Z":
+    if fields[_STATE] != "Z":
         return None
-    status = int(words[_EXIT_CODE])
+    status = int(fields[_EXIT_CODE])
     return _Death(os.waitstatus_to_exitcode(status) if status else None)

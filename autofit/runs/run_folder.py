@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +35,8 @@ _LOGS = (
     "rank[0-9]*.json", "beat",  # of older runs
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", PARTIAL, "README.md")  # trl describes the model there
+
+_SCRATCH = ".autofit-scratch-"
 
 
 def _silent(text: str) -> None: ...
@@ -147,6 +151,15 @@ class RunFolder:
         self.create()
         with hold(self._lock):
             yield
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what probes write, while the lock is held; what a killed command has left of its own goes
+        first."""
+        for left in self.root.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self.root) as folder:
+            yield Path(folder)
 
     def _new_archive(self) -> Path:
         """A new folder's place under `earlier/`."""

@@ -90,6 +90,13 @@ def test_without_a_manifest_what_the_other_files_promise_is_missed(
     assert damage(checkpoint) == told
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"a\0b", b"scheduler.pt"], ids=["no text", "no name", "no folder"])
+def test_a_damaged_name_of_the_engines_folder_is_told(content: bytes, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint-4", zero_stage=2)
+    (checkpoint / "latest").write_bytes(content)
+    assert damage(checkpoint) == "its file latest is damaged"
+
+
 def test_a_shard_that_the_index_names_is_missed(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint-4", zero_stage=0)
     (checkpoint / "model.safetensors").rename(checkpoint / "model-00001-of-00002.safetensors")
@@ -102,7 +109,7 @@ def test_a_shard_that_the_index_names_is_missed(tmp_path: Path) -> None:
     assert damage(checkpoint) == "the index of its weights cannot be read"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"sizes_bytes": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sizes_bytes": 3}', '{"sizes_bytes": {"a": "b"}}', "[" * 100_000])
 def test_a_manifest_that_says_nothing_is_told(text: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint-4")
     (checkpoint / MANIFEST).write_text(text)

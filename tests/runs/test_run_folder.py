@@ -257,6 +257,19 @@ def test_logs_of_probes_have_names_of_their_own(folder: RunFolder) -> None:
     assert logs == {"probe-01-zero2+lora-mb4.log", "probe-02-zero2+lora-mb4.log"}
 
 
+def test_what_a_killed_command_has_left_for_its_probes_goes_with_the_next(folder: RunFolder) -> None:
+    folder.create()
+    killed = folder.scratch()
+    (killed.__enter__() / "probe1").mkdir()
+    (folder.root / "scratch-of-the-users").mkdir()
+    with folder.scratch() as now:
+        assert list(now.iterdir()) == []
+        assert [path for path in folder.root.glob("*scratch-*") if path != now] == [
+            folder.root / "scratch-of-the-users"
+        ]
+    assert not now.exists()
+
+
 def test_differences_are_spelt_as_flags() -> None:
     old = simulated.REQUEST
     new = replace(old, sequence_length=4096, training=Training(merge=True, resume="somewhere"))

@@ -17,7 +17,8 @@ import pytest
 
 from autofit.domain.request import Request
 from autofit.probing.protocol import FailureKind, RankFailed
-from autofit.process.rank_place import has_ended, read_place
+from autofit.process.process_state import ProcessState, process_state
+from autofit.process.rank_place import read_place
 from autofit.process.saved_steps import PARTIAL
 from autofit.runs.run_folder import RunFolder
 from tests.training.runs import Case, Ended, Runs, training
@@ -96,7 +97,7 @@ class Disturbed:
 
 def _signal(pids: list[int], number: int) -> None:
     for pid in pids:
-        if not has_ended(pid):
+        if process_state(pid) is not ProcessState.ENDED:
             os.kill(pid, number)
 
 

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from autofit.inputs.checkpoint_files import LATEST
+
 Record = Callable[[Callable[[], object]], None]
 """Does something that writes, and keeps for later what the disk says against it."""
-
-_LATEST = "latest"
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def recorded_saves(engine: Any, folder: Path, record: Record) -> Iterator[None]:
         del engine._copy_recovery_script, engine.save_checkpoint  # of the instance: the class's are there again
         engine.checkpoint_engine = files
     if engine.global_rank == 0:
-        record(lambda: (folder / _LATEST).write_text(f"global_step{engine.global_steps}"))
+        record(lambda: (folder / LATEST).write_text(f"global_step{engine.global_steps}"))
 
 
 class _RecordedFiles:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from autofit.probing.protocol import FailureKind
+from autofit.process.files import FULL_ERRNOS
 from autofit.worker.rank.failure import KnownFailure
+from autofit.worker.rank.full_disk import causes
 
-# A limit on the size of files is told as a quota is: by the one who sets it.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_RUST = re.compile(r"\(os error (\d+)\)")  # tokenizers and safetensors
 # Its writer of zip files, which keeps no errno, and the stream below it, where a file is small.
 _OF_TORCH = re.compile(r"inline_container\.cc|PytorchStreamWriter|basic_ios::clear")
@@ -39,9 +38,9 @@ class NotWritten(KnownFailure):
 
 def write_failure(error: BaseException) -> WriteFailure | None:
     """What `error` says of a write that failed; None where it is about something else."""
-    chain = list(_chain(error))
+    chain = list(causes(error))
     numbers = [number for one in chain if (number := _number(one)) is not None]
-    full = next((number for number in numbers if number in _FULL), None)
+    full = next((number for number in numbers if number in FULL_ERRNOS), None)
     if full is not None:
         return WriteFailure(True, os.strerror(full))
     if numbers:
@@ -71,11 +70,3 @@ def _number(error: BaseException) -> int | None:
         return error.errno
     told = _OF_RUST.search(str(error))
     return None if told is None else int(told[1])
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception, and those during which it was raised."""
-    one: BaseException | None = error
-    while one is not None:
-        yield one
-        one = one.__cause__ or one.__context__

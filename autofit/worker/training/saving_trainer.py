@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 
-from autofit.process.saved_steps import step_folder
+from autofit.process.saved_steps import is_saved, step_folder
 from autofit.worker.deepspeed.engine_saving import recorded_saves
 from autofit.worker.fused_update.fused_trainer import FusedTrainer
 from autofit.worker.saving.checkpoint_folder import CheckpointFolder
@@ -94,7 +94,7 @@ class SavingTrainer(FusedTrainer):
     def _seal(self, step: int, best: str | None) -> WriteFailure | None:
         """Names what is written, on the first rank; its own state tells of the best checkpoint by its name to be."""
         own = self.state.best_global_step
-        has_best = own and (own == step or step_folder(self._folder, own).is_dir())
+        has_best = own and (own == step or is_saved(self._folder, own))
         self.state.best_model_checkpoint = str(step_folder(self._folder, own)) if has_best else best
         if rank_index() > 0:
             return None

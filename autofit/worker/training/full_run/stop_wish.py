@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from autofit.process.saved_steps import is_saved
 from autofit.worker.rank.failure import TrainingStopped
 from autofit.worker.training.full_run.step_agreement import agreed
 from autofit.worker.training.full_run.stop_signals import StopSignals
@@ -47,8 +47,7 @@ class StopWish(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._agree(state):  # a collective: whoever has passed it knows that every rank has saved
             step: int = state.global_step
-            is_there = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}").is_dir()  # else the disk had no room
-            raise TrainingStopped(step if is_there else None, self._signals.heard)
+            raise TrainingStopped(step if is_saved(Path(args.output_dir), step) else None, self._signals.heard)
 
     def _agree(self, state: TrainerState) -> bool:
         return agreed([self.is_wanted(state)], self._device)[0]

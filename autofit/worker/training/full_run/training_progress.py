@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from autofit.domain.codec import to_json
 from autofit.domain.event import Note, TrainingProgress
 from autofit.process.best_effort_stream import PatientStream
-from autofit.process.saved_steps import step_folder
+from autofit.process.saved_steps import is_saved
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
 from autofit.worker.training.full_run.training_log import TrainingLog
@@ -43,8 +43,8 @@ class Progress(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         step: int = state.global_step
-        has_name = step_folder(Path(args.output_dir), step).is_dir()  # else the disk had no room for it
-        self._write(state, loss=self._log.last_loss, saved_step=step if has_name else None)
+        saved_step = step if is_saved(Path(args.output_dir), step) else None
+        self._write(state, loss=self._log.last_loss, saved_step=saved_step)
 
     def tell(self, text: str) -> None:
         """Writes a Note, once."""
