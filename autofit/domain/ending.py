@@ -100,7 +100,7 @@ def remedy(end: Broken) -> str:
         case SignalCrash():
             return f"{GO_ON}; where it crashes again, the log may name the library"
         case DiskFull():
-            return f"free some there, then {GO_ON}"
+            return "once there is room, the same command goes on"
         case DeviceLost():
             return f"see what nvidia-smi and the kernel's log (dmesg) say of it; once it is reset, {GO_ON}"
         case NodeLost():

@@ -155,10 +155,10 @@ def test_a_rank_without_room_for_its_part_ends_no_training(disturbed: Disturbed)
     assert report.kind is FailureKind.DISK_FULL
     (kept,) = disturbed.saved()
     assert report.message.startswith(f"there is no space left for {ended.model}, whose weights take 82")
-    assert report.message.endswith(f"Trained to its end: {kept} is the last that is kept")
-    assert any(
-        f"the training goes on, and tries again when the next one is due; {kept}" in text for text in disturbed.notes()
-    )
+    assert report.message.endswith(f"It was trained to its end, and {kept} is the last that is kept")
+    notes = disturbed.notes()
+    assert any(f"the training goes on, and tries again when the next one is due; {kept}" in note for note in notes)
+    assert notes[-1].endswith(f": the training ends without it; {kept} is the last that is kept")
 
     def limit_for_a_while() -> None:
         lift = disturbed.limit_files(1)
