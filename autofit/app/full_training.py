@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
+from autofit.app.resume import next_start
 from autofit.domain.errors import InternalError, TrainingFailed
 from autofit.domain.event import RankEvent, Screen, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.method import Method
@@ -56,7 +57,7 @@ def run_training(
 
 def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded | LackedMemory:
     folder = session.folder
-    resumed_from = folder.last_checkpoint or context.request.training.resume
+    resumed_from = next_start(context.request, folder)
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
     files, steps = training_files(folder, choice.strategy.rung), _Steps(session.screen, folder.checkpoints)
     run, supervision = session.tools.run_training, _supervision(context, choice)
@@ -66,8 +67,10 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
     if not isinstance(end, TrainingEnded):
-        is_bug = isinstance(end, Crashed) and end.is_ours
-        raise (InternalError if is_bug else TrainingFailed)(run_failure_text(end, folder.training_log))
+        text = run_failure_text(end, folder.training_log)
+        if isinstance(end, Crashed) and end.is_ours:
+            raise InternalError(text)
+        raise TrainingFailed(text)
     return end
 
 

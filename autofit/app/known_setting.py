@@ -22,7 +22,8 @@ def with_known_setting(context: Context, session: Session) -> Context:
     ):
         context = described(context, tracing, session)
         installed = installed_here()
-        setting = assumed_setting(context, installed)
-        if profile is not None:
+        if profile is None:
+            setting = assumed_setting(context, installed)
+        else:
             setting = setting_of_data(context, profile, installed)
         return replace(context, setting=prepare_setting(setting, store, tracing))

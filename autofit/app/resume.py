@@ -63,6 +63,12 @@ def _asked_ranks(request: Request, hardware: Hardware) -> int:
     return request.ranks or hardware.rank_count
 
 
+def next_start(request: Request, folder: RunFolder) -> str | None:
+    """The checkpoint that the ranks go on from next: the last whole one of their run folder; before it has one, that
+    which the user named; None where they begin."""
+    return folder.last_checkpoint or request.training.resume
+
+
 def follow_machine(start: StartingPoint, context: Context, folder: RunFolder) -> tuple[StartingPoint, Context]:
     """The start and the context of a run in the folder that has come to a checkpoint, on another machine than it was
     begun on, or before it has chosen there: the search is within what the checkpoint can go on with.

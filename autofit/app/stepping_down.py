@@ -10,6 +10,7 @@ from autofit.app.choice_files import write_choice_files
 from autofit.app.context import Context, Session
 from autofit.app.full_training import LackedMemory
 from autofit.app.known_setting import with_known_setting
+from autofit.app.resume import next_start
 from autofit.domain.checkpoint import Checkpoint
 from autofit.domain.errors import TrainingFailed
 from autofit.domain.knobs.method import Method
@@ -84,7 +85,7 @@ def _as_asked(context: Context, folder: RunFolder) -> Setting:
 
 def _checkpoint(context: Context, folder: RunFolder) -> Checkpoint | None:
     """The checkpoint that the ranks will go on from."""
-    place = folder.last_checkpoint or context.request.training.resume
+    place = next_start(context.request, folder)
     return None if place is None else read_checkpoint(place)
 
 

@@ -9,6 +9,7 @@ from autofit.app.context import Context, Session
 from autofit.app.estimation import ladder_of, with_rehearsals
 from autofit.app.last_resorts import LastResorts
 from autofit.app.opened_training import opened
+from autofit.app.resume import next_start
 from autofit.app.row_watch import Outdated, RowWatch
 from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.search_space import SearchSpace
@@ -72,7 +73,7 @@ def _goal(context: Context, profile: DataProfile, options: SearchOptions, sessio
     """What the search is for; the steps that a checkpoint has behind it count no more."""
     if options.tolerance is not None:
         return Certainty(options.tolerance)
-    resumed = session.folder.last_checkpoint or context.request.training.resume
+    resumed = next_start(context.request, session.folder)
     done = 0 if resumed is None else read_checkpoint(resumed).step
     return TimeToEnd(max(1, step_count(context.request, profile.example_count) - done))
 

@@ -91,9 +91,8 @@ def _single(context: click.Context, flags: dict[str, Any]) -> tuple[Path, Callab
 
 def _telling_anew(begin: Callable[..., None], words: tuple[str, ...], /, **where: Any) -> None:
     """Begins; a failure that another run may not come to is told with the command that starts one."""
-    import shlex
-
     from autofit.domain.errors import TrainingFailed
+    from autofit.domain.shell import shell_line
 
     try:
         begin(**where)
@@ -101,7 +100,7 @@ def _telling_anew(begin: Callable[..., None], words: tuple[str, ...], /, **where
         if not error.anew:
             raise
         at = words.index("--") if "--" in words else len(words)
-        command = shlex.join(["autofit", "train", *_without(words[:at], error.anew), *error.anew, *words[at:]])
+        command = shell_line(["autofit", "train", *_without(words[:at], error.anew), *error.anew, *words[at:]])
         raise TrainingFailed(f"{error}\nto start anew by less: {command}") from error
 
 

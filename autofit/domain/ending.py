@@ -88,6 +88,7 @@ def broken_text(end: Broken) -> str:
 
 
 GO_ON = "the same command goes on from the last checkpoint"
+LARGER_SHARED_MEMORY = "make /dev/shm larger (docker run --shm-size 16g)"
 
 
 def remedy(end: Broken) -> str:
@@ -96,7 +97,7 @@ def remedy(end: Broken) -> str:
         case Killed():
             return f"the signal came from outside: a person, a scheduler or a limit; {GO_ON}"
         case SignalCrash(signal=signal.SIGBUS):
-            return f"most often /dev/shm is too small (docker run --shm-size 16g); once it is larger, {GO_ON}"
+            return f"most often it is short of shared memory: {LARGER_SHARED_MEMORY}, then {GO_ON}"
         case SignalCrash():
             return f"{GO_ON}; where it crashes again, the log may name the library"
         case DiskFull():

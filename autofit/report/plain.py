@@ -15,7 +15,7 @@ from .line import labelled, plain
 from .message import message_lines
 from .outcome_text import verdict_text
 from .progress import loading_text, progress_text
-from .survey import survey_text
+from .survey_lines import survey_text
 from .view import View, fold
 
 _UNWRAPPED = 10_000  # columns: a log has one line for one thing, to be searched

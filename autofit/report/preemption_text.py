@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from autofit.domain.ending import signal_name
+from autofit.domain.ending import GO_ON, signal_name
 from autofit.domain.run_end import Preempted, Requeue, Unsaved
 from autofit.domain.units import brief_seconds
-
-_FROM_LAST = "The same command goes on from the last checkpoint."
 
 
 def preempted_text(end: Preempted | Unsaved, folder: str) -> str:
     """What is kept in `folder`, in one sentence."""
     name = signal_name(end.signal)
     if isinstance(end, Preempted) and end.step is None:
-        return f"{name}: ended, without a checkpoint of its last step: {folder} lies on a full disk. {_FROM_LAST}"
+        return f"{name}: ended, without a checkpoint of its last step: {folder} lies on a full disk; {GO_ON}."
     if isinstance(end, Preempted):
         return (
             f"{name}: saved after step {end.step:,}, and ended. The same command goes on from there: {folder} has it."
         )
     grace = brief_seconds(end.grace_s)
-    return f"{name}: the {grace} of --grace-seconds were over before all ranks had saved in {folder}. {_FROM_LAST}"
+    return f"{name}: the {grace} of --grace-seconds were over before all ranks had saved in {folder}; {GO_ON}."
 
 
 def requeue_text(job: str, restart_count: int, requeue: Requeue) -> str:

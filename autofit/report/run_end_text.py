@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autofit.domain.divergence import ChangedNothing, Divergence, EndedNotFinite, Stopped
-from autofit.domain.ending import GO_ON, PLACES, broken_text, remedy
+from autofit.domain.ending import GO_ON, LARGER_SHARED_MEMORY, PLACES, broken_text, remedy
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -32,7 +32,7 @@ _ROOM = {
     Place.DEVICE: "a smaller --micro-batch leaves more room, with another --output-dir",
     Place.HOST: f"with more memory for this machine's container or job {GO_ON}, and --offload none needs less of it, "
     "with another --output-dir",
-    Place.SHARED: f"make /dev/shm larger (docker run --shm-size 16g), then {GO_ON}",
+    Place.SHARED: f"{LARGER_SHARED_MEMORY}, then {GO_ON}",
 }
 
 

@@ -16,7 +16,7 @@ from .ladder.ladder_table import table_lines
 from .line import Line
 from .message import message_lines
 from .progress import progress_lines, starting_lines
-from .survey import survey_lines
+from .survey_lines import survey_lines
 from .view import View, fold
 
 _WIDEST = 100  # columns: longer lines are harder to read

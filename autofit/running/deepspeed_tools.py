@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from autofit.domain.codec import decode
 from autofit.domain.deepspeed_line import LaunchLine, Layout
-from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell
 from autofit.domain.script import LoadedCheckpoint
-from autofit.domain.units import format_bytes, format_seconds
+from autofit.domain.units import format_seconds
 from autofit.process.child import Child, run_to_end
 from autofit.process.python import module_command
 
@@ -51,18 +49,3 @@ def make_universal(
         finally:
             exit_code = child.kill()
     return exit_code == 0
-
-
-def check_room(checkpoint: LoadedCheckpoint, place: Path) -> None:
-    """Checks that `place` has room for a checkpoint's universal form; UsageError says how much is missing.
-
-    DeepSpeed 0.19.8 writes every share in pieces, then the pieces as one (`ds_to_universal.py`): twice what there is.
-    """
-    needed_bytes = 2 * sum(path.stat().st_size for path in Path(checkpoint.path).rglob("*") if path.is_file())
-    free_bytes = shutil.disk_usage(place).free
-    if free_bytes < needed_bytes:
-        raise UsageError(
-            f"{checkpoint.path} is to be made universal for another number of ranks, which takes "
-            f"{format_bytes(needed_bytes)} in {place}, where {format_bytes(free_bytes)} are free: make room there, or "
-            f"go on with --ranks {checkpoint.rank_count}."
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -49,12 +50,10 @@ def _work(process_id: int) -> int:
     """A number that grows while a process or those below it read or write much, or these compute."""
     moved_bytes, computed_s = 0, 0.0
     for one in _family(process_id):
-        try:
+        with suppress(psutil.Error):  # it has ended meanwhile
             io = one.io_counters()
             moved_bytes += io.read_chars + io.write_chars + io.read_bytes + io.write_bytes
             computed_s += 0.0 if one.pid == process_id else sum(one.cpu_times()[:2])
-        except psutil.Error:
-            pass  # it has ended meanwhile
     return moved_bytes // _MOVED_BYTES + int(computed_s / _COMPUTED_S)
 
 

@@ -9,7 +9,7 @@ import pytest
 from autofit.domain.run_end import Preempted, Requeue, Unsaved
 from autofit.report.preemption_text import preempted_text, requeue_text
 
-GO_ON = "The same command goes on from the last checkpoint."
+GO_ON = "the same command goes on from the last checkpoint."
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ GO_ON = "The same command goes on from the last checkpoint."
         ),
         (
             Preempted(None, signal.SIGUSR1),
-            f"SIGUSR1: ended, without a checkpoint of its last step: runs/a lies on a full disk. {GO_ON}",
+            f"SIGUSR1: ended, without a checkpoint of its last step: runs/a lies on a full disk; {GO_ON}",
         ),
         (
             Unsaved(signal.SIGUSR2, 45.0),
-            f"SIGUSR2: the 45 s of --grace-seconds were over before all ranks had saved in runs/a. {GO_ON}",
+            f"SIGUSR2: the 45 s of --grace-seconds were over before all ranks had saved in runs/a; {GO_ON}",
         ),
     ],
 )

@@ -63,8 +63,8 @@ GO_ON = "the same command goes on from the last checkpoint"
         (
             SignalCrash(0, Phase.STEP, signal.SIGBUS),
             "the training failed: rank 0 crashed by SIGBUS in the optimizer step\n"
-            f"its log is {LOG}; most often /dev/shm is too small (docker run --shm-size 16g); once it is larger, "
-            f"{GO_ON}",
+            f"its log is {LOG}; most often it is short of shared memory: make /dev/shm larger "
+            f"(docker run --shm-size 16g), then {GO_ON}",
         ),
         (
             DeviceLost(0, Phase.STEP, "CUDA error: uncorrectable ECC error encountered", xid=48),

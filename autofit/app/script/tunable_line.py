@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import hjson
 from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
 from autofit.domain.hardware import Hardware
 from autofit.domain.script import Script
+from autofit.domain.shell import shell_line
 from autofit.domain.training_length import SaidLength
 from autofit.inputs.script_recipe import read_recipe
 from autofit.planning.script.script_arguments import (
@@ -113,7 +113,7 @@ def _why_no_config(line: LaunchLine) -> str:
     if recipe is None or key is None:
         return "no DeepSpeed config is named on the command line"
     words = ["autofit", *line.words, f"--{key}", body[key]]
-    return f"the DeepSpeed config stands in {recipe.text}; to have it tuned, type {shlex.join(words)}"
+    return f"the DeepSpeed config stands in {recipe.text}; to have it tuned, type {shell_line(words)}"
 
 
 def _said(arguments: tuple[str, ...]) -> SaidLength:

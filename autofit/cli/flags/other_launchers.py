@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from autofit.domain.shell import shell_line
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def line_instead(words: Sequence[str]) -> str | None:
     """The line of autofit that does what another launcher's does; None where the words are no such line."""
     name = Path(words[0]).name if words else ""
     if name == "deepspeed":
-        return shlex.join(["autofit", *words[1:]])
+        return shell_line(["autofit", *words[1:]])
     if re.fullmatch(r"python(3(\.\d+)?)?", name):
         return _of_python(words[1:])
     for launcher in (_TORCHRUN, _ACCELERATE):
@@ -63,12 +64,12 @@ def _of_python(words: Sequence[str]) -> str | None:
             rest.pop(0)
         elif not set(word[1:]) <= _PYTHON_SWITCHES:
             return None
-    return shlex.join(["autofit", *rest]) if rest else None
+    return shell_line(["autofit", *rest]) if rest else None
 
 
 def _of_module(words: Sequence[str]) -> str | None:
     launcher = _MODULES.get(words[0])
-    return shlex.join(["autofit", "--module", *words]) if launcher is None else line_instead([*launcher, *words[1:]])
+    return shell_line(["autofit", "--module", *words]) if launcher is None else line_instead([*launcher, *words[1:]])
 
 
 def _of_launcher(launcher: _Launcher, rest: list[str]) -> str | None:
@@ -83,4 +84,4 @@ def _of_launcher(launcher: _Launcher, rest: list[str]) -> str | None:
             value = value if equals else rest.pop(0) if rest else ""
             if name in launcher.device_flags and value.isdigit():
                 options += ["--num_gpus", value]
-    return shlex.join(["autofit", *options, *rest]) if rest else None
+    return shell_line(["autofit", *options, *rest]) if rest else None

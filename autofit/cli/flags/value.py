@@ -47,14 +47,16 @@ def is_plain(text: str) -> bool:
 
 
 class Word(Kind):
-    """A name or a path that is not empty."""
+    """A name or a path that is not empty, and that the system takes."""
 
     name = "WORD"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value)
-        if not text.strip() or not is_plain(text):
+        if not text.strip():
             self.fail("an empty word names nothing; leave the flag out, or name something.", param, ctx)
+        if not is_plain(text):
+            self.fail(f"{text[:40]!a} holds a character that no name can; write it anew.", param, ctx)
         return text
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autofit.domain.ending import CALLED, broken_text
+from autofit.domain.ending import CALLED, LARGER_SHARED_MEMORY, broken_text
 from autofit.domain.ladder import Ladder
 from autofit.domain.outcome import BROKEN, Measured, Outcome, OutOfMemory, Place
 from autofit.domain.resort import Resort
@@ -135,4 +135,4 @@ def _told(trial: Trial) -> str:
     outcome = trial.outcome
     if isinstance(outcome, BROKEN):
         return f"{trial.strategy}: {broken_text(outcome)}"
-    return f"{trial.strategy}: /dev/shm is full; make it larger (docker run --shm-size 16g)"
+    return f"{trial.strategy}: /dev/shm is full: {LARGER_SHARED_MEMORY}"

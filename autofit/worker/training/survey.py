@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from datasets import Dataset
 
 from autofit.domain.errors import UsageError
 from autofit.domain.request import Request
+from autofit.domain.shell import shell_line
 from autofit.domain.task import Task
 from autofit.domain.workload import DataProfile
 from autofit.planning.data.step_count import prompts_per_step, step_count
@@ -88,14 +88,14 @@ def _foreseen(command: Survey) -> DataProfile | None:
         loaded, _ = loaded_sources(request, _processes(command))
         if len(loaded.dataset) < MANY_ROWS or truncation_of(request, extra_arguments(request)).limit_tokens is None:
             return None
-        sample = _profile(request, 1, sample_rows=SAMPLE_ROWS)
+        seen = _profile(request, 1, sample_rows=SAMPLE_ROWS)
     except (UsageError, ValueError, RuntimeError, OSError):
         return None
     share = SAMPLE_ROWS / len(loaded.dataset)
     return replace(
-        sample,
-        example_count=round(sample.example_count / share),
-        eval_example_count=round(sample.eval_example_count / share),
+        seen,
+        example_count=round(seen.example_count / share),
+        eval_example_count=round(seen.eval_example_count / share),
         longest_tokens=request.sequence_length,
         rows=None,
         eval_rows=None,
@@ -148,7 +148,7 @@ def _refusals_of_trl(request: Request, data: TrainingData) -> Iterator[None]:
                 check_templates(loaded, data.tokenizer)
         said = " ".join(str(error).split())[:400] or type(error).__name__
         words = request.training.extra_arguments
-        asked = f" with `-- {shlex.join(words)}`" if words else ""
+        asked = f" with `-- {shell_line(words)}`" if words else ""
         raise UsageError(f"trl refuses the training{asked}: {said}") from error
 
 

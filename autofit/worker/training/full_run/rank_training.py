@@ -36,7 +36,7 @@ from autofit.worker.training.full_run.stop_wish import StopWish
 from autofit.worker.training.full_run.timed_saves import TimedSaves
 from autofit.worker.training.full_run.training_log import TrainingLog
 from autofit.worker.training.full_run.training_progress import Progress
-from autofit.worker.training.full_run.universal_start import loading_universal, universal_start
+from autofit.worker.training.full_run.universal_loading import loading_universal, universal_start
 from autofit.worker.training.job_model import peft_config, pretrained_model, saved_dtype
 from autofit.worker.training.trainer import PhasedTrainer, StepListening
 from autofit.worker.training.trainer_arguments import job_arguments

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autofit.domain.codec import to_json
 from autofit.domain.errors import UsageError
-from autofit.inputs.script_checkpoint import read_checkpoint
+from autofit.inputs.script_checkpoint import divided_otherwise
 from autofit.probing.protocol import Job
 from autofit.process.universal_checkpoint import found
 
@@ -16,12 +16,15 @@ from autofit.process.universal_checkpoint import found
 def universal_start(start: str | None, checkpoints: Path, rank_count: int) -> str | None:
     """The universal form of the checkpoint `start` where ZeRO has divided that among another number of ranks, None
     where it is loaded as it is; UsageError where it was not made."""
-    divided = None if start is None else read_checkpoint(start)
-    if start is None or divided is None or divided.rank_count in (None, rank_count):
+    divided = None if start is None else divided_otherwise(start, rank_count)
+    if start is None or divided is None:
         return None
     universal = found(checkpoints, Path(start))
     if universal is None:
-        raise UsageError(f"{start} is of {divided.rank_count} ranks, and nothing has made it one for {rank_count}")
+        raise UsageError(
+            f"{start} is divided among {divided.rank_count} ranks and was not made universal for {rank_count}: start "
+            "it with `autofit train`, which does that first."
+        )
     return str(universal)
 
 
