@@ -175,6 +175,29 @@ def test_one_autofit_at_a_time(folder: RunFolder) -> None:
         assert folder.logs.is_dir()
 
 
+def test_what_names_another_folder_is_the_flag_of_the_line(tmp_path: Path) -> None:
+    """The drop-in's own flags begin with another word than those of `autofit train`."""
+    told = []
+    for flag in ("--output-dir", "--autofit-output-dir"):
+        folder = RunFolder(tmp_path / flag, flag)
+        with folder.lock(), pytest.raises(UsageError) as found, folder.lock():
+            pass
+        told.append((flag, str(found.value)))
+        for path, read in ((folder.choice, folder.read_choice), (folder.root / "trials.jsonl", folder.read_trials)):
+            path.write_text("{}\n")
+            with pytest.raises(UsageError) as found:
+                read()
+            told.append((flag, str(found.value)))
+        foreign = RunFolder(tmp_path / f"foreign{flag}", flag)
+        foreign.root.mkdir()
+        foreign.command.write_text("somebody's")
+        with pytest.raises(UsageError) as found, foreign.lock():
+            pass
+        told.append((flag, str(found.value)))
+    assert len(told) == 8
+    assert all(f" {flag}." in text for flag, text in told), told
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--output-dir"), RunFolder(tmp_path / "file" / "run").lock():
