@@ -40,7 +40,7 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
     """What happened, where, and what to do; `log_path` is the log of what failed."""
     match end:
         case OutOfMemory():
-            return f"{_out_of_memory(end)}\nits log is {log_path}; {_ROOM[end.place]}"
+            return f"{lack_text(end, log_path)}; {_ROOM[end.place]}"
         case Crashed(exit_code=int(code)):
             return f"the training ended with exit code {code} and left no report; its log is {log_path}, and {GO_ON}"
         case TimedOut():
@@ -59,6 +59,11 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
             return f"the training ended and left no model in {end.model_path}; its log is {log_path}"
         case MergeFailed():
             return f"merging failed, the adapter in {end.adapter_path} is whole; the log is {log_path}"
+
+
+def lack_text(end: OutOfMemory, log_path: Path) -> str:
+    """Which memory was short, and where, without what to do."""
+    return f"{_out_of_memory(end)}\nits log is {log_path}"
 
 
 def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
