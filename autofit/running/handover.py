@@ -63,7 +63,7 @@ def hand_over(
         process = subprocess.Popen([*program, *words], pass_fds=[told.fileno()], preexec_fn=restore_mask)
         seen = _watched(process.pid, told.fileno(), handled, grace_s)
         process.returncode = seen.code
-    shared_memory.clean()
+        shared_memory.clean()  # before a signal that came meanwhile is heard
     return JobEnd(_exit_code(seen.code, seen.signalled), _end(seen))
 
 

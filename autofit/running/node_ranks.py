@@ -47,7 +47,8 @@ class NodeRanks:
             GracePeriod(handled, _POLITE_S).wait_until(lambda: not living())
         if living():  # a node that was cut off, or one that pdsh was still about to reach
             end_all(0.0)
-            left = self._end_on_hosts(signal.SIGKILL, 0.0, GracePeriod(handled, 2 * _REACH_S))
+            # Signals do not cut this short, or a third one would leave the ranks there.
+            left = self._end_on_hosts(signal.SIGKILL, 0.0, GracePeriod(frozenset(), 2 * _REACH_S))
         if left:
             _warn(left)
 
