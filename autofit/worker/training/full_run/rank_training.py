@@ -22,8 +22,9 @@ from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.rank.core_binding import bind_cores
-from autofit.worker.rank.lifecycle import Rank, join_group
+from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.measured_steps import PhaseListener
+from autofit.worker.rank.process_group import join_group
 from autofit.worker.saving.ranks import decided
 from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
