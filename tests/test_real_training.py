@@ -22,7 +22,7 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 from autofit.domain.knobs.quantization import Quantization
-from autofit.domain.outcome import Measured, OutOfMemory, Phase, Unsupported
+from autofit.domain.outcome import Measured, NotFinite, OutOfMemory, Phase
 from autofit.domain.request import Generation, Lora, Request, Reward, Training
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
@@ -132,7 +132,7 @@ def test_a_probe_whose_steps_are_skipped_is_no_measurement(agent: Agent, stage: 
     told = spec(rung(Method.FULL, stage), tmp_path)
     job = replace(told.job, request=replace(told.job.request, model=str(wide)))
     outcome = agent.probe(replace(told, job=job), lambda phase: None)
-    assert isinstance(outcome, Unsupported), outcome
+    assert isinstance(outcome, NotFinite), outcome
     assert outcome.why.startswith("the gradients are not finite: the step is skipped")
 
 
@@ -363,7 +363,7 @@ def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path
     out = tmp_path / "run"
     words = ["--task", "reward", "--data", str(ROOT / "examples/preferences.jsonl"), "--tolerance", "1%"]
     words += ["--method", "full", "--zero-stage", "2", "--gradient-checkpointing", "off", "--learning-rate", "1e-3"]
-    command = autofit(*words, "--max-steps", "4", "--save-steps", "2", "--output-dir", str(out))
+    command = autofit(*words, "--max-steps", "8", "--save-steps", "2", "--output-dir", str(out))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     said = ""
@@ -377,9 +377,9 @@ def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path
 
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, _said(ended, out)
-    assert re.search(r"from step|checkpoint-2", ended.stdout), ended.stdout
+    assert re.search(r"checkpoint-[3-7]\b", ended.stdout), ended.stdout
     assert (out / "trials.jsonl").read_text() == trials
-    assert json.loads((out / "result.json").read_text())["step_count"] == 4
+    assert json.loads((out / "result.json").read_text())["step_count"] == 8
     config = json.loads((out / "model/config.json").read_text())
     assert config["architectures"] == ["LlamaForSequenceClassification"]
 
@@ -450,7 +450,7 @@ def _kill_a_rank_once_step_2_is_saved(command: list[str], out: Path) -> None:
             os.kill(json.loads((out / "logs/rank1-place.json").read_text())["process_id"], signal.SIGKILL)
         said += line
     assert process.wait(120) == 1, said
-    assert "(SIGKILL)" in said, said
+    assert "rank 1 was killed by SIGKILL" in said, said
 
 
 def _losses(progress: Path) -> dict[int, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -76,7 +75,7 @@ def opened(
     with (
         tools.start_agent(kind=kind, log_path=folder.logs / "agent.log", tell=session.tell) as agent,
         tools.open_store() as store,
-        tempfile.TemporaryDirectory(prefix="scratch-", dir=folder.root) as scratch,
+        folder.scratch() as scratch,
         # The agent is warm already, so it traces, too.
         TraceProvider(
             context.request, store, lambda log_path: nullcontext(agent), session.tell, session.tell
@@ -88,7 +87,7 @@ def opened(
         setting = prepare_setting(setting_of_data(context, profile, installed_here()), store, tracing)
         if (note := package_note(setting)) is not None:
             session.tell(note)
-        yield OpenedTraining(context, setting, profile, agent, store, tracing, Path(scratch))
+        yield OpenedTraining(context, setting, profile, agent, store, tracing, scratch)
 
 
 def _surveyed(context: Context, session: Session, agent: TrainingProber, *, may_foresee: bool) -> DataProfile:

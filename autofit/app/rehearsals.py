@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,6 +30,7 @@ from autofit.planning.plan.rehearsal_site import MemoryShortfall, RehearsalSite
 from autofit.planning.plan.replan import is_telling, replan, rivals
 from autofit.planning.setting import Setting
 from autofit.probing.prober import TrainingProber
+from autofit.process.temporary_folder import temporary_folder
 from autofit.runs.run_folder import RunFolder
 from autofit.store import Store
 
@@ -51,7 +51,7 @@ def rehearse(
     # --memory-limit counts as a part of the machine planned for; --ranks is for the machine here alone.
     here = tools.detect(Path(), ranks=plans[0].request.ranks)
     with ExitStack() as open_here, tools.open_store() as store:
-        folder = Path(open_here.enter_context(tempfile.TemporaryDirectory(prefix="autofit-rehearsal-")))
+        folder = open_here.enter_context(temporary_folder("autofit-rehearsal-"))
 
         @cache
         def agent() -> TrainingProber:  # takes seconds to start, and where nothing can be built here it is not needed

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 
 from autofit.app.tools import StartTracer
@@ -18,6 +16,7 @@ from autofit.domain.units import format_seconds
 from autofit.inputs.model_files import model_source
 from autofit.probing.prober import Tracer
 from autofit.probing.protocol import TraceProgress
+from autofit.process.temporary_folder import temporary_folder
 from autofit.store import Store
 from autofit.store.fingerprint import facts_fingerprint, trace_fingerprint
 from autofit.store.versions import versions
@@ -46,7 +45,7 @@ class TraceProvider:
         self._open = ExitStack()
 
     def __enter__(self) -> TraceProvider:
-        self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="autofit-trace-")))
+        self._folder = self._open.enter_context(temporary_folder("autofit-trace-"))
         return self
 
     def __exit__(

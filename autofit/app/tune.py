@@ -27,6 +27,8 @@ from autofit.runs.run_folder import RunFolder
 
 Clock = Callable[[], float]
 
+_OUTPUT_FLAG = "--autofit-output-dir"
+
 
 def tune(
     line: LaunchLine,
@@ -43,7 +45,7 @@ def tune(
     """
     began_at_s = clock()
     tunable = read_tunable_line(line, settings)
-    session = Session(RunFolder(tunable.output_dir), screen, tools)
+    session = Session(RunFolder(tunable.output_dir, _OUTPUT_FLAG), screen, tools)
     if not session.folder.exists:
         _check_length(tunable)
     with session.folder.lock(session.tell):
@@ -83,7 +85,7 @@ def _kept(tunable: TunableLine, session: Session, key: str) -> Kept | None:
     if not _holds(kept, tunable, folder):
         session.tell(f"{text}, but that was chosen for a shorter training: the search goes on")
         return None
-    session.tell(f"{text}: kept in {folder.root}; another --autofit-output-dir searches anew")
+    session.tell(f"{text}: kept in {folder.root}; another {_OUTPUT_FLAG} searches anew")
     return kept
 
 

@@ -35,6 +35,17 @@ PLACES = {
     Phase.SCRIPT: "the script",
 }
 
+OWN_SIGNALS = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
+"""A process sends itself these by what it does; every other signal somebody sends (signal(7))."""
+
 CALLED: dict[type[Broken], str] = {
     Unsupported: "not supported",
     TimedOut: "timed out",
@@ -59,10 +70,8 @@ def broken_text(end: Broken) -> str:
             return f"still in {PLACES[end.phase]} after {format_seconds(end.after_s)}{_on(end.host)}"
         case TimedOut():
             return f"no sign of life in {PLACES[end.phase]} for {format_seconds(end.after_s)}{_on(end.host)}"
-        case Killed():
-            return f"{_whose(end)} was killed by {signal_name(end.signal)} in {PLACES[end.phase]}"
-        case SignalCrash():
-            return f"{_whose(end)} crashed by {signal_name(end.signal)} in {PLACES[end.phase]}"
+        case Killed() | SignalCrash():
+            return f"{_whose(end)} {death_text(end.signal)} in {PLACES[end.phase]}"
         case DiskFull():
             return f"the disk is full in {_at(end)}: {end.why}"
         case DeviceLost():
@@ -86,13 +95,13 @@ def remedy(end: Broken) -> str:
     """What to do after it, for the training that ended so."""
     match end:
         case Killed():
-            return f"the signal came from outside, of a person, a scheduler or a limit; {GO_ON}"
+            return f"the signal came from outside: a person, a scheduler or a limit; {GO_ON}"
         case SignalCrash(signal=signal.SIGBUS):
             return f"most often it is short of shared memory: {LARGER_SHARED_MEMORY}, then {GO_ON}"
         case SignalCrash():
             return f"{GO_ON}; where it crashes again, the log may name the library"
         case DiskFull():
-            return f"free some there, then {GO_ON}"
+            return "once there is room, the same command goes on"
         case DeviceLost():
             return f"see what nvidia-smi and the kernel's log (dmesg) say of it; once it is reset, {GO_ON}"
         case NodeLost():
@@ -103,6 +112,11 @@ def remedy(end: Broken) -> str:
             return f"once that is mended, {GO_ON}"
         case Unsupported() | TimedOut() | Crashed():
             return GO_ON
+
+
+def death_text(number: int) -> str:
+    """What a signal did to a process, to follow the name of that."""
+    return f"{'crashed' if number in OWN_SIGNALS else 'was killed'} by {signal_name(number)}"
 
 
 def signal_name(number: int) -> str:

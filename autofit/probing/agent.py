@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Protocol
 
+from autofit.domain.ending import death_text
 from autofit.domain.errors import AutofitError, InternalError, UsageError
 from autofit.domain.event import Tell
 from autofit.domain.hardware import DeviceKind
@@ -62,6 +64,9 @@ from autofit.process.files import OURS, write_whole
 from autofit.process.python import script_environment, worker_environment
 from autofit.process.rendezvous import free_port, is_shared_full, remove_shared_memory
 from autofit.process.signals import ShieldedExit
+
+_ENDING_S = 10.0  # its messages have ended, and so will it
+_AGAIN = "What was found so far is kept: the same command goes on with it."
 
 
 class StartProcess(Protocol):
@@ -138,8 +143,10 @@ class Agent(ShieldedExit):
         self._probe_count = 0
         self._ready: Ready | None = None
         self._survey, self._survey_log = SurveyCourse(lambda made: None), log_path
+        self._is_given_up = False
 
     def __enter__(self) -> Agent:
+        self._kills_at_start = self._oom_kill_count() or 0
         with self._log_path.open("ab") as log:
             program = self._program
             self._process = program.start(program.environment(self._kind), log, program.arguments)
@@ -147,6 +154,8 @@ class Agent(ShieldedExit):
 
     def _close(self) -> None:
         self._process.close()
+        if self._ready is not None and self._ready.temporary_path is not None:
+            shutil.rmtree(self._ready.temporary_path, ignore_errors=True)
         self._remove_shared_memory()
 
     def wait_ready(self) -> Ready:
@@ -315,7 +324,7 @@ class Agent(ShieldedExit):
         try:
             self._process.send(command)
         except BrokenPipeError:
-            raise InternalError(f"the agent has ended; see {self._log_path}") from None
+            raise self._lost() from None
 
     def _next(self, within_s: float, what: str, log_path: Path | None = None) -> Message:
         """The next message that is no sign of life alone; an AutofitError when there is none in time.
@@ -341,17 +350,27 @@ class Agent(ShieldedExit):
         try:
             line = self._process.next_line(within_s)
         except TimeoutError:
+            self._is_given_up = True
             self._process.kill()  # what it would still say is not awaited any more
             raise AutofitError(
                 f"{what} gave no sign of life for {format_seconds(within_s)} and was ended. See in "
                 f"{log_path or self._log_path} what it waited for: a file system or a network that hangs, most often."
             ) from None
         if line is None:
-            raise InternalError(f"the agent has ended; see {self._log_path}")
+            raise self._lost()
         message = read_message(line)
         if isinstance(message, AgentFailed):
-            raise InternalError(f"the agent failed: {message.why}; see {self._log_path}")
+            raise _failed(message, self._log_path)
         return message
+
+    def _lost(self) -> AutofitError:
+        """What is said of an agent that has ended while it was needed."""
+        exit_code = self._process.exit_code if self._process.has_ended(_ENDING_S) else None
+        if exit_code is None or exit_code >= 0 or self._is_given_up:
+            return InternalError(f"the agent has ended; see {self._log_path}")
+        is_kernel = -exit_code == signal.SIGKILL and (self._oom_kill_count() or 0) > self._kills_at_start
+        how = "was killed by the kernel: the host's memory ran out" if is_kernel else death_text(-exit_code)
+        return AutofitError(f"autofit's agent {how}; its log is {self._log_path}. {_AGAIN}")
 
     def _remove_shared_memory(self, specs: Sequence[Spec] = ()) -> None:
         """Removes DeepSpeed's files of ranks that died before they could take them away."""
@@ -375,3 +394,9 @@ def _outcome(run: _Run, spec: Spec, strategy: Strategy | None) -> Outcome:
 
 def _lacked_host_memory(outcome: Outcome) -> bool:
     return isinstance(outcome, OutOfMemory) and outcome.place is Place.HOST
+
+
+def _failed(message: AgentFailed, log_path: Path) -> AutofitError:
+    if message.is_bug:
+        return InternalError(f"the agent failed: {message.why}; see {log_path}")
+    return AutofitError(f"{message.why}. {_AGAIN}")

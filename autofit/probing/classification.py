@@ -31,7 +31,8 @@ def classify(
     Of a rehearsal there is one end: the others of `rank_count` count as equally fast, and its memory is one rank's.
     """
     measured = [end.report for end in ended.ends if isinstance(end.report, RankMeasured)]
-    if len(measured) == len(ended.ends):
+    # Who was stopped goes on to its end when it is woken for its stacks: that measures nothing.
+    if len(measured) == len(ended.ends) and ended.silent_rank is None:
         assert strategy is not None
         return _measured(measured, strategy, ended, rank_count)
     found = failure(

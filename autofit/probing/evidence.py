@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from autofit.domain.ending import OWN_SIGNALS
 from autofit.domain.outcome import (
     Crashed,
     DeviceLost,
@@ -41,17 +42,6 @@ _SAID: dict[FailureKind, type[DiskFull | NotFinite | UserFault]] = {
     FailureKind.DISK_FULL: DiskFull,
     FailureKind.NOT_FINITE: NotFinite,
     FailureKind.USER_FAULT: UserFault,
-}
-
-# A process sends itself these by what it does; every other signal somebody sends (signal(7)).
-_OWN_SIGNALS = {
-    signal.SIGABRT,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGSEGV,
-    signal.SIGSYS,
-    signal.SIGTRAP,
 }
 
 _LACKING = {
@@ -111,7 +101,7 @@ def _is_behind(end: RankEnd, report: RankFailed | RankDiverged) -> bool:
     if not isinstance(report, RankFailed) or end.report is not None or end.was_killed:
         return False
     if report.kind is FailureKind.LOST_NEIGHBOUR:
-        return end.exit_code != 0
+        return True  # with exit code 0 as well: a rank that has come to its end has left a report
     # An abort may itself follow from an exception elsewhere: gloo's threads and NCCL's watchdog end so when they lose
     # a neighbour.
     is_signal = end.exit_code is None or (end.exit_code < 0 and end.exit_code != -signal.SIGABRT)
@@ -151,7 +141,7 @@ def _died(evidence: Evidence) -> Failure:
     if number is not None and (place := _lacking(number, evidence)) is not None:
         return OutOfMemory(rank, phase, place, _LACKING[place], total_s=evidence.total_s)
     if number is not None:
-        kind = SignalCrash if number in _OWN_SIGNALS else Killed
+        kind = SignalCrash if number in OWN_SIGNALS else Killed
         return kind(rank, phase, number, evidence.log_path, evidence.total_s)
     if dead is not None and exit_code == NO_ROOM_EXIT:
         return DiskFull(rank, phase, "there was no room for what the rank had to report", evidence.total_s)
@@ -199,7 +189,7 @@ def _consequence(end: RankEnd) -> int:
         return 2
     if number == signal.SIGABRT:
         return 3
-    return 1 if number in _OWN_SIGNALS else 0
+    return 1 if number in OWN_SIGNALS else 0
 
 
 def _how(exit_code: int | None) -> str:

@@ -204,9 +204,11 @@ Command = Union[Survey, CheckInputs, DescribeModel, RunProbes, TraceModel, EndPr
 
 @dataclass(frozen=True)
 class Ready:
-    """Everything is imported; `start_s` is what that took."""
+    """Everything is imported; `start_s` is what that took. What is in `temporary_path` is of no use after the
+    agent."""
 
     start_s: float
+    temporary_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -431,6 +433,7 @@ class AgentFailed:
     """The agent cannot go on; one sentence."""
 
     why: str
+    is_bug: bool = True  # of ours; False: a signal ended one of its processes
 
 
 SurveyNews = Union[RowsMade, Foreseen, Surveyed, SurveyRefused]

@@ -64,6 +64,8 @@ class RankWatch:
     def _end(self, rank: int, report: RankReport | None) -> RankEnd:
         death = self._fallen.get(rank)
         exit_code = None if death is None else death.exit_code
+        if death is not None and exit_code is None:  # the launcher may have seen it meanwhile
+            exit_code = read_exit_code(self._reports, rank)
         was_killed = (self._is_over or self._has_failed) and death is None
         return RankEnd(rank, exit_code, was_killed, self.phase(rank), report)
 

@@ -18,17 +18,18 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Holds the lock file `path`; UsageError names the process that holds it already. The kernel frees it on a kill."""
+def hold(path: Path, flag: str) -> Iterator[None]:
+    """Holds the lock file `path`; UsageError names the process that holds it already, and the `flag` of another folder.
+    The kernel frees it on a kill."""
     with open(path, "a+", encoding="utf-8", opener=opening(OURS)) as stream:
-        _take(stream, path)
+        _take(stream, path, flag)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         yield
 
 
-def _take(stream: IO[str], path: Path) -> None:
+def _take(stream: IO[str], path: Path, flag: str) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -36,7 +37,7 @@ def _take(stream: IO[str], path: Path) -> None:
         holder = stream.read().strip() or "unknown"
         raise UsageError(
             f"{path.parent} is in use by another autofit (process {holder}).\n"
-            "Wait until it ends, or choose another --output-dir."
+            f"Wait until it ends, or choose another {flag}."
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:

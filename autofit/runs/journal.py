@@ -15,10 +15,11 @@ from .json_file import parse_value, with_schema
 
 class Journal:
     """A file of trials in which every line that ends in a newline is whole; what follows the last one was cut off by a
-    kill."""
+    kill. `flag` names another run folder."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, flag: str) -> None:
         self.path = path
+        self._flag = flag
 
     def append(self, trial: Trial) -> None:
         """Appends a trial, which is safe on disk when this returns."""
@@ -36,7 +37,7 @@ class Journal:
         except FileNotFoundError:
             return ()
         lines = content.decode(errors="replace").split("\n")[:-1]
-        return tuple(parse_value(line, Trial, f"{self.path}, line {n},") for n, line in enumerate(lines, 1))
+        return tuple(parse_value(line, Trial, f"{self.path}, line {n},", self._flag) for n, line in enumerate(lines, 1))
 
 
 def _drop_cut_line(stream: IO[bytes]) -> None:

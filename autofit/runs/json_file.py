@@ -42,27 +42,27 @@ def _as_it_is(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def read_value(path: Path, kind: type[T], as_today: AsToday = _as_it_is) -> T | None:
-    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else. `as_today` says
-    in today's words what an earlier version may have written."""
+def read_value(path: Path, kind: type[T], flag: str, as_today: AsToday = _as_it_is) -> T | None:
+    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else, with the `flag` of
+    another folder. `as_today` says in today's words what an earlier version may have written."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise _unreadable(str(path), error) from error
-    return parse_value(text, kind, str(path), as_today)
+        raise _unreadable(str(path), error, flag) from error
+    return parse_value(text, kind, str(path), flag, as_today)
 
 
-def read_body(path: Path) -> dict[str, Any] | None:
-    """What `write_body` wrote to `path`, None when there is no such file; UsageError when it holds something else."""
+def read_body(path: Path, flag: str) -> dict[str, Any] | None:
+    """What `write_body` wrote to `path`, None when there is no such file; UsageError as `read_value`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise _unreadable(str(path), error) from error
-    return _parse_body(text, str(path))
+        raise _unreadable(str(path), error, flag) from error
+    return _parse_body(text, str(path), flag)
 
 
 def is_value_of(path: Path, kind: type[object]) -> bool:
@@ -74,32 +74,32 @@ def is_value_of(path: Path, kind: type[object]) -> bool:
     return isinstance(body, dict) and "schema" in body and body.get("type") == kind.__name__
 
 
-def parse_value(text: str, kind: type[T], where: str, as_today: AsToday = _as_it_is) -> T:
-    """The `kind` that `text` holds; `where` is named when it does not."""
-    body = _parse_body(text, where)
+def parse_value(text: str, kind: type[T], where: str, flag: str, as_today: AsToday = _as_it_is) -> T:
+    """The `kind` that `text` holds; `where` is named when it does not, and `flag` for another folder."""
+    body = _parse_body(text, where, flag)
     try:
         return decode(kind, as_today(body))
     except ValueError as error:
-        raise _unreadable(where, error) from error
+        raise _unreadable(where, error, flag) from error
 
 
-def _unreadable(where: str, error: Exception) -> UsageError:
-    return UsageError(f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another --output-dir.")
+def _unreadable(where: str, error: Exception, flag: str) -> UsageError:
+    return UsageError(f"{where} cannot be read ({error}).\nIt was changed or damaged: choose another {flag}.")
 
 
-def _parse_body(text: str, where: str) -> dict[str, Any]:
+def _parse_body(text: str, where: str, flag: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(where, error) from error
-    _check_schema(body, where)
+        raise _unreadable(where, error, flag) from error
+    _check_schema(body, where, flag)
     return cast(dict[str, Any], body)
 
 
-def _check_schema(body: Any, where: str) -> None:
+def _check_schema(body: Any, where: str, flag: str) -> None:
     found = body.get("schema") if isinstance(body, dict) else None
     if found != SCHEMA:
         raise UsageError(
             f"{where} has schema {found}, this autofit reads schema {SCHEMA}.\n"
-            "Use the autofit that wrote it, or choose another --output-dir."
+            f"Use the autofit that wrote it, or choose another {flag}."
         )

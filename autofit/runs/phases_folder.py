@@ -9,7 +9,7 @@ from pathlib import Path
 from autofit.domain.errors import UsageError
 
 from .run_folder import RunFolder
-from .shared_folder import check_location
+from .shared_folder import OUTPUT_FLAG, check_location
 
 _NAME = re.compile(r"(\d+)-(.+)")
 
@@ -23,11 +23,11 @@ class PhasesFolder:
 
     def check(self) -> None:
         """Checks the folder and writes nothing; UsageError where it is not to be used."""
-        check_location(self.root)
+        check_location(self.root, OUTPUT_FLAG)
         if RunFolder(self.root).exists:
             raise UsageError(
                 f"{self.root} is the run folder of one training, and several are asked for: name another folder with "
-                "--output-dir."
+                f"{OUTPUT_FLAG}."
             )
 
     def of(self, number: int, name: str) -> RunFolder:

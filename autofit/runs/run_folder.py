@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from .earlier_choice import as_today
 from .folder_lock import hold
 from .journal import Journal
 from .json_file import is_value_of, read_body, read_value, write_body, write_text, write_value
-from .shared_folder import check_free, check_location, exposure_text, move, sharing_text
+from .shared_folder import OUTPUT_FLAG, check_free, check_location, exposure_text, move, sharing_text
 
 _LOGS = (
     "agent.log", "survey.log", "download.log", "merge.log", "training.log", "probe-*.log", "progress.jsonl",
@@ -34,16 +36,19 @@ _LOGS = (
 )  # fmt: skip
 _CHECKPOINTS = ("checkpoint-*", "diverged-*", f"{UNIVERSAL}*", PARTIAL, "README.md")  # trl describes the model there
 
+_SCRATCH = ".autofit-scratch-"
+
 
 def _silent(text: str) -> None: ...
 
 
 class RunFolder:
     """A run folder, whose reads answer None (or nothing) for what is not there; UsageError for a damaged file or one of
-    another schema."""
+    another schema. `flag` is what the user names another one with."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, flag: str = OUTPUT_FLAG) -> None:
         self.root = root
+        self._flag = flag
         self.request = root / "request.json"
         self.choice = root / "choice.json"
         self.ds_config = root / "ds_config.json"
@@ -61,7 +66,7 @@ class RunFolder:
         self._profile = root / "data.json"
         self._result = root / "result.json"
         self._kept = root / "launch.json"
-        self._journal = Journal(root / "trials.jsonl")
+        self._journal = Journal(root / "trials.jsonl", flag)
         self._lock = root / ".autofit.lock"  # that it is there says that the folder is ours
         self._earlier = root / "earlier"
 
@@ -88,9 +93,9 @@ class RunFolder:
 
     def check(self) -> None:
         """Checks the folder and writes nothing; UsageError where it is not to be used."""
-        check_location(self.root)
+        check_location(self.root, self._flag)
         if not self.is_ours:
-            check_free(self.root, self._own())
+            check_free(self.root, self._own(), self._flag)
 
     def archive(self, tell: Tell) -> None:
         """Moves autofit's own files into a new folder under `earlier/`, so that another run begins; `tell` hears it."""
@@ -130,7 +135,7 @@ class RunFolder:
             for folder in (self.root, self.logs, self.checkpoints):
                 folder.mkdir(mode=OURS_TO_RUN, parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--output-dir {self.root} cannot be made: {error.strerror}.") from error
+            raise UsageError(f"{self._flag} {self.root} cannot be made: {error.strerror}.") from error
 
     @contextmanager
     def lock(self, tell: Tell = _silent) -> Iterator[None]:
@@ -145,8 +150,17 @@ class RunFolder:
         if (text := exposure_text(self.root)) is not None:
             tell(text)
         self.create()
-        with hold(self._lock):
+        with hold(self._lock, self._flag):
             yield
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what probes write, while the lock is held; what a killed command has left of its own goes
+        first."""
+        for left in self.root.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self.root) as folder:
+            yield Path(folder)
 
     def _new_archive(self) -> Path:
         """A new folder's place under `earlier/`."""
@@ -179,27 +193,27 @@ class RunFolder:
         write_value(self.request, request)
 
     def read_request(self) -> Request | None:
-        return read_value(self.request, Request)
+        return read_value(self.request, Request, self._flag)
 
     def write_data_digest(self, digest: str | None) -> None:
         """Writes the digest of the data that is trained on; None where it is not known."""
         write_body(self._data, {"digest": digest})
 
     def read_data_digest(self) -> str | None:
-        body = read_body(self._data)
+        body = read_body(self._data, self._flag)
         return None if body is None else body.get("digest")
 
     def write_hardware(self, hardware: Hardware) -> None:
         write_value(self._hardware, hardware)
 
     def read_hardware(self) -> Hardware | None:
-        return read_value(self._hardware, Hardware)
+        return read_value(self._hardware, Hardware, self._flag)
 
     def write_profile(self, profile: DataProfile) -> None:
         write_value(self._profile, profile)
 
     def read_profile(self) -> DataProfile | None:
-        return read_value(self._profile, DataProfile)
+        return read_value(self._profile, DataProfile, self._flag)
 
     def append_trial(self, trial: Trial) -> None:
         self._journal.append(trial)
@@ -211,7 +225,7 @@ class RunFolder:
         write_value(self.choice, choice)
 
     def read_choice(self) -> Choice | None:
-        return read_value(self.choice, Choice, as_today)
+        return read_value(self.choice, Choice, self._flag, as_today)
 
     def write_ds_config(self, config: dict[str, Any] | None) -> None:
         """Writes the configuration of DeepSpeed, which passes over the top-level "schema"; where there is none, an
@@ -233,7 +247,7 @@ class RunFolder:
         write_value(self._kept, _with_config(kept, self.ds_config.name))
 
     def read_decision(self) -> Kept | None:
-        kept = read_value(self._kept, Kept)
+        kept = read_value(self._kept, Kept, self._flag)
         return None if kept is None else _with_config(kept, str(self.ds_config))
 
     def write_result(self, result: TrainingEnded) -> None:
@@ -241,7 +255,7 @@ class RunFolder:
         write_value(self._result, _placed(result, Path()))
 
     def read_result(self) -> TrainingEnded | None:
-        result = read_value(self._result, TrainingEnded)
+        result = read_value(self._result, TrainingEnded, self._flag)
         return None if result is None else _placed(result, self.root)
 
     @property

@@ -10,26 +10,29 @@ from pathlib import Path
 from autofit.domain.errors import UsageError
 from autofit.domain.shell import path_word
 
+OUTPUT_FLAG = "--output-dir"
+"""What names the folder of a run, but for the drop-in's, whose own flags begin with another word."""
+
 _NAMED = 4  # so many are told by name
 
 
-def check_location(root: Path) -> None:
+def check_location(root: Path, flag: str) -> None:
     """Checks where a folder lies; UsageError for one that is nobody's to fill: the root of the file system, a home,
-    what holds a home."""
+    what holds a home. `flag` names another."""
     place, home = root.absolute().resolve(), Path(os.path.expanduser("~")).resolve()
     if place == Path(place.anchor) or place == home or place in home.parents:
         what = "a home folder" if place != Path(place.anchor) else "the root of the file system"
-        raise UsageError(f"{place} is {what}: name a folder of its own for the files of a run with --output-dir.")
+        raise UsageError(f"{place} is {what}: name a folder of its own for the files of a run with {flag}.")
 
 
-def check_free(root: Path, taken: Iterable[Path]) -> None:
+def check_free(root: Path, taken: Iterable[Path], flag: str) -> None:
     """Checks that nothing is in the way; UsageError when what autofit did not write lies where it would write, in
-    `taken`."""
+    `taken`. `flag` names another folder."""
     names = [str(path.relative_to(root)) for path in taken]
     if names:
         raise UsageError(
             f"{root} holds {_listed(names)} already, not written by autofit, which would write there. "
-            "Name another folder with --output-dir."
+            f"Name another folder with {flag}."
         )
 
 

@@ -15,14 +15,14 @@ from autofit.app.script.tunable_line import NotTuned, read_tunable_line
 from autofit.app.tools import Tools
 from autofit.app.tune import tune
 from autofit.domain.deepspeed_line import HostSlots, LauncherOptions, LaunchLine, LaunchSettings, Layout, Override
-from autofit.domain.errors import NothingFits
+from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, Event, GaveUp, Note
 from autofit.domain.hardware import Hardware
 from autofit.domain.outcome import Crashed, OutOfMemory, Phase, Place, TimedOut, Unsupported
 from autofit.domain.script import Counting
 from autofit.domain.timeline import LaunchTimeline
 from autofit.planning.script.tunable_knobs import MICRO_BATCH_KEY
-from autofit.probing.protocol import read_entry
+from autofit.probing.protocol import ScriptSpec, read_entry
 from autofit.runs.run_folder import RunFolder
 from autofit.store import Store
 from tests.builders import make_hardware
@@ -503,6 +503,27 @@ def test_what_could_not_be_searched_is_not_looked_at_again(tmp_path: Path) -> No
     tale.script.fails_with = None
     tale.tune()
     assert len(tale.script.specs) > 1, "another script is looked at"
+
+
+def test_a_run_folder_in_use_names_the_flag_of_the_drop_in(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    folder = RunFolder(tmp_path / "one")
+    with folder.lock(), pytest.raises(UsageError, match="choose another --autofit-output-dir"):
+        tale.tune(output_dir=str(folder.root))
+
+
+def test_a_model_that_is_not_hugging_faces_is_looked_at_once_more_alone(tmp_path: Path) -> None:
+    """Where the second look fails it is not started again for a kernel of attention that the model does not have."""
+    looks: list[str] = []
+
+    def fail_the_second(spec: ScriptSpec) -> None:
+        if "probe-" in spec.log_path:
+            looks.append(Path(spec.log_path).name)
+        tale.script.fails_with = Crashed(0, Phase.BUILD, "no") if looks == ["probe-own.log", "probe-lean.log"] else None
+
+    tale = Tale(tmp_path, FakeScript(is_hugging_face=False, on_ask=fail_the_second))
+    tale.tune()
+    assert looks.count("probe-own.log") == looks.count("probe-lean.log") == 1
 
 
 def test_two_lines_of_a_script_keep_a_choice_each(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_request_of_odd_values(tmp_path: Path, data: st.DataObject) -> None:
 def test_a_damaged_history_of_trials(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "trials.jsonl"
     path.write_bytes(content)
-    clean(Journal(path).read)
+    clean(Journal(path, "--output-dir").read)
 
 
 @given(st.one_of(changed(STATE).map(json_bytes), damaged(json_bytes(STATE))),

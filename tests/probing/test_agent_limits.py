@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +22,17 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
 from autofit.probing.agent import Agent, Limits, Program
 from autofit.probing.agent_process import AgentProcess
-from autofit.probing.protocol import Job, Message, ProbeSpec, Ready, Refused, Traced, TraceProgress, to_line
+from autofit.probing.protocol import (
+    AgentFailed,
+    Job,
+    Message,
+    ProbeSpec,
+    Ready,
+    Refused,
+    Traced,
+    TraceProgress,
+    to_line,
+)
 from autofit.process.build_locks.build_wait import BuildWait
 from tests.builders import make_request, make_rung
 
@@ -49,11 +62,24 @@ class Stage:
         self.folder = folder
         self.told: list[str] = []
 
-    def agent(self, *says: Message, limits: Limits = SHORT, process: type[AgentProcess] = AgentProcess) -> Agent:
+    def agent(
+        self,
+        *says: Message,
+        limits: Limits = SHORT,
+        process: type[AgentProcess] = AgentProcess,
+        oom_kill_count: Callable[[], int | None] = lambda: None,
+    ) -> Agent:
         source = _SPEAKS.format(lines=[to_line(one) for one in says])
         program = Program(start=partial(process, program=(sys.executable, "-c", source)))
         log_path = self.folder / "agent.log"
-        return Agent(kind=DeviceKind.CPU, log_path=log_path, tell=self.told.append, limits=limits, program=program)
+        return Agent(
+            kind=DeviceKind.CPU,
+            log_path=log_path,
+            oom_kill_count=oom_kill_count,
+            tell=self.told.append,
+            limits=limits,
+            program=program,
+        )
 
     def spec(self, heartbeat_timeout_s: float) -> ProbeSpec:
         job, shapes = Job(REQUEST, STRATEGY, "{}", DeviceKind.CPU, 2), (BatchShape(64, 64.0),)
@@ -89,6 +115,36 @@ def test_a_survey_and_traces_have_a_limit_too(stage: Stage) -> None:
         pytest.raises(AutofitError, match=silent("the traces of the model", "0.1 s", "trace.log")),
     ):
         agent.trace(REQUEST, (STEP,), log_path=Path("trace.log"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kills", "said"),
+    [
+        (signal.SIGKILL, [0, 0], "autofit's agent was killed by SIGKILL; its log is .*agent.log"),
+        (signal.SIGKILL, [2, 3], "autofit's agent was killed by the kernel: the host's memory ran out"),
+        (signal.SIGSEGV, [2, 3], "autofit's agent crashed by SIGSEGV"),
+    ],
+)
+def test_an_agent_that_a_signal_ended_is_no_bug_of_ours(
+    stage: Stage, tmp_path: Path, number: int, kills: list[int], said: str
+) -> None:
+    """And what it would have taken away goes with it."""
+    left = tmp_path / "left"
+    left.mkdir()
+    with stage.agent(Ready(0.1, str(left)), oom_kill_count=lambda: kills.pop(0)) as agent:
+        agent.wait_ready()
+        os.kill(agent._process.pid, number)
+        with pytest.raises(AutofitError, match=said) as found:
+            agent.survey(REQUEST, log_path=Path("survey.log"))
+    assert not isinstance(found.value, InternalError)
+    assert not left.exists()
+
+
+def test_a_process_of_the_agents_that_a_signal_ended_is_no_bug_of_ours(stage: Stage) -> None:
+    lost = AgentFailed("the survey of the data was killed by SIGKILL; its log is x", is_bug=False)
+    with stage.agent(Ready(0.1), lost) as agent, pytest.raises(AutofitError, match="killed by SIGKILL") as found:
+        agent.survey(REQUEST, log_path=Path("survey.log"))
+    assert not isinstance(found.value, InternalError)
 
 
 def test_how_far_traces_are_is_a_sign_of_life_and_told(stage: Stage) -> None:

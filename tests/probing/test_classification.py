@@ -192,10 +192,17 @@ def test_a_rank_that_aborted_hides_neither_who_was_killed_nor_who_said_why() -> 
     assert isinstance(lost, SignalCrash)
 
 
-def test_who_ended_without_a_word_is_told_and_not_who_lost_it() -> None:
-    result = outcome(end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1), end(1, exit_code=5))
+@pytest.mark.parametrize("exit_code", [5, 0])
+def test_who_ended_without_a_word_is_told_and_not_who_lost_it(exit_code: int) -> None:
+    result = outcome(end(0, failed(FailureKind.LOST_NEIGHBOUR, 1.0), exit_code=1), end(1, exit_code=exit_code))
     assert isinstance(result, Crashed)
-    assert (result.rank, result.exit_code) == (1, 5)
+    assert (result.rank, result.exit_code) == (1, exit_code)
+
+
+def test_who_was_silent_has_measured_nothing_though_it_came_to_its_end_when_it_was_woken() -> None:
+    result = outcome(end(0, measured()), end(1, measured()), silent=(1, 8.0))
+    assert isinstance(result, TimedOut)
+    assert (result.rank, result.after_s) == (1, 8.0)
 
 
 def test_a_page_of_shared_memory_that_was_not_there_is_told_by_what_is_left_of_it() -> None:

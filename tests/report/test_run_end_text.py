@@ -48,7 +48,7 @@ GO_ON = "the same command goes on from the last checkpoint"
         (
             Killed(1, Phase.STEP, signal.SIGKILL),
             "the training failed: rank 1 was killed by SIGKILL in the optimizer step\n"
-            f"its log is {LOG}; the signal came from outside, of a person, a scheduler or a limit; {GO_ON}",
+            f"its log is {LOG}; the signal came from outside: a person, a scheduler or a limit; {GO_ON}",
         ),
         (
             SignalCrash(None, Phase.STEP, signal.SIGSEGV),
@@ -58,7 +58,7 @@ GO_ON = "the same command goes on from the last checkpoint"
         (
             DiskFull(0, Phase.SAVE, "no space is left for /c/checkpoint-4"),
             "the training failed: the disk is full in the save on rank 0: no space is left for /c/checkpoint-4\n"
-            f"its log is {LOG}; free some there, then {GO_ON}",
+            f"its log is {LOG}; once there is room, the same command goes on",
         ),
         (
             SignalCrash(0, Phase.STEP, signal.SIGBUS),

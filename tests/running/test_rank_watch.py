@@ -125,6 +125,20 @@ def test_a_killed_rank_whose_launcher_saw_it_first_is_known_by_what_that_left(ra
     assert watch.ends() == (ended(0, LOST), dead(1))
 
 
+def test_a_rank_that_ended_with_0_and_no_report_has_fallen_with_what_the_launcher_saw(
+    ranks: Ranks, tmp_path: Path
+) -> None:
+    """The kernel tells 0 where it does not let us see how a process ended, too."""
+    watch = RankWatch(tmp_path, 2)
+    watch.poll()
+    ranks.kill(1)
+    ranks.wait(1)
+    leave(tmp_path, 0, LOST)
+    watch.poll()
+    write_exit_code(tmp_path, 1, 0)
+    assert watch.ends() == (ended(0, LOST), dead(1, 0))
+
+
 def test_who_lost_a_neighbour_may_say_so_before_that_one_is_gone(ranks: Ranks, tmp_path: Path) -> None:
     watch = RankWatch(tmp_path, 2)
     leave(tmp_path, 0, LOST)

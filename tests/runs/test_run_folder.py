@@ -175,6 +175,29 @@ def test_one_autofit_at_a_time(folder: RunFolder) -> None:
         assert folder.logs.is_dir()
 
 
+def test_what_names_another_folder_is_the_flag_of_the_line(tmp_path: Path) -> None:
+    """The drop-in's own flags begin with another word than those of `autofit train`."""
+    told = []
+    for flag in ("--output-dir", "--autofit-output-dir"):
+        folder = RunFolder(tmp_path / flag, flag)
+        with folder.lock(), pytest.raises(UsageError) as found, folder.lock():
+            pass
+        told.append((flag, str(found.value)))
+        for path, read in ((folder.choice, folder.read_choice), (folder.root / "trials.jsonl", folder.read_trials)):
+            path.write_text("{}\n")
+            with pytest.raises(UsageError) as found:
+                read()
+            told.append((flag, str(found.value)))
+        foreign = RunFolder(tmp_path / f"foreign{flag}", flag)
+        foreign.root.mkdir()
+        foreign.command.write_text("somebody's")
+        with pytest.raises(UsageError) as found, foreign.lock():
+            pass
+        told.append((flag, str(found.value)))
+    assert len(told) == 8
+    assert all(f" {flag}." in text for flag, text in told), told
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--output-dir"), RunFolder(tmp_path / "file" / "run").lock():
@@ -255,6 +278,19 @@ def test_an_archived_run_is_kept_aside(folder: RunFolder) -> None:
 def test_logs_of_probes_have_names_of_their_own(folder: RunFolder) -> None:
     logs = {folder.probe_log(simulated.strategy("zero2+lora", 4), n).name for n in (1, 2)}
     assert logs == {"probe-01-zero2+lora-mb4.log", "probe-02-zero2+lora-mb4.log"}
+
+
+def test_what_a_killed_command_has_left_for_its_probes_goes_with_the_next(folder: RunFolder) -> None:
+    folder.create()
+    killed = folder.scratch()
+    (killed.__enter__() / "probe1").mkdir()
+    (folder.root / "scratch-of-the-users").mkdir()
+    with folder.scratch() as now:
+        assert list(now.iterdir()) == []
+        assert [path for path in folder.root.glob("*scratch-*") if path != now] == [
+            folder.root / "scratch-of-the-users"
+        ]
+    assert not now.exists()
 
 
 def test_differences_are_spelt_as_flags() -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from autofit.domain.request import Request
 from autofit.probing.protocol import FailureKind, RankFailed
-from autofit.process.rank_place import has_ended, read_place
+from autofit.process.process_state import ProcessState, process_state
+from autofit.process.rank_place import read_place
 from autofit.process.saved_steps import PARTIAL
 from autofit.runs.run_folder import RunFolder
 from tests.training.runs import Case, Ended, Runs, training
@@ -96,7 +97,7 @@ class Disturbed:
 
 def _signal(pids: list[int], number: int) -> None:
     for pid in pids:
-        if not has_ended(pid):
+        if process_state(pid) is not ProcessState.ENDED:
             os.kill(pid, number)
 
 
@@ -154,10 +155,10 @@ def test_a_rank_without_room_for_its_part_ends_no_training(disturbed: Disturbed)
     assert report.kind is FailureKind.DISK_FULL
     (kept,) = disturbed.saved()
     assert report.message.startswith(f"there is no space left for {ended.model}, whose weights take 82")
-    assert report.message.endswith(f"Trained to its end: {kept} is the last that is kept")
-    assert any(
-        f"the training goes on, and tries again when the next one is due; {kept}" in text for text in disturbed.notes()
-    )
+    assert report.message.endswith(f"It was trained to its end, and {kept} is the last that is kept")
+    notes = disturbed.notes()
+    assert any(f"the training goes on, and tries again when the next one is due; {kept}" in note for note in notes)
+    assert notes[-1].endswith(f": the training ends without it; {kept} is the last that is kept")
 
     def limit_for_a_while() -> None:
         lift = disturbed.limit_files(1)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from autofit.process.rendezvous import free_port
 from autofit.runs.run_folder import RunFolder
 from tests.spread import with_matrix
 
@@ -121,7 +122,7 @@ def _run(launcher: str, line: str, folder: Path, cache: Path) -> subprocess.Comp
         "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
     return subprocess.run(
-        [str(BIN / launcher), *own, "--num_gpus", "2", *line.split()],
+        [str(BIN / launcher), *own, "--num_gpus", "2", "--master_port", str(free_port()), *line.split()],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip

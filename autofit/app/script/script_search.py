@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +37,7 @@ from autofit.planning.search.warm_start import decide_with_warm_start
 from autofit.planning.space.axes import as_pinned
 from autofit.planning.space.ladder_builder import build_ladder
 from autofit.probing.folder_snapshot import FolderSnapshot
+from autofit.process.temporary_folder import temporary_folder
 from autofit.store import Store
 
 
@@ -61,10 +61,10 @@ def search_script(
     """
     with (
         open_launch_context(tunable, session, kind) as context,
-        tempfile.TemporaryDirectory(prefix="autofit-script-") as scratch,
+        temporary_folder("autofit-script-") as scratch,
     ):
         session.screen.show(MachineSeen(context.hardware))
-        specs = ScriptSpecs(tunable, context, session.folder, Path(scratch))
+        specs = ScriptSpecs(tunable, context, session.folder, scratch)
         snapshot = FolderSnapshot(Path.cwd(), ours=session.folder.root)
         try:
             return _ScriptSearch(specs, session, since_s).run(key)

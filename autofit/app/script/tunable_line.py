@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from autofit.planning.script.script_arguments import (
 )
 from autofit.planning.script.training_length import said_length
 from autofit.planning.script.tunable_knobs import Config
+from autofit.planning.script.zero_section import ZERO_KEY
 from autofit.store.serialization import digest
 from autofit.store.versions import versions
 
@@ -123,10 +125,11 @@ def _said(arguments: tuple[str, ...]) -> SaidLength:
 def _read_config(name: str) -> Config:
     try:
         content = hjson.loads(Path(name).read_text(encoding="utf-8"))  # as DeepSpeed does: comments are allowed
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        json.dumps(content, allow_nan=False)  # as its copies are written
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else error or "it is nested too deep"
         raise NotTuned(f"{name} cannot be read ({why}): the script runs as it is, unsearched.") from None
-    if not is_config(content):
+    if not is_config(content) or not isinstance(content.get(ZERO_KEY) or {}, (dict, bool)):
         raise NotTuned(f"{name} is no DeepSpeed config: the script runs as it is, unsearched.")
     config: Config = content
     return config

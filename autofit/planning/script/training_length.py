@@ -51,7 +51,7 @@ def _positive(value: object) -> float | None:
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if number > 0 and isfinite(number) else None
 
@@ -166,8 +166,9 @@ def _by_epochs(said: SaidLength, steps: float | None) -> TrainingLength | None:
 
 
 def _scheduled(config: Config) -> int | None:
-    scheduler = config.get("scheduler") or {}
-    if scheduler.get("type") not in _DECAYING:
+    scheduler = config.get("scheduler")
+    kind, parameters = (scheduler.get("type"), scheduler.get("params")) if isinstance(scheduler, dict) else (None, None)
+    if not isinstance(kind, str) or kind not in _DECAYING or not isinstance(parameters, dict):
         return None
-    steps = _positive((scheduler.get("params") or {}).get("total_num_steps"))
+    steps = _positive(parameters.get("total_num_steps"))
     return None if steps is None else ceil(steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -26,6 +27,7 @@ PRELOAD = (
 )
 PRELOADED_BUILD = "deepspeed_shm_comm"  # on a CPU: DeepSpeed's shared-memory collectives
 _POLL_S = 1.0
+_UNSEEN = 255  # multiprocessing/popen_forkserver.py: the exit code of a process whose end nobody could tell
 
 
 def start_fork_server(
@@ -71,6 +73,28 @@ def _check_imports(modules: tuple[str, ...]) -> None:
     """Imports everything in a child: the fork server swallows the errors of a preload, here they are raised."""
     for module in modules:
         importlib.import_module(module)
+
+
+class ProcessLost(Exception):
+    """A signal has ended a process that was to answer; one sentence."""
+
+
+def death_signal(process: BaseProcess) -> int | None:
+    """The signal that a forked process, which has ended, died of; None where it ended by itself.
+
+    One that dies with the fork server dies of SIGKILL (see lifecycle.die_with_parent), and nobody can tell us so:
+    multiprocessing says 255 then.
+    """
+    exit_code = process.exitcode
+    if exit_code == _UNSEEN and _fork_server_has_ended():
+        return signal.SIGKILL
+    return -exit_code if exit_code is not None and exit_code < 0 else None
+
+
+def _fork_server_has_ended() -> bool:
+    """Asked so that multiprocessing still sees its end, and starts another one."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def fork(context: ForkServerContext, target: Callable[..., Any], *arguments: Any) -> tuple[BaseProcess, Connection]:

@@ -30,10 +30,11 @@ from autofit.probing.protocol import (
 from autofit.process.build_locks.build_lock import build_locks
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWatch
 from autofit.worker.agent.answering_process import answer_in_child
-from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, start_fork_server
+from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, ProcessLost, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
 from autofit.worker.agent.survey_process import SurveyProcess
+from autofit.worker.agent.temporary_folder import make_temporary_folder
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
 from autofit.worker.agent.worker_group import WorkerGroup
@@ -61,9 +62,9 @@ class AgentServer:
                 self._survey.end()
 
     def _serve(self) -> None:
-        began_at_s = time.monotonic()
+        began_at_s, temporary_path = time.monotonic(), make_temporary_folder()
         context = start_fork_server(self._preload, self._commands, self._look_for_builds())
-        self.send(Ready(time.monotonic() - began_at_s))
+        self.send(Ready(time.monotonic() - began_at_s, temporary_path))
         while (line := self._commands.next_line()) is not None:
             command = read_command(line)
             if isinstance(command, Survey):
@@ -100,6 +101,8 @@ def main() -> None:
         os._exit(0)  # the CLI is gone and the ranks are killed; a clean exit would wait for an import to end
     except BuildLocked as error:
         agent.send(Refused(str(error)))
+    except ProcessLost as error:
+        agent.send(AgentFailed(str(error), is_bug=False))
     except Exception as error:
         agent.send(AgentFailed(f"{type(error).__name__}: {error}"))
         raise

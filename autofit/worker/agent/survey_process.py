@@ -19,8 +19,10 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.process.build_locks.stale_locks import taking_locks_of
-from autofit.worker.agent.fork_server import fork
+from autofit.worker.agent.answering_process import lost
+from autofit.worker.agent.fork_server import ProcessLost, fork
 from autofit.worker.agent.forked_process import settle
+from autofit.worker.agent.temporary_folder import use_temporary_folder
 
 
 class SurveyProcess:
@@ -48,7 +50,9 @@ class SurveyProcess:
         except (EOFError, ConnectionResetError):
             if self._is_over:
                 return
-            message = AgentFailed(f"the process for Survey ended without an answer; see {self._log_path}")
+            self._process.join()
+            why = lost(self._process, "the survey of the data", self._log_path)
+            message = AgentFailed(str(why), is_bug=not isinstance(why, ProcessLost))
         self._send(message)
 
 
@@ -61,6 +65,7 @@ def survey_main(line: bytes, said: Connection) -> None:
     command = read_command(line)
     assert isinstance(command, Survey)
     settle(command.log_path)
+    use_temporary_folder()
     os.register_at_fork(after_in_child=die_with_parent)
     if command.foresees:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

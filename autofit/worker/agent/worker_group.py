@@ -28,7 +28,7 @@ from autofit.process.files import NamelessFile
 from autofit.process.host_processes import kill_sessions
 from autofit.process.stacks import Asked, write_stacks
 from autofit.worker.agent import forked_process
-from autofit.worker.agent.fork_server import fork
+from autofit.worker.agent.fork_server import death_signal, fork
 from autofit.worker.agent.rank_process import RankProcess
 from autofit.worker.agent.scratch_folder import ScratchFolder
 
@@ -180,6 +180,7 @@ class WorkerGroup:
     def _end(self, rank_process: RankProcess) -> RankEnd:
         while not rank_process.heartbeats.closed and rank_process.heartbeats.poll():
             self._receive(rank_process)  # what it said before it ended
-        exit_code, report = rank_process.process.exitcode, rank_process.report()
+        number, report = death_signal(rank_process.process), rank_process.report()
+        exit_code = rank_process.process.exitcode if number is None else -number
         rank_process.process.close()
         return RankEnd(rank_process.rank, exit_code, rank_process.was_killed, rank_process.phase, report)

@@ -34,7 +34,7 @@ class ForkedModule:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], *, on_end: OnEnd = _ignore) -> None:
         at = command.index("-m")
         self.returncode: int | None = None
-        self._tell_end = partial(on_end, env)
+        self._tell_end = partial(on_end, dict(env))  # launch.py writes the next rank into the same one
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # else the child would print it again
         self.pid = os.fork()

@@ -22,6 +22,7 @@ from autofit.worker.rank.lifecycle import die_with_parent
 from autofit.worker.script.python_main import leave_directory
 
 _SCHEDULERS_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_SIGNALLED = 128
 STAND_BY = "--stand-by"
 REPORTS = "--reports"  # of a rank (`worker/training/full_run/full_run_rank.py`)
 _IMPORTED = (
@@ -104,7 +105,7 @@ def _end_teller(words: Sequence[str]) -> Callable[[Mapping[str, str], int], None
 def _launch(words: list[str]) -> None:
     from deepspeed.launcher import launch, runner
 
-    from autofit.worker.deepspeed.forked_module import fork_modules_of, leave
+    from autofit.worker.deepspeed.forked_module import ForkedModule, fork_modules_of, leave
 
     if _can_fork():
         fork_modules_of(runner)
@@ -116,7 +117,9 @@ def _launch(words: list[str]) -> None:
         runner.main()
     except SystemExit as left:
         code = left.code
-    leave(code)
+    # DeepSpeed takes a launch.py that was killed for a success.
+    killed = next((one.returncode for one in ForkedModule.started if (one.returncode or 0) < 0), None)
+    leave(code if killed is None or code else _SIGNALLED - killed)
 
 
 if __name__ == "__main__":

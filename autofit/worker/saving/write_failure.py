@@ -46,7 +46,7 @@ def write_failure(error: BaseException) -> WriteFailure | None:
     if numbers:
         return WriteFailure(False, os.strerror(numbers[0]))
     if any(isinstance(one, RuntimeError) and _OF_TORCH.search(str(one)) for one in chain):
-        return WriteFailure(True, "torch could not write a file to its end")
+        return WriteFailure(True, "torch could not write a file to its end, as on a full disk")
     return WriteFailure(False, str(error)) if isinstance(error, OSError) else None
 
 

@@ -46,7 +46,9 @@ class SavingTrainer(FusedTrainer):
             except NotWritten as error:
                 if error.failure.is_full and self._has_made_room():
                     continue
-                raise NotWritten(error.failure, f"{error}. Trained to its end: {self._kept_text()}") from error
+                raise NotWritten(
+                    error.failure, f"{error}. It was trained to its end, and {self._kept_text()}"
+                ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Saves a checkpoint, for which older ones give room; where there is none the training goes on without it."""
@@ -56,10 +58,8 @@ class SavingTrainer(FusedTrainer):
             if not failure.is_full:
                 raise NotWritten(failure, f"no checkpoint can be written into {self._folder} ({failure}): see to that")
             if not self._has_made_room():
-                self.tell(
-                    f"no checkpoint can be saved in {self._folder} ({failure}): the training goes on, and tries again "
-                    f"when the next one is due; {self._kept_text()}"
-                )
+                told = f"no checkpoint can be saved in {self._folder} ({failure})"
+                self.tell(f"{told}: the training {self._onward_text()}; {self._kept_text()}")
                 return
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(step_folder(self._folder, self.state.global_step)))
@@ -117,9 +117,13 @@ class SavingTrainer(FusedTrainer):
     def _has_made_room(self) -> bool:
         return decided(lambda: self._checkpoints.make_room(self.state.best_model_checkpoint))
 
+    def _onward_text(self) -> str:
+        is_ending = self.control.should_training_stop
+        return "ends without it" if is_ending else "goes on, and tries again when the next one is due"
+
     def _kept_text(self) -> str:
         last = self._checkpoints.last
-        return "none is there" if last is None else f"{last.name} is the last that is kept"
+        return "no checkpoint is kept" if last is None else f"{last.name} is the last that is kept"
 
     @property
     def _folder(self) -> Path:

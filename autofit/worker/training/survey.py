@@ -50,6 +50,10 @@ def run(command: Survey, tell: Callable[[RowsMade | Foreseen], None] = lambda ne
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
         return SurveyRefused(" ".join(str(error).split())[:500])
+    except MemoryError:
+        return SurveyRefused(
+            "the memory of this host ran out while the data was read: free some of it, or take less data."
+        )
     except Exception as error:
         if is_ours(error):
             raise

@@ -101,7 +101,9 @@ def test_its_end_is_told_once_and_while_it_is_still_to_be_seen(
     def hear(env: Mapping[str, str], exit_code: int) -> None:
         told.append((env["RANK"], exit_code, Path(f"/proc/{one.pid}/stat").exists()))
 
-    one = ForkedModule([sys.executable, "-m", NAME], {"RANK": "1"}, on_end=hear)
+    env = {"RANK": "1"}
+    one = ForkedModule([sys.executable, "-m", NAME], env, on_end=hear)
+    env["RANK"] = "2"  # as launch.py does for the next
     code = one.wait()
     assert one.poll() == code
     assert told == [("1", code, True)]

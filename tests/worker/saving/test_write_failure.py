@@ -63,7 +63,7 @@ def test_what_an_exception_says_of_a_write(error: Exception, failure: WriteFailu
 
 def test_what_was_raised_on_the_way_counts() -> None:
     error = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
-    assert write_failure(error) == WriteFailure(True, "torch could not write a file to its end")
+    assert write_failure(error) == WriteFailure(True, "torch could not write a file to its end, as on a full disk")
     error.__context__ = OSError(errno.EDQUOT, "x")
     assert write_failure(error) == WriteFailure(True, "Disk quota exceeded")
 

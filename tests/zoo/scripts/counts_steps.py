@@ -4,6 +4,7 @@ import argparse
 
 import deepspeed
 import tiny
+import tiny_llama
 import torch
 from torch.utils.data import DataLoader
 
@@ -11,7 +12,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--local_rank", type=int)
 parser.add_argument("--max_steps", type=int)
 options = deepspeed.add_config_arguments(parser).parse_args()
-model = tiny.model()
+model = tiny_llama.model()
 engine, _, _, _ = deepspeed.initialize(options, model, model_parameters=model.parameters())
 rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
 own = tiny.rows(4096)[rank::ranks]

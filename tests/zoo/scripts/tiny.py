@@ -2,17 +2,31 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
+from torch import nn
 
 VOCABULARY, LENGTH = 128, 16
 
 
-def model() -> LlamaForCausalLM:
+class Bigrams(nn.Module):
+    """A language model of the project's own, which knows a token by the one before."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.seen, self.deep = nn.Embedding(VOCABULARY, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, VOCABULARY)
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> SimpleNamespace:
+        logits = self.head(torch.tanh(self.deep(self.seen(input_ids))))
+        loss = nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten())
+        return SimpleNamespace(loss=loss, logits=logits)
+
+
+def model() -> Bigrams:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=LENGTH, **sizes))
+    return Bigrams()
 
 
 def rows(count: int = 256) -> list[dict[str, torch.Tensor]]:
@@ -35,12 +49,3 @@ def train_step(engine, batch: dict[str, torch.Tensor]) -> None:
     engine.step()
     if is_update:
         note(engine.global_steps, engine.get_lr()[0], float(loss), engine.train_batch_size())
-
-
-class Notes(TrainerCallback):
-    """The same of a trainer, by its log."""
-
-    def on_log(self, args, state, control, logs=None, **_):
-        if logs and "loss" in logs:
-            rows_of_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-            note(state.global_step, logs["learning_rate"], logs["loss"], rows_of_step)

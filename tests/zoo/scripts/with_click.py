@@ -2,6 +2,7 @@
 
 import click
 import tiny
+import tiny_llama
 from transformers import Trainer, TrainingArguments
 
 
@@ -15,7 +16,9 @@ def main(local_rank, deepspeed, rows, max_steps):
         output_dir="out", deepspeed=deepspeed, per_device_train_batch_size=rows, max_steps=max_steps, logging_steps=1,
         learning_rate=1e-3, report_to="none", bf16=True, save_strategy="no", use_cpu=True,
     )  # fmt: skip
-    trainer = Trainer(model=tiny.model(), args=arguments, train_dataset=tiny.rows(), callbacks=[tiny.Notes()])
+    trainer = Trainer(
+        model=tiny_llama.model(), args=arguments, train_dataset=tiny.rows(), callbacks=[tiny_llama.Notes()]
+    )
     trainer.train()
     trainer.save_model()
 

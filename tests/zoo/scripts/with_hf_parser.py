@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import tiny
+import tiny_llama
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
 
@@ -12,6 +13,8 @@ class Data:
 
 
 data, arguments = HfArgumentParser((Data, TrainingArguments)).parse_args_into_dataclasses()
-trainer = Trainer(model=tiny.model(), args=arguments, train_dataset=tiny.rows(data.row_count), callbacks=[tiny.Notes()])
+trainer = Trainer(
+    model=tiny_llama.model(), args=arguments, train_dataset=tiny.rows(data.row_count), callbacks=[tiny_llama.Notes()]
+)
 trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
 trainer.save_model()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import tiny
+import tiny_llama
 import trl
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig
@@ -24,11 +24,13 @@ if task.task == "sft":
     data = Dataset.from_dict({"text": [f"tell me of {word}, and of {word} again" for word in words]})
 else:
     data = Dataset.from_dict({"prompt": words, "chosen": [f" {w}, yes" for w in words], "rejected": [" no"] * 64})
-model = tiny.model()
+model = tiny_llama.model()
 model.resize_token_embeddings(len(tokenizer))
 if task.task == "reward":
     settings = {**model.config.to_dict(), "num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
     model = AutoModelForSequenceClassification.from_config(LlamaConfig(**settings))
-trained = trainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[tiny.Notes()])
+trained = trainer(
+    model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[tiny_llama.Notes()]
+)
 trained.train()
 trained.save_model()
