@@ -43,8 +43,8 @@ def _as_it_is(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_value(path: Path, kind: type[T], flag: str, as_today: AsToday = _as_it_is) -> T | None:
-    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else, with the `flag` of
-    another folder. `as_today` says in today's words what an earlier version may have written."""
+    """The `kind` in `path`, None when there is no such file; UsageError when it holds something else, with `flag`
+    for another folder. `as_today` says in today's words what an earlier version may have written."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
