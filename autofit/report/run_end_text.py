@@ -26,6 +26,7 @@ from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.units import brief_seconds, format_bytes
 
+_BETWEEN_STEPS = (Phase.EVALUATE, Phase.SAVE)
 _LOWER = "A lower --learning-rate with another --output-dir may hold, --on-divergence warn goes on all the same."
 _LOOK = "It began so: look at the model's weights, and at its --dtype."
 _ROOM = {
@@ -45,10 +46,8 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
             return f"the training ended with exit code {code} and left no report; its log is {log_path}, and {GO_ON}"
         case TimedOut():
             silence, place = brief_seconds(end.after_s), PLACES[end.phase]
-            hung = (
-                f"no rank has moved for {silence}: rank {end.rank} stands still in {place}, and the training was ended"
-            )
-            return f"{hung}\nthe stacks of all ranks are in {log_path}; {GO_ON}"
+            hung = f"no rank has moved for {silence}: rank {end.rank} stands still in {place}"
+            return f"{hung}, and the training was ended\nthe stacks of all ranks are in {log_path}; {GO_ON}"
         case Unsupported() | UserFault() | Crashed():
             return f"{_failed(end.phase, end.rank)}: {end.why}\nits log is {log_path}; {remedy(end)}"
         case Killed() | SignalCrash() | DiskFull() | DeviceLost() | NodeLost() | NotFinite():
@@ -69,6 +68,18 @@ def lack_text(end: OutOfMemory, log_path: Path) -> str:
 def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
     """What happened to a training that was started without a probe, and is searched now."""
     return f"{_out_of_memory(end)}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
+
+
+def lacked_memory_text(end: OutOfMemory, step: int | None) -> str:
+    """What happened to a training that goes on by less: `step 412 ran out of device memory on rank 1`. `step` is the
+    last that was done, None before any could be."""
+    whose = "" if end.rank is None else f" on rank {end.rank}"
+    what = f"ran out of {end.place.value} memory{whose}"
+    if step is None:
+        return f"the start {what}"
+    if end.phase in _BETWEEN_STEPS:
+        return f"{end.phase.value} after step {step:,} {what}"
+    return f"step {step + 1:,} {what}"
 
 
 def _out_of_memory(end: OutOfMemory) -> str:

@@ -58,7 +58,11 @@ def train(
         is_shared_full=was_shared_full,
     )
     end = run_end(evidence, rank_count=hardware.rank_count, model_path=files.model)
-    heard = launcher.stop.signal
+    return _unless_preempted(end, launcher.stop.signal)
+
+
+def _unless_preempted(end: RunEnd | Preempted, heard: int | None) -> RunEnd:
+    """The end, where the signal that was `heard` did not bring it about; else raises TrainingPreempted."""
     if isinstance(end, Preempted):
         raise TrainingPreempted(end if heard is None else replace(end, signal=heard))
     if heard is not None:

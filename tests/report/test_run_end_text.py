@@ -24,7 +24,7 @@ from autofit.domain.outcome import (
     UserFault,
 )
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
-from autofit.report.run_end_text import run_failure_text
+from autofit.report.run_end_text import lacked_memory_text, run_failure_text
 
 LOG = Path("/run/logs/training.log")
 GO_ON = "the same command goes on from the last checkpoint"
@@ -145,3 +145,20 @@ def test_out_of_memory_says_which_memory_where_and_how_much() -> None:
 def test_a_divergence_says_what_it_was_and_what_may_mend_it(divergence: Divergence, told: str) -> None:
     text = run_failure_text(Diverged(0, Phase.STEP, divergence), LOG)
     assert text == f"{told}\nits log is {LOG}"
+
+
+@pytest.mark.parametrize(
+    ("end", "step", "text"),
+    [
+        (OutOfMemory(1, Phase.FORWARD, Place.DEVICE, ""), 411, "step 412 ran out of device memory on rank 1"),
+        (
+            OutOfMemory(0, Phase.SAVE, Place.DEVICE, ""),
+            1000,
+            "save after step 1,000 ran out of device memory on rank 0",
+        ),
+        (OutOfMemory(None, Phase.FORWARD, Place.HOST, ""), 0, "step 1 ran out of host memory"),
+        (OutOfMemory(0, Phase.BUILD, Place.DEVICE, ""), None, "the start ran out of device memory on rank 0"),
+    ],
+)
+def test_what_happened_is_said_with_its_step(end: OutOfMemory, step: int | None, text: str) -> None:
+    assert lacked_memory_text(end, step) == text

@@ -18,7 +18,7 @@ from autofit.domain.knobs.gradient_checkpointing import GRADIENT_CHECKPOINTING
 from autofit.domain.knobs.knob import Knob
 from autofit.domain.knobs.offload import OFFLOAD
 from autofit.domain.knobs.zero_stage import ZERO_STAGE
-from autofit.domain.outcome import OutOfMemory, Phase, Place
+from autofit.domain.outcome import OutOfMemory, Place
 from autofit.domain.strategy import KNOBS, Rung, Strategy
 from autofit.planning.micro_batches import accumulation, asked_micro_batches
 from autofit.planning.setting import Setting
@@ -30,8 +30,6 @@ from .fit import leaves_room
 
 _TURNED: tuple[Knob[Any], ...] = (GRADIENT_CHECKPOINTING, OFFLOAD, ZERO_STAGE)
 """What a step down turns beside the micro-batch, in the order in which it does."""
-
-_BETWEEN_STEPS = (Phase.EVALUATE, Phase.SAVE)
 
 
 @dataclass(frozen=True)
@@ -74,17 +72,6 @@ def step_down(
     fitting = (one for one in lighter if leaves_room(estimate_of(one, setting).memory, setting, factor))
     strategy = next(fitting, lighter[0])
     return Lighter(strategy, _change_text(failed, strategy))
-
-
-def end_text(end: OutOfMemory, step: int | None) -> str:
-    """What happened, with the last step that was done where one was: `step 412 ran out of device memory on rank 1`."""
-    whose = "" if end.rank is None else f" on rank {end.rank}"
-    what = f"ran out of {end.place.value} memory{whose}"
-    if step is None:
-        return f"the start {what}"
-    return (
-        f"{end.phase.value} after step {step:,} {what}" if end.phase in _BETWEEN_STEPS else f"step {step + 1:,} {what}"
-    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from dataclasses import dataclass
 
 from autofit.domain.divergence import Divergence
 from autofit.domain.errors import AutofitError
@@ -20,11 +21,6 @@ _CPU_ALLOCATOR = re.compile(r"you tried to allocate (\d+) bytes")
 _CUDA_ALLOCATOR = re.compile(r"Tried to allocate ([\d.]+) ([KMG]iB)")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MESSAGE_LENGTH = 600
-
-_FULL = {
-    True: (FailureKind.OUT_OF_MEMORY, Place.SHARED),
-    False: (FailureKind.DISK_FULL, Place.DEVICE),
-}
 
 _UNSUPPORTED_WORDS = (
     "not supported",
@@ -94,40 +90,50 @@ def rank_failed(
     if isinstance(error, KnownFailure):
         return RankFailed(error.kind, phase, Place.DEVICE, str(error), time.time(), peak_bytes=peak_bytes)
     text = masked(" ".join(f"{type(error).__name__}: {error}".split()), os.environ)
-    kind, place, message, xid = _meaning(
-        error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes, is_script=is_script
-    )
+    means = _meaning(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes, is_script=is_script)
     return RankFailed(
-        kind=kind,
+        kind=means.kind,
         phase=phase,
-        place=place,
-        message=message,
+        place=means.place,
+        message=means.message[:_MESSAGE_LENGTH] + means.line,
         at_s=time.time(),
         requested_bytes=_requested_bytes(text),
         peak_bytes=peak_bytes,
-        xid=xid,
-        is_ours=kind is FailureKind.CRASHED and is_ours(error),
+        xid=means.xid,
+        is_ours=means.kind is FailureKind.CRASHED and is_ours(error),
     )
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """What is reported of an error; `line` names where it was raised, in brackets, where that helps."""
+
+    kind: FailureKind
+    message: str
+    place: Place = Place.DEVICE
+    line: str = ""
+    xid: int | None = None
 
 
 def _meaning(
     error: BaseException, text: str, *, is_on_cpu: bool, free_device_bytes: int | None, is_script: bool
-) -> tuple[FailureKind, Place, str, int | None]:
-    """The kind, the place, what is said, and the Xid; `text` are the error's words on one line."""
+) -> _Meaning:
+    """What an error means; `text` are its words on one line."""
     full = full_disk(error, text)
     lacking = lacking_place(error, text, is_on_cpu=is_on_cpu, free_device_bytes=free_device_bytes)
     if full is None and lacking is not None:
-        return FailureKind.OUT_OF_MEMORY, lacking, text[:_MESSAGE_LENGTH], None
+        return _Meaning(FailureKind.OUT_OF_MEMORY, text, lacking)
     if (full := full or full_disk_behind(error)) is not None:
-        kind, place = _FULL[full.is_shared]
-        return kind, place, full.sentence[:_MESSAGE_LENGTH], None
+        if full.is_shared:
+            return _Meaning(FailureKind.OUT_OF_MEMORY, full.sentence, Place.SHARED)
+        return _Meaning(FailureKind.DISK_FULL, full.sentence)
     is_lost, xid = lost_xid(text, time.monotonic())
     if is_lost:
-        return FailureKind.DEVICE_LOST, Place.DEVICE, text[:_MESSAGE_LENGTH], xid
+        return _Meaning(FailureKind.DEVICE_LOST, text, xid=xid)
     kind = FailureKind.USER_FAULT if is_users(error, is_script=is_script) else _other_kind(error, text)
     has_line = kind is FailureKind.CRASHED or (kind is FailureKind.USER_FAULT and is_script)
     said = masked(str(error), os.environ) if isinstance(error, AutofitError) else text
-    return kind, Place.DEVICE, said[:_MESSAGE_LENGTH] + (f" ({raising_line(error)})" if has_line else ""), None
+    return _Meaning(kind, said, line=f" ({raising_line(error)})" if has_line else "")
 
 
 def _other_kind(error: BaseException, message: str) -> FailureKind:

@@ -19,7 +19,7 @@ from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, Rank
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
 from autofit.worker.rank.failure import rank_failed
-from autofit.worker.rank.lifecycle import Rank, print_traceback, unlink_shared_memory
+from autofit.worker.rank.lifecycle import Rank, print_traceback
 from autofit.worker.rank.measured_steps import (
     NOT_FINITE,
     Course,
@@ -28,6 +28,7 @@ from autofit.worker.rank.measured_steps import (
     rank_measured,
 )
 from autofit.worker.rank.out_of_memory import free_device_bytes
+from autofit.worker.rank.process_group import unlink_shared_memory
 from autofit.worker.script.runtime_patches import apply_patches
 from autofit.worker.script.script_facts import facts_of
 from autofit.worker.script.script_observer import ScriptObserver

@@ -17,8 +17,9 @@ from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
 from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.failure import KnownFailure
-from autofit.worker.rank.lifecycle import Rank, join_group
+from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.measured_steps import NOT_FINITE, Course, Pace, ProbedSteps, rank_measured
+from autofit.worker.rank.process_group import join_group
 from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.generation_arguments import engine_configuration
 from autofit.worker.training.job_model import peft_config, random_model, saved_dtype

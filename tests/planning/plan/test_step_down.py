@@ -14,10 +14,10 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
-from autofit.domain.outcome import OutOfMemory, Phase, Place
+from autofit.domain.outcome import OutOfMemory, Place
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.plan.step_down import Lighter, NothingLighter, end_text, step_down
+from autofit.planning.plan.step_down import Lighter, NothingLighter, step_down
 from autofit.planning.setting import Setting
 from autofit.planning.space.ladder_builder import estimate_of
 from tests.builders import make_rung
@@ -158,16 +158,3 @@ def test_what_changes_is_said_in_words() -> None:
     found = step_down(of(make_rung(2), 1), DEVICE, free(gb=5), None)
     assert isinstance(found, Lighter)
     assert found.change == "gradient checkpointing of every second layer"
-
-
-@pytest.mark.parametrize(
-    ("end", "step", "text"),
-    [
-        (sim.out_of_memory(rank=1), 411, "step 412 ran out of device memory on rank 1"),
-        (sim.out_of_memory(Phase.SAVE), 1000, "save after step 1,000 ran out of device memory on rank 0"),
-        (replace(HOST, rank=None), 0, "step 1 ran out of host memory"),
-        (sim.out_of_memory(Phase.BUILD), None, "the start ran out of device memory on rank 0"),
-    ],
-)
-def test_what_happened_is_said_with_its_step(end: OutOfMemory, step: int | None, text: str) -> None:
-    assert end_text(end, step) == text

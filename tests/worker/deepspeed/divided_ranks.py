@@ -23,7 +23,7 @@ from torch.optim import AdamW
 
 from autofit.worker.deepspeed.divided_optimizer import join_parts
 from autofit.worker.deepspeed.optimizer_loading import load_from_any_place
-from autofit.worker.rank.lifecycle import unlink_shared_memory
+from autofit.worker.rank.process_group import unlink_shared_memory
 
 RATE, WIDTH, STEPS, SAVED = 1e-2, 32, 6, 3
 

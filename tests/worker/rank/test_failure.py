@@ -436,4 +436,5 @@ def test_a_secret_that_an_error_quotes_is_in_no_report(monkeypatch: pytest.Monke
     monkeypatch.setenv("HF_TOKEN", "hf_marked")
     error = OSError("GET http://me:marked@proxy:1/ with Bearer hf_marked failed")
     report = rank_failed(error, Phase.BUILD, is_on_cpu=True, peak_bytes=None)
-    assert report.message == "OSError: GET http://proxy:1/ with Bearer *** failed"
+    assert report.message.startswith("OSError: GET http://proxy:1/ with Bearer *** failed")
+    assert "marked" not in report.message

@@ -117,7 +117,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from autofit.domain.hardware import DeviceKind
-from autofit.worker.rank.lifecycle import join_group
+from autofit.worker.rank.process_group import join_group
 
 join_group(
     SimpleNamespace(kind=DeviceKind.CPU, is_rehearsal=False, rank_count=1, deepspeed_config="{}"), Path(sys.argv[1])

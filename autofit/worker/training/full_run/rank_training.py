@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.rank.core_binding import bind_cores
-from autofit.worker.rank.lifecycle import Rank, join_group
+from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.measured_steps import PhaseListener
+from autofit.worker.rank.process_group import join_group
 from autofit.worker.saving.ranks import decided
 from autofit.worker.tasks.all_tasks import TASKS
 from autofit.worker.training.full_run.divergence_watch import DivergenceWatch
@@ -62,13 +63,38 @@ def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrain
     arguments = job_arguments(job, output_path=str(paths.checkpoints), overrides={})
     data = training_data(job.request)
     trainer = _trainer(job, arguments, data, LoadingProgress(paths.progress, rank), rank)
-    log, energy = TrainingLog(job.request.task.traits.told), EnergyLog(rank.energy)
-    watch = DivergenceWatch(trainer, job.request.training.on_divergence)
+    seen = _followed(trainer, job.request, paths, rank, neighbours)
+    rank.enter(Phase.INITIALIZE)
+    start = decided(lambda: _prepared_start(job.request, paths.checkpoints, trainer.tell))
+    ended = trainer.train(resume_from_checkpoint=universal or start)
+    eval_loss = _final_evaluation(trainer)
+    last_loss = ended.training_loss if seen.log.last_loss is None else seen.log.last_loss
+    seen.watch.check_end(last_loss, eval_loss)
+    rank.enter(Phase.SAVE)
+    trainer.save_trained(str(paths.model))
+    torch.distributed.barrier()  # whole for whoever has returned
+    return _trained(trainer, rank, seen, eval_loss)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of a training while it goes on."""
+
+    log: TrainingLog
+    energy: EnergyLog
+    watch: DivergenceWatch
+
+
+def _followed(trainer: PhasedTrainer, request: Request, paths: Paths, rank: Rank, neighbours: Neighbours) -> _Seen:
+    """Has the trainer call whoever looks at its steps, in this order."""
+    device = trainer.args.device
+    log, energy = TrainingLog(request.task.traits.told), EnergyLog(rank.energy)
+    watch = DivergenceWatch(trainer, request.training.on_divergence)
     listening = StepListening(trainer, PhaseListener(rank), watch)
-    is_keeper = rank.index == 0 and arguments.save_strategy != SaveStrategy.NO
-    saves = TimedSaves(job.request.training, is_keeper=is_keeper)
-    stop = StopWish(StopSignals(neighbours.has_lost_one), arguments.device)
-    agreement = StepAgreement([saves, stop], arguments.device)  # before the watch, which may hold a save back
+    is_keeper = rank.index == 0 and trainer.args.save_strategy != SaveStrategy.NO
+    saves = TimedSaves(request.training, is_keeper=is_keeper)
+    stop = StopWish(StopSignals(neighbours.has_lost_one), device)
+    agreement = StepAgreement([saves, stop], device)  # before the watch, which may hold a save back
     for callback in (log, energy, listening, ResumeCallback(trainer), saves, agreement, watch, MemorySteps(rank)):
         trainer.add_callback(callback)
     if rank.index == 0:
@@ -76,20 +102,11 @@ def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrain
         trainer.add_callback(progress)
         trainer.tell = progress.tell
     trainer.add_callback(stop)  # the last: it may raise
-    rank.enter(Phase.INITIALIZE)
-    start = decided(lambda: _prepared_start(job.request, paths.checkpoints, trainer.tell))
-    ended = trainer.train(resume_from_checkpoint=universal or start)
-    eval_loss = _final_evaluation(trainer)
-    watch.check_end(ended.training_loss if log.last_loss is None else log.last_loss, eval_loss)
-    rank.enter(Phase.SAVE)
-    trainer.save_trained(str(paths.model))
-    torch.distributed.barrier()  # whole for whoever has returned
-    return replace(_trained(trainer, rank, log, watch, eval_loss), energy=energy.energy)
+    return _Seen(log, energy, watch)
 
 
-def _trained(
-    trainer: PhasedTrainer, rank: Rank, log: TrainingLog, watch: DivergenceWatch, eval_loss: float | None
-) -> RankTrained:
+def _trained(trainer: PhasedTrainer, rank: Rank, seen: _Seen, eval_loss: float | None) -> RankTrained:
+    log, watch = seen.log, seen.watch
     return RankTrained(
         peak_device_bytes=rank.meter.peak_device_bytes(),
         peak_host_bytes=rank.meter.peak_host_bytes(),
@@ -101,6 +118,7 @@ def _trained(
         skipped_steps=watch.skipped_steps,
         trouble=None if watch.trouble is None else str(watch.trouble),
         metrics=log.courses,
+        energy=seen.energy.energy,
     )
 
 
