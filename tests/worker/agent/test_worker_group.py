@@ -610,7 +610,7 @@ def test_a_probe_that_failed_elsewhere_is_ended_here(bench: Bench) -> None:
 
 
 def _description(bench: Bench, main: Callable[[bytes, Connection], None]) -> Message:
-    bench._patch.setattr(answering_process, "_describe", main)
+    bench._patch.setitem(answering_process._MAINS, DescribeModel, main)
     command = DescribeModel(make_request(), "the.log")
     return answer_in_child(CONTEXT, command, bench.commands)  # type: ignore[arg-type]
 
@@ -650,7 +650,7 @@ def test_a_survey_that_dies_names_its_log(bench: Bench) -> None:
     said: list[Message] = []
     _survey(bench, lambda line, answer: os._exit(1), said.append)
     wait_until(lambda: bool(said))
-    assert said == [AgentFailed("the process for Survey ended without an answer; see the.log")]
+    assert said == [AgentFailed("the survey of the data ended without an answer; see the.log")]
 
 
 def test_a_survey_that_is_ended_in_a_build_takes_its_lock_along(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
