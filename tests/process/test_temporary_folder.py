@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -43,3 +45,18 @@ def test_a_killed_commands_folder_goes_with_the_next_and_a_living_ones_stays(
         for holder in holders:
             holder.kill()
             holder.communicate()
+
+
+def test_where_nothing_can_be_locked_a_folder_is_nobodys_to_take_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with temporary_folder("autofit-x-") as first, temporary_folder("autofit-x-") as second:
+        assert first.is_dir()
+        assert second.is_dir()
+        assert list(first.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
