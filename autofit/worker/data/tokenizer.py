@@ -42,12 +42,12 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(request.model, trust_remote_code=request.trust_remote_code)
     except Exception as error:  # files of every age and make: transformers raises what it likes
+        check_files(request.model)
         if not request.trust_remote_code and _has_code(request.model):
             raise UsageError(
                 f"the tokenizer of {request.model} brings code of its own, and none of it has run: read it, and allow "
                 "it with --trust-remote-code."
             ) from error
-        check_files(request.model)
         said = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
