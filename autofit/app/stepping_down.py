@@ -22,7 +22,7 @@ from autofit.domain.trial import Choice, StepDown
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.plan.step_down import Lighter, NothingLighter, step_down
 from autofit.planning.setting import Setting
-from autofit.report.run_end_text import lacked_memory_text, run_failure_text
+from autofit.report.run_end_text import lack_text, run_failure_text, step_down_text
 from autofit.runs.run_folder import RunFolder
 
 
@@ -31,19 +31,20 @@ def go_down(
 ) -> tuple[Context, Choice]:
     """The choice to go on with, which is written down and told, and the context with its setting; TrainingFailed where
     nobody wants one, or none is left, with the words that start anew."""
-    folder, failure = session.folder, run_failure_text(lacked.end, session.folder.training_log)
+    folder = session.folder
     if not options.may_step_down:
-        raise TrainingFailed(failure)
+        raise TrainingFailed(run_failure_text(lacked.end, folder.training_log))
     context = with_known_setting(context, session)
     setting = _as_asked(context, folder)
     checkpoint = _checkpoint(context, folder)
     tried = _too_large(choice, folder)
     found = step_down(choice.strategy, lacked.end, setting, checkpoint, tried)
     if isinstance(found, NothingLighter):
-        raise TrainingFailed(
-            f"{failure}\n{found.why}", _anew_words(choice.strategy, lacked.end, setting, tried, folder)
-        )
-    choice = _lower(choice, found, lacked_memory_text(lacked.end, lacked.step), folder)
+        # A smaller micro-batch, and what else leaves room on a device, has been looked for.
+        text = lack_text if lacked.end.place is Place.DEVICE else run_failure_text
+        words = _anew_words(choice.strategy, lacked.end, setting, tried, folder)
+        raise TrainingFailed(f"{text(lacked.end, folder.training_log)}\n{found.why}", words)
+    choice = _lower(choice, found, step_down_text(lacked.end, lacked.step), folder)
     write_choice_files(choice, context, session)
     session.write_report()
     where = "from the beginning" if checkpoint is None else f"from step {checkpoint.step:,}"

@@ -41,7 +41,7 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
     """What happened, where, and what to do; `log_path` is the log of what failed."""
     match end:
         case OutOfMemory():
-            return f"{_out_of_memory(end)}\nits log is {log_path}; {_ROOM[end.place]}"
+            return f"{lack_text(end, log_path)}; {_ROOM[end.place]}"
         case Crashed(exit_code=int(code)):
             return f"the training ended with exit code {code} and left no report; its log is {log_path}, and {GO_ON}"
         case TimedOut():
@@ -60,12 +60,17 @@ def run_failure_text(end: RunFailure, log_path: Path) -> str:
             return f"merging failed, the adapter in {end.adapter_path} is whole; the log is {log_path}"
 
 
+def lack_text(end: OutOfMemory, log_path: Path) -> str:
+    """Which memory was short, and where, without what to do."""
+    return f"{_out_of_memory(end)}\nits log is {log_path}"
+
+
 def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
     """What happened to a training that was started without a probe, and is searched now."""
     return f"{_out_of_memory(end)}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
 
 
-def lacked_memory_text(end: OutOfMemory, step: int | None) -> str:
+def step_down_text(end: OutOfMemory, step: int | None) -> str:
     """What happened to a training that goes on by less: `step 412 ran out of device memory on rank 1`. `step` is the
     last that was done, None before any could be."""
     whose = "" if end.rank is None else f" on rank {end.rank}"

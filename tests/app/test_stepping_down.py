@@ -161,8 +161,9 @@ def test_where_nothing_is_left_the_words_that_start_anew_are_told(stage: Stage) 
 
 def test_each_is_tried_once_until_nothing_is_left(stage: Stage) -> None:
     training = hungry(stage, lambda strategy: True)
-    with pytest.raises(TrainingFailed, match="no rung is left that needs less: the micro-batch is 1"):
+    with pytest.raises(TrainingFailed, match="no rung is left that needs less: the micro-batch is 1") as failed:
         stage.train(replace(REQUEST, pins=Pins(method=Method.FULL, zero_stage=1)))
+    assert "a smaller --micro-batch" not in str(failed.value)
     assert len(set(training.ran)) == len(training.ran) > 2
     assert {strategy.rung.zero_stage for strategy in training.ran} == {1}
 

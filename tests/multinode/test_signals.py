@@ -73,7 +73,8 @@ class Job:
 def job(rig: Rig, folder: Path, way: str = "heed", grace_s: float = 20.0) -> Iterator[Job]:
     """With a rank on each host that has come up."""
     write_light_deepspeed(folder)
-    program = ["env", f"PYTHONPATH={folder}", sys.executable, "-c", COMMAND, str(PORT), str(grace_s)]
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    program = ["env", f"PYTHONPATH={path}", sys.executable, "-c", COMMAND, str(PORT), str(grace_s)]
     with started_by(program, rig, folder, way) as started:
         yield started
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.process
+import os
 import shutil
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from autofit.process.temporary_folder import claimed_folder
 from autofit.worker.agent.temporary_folder import PREFIX, make_temporary_folder
 
 
@@ -40,16 +42,21 @@ def test_a_socket_finds_room_in_it_however_long_the_path_of_temporary_files_is(
         shutil.rmtree(folder)
 
 
-def test_the_folder_of_a_killed_agent_goes_and_that_of_a_living_one_stays(
+def test_a_fork_server_that_lives_is_not_disturbed_and_the_folder_of_a_killed_agent_goes(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A connection that says nothing is the end of multiprocessing's fork server."""
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    for name in ("dead", "living", "starting"):
-        (place / f"{PREFIX}{name}").mkdir()
-    with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as living:
-        for name, listener in (("dead", dead), ("living", living)):
-            listener.bind(str(place / f"{PREFIX}{name}" / "listener-1"))
-        living.listen()
-        dead.close()
+    (dead, lock), (living, _) = (claimed_folder(PREFIX, place) for _ in range(2))
+    starting = place / f"{PREFIX}starting"
+    starting.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(living / "listener-1"))
+        listener.listen()
+        listener.setblocking(False)
+        os.close(lock)  # as the kernel does on a kill
         own = Path(make_temporary_folder())
-    assert {path.name for path in place.iterdir()} == {own.name, f"{PREFIX}living", f"{PREFIX}starting"}
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert set(place.iterdir()) == {own, living, starting}
+    assert not dead.exists()
