@@ -49,14 +49,14 @@ class TunableKnobs:
 def tunable_knobs(config: Config, arguments: tuple[str, ...], override: frozenset[Override]) -> TunableKnobs:
     """What may be tuned by what the user wrote: a number is kept, "auto" and what is not there may be turned."""
     zero = zero_section(config)
-    stage = Override.STAGE in override or _is_open(zero, "stage")
+    why_held = _why_stage_stays(config, zero, override)
     offload = Override.OFFLOAD in override or not any(key in zero for key in OFFLOAD_KEYS)
     flags = find(arguments, MICRO_BATCH_FLAGS) is not None
     why_fixed = _why_fixed(config, override, flags)
-    notes = [] if stage else [f"zero_optimization.stage stays {zero['stage']} as written{unless(Override.STAGE)}"]
+    notes = [] if why_held is None else [why_held]
     notes += [] if offload else [f"zero_optimization.offload_* stays as written{unless(Override.OFFLOAD)}"]
     notes += [] if why_fixed is None else [why_fixed]
-    return TunableKnobs(stage, offload, why_fixed is None, flags, override, tuple(notes))
+    return TunableKnobs(why_held is None, offload, why_fixed is None, flags, override, tuple(notes))
 
 
 def pins_of(knobs: TunableKnobs, facts: ScriptFacts, attention: Attention) -> Pins:
@@ -105,6 +105,15 @@ def own_batches(knobs: TunableKnobs, rows: int) -> TunableKnobs:
     """The knobs once it is seen that the script makes batches of `rows` rows whatever the config says."""
     sentence = f"the micro-batch stays {rows}: the script makes its own batches"
     return replace(knobs, can_tune_micro_batch=False, notes=(*knobs.notes, sentence))
+
+
+def _why_stage_stays(config: Config, zero: Config, override: frozenset[Override]) -> str | None:
+    """Why the ZeRO stage stays; None where it may be turned."""
+    if config.get("gradient_allreduce_op") == "sum":  # DeepSpeed 0.19.8, DeepSpeedConfig._do_error_check
+        return "the ZeRO stage stays: gradient_allreduce_op is sum, which not every stage has"
+    if Override.STAGE in override or _is_open(zero, "stage"):
+        return None
+    return f"zero_optimization.stage stays {zero['stage']} as written{unless(Override.STAGE)}"
 
 
 def _why_fixed(config: Config, override: frozenset[Override], flags: bool) -> str | None:

@@ -42,12 +42,12 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
     try:
         return load_tokenizer(request.model, trust_remote_code=request.trust_remote_code)
     except Exception as error:  # files of every age and make: transformers raises what it likes
+        check_files(request.model)
         if not request.trust_remote_code and _has_code(request.model):
             raise UsageError(
                 f"the tokenizer of {request.model} brings code of its own, and none of it has run: read it, and allow "
                 "it with --trust-remote-code."
             ) from error
-        check_files(request.model)
         said = error_text(error, 300)
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
@@ -56,9 +56,9 @@ def _has_code(model: str) -> bool:
     """Whether a tokenizer, one that cannot be loaded without it, has a class beside its files."""
     try:
         config = get_tokenizer_config(model, **local_options(model))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return False  # which is why it cannot be loaded
-    classes = config.get("auto_map") if isinstance(config, dict) else None
+    classes = config.get("auto_map")
     if isinstance(classes, list):  # as in older files: a slow class and a fast one
         return bool(classes)
     return isinstance(classes, dict) and "AutoTokenizer" in classes

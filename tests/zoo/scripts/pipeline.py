@@ -17,7 +17,7 @@ deepspeed.init_distributed()
 torch.manual_seed(0)
 layers = [nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1)]
 model = PipelineModule(layers, num_stages=1, loss_fn=lambda output, wanted: (output - wanted).pow(2).mean())
-data = [(row["input_ids"].float() / tiny.VOCABULARY, torch.ones(1)) for row in tiny.rows(512)]
+data = [((row["input_ids"] / tiny.VOCABULARY).bfloat16(), torch.ones(1)) for row in tiny.rows(512)]
 engine, _, _, _ = deepspeed.initialize(
     args=options, model=model, model_parameters=model.parameters(), training_data=data
 )

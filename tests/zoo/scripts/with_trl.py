@@ -24,13 +24,21 @@ if task.task == "sft":
     data = Dataset.from_dict({"text": [f"tell me of {word}, and of {word} again" for word in words]})
 else:
     data = Dataset.from_dict({"prompt": words, "chosen": [f" {w}, yes" for w in words], "rejected": [" no"] * 64})
-model = tiny_llama.model()
-model.resize_token_embeddings(len(tokenizer))
-if task.task == "reward":
+
+
+def make_model():
+    model = tiny_llama.model()
+    model.resize_token_embeddings(len(tokenizer))
+    if task.task != "reward":
+        return model
     settings = {**model.config.to_dict(), "num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
-    model = AutoModelForSequenceClassification.from_config(LlamaConfig(**settings))
+    return AutoModelForSequenceClassification.from_config(LlamaConfig(**settings))
+
+
+more = {"ref_model": make_model()} if task.task == "dpo" else {}
 trained = trainer(
-    model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[tiny_llama.Notes()]
-)
+    model=make_model(), args=arguments, train_dataset=data, processing_class=tokenizer,
+    callbacks=[tiny_llama.Notes()], **more,
+)  # fmt: skip
 trained.train()
 trained.save_model()
