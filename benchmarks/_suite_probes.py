@@ -27,7 +27,8 @@ from autofit.hardware.nvml import VendorNvml
 from autofit.inputs.model_files import read_model_files
 from autofit.planning.memory.activations import micro_step
 from autofit.planning.plan.fit import judge
-from autofit.probing.agent import Agent, Limits
+from autofit.probing.agent import Agent
+from autofit.probing.agent_program import Limits
 from autofit.probing.protocol import ProbeSpec
 from autofit.runs.run_folder import RunFolder
 

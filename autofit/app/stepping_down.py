@@ -22,7 +22,7 @@ from autofit.domain.trial import Choice, StepDown
 from autofit.inputs.training_checkpoint import read_checkpoint
 from autofit.planning.plan.step_down import Lighter, NothingLighter, step_down
 from autofit.planning.setting import Setting
-from autofit.report.run_end_text import lack_text, lacked_memory_text, run_failure_text
+from autofit.report.run_end_text import lack_text, run_failure_text, step_down_text
 from autofit.runs.run_folder import RunFolder
 
 
@@ -44,7 +44,7 @@ def go_down(
         text = lack_text if lacked.end.place is Place.DEVICE else run_failure_text
         words = _anew_words(choice.strategy, lacked.end, setting, tried, folder)
         raise TrainingFailed(f"{text(lacked.end, folder.training_log)}\n{found.why}", words)
-    choice = _lower(choice, found, lacked_memory_text(lacked.end, lacked.step), folder)
+    choice = _lower(choice, found, step_down_text(lacked.end, lacked.step), folder)
     write_choice_files(choice, context, session)
     session.write_report()
     where = "from the beginning" if checkpoint is None else f"from step {checkpoint.step:,}"

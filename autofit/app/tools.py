@@ -19,7 +19,8 @@ from autofit.hardware.cgroup import oom_kill_count
 from autofit.hardware.energy_counter import check_counted
 from autofit.hardware.machine import detect_here
 from autofit.inputs.download import Download
-from autofit.probing.agent import TRACING, USER_SCRIPT, Agent
+from autofit.probing.agent import Agent
+from autofit.probing.agent_program import TRACING, USER_SCRIPT
 from autofit.probing.nodes.cluster import Cluster
 from autofit.probing.prober import ScriptProber, Tracer, TrainingProber
 from autofit.running.deepspeed_tools import make_universal, resolve_layout

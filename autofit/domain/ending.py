@@ -46,6 +46,9 @@ OWN_SIGNALS = {
 }
 """A process sends itself these by what it does; every other signal somebody sends (signal(7))."""
 
+GO_ON = "the same command goes on from the last checkpoint"
+LARGER_SHARED_MEMORY = "make /dev/shm larger (docker run --shm-size 16g)"
+
 CALLED: dict[type[Broken], str] = {
     Unsupported: "not supported",
     TimedOut: "timed out",
@@ -85,10 +88,6 @@ def broken_text(end: Broken) -> str:
             return f"in {_at(end)}: {end.why}"
         case Crashed():
             return f"crashed in {_at(end)}: {end.why}"
-
-
-GO_ON = "the same command goes on from the last checkpoint"
-LARGER_SHARED_MEMORY = "make /dev/shm larger (docker run --shm-size 16g)"
 
 
 def remedy(end: Broken) -> str:

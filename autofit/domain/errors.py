@@ -44,3 +44,8 @@ class InternalError(AutofitError):
     """Our own bug, seen where nobody could have done better. Exit code 3."""
 
     exit_code = 3
+
+
+def error_text(error: BaseException, most_characters: int = 500) -> str:
+    """What an exception says, on one line and cut short; its type's name where it says nothing."""
+    return " ".join(str(error).split())[:most_characters] or type(error).__name__

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
 
 from autofit.domain.ending import death_text
 from autofit.domain.errors import AutofitError, InternalError, UsageError
@@ -24,11 +23,10 @@ from autofit.domain.trace import MicroStep
 from autofit.domain.units import format_seconds
 from autofit.domain.workload import DataProfile
 from autofit.planning.script.script_setting import own_strategy
-from autofit.probing.agent_process import AgentProcess
+from autofit.probing.agent_program import OWN_TRAINING, USUAL_LIMITS, Limits, Program
 from autofit.probing.classification import classify
 from autofit.probing.prober import OnHeartbeat, OnRehearsalHeartbeat, OnTraceProgress
 from autofit.probing.protocol import (
-    ONLY_TRACES,
     AgentFailed,
     CheckInputs,
     Command,
@@ -61,52 +59,13 @@ from autofit.probing.protocol import (
 from autofit.probing.survey_course import OnRowsMade, SurveyCourse
 from autofit.process.build_locks.build_wait import BuildWait, WaitTeller
 from autofit.process.files import OURS, write_whole
-from autofit.process.python import script_environment, worker_environment
 from autofit.process.rendezvous import free_port, is_shared_full, remove_shared_memory
 from autofit.process.signals import ShieldedExit
 
 _ENDING_S = 10.0  # its messages have ended, and so will it
 _AGAIN = "What was found so far is kept: the same command goes on with it."
-
-
-class StartProcess(Protocol):
-    """Starts an agent's process; what it prints goes to `log`."""
-
-    def __call__(self, environment: Mapping[str, str], log: IO[bytes], arguments: Sequence[str]) -> AgentProcess: ...
-
-
-class MakeEnvironment(Protocol):
-    """The environment of an agent on devices of `kind`."""
-
-    def __call__(self, kind: DeviceKind) -> Mapping[str, str]: ...
-
-
-@dataclass(frozen=True)
-class Program:
-    """What an agent's process is told at its start: in which environment, and with which arguments."""
-
-    environment: MakeEnvironment = worker_environment
-    arguments: tuple[str, ...] = ()
-    start: StartProcess = AgentProcess
-
-
 _MEANWHILE = (BuildWait, RowsMade, Foreseen, Surveyed, SurveyRefused)
 """What an agent says whatever it was asked."""
-
-OWN_TRAINING = Program()
-TRACING = Program(arguments=(ONLY_TRACES,))  # it starts in half the time, and is asked for nothing but traces
-USER_SCRIPT = Program(script_environment)  # all of the user's environment
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long an agent may say nothing (s): generous, they are there for what hangs."""
-
-    start_s: float = 600.0  # from a shared disk the imports take minutes; a build gives signs of life of its own
-    survey_s: float = 3600.0  # the whole of the data is read, and perhaps downloaded
-    description_s: float = 600.0
-    traces_s: float = 1800.0
-    answer_s: float = 120.0  # beyond the silence of a rank that it ends itself
 
 
 @dataclass
@@ -131,7 +90,7 @@ class Agent(ShieldedExit):
         oom_kill_count: Callable[[], int | None] = lambda: None,
         tell: Tell = lambda text: None,
         program: Program = OWN_TRAINING,
-        limits: Limits = Limits(),
+        limits: Limits = USUAL_LIMITS,
     ) -> None:
         """Takes what starts the process; `tell` hears for whom it has to wait."""
         self._kind = kind

@@ -70,7 +70,7 @@ def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
     return f"{_out_of_memory(end)}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
 
 
-def lacked_memory_text(end: OutOfMemory, step: int | None) -> str:
+def step_down_text(end: OutOfMemory, step: int | None) -> str:
     """What happened to a training that goes on by less: `step 412 ran out of device memory on rank 1`. `step` is the
     last that was done, None before any could be."""
     whose = "" if end.rank is None else f" on rank {end.rank}"

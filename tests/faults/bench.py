@@ -13,7 +13,8 @@ from typing import Any
 from autofit.domain.errors import AutofitError
 from autofit.domain.event import Note, RankEvent, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import DeviceKind
-from autofit.probing.agent import Agent, Limits
+from autofit.probing.agent import Agent
+from autofit.probing.agent_program import Limits
 from autofit.process.saved_steps import last_whole, saved_step, torn
 from autofit.report.outcome_text import verdict_text
 from autofit.report.run_end_text import run_failure_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.probing.agent import Limits
+from autofit.probing.agent_program import Limits
 from tests.faults.bench import lose_agent
 from tests.faults.fault import Fault
 from tests.faults.job import Inputs

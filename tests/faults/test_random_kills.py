@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autofit.worker.agent.temporary_folder import PREFIX
+from autofit.worker.agent.agent_folder import PREFIX
 from tests.faults.command import Command, Running
 from tests.faults.job import STEPS, Inputs
 from tests.faults.saboteur import marked

@@ -12,7 +12,8 @@ from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Unsupported, UserFault
 from autofit.domain.script import RuntimePatches, Script
-from autofit.probing.agent import USER_SCRIPT, Agent
+from autofit.probing.agent import Agent
+from autofit.probing.agent_program import USER_SCRIPT
 from autofit.probing.protocol import ScriptJob, ScriptSpec, Share
 from tests.faults.bench import ProbeBench
 from tests.faults.surroundings import Surroundings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -54,6 +54,7 @@ def test_a_damaged_tokenizer(model: Path, content: bytes) -> None:
 
 
 @given(st.one_of(changed(CONFIG).map(json_bytes), damaged(json_bytes(CONFIG))))
+@example(content=b"null")
 @settings(max_examples=30)
 def test_a_damaged_config_of_a_tokenizer(model: Path, content: bytes) -> None:
     (model / "tokenizer_config.json").write_bytes(content)

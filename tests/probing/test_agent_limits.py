@@ -20,8 +20,9 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep
 from autofit.domain.workload import BatchShape
-from autofit.probing.agent import Agent, Limits, Program
+from autofit.probing.agent import Agent
 from autofit.probing.agent_process import AgentProcess
+from autofit.probing.agent_program import Limits, Program
 from autofit.probing.protocol import (
     AgentFailed,
     Job,

@@ -24,7 +24,7 @@ from autofit.domain.outcome import (
     UserFault,
 )
 from autofit.domain.run_end import MergeFailed, NoModel, RunFailure
-from autofit.report.run_end_text import lacked_memory_text, run_failure_text
+from autofit.report.run_end_text import run_failure_text, step_down_text
 
 LOG = Path("/run/logs/training.log")
 GO_ON = "the same command goes on from the last checkpoint"
@@ -161,4 +161,4 @@ def test_a_divergence_says_what_it_was_and_what_may_mend_it(divergence: Divergen
     ],
 )
 def test_what_happened_is_said_with_its_step(end: OutOfMemory, step: int | None, text: str) -> None:
-    assert lacked_memory_text(end, step) == text
+    assert step_down_text(end, step) == text

@@ -11,10 +11,10 @@ from multiprocessing.process import BaseProcess
 from autofit.domain.ending import death_text
 from autofit.probing.protocol import CheckInputs, DescribeModel, Message, Refused, read_command, read_message, to_line
 from autofit.process.build_locks.stale_locks import taking_locks_of
+from autofit.worker.agent.agent_folder import use_temporary_folder
 from autofit.worker.agent.fork_server import ProcessLost, death_signal, fork
 from autofit.worker.agent.forked_process import settle
 from autofit.worker.agent.line_reader import LineReader, wait_or_interrupt
-from autofit.worker.agent.temporary_folder import use_temporary_folder
 
 
 def answer_in_child(context: ForkServerContext, command: CheckInputs | DescribeModel, commands: LineReader) -> Message:

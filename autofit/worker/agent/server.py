@@ -29,12 +29,12 @@ from autofit.probing.protocol import (
 )
 from autofit.process.build_locks.build_lock import build_locks
 from autofit.process.build_locks.build_wait import BuildLocked, BuildWatch
+from autofit.worker.agent.agent_folder import make_temporary_folder
 from autofit.worker.agent.answering_process import answer_in_child
 from autofit.worker.agent.fork_server import PRELOAD, PRELOADED_BUILD, ProcessLost, start_fork_server
 from autofit.worker.agent.group_watch import run_together
 from autofit.worker.agent.line_reader import CommandsClosed, LineReader
 from autofit.worker.agent.survey_process import SurveyProcess
-from autofit.worker.agent.temporary_folder import make_temporary_folder
 from autofit.worker.agent.trace_pool import PRELOAD as TRACE_PRELOAD
 from autofit.worker.agent.trace_pool import trace_in_children
 from autofit.worker.agent.worker_group import WorkerGroup

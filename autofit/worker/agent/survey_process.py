@@ -19,10 +19,10 @@ from autofit.probing.protocol import (
     to_line,
 )
 from autofit.process.build_locks.stale_locks import taking_locks_of
+from autofit.worker.agent.agent_folder import use_temporary_folder
 from autofit.worker.agent.answering_process import lost
 from autofit.worker.agent.fork_server import ProcessLost, fork
 from autofit.worker.agent.forked_process import settle
-from autofit.worker.agent.temporary_folder import use_temporary_folder
 
 
 class SurveyProcess:

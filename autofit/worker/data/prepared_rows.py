@@ -10,7 +10,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
 from autofit import __version__
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.domain.workload import Learned, RowCounts
 from autofit.planning.data.chat_turns import BadRow
 from autofit.planning.data.token_row import IGNORED
@@ -141,7 +141,7 @@ def _row(tokenize: RowTokenizer) -> Callable[[Mapping[str, Any], int], dict[str,
 
 def refusal(error: Exception) -> str:
     """What is wrong with a row over which a tokenizer or its template raised `error`."""
-    said = " ".join(str(error).split())[:300] or type(error).__name__
+    said = error_text(error, 300)
     return f"the tokenizer or its chat template refuses it ({said})"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.domain.request import Request
 from autofit.inputs.snapshot import local_options
 from autofit.worker.model.configuration import load_config
@@ -53,7 +53,7 @@ def _generation_eos(request: Request) -> int | Sequence[int] | None:
     except OSError:  # it has none: the model's own is made from its config
         config = load_config(request.model, trust_remote_code=request.trust_remote_code).get_text_config()
     except Exception as error:  # it holds what is no config: transformers raises what it likes
-        said = " ".join(str(error).split())[:200]
+        said = error_text(error, 200)
         raise UsageError(
             f"the generation_config.json of {request.model} cannot be read ({said}): download it again, or remove it."
         ) from error

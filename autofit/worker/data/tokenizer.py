@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.domain.request import Request
 from autofit.inputs.snapshot import local_options
 from autofit.worker.model.loading import load_tokenizer
@@ -48,7 +48,7 @@ def _loaded(request: Request) -> PreTrainedTokenizerBase:
                 f"the tokenizer of {request.model} brings code of its own, and none of it has run: read it, and allow "
                 "it with --trust-remote-code."
             ) from error
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = error_text(error, 300)
         raise UsageError(f"the tokenizer of {request.model} cannot be loaded: {said}") from error
 
 
@@ -58,7 +58,10 @@ def _has_code(model: str) -> bool:
         config = get_tokenizer_config(model, **local_options(model))
     except (OSError, ValueError):
         return False  # which is why it cannot be loaded
-    return "AutoTokenizer" in (config.get("auto_map") or {})
+    classes = config.get("auto_map")
+    if isinstance(classes, list):  # as in older files: a slow class and a fast one
+        return bool(classes)
+    return isinstance(classes, dict) and "AutoTokenizer" in classes
 
 
 def _check_padding(model: str, tokenizer: PreTrainedTokenizerBase, asked: str | None, count: int | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.inputs.json_text import read_object
 from autofit.inputs.snapshot import find_snapshot
 
@@ -39,5 +39,5 @@ def _check_whole(path: Path) -> None:
     try:
         Tokenizer.from_file(str(path))
     except Exception as error:  # its library raises nothing more exact
-        said = " ".join(str(error).split())[:200]
+        said = error_text(error, 200)
         raise UsageError(f"{path} is no tokenizer that the library tokenizers reads ({said}): {_THEN}.") from error

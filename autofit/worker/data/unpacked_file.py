@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.inputs.local_path import unreadable
 
 
@@ -43,5 +43,5 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _damaged(path: Path, error: Exception) -> UsageError:
-    said = " ".join(str(error).split())[:100]
+    said = error_text(error, 100)
     return UsageError(f"{path}: not whole, or packed otherwise than its name says ({said}): make or fetch it again.")

@@ -14,17 +14,17 @@ from pathlib import Path
 from autofit.domain.units import format_bytes
 from autofit.process.files import FULL_ERRNOS
 
-SHARED = Path("/dev/shm")
+_SHARED_MEMORY = Path("/dev/shm")
 
 # Each has the file that says so.
-_DISK = re.compile(
+_DISK_WORDS = re.compile(
     # errno's own words, as safetensors (SafetensorError: "I/O error: No space left on device (os error 28)"), pyarrow
     # and C++ libraries pass them on
     r"No space left on device|Disk quota exceeded|File too large"
     # torch: caffe2/serialize/inline_container.cc, of torch.save; the writer's destructor tells of the same afterwards
     r"|PytorchStreamWriter failed writing file"
 )
-_SHARED = re.compile(
+_SHARED_WORDS = re.compile(
     # nccl/src/misc/shmutils.cc
     r"shared memory segment /dev/shm/\S+ .*No space left on device"
     # torch: ATen/MapAllocator.cpp, of tensors that go from a data loader's worker to its rank
@@ -34,7 +34,7 @@ _SHARED = re.compile(
     r"|killed by signal: Bus error"
 )
 # What multiprocessing makes there has no name in its error.
-_SHARING = re.compile(r"multiprocessing/(synchronize|shared_memory|heap)\.py$")
+_SHARING_CODE = re.compile(r"multiprocessing/(synchronize|shared_memory|heap)\.py$")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def full_disk(error: BaseException, text: str) -> FullDisk | None:
     """What `error` itself found full; None where that was not what went wrong. `text` are its words on one line."""
     if isinstance(error, OSError) and error.errno in FULL_ERRNOS:
         return _of_errno(error)
-    if _SHARED.search(text):
+    if _SHARED_WORDS.search(text):
         return FullDisk(True, text)
-    return FullDisk(False, text) if _DISK.search(text) else None
+    return FullDisk(False, text) if _DISK_WORDS.search(text) else None
 
 
 def full_disk_behind(error: BaseException) -> FullDisk | None:
@@ -74,9 +74,9 @@ def _of_errno(error: OSError) -> FullDisk:
     words = error.strerror or str(error)
     if error.filename is None:
         files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        return FullDisk(any(map(_SHARING.search, files)), words)
+        return FullDisk(any(map(_SHARING_CODE.search, files)), words)
     path = Path(os.fsdecode(error.filename))
-    return FullDisk(path.is_relative_to(SHARED), f"{words}: {path}{_left(path, error.errno)}")
+    return FullDisk(path.is_relative_to(_SHARED_MEMORY), f"{words}: {path}{_left(path, error.errno)}")
 
 
 def _left(path: Path, number: int | None) -> str:

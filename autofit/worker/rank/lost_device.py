@@ -53,7 +53,7 @@ def _recent_xids(log: Path, clock_s: float) -> Iterator[int]:
     for record in _records(log):
         head, _, text = record.partition(";")
         found, fields = _XID.search(text), head.split(",")
-        if found and len(fields) > 2 and int(fields[2]) / 1e6 >= clock_s - _RECENT_S:
+        if found and len(fields) > 2 and fields[2].isdecimal() and int(fields[2]) / 1e6 >= clock_s - _RECENT_S:
             yield int(found.group(1))
 
 

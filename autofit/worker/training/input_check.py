@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.domain.request import Request
 from autofit.probing.protocol import CheckInputs, InputsChecked, Refused
 from autofit.worker.data.first_rows import check_first_rows
@@ -17,7 +17,7 @@ def run(command: CheckInputs) -> InputsChecked | Refused:
     except UsageError as error:
         return Refused(str(error))
     except (ValueError, RuntimeError, OSError) as error:  # transformers and datasets speak for themselves, as in survey
-        return Refused(" ".join(str(error).split())[:500])
+        return Refused(error_text(error, 500))
     return InputsChecked()
 
 

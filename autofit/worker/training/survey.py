@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from autofit.domain.errors import UsageError
+from autofit.domain.errors import UsageError, error_text
 from autofit.domain.request import Request
 from autofit.domain.shell import shell_line
 from autofit.domain.task import Task
@@ -49,7 +49,7 @@ def run(command: Survey, tell: Callable[[RowsMade | Foreseen], None] = lambda ne
         return SurveyRefused(str(error))
     except (ValueError, RuntimeError, OSError) as error:
         # trl, datasets and transformers speak for themselves here: nothing of ours runs yet
-        return SurveyRefused(" ".join(str(error).split())[:500])
+        return SurveyRefused(error_text(error, 500))
     except MemoryError:
         return SurveyRefused(
             "the memory of this host ran out while the data was read: free some of it, or take less data."
@@ -146,7 +146,7 @@ def _refusals_of_trl(request: Request, data: TrainingData) -> Iterator[None]:
         if request.task is not Task.SFT:  # whose rows are tokens already
             for loaded in filter(None, loaded_sources(request)):
                 check_templates(loaded, data.tokenizer)
-        said = " ".join(str(error).split())[:400] or type(error).__name__
+        said = error_text(error, 400)
         words = request.training.extra_arguments
         asked = f" with `-- {shell_line(words)}`" if words else ""
         raise UsageError(f"trl refuses the training{asked}: {said}") from error

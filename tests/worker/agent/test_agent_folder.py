@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autofit.process.temporary_folder import claimed_folder
-from autofit.worker.agent.temporary_folder import PREFIX, make_temporary_folder
+from autofit.worker.agent.agent_folder import PREFIX, make_temporary_folder
 
 
 @pytest.fixture
