@@ -402,6 +402,14 @@ def test_where_there_is_nothing_to_tune_nothing_is_started(
     assert not (tmp_path / "autofit-runs").exists()
 
 
+def test_a_config_with_a_key_twice_is_left_to_deepspeed_which_refuses_it(tmp_path: Path) -> None:
+    tale = Tale(tmp_path, FakeScript())
+    tale.config_path.write_text('{"train_batch_size": 32, "zero_optimization": {"stage": 1, "stage": 2}}')
+    with pytest.raises(NotTuned, match=r"ds\.json cannot be read \(stage stands in it twice\)"):
+        tale.tune()
+    assert tale.script.specs == []
+
+
 def test_the_data_behind_a_switch_is_not_taken_for_the_config(tmp_path: Path) -> None:
     tale = Tale(tmp_path, FakeScript(capacity_bytes=900_000_000))
     (tmp_path / "data.json").write_text('{"rows": []}')

@@ -24,6 +24,7 @@ ROOT = HERE.parents[1]
 TOKENIZER = ROOT / "examples/tiny-llama"
 BIN = Path(sys.executable).parent
 DEADLINE_S = 240.0
+SURELY = ("--autofit-tolerance", "1%")  # a training so short pays for no probe
 
 PLAIN: dict[str, Any] = {
     "train_batch_size": 16,
@@ -59,6 +60,13 @@ class Style:
     files: dict[str, str] = field(default_factory=dict)
 
 
+WRITERS = Style(
+    "writers",
+    "writers.py --steps 12 --deepspeed_config ds.json",
+    {**PLAIN, "csv_monitor": {"enabled": True, "output_path": "monitor", "job_name": "run"}},
+    files={"kept.txt": "of before", "turned.log": "of the run before"},
+)
+
 STYLES = [
     Style("counts steps", "counts_steps.py --max_steps 12 --deepspeed_config ds.json"),
     Style("click with dashes", "with_click.py --max-steps 12 --per-device-train-batch-size 4 --deepspeed ds.json", AUTO,
@@ -86,8 +94,7 @@ STYLES = [
                  "use_cpu: true\nlearning_rate: 1e-3\nlogging_steps: 1\nreport_to: none\nmax_length: 16\n"
                  "gradient_accumulation_steps: 4\nsave_strategy: 'no'\ngradient_checkpointing: false\n"}),
     Style("--module", "--module pkg.train --steps 12 --deepspeed_config ds.json"),
-    Style("writers", "writers.py --steps 12 --deepspeed_config ds.json",
-          files={"kept.txt": "of before"}),
+    WRITERS,
 ]  # fmt: skip
 ALWAYS = STYLES[:2]
 
@@ -100,29 +107,37 @@ class Ended:
     said: str
 
 
-def train(launcher: str, style: Style, folder: Path, cache: Path) -> Ended:
+def prepare(style: Style, folder: Path) -> None:
+    """Puts what the style is made of into a new folder."""
     shutil.copytree(HERE / "scripts", folder)
     for name, text in style.files.items():
         (folder / name).write_text(text)
     if style.config is not None:
         (folder / "ds.json").write_text(json.dumps(style.config))
+
+
+def train(launcher: str, style: Style, folder: Path, cache: Path) -> Ended:
+    prepare(style, folder)
     if style.before is not None:
-        first = _run("deepspeed", style.before, folder, cache)
+        first = _run(["deepspeed"], style.before, folder, cache)
         assert first.returncode == 0, first.stdout
         (folder / "steps.jsonl").unlink()
-    ended = _run(launcher, style.line, folder, cache)
+    ended = _run([launcher, *SURELY] if launcher == "autofit" else [launcher], style.line, folder, cache)
     lines = (folder / "steps.jsonl").read_text().splitlines() if (folder / "steps.jsonl").exists() else []
     return Ended(ended.returncode, [json.loads(line) for line in lines], _files(folder), ended.stdout)
 
 
-def _run(launcher: str, line: str, folder: Path, cache: Path) -> subprocess.CompletedProcess[str]:
-    own = ["--autofit-tolerance", "1%"] if launcher == "autofit" else []
+def _run(
+    launcher: list[str], line: str, folder: Path, cache: Path, *, before: tuple[str, ...] = (), **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the line; `before` are the words of a program that starts it."""
     environment = {
         **os.environ, "DS_ACCELERATOR": "cpu", "LOCAL_SIZE": "2", "OMP_NUM_THREADS": "1", "AUTOFIT_CACHE": str(cache),
-        "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1",
+        "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1", **variables,
     }  # fmt: skip
+    words = [str(BIN / launcher[0]), *launcher[1:], "--num_gpus", "2", "--master_port", str(free_port()), *line.split()]
     return subprocess.run(
-        [str(BIN / launcher), *own, "--num_gpus", "2", "--master_port", str(free_port()), *line.split()],
+        [*before, *words],
         cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
@@ -159,3 +174,53 @@ def _without_shares(files: set[str]) -> set[str]:
     but stage 0."""
     own = ("_states.pt", "rng_state.pth", "optimizer.pt", "zero_to_fp32.py", "zero_to_torch.py")
     return {name for name in files if not name.endswith(own)}
+
+
+SHARED = "shared.txt"
+OWN_SHARED = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs tmpfs /dev/shm && "$@"; code=$?; ls -A /dev/shm > "$SHARED"; exit $code',
+    "sh",
+)
+"""Starts a program with a /dev/shm of its own, and says in the file SHARED what is left there."""
+
+
+@pytest.mark.parametrize("overlay", with_matrix(["1"], ["0"]))
+def test_a_search_leaves_every_byte_as_it_was(overlay: str, tmp_path: Path) -> None:
+    """Whatever its probes write, make, rename and remove: in the script's folder, a tracker's, a home, /dev/shm."""
+    folder, home, shared = tmp_path / "script", tmp_path / "home", tmp_path / SHARED
+    prepare(WRITERS, folder)
+    for place in (folder / "board", home / "mlruns"):
+        place.mkdir(parents=True)
+        (place / "events.out.of.before").write_text("of before")
+    is_root = os.geteuid() == 0
+    before = _tree(tmp_path)
+    ended = _run(
+        ["autofit", *SURELY, "--autofit-dry-run"], WRITERS.line, folder, tmp_path / "cache",
+        before=OWN_SHARED if is_root else (), SHARED=str(shared), HOME=str(home), AUTOFIT_OVERLAY=overlay,
+        WANDB_DIR=str(home), XDG_CACHE_HOME=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout
+    assert "not started: deepspeed" in ended.stdout
+    assert len(list(folder.glob("autofit-runs/*/logs/probe-*.log"))) > 2, ended.stdout
+    assert _tree(tmp_path) == before, ended.stdout
+    if is_root:
+        assert shared.read_text() == ""
+
+
+def _tree(root: Path) -> dict[str, tuple[int, bytes | str, int]]:
+    """All that lies there with its mode, what it holds and when it was written, but for autofit's own folders."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        place, stat = path.relative_to(root), path.lstat()
+        if not {"autofit-runs", "cache", ".cache", SHARED}.isdisjoint(place.parts):
+            continue
+        if path.is_symlink():
+            found[str(place)] = (stat.st_mode, os.readlink(path), stat.st_mtime_ns)
+        else:  # a folder's time tells of autofit-runs as well
+            holds = path.read_bytes() if path.is_file() else b""
+            found[str(place)] = (stat.st_mode, holds, stat.st_mtime_ns if path.is_file() else 0)
+    return found

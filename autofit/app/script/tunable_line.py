@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import hjson
 
@@ -124,7 +125,8 @@ def _said(arguments: tuple[str, ...]) -> SaidLength:
 
 def _read_config(name: str) -> Config:
     try:
-        content = hjson.loads(Path(name).read_text(encoding="utf-8"))  # as DeepSpeed does: comments are allowed
+        text = Path(name).read_text(encoding="utf-8")
+        content = hjson.loads(text, object_pairs_hook=_with_each_key_once)  # as DeepSpeed does: comments are allowed
         json.dumps(content, allow_nan=False)  # as its copies are written
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error or "it is nested too deep"
@@ -133,6 +135,16 @@ def _read_config(name: str) -> Config:
         raise NotTuned(f"{name} is no DeepSpeed config: the script runs as it is, unsearched.")
     config: Config = content
     return config
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of `pairs`; ValueError for a key that stands there twice, which DeepSpeed refuses."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key} stands in it twice")
+        found[key] = value
+    return found
 
 
 def _digest(name: str) -> str:

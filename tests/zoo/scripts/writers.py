@@ -4,6 +4,8 @@ import argparse
 import csv
 import logging
 import os
+import pathlib
+import shutil
 
 import deepspeed
 import tiny
@@ -26,8 +28,12 @@ rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
 os.makedirs(f"work/rank{rank}")
 if os.path.exists("kept.txt") and rank == 0:
     os.replace("kept.txt", "kept.old.txt")
+    os.remove("turned.log")
+    shutil.copytree("pkg", "work/code")
+    pathlib.Path("work/latest").symlink_to("code")
+    os.chmod("ds.json", 0o600)
 logging.basicConfig(filename=f"work/rank{rank}/train.log", level=logging.INFO)
-writer = SummaryWriter("work/board") if SummaryWriter and rank == 0 else None
+writer = SummaryWriter("board") if SummaryWriter and rank == 0 else None
 with open(f"work/rank{rank}/loss.csv", "w", newline="") as file:
     table = csv.writer(file)
     for batch in DataLoader(tiny.rows(4096)[rank::ranks], engine.train_micro_batch_size_per_gpu()):
