@@ -103,11 +103,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class BatchFlags:
-    """What Hugging Face's flags of the batch are to say; `accumulation_flag` is added to a line that has none."""
+    """What Hugging Face's flags of the batch are to say; `accumulation_flag` is added to a line that has none. None
+    where the script accumulates as much by itself."""
 
     micro_batch: int
     gradient_accumulation: int
-    accumulation_flag: str = "--gradient_accumulation_steps"
+    accumulation_flag: str | None = "--gradient_accumulation_steps"
 
 
 @dataclass(frozen=True)

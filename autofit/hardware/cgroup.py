@@ -35,7 +35,7 @@ def core_limits(root: Path) -> tuple[float, ...]:
     """Every quota over this process, in cores."""
     found = [_quota(*_words(group / "cpu.max")) for group in _groups(root, "")]
     for group in _groups(root, "cpu"):
-        found.append(_quota(*_words(group / "cpu.cfs_quota_us"), *_words(group / "cpu.cfs_period_us")))
+        found.append(_quota(*_words(group / "cpu.cfs_quota_us")[:1], *_words(group / "cpu.cfs_period_us")[:1]))
     return tuple(quota for quota in found if quota is not None)
 
 

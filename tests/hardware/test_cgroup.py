@@ -121,6 +121,18 @@ def test_version_1_without_a_quota(tree):
     assert core_limits(root) == ()
 
 
+def test_version_1_with_more_words_than_there_should_be(tree):
+    root = tree(
+        {
+            "proc/self/cgroup": "5:cpu:/\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000 1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000 1\n",
+        }
+    )
+
+    assert core_limits(root) == (2.0,)
+
+
 @pytest.mark.parametrize("membership", ["0::/\n", ""])
 def test_no_limits_at_all(tree, membership):
     root = tree({"proc/self/cgroup": membership})

@@ -52,7 +52,8 @@ class ConfigRewriter:
     def probed(self, strategy: Strategy, config_path: str) -> RewrittenLine:
         """The script's words for a probe: no more micro-batches are accumulated than it must, and nothing is reported
         to a tracker. Where answers are generated, all are: they are generated for all of them at once."""
-        most = strategy.gradient_accumulation if self.facts.generates else PROBED_ACCUMULATION
+        must_stay = self.facts.generates or (self.knobs.has_flags and not self._takes_accumulation)
+        most = strategy.gradient_accumulation if must_stay else PROBED_ACCUMULATION
         accumulation = min(strategy.gradient_accumulation, most)
         return self._rewritten(_quiet(self.config), strategy, accumulation, config_path)
 
@@ -65,8 +66,13 @@ class ConfigRewriter:
         return self._flags(strategy, strategy.gradient_accumulation) if self.knobs.has_flags else None
 
     def _flags(self, strategy: Strategy, accumulation: int) -> BatchFlags:
-        flag = self.facts.accumulation_flag or ACCUMULATION_FLAGS[0]
-        return BatchFlags(strategy.micro_batch, accumulation, flag)
+        is_own = accumulation == self.facts.gradient_accumulation  # by a recipe, its parser's default or its code
+        return BatchFlags(strategy.micro_batch, accumulation, None if is_own else self.facts.accumulation_flag)
+
+    @property
+    def _takes_accumulation(self) -> bool:
+        """Whether a flag of the line tells the script how much it accumulates, or could."""
+        return self.facts.accumulation_flag is not None or find(self.arguments, ACCUMULATION_FLAGS) is not None
 
     def rows(self, strategy: Strategy) -> int | None:
         """The rows that its batches must turn out to have; None where they are the script's own affair.
@@ -123,7 +129,7 @@ def rewrite_arguments(arguments: tuple[str, ...], config_path: str, flags: Batch
     words = put(words, MICRO_BATCH_FLAGS, str(flags.micro_batch))
     accumulation = str(flags.gradient_accumulation)
     if find(words, ACCUMULATION_FLAGS) is None:
-        return words if flags.gradient_accumulation == 1 else (*words, flags.accumulation_flag, accumulation)
+        return words if flags.accumulation_flag is None else (*words, flags.accumulation_flag, accumulation)
     return put(words, ACCUMULATION_FLAGS, accumulation)
 
 

@@ -120,8 +120,27 @@ def test_a_hugging_face_script_is_turned_by_its_flags() -> None:
 def test_accumulation_is_added_where_the_script_takes_flags() -> None:
     words = rewriter(HF, HF_WORDS[:4]).trained(STRATEGY, "x").arguments
     assert words[-2:] == ("--gradient_accumulation_steps", "16")
-    alone = rewriter(HF, HF_WORDS[:4]).trained(replace(STRATEGY, micro_batch=8, gradient_accumulation=1), "x").arguments
-    assert alone == ("--deepspeed", "x", "--per_device_train_batch_size", "8"), "a script may know no such flag"
+
+
+@pytest.mark.parametrize("own", [1, 4])
+def test_what_a_script_accumulates_by_itself_is_told_otherwise_and_not_told_again(own: int) -> None:
+    """It may stand in a recipe, or be its parser's default: with nothing added the global batch would be another."""
+    words = HF_WORDS[:4]
+    facts = make_facts(micro_batch=8, gradient_accumulation=own)
+    made = ConfigRewriter(HF, words, tunable_knobs(HF, words, NOTHING), facts, 64, DeviceKind.CPU)
+    for micro_batch in (2, 4, 8, 16, 32):
+        accumulation = max(1, 8 * own // micro_batch)
+        strategy = Strategy(STRATEGY.rung, micro_batch, accumulation)
+        added = made.trained(strategy, "x").arguments[4:]
+        expected = () if accumulation == own else ("--gradient_accumulation_steps", str(accumulation))
+        assert added == expected
+
+
+def test_a_script_that_takes_no_flag_of_accumulation_is_probed_with_its_own() -> None:
+    words, facts = HF_WORDS[:4], make_facts(gradient_accumulation=8, accumulation_flag=None)
+    knobs = keep_flagless(tunable_knobs(HF, words, NOTHING), words, facts)
+    probed = ConfigRewriter(HF, words, knobs, facts, 64, DeviceKind.CPU).probed(Strategy(STRATEGY.rung, 8, 8), "x")
+    assert probed.arguments == ("--deepspeed", "x", "--per_device_train_batch_size", "8")
 
 
 def test_a_bucket_that_was_written_stays() -> None:
