@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from autofit.domain.request import Training
+from autofit.process.saved_steps import is_saved
 from autofit.worker.training.full_run.step_agreement import Wish
 
 _FIRST_S = 120.0  # a training that has taken so long is worth a first checkpoint
@@ -61,10 +63,10 @@ class TimedSaves(TrainerCallback, Wish):
     def on_evaluate(self, *_: Any, **__: Any) -> None:
         self._passed_s()
 
-    def on_save(self, *_: Any, **__: Any) -> None:
-        """A save that has failed counts: the next one is due as after any other."""
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """After one that has failed for the disk the next is due as the first is."""
         self._save_s = self._passed_s()
-        self._saved_s, self._has_first = self._marked_s, True
+        self._saved_s, self._has_first = self._marked_s, is_saved(Path(args.output_dir), state.global_step)
 
     def _passed_s(self) -> float:
         """Seconds since it was last asked."""

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 
 from autofit.domain.request import Training
+from autofit.worker.training.full_run import timed_saves
 from autofit.worker.training.full_run.timed_saves import TimedSaves
 
 NOBODY: Any = None
+ARGUMENTS: Any = SimpleNamespace(output_dir="checkpoints")
+
+
+@pytest.fixture(autouse=True)
+def every_save_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed_saves, "is_saved", lambda folder, step: True)
 
 
 class Clocked:
@@ -37,7 +44,7 @@ class Clocked:
             if is_wanted or (save_every and self.state.global_step % save_every == 0):
                 found.append((self.now_s - self._began_s) / 60)
                 self.now_s += self.save_s
-                self.saves.on_save()
+                self.saves.on_save(ARGUMENTS, self.state, NOBODY)
         return found
 
 
@@ -104,3 +111,8 @@ def test_what_is_wanted_is_saved() -> None:
     control: Any = SimpleNamespace(should_save=False)
     Clocked(step_s=1.0).saves.grant(NOBODY, control)
     assert control.should_save
+
+
+def test_a_save_that_has_failed_is_tried_again_after_two_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed_saves, "is_saved", lambda folder, step: False)
+    assert Clocked(step_s=1.0).train(7) == pytest.approx([2.0, 4.0, 6.0], abs=0.1)
