@@ -24,8 +24,8 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
 from autofit.probing.protocol import Job
-from autofit.worker.rank.lifecycle import join_group
 from autofit.worker.rank.memory_meter import meter
+from autofit.worker.rank.process_group import join_group
 
 _LEAST_TIMEOUT = datetime.timedelta(minutes=30)
 _RANKS = 64

@@ -29,7 +29,8 @@ from autofit.domain.request import Request
 from autofit.domain.strategy import Rung, Strategy
 from autofit.probing.protocol import Job
 from autofit.worker.model.loading import load_model
-from autofit.worker.rank.lifecycle import end_process, join_group, set_threads
+from autofit.worker.rank.lifecycle import end_process, set_threads
+from autofit.worker.rank.process_group import join_group
 from autofit.worker.training.job_model import pretrained_model
 
 _COLLECTIVES = ("broadcast", "all_gather", "all_gather_into_tensor", "all_reduce", "barrier")

@@ -126,7 +126,7 @@ def train(run: Run, model: str, step_count: int, scratch: str) -> Losses:
     import torch
 
     from autofit.worker.data.training_data import training_data
-    from autofit.worker.rank.lifecycle import join_group
+    from autofit.worker.rank.process_group import join_group
     from autofit.worker.tasks.sft import SftTrainer
     from autofit.worker.training.job_model import pretrained_model
     from autofit.worker.training.trainer_arguments import job_arguments
