@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,9 @@ class ProbeBench:
     @contextmanager
     def started(cls, inputs: Inputs, folder: Path, *, limits: Limits = _LIMITS) -> Iterator[ProbeBench]:
         surroundings = Surroundings(folder)
-        with surroundings.entered(), Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", limits=limits) as agent:
+        with ExitStack() as ending:
+            with surroundings.entered():  # no longer: other tests run meanwhile
+                agent = ending.enter_context(Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", limits=limits))
             yield cls(agent, inputs, surroundings)
 
     def answer(self, fault: Fault, silence_s: float) -> tuple[object, str]:

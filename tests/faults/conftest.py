@@ -15,7 +15,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs.make(tmp_path_factory.mktemp("inputs"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def probe_bench(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProbeBench]:
     with ProbeBench.started(inputs, tmp_path_factory.mktemp("faults")) as bench:
         yield bench
