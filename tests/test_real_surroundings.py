@@ -113,7 +113,15 @@ def test_a_training_keeps_to_itself_and_to_its_own_libraries(place: Path) -> Non
     assert "Measured" in (out / "trials.jsonl").read_text()  # by a probe, whose ranks listened, too
 
     _, _, following = said.rpartition("\nnext ")
-    shown = subprocess.run(["bash", "-c", following], cwd=place, capture_output=True, text=True, check=False)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    shown = subprocess.run(
+        ["bash", "-c", following],
+        cwd=place,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (shown.returncode, "trained" in shown.stdout) == (0, True), shown.stderr
 
     shutil.copy(place / "json.py", out)
