@@ -71,7 +71,7 @@ def _train(out: Path, *words: str, exit_code: int = 0, **environment: str) -> st
     command += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2", "--output-dir", str(out), *words]
     ended = subprocess.run(
         [sys.executable, "-m", "autofit", "train", *command],
-        env={**os.environ, **environment},
+        env={**os.environ, "AUTOFIT_CACHE": str(out.parent / "cache"), **environment},  # its own choice
         cwd=ROOT,
         capture_output=True,
         text=True,

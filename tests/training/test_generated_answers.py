@@ -137,8 +137,8 @@ def test_a_resumed_run_generates_what_it_would_have(runs: Runs, model: Path, fol
 
 def test_a_reward_function_that_fails_is_named_with_its_line(runs: Runs, model: Path, folder: Path) -> None:
     ended = runs.autofit(Case(), asked(model, folder, function="fails_later", max_steps=3))
-    assert ended.codes == [1, 1]
-    report: Any = ended.reports[0]
+    assert 1 in ended.codes  # the other one may have been ended for it before it could say the same
+    report: Any = next(iter(ended.reports.values()))
     assert report.phase.value == "reward"
     assert report.message.startswith(f"--reward {folder / 'rewards.py'}:fails_later raises KeyError: 'answer' (")
     assert report.message.endswith("rewards.py, line 12)")
