@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -70,9 +71,13 @@ def _start_aside(process: BaseProcess) -> int:
 
 
 def _check_imports(modules: tuple[str, ...]) -> None:
-    """Imports everything in a child: the fork server swallows the errors of a preload, here they are raised."""
+    """Imports everything in a child: the fork server swallows the errors of a preload, here they are raised. And so is
+    that one of them has initialized CUDA, after which no rank could use a GPU."""
     for module in modules:
         importlib.import_module(module)
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda._is_in_bad_fork():
+        raise RuntimeError("an import has initialized CUDA; what is forked now cannot use a GPU")
 
 
 class ProcessLost(Exception):
