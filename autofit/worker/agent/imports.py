@@ -4,8 +4,10 @@ import gc
 
 gc.disable()  # nothing that an import makes is garbage: looking for it takes a fifth to a quarter of the time
 
+from autofit.worker.agent.unasked_devices import leave_devices_alone  # noqa: E402
 from autofit.worker.deepspeed.late_compilation import import_bitsandbytes, import_muon  # noqa: E402
 
+leave_devices_alone()
 import_bitsandbytes()
 
 import datasets  # noqa: E402

@@ -10,6 +10,10 @@ die_with_parent()  # before anything slow: a fork server in the middle of an imp
 
 gc.disable()  # as in agent/imports.py
 
+from autofit.worker.agent.unasked_devices import leave_devices_alone  # noqa: E402
+
+leave_devices_alone()
+
 import autofit.worker.agent.trace_process  # noqa: E402
 import autofit.worker.model.description  # noqa: E402
 import autofit.worker.trace.micro_step_trace  # noqa: E402, F401

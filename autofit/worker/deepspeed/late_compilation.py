@@ -28,24 +28,15 @@ def import_muon() -> None:
 
 def import_bitsandbytes() -> None:
     """Imports bitsandbytes where it is installed, as PEFT does at once. Four of its functions, for devices without
-    kernels of its own, are decorated with `torch.compile` (backends/default/ops.py): half a second likewise.
-
-    It asks every GPU for its compute capability, for its diagnostics alone (cuda_specs.py of 0.50), and torch
-    initializes CUDA to answer: nothing that is forked afterwards could use a GPU. Here nobody is asked.
-    """
+    kernels of its own, are decorated with `torch.compile` (backends/default/ops.py): half a second likewise."""
     if importlib.util.find_spec("bitsandbytes") is None:
         return
-    compiler, asked = torch.compile, torch.cuda.get_device_capability
+    compiler = torch.compile
     torch.compile = compiled_late  # type: ignore[assignment]
-    torch.cuda.get_device_capability = _unasked_capability
     try:
         import bitsandbytes  # noqa: F401
     finally:
-        torch.compile, torch.cuda.get_device_capability = compiler, asked
-
-
-def _unasked_capability(device: Any = None) -> tuple[int, int]:
-    return (0, 0)
+        torch.compile = compiler
 
 
 def compiled_late(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
