@@ -96,11 +96,13 @@ whole tensors in fp32 (backends/cpu/ops.py of 0.50), both moments, the gradient,
 gradient, the moment that it mixes with, and the signs. Its kernels for CUDA make nothing, nor do torch's AdamW and
 SGD."""
 
-SPAN_ELEMENTS = 2**14
-"""Elements that torchao's update takes at a time on a CPU, uncompiled (worker/training/flat_adamw.py)."""
+SPAN_ELEMENTS = {DeviceKind.CPU: 2**14, DeviceKind.CUDA: 2**22}
+"""Elements that torchao's update takes at a time (worker/training/flat_adamw.py)."""
 
 SPAN_STEP_BYTES = 58
-"""Bytes of each of them: six numbers in fp32, three of 64-bit codes, and the bounds between which they are rounded."""
+"""Bytes of each of them where the update is not compiled, as on a CPU, and on a GPU for the rest that fills no span:
+six numbers in fp32, three of 64-bit codes, and the bounds between which they are rounded. Compiled it made 8 with
+moments in 8 bits and 24 in 4 on an H200 (benchmarks/gpu_check.py, 2026-11-27)."""
 
 
 def master_bytes(optimizer: Optimizer) -> int:
@@ -116,12 +118,8 @@ def moments_bytes(optimizer: Optimizer, element_count: int, adamw_count: int = A
 
 
 def step_bytes(optimizer: Optimizer, kind: DeviceKind, element_count: int) -> int:
-    """The bytes that the optimizer's own step makes for a moment of a tensor that it updates at once.
-
-    Known error: torchao's update on a GPU is fused by its compiler, and what that makes was seen on none.
-    """
-    if kind is not DeviceKind.CPU:
-        return 0
+    """The bytes that the optimizer's own step makes for a moment of a tensor that it updates at once; the most of
+    torchao's on a GPU."""
     if optimizer in BF16_MASTERS:
-        return SPAN_STEP_BYTES * min(SPAN_ELEMENTS, element_count)
-    return STEP_BYTES.get(optimizer, 0) * element_count
+        return SPAN_STEP_BYTES * min(SPAN_ELEMENTS[kind], element_count)
+    return STEP_BYTES.get(optimizer, 0) * element_count if kind is DeviceKind.CPU else 0

@@ -17,6 +17,12 @@ def is_plain(rung: Rung, setting: Setting) -> bool:
     return rung.zero_stage == 0 and not setting.is_script
 
 
+def has_communicator(rung: Rung, setting: Setting) -> bool:
+    """Whether a rank makes one: ZeRO's engine does on a single device too, and NCCL takes its buffers there (0.92 GB on
+    an H200: benchmarks/results/2026-11-27-gpu-nvidia-h200.json)."""
+    return setting.is_divided or not is_plain(rung, setting)
+
+
 def keeps_fp32(rung: Rung, setting: Setting) -> bool:
     """Whether torch alone trains weights that are fp32, whatever is computed in."""
     return is_plain(rung, setting) and not rung.optimizer.is_fused

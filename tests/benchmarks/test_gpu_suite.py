@@ -125,7 +125,7 @@ def test_errors_are_of_what_was_taken_and_of_what_tensors_held(models: tuple[Mod
 
 
 def test_fitting_takes_the_medians_and_brings_the_errors_down(models: tuple[Model, ...]) -> None:
-    recording = recorded(models, taken=1.1, slower=2.0)
+    recording = recorded(models, taken=1.3, slower=2.0)
     constants = fitted(recording)
     start = prior(HERE.devices[0])
     assert constants.runtime_bytes == 450_000_000

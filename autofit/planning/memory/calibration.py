@@ -10,6 +10,7 @@ from autofit.domain.estimate import Constants
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
+from autofit.planning.plain_torch import has_communicator
 from autofit.planning.setting import Setting
 
 from .device_share import sized_for
@@ -30,10 +31,10 @@ class _Point:
 def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Setting) -> Constants:
     """The constants with the memory part fitted to what was measured; unchanged where nothing was.
 
-    The runtime is the median of what lay beside the tensors of trials without a communicator (rehearsals, one device),
-    and the communicator what lay there more with one; where all had one, the runtime stands as it was. On a CPU, where
-    the heap holds libraries and compiled kernels as well as tensors, the runtime is all that was held beside the
-    predicted tensors. Medians: one wrong point moves nothing.
+    The runtime is the median of what lay beside the tensors of trials without a communicator (rehearsals, plain torch
+    on one device), and the communicator what lay there more with one; where all had one, the runtime stands as it was.
+    On a CPU, where the heap holds libraries and compiled kernels as well as tensors, the runtime is all that was held
+    beside the predicted tensors. Medians: one wrong point moves nothing.
     """
     points = [
         _point(trial, trial.outcome, setting)
@@ -50,7 +51,7 @@ def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Set
     shared_bytes = _beside_bytes([point for point in points if not point.is_alone], with_communicator)
     return replace(
         constants,
-        runtime_bytes=runtime_bytes,
+        runtime_bytes=min(runtime_bytes, shared_bytes),
         communicator_bytes=max(0, shared_bytes - runtime_bytes),
         fragmentation=_fragmentation(points, constants.fragmentation),
         fitted_from=len(points),
@@ -64,7 +65,7 @@ def _point(trial: Trial, outcome: Measured, setting: Setting) -> _Point:
         tensors_bytes=memory.peak_bytes - memory.runtime_bytes,
         taken_bytes=outcome.peak_device_bytes - outcome.base_bytes,
         beside_bytes=outcome.base_bytes,
-        is_alone=trial.is_rehearsal or not setting.is_divided,
+        is_alone=trial.is_rehearsal or not has_communicator(trial.strategy.rung, setting),
     )
 
 

@@ -35,7 +35,7 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
     scales_bytes = parameters(rung, setting).scales_bytes
     held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + scales_bytes + setting.buffers_bytes
     held_bytes += reference_bytes(rung, setting, 0, offload=offload_of(rung, setting))  # which has its engine before
-    beside_bytes = setting.runtime_bytes + setting.communicator_bytes
+    beside_bytes = setting.runtime_bytes + setting.constants.communicator_bytes
     return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
-from autofit.planning.prior_constants import context
+from autofit.planning.prior_constants import LATE_KERNELS_BYTES, context
 from autofit.planning.setting import Setting
 
 from .closed_activations import HIGH_FACTOR
@@ -22,9 +22,7 @@ RUNTIME_SPREAD = 0.15
 MB on CPU ranks where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a
 range of its own."""
 
-LATE_KERNELS_BYTES = 150_000_000
-"""What kernels of a GPU take at most that are loaded when they are first needed. Not measured yet:
-benchmarks/gpu_check.py prints it under "driver memory"."""
+WORST_LATE_KERNELS_BYTES = LATE_KERNELS_BYTES + 70_000_000
 
 TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 """The factors of the tensors' bytes between which the truth lies, from benchmarks/memory_error.py: real peaks lay
@@ -35,19 +33,17 @@ GATHERED_LOW = 0.92
 8 % below the prediction (benchmarks/memory_error.py --device counted); trials narrow it. Where nothing is gathered
 ahead it is as certain as anything."""
 
-WORST_FRAGMENTATION = 1.08
-"""Reserved by allocated bytes at worst, in a replay of CUDA's caching allocator."""
+WORST_FRAGMENTATION = 1.30
+"""Reserved by allocated bytes at worst: 1.29 on an H200 that had room to spare
+(benchmarks/results/2026-11-27-gpu-nvidia-h200.json). In extreme cases more than 30 % of the memory was left when it was
+out of it (Rajbhandari et al., ZeRO, 2020, section 3.2)."""
 
-WORST_GATHERED_FRAGMENTATION = 1.15
-"""The same under ZeRO-3, whose gathered parameters and copies of sub-groups, each of its own size, come and go between
-what stays: in extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO,
-2020, section 3.2)."""
+FITTED_SPREAD = 0.08
+"""How far the next fragmentation may lie above the median of those that were fitted: half of what it did at most in the
+same recording, for where room is short the allocator gives back what it keeps."""
 
-FITTED_SPREAD = 0.02
-"""How far the next fragmentation may lie above those that were fitted."""
-
-WORST_COMMUNICATOR_BYTES = 1_000_000_000
-"""NCCL's buffers at most (0.5 to 0.7 GB a group on 4 × A100), with the context's spread on top."""
+WORST_COMMUNICATOR_BYTES = 1_200_000_000
+"""NCCL's buffers at most: of one rank they took 0.92 GB (`prior_constants`)."""
 
 WORST_NETWORK_BYTES = 1_000_000_000
 """What it may take more for several nodes. Not measured: some 6 MiB for each of up to 32 channels, to and from the
@@ -70,7 +66,7 @@ def high_bytes(strategy: Strategy, setting: Setting, loads: Sequence[Load], is_a
     """The most that the peak can be."""
     factor = 1.0 if is_traced else HIGH_FACTOR
     tensors_bytes = max(load.total_bytes + (factor - 1) * load.activations_bytes for load in loads)
-    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(strategy, setting)
+    worst_bytes = TRACED_HIGH * (tensors_bytes + setting.buffers_bytes) * worst_fragmentation(setting)
     return round(worst_bytes) + beside_range(setting, is_alone=is_alone)[1]
 
 
@@ -81,20 +77,20 @@ def beside_range(setting: Setting, *, is_alone: bool) -> tuple[int, int]:
     return least_bytes, most_bytes + (0 if is_alone else _worst_communicator_bytes(setting))
 
 
-def worst_fragmentation(strategy: Strategy, setting: Setting) -> float:
+def worst_fragmentation(setting: Setting) -> float:
     """The most that the allocator reserves, by what it has given out; trials narrow it."""
     if setting.kind is DeviceKind.CPU:
         return setting.constants.fragmentation
     if setting.constants.fitted_from > 0:
         return setting.constants.fragmentation + FITTED_SPREAD
-    return WORST_GATHERED_FRAGMENTATION if strategy.rung.zero_stage >= 3 else WORST_FRAGMENTATION
+    return WORST_FRAGMENTATION
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
     """The least and the most that the runtime takes (bytes)."""
     if setting.kind is DeviceKind.CUDA and setting.known_constants is None:
         known = context(setting.device)
-        return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES
+        return known.least_bytes, known.most_bytes + WORST_LATE_KERNELS_BYTES
     return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes), round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
 
 

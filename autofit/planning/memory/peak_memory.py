@@ -8,7 +8,7 @@ from autofit.domain.estimate import MemoryEstimate
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
-from autofit.planning.plain_torch import is_plain
+from autofit.planning.plain_torch import has_communicator, is_plain
 from autofit.planning.setting import Setting
 
 from .activations import moments
@@ -37,7 +37,7 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
     needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
     peak = max(loads, key=lambda load: load.total_bytes)
-    is_alone = is_rehearsal or not setting.is_divided
+    is_alone = is_rehearsal or not has_communicator(strategy.rung, setting)
     return MemoryEstimate(
         parameters_bytes=peak.parameters_bytes + setting.buffers_bytes,
         gradients_bytes=peak.gradients_bytes,

@@ -34,8 +34,13 @@ class Baton(FileBaton):
 
 def wait_for_builders(on_wait: OnWait | None = None) -> None:
     """Has every build of torch's in this process wait so from here on. The log says once for whom, `on_wait` hears it
-    each second; without it, whoever hears it already goes on to do so."""
-    if on_wait is None and isinstance(cpp_extension.FileBaton, partial):  # type: ignore[attr-defined]
+    each second; without it, whoever hears it already goes on to do so.
+
+    torch 2.14 has no such lock any more: the kernel frees the one in its place when its holder ends.
+    """
+    if not hasattr(cpp_extension, "FileBaton"):
+        return
+    if on_wait is None and isinstance(cpp_extension.FileBaton, partial):
         return
     printer = WaitTeller(lambda text: print(f"autofit: {text}", file=sys.stderr, flush=True))
 
@@ -44,4 +49,4 @@ def wait_for_builders(on_wait: OnWait | None = None) -> None:
         if on_wait is not None:
             on_wait(wait)
 
-    cpp_extension.FileBaton = partial(Baton, on_wait=hear)  # type: ignore[attr-defined,assignment]
+    cpp_extension.FileBaton = partial(Baton, on_wait=hear)

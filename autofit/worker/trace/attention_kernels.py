@@ -16,13 +16,19 @@ from autofit.worker.trace.autocast import cast
 _aten = torch.ops.aten
 
 
+def _cudnn_version() -> int:
+    """As cuDNN tells it: torch's own `version` asks every GPU for its compute capability first, for which a tracer
+    would make a CUDA context. A build without CUDA brings none: then it is as new as that of torch's usual wheels."""
+    library = getattr(torch._C, "_cudnn", None)
+    return PREFERRED_CUDNN if library is None else int(library.getVersionInt())
+
+
 class Sdpa:
     """The function scaled_dot_product_attention of torch, as a GPU of this compute capability runs it."""
 
     def __init__(self, capability: Capability | None) -> None:
         self._capability = capability
-        # A build without CUDA brings none: then it is taken to be as new as that of torch's usual wheels.
-        self._cudnn_version = torch.backends.cudnn.version() or PREFERRED_CUDNN
+        self._cudnn_version = _cudnn_version()
         self.taken: set[SdpaKernel] = set()
 
     def __call__(

@@ -2,14 +2,14 @@
 
 torchao 0.18 leaves the moments of a tensor that its blocks do not divide in the tensor's own dtype, without a word
 (`_new_buffer` in optim/adam.py): in bf16, rounded to nearest, they take twice the bytes and stand still. Here the last
-block is filled up. Its update of one tensor is used as it is: compiled on a GPU, as torchao does it; on a CPU, where
-that takes a compiler and a minute before the first step, span by span without.
+block is filled up. Its update of one tensor is used as it is, span by span, for what it makes on the way is several
+times what it updates: compiled on a GPU, as torchao does it, once for all that fills a span; not compiled on a CPU,
+where that takes a compiler and a minute before the first step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torchao.optim.adam import _AdamBase, single_param_adam
 from torchao.optim.subclass_4bit import OptimState4bit
 from torchao.optim.subclass_8bit import OptimState8bit
 
+from autofit.domain.hardware import DeviceKind
 from autofit.planning.optimizer_states import SPAN_ELEMENTS
 
 
@@ -34,12 +35,11 @@ class _FlatAdamW(_AdamBase):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
-        """Updates all parameters. Each length of a share is compiled once, however many there are."""
+        """Updates all parameters."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    with _every_length_compiled() if parameter.is_cuda else nullcontext():
-                        self._update(parameter.detach(), parameter.grad, self._state(parameter), group)
+                    self._update(parameter.detach(), parameter.grad, self._state(parameter), group)
 
     def _state(self, parameter: torch.Tensor) -> dict[str, Any]:
         """The states of a parameter, made at its first step."""
@@ -56,8 +56,10 @@ class _FlatAdamW(_AdamBase):
     def _update(self, weight: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: Any) -> None:
         state["step"] += 1
         whole = weight.numel() // self.block_elements * self.block_elements
-        for begin, end in _spans(whole, whole if weight.is_cuda else SPAN_ELEMENTS):
-            self._update_span(weight[begin:end], gradient[begin:end], begin, state, group, is_compiled=weight.is_cuda)
+        span = SPAN_ELEMENTS[DeviceKind.CUDA if weight.is_cuda else DeviceKind.CPU]
+        for begin, end in _spans(whole, span):
+            is_compiled = weight.is_cuda and end - begin == span
+            self._update_span(weight[begin:end], gradient[begin:end], begin, state, group, is_compiled=is_compiled)
         if rest := weight.numel() - whole:
             filled = (0, self.block_elements - rest)
             last = pad(weight[whole:], filled)
@@ -101,12 +103,5 @@ class FlatAdamW4bit(_FlatAdamW):
     block_elements = 128
 
 
-def _every_length_compiled() -> AbstractContextManager[None]:
-    from torch._dynamo.utils import disable_cache_limit  # the compiler takes a second to import
-
-    limitless: AbstractContextManager[None] = disable_cache_limit()
-    return limitless
-
-
 def _spans(count: int, span: int) -> Iterator[tuple[int, int]]:
-    return ((begin, min(begin + span, count)) for begin in range(0, count, max(1, span)))
+    return ((begin, min(begin + span, count)) for begin in range(0, count, span))

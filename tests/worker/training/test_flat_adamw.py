@@ -51,7 +51,7 @@ def test_its_states_take_what_is_planned_where_torchao_leaves_them_in_bf16(
     moments = [ours.state[weight][name] for name in ("exp_avg", "exp_avg_sq")]
     held_bytes = sum(part.untyped_storage().nbytes() for one in moments for part in (one.codes, one.scale))
     assert held_bytes == moments_bytes(optimizer, COUNT)
-    assert step_bytes(optimizer, DeviceKind.CUDA, COUNT) == 0
+    assert step_bytes(optimizer, DeviceKind.CUDA, 10**9) == step_bytes(optimizer, DeviceKind.CUDA, 10**8) < 3 * 10**8
     assert type(theirs([weight], lr=1e-3)._new_buffer(weight, True)) is torch.Tensor, "no reason for this class is left"
 
 
