@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ _BACKENDS = {
     SDPBackend.EFFICIENT_ATTENTION: SdpaKernel.EFFICIENT,
     SDPBackend.MATH: SdpaKernel.MATH,
 }
+_LAUNCHES = 1000  # fewer than a GPU's queue holds
 _WIDTHS = (1000, 1008, 1000, 1016, 1008)  # rows as uneven data have them
 _ADVICE = "planning/memory/sdpa.py has other rules than this torch: memory and speed of sdpa are predicted wrongly"
 
@@ -107,6 +109,19 @@ def _tell_memory(backend: SDPBackend, kernel: SdpaKernel, say: Say) -> None:
         f"{kernel.value}: keeps {kept_bytes / 2**20:.1f} MiB, peak {peak_bytes / 2**20:.1f} MiB, {1e3 * took_s:.2f} ms"
     )
     say.tell(text, kept_bytes=kept_bytes, peak_bytes=peak_bytes, took_s=took_s)
+
+
+def kernel_launches(kind: DeviceKind, say: Say) -> None:
+    """How long the host takes to start a kernel that does next to nothing: what small models wait for."""
+    held = torch.ones(16, device=kind.value)
+    for name, act in (("alone", partial(held.add_, 1.0)), ("with its output", partial(torch.add, held, 1.0))):
+        for _ in range(_LAUNCHES // 10):
+            act()
+        began_at_s = time.perf_counter()
+        for _ in range(_LAUNCHES):
+            act()
+        launch_s = (time.perf_counter() - began_at_s) / _LAUNCHES
+        say.tell(f"a kernel {name}: {1e6 * launch_s:.1f} µs of the host", launch_s=launch_s)
 
 
 def trace(kind: DeviceKind, say: Say) -> None:

@@ -24,6 +24,7 @@ CHECKS = (
         "the tracer assumes another kernel than torch takes",
         needs_gpu=True,
     ),
+    Check("kernel launches", "_check_kernels", 60.0, _REPORT),
     Check("trace", "_check_kernels", 120.0, "predictions fall back to the closed form"),
     Check("host optimizer", "_check_kernels", 180.0, "offload cannot compile DeepSpeed's Adam: see `autofit doctor`"),
     Check("lean optimizers", "_check_optimizers", 300.0, "pin --optimizer adamw: the lean ones do not work here"),

@@ -38,6 +38,7 @@ tasks:
   num-generations: 4
   completion-tokens: 16
   save-steps: 2
+  max-steps: 10  # enough of them for an interruption to come in time
   arguments: --temperature 0.9
 """
 

@@ -52,9 +52,10 @@ _COMMUNICATOR_BYTES = 900_000_000
 """NCCL's buffers: 0.92 GB in every ZeRO-1 training of one rank on an H200, 0.59 of it with the first group (the same
 recording, and benchmarks/gpu_check.py); 0.5 to 0.7 GB a group on 4 × A100."""
 
-_FRAGMENTATION = 1.10
-"""Reserved by allocated bytes of whole trainings: 1.04 to 1.29 on an H200 with room to spare, 1.13 in the median of 14
-(the same recording), and 1.01 to 1.08 in a replay. Where room is short the allocator gives back what it keeps."""
+_FRAGMENTATION = 1.08
+"""Reserved by allocated bytes of whole trainings: 1.01 to 1.08 in a replay; on an H200 1.04 to 1.10 where tensors took
+more than 10 GB, 1.12 to 1.29 of less and 1.13 to 1.23 under ZeRO-3 (the same recording), all with room to spare. Where
+room is short the allocator gives back what it keeps."""
 
 _MATMUL_SHARES = (  # from this compute capability on
     ((12, 0), 0.75),  # consumers' cards

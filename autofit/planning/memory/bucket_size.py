@@ -39,7 +39,7 @@ def with_bucket(strategy: Strategy, setting: Setting) -> Setting:
     lean = _lean(setting, least)
     room = (1 - HEADROOM) * setting.device_memory_bytes - estimate_memory(strategy, lean).high_bytes
     held_bytes = reduction_copies(strategy.rung, lean) * element_bytes(strategy.rung.dtype)
-    each_bytes = TRACED_HIGH * worst_fragmentation(lean) * held_bytes
+    each_bytes = TRACED_HIGH * worst_fragmentation(strategy, lean) * held_bytes
     while wanted > least and (wanted - least) * each_bytes > room:
         wanted = _rounded(wanted // 2)
     return _sized(setting, max(least, wanted))

@@ -70,7 +70,7 @@ def _with_split(strategy: Strategy, setting: Setting) -> Setting:
     room_bytes = _limit_bytes(setting) - estimate_memory(strategy, lean).high_bytes
     states_bytes = optimizer_bytes(strategy.rung, setting) / part_count(strategy.rung, setting)
     held_bytes = states_bytes + FP32_BYTES  # with the gradient, which lies there for good
-    each_bytes = TRACED_HIGH * worst_fragmentation(lean) * held_bytes
+    each_bytes = TRACED_HIGH * worst_fragmentation(strategy, lean) * held_bytes
     kept = _kept(split, round(room_bytes / each_bytes))
     while kept.device_groups and not _has_room(strategy, _lean(setting, kept)):
         kept = replace(kept, device_groups=kept.device_groups - 1)

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.planning.memory.interval import beside_range, worst_fragmentation
+from tests.builders import make_rung
 from tests.planning import simulated as sim
+from tests.planning.memory.test_peak_memory import one_row
 
 SCENE = sim.setting(sim.hardware(8))
 TWO_NODES = replace(SCENE, hardware=Hardware(SCENE.hardware.nodes * 2))
 FITTED = replace(SCENE, known_constants=replace(SCENE.constants, fitted_from=3))
+PLAIN, SHARDED = one_row(make_rung(2)), one_row(make_rung(3))
 
 
-def test_a_heap_may_be_broken_up_more_until_trials_tell() -> None:
-    assert SCENE.constants.fragmentation < worst_fragmentation(FITTED) < worst_fragmentation(SCENE)
+def test_sharded_parameters_may_break_the_heap_up_more_until_trials_tell() -> None:
+    assert worst_fragmentation(PLAIN, SCENE) < worst_fragmentation(SHARDED, SCENE)
+    assert SCENE.constants.fragmentation < worst_fragmentation(PLAIN, FITTED) < worst_fragmentation(PLAIN, SCENE)
+    assert worst_fragmentation(PLAIN, FITTED) == worst_fragmentation(SHARDED, FITTED)
 
 
 def test_several_nodes_may_take_more_beside_the_tensors_until_trials_tell() -> None:
@@ -25,4 +30,4 @@ def test_several_nodes_may_take_more_beside_the_tensors_until_trials_tell() -> N
 
 def test_a_cpu_rank_has_no_allocator_that_reserves() -> None:
     cpu = sim.setting(sim.hardware(2, kind=DeviceKind.CPU, capability=None))
-    assert worst_fragmentation(cpu) == 1.0
+    assert worst_fragmentation(SHARDED, cpu) == worst_fragmentation(PLAIN, cpu) == 1.0
