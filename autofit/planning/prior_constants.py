@@ -14,25 +14,49 @@ _CPU = Constants(460_000_000, 0, 1.0, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class CudaContext:
-    """What a CUDA context takes with torch in it before a kernel is loaded, and the least and the most that it may
-    (bytes)."""
+    """What a lazily loaded CUDA context takes with torch in it, and the least and the most that it may (bytes)."""
 
     least_bytes: int
     expected_bytes: int
     most_bytes: int
 
 
+@dataclass(frozen=True)
+class BesideTensors:
+    """What cards of a generation hold beside tensors: the communicator's bytes, and what the allocator reserves by what
+    it gives out; each expected and at worst, before any trial."""
+
+    communicator_bytes: int
+    worst_communicator_bytes: int
+    fragmentation: float
+    worst_fragmentation: float
+    worst_gathered_fragmentation: float  # under ZeRO-3
+    fitted_spread: float  # how far the next fragmentation may lie above the median of those that were fitted
+
+
 # About 3 MiB a multiprocessor, as far as people report it: 107 MiB on an RTX 4060 Ti (34 of them) and 555 on an RTX PRO
 # 6000 Blackwell (188; ggml-org/llama.cpp, pull request 23604), 256 on an RTX 3090 (82; invoke-ai/InvokeAI, issue 9413),
-# 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). An H100 is said to take 0.45 to 0.6 GB; on an
-# H200 it was 0.65 (torch 2.11 for CUDA 13.0, driver 580; benchmarks/gpu_check.py, 2026-11-27).
+# 426 on an RTX 6000 Ada (142; unslothai/unsloth-zoo, pull request 1053). On an H200 it was 650 MB, and 880 with the
+# kernels that a training loads (torch 2.11 for CUDA 13.0, driver 580; benchmarks/gpu_check.py and gpu_suite.py,
+# 2026-11-27).
 _CONTEXTS = (  # from this compute capability on
     ((12, 0), CudaContext(110_000_000, 525_000_000, 600_000_000)),  # consumers' cards, many of them small
-    ((9, 0), CudaContext(450_000_000, 600_000_000, 700_000_000)),  # Hopper and B200
+    ((9, 0), CudaContext(450_000_000, 830_000_000, 1_000_000_000)),  # Hopper and B200
     ((0, 0), CudaContext(110_000_000, 300_000_000, 450_000_000)),
 )
 # In the middle. A MIG slice has some of its GPU's multiprocessors: it may be any of these.
-_UNKNOWN = CudaContext(50_000_000, 400_000_000, 700_000_000)
+_UNKNOWN = CudaContext(50_000_000, 400_000_000, 1_000_000_000)
+
+# NCCL took 0.5 to 0.7 GB a group on 4 × A100, and the allocator reserved 1.01 to 1.08 times what it had given out in a
+# replay. Under ZeRO-3 gathered parameters and copies of sub-groups, each of its own size, come and go between what
+# stays: in extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO, 2020,
+# section 3.2).
+_REPORTED = BesideTensors(600_000_000, 1_000_000_000, 1.04, 1.08, 1.15, 0.02)
+
+# On an H200 with room to spare (benchmarks/results/2026-11-27-gpu-nvidia-h200.json): NCCL took 0.92 GB of one rank,
+# and the allocator reserved 1.04 to 1.10 times what it had given out where that was more than 10 GB, 1.12 to 1.29 times
+# where it was less, 1.13 to 1.23 under ZeRO-3. Where room is short it gives back what it keeps.
+_HOPPER = BesideTensors(900_000_000, 1_200_000_000, 1.08, 1.20, 1.25, 0.08)
 
 
 def context(device: Device) -> CudaContext:
@@ -43,19 +67,10 @@ def context(device: Device) -> CudaContext:
     return next(known for least, known in _CONTEXTS if capability >= least)
 
 
-LATE_KERNELS_BYTES = 230_000_000
-"""What the kernels of a training take that are loaded when they are first needed: on an H200 all that lay beside the
-allocator, without NCCL, was 880 MB, 230 more than the context (benchmarks/results/2026-11-27-gpu-nvidia-h200.json).
-Other generations were not seen."""
+def beside_tensors(device: Device) -> BesideTensors:
+    """What a GPU holds beside tensors and the context."""
+    return _HOPPER if (9, 0) <= (device.compute_capability or (0, 0)) < (12, 0) else _REPORTED
 
-_COMMUNICATOR_BYTES = 900_000_000
-"""NCCL's buffers: 0.92 GB in every ZeRO-1 training of one rank on an H200, 0.59 of it with the first group (the same
-recording, and benchmarks/gpu_check.py); 0.5 to 0.7 GB a group on 4 × A100."""
-
-_FRAGMENTATION = 1.08
-"""Reserved by allocated bytes of whole trainings: 1.01 to 1.08 in a replay; on an H200 1.04 to 1.10 where tensors took
-more than 10 GB, 1.12 to 1.29 of less and 1.13 to 1.23 under ZeRO-3 (the same recording), all with room to spare. Where
-room is short the allocator gives back what it keeps."""
 
 _MATMUL_SHARES = (  # from this compute capability on
     ((12, 0), 0.75),  # consumers' cards
@@ -79,5 +94,11 @@ def prior(device: Device) -> Constants:
     """The constants of a device before any trial."""
     if device.kind is DeviceKind.CPU:
         return _CPU
-    runtime_bytes = context(device).expected_bytes + LATE_KERNELS_BYTES
-    return Constants(runtime_bytes, _COMMUNICATOR_BYTES, _FRAGMENTATION, _matmul_share(device), 0.7)
+    beside = beside_tensors(device)
+    return Constants(
+        runtime_bytes=context(device).expected_bytes,
+        communicator_bytes=beside.communicator_bytes,
+        fragmentation=beside.fragmentation,
+        matmul_efficiency=_matmul_share(device),
+        bandwidth_efficiency=0.7,
+    )

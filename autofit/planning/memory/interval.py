@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.strategy import Strategy
-from autofit.planning.prior_constants import LATE_KERNELS_BYTES, context
+from autofit.planning.prior_constants import beside_tensors, context
 from autofit.planning.setting import Setting
 
 from .closed_activations import HIGH_FACTOR
@@ -22,7 +22,9 @@ RUNTIME_SPREAD = 0.15
 MB on CPU ranks where 500 were expected, and up to 60 MB more with many widths of rows. A GPU's, before any trial, has a
 range of its own."""
 
-WORST_LATE_KERNELS_BYTES = LATE_KERNELS_BYTES + 70_000_000
+LATE_KERNELS_BYTES = 150_000_000
+"""What kernels of a GPU take at most, beyond the range of the context, that are loaded when they are first needed: an
+H200 loaded 155 MB for one step, and 230 in trainings (benchmarks/gpu_check.py and gpu_suite.py, 2026-11-27)."""
 
 TRACED_LOW, TRACED_HIGH = 0.97, 1.03
 """The factors of the tensors' bytes between which the truth lies, from benchmarks/memory_error.py: real peaks lay
@@ -32,22 +34,6 @@ GATHERED_LOW = 0.92
 """The lower one under ZeRO-3 on a GPU: how much is gathered at one time is less certain, and was counted to be up to
 8 % below the prediction (benchmarks/memory_error.py --device counted); trials narrow it. Where nothing is gathered
 ahead it is as certain as anything."""
-
-WORST_FRAGMENTATION = 1.20
-"""Reserved by allocated bytes at worst. Known error: small trainings with room to spare reserved up to 1.29 times on an
-H200 (benchmarks/results/2026-11-27-gpu-nvidia-h200.json), which they do not need where room is short."""
-
-WORST_GATHERED_FRAGMENTATION = 1.25
-"""The same under ZeRO-3, whose gathered parameters and copies of sub-groups, each of its own size, come and go between
-what stays: up to 1.23 times in the same recording; in extreme cases more than 30 % of the memory was left when it was
-out of it (Rajbhandari et al., ZeRO, 2020, section 3.2)."""
-
-FITTED_SPREAD = 0.08
-"""How far the next fragmentation may lie above the median of those that were fitted: half of what it did at most in the
-same recording, for where room is short the allocator gives back what it keeps."""
-
-WORST_COMMUNICATOR_BYTES = 1_200_000_000
-"""NCCL's buffers at most: of one rank they took 0.92 GB (`prior_constants`)."""
 
 WORST_NETWORK_BYTES = 1_000_000_000
 """What it may take more for several nodes. Not measured: some 6 MiB for each of up to 32 channels, to and from the
@@ -85,16 +71,17 @@ def worst_fragmentation(strategy: Strategy, setting: Setting) -> float:
     """The most that the allocator reserves, by what it has given out; trials narrow it."""
     if setting.kind is DeviceKind.CPU:
         return setting.constants.fragmentation
+    beside = beside_tensors(setting.device)
     if setting.constants.fitted_from > 0:
-        return setting.constants.fragmentation + FITTED_SPREAD
-    return WORST_GATHERED_FRAGMENTATION if strategy.rung.zero_stage >= 3 else WORST_FRAGMENTATION
+        return setting.constants.fragmentation + beside.fitted_spread
+    return beside.worst_gathered_fragmentation if strategy.rung.zero_stage >= 3 else beside.worst_fragmentation
 
 
 def _runtime_range(setting: Setting) -> tuple[int, int]:
     """The least and the most that the runtime takes (bytes)."""
     if setting.kind is DeviceKind.CUDA and setting.known_constants is None:
         known = context(setting.device)
-        return known.least_bytes, known.most_bytes + WORST_LATE_KERNELS_BYTES
+        return known.least_bytes, known.most_bytes + LATE_KERNELS_BYTES
     return round((1 - RUNTIME_SPREAD) * setting.runtime_bytes), round((1 + RUNTIME_SPREAD) * setting.runtime_bytes)
 
 
@@ -102,4 +89,4 @@ def _worst_communicator_bytes(setting: Setting) -> int:
     if setting.kind is DeviceKind.CPU or setting.constants.fitted_from > 0:
         return setting.constants.communicator_bytes
     has_network = len(setting.hardware.nodes) > 1
-    return WORST_COMMUNICATOR_BYTES + (WORST_NETWORK_BYTES if has_network else 0)
+    return beside_tensors(setting.device).worst_communicator_bytes + (WORST_NETWORK_BYTES if has_network else 0)

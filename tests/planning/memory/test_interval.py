@@ -18,8 +18,7 @@ PLAIN, SHARDED = one_row(make_rung(2)), one_row(make_rung(3))
 
 def test_sharded_parameters_may_break_the_heap_up_more_until_trials_tell() -> None:
     assert worst_fragmentation(PLAIN, SCENE) < worst_fragmentation(SHARDED, SCENE)
-    assert SCENE.constants.fragmentation < worst_fragmentation(PLAIN, FITTED) < worst_fragmentation(PLAIN, SCENE)
-    assert worst_fragmentation(PLAIN, FITTED) == worst_fragmentation(SHARDED, FITTED)
+    assert worst_fragmentation(PLAIN, FITTED) == worst_fragmentation(SHARDED, FITTED) < 1.08
 
 
 def test_several_nodes_may_take_more_beside_the_tensors_until_trials_tell() -> None:

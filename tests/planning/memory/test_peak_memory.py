@@ -21,11 +21,11 @@ from autofit.domain.task import Task
 from autofit.domain.trace import Moment, Trace
 from autofit.planning.memory.activations import micro_step, moments, wanted_micro_steps
 from autofit.planning.memory.closed_activations import closed_form_bytes
-from autofit.planning.memory.interval import WORST_LATE_KERNELS_BYTES
+from autofit.planning.memory.interval import LATE_KERNELS_BYTES
 from autofit.planning.memory.peak_memory import estimate_memory, offloaded_bytes
 from autofit.planning.memory.states import model_states
 from autofit.planning.parameters import lora_parameter_count
-from autofit.planning.prior_constants import LATE_KERNELS_BYTES, context
+from autofit.planning.prior_constants import context
 from autofit.planning.setting import Setting
 from tests.builders import make_rung
 from tests.planning import simulated as sim
@@ -116,7 +116,7 @@ def test_another_gpus_trace_serves_where_there_is_none_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("capability", "least", "expected", "most"),
-    [((8, 0), 110, 300, 450), ((9, 0), 450, 600, 700), ((10, 0), 450, 600, 700), (None, 50, 400, 700)],
+    [((8, 0), 110, 300, 450), ((9, 0), 450, 830, 1000), ((10, 0), 450, 830, 1000), (None, 50, 400, 1000)],
 )
 def test_a_context_is_taken_to_be_what_was_reported_of_such_gpus(
     capability: tuple[int, int] | None, least: int, expected: int, most: int
@@ -126,9 +126,9 @@ def test_a_context_is_taken_to_be_what_was_reported_of_such_gpus(
     nothing = replace(unknown, known_constants=replace(unknown.constants, runtime_bytes=0))
     strategy = one_row(PLAIN)
     seen, without = estimate_memory(strategy, unknown), estimate_memory(strategy, nothing)
-    assert seen.peak_bytes - without.peak_bytes == expected * MILLION + LATE_KERNELS_BYTES
+    assert seen.peak_bytes - without.peak_bytes == expected * MILLION
     assert seen.low_bytes - without.low_bytes == least * MILLION
-    assert seen.high_bytes - without.high_bytes == most * MILLION + WORST_LATE_KERNELS_BYTES
+    assert seen.high_bytes - without.high_bytes == most * MILLION + LATE_KERNELS_BYTES
 
 
 def test_a_slice_of_a_gpu_has_a_smaller_context() -> None:

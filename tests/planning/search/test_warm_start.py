@@ -108,7 +108,7 @@ def test_less_memory_still_ends_near_the_best(share: float) -> None:
         regrets.append(1 - smaller.tokens_per_s(chosen(again)) / best)
     print(mean(regrets), max(regrets))
     assert len(regrets) > 4
-    assert mean(regrets) < 0.03  # of one of them the probes are spent
+    assert mean(regrets) < 0.02
 
 
 def test_other_speeds_still_end_near_the_best() -> None:
