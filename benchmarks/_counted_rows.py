@@ -142,7 +142,7 @@ class CountedBench:
             ),
             rank,
             setting.rank_count,
-            setting.device_memory_bytes - setting.runtime_bytes - setting.communicator_bytes,
+            setting.device_memory_bytes - setting.runtime_bytes - setting.constants.communicator_bytes,
             is_explained=self._is_explained,
         )
 

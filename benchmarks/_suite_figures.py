@@ -13,9 +13,12 @@ from _recording import Recording, Row
 from autofit.domain.estimate import Constants, Estimate
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.plan import Verdict
+from autofit.domain.trial import Trial
 from autofit.planning.memory.calibration import calibrate_memory
+from autofit.planning.plain_torch import has_communicator
 from autofit.planning.plan.fit import judge
 from autofit.planning.prior_constants import prior
+from autofit.planning.setting import Setting
 from autofit.planning.speed.step_time import calibrate_speed
 
 TIE = 0.01
@@ -93,17 +96,27 @@ def fitted(recording: Recording) -> Constants:
     pairs = [(row.trial, recording.setting(row.configuration)) for row in recording.measured]
     if not pairs:
         return start
-    memory = [calibrate_memory(start, [trial], setting) for trial, setting in pairs]
+    alone = [pair for pair in pairs if _is_alone(*pair)]
+    runtimes = [calibrate_memory(start, [trial], setting).runtime_bytes for trial, setting in alone]
+    runtime_bytes = round(statistics.median(runtimes or [start.runtime_bytes]))
+    known = replace(start, runtime_bytes=runtime_bytes)
+    memory = [calibrate_memory(known, [trial], setting) for trial, setting in pairs]
+    shared = [each for each, pair in zip(memory, pairs, strict=True) if not _is_alone(*pair)] or [start]
     speed = [calibrate_speed(start, [trial], setting) for trial, setting in pairs]
     speed = [each for each in speed if each.fitted_from] or [start]
     return replace(
         start,
-        runtime_bytes=round(statistics.median(each.runtime_bytes for each in memory)),
+        runtime_bytes=runtime_bytes,
+        communicator_bytes=round(statistics.median(each.communicator_bytes for each in shared)),
         fragmentation=statistics.median(each.fragmentation for each in memory),
         matmul_efficiency=statistics.median(each.matmul_efficiency for each in speed),
         bandwidth_efficiency=statistics.median(each.bandwidth_efficiency for each in speed),
         fitted_from=len(pairs),
     )
+
+
+def _is_alone(trial: Trial, setting: Setting) -> bool:
+    return trial.is_rehearsal or not has_communicator(trial.strategy.rung, setting)
 
 
 def figures(compared: Sequence[Compared]) -> dict[str, Any]:

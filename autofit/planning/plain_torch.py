@@ -23,6 +23,11 @@ def has_communicator(rung: Rung, setting: Setting) -> bool:
     return setting.is_divided or not is_plain(rung, setting)
 
 
+def communicator_bytes(rung: Rung, setting: Setting) -> int:
+    """The bytes on each device for the ranks to talk to each other."""
+    return setting.constants.communicator_bytes if has_communicator(rung, setting) else 0
+
+
 def keeps_fp32(rung: Rung, setting: Setting) -> bool:
     """Whether torch alone trains weights that are fp32, whatever is computed in."""
     return is_plain(rung, setting) and not rung.optimizer.is_fused

@@ -31,7 +31,6 @@ class BesideTensors:
     fragmentation: float
     worst_fragmentation: float
     worst_gathered_fragmentation: float  # under ZeRO-3
-    fitted_spread: float  # how far the next fragmentation may lie above the median of those that were fitted
 
 
 # About 3 MiB a multiprocessor, as far as people report it: 107 MiB on an RTX 4060 Ti (34 of them) and 555 on an RTX PRO
@@ -51,12 +50,12 @@ _UNKNOWN = CudaContext(50_000_000, 400_000_000, 1_000_000_000)
 # replay. Under ZeRO-3 gathered parameters and copies of sub-groups, each of its own size, come and go between what
 # stays: in extreme cases more than 30 % of the memory was left when it was out of it (Rajbhandari et al., ZeRO, 2020,
 # section 3.2).
-_REPORTED = BesideTensors(600_000_000, 1_000_000_000, 1.04, 1.08, 1.15, 0.02)
+_REPORTED = BesideTensors(600_000_000, 1_000_000_000, 1.04, 1.08, 1.15)
 
 # On an H200 with room to spare (benchmarks/results/2026-11-27-gpu-nvidia-h200.json): NCCL took 0.92 GB of one rank,
 # and the allocator reserved 1.04 to 1.10 times what it had given out where that was more than 10 GB, 1.12 to 1.29 times
 # where it was less, 1.13 to 1.23 under ZeRO-3. Where room is short it gives back what it keeps.
-_HOPPER = BesideTensors(900_000_000, 1_200_000_000, 1.08, 1.20, 1.25, 0.08)
+_HOPPER = BesideTensors(900_000_000, 1_200_000_000, 1.08, 1.20, 1.25)
 
 
 def context(device: Device) -> CudaContext:

@@ -131,11 +131,6 @@ class Setting(AskedOnce):
         """The bytes that are taken on a device before the model is built."""
         return self.constants.runtime_bytes
 
-    @property
-    def communicator_bytes(self) -> int:
-        """The bytes on each device for the ranks to talk to each other."""
-        return self.constants.communicator_bytes if self.is_divided else 0
-
     @cached_property
     def rank_count(self) -> int:
         return self.hardware.rank_count

@@ -46,12 +46,12 @@ def calibrate_memory(constants: Constants, trials: Sequence[Trial], setting: Set
     if setting.kind is DeviceKind.CPU:
         beside_bytes = [point.beside_bytes + point.taken_bytes - point.tensors_bytes for point in points]
         return replace(constants, runtime_bytes=max(0, round(median(beside_bytes))), fitted_from=len(points))
-    runtime_bytes = _beside_bytes([point for point in points if point.is_alone], constants.runtime_bytes)
-    with_communicator = runtime_bytes + constants.communicator_bytes
-    shared_bytes = _beside_bytes([point for point in points if not point.is_alone], with_communicator)
+    alone, shared = ([point for point in points if point.is_alone is wanted] for wanted in (True, False))
+    runtime_bytes = _beside_bytes(alone, constants.runtime_bytes)
+    shared_bytes = _beside_bytes(shared, runtime_bytes + constants.communicator_bytes)
     return replace(
         constants,
-        runtime_bytes=min(runtime_bytes, shared_bytes),
+        runtime_bytes=runtime_bytes,
         communicator_bytes=max(0, shared_bytes - runtime_bytes),
         fragmentation=_fragmentation(points, constants.fragmentation),
         fitted_from=len(points),

@@ -9,6 +9,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.optimizer_states import master_bytes
 from autofit.planning.parameters import parameters
+from autofit.planning.plain_torch import communicator_bytes
 from autofit.planning.setting import Setting
 
 from .load import Load
@@ -35,7 +36,7 @@ def is_flattened_on_device(rung: Rung, setting: Setting) -> bool:
     scales_bytes = parameters(rung, setting).scales_bytes
     held_bytes = element_bytes(rung.dtype) * whole_count(rung, setting) + scales_bytes + setting.buffers_bytes
     held_bytes += reference_bytes(rung, setting, 0, offload=offload_of(rung, setting))  # which has its engine before
-    beside_bytes = setting.runtime_bytes + setting.constants.communicator_bytes
+    beside_bytes = setting.runtime_bytes + communicator_bytes(rung, setting)
     return held_bytes + beside_bytes + _flat_bytes(rung, setting) <= setting.device_memory_bytes
 
 

@@ -9,6 +9,7 @@ from autofit.domain.estimate import Estimate
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured
 from autofit.domain.trial import Trial
+from autofit.planning.plain_torch import communicator_bytes
 from autofit.planning.setting import Setting
 
 
@@ -47,7 +48,7 @@ def as_probe(trial: Trial, setting: Setting) -> Measured:
     at_end_s, in_each_s = (exposed_s, 0.0) if trial.strategy.rung.zero_stage <= 1 else (0.0, exposed_s)
     return replace(
         measured,
-        peak_device_bytes=measured.peak_device_bytes + setting.communicator_bytes,
+        peak_device_bytes=measured.peak_device_bytes + communicator_bytes(trial.strategy.rung, setting),
         peak_host_bytes=measured.peak_host_bytes * setting.ranks_per_node,
         tokens_per_s=measured.tokens_per_s * measured.step_s / step_s,
         step_s=step_s,

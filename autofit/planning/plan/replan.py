@@ -15,6 +15,7 @@ from autofit.domain.plan import Candidate, Plan, Rehearsal, Rehearsed, Shortfall
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
 from autofit.domain.units import format_bytes
+from autofit.planning.plain_torch import communicator_bytes
 from autofit.planning.setting import Setting
 
 from .baseline import predicted_cost
@@ -97,7 +98,8 @@ def _measured(one: Candidate, estimate: Estimate, seen: Measured, site: Rehearsa
     setting, is_timed = site.setting, site.is_timed(one.strategy)
     carried = seen if site.is_same_kind else _carried(seen, setting)
     whole = as_probe(Trial(one.strategy, estimate, carried, is_rehearsal=True), setting)
-    memory = _memory(estimate.memory, carried.peak_device_bytes, setting.communicator_bytes)
+    beside_bytes = communicator_bytes(one.strategy.rung, setting)
+    memory = _memory(estimate.memory, carried.peak_device_bytes, beside_bytes)
     found = _ruling(memory, whole, site)
     return replace(
         one,
@@ -106,7 +108,7 @@ def _measured(one: Candidate, estimate: Estimate, seen: Measured, site: Rehearsa
         reason=found.reason,
         shortfall=found.shortfall,
         is_expected=found.verdict is not Verdict.TOO_LARGE and leaves_room(memory, setting),
-        rehearsed=Rehearsed(seen, setting.communicator_bytes, whole.step_s - seen.step_s if is_timed else None),
+        rehearsed=Rehearsed(seen, beside_bytes, whole.step_s - seen.step_s if is_timed else None),
     )
 
 
@@ -133,19 +135,19 @@ def _ruling(memory: MemoryEstimate, whole: Measured, site: RehearsalSite) -> Rul
     return Ruling(Verdict.FITS if is_sure else Verdict.PROBE, f"rehearsed on {device}: takes {took}")
 
 
-def _memory(estimate: MemoryEstimate, seen_bytes: int, communicator_bytes: int) -> MemoryEstimate:
+def _memory(estimate: MemoryEstimate, seen_bytes: int, beside_bytes: int) -> MemoryEstimate:
     """The breakdown with what was measured as its peak: what it differs by falls to the parts that are known least.
 
     What was added may be nothing, or twice as much.
     """
-    peak_bytes = seen_bytes + communicator_bytes
+    peak_bytes = seen_bytes + beside_bytes
     parts: dict[str, Any] = {}
     left_bytes = peak_bytes - estimate.peak_bytes
     for name in _ABSORBING:
         part_bytes = getattr(estimate, name)
         parts[name] = max(0, part_bytes + left_bytes)
         left_bytes += part_bytes - parts[name]
-    return replace(estimate, **parts, low_bytes=seen_bytes, high_bytes=peak_bytes + communicator_bytes)
+    return replace(estimate, **parts, low_bytes=seen_bytes, high_bytes=peak_bytes + beside_bytes)
 
 
 def _speed(seen: Measured, whole: Measured) -> SpeedEstimate:

@@ -72,10 +72,12 @@ def test_what_a_rehearsal_cannot_see_is_added() -> None:
     assert probed.tokens_per_s == pytest.approx(1000 * 4 / 5)
 
 
-def test_one_rank_has_nobody_to_talk_to() -> None:
+def test_one_rank_has_nobody_to_talk_to_but_its_engine_makes_a_communicator() -> None:
     alone = replace(SCENE, hardware=sim.hardware(count=1))
     trial = rehearsed(speed=replace(SPEED, communication_s=0.0))
-    assert as_probe(trial, alone) == trial.outcome
+    assert isinstance(trial.outcome, Measured)
+    taken_bytes = trial.outcome.peak_device_bytes + alone.constants.communicator_bytes
+    assert as_probe(trial, alone) == replace(trial.outcome, peak_device_bytes=taken_bytes)
 
 
 def test_without_rates_communication_is_a_share_of_what_was_measured() -> None:

@@ -241,14 +241,14 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_probed() -> None:
 
 @pytest.mark.parametrize("objective", [one for one in Objective if one is not Objective.SPEED])
 def test_a_simulated_machine_is_searched_to_the_bound_of_its_certificate(objective: Objective) -> None:
-    for seed in (1, 2, 3):
+    for seed in (1, 2, 5):
         scene = looking_for(objective, sim.random_scene(seed))
         cluster = sim.Cluster(scene, sim.ladder(scene), seed)
 
         run = sim.search(scene, cluster.rungs, partial(_counted, cluster))
 
         assert isinstance(run.end, Choose)
-        assert any(words in run.end.choice.why for words in ("nothing left can", "the probes are spent"))
+        assert "nothing left can" in run.end.choice.why
         best = max(_merit(objective, strategy, cluster) for strategy in cluster.fitting())
         assert _merit(objective, run.end.choice.strategy, cluster) >= 0.97 * best
 
