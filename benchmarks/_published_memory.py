@@ -15,6 +15,7 @@ from autofit.planning.memory.interval import beside_range, high_bytes, low_bytes
 from autofit.planning.memory.load import Load
 from autofit.planning.memory.micro_step_memory import loads_within
 from autofit.planning.memory.states import model_states, trained_count
+from autofit.planning.plain_torch import has_communicator
 from autofit.planning.setting import Setting
 
 GROWTH = 5.7
@@ -33,9 +34,11 @@ class MeasuredPart:
 
 def measured_part(row: Row, memory: MemoryEstimate, strategy: Strategy, setting: Setting) -> MeasuredPart:
     """The part of an estimate that the row's measurement counts."""
-    whole = _without_deepspeed(strategy, setting) if row.is_pure_bf16 and not row["zero_stage"] else _whole(memory)
-    least_bytes, most_bytes = beside_range(setting, is_alone=not setting.is_divided)
-    beside_bytes = setting.runtime_bytes + setting.communicator_bytes
+    has_deepspeed = row["zero_stage"] or not row.is_pure_bf16
+    whole = _whole(memory) if has_deepspeed else _without_deepspeed(strategy, setting)
+    is_alone = not has_deepspeed or not has_communicator(strategy.rung, setting)
+    least_bytes, most_bytes = beside_range(setting, is_alone=is_alone)
+    beside_bytes = setting.runtime_bytes + (0 if is_alone else setting.constants.communicator_bytes)
     reserved = MeasuredPart(
         whole.expected_bytes - beside_bytes, whole.low_bytes - least_bytes, whole.high_bytes - most_bytes
     )
