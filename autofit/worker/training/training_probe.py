@@ -15,6 +15,7 @@ from autofit.planning.probe_steps import is_uniform, probed_accumulation
 from autofit.probing.protocol import FailureKind, Job, ProbeSpec, RankMeasured
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
+from autofit.worker.rank.bf16_products import prepare_products
 from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.lifecycle import Rank
@@ -50,6 +51,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     The ranks meet in the file at `store_path`: at no port, which another could take first.
     """
     bind_cores(spec.job)
+    prepare_products(spec.job)
     join_group(spec.job, store_path)
     rank.enter(Phase.BUILD)
     accumulation = probed_accumulation(spec.job.strategy.gradient_accumulation, spec.job.request.task)

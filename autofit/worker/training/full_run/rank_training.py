@@ -21,6 +21,7 @@ from autofit.process.saved_steps import PARTIAL, last_whole, torn
 from autofit.worker.data.stop_token import stop_also_at
 from autofit.worker.data.training_data import TrainingData, training_data
 from autofit.worker.fused_update.fused_update import FusedUpdate
+from autofit.worker.rank.bf16_products import prepare_products
 from autofit.worker.rank.core_binding import bind_cores
 from autofit.worker.rank.lifecycle import Rank
 from autofit.worker.rank.measured_steps import PhaseListener
@@ -56,6 +57,7 @@ def run(job: Job, paths: Paths, rank: Rank, neighbours: Neighbours) -> RankTrain
     """Trains; raises what torch raises, TrainingDiverged where what was trained is no model, and TrainingStopped where
     it has saved and is to end."""
     bind_cores(job)
+    prepare_products(job)
     join_group(job)
     rank.enter(Phase.BUILD)
     universal = universal_start(checkpoint(job.request, paths.checkpoints), paths.checkpoints, job.rank_count)
