@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from autofit.domain.outcome import Phase
+from tests.faults.saboteur import Action, Order, read_struck
+from tests.faults.surroundings import Surroundings
 
 pytestmark = pytest.mark.slow
 
@@ -19,11 +25,10 @@ ROOT = Path(__file__).parents[1]
 def test_it_comes_to_the_end_by_less_as_if_nothing_had_happened(tmp_path: Path) -> None:
     """By half the micro-batch, then by ZeRO-2, which loads what ZeRO-1 has saved; beside its command.sh, from whose
     checkpoint one rank goes on to the same losses."""
-    out, alone, marks = tmp_path / "run", tmp_path / "alone", tmp_path / "marks"
-    marks.mkdir()
-    path = os.pathsep.join([str(ROOT / "tests/injected"), os.environ.get("PYTHONPATH", "")])
-    ended = _train(out, "--ranks", "2", PYTHONPATH=path, FAULTS="1:4 0:6", FAULT_MARKS=str(marks))
-    assert {mark.name for mark in marks.iterdir()} == {"1:4", "0:6"}
+    out, alone = tmp_path / "run", tmp_path / "alone"
+    # step 4 after two micro-batches a step; from step 2 on step 6 after four
+    orders = (_full(rank=1, forward=7), _full(rank=0, forward=13))
+    ended = _train(out, "--ranks", "2", orders=orders)
     choice = json.loads((out / "choice.json").read_text())
     ran = [one["strategy"] for one in (*choice["step_downs"], choice)]
     assert [(one["rung"]["zero_stage"], one["micro_batch"]) for one in ran] == [(1, 2), (1, 1), (2, 1)], ended
@@ -50,12 +55,9 @@ def test_it_comes_to_the_end_by_less_as_if_nothing_had_happened(tmp_path: Path) 
 @pytest.mark.parametrize("zero_stage", [2, 3])
 def test_a_run_folder_goes_on_on_fewer_ranks(zero_stage: int, tmp_path: Path) -> None:
     """Ended by a fault after step 2 was saved; beside its command.sh, which nothing disturbs."""
-    out, marks = tmp_path / "run", tmp_path / "marks"
-    marks.mkdir()
-    path = os.pathsep.join([str(ROOT / "tests/injected"), os.environ.get("PYTHONPATH", "")])
-    faults = {"PYTHONPATH": path, "FAULTS": "1:4", "FAULT_MARKS": str(marks)}
-    words = ["--zero-stage", str(zero_stage), "--no-step-down", "--", "--weight_decay", "0.1"]
-    ended = _train(out, "--ranks", "2", *words, exit_code=1, **faults)
+    out = tmp_path / "run"
+    words = ["--zero-stage", str(zero_stage), "--micro-batch", "2", "--no-step-down", "--", "--weight_decay", "0.1"]
+    ended = _train(out, "--ranks", "2", *words, exit_code=1, orders=(_full(rank=1, forward=7),))
     assert "out of device memory" in ended
     ended = _train(out, "--ranks", "1", *words)
     assert "checkpoint-2 is divided among 2 ranks: it is made universal, for 1" in ended
@@ -64,23 +66,32 @@ def test_a_run_folder_goes_on_on_fewer_ranks(zero_stage: int, tmp_path: Path) ->
     _check_alike(_steps(out), _steps(out / "rerun"))
 
 
-def _train(out: Path, *words: str, exit_code: int = 0, **environment: str) -> str:
-    """What a training of six steps said, on one line."""
+def _full(*, rank: int, forward: int) -> Order:
+    """The rank's device is full at that micro-batch of a full run."""
+    return Order(Action.DEVICE_MEMORY, Phase.FORWARD.value, rank, forward, is_of_full_run=True)
+
+
+def _train(out: Path, *words: str, exit_code: int = 0, orders: Sequence[Order] = ()) -> str:
+    """What a training of six steps said, on one line, while all of the orders were carried out."""
     command = ["--model", str(ROOT / "examples/tiny-llama"), "--data", str(ROOT / "examples/dialogues.jsonl")]
     command += ["--seq", "128", "--batch-size", "8", "--method", "full", "--gradient-checkpointing", "off"]
     command += ["--learning-rate", "1e-3", "--max-steps", "6", "--save-steps", "2", "--output-dir", str(out), *words]
-    ended = subprocess.run(
-        [sys.executable, "-m", "autofit", "train", *command],
-        env={**os.environ, "AUTOFIT_CACHE": str(out.parent / "cache"), **environment},  # its own choice
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    surroundings = Surroundings(out.parent)
+    with surroundings.entered(*orders):
+        ended = subprocess.run(
+            [sys.executable, "-m", "autofit", "train", *command],
+            env={**os.environ, "AUTOFIT_CACHE": str(out.parent / "cache")},  # its own choice
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    shutil.rmtree(surroundings.temporary)
     log = out / "logs/training.log"
     assert ended.returncode == exit_code, (
         ended.stdout + ended.stderr + (log.read_text()[-4000:] if log.exists() else "")
     )
+    assert all(read_struck(surroundings.orders, number) for number in range(len(orders)))
     return " ".join((ended.stdout + ended.stderr).split())
 
 

@@ -23,7 +23,7 @@ from autofit.running.supervision import USUAL, Supervision
 from autofit.runs.run_folder import RunFolder
 from tests.faults.fault import Fault
 from tests.faults.job import Inputs
-from tests.faults.saboteur import SURVEY
+from tests.faults.saboteur import SURVEY, write_orders
 from tests.faults.surroundings import Surroundings
 
 _LIMITS = Limits()
@@ -92,7 +92,7 @@ class ProbeBench:
         """Probes while the fault happens; `folder` takes what the probe writes."""
         self.agent.wait_ready()
         before, spec = self.surroundings.now(), self.inputs.probe(folder, silence_s=silence_s)
-        fault.order.write(self.surroundings.order)
+        write_orders(self.surroundings.orders, fault.order)
         end = self.agent.probe(spec, lambda phase: None)
         detected_s = _since(self.surroundings)
         left = self.surroundings.left_behind(before)
@@ -107,7 +107,7 @@ def lose_agent(inputs: Inputs, fault: Fault, folder: Path, *, silence_s: float, 
     before = surroundings.now()
     with ProbeBench.started(inputs, folder, limits=limits) as bench:
         bench.agent.wait_ready()
-        fault.order.write(surroundings.order)
+        write_orders(surroundings.orders, fault.order)
         end, sentence = bench.answer(fault, silence_s)
         detected_s = _since(surroundings)
     return Seen(end, sentence, detected_s, surroundings.left_behind(before))
@@ -139,7 +139,7 @@ class RunBench:
             supervision = replace(supervision, least_stall_s=fault.silence_s)
         surroundings, files = self.surroundings, self.inputs.prepare(self.run)
         heard, began_s = list[Heard](), time.monotonic()
-        with surroundings.entered(None if fault is None else fault.order):
+        with surroundings.entered(*(() if fault is None else (fault.order,))):
             before = surroundings.now()
             end = full_run.train(
                 self.inputs.hardware,

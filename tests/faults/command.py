@@ -14,7 +14,6 @@ from pathlib import Path
 from autofit.runs.run_folder import RunFolder
 from tests.faults.bench import losses
 from tests.faults.job import Inputs
-from tests.faults.saboteur import Order
 from tests.faults.surroundings import Surroundings
 from tests.waiting import DEADLINE_S
 
@@ -48,9 +47,9 @@ class Command:
     def surroundings(self) -> Surroundings:
         return Surroundings(self.folder, mark=self.folder.name)
 
-    def start(self, order: Order | None = None) -> Running:
+    def start(self) -> Running:
         surroundings = self.surroundings
-        with surroundings.entered(order):
+        with surroundings.entered():
             before, log = surroundings.now(), self.folder / "said.txt"
             own = {"AUTOFIT_CACHE": str(self.folder / "cache"), "HF_DATASETS_CACHE": str(self.folder / "datasets")}
             with log.open("wb") as said:

@@ -1,8 +1,9 @@
 """What makes a process fail at the moment that a test has named. It is in every Python below the test, whose product
 knows nothing of it.
 
-A file holds the order, one line of JSON: read at each moment that may be meant, so that a warm process takes the next
-one as well. Who strikes says so in a file beside it, and strikes once, whoever goes on afterwards.
+A file holds the orders, a list of JSON: read at each moment that may be meant, so that a warm process takes the next
+ones as well. They are carried out in turn. Who strikes says so in a file beside it, and strikes once, whoever goes on
+afterwards.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ORDER = "AUTOFIT_TEST_ORDER"  # the file of the order
+ORDER = "AUTOFIT_TEST_ORDER"  # the file of the orders
 ROWS = "AUTOFIT_TEST_ROWS"  # a folder: each rank writes there which rows it has trained on
 MARK = "AUTOFIT_TEST_MARK"  # in the environment of every process below a test, whoever adopts it
 SAVING = "torch.save"
 SURVEY = "survey"
+_FULL_RUN = "autofit.worker.training.full_run.rank_training"  # what a probe does not import
 _ROOM_BYTES = 4_000_000  # that is left of a squeezed rank's: with none at all native code dies of SIGSEGV
 _FILE_BYTES = 200_000  # less than the weights of any model
 
@@ -67,20 +69,23 @@ class Action(str, Enum):
 @dataclass(frozen=True)
 class Order:
     """Rank `rank` does `action` when it comes to `where` for the `entry`-th time, or its parents do, so many
-    `generations` above it."""
+    `generations` above it; of a full run alone, or of a probe as well."""
 
     action: Action
     where: str  # a phase, SAVING or SURVEY
     rank: int | None = None  # None: what has none
     entry: int = 1
     generations: int = 0
+    is_of_full_run: bool = False
 
-    def write(self, path: Path) -> None:
-        """Gives the order; it may have been carried out before."""
-        struck_path(path).unlink(missing_ok=True)
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(asdict(self)))
-        partial.replace(path)
+
+def write_orders(path: Path, *orders: Order) -> None:
+    """Gives the orders; they may have been carried out before."""
+    for number in range(len(orders)):
+        struck_path(path, number).unlink(missing_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps([asdict(order) for order in orders]))
+    partial.replace(path)
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,14 @@ class Struck:
     port: int | None  # at which its ranks have met
 
 
-def struck_path(order: Path) -> Path:
-    return order.with_suffix(".struck")
+def struck_path(orders: Path, number: int = 0) -> Path:
+    return orders.with_suffix(f".struck{number}")
 
 
-def read_struck(order: Path) -> Struck | None:
-    """What has been struck, and when; None while nothing has."""
+def read_struck(orders: Path, number: int = 0) -> Struck | None:
+    """What the order of that number has struck, and when; None while it has not been carried out."""
     try:
-        text = struck_path(order).read_text()
+        text = struck_path(orders, number).read_text()
     except FileNotFoundError:
         return None
     return Struck(**json.loads(text)) if text else None
@@ -200,33 +205,36 @@ _seen: Counter[str] = Counter()  # by this process
 
 
 def _look(where: str) -> None:
-    """Strikes where this is the moment that the order names."""
-    order = _order()
-    if order is None or order.where != where or _rank() != order.rank:
+    """Strikes where this is the moment that the next order names."""
+    path = Path(os.environ[ORDER])
+    for number, order in enumerate(_orders(path)):
+        if struck_path(path, number).exists():
+            continue
+        if order.where == where and order.rank == _rank() and (_FULL_RUN in sys.modules or not order.is_of_full_run):
+            _seen[where] += 1
+            if _seen[where] == order.entry and _claim(struck_path(path, number)):
+                _strike(order)
         return
-    _seen[where] += 1
-    if _seen[where] == order.entry and _claim():
-        _strike(order)
 
 
-def _order() -> Order | None:
+def _orders(path: Path) -> list[Order]:
     try:
-        told = json.loads(Path(os.environ[ORDER]).read_text())
+        told = json.loads(path.read_text())
     except FileNotFoundError:
-        return None
-    return Order(**{**told, "action": Action(told["action"])})
+        return []
+    return [Order(**{**one, "action": Action(one["action"])}) for one in told]
 
 
 def _rank() -> int | None:
     return int(os.environ["RANK"]) if "RANK" in os.environ else None
 
 
-def _claim() -> bool:
+def _claim(path: Path) -> bool:
     """Says that it happens now; False where it has happened."""
     port = os.environ.get("MASTER_PORT")
     struck = Struck(time.time(), marked(os.environ[MARK]), None if port is None else int(port))
     try:
-        with struck_path(Path(os.environ[ORDER])).open("x") as file:
+        with path.open("x") as file:
             file.write(json.dumps(asdict(struck)))
     except FileExistsError:
         return False

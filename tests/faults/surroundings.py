@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from autofit.process.build_locks.build_lock import build_locks
-from tests.faults.saboteur import MARK, ORDER, ROWS, Order, Struck, marked, read_struck
+from tests.faults.saboteur import MARK, ORDER, ROWS, Order, Struck, marked, read_struck, write_orders
 from tests.waiting import is_alive
 
 _ROOT = Path(__file__).parents[2]
@@ -23,14 +23,14 @@ _GONE_S = 60.0  # what was killed takes a moment to be gone, on a busy machine a
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A folder for the order and the temporary files of whatever is started within `entered`."""
+    """A folder for the orders and the temporary files of whatever is started within `entered`."""
 
     folder: Path
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
-    def order(self) -> Path:
-        return self.folder / "order.json"
+    def orders(self) -> Path:
+        return self.folder / "orders.json"
 
     @property
     def temporary(self) -> Path:
@@ -44,14 +44,14 @@ class Surroundings:
 
     @property
     def struck(self) -> Struck | None:
-        return read_struck(self.order)
+        return read_struck(self.orders)
 
     @contextmanager
-    def entered(self, order: Order | None = None) -> Iterator[None]:
-        """Has everything that is started within it carry the mark and hear the order."""
+    def entered(self, *orders: Order) -> Iterator[None]:
+        """Has everything that is started within it carry the mark and hear the orders."""
         self.temporary.mkdir(parents=True, exist_ok=True)
-        if order is not None:
-            order.write(self.order)
+        if orders:
+            write_orders(self.orders, *orders)
         before = dict(os.environ)
         os.environ.update(self.variables)
         try:
@@ -63,7 +63,7 @@ class Surroundings:
     @property
     def variables(self) -> dict[str, str]:
         folders = [str(Path(__file__).parent / "sabotage"), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        own = {MARK: self.mark, ORDER: str(self.order), ROWS: str(self.folder), "TMPDIR": str(self.temporary)}
+        own = {MARK: self.mark, ORDER: str(self.orders), ROWS: str(self.folder), "TMPDIR": str(self.temporary)}
         return {**own, "PYTHONPATH": os.pathsep.join(folders), "HF_HUB_OFFLINE": "1"}
 
     def now(self) -> frozenset[str]:
