@@ -358,6 +358,7 @@ def test_the_one_long_row_that_comes_late_takes_no_more_than_its_probe_showed(tm
     assert result["peak_device_bytes"] <= (1 + HEADROOM) * probed["peak_device_bytes"]
 
 
+@pytest.mark.matrix
 def test_an_interrupted_reward_model_goes_on_with_its_choice_and_scores(tmp_path: Path) -> None:
     """Its micro-batch is searched for; what is left is trained on by this task alone."""
     out = tmp_path / "run"
@@ -418,6 +419,7 @@ def test_without_an_engine_a_training_whose_rank_was_killed_goes_on_to_the_same_
     assert (out / "model/model.safetensors").read_bytes() == (out / "rerun/model/model.safetensors").read_bytes()
 
 
+@pytest.mark.matrix
 def test_adapters_on_a_quantised_base_go_on_to_the_same_end_after_a_kill(tmp_path: Path) -> None:
     """Under ZeRO-3 with checkpointing, evaluated in between, beside its command.sh, which nothing disturbs; merged into
     the base in full precision."""

@@ -22,7 +22,7 @@ def ignore_signals() -> None:
 
 
 def test_a_spread_is_limited_and_changes_with_its_seed() -> None:
-    spreads = [drawn(NAMES, f"commit {number}") for number in range(60)]
+    spreads = [drawn(NAMES, f"commit {number}") for number in range(200)]
     assert {len(spread) for spread in spreads} == {COUNT}
     assert spreads[0] == drawn(NAMES, "commit 0") != spreads[1]
     assert set().union(*spreads) == set(NAMES), "no case is never drawn"

@@ -239,6 +239,7 @@ def test_a_job_of_eight_is_rehearsed_for_real() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_a_quantised_base_that_two_devices_divide_is_rehearsed(tmp_path: Path) -> None:
     """Llama-2-70B's proportions on two cards of 24 GB, a thousandth of the weights: rank 0 of 2 under ZeRO-3. Were
     the packed base whole, it would be 17 MB more; in 16 bits, 115 MB."""

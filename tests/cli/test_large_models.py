@@ -74,6 +74,7 @@ QLORA_70B = "--model llama-2-70b --quantize nf4 --method lora --seq 1024 --batch
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_7b_in_4_bits_takes_less_than_10_gb(planned: Planned, capsys: pytest.CaptureFixture[str]) -> None:
     """About 5 GB with checkpointing, as QLoRA's smallest model (2305.14314, introduction): 3.3 GB of linear layers, 0.5
     that stay 16-bit, 0.5 of adapters, and activations and the CUDA context."""
@@ -88,6 +89,7 @@ def test_7b_in_4_bits_takes_less_than_10_gb(planned: Planned, capsys: pytest.Cap
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_70b_in_4_bits_is_divided_over_two_cards_of_24_gb(planned: Planned) -> None:
     """36 GB of packed weights and scales: whole on no card; a half is 17.7 GB with 1.1 GB of scales, which are not
     divided."""
@@ -108,6 +110,7 @@ def test_70b_in_4_bits_is_divided_over_two_cards_of_24_gb(planned: Planned) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_65b_in_4_bits_fits_one_card_of_48_gb(planned: Planned) -> None:
     """As published (QLoRA, abstract), with checkpointing and rows of 512 tokens; in 16 bits the weights alone are 130
     GB."""

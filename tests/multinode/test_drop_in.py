@@ -38,6 +38,7 @@ def await_line(process: subprocess.Popen[str], part: str) -> str:
     raise AssertionError(f"ended without {part!r}: {''.join(heard)}")
 
 
+@pytest.mark.matrix
 def test_a_search_and_a_training_over_both_hosts(rig: Rig, tmp_path: Path) -> None:
     done = rig.run(line(rig, tmp_path, "--autofit-memory-limit", "800MB"), timeout_s=240.0, cwd=tmp_path)
     said = done.stdout + done.stderr
