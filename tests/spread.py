@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from _pytest.mark import ParameterSet
 
-COUNT = 16  # two to three minutes on a CPU with instructions for bf16, and three times as long on another
+COUNT = 16  # about two minutes
 MOST_OF_A_FILE = 6  # of one large table, so that the others keep their part
 
 
