@@ -126,7 +126,7 @@ class RunBench:
 
     @property
     def surroundings(self) -> Surroundings:
-        return Surroundings(self.folder, mark=self.folder.name)
+        return Surroundings(self.folder, mark=str(self.folder))
 
     def train(
         self,

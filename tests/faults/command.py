@@ -65,11 +65,6 @@ class Command:
         """By step, those that the last start has told."""
         return losses(self.run.progress)
 
-    def rows(self) -> frozenset[str]:
-        """Which rows each rank has trained on in each micro-batch of each step, in all starts together."""
-        path = self.surroundings.rows
-        return frozenset(path.read_text().splitlines() if path.exists() else ())
-
     def model(self) -> bytes:
         return (self.run.model / "model.safetensors").read_bytes()
 

@@ -58,7 +58,7 @@ PROBE_FAULTS = (
     Fault(Order(Action.FILE_LIMIT, "save", 0), DiskFull, ("the disk is full in the save", "no space left for")),
     raised(Action.ECC, DeviceLost, "the device was lost in backward on rank 1", _ECC, where="backward", rank=1),
     raised(Action.DEVICE_LOST, DeviceLost, "the device was lost", where="step", rank=0),
-    raised(Action.NOT_A_NUMBER, NotFinite, "not finite", where="forward", rank=0),
+    Fault(Order(Action.NOT_A_NUMBER, "forward", 0), NotFinite, ("not finite",)),  # every rank sees it in the sum
     raised(Action.UNSUPPORTED, Unsupported, "not supported", "not implemented for 'Half'", where="forward", rank=1),
     raised(Action.EXIT_3, Crashed, "ended with exit code 3 and no report", where="step", rank=0),
     raised(Action.EXIT_0, Crashed, "ended with exit code 0 and no report", where="backward", rank=1),

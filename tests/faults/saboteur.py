@@ -36,6 +36,7 @@ SAVING = "torch.save"
 SURVEY = "survey"
 _FULL_RUN = "autofit.worker.training.full_run.rank_training"  # what a probe does not import
 _ROOM_BYTES = 4_000_000  # that is left of a squeezed rank's: with none at all native code dies of SIGSEGV
+_BLOCK_BYTES = 500_000
 _FILE_BYTES = 200_000  # less than the weights of any model
 
 
@@ -202,6 +203,7 @@ def _tell_rows(module: Any) -> None:
 
 
 _seen: Counter[str] = Counter()  # by this process
+_held: list[bytearray] = []
 
 
 def _look(where: str) -> None:
@@ -261,10 +263,15 @@ def _ancestor(generations: int) -> int:
 
 
 def _squeeze() -> None:
+    """Leaves next to no room, in what the heap has kept neither."""
     found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     limit_bytes = int(found[1]) * 1024 + _ROOM_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+    with suppress(MemoryError):
+        while True:
+            _held.append(bytearray(_BLOCK_BYTES))
+    del _held[-_ROOM_BYTES // _BLOCK_BYTES :]
 
 
 def _limit_files() -> None:

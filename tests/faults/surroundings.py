@@ -38,9 +38,10 @@ class Surroundings:
         return Path(tempfile.gettempdir(), f"faults-{sha256(str(self.folder).encode()).hexdigest()[:8]}")
 
     @property
-    def rows(self) -> Path:
-        """What each rank has trained on, a line a micro-batch."""
-        return self.folder / "rows.txt"
+    def rows(self) -> frozenset[str]:
+        """Which rows each rank has trained on in each micro-batch of each step, in all starts together."""
+        path = self.folder / "rows.txt"
+        return frozenset(path.read_text().splitlines() if path.exists() else ())
 
     @property
     def struck(self) -> Struck | None:

@@ -37,7 +37,7 @@ def undisturbed(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Und
     ended = command.complete()
     assert (ended.exit_code, ended.left) == (0, ()), ended
     assert set(command.losses()) == set(range(1, STEPS + 1))
-    return Undisturbed(ended.took_s, command.losses(), command.rows(), command.model())
+    return Undisturbed(ended.took_s, command.losses(), command.surroundings.rows, command.model())
 
 
 @pytest.mark.parametrize("seed", with_matrix(SEEDS[:1], SEEDS[1:]))
@@ -65,7 +65,7 @@ def test_a_command_that_was_killed_anywhere_ends_like_one_that_was_not(
     assert list(command.run.root.glob("*scratch*")) == []
     losses |= command.losses()
     assert losses == {step: undisturbed.losses[step] for step in losses}
-    assert command.rows() == undisturbed.rows
+    assert command.surroundings.rows == undisturbed.rows
     assert command.step_count() == STEPS
     assert command.model() == undisturbed.model
 

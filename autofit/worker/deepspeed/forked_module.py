@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar, NoReturn
@@ -78,10 +79,22 @@ def sleep(seconds: float) -> None:
 
 
 def fork_modules_of(module: ModuleType, on_end: OnEnd = _ignore) -> None:
-    """Has one of the launcher's modules fork what it would start, and sleep no longer than there is a reason to."""
+    """Has one of the launcher's modules fork what it would start, sleep no longer than there is a reason to, and look
+    at all before it ends one of them."""
     start = partial(ForkedModule, on_end=on_end)
     for name, own in (("subprocess", {"Popen": start}), ("time", {"sleep": sleep})):
         setattr(module, name, SimpleNamespace(**vars(getattr(module, name)) | own))
+    if (end := getattr(module, "terminate_process_tree", None)) is not None:
+        module.terminate_process_tree = partial(_look_and_end, end)  # type: ignore[attr-defined]
+
+
+def _look_and_end(end: Callable[[int], None], pid: int) -> None:
+    """Ends a process and all below it. Who has ended until then has done so by itself, which is told now: psutil, with
+    which launch.py waits for their ends, keeps their exit codes for itself."""
+    for one in ForkedModule.started:
+        with suppress(ChildProcessError):  # it was ended here before
+            one.poll()
+    end(pid)
 
 
 def _run(name: str, words: Sequence[str], env: Mapping[str, str]) -> NoReturn:

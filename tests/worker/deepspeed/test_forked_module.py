@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import psutil
 import pytest
+from deepspeed.launcher.launch import terminate_process_tree
 
 from autofit.worker.deepspeed import forked_module
 from autofit.worker.deepspeed.forked_module import ForkedModule, fork_modules_of, sleep
@@ -148,3 +151,26 @@ def test_a_module_of_the_launcher_forks_and_keeps_the_rest_of_what_it_has() -> N
     assert module.time.sleep is sleep  # type: ignore[attr-defined]
     assert module.time.strftime is time.strftime  # type: ignore[attr-defined]
     assert subprocess.Popen is not ForkedModule  # type: ignore[comparison-overlap]
+
+
+def test_who_has_ended_by_itself_is_told_before_the_launcher_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """launch.py sees a rank with an error, ends all in their order, and looks at none of them again."""
+    told: dict[str, int] = {}
+    launch = ModuleType("launch_of_a_test")
+    launch.subprocess, launch.time = subprocess, time  # type: ignore[attr-defined]
+    launch.terminate_process_tree = terminate_process_tree  # type: ignore[attr-defined]
+    fork_modules_of(launch, lambda env, exit_code: told.update({env["RANK"]: exit_code}))
+    mains = {"0": fails, "1": lambda: os._exit(0), "2": forever}
+    for rank, main in mains.items():
+        module = ModuleType(NAME)
+        module.main = main  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, NAME, module)
+        launch.subprocess.Popen([sys.executable, "-m", NAME], {"RANK": rank})
+    for one in ForkedModule.started[:2]:
+        wait_until(lambda: os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT))  # noqa: B023
+    for one in ForkedModule.started:
+        with suppress(OSError, psutil.Error):  # as launch.py does
+            launch.terminate_process_tree(one.pid)
+    assert {rank: told[rank] for rank in ("0", "1")} == {"0": 1, "1": 0}
+    assert not any(Path(f"/proc/{one.pid}").exists() for one in ForkedModule.started)
+    ForkedModule.started.clear()  # psutil has taken the last one's end
