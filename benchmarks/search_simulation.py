@@ -36,6 +36,7 @@ from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choose, GiveUp
 from autofit.planning.plan.fit import fits
+from autofit.planning.probe_steps import MEASURE_S
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
 from autofit.planning.space import axes
@@ -117,14 +118,15 @@ def timed_search(cluster: sim.Cluster, goal: Goal) -> TimedSearch:
     """Rehearsals run side by side: the longest of them counts."""
     probes_s, rehearsals_s = [], [0.0]
 
-    def timed(outcome: Outcome, strategy: Strategy, spent_s: list[float]) -> Outcome:
-        spent_s.append(cluster.probe_s(strategy, outcome))
+    def timed(outcome: Outcome, strategy: Strategy, spent_s: list[float], measure_s: float = MEASURE_S) -> Outcome:
+        spent_s.append(cluster.probe_s(strategy, outcome, measure_s))
         return replace(outcome, total_s=spent_s[-1])
 
+    probe_once = cluster.racing()
     run = sim.race(
         cluster.scene,
         cluster.rungs,
-        lambda probe: timed(cluster.race(probe), probe.strategy, probes_s),
+        lambda probe: timed(probe_once(probe), probe.strategy, probes_s, probe.measure_s or MEASURE_S),
         rehearse=lambda strategy: timed(cluster.rehearse(strategy), strategy, rehearsals_s),
         goal=goal,
     )

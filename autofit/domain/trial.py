@@ -91,11 +91,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Probe:
-    """With `least_tokens_per_s` it may end after its first measured step if it is slower: it cannot be chosen."""
+    """With `least_tokens_per_s` it may end after its first measured step if it is slower: it cannot be chosen.
+    `measure_s` is how long its measured steps should take, all together; None: as long as usual."""
 
     strategy: Strategy
     why: str
     least_tokens_per_s: float | None = None
+    measure_s: float | None = None
 
 
 @dataclass(frozen=True)

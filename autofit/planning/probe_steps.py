@@ -12,7 +12,7 @@ MEMORY_STEPS = 2
 second."""
 
 MIN_MEASURED_STEPS = 1  # a long step says as much as many short ones of as many seconds
-MAX_MEASURED_STEPS = 12
+MAX_MEASURED_STEPS = 12  # of MEASURE_S; of a longer time in proportion
 
 MEASURE_S = 1.5
 """How long the measured steps should take, all together."""
@@ -38,7 +38,12 @@ step still pays once, plans and blocks of an allocator, is some tens of millisec
 
 def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:
     """The number of steps of `step_s` seconds that are measured."""
-    return min(max(math.ceil(measure_s / step_s), MIN_MEASURED_STEPS), MAX_MEASURED_STEPS)
+    return min(max(math.ceil(measure_s / step_s), MIN_MEASURED_STEPS), most_measured(measure_s))
+
+
+def most_measured(measure_s: float = MEASURE_S) -> int:
+    """The most steps that are measured, however short they are: each has rows of its own."""
+    return math.ceil(MAX_MEASURED_STEPS * max(1.0, measure_s / MEASURE_S))
 
 
 def whole_periods(count: int, period: int) -> int:
@@ -52,9 +57,9 @@ def is_uniform(kind: DeviceKind, *, has_even_rows: bool) -> bool:
     return has_even_rows and kind is not DeviceKind.CPU
 
 
-def is_measured_early(step_s: float, *, is_uniform: bool) -> bool:
+def is_measured_early(step_s: float, measure_s: float = MEASURE_S, *, is_uniform: bool) -> bool:
     """Whether the last memory step counts as the measured one; `is_uniform`: it is like those after it."""
-    return is_uniform and step_s >= LONG_STEP_S
+    return is_uniform and step_s >= LONG_STEP_S * max(1.0, measure_s / MEASURE_S)
 
 
 def whole_step_s(first_s: float, middle_s: float, last_s: float, accumulation: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -187,17 +188,27 @@ class Cluster:
         self._broken = {rung: self._fault(rung) for rung in rungs}
         self._start_s = draw(4, 9)
 
-    def probe(self, strategy: Strategy) -> Outcome:
-        return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy))
+    def probe(self, strategy: Strategy, look: int = 1) -> Outcome:
+        return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy), look)
 
-    def race(self, probe: Probe) -> Outcome:
+    def racing(self) -> Callable[[Probe], Outcome]:
+        """The probes of one search: a strategy that is probed again shows the same truth with other noise."""
+        looks = Counter[Strategy]()
+
+        def probe(action: Probe) -> Outcome:
+            looks[action.strategy] += 1
+            return self._race(action, looks[action.strategy])
+
+        return probe
+
+    def _race(self, probe: Probe, look: int) -> Outcome:
         """A probe that ends after its first step where that is too slow, with steps that spread as this machine's."""
-        outcome, step_s = self.probe(probe.strategy), self._probed_step_s(probe.strategy)
+        outcome, step_s = self.probe(probe.strategy, look), self._probed_step_s(probe.strategy)
         spread = self._factor("spread", *STEP_SPREAD) * math.sqrt(MEASURE_S / step_s)
         if not isinstance(outcome, Measured):
             return outcome
-        draw = random.Random(f"{self.seed} steps {probe.strategy}")
-        count = measured_count(step_s)
+        draw = random.Random(f"{self.seed} steps {probe.strategy}{_again(look)}")
+        count = measured_count(step_s, probe.measure_s or MEASURE_S)
         first, rest = draw.gauss(1, spread), draw.gauss(1, spread / math.sqrt(max(1, count - 1)))
         if probe.least_tokens_per_s is not None and outcome.tokens_per_s * first < probe.least_tokens_per_s:
             return replace(outcome, tokens_per_s=outcome.tokens_per_s * first, step_count=1, is_outpaced=True)
@@ -215,7 +226,7 @@ class Cluster:
         memory = estimate_memory(strategy, self.scene, is_rehearsal=True)
         return self._outcome(strategy, self._true_bytes(strategy, memory), self.tokens_per_s(strategy) / (1 - share))
 
-    def _outcome(self, strategy: Strategy, peak_bytes: int, tokens_per_s: float) -> Outcome:
+    def _outcome(self, strategy: Strategy, peak_bytes: int, tokens_per_s: float, look: int = 1) -> Outcome:
         broken = self._broken[strategy.rung]
         if broken is not None:
             return broken
@@ -225,10 +236,10 @@ class Cluster:
                 "out of memory", peak_bytes - self.scene.device_memory_bytes, self.scene.device_memory_bytes,
             )  # fmt: skip
         retries = 3 if self.thrashes(strategy) else 0
-        speed = tokens_per_s * random.Random(f"{self.seed} {strategy}").gauss(1, self.noise)
+        speed = tokens_per_s * random.Random(f"{self.seed} {strategy}{_again(look)}").gauss(1, self.noise)
         return measured(speed, peak_bytes, alloc_retries=retries, micro_batch=strategy.micro_batch)
 
-    def probe_s(self, strategy: Strategy, outcome: Outcome) -> float:
+    def probe_s(self, strategy: Strategy, outcome: Outcome, measure_s: float = MEASURE_S) -> float:
         """How long it takes to come to `outcome`: start, build, evaluation and save, and the steps of a probe."""
         if isinstance(outcome, TimedOut):
             return outcome.after_s
@@ -236,8 +247,8 @@ class Cluster:
         micro_step_s, step_s = self._micro_step_s(strategy), self._probed_step_s(strategy)
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
-        is_early = is_measured_early(step_s, is_uniform=not self.scene.is_padded)
-        count = (1 if outcome.is_outpaced else measured_count(step_s)) - is_early
+        is_early = is_measured_early(step_s, measure_s, is_uniform=not self.scene.is_padded)
+        count = (1 if outcome.is_outpaced else measured_count(step_s, measure_s)) - is_early
         return start_s + (MEMORY_STEPS + count) * step_s + (0.0 if outcome.is_outpaced else micro_step_s / 3)
 
     def _micro_step_s(self, strategy: Strategy) -> float:
@@ -317,6 +328,11 @@ class Cluster:
         if at < faults.crashed + faults.unsupported + faults.timed_out:
             return TimedOut(0, Phase.FORWARD, 120.0)
         return None
+
+
+def _again(look: int) -> str:
+    """What tells the draws of a strategy's later looks from those of its first."""
+    return "" if look == 1 else f" look {look}"
 
 
 def traced(scene: Setting) -> Setting:

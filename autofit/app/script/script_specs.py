@@ -54,7 +54,8 @@ class ScriptSpecs:
         place = self.scratch / f"probe{number}"
         log_path = self.folder.probe_log(strategy, number)
         spec = self._spec(strategy, self._words(strategy, place), place, log_path)
-        return replace(spec, least_tokens_per_s=probe.least_tokens_per_s)
+        measure_s = spec.measure_s if probe.measure_s is None else probe.measure_s
+        return replace(spec, least_tokens_per_s=probe.least_tokens_per_s, measure_s=measure_s)
 
     def _words(self, strategy: Strategy, place: Path) -> RewrittenLine:
         assert self.rewriter is not None

@@ -13,8 +13,8 @@ from autofit.domain.trial import Beside, Choice, Expected, Unprobed
 from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
-from .expected_improvement import BOUND_STD, LEAST_CHANCE, Expectation, expectations
-from .merit import Best, leader
+from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .merit import BOUND_STD, Best, leader
 from .payoff import Payoff, payoffs
 from .rating import LIKELY, baseline
 from .rung_history import RungHistory

@@ -11,12 +11,9 @@ from statistics import NormalDist
 from autofit.domain.strategy import Strategy
 
 from .exclusion import exclusion, is_ruled_out
-from .merit import cap, log_merit
+from .merit import BOUND_STD, cap, log_merit
 from .rung_history import RungHistory
 from .search_state import SearchState
-
-BOUND_STD = 2.0
-"""Standard deviations above the expected merit at which the bound lies: 98 of 100 strategies stay below theirs."""
 
 LEAST_CHANCE = 0.02
 """A strategy with a smaller chance to fit is probed only where nothing else fits."""

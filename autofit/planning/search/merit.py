@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from autofit.domain.goal import Certainty
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.objective import Objective
 from autofit.domain.outcome import Measured
@@ -19,9 +20,13 @@ from autofit.domain.strategy import KNOBS, Strategy
 from autofit.planning.plan.baseline import counted_token_j
 
 from .dominance import needs_no_less
+from .noise import speed_noise
 from .posterior import Normal
 from .rung_history import RungHistory
 from .search_state import SearchState
+
+BOUND_STD = 2.0
+"""Standard deviations above what is expected at which a bound lies: 98 of 100 stay below theirs."""
 
 TIE = 0.01
 """The share by which peaks may differ that count as equal: of those the fastest is taken."""
@@ -131,9 +136,21 @@ def _cap(part: Part, strategy: Strategy, search: SearchState) -> float:
     takes_no_more = _TAKES_NO_MORE[part]
     measured = ((known, outcome) for history in search.histories for known, outcome in history.speeds.items())
     return min(
-        (_measured(part, *one, search) for one in measured if takes_no_more(one[0], strategy, search)),
+        (
+            _measured(part, *one, search) * _hidden(part, one[1], search)
+            for one in measured
+            if takes_no_more(one[0], strategy, search)
+        ),
         default=math.inf,
     )
+
+
+def _hidden(part: Part, measured: Measured, search: SearchState) -> float:
+    """By how many times noise may have made a measured speed look lower. A search for certainty, whose proof is about
+    what was measured, takes it as it is."""
+    if part is not Part.SPEED or isinstance(search.goal, Certainty):
+        return 1.0
+    return math.exp(BOUND_STD * speed_noise(measured))
 
 
 def _needs_no_more(known: Strategy, strategy: Strategy, search: SearchState) -> bool:

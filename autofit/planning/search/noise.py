@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 
 from autofit.domain.outcome import Measured
@@ -37,6 +38,26 @@ def speed_noise(measured: Measured) -> float:
 def seen_noise(measured: Measured, trials: Iterable[Trial]) -> float:
     """The same where its probe may have ended after a single step, whose spread the other `trials` tell."""
     return step_noise(trials) if measured.is_outpaced else speed_noise(measured)
+
+
+def together(probes: Sequence[Measured]) -> Measured:
+    """What whole probes of one strategy say together: the mean of their speeds, each counted by its noise (inverse
+    variance), and the largest of their peaks; all else as the last has it."""
+    *_, last = probes
+    weights = [speed_noise(one) ** -2 for one in probes]
+    tokens_per_s = sum(w * one.tokens_per_s for w, one in zip(weights, probes, strict=True)) / sum(weights)
+    slower = last.tokens_per_s / tokens_per_s
+    return replace(
+        last,
+        peak_device_bytes=max(one.peak_device_bytes for one in probes),
+        peak_host_bytes=max(one.peak_host_bytes for one in probes),
+        tokens_per_s=tokens_per_s,
+        step_s=last.step_s * slower,
+        micro_step_s=last.micro_step_s * slower,
+        update_s=last.update_s * slower,
+        speed_error=sum(weights) ** -0.5,
+        step_count=sum(one.step_count or 0 for one in probes) or None,
+    )
 
 
 def step_noise(trials: Iterable[Trial]) -> float:

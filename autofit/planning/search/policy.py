@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
-from autofit.domain.goal import AN_HOUR, Certainty, Goal
+from autofit.domain.goal import AN_HOUR, Certainty, Goal, TimeToEnd
 from autofit.domain.knobs.method import Method
 from autofit.domain.ladder import Ladder
 from autofit.domain.objective import Objective
@@ -15,6 +15,7 @@ from autofit.planning.setting import Setting
 
 from .certificate import choice, unprobed_choice
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .finalists import look_s, second_looks
 from .giving_up import give_up
 from .merit import TIE, Best, leader
 from .noise import outpacing
@@ -42,7 +43,8 @@ REHEARSED_BELOW = 0.5
 def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal = AN_HOUR) -> Action:
     """Rehearse or probe something, choose, or give up; `setting` is what the ladder was built from.
 
-    Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try.
+    Terminates: no strategy is asked for twice, but for one that crashed before it had begun, which gets one more try,
+    and for those between which noise decides, which get MOST_LOOKS.
     """
     search = SearchState.of(ladder, trials, setting, goal)
     best = leader(search.histories, search)
@@ -57,9 +59,9 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
 
 
 def _raced(action: Probe | Rehearse, rival: Best | None, search: SearchState) -> Probe | Rehearse:
-    """The action, which as a probe ends early if it cannot beat `rival`; a strategy that did so once gets its time. One
+    """The action, which as a probe ends early if it cannot beat `rival`; one that was probed before gets its time. One
     step tells how fast a strategy is, and neither its peak nor its energy."""
-    if isinstance(action, Rehearse) or rival is None or search.is_outpaced(action.strategy):
+    if isinstance(action, Rehearse) or rival is None or search.has_been_probed(action.strategy):
         return action
     if search.objective is not Objective.SPEED:
         return action
@@ -80,7 +82,7 @@ def _next(search: SearchState) -> Probe | Rehearse | None:
         first = _best_probe(left, None, search)
         return first and (_rehearsal(left, first, search) or first)
     if not isinstance(search.goal, Certainty):
-        return _paying_probe(payoffs(left, best.merit, search.goal, search))
+        return _paying_probe(payoffs(left, best.merit, search.goal, search)) or _paying_look(search, best, search.goal)
     if search.probe_count >= PROBE_BUDGET:
         return None
     return _best_probe(_worth_it(left, best, search.goal.gain), best, search)
@@ -93,6 +95,15 @@ def _paying_probe(left: Sequence[Payoff]) -> Probe | None:
         return None
     first = min(worth, key=lambda payoff: payoff.reservation_s)
     return Probe(first.of.strategy, first.text())
+
+
+def _paying_look(search: SearchState, best: Best, goal: TimeToEnd) -> Probe | None:
+    """The probe of a measured strategy that is expected to save the most beyond what it costs, if any does."""
+    first = max(second_looks(search, best, goal), key=lambda payoff: payoff.gain_s, default=None)
+    if first is None or first.gain_s <= 0:
+        return None
+    strategy = first.of.strategy
+    return Probe(strategy, f"once more: it {first.text()}", measure_s=look_s(strategy, search))
 
 
 def _next_beside(search: SearchState, chosen: Best) -> Probe | Rehearse | None:

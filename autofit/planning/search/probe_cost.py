@@ -41,9 +41,9 @@ class ProbeCost:
         timed = [trial for trial in trials if trial.outcome.total_s > 0 and not _is_outpaced(trial)]
         return replace(prior, beside_s=median(map(prior._beside_s, timed))) if timed else prior
 
-    def seconds(self, strategy: Strategy, tokens_per_s: float) -> float:
+    def seconds(self, strategy: Strategy, tokens_per_s: float, measure_s: float = MEASURE_S) -> float:
         """The seconds of a probe of `strategy` that comes to its end."""
-        return self.beside_s + self._steps_s(strategy, tokens_per_s)
+        return self.beside_s + self._steps_s(strategy, tokens_per_s, measure_s)
 
     def _beside_s(self, trial: Trial) -> float:
         outcome = trial.outcome
@@ -51,12 +51,12 @@ class ProbeCost:
             return outcome.total_s
         return max(0.0, outcome.total_s - self._steps_s(trial.strategy, outcome.tokens_per_s))
 
-    def _steps_s(self, strategy: Strategy, tokens_per_s: float) -> float:
+    def _steps_s(self, strategy: Strategy, tokens_per_s: float, measure_s: float = MEASURE_S) -> float:
         """The steps and an evaluation, which is a forward pass."""
         micro_step_s = self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
         step_s = micro_step_s * probed_accumulation(strategy.gradient_accumulation, self.task)
-        is_early = is_measured_early(step_s, is_uniform=self.is_uniform)
-        measured_s = 0.0 if is_early else max(MEASURE_S, MIN_MEASURED_STEPS * step_s)
+        is_early = is_measured_early(step_s, measure_s, is_uniform=self.is_uniform)
+        measured_s = 0.0 if is_early else max(measure_s, MIN_MEASURED_STEPS * step_s)
         return MEMORY_STEPS * step_s + measured_s + micro_step_s / 3
 
 

@@ -27,6 +27,8 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.plan.fit import fits
 
+from .noise import together
+
 _CRASHES = (Crashed, Killed, SignalCrash)
 _COMPLAINTS = (Crashed, Unsupported, DiskFull, DeviceLost, NotFinite, UserFault)
 """Ends of which the same words of several rungs say that the fault is not the rung's."""
@@ -57,12 +59,14 @@ class RungHistory:
 
     @cached_property
     def speeds(self) -> dict[Strategy, Measured]:
-        """The strategies that fit, with what was measured of them, however far their probes went."""
-        return {
-            trial.strategy: trial.outcome
-            for trial in self.trials
-            if isinstance(trial.outcome, Measured) and fits(trial.outcome, self.device_bytes)
-        }
+        """The strategies that fit, with what was measured of them, however far their probes went: of several that came
+        to their end, what they say together."""
+        too_large = {trial.strategy for trial in self.trials if self.has_shown_too_large(trial)}
+        found: dict[Strategy, list[Measured]] = {}
+        for trial in self.trials:
+            if isinstance(trial.outcome, Measured) and trial.strategy not in too_large:
+                found.setdefault(trial.strategy, []).append(trial.outcome)
+        return {strategy: _as_one(outcomes) for strategy, outcomes in found.items()}
 
     @cached_property
     def measurements(self) -> dict[Strategy, Measured]:
@@ -129,6 +133,11 @@ class RungHistory:
         ends = [trial.outcome for trial in self.trials if isinstance(trial.outcome, BROKEN)]
         is_start = len(ends) == 1 and isinstance(ends[0], _CRASHES) and ends[0].phase is Phase.START
         return is_start and ends[0] is not self.trials[-1].outcome
+
+
+def _as_one(outcomes: Sequence[Measured]) -> Measured:
+    whole = [one for one in outcomes if not one.is_outpaced]
+    return together(whole) if len(whole) > 1 else (whole or outcomes)[-1]
 
 
 def histories(ladder: Ladder, trials: Sequence[Trial]) -> tuple[RungHistory, ...]:

@@ -93,6 +93,9 @@ class SearchState(AskedOnce):
         """Whether all that is known of it is that it was too slow."""
         return any(history.is_outpaced(strategy) for history in self.histories)
 
+    def has_been_probed(self, strategy: Strategy) -> bool:
+        return any(trial.strategy == strategy for history in self.histories for trial in history.trials)
+
     @property
     def is_uniform(self) -> bool:
         """Whether a probe's last memory step is like those after it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from autofit.domain.outcome import Measured, Phase
 from autofit.domain.strategy import Rung, Strategy
@@ -52,9 +53,13 @@ def _rung_rows(view: View, rung: Rung, now_s: float) -> Iterator[Row]:
 
 
 def _shown(view: View, fitting: list[Trial]) -> Trial:
-    """The chosen trial of a rung if there is one, otherwise the best by what is looked for."""
-    chosen = [trial for trial in fitting if view.choice is not None and trial.strategy == view.choice.strategy]
-    return chosen[-1] if chosen else max(fitting, key=view.merit)
+    """The chosen trial of a rung if there is one, with what all looks at it say together, otherwise the best by what is
+    looked for."""
+    choice = view.choice
+    chosen = [] if choice is None else [trial for trial in fitting if trial.strategy == choice.strategy]
+    if choice is None or choice.measured is None or not chosen:
+        return max(chosen or fitting, key=view.merit)
+    return replace(chosen[-1], outcome=choice.measured)
 
 
 def _measured_row(view: View, trial: Trial) -> Row:

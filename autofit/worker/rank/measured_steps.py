@@ -59,7 +59,7 @@ class Course:
         if self.count is not None:
             return self._last_of(self.count)
         slowest_s = _largest([step_s], device)[0]
-        if is_measured_early(slowest_s, is_uniform=self.is_uniform):
+        if is_measured_early(slowest_s, self.measure_s, is_uniform=self.is_uniform):
             return self.memory_steps
         return self._last_of(measured_count(slowest_s, self.measure_s))
 

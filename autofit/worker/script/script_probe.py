@@ -14,7 +14,7 @@ from deepspeed.runtime.pipe.module import PipelineModule
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.outcome import Phase, Place
-from autofit.planning.probe_steps import MAX_MEASURED_STEPS, MEMORY_STEPS, is_uniform, whole_periods
+from autofit.planning.probe_steps import MEMORY_STEPS, is_uniform, most_measured, whole_periods
 from autofit.probing.protocol import FailureKind, RankFailed, RankMeasured, RankReport, ScriptSpec
 from autofit.worker.deepspeed.engine_hook import EngineCall
 from autofit.worker.deepspeed.engine_watch import StepListener, StepWatch
@@ -167,7 +167,7 @@ def _course(spec: ScriptSpec, period: int) -> Course:
     first, is_even = MEMORY_STEPS + 1, period == 1
     return Course(
         MEMORY_STEPS,
-        range(first, first + whole_periods(count or MAX_MEASURED_STEPS, period)),
+        range(first, first + whole_periods(count or most_measured(spec.measure_s), period)),
         spec.measure_s,
         count,
         is_uniform=is_even and is_uniform(spec.job.kind, has_even_rows=True),  # every batch is as the script makes it

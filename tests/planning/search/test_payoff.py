@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from autofit.domain.task import Task
 from autofit.domain.trial import Choose, Trial
 from autofit.domain.units import brief_seconds
 from autofit.planning.search.expected_improvement import Expectation, expectations
+from autofit.planning.search.merit import cap
 from autofit.planning.search.payoff import Payoff, payoffs
 from autofit.planning.search.policy import decide
 from autofit.planning.search.probe_cost import START_S, ProbeCost
@@ -153,6 +155,19 @@ def test_only_what_may_be_faster_has_a_payoff() -> None:
     left = expectations(state, state.histories)
     kept = payoffs(left, best, TimeToEnd(1000), state)
     assert {payoff.of for payoff in kept} == {one for one in left if one.bound > best and one.chance > 0.02}
+
+
+def test_noise_of_a_measured_speed_leaves_room_above_it_for_what_does_no_less() -> None:
+    """Unless a proof is looked for, which is about what was measured."""
+    rungs = sim.ladder(FULL)
+    known = replace(answer(rungs, rungs.steps[0].strategies[0]), speed_error=0.04)
+    trials = (Trial(rungs.steps[0].strategies[0], rungs.estimate(rungs.steps[0].strategies[0]), known),)
+    caps = {}
+    for goal in (TimeToEnd(100_000), sim.CERTAIN):
+        state = SearchState.of(rungs, trials, FULL, goal)
+        caps[goal] = min(cap(one, state) for step in rungs.steps for one in step.strategies)
+    assert caps[sim.CERTAIN] == known.tokens_per_s
+    assert caps[TimeToEnd(100_000)] == pytest.approx(known.tokens_per_s * math.exp(2 * 0.04))
 
 
 def test_a_choice_says_for_how_long_a_training_it_holds() -> None:

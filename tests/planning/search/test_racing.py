@@ -28,7 +28,7 @@ def trial(probe: Probe, outcome: Outcome) -> Trial:
 
 
 def raced() -> sim.Run:
-    return sim.race(SCENE, LADDER, CLUSTER.race)
+    return sim.race(SCENE, LADDER, CLUSTER.racing())
 
 
 def outpaced(run: sim.Run) -> list[Trial]:
