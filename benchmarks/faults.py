@@ -14,7 +14,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -48,10 +50,11 @@ class Row:
 def main() -> None:
     options = _options()
     rows = []
-    for row in _rows(options.only):
-        rows.append(row)
-        if options.table:
-            print(_line(row), file=sys.stderr, flush=True)
+    with redirect_stdout(sys.stderr):  # libraries log there
+        for row in _rows(options.only):
+            rows.append(row)
+            if options.table:
+                print(_line(row), flush=True)
     result = header("faults", options.date) | {"summary": _summary(rows), "rows": [asdict(row) for row in rows]}
     print(json.dumps(result, indent=1))
 
@@ -69,10 +72,10 @@ def _rows(only: str) -> Iterator[Row]:
     trained = [fault for fault in (*RUN_FAULTS_ALWAYS, *RUN_FAULTS) if only in f"full run {fault}"]
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         inputs = Inputs.make(Path(folder))
-        if probed:
-            yield from _of_probes(inputs, probed, Path(folder, "probes"))
-        for number, fault in enumerate(trained):
-            yield _of_full_run(inputs, fault, Path(folder, f"run{number}"))
+        rows = _of_probes(inputs, probed, Path(folder, "probes")) if probed else iter(())
+        runs = (_of_full_run(inputs, fault, Path(folder, f"run{number}")) for number, fault in enumerate(trained))
+        for row in chain(rows, runs):
+            yield replace(row, sentence=row.sentence.replace(f"{folder}/", ""))
 
 
 def _of_probes(inputs: Inputs, faults: Sequence[Fault], folder: Path) -> Iterator[Row]:
