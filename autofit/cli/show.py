@@ -24,7 +24,7 @@ def command(run: Path, is_json: bool) -> None:
     from autofit.runs.phases_folder import PhasesFolder
     from autofit.runs.run_folder import RunFolder
 
-    folder = RunFolder(run)
+    folder = RunFolder(run, "RUN")
     phases = [] if folder.exists else [(name, one.root, one.read_record()) for name, one in PhasesFolder(run).begun()]
     if is_json and phases:
         write_json(sys.stdout, {"phases": [{"phase": name, **_body(record)} for name, _, record in phases]})
@@ -40,7 +40,7 @@ def _body(record: RunRecord) -> dict[str, object]:
     from autofit.domain.codec import encode
     from autofit.report.ratios import trials_body
 
-    parts = ("request", "hardware", "choice", "result", "lost")
+    parts = ("request", "hardware", "choice", "result", "lost", "saved")
     body = {part: encode(getattr(record, part)) for part in parts}
     body["trials"] = trials_body(record.trials, record.choice, record.hardware)
     return {**body, "data": encode(record.profile), "launch": encode(record.kept)}
@@ -56,6 +56,7 @@ def _text(record: RunRecord, run: Path) -> str:
     from autofit.report.line import labelled, plain
     from autofit.report.progress import ended_lines
     from autofit.report.ratios import choice_ratios_text
+    from autofit.report.saved_text import saved_lines
     from autofit.report.view import View
 
     view = View(hardware=record.hardware, request=record.request, trials=record.trials, choice=record.choice)
@@ -73,6 +74,7 @@ def _text(record: RunRecord, run: Path) -> str:
         ratios = choice_ratios_text(record.choice, record.hardware)
         lines += labelled("ratios", ratios) if ratios else []
     lines += launch_lines(record.kept) if record.kept is not None else []
+    lines += saved_lines(record.saved)
     if record.result is not None:
         lines += ended_lines(record.result)
         for path in record.lost:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofit.inputs.checkpoint_files import damage
+from autofit.inputs.checkpoint_files import STATE, damage
 
 # As transformers 5.23 names them (PREFIX_CHECKPOINT_DIR), and finds them again (get_last_checkpoint): what somebody
 # put beside them, such as a `checkpoint-best`, was not saved after a step that is known.
@@ -25,6 +26,21 @@ class Torn:
 
     def __str__(self) -> str:
         return f"{self.path} is not whole ({self.damage}) and is passed over"
+
+
+@dataclass(frozen=True)
+class SavedSteps:
+    """The whole checkpoints of a training, each by its step and the earliest first; `best` is the one with the best
+    evaluation, where the training looks for it. `torn` says of each later one why it is passed over."""
+
+    whole: tuple[int, ...]
+    best: int | None = None
+    torn: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> int | None:
+        """The one that the next start goes on from."""
+        return self.whole[-1] if self.whole else None
 
 
 def step_folder(folder: Path, step: int) -> Path:
@@ -63,6 +79,20 @@ def torn(folder: Path) -> list[Torn]:
             break
         found.append(Torn(path, wrong))
     return found
+
+
+def saved_steps(folder: Path) -> SavedSteps:
+    """What of a training is saved in `folder`."""
+    paths = whole(folder)
+    steps = tuple(step for path in paths if (step := saved_step(path)) is not None)
+    best = _best(paths[-1]) if paths else None
+    return SavedSteps(steps, best if best in steps else None, tuple(str(one) for one in torn(folder)))
+
+
+def _best(checkpoint: Path) -> int | None:
+    """The step of the best checkpoint so far, as the trainer's state in a whole one tells it."""
+    path = json.loads((checkpoint / STATE).read_text("utf-8")).get("best_model_checkpoint")
+    return saved_step(Path(path)) if isinstance(path, str) else None
 
 
 def saved_after(folder: Path, step: int | None) -> list[Path]:

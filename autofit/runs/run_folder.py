@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from autofit.domain.trial import Choice, Trial
 from autofit.domain.workload import DataProfile
 from autofit.inputs.weights import ADAPTER_FILE, INDEX_FILE, SINGLE_FILE
 from autofit.process.files import OURS_TO_RUN
-from autofit.process.saved_steps import PARTIAL, last_whole, saved_after, saved_step
+from autofit.process.saved_steps import PARTIAL, SavedSteps, last_whole, saved_after, saved_step, saved_steps
 from autofit.process.universal_checkpoint import UNIVERSAL
 
 from .earlier_choice import as_today
@@ -279,6 +279,7 @@ class RunFolder:
             self.read_profile(),
             self.lost,
             self.read_decision(),
+            saved_steps(self.checkpoints),
         )
 
 
@@ -312,3 +313,4 @@ class RunRecord:
     profile: DataProfile | None = None
     lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more
     kept: Kept | None = None  # of a line of `deepspeed`
+    saved: SavedSteps = field(default_factory=lambda: SavedSteps(()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -400,6 +401,31 @@ def test_where_there_is_nothing_to_tune_nothing_is_started(
         tune(line, settings, screen=tale, tools=tale.tools)
     assert tale.script.specs == []
     assert not (tmp_path / "autofit-runs").exists()
+
+
+def _in_base64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize("written", [str, _in_base64], ids=["json", "base64"])
+def test_a_config_that_stands_on_the_line_itself_is_searched_and_replaced_by_a_copy(
+    tmp_path: Path, written: Callable[[str], str]
+) -> None:
+    """More than a name of a file may hold, as a config with its comments does."""
+    tale, text = Tale(tmp_path, FakeScript()), json.dumps({**SLOW, "comment": "x" * 300})
+    line = LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed_config", written(text)))
+    words = tale.tune(line, override=frozenset({Override.MICRO_BATCH}))
+    copy = json.loads(Path(words[-1]).read_text())
+    assert words[-2:] == ("--deepspeed_config", str(tale.run_folder.ds_config))
+    assert copy["train_batch_size"] == 32
+    assert copy["gradient_accumulation_steps"] < 16
+
+
+@pytest.mark.parametrize(("text", "why"), [("{}", "is no DeepSpeed config"), ("{3", "cannot be read")])
+def test_a_config_on_the_line_that_is_none_is_not_printed(tmp_path: Path, text: str, why: str) -> None:
+    line = LaunchLine((), "train.py", ("--deepspeed", _in_base64(text)))
+    with pytest.raises(NotTuned, match=f"^the DeepSpeed config on the command line {why}"):
+        read_tunable_line(line, LaunchSettings())
 
 
 def test_a_config_with_a_key_twice_is_left_to_deepspeed_which_refuses_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from autofit.hardware import machine
 from autofit.planning.plan.baseline import measured_cost
 from autofit.runs.run_folder import RunFolder
 from tests.cli.command import end
+from tests.fake_checkpoint import write_checkpoint
 from tests.report import simulated
 
 
@@ -87,6 +88,26 @@ def test_a_finished_run_whose_model_was_deleted_says_so(run: Path, capsys: pytes
     RunFolder(run).write_result(simulated.RESULT)
     assert "is gone" in output_of(capsys, "show", str(run))
     assert json.loads(output_of(capsys, "show", str(run), "--json"))["lost"] == [f"{run}/model"]
+
+
+def test_the_last_and_the_best_checkpoint_are_told_apart(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "saved" not in output_of(capsys, "show", str(run))
+    for step in (40, 80, 120, 160):
+        write_checkpoint(run / f"checkpoints/checkpoint-{step}")
+    state = {"best_model_checkpoint": str(run / "checkpoints/checkpoint-80")}
+    (run / "checkpoints/checkpoint-120/trainer_state.json").write_text(json.dumps(state))
+    (run / "checkpoints/checkpoint-160/trainer_state.json").unlink()
+    text = " ".join(output_of(capsys, "show", str(run)).split())
+    assert "saved 3 checkpoints · the last of step 120 · the best of step 80" in text
+    assert "is not whole (it has no readable trainer_state.json) and is passed over" in text
+    body = json.loads(output_of(capsys, "show", str(run), "--json"))
+    assert (body["saved"]["whole"], body["saved"]["best"]) == ([40, 80, 120], 80)
+
+
+def test_a_damaged_run_asks_for_no_flag_of_another_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "choice.json").write_text("{")
+    assert end("show", str(run)) == 2
+    assert "choose another RUN." in capsys.readouterr().err
 
 
 def test_the_run_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

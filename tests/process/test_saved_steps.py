@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from autofit.process.saved_steps import Torn, last_whole, torn, whole
+from autofit.process.saved_steps import SavedSteps, Torn, last_whole, saved_steps, torn, whole
 from tests.fake_checkpoint import write_checkpoint
 
 
@@ -40,3 +41,24 @@ def test_where_none_is_whole_there_is_none(folder: Path) -> None:
         tear(folder / f"checkpoint-{step}")
     assert last_whole(folder) is None
     assert len(torn(folder)) == 3
+
+
+def call_best(checkpoint: Path, best: str) -> None:
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": best}))
+
+
+def test_the_best_one_is_the_one_that_the_last_whole_one_calls_so(folder: Path) -> None:
+    assert saved_steps(folder) == SavedSteps((9, 10, 100))
+    call_best(folder / "checkpoint-10", f"/moved/since/{folder.name}/checkpoint-9")
+    call_best(folder / "checkpoint-100", f"{folder}/checkpoint-10")
+    assert saved_steps(folder) == SavedSteps((9, 10, 100), best=10)
+    tear(folder / "checkpoint-100")
+    saved = saved_steps(folder)
+    assert (saved.whole, saved.last, saved.best) == ((9, 10), 10, 9)
+    assert saved.torn == (str(torn(folder)[0]),)
+
+
+def test_a_best_one_that_is_not_there_or_no_step_is_none(folder: Path) -> None:
+    for best in ("checkpoint-50", "elsewhere"):
+        call_best(folder / "checkpoint-100", best)
+        assert saved_steps(folder).best is None

@@ -63,7 +63,11 @@ class Style:
 WRITERS = Style(
     "writers",
     "writers.py --steps 12 --deepspeed_config ds.json",
-    {**PLAIN, "csv_monitor": {"enabled": True, "output_path": "monitor", "job_name": "run"}},
+    {
+        **PLAIN,
+        "csv_monitor": {"enabled": True, "output_path": "monitor", "job_name": "run"},
+        "tensorboard": {"enabled": True, "output_path": "monitor", "job_name": "board"},
+    },
     files={"kept.txt": "of before", "turned.log": "of the run before"},
 )
 
@@ -80,7 +84,7 @@ STYLES = [
           {**PLAIN, "train_micro_batch_size_per_gpu": 4}, is_searched=False, keeps_batch=True),
     Style("a dict in code", "dict_config.py 10", None, is_searched=False, keeps_batch=True),
     Style("own loader", "own_loader.py --steps 12 --deepspeed_config ds.json", keeps_batch=True),
-    Style("Trainer", f"with_hf_parser.py --max_steps 12 --save_strategy no {HF}", AUTO),
+    Style("Trainer", f"with_hf_parser.py --max_steps 12 --save_strategy no {HF} --report_to tensorboard", AUTO),
     Style("Trainer resumed",
           f"with_hf_parser.py --max_steps 14 --save_steps 4 --resume_from_checkpoint out/checkpoint-4 {HF}", AUTO,
            before=f"with_hf_parser.py --max_steps 14 --save_steps 4 {HF}"),

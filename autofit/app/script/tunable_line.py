@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -123,18 +124,33 @@ def _said(arguments: tuple[str, ...]) -> SaidLength:
     return said_length(arguments, recipe, "" if named is None else Path(named.text).name)
 
 
-def _read_config(name: str) -> Config:
+def _read_config(value: str) -> Config:
+    """What the flag of a config names or holds; NotTuned where DeepSpeed would not read it."""
+    inline = None if os.path.exists(value) else _inline_config(value)
+    where = value if inline is None else "the DeepSpeed config on the command line"
     try:
-        text = Path(name).read_text(encoding="utf-8")
+        text = Path(value).read_text(encoding="utf-8") if inline is None else inline
         content = hjson.loads(text, object_pairs_hook=_with_each_key_once)  # as DeepSpeed does: comments are allowed
         json.dumps(content, allow_nan=False)  # as its copies are written
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else error or "it is nested too deep"
-        raise NotTuned(f"{name} cannot be read ({why}): the script runs as it is, unsearched.") from None
+        raise NotTuned(f"{where} cannot be read ({why}): the script runs as it is, unsearched.") from None
     if not is_config(content) or not isinstance(content.get(ZERO_KEY) or {}, (dict, bool)):
-        raise NotTuned(f"{name} is no DeepSpeed config: the script runs as it is, unsearched.")
+        raise NotTuned(f"{where} is no DeepSpeed config: the script runs as it is, unsearched.")
     config: Config = content
     return config
+
+
+def _inline_config(value: str) -> str | None:
+    """The text of a config that stands in the argument itself: as JSON, which transformers takes, or in base64, which
+    DeepSpeed takes; None for what is a file's name."""
+    if value.lstrip().startswith("{"):
+        return value
+    try:
+        text = base64.b64decode(value, altchars=b"-_", validate=True).decode("utf-8")
+    except ValueError:
+        return None
+    return text if text.lstrip().startswith("{") else None
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

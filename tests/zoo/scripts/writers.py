@@ -11,11 +11,7 @@ import deepspeed
 import tiny
 import torch
 from torch.utils.data import DataLoader
-
-try:
-    from torch.utils.tensorboard import SummaryWriter
-except ImportError:
-    SummaryWriter = None
+from torch.utils.tensorboard import SummaryWriter
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--local_rank", type=int)
@@ -33,7 +29,7 @@ if os.path.exists("kept.txt") and rank == 0:
     pathlib.Path("work/latest").symlink_to("code")
     os.chmod("ds.json", 0o600)
 logging.basicConfig(filename=f"work/rank{rank}/train.log", level=logging.INFO)
-writer = SummaryWriter("board") if SummaryWriter and rank == 0 else None
+writer = SummaryWriter("board") if rank == 0 else None
 with open(f"work/rank{rank}/loss.csv", "w", newline="") as file:
     table = csv.writer(file)
     for batch in DataLoader(tiny.rows(4096)[rank::ranks], engine.train_micro_batch_size_per_gpu()):
