@@ -12,9 +12,10 @@ from autofit.app.script.launch_context import machine_here
 from autofit.app.script.script_search import search_script
 from autofit.app.script.tunable_line import NotTuned, TunableLine, read_tunable_line
 from autofit.app.tools import REAL_TOOLS, Tools
-from autofit.domain.deepspeed_line import Decision, Kept, LaunchLine, LaunchSettings, Settled
+from autofit.domain.deepspeed_line import LaunchLine, LaunchSettings
 from autofit.domain.event import Screen
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.line_decision import Decision, Kept, Settled
 from autofit.domain.timeline import LaunchTimeline
 from autofit.domain.units import brief_seconds
 from autofit.inputs.script_checkpoint import read_checkpoint, to_make_universal

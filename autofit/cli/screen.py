@@ -7,10 +7,12 @@ import sys
 import time
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Protocol, TextIO, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
-from autofit.domain.event import Event
 from autofit.process.best_effort_stream import BestEffortStream
+
+if TYPE_CHECKING:
+    from autofit.domain.event import Event
 
 
 class OpenScreen(AbstractContextManager["OpenScreen"], Protocol):

@@ -14,7 +14,15 @@ class ProcessState(Enum):
     ENDED = "ended"  # a zombie among them
 
 
+_FLAGS, _EXITING = 6, 0x4  # field 9 of proc_pid_stat(5), and PF_EXITING of linux/sched.h
 _LETTERS = {"D": ProcessState.BLOCKED, "T": ProcessState.STOPPED, "t": ProcessState.STOPPED, "Z": ProcessState.ENDED}
+
+
+def is_exiting(process_id: int) -> bool:
+    """Whether a process is on its way out, or a zombie: its connections may be broken long before it is one, for the
+    kernel first gives back its memory."""
+    fields = stat_fields(process_id)
+    return bool(fields) and bool(int(fields[_FLAGS]) & _EXITING)
 
 
 def process_state(process_id: int) -> ProcessState:

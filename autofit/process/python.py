@@ -9,8 +9,6 @@ from pathlib import Path
 
 from autofit.domain.hardware import DeviceKind
 
-from .pinned_allocator import exact_pins
-
 # On a CPU the rank's heap is the device. One arena, and every block of a megabyte or more given back at once: otherwise
 # glibc keeps what is broken up, and a training of 24 steps grew 45 MB beyond its probe (13 MB with these).
 CPU_ALLOCATOR = {
@@ -43,6 +41,8 @@ def worker_environment(kind: DeviceKind) -> dict[str, str]:
 
     With such a place accelerate waits for ranks that nobody has started, or asks for MASTER_ADDR.
     """
+    from .pinned_allocator import exact_pins  # which looks at versions: the drop-in pays nothing for it
+
     placeless = without_rank_variables(script_environment(kind))
     own = {name: value for name, value in placeless.items() if not name.startswith(_ACCELERATE_PREFIX)}
     return own if kind is DeviceKind.CPU else own | exact_pins(own)

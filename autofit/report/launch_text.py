@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autofit.domain.deepspeed_line import Kept
+from autofit.domain.line_decision import Kept
 from autofit.domain.timeline import LaunchTimeline
 from autofit.planning.script.training_length import length_text
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from tempfile import TemporaryFile
 
+from autofit.domain.job_end import Completed, Interrupted, JobEnd
 from autofit.domain.outcome import Failure, Phase
-from autofit.domain.run_end import Completed, Interrupted, JobEnd
 from autofit.process.build_locks.stale_locks import drop_abandoned, taking_locks_of
 from autofit.process.orphans import adopt_orphans
 from autofit.process.python import module_command

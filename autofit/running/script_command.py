@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from autofit.domain.deepspeed_line import Decision, LaunchLine
+from autofit.domain.deepspeed_line import LaunchLine
+from autofit.domain.line_decision import Decision
 from autofit.planning.script.config_rewriter import rewrite_arguments
 from autofit.probing.protocol import ENTRY_MODULE, ScriptEntry, encode_entry
 

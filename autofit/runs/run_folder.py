@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autofit.domain.deepspeed_line import Kept
 from autofit.domain.errors import UsageError
 from autofit.domain.event import Tell, TrainingEnded
 from autofit.domain.hardware import Hardware
+from autofit.domain.line_decision import Kept
 from autofit.domain.request import Request
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Choice, Trial

@@ -130,6 +130,13 @@ def test_a_launch_dies_of_the_signal(number: signal.Signals, body: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == -number
 
 
+def test_a_line_that_is_handed_over_at_once_waits_for_nothing_that_a_search_needs() -> None:
+    heavy = ("rich", "importlib.metadata", "autofit.domain.event", "autofit.domain.request", "autofit.planning.plan")
+    program = _LAUNCH.format(body=f"print([name for name in {heavy!r} if name in sys.modules]); return 0")
+    program = program.replace("from autofit.cli", "import autofit.running.handover; from autofit.cli")
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_is_ignored_from_the_start_stays_ignored(number: signal.Signals) -> None:
     program = _LAUNCH.format(body=f"import os; os.kill(os.getpid(), {int(number)}); return 7")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.deepspeed_line import Decision, Kept, Settled
 from autofit.domain.efficiency import Rated
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.line_decision import Decision, Kept, Settled
 from autofit.domain.outcome import Measured
 from autofit.domain.timeline import LaunchTimeline
 from autofit.domain.training_length import Said, SaidLength, TrainingLength

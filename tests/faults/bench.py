@@ -13,6 +13,7 @@ from typing import Any
 from autofit.domain.errors import AutofitError
 from autofit.domain.event import Note, RankEvent, TrainingEnded, TrainingProgress
 from autofit.domain.hardware import DeviceKind
+from autofit.hardware.cgroup import oom_kill_count
 from autofit.probing.agent import Agent
 from autofit.probing.agent_program import Limits
 from autofit.process.saved_steps import last_whole, saved_step, torn
@@ -74,7 +75,14 @@ class ProbeBench:
         surroundings = Surroundings(folder)
         with ExitStack() as ending:
             with surroundings.entered():  # no longer: other tests run meanwhile
-                agent = ending.enter_context(Agent(kind=DeviceKind.CPU, log_path=folder / "agent.log", limits=limits))
+                agent = ending.enter_context(
+                    Agent(
+                        kind=DeviceKind.CPU,
+                        log_path=folder / "agent.log",
+                        limits=limits,
+                        oom_kill_count=oom_kill_count,
+                    )
+                )
             yield cls(agent, inputs, surroundings)
 
     def answer(self, fault: Fault, silence_s: float) -> tuple[object, str]:

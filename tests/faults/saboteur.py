@@ -12,6 +12,7 @@ import errno
 import gc
 import hashlib
 import json
+import mmap
 import os
 import re
 import resource
@@ -32,11 +33,13 @@ from typing import Any
 ORDER = "AUTOFIT_TEST_ORDER"  # the file of the orders
 ROWS = "AUTOFIT_TEST_ROWS"  # a folder: each rank writes there which rows it has trained on
 MARK = "AUTOFIT_TEST_MARK"  # in the environment of every process below a test, whoever adopts it
+GROUP = "AUTOFIT_TEST_GROUP"  # the folder of the control group (v1, memory) that all of it is in
 SAVING = "torch.save"
 SURVEY = "survey"
 _FULL_RUN = "autofit.worker.training.full_run.rank_training"  # what a probe does not import
 _ROOM_BYTES = 4_000_000  # that is left of a squeezed rank's: with none at all native code dies of SIGSEGV
 _BLOCK_BYTES = 500_000
+_HOG_BYTES = 2**29
 _FILE_BYTES = 200_000  # less than the weights of any model
 
 
@@ -63,6 +66,7 @@ class Action(str, Enum):
     NOT_A_NUMBER = "the parameters are no numbers"
     UNSUPPORTED = "an operator is not implemented"
     BUG = "a bug of ours"
+    HOG = "the kernel finds no memory for it"
     EXIT_3 = "exit code 3"
     EXIT_0 = "exit code 0 and no report"
 
@@ -287,10 +291,24 @@ def _spoil() -> None:
             parameter.data.mul_(float("nan"))
 
 
+def _hog() -> None:
+    """Takes memory that its control group counts and its own limit does not, until the kernel ends a process: this one
+    before others. The group is one that the test has made."""
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    group = Path(os.environ[GROUP])
+    used_bytes = int((group / "memory.usage_in_bytes").read_text())
+    (group / "memory.limit_in_bytes").write_text(str(used_bytes + _HOG_BYTES // 2))
+    block = bytes(2**20)
+    with mmap.mmap(-1, _HOG_BYTES) as shared:
+        while shared.tell() < _HOG_BYTES:
+            shared.write(block)
+
+
 _DONE: dict[Action, Callable[[], object]] = {
     Action.SQUEEZE: _squeeze,
     Action.FILE_LIMIT: _limit_files,
     Action.NOT_A_NUMBER: _spoil,
+    Action.HOG: _hog,
     Action.EXIT_3: lambda: os._exit(3),
     Action.EXIT_0: lambda: os._exit(0),
 }

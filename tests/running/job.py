@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Union
 
 from autofit.domain.codec import decode_union
+from autofit.domain.job_end import Completed, Interrupted
 from autofit.domain.outcome import Failure
-from autofit.domain.run_end import Completed, Interrupted
 from tests.waiting import DEADLINE_S, is_alive, wait_until
 
 _COMMAND = """

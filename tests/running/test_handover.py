@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from autofit.domain.job_end import Completed, Interrupted
 from autofit.domain.outcome import Killed, Phase
-from autofit.domain.run_end import Completed, Interrupted
 from tests.build_process import baton_file, left_lock
 from tests.running.job import Job
 from tests.waiting import DEADLINE_S, is_alive, wait_until

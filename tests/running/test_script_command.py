@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.deepspeed_line import BatchFlags, Decision, LauncherOptions, LaunchLine
+from autofit.domain.deepspeed_line import LauncherOptions, LaunchLine
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.line_decision import BatchFlags, Decision
 from autofit.domain.script import RuntimePatches
 from autofit.running.script_command import command_script, starting_words
 

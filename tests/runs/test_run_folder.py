@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from autofit.domain.deepspeed_line import Decision, Kept, Settled
 from autofit.domain.errors import UsageError
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.line_decision import Decision, Kept, Settled
 from autofit.domain.request import Lora, Training
 from autofit.domain.training_length import Said, SaidLength, TrainingLength
 from autofit.process import files

@@ -16,11 +16,11 @@ from autofit.app.script.tunable_line import NotTuned, TunableLine
 from autofit.app.search_loop import SearchLoop, SearchResult
 from autofit.app.search_space import SearchSpace
 from autofit.app.trial_memory import TrialMemory, known_constants
-from autofit.domain.deepspeed_line import Decision, Loading, Settled
 from autofit.domain.errors import NothingFits
 from autofit.domain.event import Chosen, GaveUp, MachineSeen, ModelRead
 from autofit.domain.goal import Certainty, Goal, TimeToEnd
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.line_decision import Decision, Loading, Settled
 from autofit.domain.outcome import Measured, Outcome, OutOfMemory
 from autofit.domain.request import Request
 from autofit.domain.script import ScriptFacts

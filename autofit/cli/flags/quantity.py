@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autofit.domain.units import parse_bytes
-from autofit.planning.plan.cost import Price
 
 if TYPE_CHECKING:
+    from autofit.planning.plan.cost import Price
+
     Kind = click.ParamType[Any]
 else:
     Kind = click.ParamType  # generic only in the newest click
@@ -57,6 +58,8 @@ class DevicePrice(Kind):
     name = "[NAME=]AMOUNT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Price:
+        from autofit.planning.plan.cost import Price  # of plan's flags alone
+
         if isinstance(value, Price):
             return value
         name, _, amount = str(value).rpartition("=")

@@ -6,15 +6,16 @@ import math
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from autofit.domain.knobs.knob import Knob
-from autofit.domain.request import Reward
-from autofit.domain.task import Task
-
 from .quantity import Kind
+
+if TYPE_CHECKING:  # the drop-in has no flag of these, and pays nothing for them
+    from autofit.domain.knobs.knob import Knob
+    from autofit.domain.request import Reward
+    from autofit.domain.task import Task
 
 _YES = {"on", "true", "yes", "1"}
 _NO = {"off", "false", "no", "0"}
@@ -26,6 +27,8 @@ class RewardSource(Kind):
     name = "REWARD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Reward:
+        from autofit.domain.request import Reward
+
         if isinstance(value, Reward):
             return value
         source, _, weight = str(value).partition("=")
@@ -131,6 +134,8 @@ class Tasks(Names):
     name = "TASKS"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Task, ...]:
+        from autofit.domain.task import Task
+
         words = super().convert(value, param, ctx)
         known = {task.value: task for task in Task}
         for word in words:

@@ -7,9 +7,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from autofit.domain.deepspeed_line import BatchFlags, Override
+from autofit.domain.deepspeed_line import Override
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.line_decision import BatchFlags
 from autofit.domain.script import RuntimePatches, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.planning.export.deepspeed_config import GATHER_ON_SAVE, HOST_OPTIMIZER, OFFLOAD_KEYS, offload_sections

@@ -9,7 +9,7 @@ from math import ceil, isfinite
 from pathlib import PurePath
 from typing import Any
 
-from autofit.domain.deepspeed_line import Settled
+from autofit.domain.line_decision import Settled
 from autofit.domain.outcome import Measured
 from autofit.domain.script import ScriptFacts
 from autofit.domain.training_length import Said, SaidLength, TrainingLength

@@ -14,9 +14,12 @@ from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import ClassVar, NoReturn
 
+from autofit.process.process_state import is_exiting
+
 OnEnd = Callable[[Mapping[str, str], int], None]
 
 _LOOK_S = 0.02
+_EXITING_S = 30.0  # a killed process with a large part of a host's memory takes seconds
 
 
 def _ignore(env: Mapping[str, str], exit_code: int, /) -> None:
@@ -89,11 +92,13 @@ def fork_modules_of(module: ModuleType, on_end: OnEnd = _ignore) -> None:
 
 
 def _look_and_end(end: Callable[[int], None], pid: int) -> None:
-    """Ends a process and all below it. Who has ended until then has done so by itself, which is told now: psutil, with
-    which launch.py waits for their ends, keeps their exit codes for itself."""
+    """Ends a process and all below it. Who has ended until then, or is about to, has done so by itself, which is told
+    now: psutil, with which launch.py waits for their ends, keeps their exit codes for itself."""
+    until_s = time.monotonic() + _EXITING_S
     for one in ForkedModule.started:
         with suppress(ChildProcessError):  # it was ended here before
-            one.poll()
+            while one.poll() is None and is_exiting(one.pid) and time.monotonic() < until_s:
+                time.sleep(_LOOK_S)
     end(pid)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autofit.domain.deepspeed_line import Settled
+from autofit.domain.line_decision import Settled
 from autofit.domain.outcome import Measured
 from autofit.domain.script import LoadedCheckpoint, ScriptFacts
 from autofit.domain.training_length import Said, SaidLength, SeenLength, TrainingLength
