@@ -14,8 +14,8 @@ from autofit.app.script.tunable_line import NotTuned
 from autofit.domain.deepspeed_line import LauncherOptions, LaunchLine, LaunchSettings
 from autofit.domain.errors import AutofitError, HostFailed, InternalError, NothingFits, UsageError
 from autofit.domain.event import Event, Note
+from autofit.domain.job_end import JobEnd
 from autofit.domain.outcome import Crashed, Phase
-from autofit.domain.run_end import JobEnd
 from tests.fake_packages import write_packages
 
 LINE = LaunchLine(("--num_gpus", "2"), "train.py", ("--deepspeed", "ds.json"))
