@@ -14,6 +14,7 @@ from autofit.domain.units import brief_seconds, format_bytes
 
 from .exclusion import exclusion
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .finalists import second_looks
 from .merit import BOUND_STD, Best, leader
 from .payoff import Payoff, payoffs
 from .rating import LIKELY, baseline
@@ -110,7 +111,7 @@ def _reach_s(search: SearchState, best: Best) -> float | None:
     it is not time that pays."""
     if search.objective is not Objective.SPEED:
         return None
-    left = payoffs(_rivals(search), best.merit, AN_HOUR, search)
+    left = (*payoffs(_rivals(search), best.merit, AN_HOUR, search), *second_looks(search, best, AN_HOUR))
     reach_s = min((one.break_even_s for one in left), default=math.inf)
     return reach_s if math.isfinite(reach_s) else None
 

@@ -103,3 +103,12 @@ def test_one_that_does_not_fit_at_a_second_look_is_not_chosen() -> None:
     end = decide(LADDER, known, SCENE, SHORT)
     assert isinstance(end, Choose)
     assert end.choice.strategy == FIRST
+
+
+def test_a_choice_holds_only_for_trainings_that_a_second_look_would_not_pay_for() -> None:
+    close, apart = (decide(LADDER, trials(seen(SPEED), seen(times * SPEED)), SCENE, SHORT) for times in (1.01, 1.2))
+    assert isinstance(close, Choose)
+    assert isinstance(apart, Choose)
+    assert close.choice.reach_s is not None
+    assert 0 < close.choice.reach_s < 3600
+    assert apart.choice.reach_s is None or apart.choice.reach_s > 1e6
