@@ -104,7 +104,7 @@ def test_a_limit_is_a_lack_of_memory_and_a_strategy_is_probed_as_it_is_looked_at
 
 
 def test_who_is_silent_has_shown_nothing_and_the_next_is_measured(bench: Bench) -> None:
-    late, facts, _ = bench.inspect(bench.spec(heartbeat_timeout_s=0.001))
+    late, facts, _ = bench.inspect(bench.spec("--trouble=hang", heartbeat_timeout_s=0.001))
     assert isinstance(late, TimedOut), late
     assert (late.after_s, facts) == (0.001, None)
     assert isinstance(bench.inspect(bench.spec())[0], Measured)
