@@ -69,7 +69,7 @@ class ProbeSpecs:
     def probe(self, probe: Probe, trials: Sequence[Trial]) -> ProbeSpec:
         """The specification of a probe with all ranks, after `trials`."""
         spec = self._spec(probe.strategy, self._job(probe.strategy), trials, len(trials) + 1)
-        measure_s = spec.measure_s if probe.measure_s is None else probe.measure_s
+        measure_s = probe.measure_s or spec.measure_s
         return replace(spec, least_tokens_per_s=probe.least_tokens_per_s, measure_s=measure_s)
 
     def rehearsals(self, strategies: Sequence[Strategy], trials: Sequence[Trial]) -> tuple[ProbeSpec, ...]:

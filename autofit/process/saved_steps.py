@@ -33,7 +33,7 @@ class SavedSteps:
     """The whole checkpoints of a training, each by its step and the earliest first; `best` is the one with the best
     evaluation, where the training looks for it. `torn` says of each later one why it is passed over."""
 
-    whole: tuple[int, ...]
+    whole: tuple[int, ...] = ()
     best: int | None = None
     torn: tuple[str, ...] = ()
 

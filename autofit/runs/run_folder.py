@@ -313,4 +313,4 @@ class RunRecord:
     profile: DataProfile | None = None
     lost: tuple[str, ...] = ()  # folders that the result tells of, and where nothing lies any more
     kept: Kept | None = None  # of a line of `deepspeed`
-    saved: SavedSteps = field(default_factory=lambda: SavedSteps(()))
+    saved: SavedSteps = field(default_factory=SavedSteps)

@@ -28,6 +28,7 @@ def control_group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     groups = {line.split(":")[1]: line.split(":")[2] for line in Path("/proc/self/cgroup").read_text().splitlines()}
     own, group = _MOUNT / groups.get("memory", "none").lstrip("/"), _MOUNT / f"autofit-test-{uuid.uuid4().hex}"
     try:
+        (own / "cgroup.procs").read_text()  # where this process goes back to
         group.mkdir()
     except OSError as error:
         pytest.skip(f"no control group can be made: {error}")

@@ -54,7 +54,7 @@ class ScriptSpecs:
         place = self.scratch / f"probe{number}"
         log_path = self.folder.probe_log(strategy, number)
         spec = self._spec(strategy, self._words(strategy, place), place, log_path)
-        measure_s = spec.measure_s if probe.measure_s is None else probe.measure_s
+        measure_s = probe.measure_s or spec.measure_s
         return replace(spec, least_tokens_per_s=probe.least_tokens_per_s, measure_s=measure_s)
 
     def _words(self, strategy: Strategy, place: Path) -> RewrittenLine:

@@ -12,8 +12,7 @@ from autofit.planning.probe_steps import MEASURE_S
 from .expected_improvement import expectation
 from .merit import Best
 from .noise import SPEED_NOISE, next_noise
-from .payoff import Payoff, tokens_left
-from .probe_cost import ProbeCost
+from .payoff import Payoff, next_cost, tokens_left
 from .rung_history import RungHistory
 from .search_state import SearchState
 
@@ -41,10 +40,7 @@ def second_looks(search: SearchState, best: Best, goal: TimeToEnd) -> tuple[Payo
     nearest = max((speed for strategy, (_, speed) in measured.items() if strategy != best.strategy), default=None)
     if nearest is None:
         return ()
-    tokens = tokens_left(goal, best.merit, search)
-    cost = ProbeCost.of(
-        search.trials, search.tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task
-    )
+    tokens, cost = tokens_left(goal, best.merit, search), next_cost(search)
     return tuple(
         Payoff(
             replace(

@@ -77,15 +77,19 @@ def tokens_left(goal: TimeToEnd, best: float, search: SearchState) -> float:
     return goal.step_count * search.tokens_per_step
 
 
+def next_cost(search: SearchState) -> ProbeCost:
+    """What the next probe costs."""
+    return ProbeCost.of(
+        search.trials, search.tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task
+    )
+
+
 def payoffs(
     left: Sequence[Expectation], best: float, goal: TimeToEnd, search: SearchState, *, has_slower: bool = False
 ) -> tuple[Payoff, ...]:
     """The payoffs of all that is left and may fit and, unless `has_slower`, beat `best` tokens/s."""
     tokens = tokens_left(goal, best, search)
-    cost = ProbeCost.of(
-        search.trials, search.tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task
-    )
-    noise = next_noise(search.trials)
+    cost, noise = next_cost(search), next_noise(search.trials)
     return tuple(
         Payoff(one, cost.seconds(one.strategy, one.expected), tokens / best, tokens, noise)
         for one in left

@@ -49,12 +49,21 @@ class ProbeCost:
         outcome = trial.outcome
         if not isinstance(outcome, Measured):
             return outcome.total_s
-        return max(0.0, outcome.total_s - self._steps_s(trial.strategy, outcome.tokens_per_s))
+        step_s, count = self._step_s(trial.strategy, outcome.tokens_per_s), outcome.step_count or 1
+        measured_s = max(MEASURE_S, count * step_s) if count > 1 else MEASURE_S
+        return max(0.0, outcome.total_s - self._steps_s(trial.strategy, outcome.tokens_per_s, measured_s))
 
-    def _steps_s(self, strategy: Strategy, tokens_per_s: float, measure_s: float = MEASURE_S) -> float:
+    def _micro_step_s(self, strategy: Strategy, tokens_per_s: float) -> float:
+        return self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
+
+    def _step_s(self, strategy: Strategy, tokens_per_s: float) -> float:
+        """Of a probe's optimizer step."""
+        accumulation = probed_accumulation(strategy.gradient_accumulation, self.task)
+        return self._micro_step_s(strategy, tokens_per_s) * accumulation
+
+    def _steps_s(self, strategy: Strategy, tokens_per_s: float, measure_s: float) -> float:
         """The steps and an evaluation, which is a forward pass."""
-        micro_step_s = self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
-        step_s = micro_step_s * probed_accumulation(strategy.gradient_accumulation, self.task)
+        micro_step_s, step_s = self._micro_step_s(strategy, tokens_per_s), self._step_s(strategy, tokens_per_s)
         is_early = is_measured_early(step_s, measure_s, is_uniform=self.is_uniform)
         measured_s = 0.0 if is_early else max(measure_s, MIN_MEASURED_STEPS * step_s)
         return MEMORY_STEPS * step_s + measured_s + micro_step_s / 3

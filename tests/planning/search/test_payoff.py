@@ -106,6 +106,10 @@ def test_what_a_probe_takes_is_learned_from_the_trials() -> None:
     speed = rungs.estimate(strategy).speed.tokens_per_s
     assert after.seconds(strategy, speed) == pytest.approx(PROBE_S)
     assert after.seconds(strategy, speed / 10) > 2 * PROBE_S, "a slower one takes longer"
+    step_s = tokens / strategy.gradient_accumulation / speed * min(strategy.gradient_accumulation, 3)
+    longer = replace(answer(rungs, strategy), total_s=PROBE_S + 22.5, step_count=math.ceil(24.0 / step_s))
+    looked = ProbeCost.of((replace(trial, outcome=longer),), tokens)
+    assert looked.beside_s == pytest.approx(after.beside_s, abs=2 * step_s), "what it measured longer is no start"
     failed = Trial(strategy, rungs.estimate(strategy), replace(sim.out_of_memory(), total_s=3.0))
     assert ProbeCost.of((failed,), tokens).beside_s == 3.0
 
