@@ -14,6 +14,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _TO_END = {signal.SIGINT, signal.SIGTERM}  # both, in whatever order they arrive
 _SIG_DFL = 0
 
+_before_fork = threading.local()  # .mask: what this thread held back anyway
+
 
 class StopSignals:
     """Notes the first of these signals, whatever the main thread is at: a collective may hold it for long.
@@ -33,7 +35,7 @@ class StopSignals:
         """Listens from now on; a signal that is ignored (nohup) stays so. For the main thread, once."""
         os.set_blocking(self._writing, False)
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_forget)
+        os.register_at_fork(before=_hold_back, after_in_parent=_let_through, after_in_child=_forget)
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _wake)
@@ -57,12 +59,22 @@ def _wake(number: int, frame: FrameType | None) -> None:
     """Does nothing: that there is a handler has Python write the number to the pipe."""
 
 
+def _hold_back() -> None:
+    """Until a child has forgotten, a signal to it would be told to the rank through the pipe, and the child live on."""
+    _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*STOP_SIGNALS, signal.SIGINT})
+
+
+def _let_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before_fork.mask)
+
+
 def _forget() -> None:
     """Has a child of this rank's, such as a worker that loads data, die of these signals and tell nobody."""
     signal.set_wakeup_fd(-1)
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is _wake:
             signal.signal(number, signal.SIG_DFL)
+    _let_through()
 
 
 def _die_of(number: int) -> None:

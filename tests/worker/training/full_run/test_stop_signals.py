@@ -23,12 +23,14 @@ from pathlib import Path
 from autofit.worker.training.full_run.neighbours import Neighbours
 from autofit.worker.training.full_run.stop_signals import StopSignals
 
+if "at once" in sys.argv:  # it comes to a child before anything that listen() has a child do
+    os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), 15))
 signals = StopSignals(Neighbours(Path(sys.argv[1]), 0, 2).has_lost_one)
 signals.listen()
 if len(sys.argv) > 2:  # a worker that loads data
     worker = os.fork()
     if worker == 0:
-        time.sleep(600)
+        time.sleep(60)
     print(worker, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), flush=True)
 
@@ -117,7 +119,17 @@ def test_what_a_rank_forks_dies_of_them_and_tells_the_rank_nothing(tmp_path: Pat
     with rank(tmp_path, "with a worker") as process:
         worker = int(said(process))
         subprocess.run(["kill", "-TERM", str(worker)], check=True)
-        assert said(process) == str(-signal.SIGTERM)
-        assert said(process) == "listens"
-        process.send_signal(signal.SIGUSR2)
-        assert said(process) == str(int(signal.SIGUSR2))
+        assert_only_the_worker_died(process)
+
+
+def test_so_does_what_is_told_to_end_while_it_is_forked(tmp_path: Path) -> None:
+    with rank(tmp_path, "with a worker", "at once") as process:
+        assert int(said(process))
+        assert_only_the_worker_died(process)
+
+
+def assert_only_the_worker_died(process: subprocess.Popen[str]) -> None:
+    assert said(process) == str(-signal.SIGTERM)
+    assert said(process) == "listens"
+    process.send_signal(signal.SIGUSR2)
+    assert said(process) == str(int(signal.SIGUSR2))
