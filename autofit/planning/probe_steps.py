@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
 
 MEMORY_STEPS = 2
-"""The steps that come first: Adam's state appears at the first one, ZeRO-3's reuse of gathered parameters at the
-second."""
+"""The steps that come first: Adam's state appears at the first one, for which one micro-batch is enough, ZeRO-3's reuse
+of gathered parameters at the second."""
 
 MIN_MEASURED_STEPS = 1  # a long step says as much as many short ones of as many seconds
 MAX_MEASURED_STEPS = 12  # of MEASURE_S; of a longer time in proportion
@@ -34,6 +36,49 @@ def probed_accumulation(accumulation: int, task: Task = Task.SFT) -> int:
 LONG_STEP_S = 5.0
 """A step from which on the last memory step is measured itself, where its rows are those of any other: what a second
 step still pays once, plans and blocks of an allocator, is some tens of milliseconds."""
+
+
+def lacks_middle(micro_step_s: float, rung: Rung, *, is_uniform: bool) -> bool:
+    """Whether the steps of a probe have no micro-batch between the first and the last.
+
+    With ZeRO it shows no higher peak than the last, unless the last drops gradients in its backward pass; it takes as
+    long as the first but for the addition of gradients, which is nothing beside a long pass where they lie on the
+    device.
+    """
+    adds_briefly = rung.zero_stage > 0 and rung.offload is Offload.NONE and not rung.optimizer.is_fused
+    return is_uniform and adds_briefly and micro_step_s >= LONG_STEP_S
+
+
+def is_left_out(step: int, place: int, accumulation: int, *, lacks_middle: bool) -> bool:
+    """Whether a probe's step, by its number from 1, goes without its micro-batch number `place`, from 0: the first has
+    only its last one."""
+    return (place < accumulation - 1) if step == 1 else (lacks_middle and 0 < place < accumulation - 1)
+
+
+def probed_steps_s(
+    micro_step_s: float,
+    strategy: Strategy,
+    task: Task,
+    measure_s: float,
+    *,
+    is_uniform: bool,
+    is_outpaced: bool = False,
+) -> float:
+    """The seconds of a probe's steps, whose micro-batches take `micro_step_s`, and of its evaluation, a forward pass.
+    `is_outpaced`: it ended with the first step that was measured.
+
+    Known error: an answer's generation counts as a part of its micro-batch, and on a CPU data of many widths need whole
+    first steps.
+    """
+    accumulation = probed_accumulation(strategy.gradient_accumulation, task)
+    first = accumulation if task.traits.generates else 1
+    if lacks_middle(micro_step_s, strategy.rung, is_uniform=is_uniform) and not task.traits.generates:
+        accumulation = min(accumulation, 2)
+    step_s = accumulation * micro_step_s
+    measured = 1 if is_outpaced else measured_count(step_s, measure_s)
+    measured -= is_measured_early(step_s, measure_s, is_uniform=is_uniform)
+    evaluation_s = 0.0 if is_outpaced else micro_step_s / 3
+    return first * micro_step_s + (MEMORY_STEPS - 1 + measured) * step_s + evaluation_s
 
 
 def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:

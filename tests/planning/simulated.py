@@ -30,10 +30,10 @@ from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.probe_steps import (
     MEASURE_S,
-    MEMORY_STEPS,
-    PROBED_ACCUMULATION,
-    is_measured_early,
+    lacks_middle,
     measured_count,
+    probed_accumulation,
+    probed_steps_s,
 )
 from autofit.planning.search.policy import decide
 from autofit.planning.setting import Setting
@@ -244,19 +244,26 @@ class Cluster:
         if isinstance(outcome, TimedOut):
             return outcome.after_s
         start_s = self._start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
-        micro_step_s, step_s = self._micro_step_s(strategy), self._probed_step_s(strategy)
+        micro_step_s = self._micro_step_s(strategy)
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
-        is_early = is_measured_early(step_s, measure_s, is_uniform=not self.scene.is_padded)
-        count = (1 if outcome.is_outpaced else measured_count(step_s, measure_s)) - is_early
-        return start_s + (MEMORY_STEPS + count) * step_s + (0.0 if outcome.is_outpaced else micro_step_s / 3)
+        return start_s + probed_steps_s(
+            micro_step_s, strategy, self.scene.request.task, measure_s,
+            is_uniform=self._is_uniform, is_outpaced=outcome.is_outpaced,
+        )  # fmt: skip
 
     def _micro_step_s(self, strategy: Strategy) -> float:
         tokens_per_step = self.rungs.estimate(strategy).speed.tokens_per_step
         return tokens_per_step / strategy.gradient_accumulation / self.tokens_per_s(strategy)
 
     def _probed_step_s(self, strategy: Strategy) -> float:
-        return min(strategy.gradient_accumulation, PROBED_ACCUMULATION) * self._micro_step_s(strategy)
+        micro_step_s, accumulation = self._micro_step_s(strategy), probed_accumulation(strategy.gradient_accumulation)
+        is_short = lacks_middle(micro_step_s, strategy.rung, is_uniform=self._is_uniform)
+        return micro_step_s * (min(accumulation, 2) if is_short else accumulation)
+
+    @property
+    def _is_uniform(self) -> bool:
+        return not self.scene.is_padded
 
     def peak_bytes(self, strategy: Strategy) -> int:
         return self._true_bytes(strategy, self.rungs.estimate(strategy).memory)

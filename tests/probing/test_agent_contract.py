@@ -140,6 +140,19 @@ def test_what_fits_is_measured_and_tells_its_phases(bench: Bench) -> None:
     assert (bench.folder / "probe.log").is_file()
 
 
+def test_a_step_of_several_micro_batches_is_measured(bench: Bench) -> None:
+    """Also where the first step, which is there for Adam's state, has one."""
+    spec = bench.spec()
+    request, strategy = replace(spec.job.request, global_batch=8), replace(STRATEGY, gradient_accumulation=4)
+    shape = read_model_files(str(MODEL)).shape
+    config = json.dumps(deepspeed_config(strategy, request, shape, DeviceKind.CPU))
+    job = replace(spec.job, request=request, strategy=strategy, deepspeed_config=config)
+    outcome = bench.probe(replace(spec, job=job))
+    assert isinstance(outcome, Measured), outcome
+    assert outcome.step_s > 3 * outcome.micro_step_s > 0
+    assert (outcome.step_count or 0) > 0
+
+
 def test_what_is_too_slow_ends_after_its_first_measured_step(bench: Bench) -> None:
     phases: list[Phase] = []
     outcome = bench.probe(replace(bench.spec(), least_tokens_per_s=1e9, measure_s=60.0), phases.append)

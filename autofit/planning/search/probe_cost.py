@@ -10,13 +10,7 @@ from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.task import Task
 from autofit.domain.trial import Trial
-from autofit.planning.probe_steps import (
-    MEASURE_S,
-    MEMORY_STEPS,
-    MIN_MEASURED_STEPS,
-    is_measured_early,
-    probed_accumulation,
-)
+from autofit.planning.probe_steps import MEASURE_S, probed_accumulation, probed_steps_s
 
 START_S = 6.0
 """What a probe of a small model takes beside its steps: 5 to 8 s on two CPU ranks (benchmarks/probe_cost.py). Counts
@@ -62,11 +56,8 @@ class ProbeCost:
         return self._micro_step_s(strategy, tokens_per_s) * accumulation
 
     def _steps_s(self, strategy: Strategy, tokens_per_s: float, measure_s: float) -> float:
-        """The steps and an evaluation, which is a forward pass."""
-        micro_step_s, step_s = self._micro_step_s(strategy, tokens_per_s), self._step_s(strategy, tokens_per_s)
-        is_early = is_measured_early(step_s, measure_s, is_uniform=self.is_uniform)
-        measured_s = 0.0 if is_early else max(measure_s, MIN_MEASURED_STEPS * step_s)
-        return MEMORY_STEPS * step_s + measured_s + micro_step_s / 3
+        micro_step_s = self._micro_step_s(strategy, tokens_per_s)
+        return probed_steps_s(micro_step_s, strategy, self.task, measure_s, is_uniform=self.is_uniform)
 
 
 def _is_outpaced(trial: Trial) -> bool:

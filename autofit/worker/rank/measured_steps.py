@@ -9,8 +9,15 @@ from typing import Any
 import torch
 
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Strategy
-from autofit.planning.probe_steps import is_measured_early, measured_count, whole_periods, whole_step_s
+from autofit.domain.strategy import Rung, Strategy
+from autofit.planning.probe_steps import (
+    is_left_out,
+    is_measured_early,
+    lacks_middle,
+    measured_count,
+    whole_periods,
+    whole_step_s,
+)
 from autofit.probing.protocol import RankEnergy, RankMeasured
 from autofit.worker.deepspeed.engine_watch import StepListener
 from autofit.worker.rank.lifecycle import Rank
@@ -43,6 +50,7 @@ class Course:
     After the first `memory_steps` the first `count` of `measured` are; where `count` is None, as many as take
     `measure_s`. `is_uniform`: the last memory step is like those after it, and counts where it was long. `pace`
     ends the probe after the first that is measured, if it is too slow. Whole periods of `period` steps are measured.
+    `shortens`: the rung, where steps are without the micro-batches that show nothing of it; None where all are whole.
     """
 
     memory_steps: int
@@ -52,6 +60,14 @@ class Course:
     is_uniform: bool = False
     pace: Pace | None = None
     period: int = 1
+    shortens: Rung | None = None
+
+    def lacks_middle(self, micro_step_s: float, device: torch.device) -> bool:
+        """Whether steps have no micro-batch between the first and the last, where one takes `micro_step_s`: the same
+        on every rank."""
+        if self.shortens is None:
+            return False
+        return lacks_middle(_largest([micro_step_s], device)[0], self.shortens, is_uniform=self.is_uniform)
 
     def last_step(self, step_s: float, device: torch.device) -> int:
         """The number of the last that is needed, where one takes `step_s`: the same on every rank, by the slowest of
@@ -96,6 +112,7 @@ class ProbedSteps(PhaseListener):
         self._device = device
         self._last_step: int | None = None  # known after the memory steps
         self._pace = course.pace  # until the first measured step was held against it
+        self._lacks_middle = False
         self._window_tokens: list[torch.Tensor | float] = []
         self.energy: RankEnergy | None = None  # once it is over
         self.is_outpaced = False
@@ -105,6 +122,12 @@ class ProbedSteps(PhaseListener):
     @property
     def is_over(self) -> bool:
         return self._rank.step == self._last_step
+
+    def is_left_out(self, place: int, accumulation: int) -> bool:
+        """Whether the step that goes on has no micro-batch number `place`, from 0."""
+        if self._course.shortens is None:
+            return False
+        return is_left_out(self._rank.step + 1, place, accumulation, lacks_middle=self._lacks_middle)
 
     def forward(self, batch: Any) -> None:
         super().forward(batch)
@@ -122,6 +145,8 @@ class ProbedSteps(PhaseListener):
         if was_skipped:
             return
         self._rank.step += 1
+        if self._rank.step == 1:  # of one micro-batch
+            self._lacks_middle = self._course.lacks_middle(step_s, self._device)
         if self._rank.step == self._course.memory_steps - 1:
             self._begin_window()
         if self._rank.step == self._course.memory_steps:

@@ -45,6 +45,23 @@ class _Enough(TrainerCallback):
             control.should_training_stop = True
 
 
+class _ShortSteps:
+    """Stands for a trainer's `training_step`: leaves the micro-batches out that its probe does without."""
+
+    def __init__(self, trainer: PhasedTrainer, steps: ProbedSteps) -> None:
+        self._training_step, self._device = trainer.training_step, trainer.args.device
+        self._accumulation = trainer.args.gradient_accumulation_steps
+        self._steps = steps
+        self._count = 0
+        trainer.training_step = self  # type: ignore[method-assign]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        place, self._count = self._count % self._accumulation, self._count + 1
+        if self._steps.is_left_out(place, self._accumulation):
+            return torch.zeros((), device=self._device)
+        return self._training_step(*args, **kwargs)
+
+
 def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     """Builds, initializes, takes steps at full length and measured ones, evaluates and saves; raises what torch raises.
 
@@ -65,6 +82,7 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
     )
     trainer.add_callback(StepListening(trainer, steps))
     trainer.add_callback(_Enough(steps))
+    _ShortSteps(trainer, steps)
     rank.enter(Phase.INITIALIZE)
     trainer.train()
     if not steps.is_outpaced:  # what cannot be chosen need not show more
@@ -111,12 +129,14 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
 
 def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
     measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
+    must_be_whole = len(spec.worst) > 1 or spec.job.request.task.traits.generates  # the first shows worst shapes, too
     return Course(
         memory_steps(spec, accumulation),
         measured,
         spec.measure_s,
         is_uniform=is_uniform(spec.job.kind, has_even_rows=set(spec.typical) == set(spec.worst)),
         pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy),
+        shortens=None if must_be_whole else spec.job.strategy.rung,
     )
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from autofit.domain.hardware import DeviceKind
+from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.outcome import Phase
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
 from autofit.domain.workload import BatchShape
 from autofit.planning.probe_steps import LONG_STEP_S, MAX_MEASURED_STEPS, MEMORY_STEPS
@@ -106,6 +108,8 @@ class Drive:
         self.now_s += 1.0
         self.enough.on_step_begin()
         for number in range(ACCUMULATION):
+            if self.steps.is_left_out(number, ACCUMULATION):
+                continue
             self.steps.forward(batch(tokens))
             self.steps.backward()
             self.now_s += duration_s
@@ -130,7 +134,9 @@ def test_only_measured_steps_count_and_their_number_is_that_of_the_pace(monkeypa
     meter = drive.steps.meter
     assert meter.first_s == meter.middle_s == meter.last_s == [1.0] * 4
     assert drive.steps.mean_tokens() == 100
-    assert drive.phases[:7] == [Phase.FORWARD, Phase.BACKWARD] * ACCUMULATION + [Phase.STEP]
+    micro_batch = [Phase.FORWARD, Phase.BACKWARD]
+    whole = micro_batch * ACCUMULATION + [Phase.STEP]
+    assert drive.phases[:10] == [*micro_batch, Phase.STEP, *whole]
 
 
 def test_a_number_that_is_fixed_asks_nobody_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +180,49 @@ def test_where_rows_are_alike_the_second_of_two_long_steps_is_measured(
     assert meter.first_s == meter.middle_s == meter.last_s == [duration_s]
     assert drive.steps._rank.step == run
     assert drive.windows[-1] == ACCUMULATION * 5.0
+
+
+@pytest.mark.parametrize(
+    ("rung", "is_uniform", "duration_s", "lacks_middle"),
+    [
+        (make_rung(2), True, LONG_STEP_S, True),
+        (make_rung(2), True, LONG_STEP_S - 1, False),
+        (make_rung(2), False, LONG_STEP_S, False),  # a middle one of other rows may take longer
+        (make_rung(0), True, LONG_STEP_S, False),
+        (make_rung(2, offload=Offload.OPTIMIZER), True, LONG_STEP_S, False),
+        (make_rung(3, optimizer=Optimizer.LOMO), True, LONG_STEP_S, False),
+    ],
+)
+def test_long_micro_batches_between_the_first_and_the_last_are_left_out_where_they_show_nothing(
+    monkeypatch: pytest.MonkeyPatch, rung: Rung, is_uniform: bool, duration_s: float, lacks_middle: bool
+) -> None:
+    drive = Drive(monkeypatch, Course(MEMORY_STEPS, range(3, 6), 1.5, is_uniform=is_uniform, shortens=rung))
+    while not drive.control.should_training_stop:
+        drive.step(duration_s, 5)
+    meter = drive.steps.meter
+    assert meter.first_s == meter.last_s == [duration_s]
+    assert meter.middle_s == ([] if lacks_middle else [duration_s])
+    assert drive.windows[-1] == (2 if lacks_middle else ACCUMULATION) * 5.0
+
+
+@pytest.mark.parametrize(("narrower", "task"), [((BatchShape(64, 64.0),), Task.SFT), ((), Task.GRPO)])
+def test_a_first_step_that_shows_more_than_one_shape_is_whole(narrower: tuple[BatchShape, ...], task: Task) -> None:
+    asked = spec(DeviceKind.CPU, (WORST,), *narrower)
+    asked = replace(asked, job=replace(asked.job, request=replace(asked.job.request, task=task)))
+    course = training_probe._course(asked, schedule(asked, ACCUMULATION), ACCUMULATION)
+    steps = ProbedSteps(Any, course, micro_batch=1, device=torch.device("cpu"))  # type: ignore[arg-type]
+    assert not steps.is_left_out(0, ACCUMULATION)
+
+
+def test_a_trainer_computes_nothing_where_a_micro_batch_is_left_out() -> None:
+    run: list[str] = []
+    arguments = SimpleNamespace(device=torch.device("cpu"), gradient_accumulation_steps=ACCUMULATION)
+    trainer: Any = SimpleNamespace(args=arguments, training_step=lambda batch: run.append(batch) or torch.ones(()))
+    steps: Any = SimpleNamespace(is_left_out=lambda place, count: place < count - 1)
+    training_probe._ShortSteps(trainer, steps)
+    losses = [float(trainer.training_step(f"row {number}")) for number in range(2 * ACCUMULATION)]
+    assert losses == [0.0, 0.0, 1.0] * 2
+    assert run == ["row 2", "row 5"]
 
 
 @pytest.mark.parametrize("count", [None, 2])
