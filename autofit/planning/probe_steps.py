@@ -14,7 +14,9 @@ MEMORY_STEPS = 2
 of gathered parameters at the second."""
 
 MIN_MEASURED_STEPS = 1  # a long step says as much as many short ones of as many seconds
-MAX_MEASURED_STEPS = 12  # of MEASURE_S; of a longer time in proportion
+MAX_MEASURED_STEPS = 12
+"""Of MEASURE_S. A longer time is there for the noise of steps, which goes with their number: it has as many times as
+many as it is longer, with rows of their own, and those again as often for steps that are short."""
 
 MEASURE_S = 1.5
 """How long the measured steps should take, all together."""
@@ -87,8 +89,18 @@ def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:
 
 
 def most_measured(measure_s: float = MEASURE_S) -> int:
-    """The most steps that are measured, however short they are: each has rows of its own."""
+    """The most steps that are measured, however short they are."""
+    return steps_with_rows(measure_s) * rounds(measure_s)
+
+
+def steps_with_rows(measure_s: float = MEASURE_S) -> int:
+    """The measured steps that have rows of their own."""
     return math.ceil(MAX_MEASURED_STEPS * max(1.0, measure_s / MEASURE_S))
+
+
+def rounds(measure_s: float = MEASURE_S) -> int:
+    """How often the same rows come."""
+    return math.ceil(max(1.0, measure_s / MEASURE_S))
 
 
 def whole_periods(count: int, period: int) -> int:

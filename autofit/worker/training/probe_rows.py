@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from autofit.domain.workload import BatchShape
 from autofit.planning.data.batch_widths import PAD_TO_MULTIPLE, ProbedStep, warmed
-from autofit.planning.probe_steps import MEMORY_STEPS, most_measured
+from autofit.planning.probe_steps import MEMORY_STEPS, steps_with_rows
 from autofit.probing.protocol import ProbeSpec
 
 _UNREAD = BatchShape(1, 1.0)
@@ -31,7 +31,7 @@ def schedule(spec: ProbeSpec, accumulation: int) -> tuple[ProbedStep, ...]:
         for step in range(memory_steps(spec, accumulation))
     ]
     typical = itertools.cycle(spec.typical)
-    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(most_measured(spec.measure_s)))
+    steps = (tuple(itertools.islice(typical, accumulation * ranks)) for _ in range(steps_with_rows(spec.measure_s)))
     return (
         *(ProbedStep(shapes, is_measured=False) for shapes in memory),
         *warmed(steps, ranks, seen=spec.worst, multiple=PAD_TO_MULTIPLE[spec.job.kind]),

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from autofit.domain.outcome import Phase
 from autofit.planning.data.batch_widths import ProbedStep
-from autofit.planning.probe_steps import is_uniform, probed_accumulation
+from autofit.planning.probe_steps import is_uniform, probed_accumulation, rounds
 from autofit.probing.protocol import FailureKind, Job, ProbeSpec, RankMeasured
 from autofit.worker.fused_update.fused_update import FusedUpdate
 from autofit.worker.model.loading import load_tokenizer
@@ -104,7 +104,7 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
     """The trainer of the full run, but for its rows, its weights and how long it goes on."""
     job, task = spec.job, TASKS[spec.job.request.task]
     engine = {"deepspeed": _probed(job, accumulation)}
-    overrides = {**_overrides(accumulation, len(steps)), **task.probe_overrides(job.request), **engine}
+    overrides = {**_overrides(accumulation, len(steps) * _rounds(spec)), **task.probe_overrides(job.request), **engine}
     arguments = job_arguments(job, output_path=spec.scratch_path, overrides=overrides)
     model = random_model(job)
     vocabulary_size = model.get_input_embeddings().num_embeddings
@@ -128,7 +128,8 @@ def _trainer(spec: ProbeSpec, rank: Rank, steps: Sequence[ProbedStep], accumulat
 
 
 def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> Course:
-    measured = [number for number, step in enumerate(steps, 1) if step.is_measured]
+    all_rounds = [step for _ in range(_rounds(spec)) for step in steps]
+    measured = [number for number, step in enumerate(all_rounds, 1) if step.is_measured]
     must_be_whole = len(spec.worst) > 1 or spec.job.request.task.traits.generates  # the first shows worst shapes, too
     return Course(
         memory_steps(spec, accumulation),
@@ -138,6 +139,11 @@ def _course(spec: ProbeSpec, steps: Sequence[ProbedStep], accumulation: int) -> 
         pace=Pace.of(spec.least_tokens_per_s, spec.job.strategy),
         shortens=None if must_be_whole else spec.job.strategy.rung,
     )
+
+
+def _rounds(spec: ProbeSpec) -> int:
+    """How often the rows come; a generation's come once, several steps' at a time."""
+    return 1 if spec.job.request.task.traits.generates else rounds(spec.measure_s)
 
 
 def _probed(job: Job, accumulation: int) -> dict[str, Any] | None:

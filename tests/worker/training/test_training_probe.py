@@ -16,7 +16,7 @@ from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.task import Task
 from autofit.domain.workload import BatchShape
-from autofit.planning.probe_steps import LONG_STEP_S, MAX_MEASURED_STEPS, MEMORY_STEPS
+from autofit.planning.probe_steps import LONG_STEP_S, MAX_MEASURED_STEPS, MEASURE_S, MEMORY_STEPS
 from autofit.probing.protocol import Job, ProbeSpec
 from autofit.worker.rank.failure import KnownFailure
 from autofit.worker.rank.measured_steps import Course, Pace, ProbedSteps
@@ -50,6 +50,19 @@ def test_on_a_gpu_uneven_rows_are_met_before_they_are_measured() -> None:
 def test_rows_of_one_length_cost_no_step_more() -> None:
     steps = schedule(spec(DeviceKind.CUDA, (BatchShape(510, 510.0),)), ACCUMULATION)
     assert [step.is_measured for step in steps] == [False] * 2 + [True] * MAX_MEASURED_STEPS
+
+
+@pytest.mark.parametrize(("task", "rounds"), [(Task.SFT, 4), (Task.GRPO, 1)])
+def test_a_longer_look_has_the_same_rows_again_for_steps_that_are_short(task: Task, rounds: int) -> None:
+    asked = replace(spec(DeviceKind.CUDA, (WORST,)), measure_s=4 * MEASURE_S)
+    asked = replace(asked, job=replace(asked.job, request=replace(asked.job.request, task=task)))
+    steps = schedule(asked, ACCUMULATION)
+    course = training_probe._course(asked, steps, ACCUMULATION)
+    count = 4 * MAX_MEASURED_STEPS
+    assert len(steps) == MEMORY_STEPS + count
+    assert len(course.measured) == rounds * count
+    again = [len(steps) + MEMORY_STEPS + 1] if rounds > 1 else []  # its first steps show the worst rows once more
+    assert list(course.measured[count - 1 : count + 1]) == [len(steps), *again]
 
 
 def test_on_a_cpu_each_width_is_a_worst_case_already() -> None:
