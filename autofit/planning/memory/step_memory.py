@@ -38,7 +38,7 @@ def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Loa
     """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the copies of
     a rank's own. A tensor that fits into the bucket is copied in the place of what has left it."""
     known, width = parameters(strategy.rung, setting), element_bytes(strategy.rung.dtype)
-    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy, setting))
+    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy.rung, setting))
     return Load(
         Phase.BACKWARD,
         states.parameters_bytes,
@@ -62,7 +62,7 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         held_bytes, buckets_bytes = states.gradients_bytes, width * bucket_count(rung, setting)
     else:
         updated, normed = part, min(part, known.largest_trained_count)
-        held_bytes, buckets_bytes = width * own_count(strategy, setting), 0
+        held_bytes, buckets_bytes = width * own_count(strategy.rung, setting), 0
     update_bytes = master * updated + step_bytes(rung.optimizer, setting.kind, updated)
     temporary_bytes = max(FP64_BYTES * normed, per_element * updated, update_bytes)
     return Load(
@@ -100,5 +100,5 @@ def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         states.gradients_bytes,
         states.optimizer_bytes,
         buffers_bytes=states.buffers_bytes + width * count,
-        ahead_bytes=width * ahead_count(rung, setting, gathered) if rung.zero_stage >= 3 else 0,
+        ahead_bytes=width * ahead_count(parameters(rung, setting), gathered) if rung.zero_stage >= 3 else 0,
     )
