@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
@@ -68,7 +68,7 @@ class _Activations:
     gradient_counts: tuple[int, ...]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _activations(moments: ByIdentity[Sequence[Moment]]) -> _Activations:
     phases = (Phase.FORWARD, Phase.REFERENCE, Phase.EVALUATE)
     by_phase = {phase: [one.activations_bytes for one in moments.value if one.phase is phase] for phase in phases}
@@ -122,7 +122,7 @@ _ASKED: tuple[Callable[[Load], float], ...] = (
 are uncertain."""
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def _largest(terms: _Terms, activations: _Activations) -> tuple[Load, ...]:
     loads = [*_loads(terms, activations)]
     return tuple(dict.fromkeys(max(loads, key=asked) for asked in _ASKED))
@@ -158,63 +158,68 @@ def _backward_loads(terms: _Terms, activations: _Activations, is_adding: bool) -
     """The loads of the backward pass that are the largest of it by what an estimate asks for: all that is held or what
     is not gathered ahead, without activations, with those expected, or with HIGH_FACTOR times as many; at last that of
     its end."""
-    *course, end = _course(terms.rules, terms.gathering, activations.gradient_counts, is_adding)
-    turn_bytes, backward_bytes = activations.turn_bytes, activations.backward_bytes
-    sizes = [min(turn_bytes, backward_bytes[one.place]) if one.is_turn else backward_bytes[one.place] for one in course]
-    for times in (1.0, 0.0, HIGH_FACTOR) if course else ():
-        for held_bytes in ([one.all_bytes for one in course], [one.least_bytes for one in course]):
+    course = _course(terms.rules, terms.gathering, activations.gradient_counts, is_adding)
+    sizes = course.sizes(activations)
+    for times in (1.0, 0.0, HIGH_FACTOR) if sizes else ():
+        for held_bytes in dict.fromkeys((course.all_bytes, course.least_bytes)):
             together = [held + times * size for held, size in zip(held_bytes, sizes, strict=True)]
             at = together.index(max(together))
-            yield replace(course[at].load, activations_bytes=sizes[at])
-    yield end.load
+            yield replace(course.loads[at], activations_bytes=sizes[at])
+    yield course.end
 
 
 @dataclass(frozen=True)
-class _Held:
-    """What is held in one moment of the backward pass beside states and activations: all of it, and what is not
-    gathered ahead.
+class _Course:
+    """What is held in each moment of the backward pass beside states and activations, and at its `end`, when the last
+    gradients are reduced and nothing is left of the activations.
 
-    `place` is the moment's among them; with `is_turn` no more activations are there than at the turn.
+    With offload there are two loads of each moment: what came last leaves before the next layer's activations are
+    there, with no more of them than at the turn.
     """
 
-    load: Load
-    place: int
-    is_turn: bool
-    all_bytes: int
-    least_bytes: int
+    loads: tuple[Load, ...]
+    end: Load
+    is_offloaded: bool
+
+    @cached_property
+    def all_bytes(self) -> tuple[int, ...]:
+        return tuple(load.total_bytes for load in self.loads)
+
+    @cached_property
+    def least_bytes(self) -> tuple[int, ...]:
+        """What is not gathered ahead."""
+        return tuple(load.total_bytes - load.ahead_bytes for load in self.loads)
+
+    def sizes(self, activations: _Activations) -> Sequence[int]:
+        """Bytes of the activations beside each load."""
+        if not self.is_offloaded:
+            return activations.backward_bytes
+        turn_bytes = activations.turn_bytes
+        return [size for own in activations.backward_bytes for size in (own, min(turn_bytes, own))]
 
 
-@lru_cache(maxsize=1024)
-def _course(rules: GradientRules, whole: Gathering, counts: tuple[int, ...], is_adding: bool) -> tuple[_Held, ...]:
-    """What is held in each moment of the backward pass, at whose end `counts` gradients are there, and when the last of
-    them are reduced and nothing is left of the activations."""
-    return (*_backward_course(rules, whole, counts, is_adding),)
-
-
-def _backward_course(
-    rules: GradientRules, whole: Gathering, counts: tuple[int, ...], is_adding: bool
-) -> Iterator[_Held]:
+@lru_cache(maxsize=2048)
+def _course(rules: GradientRules, whole: Gathering, counts: tuple[int, ...], is_adding: bool) -> _Course:
+    """The backward pass in whose moments so many gradients have come."""
+    loads = []
     before_count = last_count = 0
-    for place, count in enumerate(counts):
+    for count in counts:
         progress = GradientProgress(before_count, count, is_adding)
-        yield _held(rules, whole, progress, place)
-        if rules.is_offloaded:  # what came last leaves before the next layer's activations are there
-            leaving = GradientProgress(before_count, count, is_adding, last_count)
-            yield _held(rules, whole, leaving, place, is_turn=True)
+        loads.append(_held(rules, whole, progress))
+        if rules.is_offloaded:
+            loads.append(_held(rules, whole, replace(progress, last_count=last_count)))
         before_count, last_count = count, progress.new_count
     trained = rules.known.trained_count
-    yield _held(rules, whole, GradientProgress(trained, trained, is_adding, last_count), len(counts))
+    end = _held(rules, whole, GradientProgress(trained, trained, is_adding, last_count))
+    return _Course(tuple(loads), end, rules.is_offloaded)
 
 
-def _held(
-    rules: GradientRules, whole: Gathering, progress: GradientProgress, place: int, *, is_turn: bool = False
-) -> _Held:
+def _held(rules: GradientRules, whole: Gathering, progress: GradientProgress) -> Load:
     held = rules.held(progress)
     gathered = whole.count(progress.before_count / max(1, rules.known.trained_count))
-    load = Load(
+    return Load(
         Phase.BACKWARD,
         gradients_bytes=held.kept_bytes,
         buffers_bytes=held.passing_bytes + rules.width_bytes * gathered,
         ahead_bytes=rules.width_bytes * ahead_count(rules.known, gathered),
     )
-    return _Held(load, place, is_turn, load.total_bytes, load.total_bytes - load.ahead_bytes)

@@ -30,6 +30,11 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     A rehearsal is the first rank alone, without a communicator; otherwise the worst rank counts. What the allocator
     loses between tensors stands under `runtime_bytes`.
     """
+    key = (estimate_memory, strategy, is_rehearsal)
+    return setting.once(key, lambda: _estimate_memory(strategy, setting, is_rehearsal))
+
+
+def _estimate_memory(strategy: Strategy, setting: Setting, is_rehearsal: bool) -> MemoryEstimate:
     traced = moments(strategy, setting)
     steps = traced or (*closed_generation(strategy, setting), *closed_moments(strategy, setting))
     loads = [*generation_loads(strategy, setting, steps), *_loads(strategy, setting, steps, is_rehearsal)]

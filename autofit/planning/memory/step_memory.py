@@ -16,12 +16,18 @@ from .buffers import ahead_count, bucket_count, bucket_elements, gathered_count,
 from .gradients import own_count
 from .initialization import initialization
 from .load import Load
-from .states import ModelStates, model_states, offload_of, part_count, sub_group_count
+from .states import ModelStates, held_as, model_states, offload_of, part_count, sub_group_count
 
 
-def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
+def loads_outside(strategy: Strategy, setting: Setting) -> tuple[Load, ...]:
     """The loads outside micro-steps in the order of time, each at its own peak; a step comes when the activations are
     gone."""
+    rung = strategy.rung
+    key = (loads_outside, held_as(rung), rung.gradient_checkpointing.recomputes)
+    return setting.once(key, lambda: (*_loads_outside(strategy, setting),))
+
+
+def _loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
     states = model_states(strategy, setting)
     if strategy.rung.zero_stage < 3:
         yield initialization(strategy, setting, states)
