@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from .efficiency import Rated
 from .estimate import Estimate
@@ -101,7 +102,7 @@ class Plan:
         """The verdict of the choice; where there is none, of the candidate that comes nearest."""
         return (self.choice or self.candidates[0]).verdict
 
-    @property
+    @cached_property
     def plain(self) -> Candidate | None:
         """The best candidate that is expected to fit and changes less of the training than the choice, of those that
         change least."""

@@ -21,9 +21,10 @@ USUAL_TARGETS = ("q_proj", "v_proj")
 _LINEAR_NAMES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parameters:
-    """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor.
+    """Counts of elements, for what DeepSpeed divides, gathers and reduces tensor by tensor. Equal only to itself: those
+    of one model are made once.
 
     A quantised weight counts as many elements of the training's dtype as its bytes are, `stored_count` of its own each.
     `widened_count` are the elements of all of them before they are quantised, `widest_count` those of the largest one.

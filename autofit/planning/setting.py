@@ -68,7 +68,7 @@ class Setting(AskedOnce):
     def kind(self) -> DeviceKind:
         return self.hardware.kind
 
-    @property
+    @cached_property
     def conditions(self) -> Conditions:
         """What decides which values of the knobs can be used."""
         of_model = self.facts.lacking if self.facts is not None else ()
@@ -124,7 +124,12 @@ class Setting(AskedOnce):
 
     @cached_property
     def constants(self) -> Constants:
-        return self.known_constants or prior(self.device)
+        return self.known_constants or self.prior_constants
+
+    @cached_property
+    def prior_constants(self) -> Constants:
+        """What is believed of its device before any trial."""
+        return prior(self.device)
 
     @property
     def runtime_bytes(self) -> int:

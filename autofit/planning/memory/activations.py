@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -56,8 +56,21 @@ def _is_hopeless(rung: Rung, setting: Setting) -> bool:
     return is_autocast(rung, setting) and held_bytes > setting.device_memory_bytes
 
 
+def traced_as(rung: Rung, setting: Setting) -> Hashable:
+    """What is the same for rungs whose micro-steps are traced alike: those that differ in offload or optimizer."""
+    return (
+        rung.method, rung.attention, rung.gradient_checkpointing, rung.dtype, rung.quantization,
+        rung.zero_stage >= 3, is_autocast(rung, setting),
+    )  # fmt: skip
+
+
 def micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
     """The worst micro-batch of a rung, as wide as the longest sequence is padded."""
+    key = (micro_step, traced_as(rung, setting), micro_batch)
+    return setting.once(key, lambda: _micro_step(rung, micro_batch, setting))
+
+
+def _micro_step(rung: Rung, micro_batch: int, setting: Setting) -> MicroStep:
     tokens = _padded(setting.worst_tokens, setting)
     return MicroStep(
         lora=setting.request.lora if rung.method is Method.LORA else None,
@@ -115,16 +128,17 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
 
 
 def _like(rung: Rung, micro_batch: int, setting: Setting) -> tuple[Moment, ...] | None:
-    return _moments(micro_step(rung, micro_batch, setting), ByIdentity(setting.traces))
+    key = (_like, traced_as(rung, setting), micro_batch)
+    return setting.once(key, lambda: _moments(micro_step(rung, micro_batch, setting), ByIdentity(setting.traces)))
 
 
 def _evaluation(moments: Iterable[Moment]) -> Iterator[Moment]:
     return (moment for moment in moments if moment.phase is Phase.EVALUATE)
 
 
-@lru_cache(maxsize=128)  # rungs share their activations with all that differ in stage, offload or optimizer
+@lru_cache(maxsize=512)  # settings that were sized for a strategy have the same traces
 def _moments(wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]]) -> tuple[Moment, ...] | None:
-    alike = [trace for trace in traces.value if _is_like(trace.of, wanted)]
+    alike = _by_kind(traces).get(_kind(wanted), [])
     own = [trace for trace in alike if trace.of.capability == wanted.capability]
     known = _nearest_tokens(wanted, own or alike)
     if not known:
@@ -133,9 +147,17 @@ def _moments(wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]]) -> tuple[
     return tuple(_scaled(moment, wanted.tokens / known[0].of.tokens) for moment in by_rows)
 
 
-def _is_like(traced: MicroStep, wanted: MicroStep) -> bool:
-    same = replace(wanted, micro_batch=traced.micro_batch, tokens=traced.tokens, capability=traced.capability)
-    return same == traced
+@lru_cache(maxsize=8)
+def _by_kind(traces: ByIdentity[tuple[Trace, ...]]) -> Mapping[MicroStep, list[Trace]]:
+    """The traces that may stand in for each other."""
+    found: dict[MicroStep, list[Trace]] = {}
+    for trace in traces.value:
+        found.setdefault(_kind(trace.of), []).append(trace)
+    return found
+
+
+def _kind(of: MicroStep) -> MicroStep:
+    return replace(of, micro_batch=0, tokens=0, capability=None)
 
 
 def _nearest_tokens(wanted: MicroStep, alike: list[Trace]) -> list[Trace]:

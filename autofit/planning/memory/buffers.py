@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Rung
-from autofit.planning.parameters import parameters
+from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.reference import keeps_reference, runs_more_than_once
 from autofit.planning.setting import Setting
 
@@ -42,8 +44,22 @@ def reduction_copies(rung: Rung, setting: Setting) -> int:
     return bucket_count(rung, setting) // bucket_elements(setting) + 1
 
 
-def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
-    """Parameters that ZeRO-3 holds whole beside its partitions when `done_share` of the backward pass is behind it.
+@dataclass(frozen=True)
+class Gathering:
+    """Elements that ZeRO-3 holds whole beside its partitions: the backward pass needs `wanted` of them, fewer and fewer
+    if it `shrinks`, and `most` are there at once."""
+
+    wanted: int = 0
+    most: int = 0
+    shrinks: bool = True
+
+    def count(self, done_share: float) -> int:
+        """Those that are whole when `done_share` of the backward pass is behind it."""
+        return min(round(self.wanted * (1 - done_share)), self.most) if self.shrinks else self.most
+
+
+def gathering(rung: Rung, setting: Setting) -> Gathering:
+    """Parameters that ZeRO-3 holds whole beside its partitions.
 
     From the second step on it knows the order of the modules. As the forward pass ends it keeps those that the
     backward pass needs first, and fetches on from there, tensor by tensor, until it holds MAX_LIVE_PARAMETERS; what is
@@ -57,14 +73,18 @@ def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
     """
     is_whole = not setting.is_divided and offload_of(rung, setting) is not Offload.ALL
     if rung.zero_stage < 3 or is_whole or rung.optimizer.is_fused:
-        return 0
+        return Gathering()
     if runs_more_than_once(rung, setting.request):
-        return parameters(rung, setting).largest_count
-    wanted, most = setting.once(
-        (gathered_count, rung.method, rung.quantization, rung.dtype, rung.gradient_checkpointing),
-        lambda: _wanted_counts(rung, setting),
+        return Gathering(most=parameters(rung, setting).largest_count, shrinks=False)
+    return setting.once(
+        (gathering, rung.method, rung.quantization, rung.dtype, rung.gradient_checkpointing),
+        lambda: Gathering(*_wanted_counts(rung, setting)),
     )
-    return min(round(wanted * (1 - done_share)), most)
+
+
+def gathered_count(rung: Rung, setting: Setting, done_share: float) -> int:
+    """Elements that ZeRO-3 holds whole when `done_share` of the backward pass is behind it."""
+    return gathering(rung, setting).count(done_share)
 
 
 def _wanted_counts(rung: Rung, setting: Setting) -> tuple[int, int]:
@@ -88,7 +108,7 @@ def reference_gathered_count(rung: Rung, setting: Setting) -> int:
     return parameters(rung, setting).largest_count
 
 
-def ahead_count(rung: Rung, setting: Setting, gathered: int) -> int:
+def ahead_count(known: Parameters, gathered: int) -> int:
     """Of so many gathered parameters those that DeepSpeed would not hold if it fetched none ahead: its engine takes 1
     GB less of Llama-2-7B with a prefetch bucket of 0."""
-    return max(0, gathered - MAX_REUSE_DISTANCE // (2 * parameters(rung, setting).stored_count))
+    return max(0, gathered - MAX_REUSE_DISTANCE // (2 * known.stored_count))

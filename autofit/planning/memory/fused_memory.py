@@ -41,14 +41,18 @@ def fused_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment])
     earlier ones."""
     tensors = _tensors(parameters(strategy.rung, setting), setting)
     states = model_states(strategy, setting)
+    places = [*_by_place(moments, tensors, strategy)]
+    forward_bytes = [one.activations_bytes for one in moments if one.phase is Phase.FORWARD]
+    loss = next((one for one in moments if one.phase is Phase.BACKWARD), None)
     for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
         before_count = 0
-        for moment, at_work in _by_place(moments, tensors, strategy):
+        for moment, at_work in places:
             kept_bytes = _kept_bytes(strategy, setting, moment.phase, before_count, is_adding)
             load = _load(strategy, setting, states, moment, at_work, kept_bytes)
             yield load
             if moment.phase is Phase.BACKWARD:
-                yield _update(strategy, setting, load, at_work.count, _left_bytes(strategy, moment, moments, at_work))
+                left_bytes = _left_bytes(strategy, moment, at_work, forward_bytes if moment is loss else [])
+                yield _update(strategy, setting, load, at_work.count, left_bytes)
             before_count = moment.gradient_count
     saved = _AtWork(0, tensors.end + tensors.stacked_layer)  # piece by piece, but experts are taken apart
     yield _load(strategy, setting, states, Moment(Phase.SAVE, 0, 0), saved, 0)
@@ -176,15 +180,13 @@ def _update(strategy: Strategy, setting: Setting, load: Load, count: int, left_b
     return replace(load, activations_bytes=left_bytes, buffers_bytes=load.buffers_bytes + held_bytes)
 
 
-def _left_bytes(strategy: Strategy, moment: Moment, moments: Sequence[Moment], at_work: _AtWork) -> int:
+def _left_bytes(strategy: Strategy, moment: Moment, at_work: _AtWork, forward_bytes: Sequence[int]) -> int:
     """What activations hold beside the largest gradient of a moment as it is used. Once the loss has the head's,
-    nothing is left but what the layers have kept, which their last one's moment tells; else at most what the moment
-    holds at its peak."""
-    forward = [one for one in moments if one.phase is Phase.FORWARD]
-    is_loss = moment is next(one for one in moments if one.phase is Phase.BACKWARD)
+    nothing is left but what the layers have kept, which their last one's moment in the forward pass tells
+    (`forward_bytes`, empty but for the loss); else at most what the moment holds at its peak."""
     gradients_bytes = element_bytes(strategy.rung.dtype) * at_work.gradients * at_work.count
     most_bytes = max(0, moment.activations_bytes - gradients_bytes)
-    return min(most_bytes, forward[-2].activations_bytes) if is_loss and len(forward) > 1 else most_bytes
+    return min(most_bytes, forward_bytes[-2]) if len(forward_bytes) > 1 else most_bytes
 
 
 def _kept_bytes(strategy: Strategy, setting: Setting, phase: Phase, before_count: int, is_adding: bool) -> int:

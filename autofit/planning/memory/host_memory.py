@@ -16,7 +16,7 @@ from autofit.planning.setting import Setting
 
 from . import initialization, pinned
 from .offloaded import Offloaded, offloaded
-from .states import offload_of, part_count, sub_group_count
+from .states import held_as, offload_of, part_count, sub_group_count
 
 PROCESS_BYTES = {DeviceKind.CUDA: 1_500_000_000, DeviceKind.CPU: 350_000_000}
 """Anonymous memory of one rank with torch, transformers, DeepSpeed and trl loaded, before any tensor. CPU: measured
@@ -38,6 +38,13 @@ def host_estimate(strategy: Strategy, setting: Setting, tensors_bytes: int) -> H
     mapped_bytes = element_bytes(rung.dtype) * setting.shape.parameter_count
     if setting.kind is DeviceKind.CPU:
         return HostEstimate(runtime_bytes, ranks * tensors_bytes, mapped_bytes=mapped_bytes)
+    moved_rows = strategy.micro_batch if rung.gradient_checkpointing is GradientCheckpointing.OFFLOAD else 0
+    key = (host_estimate, held_as(rung), moved_rows, strategy.gradient_accumulation > 1)
+    return setting.once(key, lambda: _beside_devices(strategy, setting, runtime_bytes, mapped_bytes))
+
+
+def _beside_devices(strategy: Strategy, setting: Setting, runtime_bytes: int, mapped_bytes: int) -> HostEstimate:
+    rung, ranks = strategy.rung, setting.ranks_per_node
     moved = offloaded(strategy, setting)
     pinned_bytes = ranks * _pinned_bytes(moved, is_exact=has_exact_pins(rung, setting))
     pinning_bytes = ranks * initialization.pinning_bytes(rung, setting)

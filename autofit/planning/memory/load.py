@@ -15,7 +15,7 @@ class Load:
     """
 
     phase: Phase
-    parameters_bytes: int
+    parameters_bytes: int = 0
     gradients_bytes: int = 0
     optimizer_bytes: int = 0
     activations_bytes: int = 0

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
-from autofit.domain.knobs.dtype import element_bytes
-from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
-from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import Moment
+from autofit.planning.identity import ByIdentity
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .buffers import ahead_count, bucket_count, gathered_count, reference_gathered_count
+from .buffers import Gathering, ahead_count, gathering, reference_gathered_count
 from .closed_activations import HIGH_FACTOR
-from .gradients import GradientProgress, gradients, own_count
+from .gradients import GradientProgress, GradientRules, gradient_rules
 from .load import Load
-from .states import ModelStates, model_states, offload_of
+from .states import ModelStates, model_states
 
 
 def loads_within(
@@ -27,146 +26,200 @@ def loads_within(
     """The loads of the micro-steps from the second optimizer step on; with accumulation also those of a micro-step that
     adds to earlier ones."""
     states = model_states(strategy, setting)
-    for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
-        for moment in _largest_forward(moments):
-            yield _forward(strategy, setting, states, moment, is_adding)
-        yield from _backward_loads(strategy, setting, moments, is_adding, is_first_rank)
+    terms, course = _terms(strategy, setting, is_first_rank), _activations(ByIdentity(moments))
+    return (_beside(states, load) for load in _loads(terms, course))
 
 
-def _largest_forward(moments: Sequence[Moment]) -> Iterator[Moment]:
-    """Of the moments without gradients the largest of each phase: in all else they are alike."""
-    for phase in (Phase.FORWARD, Phase.REFERENCE, Phase.EVALUATE):
-        of_phase = [moment for moment in moments if moment.phase is phase]
-        if of_phase:
-            yield max(of_phase, key=lambda moment: moment.activations_bytes)
+def largest_within(
+    strategy: Strategy, setting: Setting, moments: Sequence[Moment], ranks: Iterable[bool]
+) -> Iterator[Load]:
+    """Those of `loads_within` of all `ranks`, each told by whether it is the first one, that are the largest by what an
+    estimate asks for."""
+    states, course = model_states(strategy, setting), _activations(ByIdentity(moments))
+    for is_first_rank in ranks:
+        for load in _largest(_terms(strategy, setting, is_first_rank), course):
+            yield _beside(states, load)
 
 
-_ANY_AGAIN = GradientCheckpointing.ON
-"""Stands for every value with which layers are computed again: activations aside they hold the same."""
+def _beside(states: ModelStates, load: Load) -> Load:
+    return Load(
+        load.phase,
+        states.parameters_bytes,
+        states.gradients_bytes + load.gradients_bytes,
+        states.optimizer_bytes,
+        load.activations_bytes,
+        states.buffers_bytes + load.buffers_bytes,
+        load.ahead_bytes,
+    )
+
+
+# --- What loads depend on ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Held:
-    """What is held in one moment of the backward pass beside activations: all of it, and what is not gathered ahead.
+class _Activations:
+    """Bytes of activations: in a forward, a reference's and an evaluation's pass, of which the largest moment counts
+    since in all else they are alike, at the turn to the backward pass, and in each moment of that, at whose end so many
+    gradients are there."""
 
-    `place` is the moment's among them; with `is_turn` no more activations are there than at the turn.
-    """
-
-    load: Load
-    place: int
-    is_turn: bool
-    all_bytes: int
-    least_bytes: int
+    passing: tuple[tuple[Phase, int], ...]
+    turn_bytes: int
+    backward_bytes: tuple[int, ...]
+    gradient_counts: tuple[int, ...]
 
 
-def _backward_loads(
-    strategy: Strategy, setting: Setting, moments: Sequence[Moment], is_adding: bool, is_first_rank: bool
-) -> Iterator[Load]:
+@lru_cache(maxsize=512)
+def _activations(moments: ByIdentity[Sequence[Moment]]) -> _Activations:
+    phases = (Phase.FORWARD, Phase.REFERENCE, Phase.EVALUATE)
+    by_phase = {phase: [one.activations_bytes for one in moments.value if one.phase is phase] for phase in phases}
+    backward = [one for one in moments.value if one.phase is Phase.BACKWARD]
+    return _Activations(
+        tuple((phase, max(sizes)) for phase, sizes in by_phase.items() if sizes),
+        [0, *by_phase[Phase.FORWARD]][-1],
+        tuple(one.activations_bytes for one in backward),
+        tuple(one.gradient_count for one in backward),
+    )
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """All that the loads depend on beside activations and the states that last: rungs with another optimizer have the
+    same."""
+
+    rules: GradientRules
+    gathering: Gathering
+    reference_count: int  # elements of the reference that are gathered in its pass
+
+
+def _terms(strategy: Strategy, setting: Setting, is_first_rank: bool) -> _Terms:
+    return _Terms(
+        gradient_rules(strategy, setting, is_first_rank=is_first_rank),
+        _gathering(strategy, setting),
+        reference_gathered_count(strategy.rung, setting),
+    )
+
+
+def _gathering(strategy: Strategy, setting: Setting) -> Gathering:
+    """What ZeRO-3 holds whole. A generation, which comes before each step, has it forget the order of the modules
+    (`add_hooks` in trl/models/utils.py): where one micro-step is all, it never knows it, and keeps and fetches nothing
+    but what is just used (`release_sub_module` in runtime/zero/partitioned_param_coordinator.py)."""
+    known = gathering(strategy.rung, setting)
+    if setting.request.task.traits.generates and strategy.gradient_accumulation == 1:
+        return replace(known, most=min(known.most, parameters(strategy.rung, setting).largest_count))
+    return known
+
+
+# --- Loads beside the states ------------------------------------------------------------------------------------------
+
+
+_ASKED: tuple[Callable[[Load], float], ...] = (
+    lambda load: load.total_bytes,
+    lambda load: load.total_bytes - load.ahead_bytes,
+    lambda load: load.total_bytes - load.ahead_bytes - load.activations_bytes,
+    lambda load: load.total_bytes + (HIGH_FACTOR - 1) * load.activations_bytes,
+)
+"""What an estimate asks for the largest of: all that is held, what is not gathered ahead, and both where activations
+are uncertain."""
+
+
+@lru_cache(maxsize=8192)
+def _largest(terms: _Terms, activations: _Activations) -> tuple[Load, ...]:
+    loads = [*_loads(terms, activations)]
+    return tuple(dict.fromkeys(max(loads, key=asked) for asked in _ASKED))
+
+
+def _loads(terms: _Terms, activations: _Activations) -> Iterator[Load]:
+    for is_adding in (False, True) if terms.rules.accumulates else (False,):
+        for phase, size_bytes in activations.passing:
+            yield _passing(terms, phase, size_bytes, is_adding)
+        yield from _backward_loads(terms, activations, is_adding)
+
+
+def _passing(terms: _Terms, phase: Phase, activations_bytes: int, is_adding: bool) -> Load:
+    """The load of a moment without gradients: those of earlier micro-steps are there, and ZeRO-1 keeps its bucket until
+    it reduces."""
+    rules, stage = terms.rules, terms.rules.zero_stage
+    is_left = is_adding and phase is not Phase.EVALUATE
+    own = 0 if rules.is_offloaded else rules.own_count
+    left = {0: rules.known.trained_count, 1: rules.known.trained_count, 2: own, 3: 0}[stage] if is_left else 0
+    buckets = rules.buckets_count if stage >= 3 or (stage == 1 and is_left) else 0
+    gathered = terms.gathering.count(0.0)
+    referred = terms.reference_count if phase is not Phase.FORWARD else 0
+    return Load(
+        phase,
+        gradients_bytes=rules.width_bytes * left,
+        activations_bytes=activations_bytes,
+        buffers_bytes=rules.width_bytes * (buckets + gathered + referred),
+        ahead_bytes=rules.width_bytes * ahead_count(rules.known, gathered),
+    )
+
+
+def _backward_loads(terms: _Terms, activations: _Activations, is_adding: bool) -> Iterator[Load]:
     """The loads of the backward pass that are the largest of it by what an estimate asks for: all that is held or what
     is not gathered ahead, without activations, with those expected, or with HIGH_FACTOR times as many; at last that of
     its end."""
-    backward = [moment for moment in moments if moment.phase is Phase.BACKWARD]
-    turn_bytes = next((one.activations_bytes for one in reversed(moments) if one.phase is Phase.FORWARD), 0)
-    counts = tuple(moment.gradient_count for moment in backward)
-    *course, end = _course(strategy, setting, counts, is_adding, is_first_rank)
-    activations = [moment.activations_bytes for moment in backward]
-    sizes = [min(turn_bytes, activations[one.place]) if one.is_turn else activations[one.place] for one in course]
-    for times in (1.0, 0.0, HIGH_FACTOR) if course else ():
-        for held_bytes in ([one.all_bytes for one in course], [one.least_bytes for one in course]):
+    course = _course(terms.rules, terms.gathering, activations.gradient_counts, is_adding)
+    sizes = course.sizes(activations)
+    for times in (1.0, 0.0, HIGH_FACTOR) if sizes else ():
+        for held_bytes in dict.fromkeys((course.all_bytes, course.least_bytes)):
             together = [held + times * size for held, size in zip(held_bytes, sizes, strict=True)]
             at = together.index(max(together))
-            yield replace(course[at].load, activations_bytes=sizes[at])
-    yield end.load
+            yield replace(course.loads[at], activations_bytes=sizes[at])
+    yield course.end
 
 
-def _course(
-    strategy: Strategy, setting: Setting, counts: tuple[int, ...], is_adding: bool, is_first_rank: bool
-) -> tuple[_Held, ...]:
-    """What is held in each moment of the backward pass, at whose end `counts` gradients are there, and when the last of
-    them are reduced: the same for all micro-batches that accumulate, and for all that do not, and however many layers
-    are computed again."""
-    is_again = strategy.rung.gradient_checkpointing.recomputes
-    rung = replace(strategy.rung, gradient_checkpointing=_ANY_AGAIN) if is_again else strategy.rung
-    key = (_course, rung, strategy.gradient_accumulation > 1, counts, is_adding, is_first_rank)
-    return setting.once(key, lambda: (*_backward_course(strategy, setting, counts, is_adding, is_first_rank),))
+@dataclass(frozen=True)
+class _Course:
+    """What is held in each moment of the backward pass beside states and activations, and at its `end`, when the last
+    gradients are reduced and nothing is left of the activations.
+
+    With offload there are two loads of each moment: what came last leaves before the next layer's activations are
+    there, with no more of them than at the turn.
+    """
+
+    loads: tuple[Load, ...]
+    end: Load
+    is_offloaded: bool
+
+    @cached_property
+    def all_bytes(self) -> tuple[int, ...]:
+        return tuple(load.total_bytes for load in self.loads)
+
+    @cached_property
+    def least_bytes(self) -> tuple[int, ...]:
+        """What is not gathered ahead."""
+        return tuple(load.total_bytes - load.ahead_bytes for load in self.loads)
+
+    def sizes(self, activations: _Activations) -> Sequence[int]:
+        """Bytes of the activations beside each load."""
+        if not self.is_offloaded:
+            return activations.backward_bytes
+        turn_bytes = activations.turn_bytes
+        return [size for own in activations.backward_bytes for size in (own, min(turn_bytes, own))]
 
 
-def _backward_course(
-    strategy: Strategy, setting: Setting, counts: tuple[int, ...], is_adding: bool, is_first_rank: bool
-) -> Iterator[_Held]:
-    states = model_states(strategy, setting)
-    is_offloaded = offload_of(strategy.rung, setting) is not Offload.NONE
+@lru_cache(maxsize=2048)
+def _course(rules: GradientRules, whole: Gathering, counts: tuple[int, ...], is_adding: bool) -> _Course:
+    """The backward pass in whose moments so many gradients have come."""
+    loads = []
     before_count = last_count = 0
-    for place, count in enumerate(counts):
+    for count in counts:
         progress = GradientProgress(before_count, count, is_adding)
-        yield _held(_backward(strategy, setting, states, progress, is_first_rank), place)
-        if is_offloaded:  # what came last leaves before the next layer's activations are there
-            leaving = replace(progress, last_count=last_count)
-            yield _held(_backward(strategy, setting, states, leaving, is_first_rank), place, is_turn=True)
+        loads.append(_held(rules, whole, progress))
+        if rules.is_offloaded:
+            loads.append(_held(rules, whole, replace(progress, last_count=last_count)))
         before_count, last_count = count, progress.new_count
-    yield _held(_backward_end(strategy, setting, states, last_count, is_adding, is_first_rank), len(counts))
+    trained = rules.known.trained_count
+    end = _held(rules, whole, GradientProgress(trained, trained, is_adding, last_count))
+    return _Course(tuple(loads), end, rules.is_offloaded)
 
 
-def _held(load: Load, place: int, *, is_turn: bool = False) -> _Held:
-    return _Held(load, place, is_turn, load.total_bytes, load.total_bytes - load.ahead_bytes)
-
-
-def _forward(strategy: Strategy, setting: Setting, states: ModelStates, moment: Moment, is_adding: bool) -> Load:
-    """The load of a forward moment: no gradient comes, those of earlier micro-steps are there, and ZeRO-1 keeps its
-    bucket until it reduces."""
-    width = element_bytes(strategy.rung.dtype)
-    stage = strategy.rung.zero_stage
-    is_left = is_adding and moment.phase is not Phase.EVALUATE
-    trained = parameters(strategy.rung, setting).trained_count
-    own = 0 if offload_of(strategy.rung, setting) is not Offload.NONE else own_count(strategy, setting)
-    left = {0: trained, 1: trained, 2: own, 3: 0}[stage] if is_left else 0
-    buckets = bucket_count(strategy.rung, setting) if stage >= 3 or (stage == 1 and is_left) else 0
-    gathered = _gathered(strategy, setting, 0.0)
-    referred = reference_gathered_count(strategy.rung, setting) if moment.phase is not Phase.FORWARD else 0
-    return Load(
-        moment.phase,
-        states.parameters_bytes,
-        states.gradients_bytes + width * left,
-        states.optimizer_bytes,
-        moment.activations_bytes,
-        states.buffers_bytes + width * (buckets + gathered + referred),
-        width * ahead_count(strategy.rung, setting, gathered),
-    )
-
-
-def _backward_end(
-    strategy: Strategy, setting: Setting, states: ModelStates, last_count: int, is_adding: bool, is_first_rank: bool
-) -> Load:
-    """The load when the last gradients, `last_count`, are reduced: nothing is left of the activations."""
-    trained = parameters(strategy.rung, setting).trained_count
-    progress = GradientProgress(trained, trained, is_adding, last_count)
-    return _backward(strategy, setting, states, progress, is_first_rank)
-
-
-def _backward(
-    strategy: Strategy, setting: Setting, states: ModelStates, progress: GradientProgress, is_first_rank: bool
-) -> Load:
-    """The load of a backward moment, but for its activations."""
-    width = element_bytes(strategy.rung.dtype)
-    held = gradients(strategy, setting, progress, is_first_rank=is_first_rank)
-    done_share = progress.before_count / max(1, parameters(strategy.rung, setting).trained_count)
-    gathered = _gathered(strategy, setting, done_share)
+def _held(rules: GradientRules, whole: Gathering, progress: GradientProgress) -> Load:
+    held = rules.held(progress)
+    gathered = whole.count(progress.before_count / max(1, rules.known.trained_count))
     return Load(
         Phase.BACKWARD,
-        states.parameters_bytes,
-        states.gradients_bytes + held.kept_bytes,
-        states.optimizer_bytes,
-        0,
-        states.buffers_bytes + held.passing_bytes + width * gathered,
-        width * ahead_count(strategy.rung, setting, gathered),
+        gradients_bytes=held.kept_bytes,
+        buffers_bytes=held.passing_bytes + rules.width_bytes * gathered,
+        ahead_bytes=rules.width_bytes * ahead_count(rules.known, gathered),
     )
-
-
-def _gathered(strategy: Strategy, setting: Setting, done_share: float) -> int:
-    """Elements that ZeRO-3 holds whole. A generation, which comes before each step, has it forget the order of the
-    modules (`add_hooks` in trl/models/utils.py): where one micro-step is all, it never knows it, and keeps and fetches
-    nothing but what is just used (`release_sub_module` in runtime/zero/partitioned_param_coordinator.py)."""
-    known = gathered_count(strategy.rung, setting, done_share)
-    if setting.request.task.traits.generates and strategy.gradient_accumulation == 1:
-        return min(known, parameters(strategy.rung, setting).largest_count)
-    return known

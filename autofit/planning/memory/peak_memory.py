@@ -18,7 +18,7 @@ from .generation_memory import closed_generation, generation_loads
 from .host_memory import host_estimate
 from .interval import high_bytes, low_bytes
 from .load import Load
-from .micro_step_memory import loads_within
+from .micro_step_memory import largest_within
 from .offloaded import offloaded
 from .plain_memory import plain_loads
 from .step_memory import loads_outside
@@ -30,10 +30,14 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
     A rehearsal is the first rank alone, without a communicator; otherwise the worst rank counts. What the allocator
     loses between tensors stands under `runtime_bytes`.
     """
+    key = (estimate_memory, strategy, is_rehearsal)
+    return setting.once(key, lambda: _estimate_memory(strategy, setting, is_rehearsal))
+
+
+def _estimate_memory(strategy: Strategy, setting: Setting, is_rehearsal: bool) -> MemoryEstimate:
     traced = moments(strategy, setting)
     steps = traced or (*closed_generation(strategy, setting), *closed_moments(strategy, setting))
-    trained = [moment for moment in steps if moment.phase is not Phase.GENERATE]
-    loads = [*generation_loads(strategy, setting, steps), *_loads(strategy, setting, trained, is_rehearsal)]
+    loads = [*generation_loads(strategy, setting, steps), *_loads(strategy, setting, steps, is_rehearsal)]
     # DeepSpeed starts with less where less is free, and how far it fetches ahead is its own affair.
     needed = [load.least for load in loads if load.phase is not Phase.INITIALIZE]
     peak = max(loads, key=lambda load: load.total_bytes)
@@ -54,14 +58,17 @@ def estimate_memory(strategy: Strategy, setting: Setting, *, is_rehearsal: bool 
 
 
 def _loads(strategy: Strategy, setting: Setting, steps: Sequence[Moment], is_rehearsal: bool) -> list[Load]:
+    """The loads of a training but for those of a generation."""
     if strategy.rung.optimizer.is_fused:
-        return [*fused_loads(strategy, setting, steps)]
+        return [*fused_loads(strategy, setting, _trained(steps))]
     if is_plain(strategy.rung, setting):
-        return [*plain_loads(strategy, setting, steps)]
-    loads = [*loads_outside(strategy, setting)]
-    for is_first_rank in _ranks(strategy, is_rehearsal):
-        loads += loads_within(strategy, setting, steps, is_first_rank=is_first_rank)
-    return loads
+        return [*plain_loads(strategy, setting, _trained(steps))]
+    ranks = _ranks(strategy, is_rehearsal)
+    return [*loads_outside(strategy, setting), *largest_within(strategy, setting, steps, ranks)]
+
+
+def _trained(steps: Sequence[Moment]) -> list[Moment]:
+    return [moment for moment in steps if moment.phase is not Phase.GENERATE]
 
 
 def is_whole_peak(measured: Measured, estimate: MemoryEstimate) -> bool:

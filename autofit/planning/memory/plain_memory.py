@@ -32,16 +32,15 @@ BROADCASTS = 2
 def plain_loads(strategy: Strategy, setting: Setting, moments: Sequence[Moment]) -> Iterator[Load]:
     """The loads in the order of time, each at its own peak; with accumulation also those of a micro-step that adds to
     earlier ones."""
-    states = model_states(strategy, setting)
+    states, known = model_states(strategy, setting), parameters(strategy.rung, setting)
     if setting.is_divided:
         yield Load(Phase.INITIALIZE, states.parameters_bytes, buffers_bytes=_broadcast_bytes(strategy, setting))
     for is_adding in (False, True)[: min(2, strategy.gradient_accumulation)]:
         before_count = 0
         for moment in moments:
-            own = _own_count(strategy, setting, moment.phase, before_count, is_adding)
+            own = _own_count(strategy, setting, known.trained_count, moment.phase, before_count, is_adding)
             yield _load(moment.phase, states, own, moment.activations_bytes)
             before_count = moment.gradient_count
-    known = parameters(strategy.rung, setting)
     step = _load(Phase.STEP, states, 0 if setting.is_divided else known.trained_count)
     yield replace(step, buffers_bytes=step_bytes(strategy.rung.optimizer, setting.kind, known.largest_trained_count))
     yield _load(Phase.SAVE, states, 0)
@@ -57,14 +56,15 @@ def _load(phase: Phase, states: ModelStates, own_count: int, activations_bytes: 
     )
 
 
-def _own_count(strategy: Strategy, setting: Setting, phase: Phase, before_count: int, is_adding: bool) -> int:
-    """Elements of gradients that are there beside DDP's buckets.
+def _own_count(
+    strategy: Strategy, setting: Setting, trained: int, phase: Phase, before_count: int, is_adding: bool
+) -> int:
+    """Elements of gradients, of `trained` in all, that are there beside DDP's buckets.
 
     The one that is just being computed counts among the activations. On several ranks the last micro-step puts each
     into its bucket as it comes, and what earlier ones have left, which the buckets do not hold, for the loop drops the
     views into them (`mark_variable_ready_dense`). Of three and more micro-steps one in the middle moves nothing.
     """
-    trained = parameters(strategy.rung, setting).trained_count
     if phase is Phase.EVALUATE:
         return 0
     if phase is not Phase.BACKWARD:

@@ -16,12 +16,18 @@ from .buffers import ahead_count, bucket_count, bucket_elements, gathered_count,
 from .gradients import own_count
 from .initialization import initialization
 from .load import Load
-from .states import ModelStates, model_states, offload_of, part_count, sub_group_count
+from .states import ModelStates, held_as, model_states, offload_of, part_count, sub_group_count
 
 
-def loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
+def loads_outside(strategy: Strategy, setting: Setting) -> tuple[Load, ...]:
     """The loads outside micro-steps in the order of time, each at its own peak; a step comes when the activations are
     gone."""
+    rung = strategy.rung
+    key = (loads_outside, held_as(rung), rung.gradient_checkpointing.recomputes)
+    return setting.once(key, lambda: (*_loads_outside(strategy, setting),))
+
+
+def _loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
     states = model_states(strategy, setting)
     if strategy.rung.zero_stage < 3:
         yield initialization(strategy, setting, states)
@@ -38,7 +44,7 @@ def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Loa
     """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the copies of
     a rank's own. A tensor that fits into the bucket is copied in the place of what has left it."""
     known, width = parameters(strategy.rung, setting), element_bytes(strategy.rung.dtype)
-    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy, setting))
+    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy.rung, setting))
     return Load(
         Phase.BACKWARD,
         states.parameters_bytes,
@@ -62,7 +68,7 @@ def _step(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         held_bytes, buckets_bytes = states.gradients_bytes, width * bucket_count(rung, setting)
     else:
         updated, normed = part, min(part, known.largest_trained_count)
-        held_bytes, buckets_bytes = width * own_count(strategy, setting), 0
+        held_bytes, buckets_bytes = width * own_count(strategy.rung, setting), 0
     update_bytes = master * updated + step_bytes(rung.optimizer, setting.kind, updated)
     temporary_bytes = max(FP64_BYTES * normed, per_element * updated, update_bytes)
     return Load(
@@ -100,5 +106,5 @@ def _save(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
         states.gradients_bytes,
         states.optimizer_bytes,
         buffers_bytes=states.buffers_bytes + width * count,
-        ahead_bytes=width * ahead_count(rung, setting, gathered) if rung.zero_stage >= 3 else 0,
+        ahead_bytes=width * ahead_count(parameters(rung, setting), gathered) if rung.zero_stage >= 3 else 0,
     )

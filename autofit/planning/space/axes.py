@@ -81,8 +81,13 @@ def check_pins(setting: Setting) -> None:
                 raise UsageError(_need_text(knob, knob.of(pinned[knob.name]), need))
 
 
-def combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str | None]]:
+def combinations(setting: Setting, settled: Settled) -> tuple[tuple[Rung, str | None], ...]:
     """Every rung that the pins allow, with the reason why it is left out, None when it is to be tried."""
+    key = (combinations, *settled.values.items())
+    return setting.once(key, lambda: (*_combinations(setting, settled),))
+
+
+def _combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, str | None]]:
     for values in product(*(_candidates(knob, setting) for knob in _COMPETING)):
         chosen = {knob.name: value.value for knob, value in zip(_COMPETING, values, strict=True)}
         everything = {**settled.values, **chosen}

@@ -113,7 +113,8 @@ def _plainer(strategy: Strategy) -> Strategy:
 
 def _surely_fits(strategy: Strategy, setting: Setting) -> bool:
     """Whether it fits even if all that is uncertain of its memory is there."""
-    return estimate_of(strategy, setting).memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
+    memory = estimate_memory(strategy, sized_for(strategy, setting))
+    return memory.high_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
 
 
 def estimate_of(strategy: Strategy, setting: Setting) -> Estimate:

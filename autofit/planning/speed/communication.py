@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from autofit.domain.hardware import Link, Node, Rates
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.optimizer import Optimizer
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
-from autofit.planning.memory.states import trained_count, whole_count
+from autofit.planning.memory.states import held_as, trained_count, whole_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.reference import forward_passes, runs_more_than_once
@@ -71,7 +72,7 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     """
     if not setting.is_divided:
         return 0.0
-    traffic = Traffic(strategy, setting, rates)
+    traffic = traffic_of(strategy.rung, setting, rates)
     forward_s, backward_s = collectives_s(strategy, setting, rates)
     is_unordered = strategy.rung.zero_stage >= 3 and runs_more_than_once(strategy.rung, setting.request)
     if strategy.rung.optimizer.is_fused or is_unordered:
@@ -88,7 +89,7 @@ def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[f
     rank."""
     if not setting.is_divided:
         return 0.0, 0.0
-    traffic = Traffic(strategy, setting, rates)
+    traffic = traffic_of(strategy.rung, setting, rates)
     if strategy.rung.zero_stage >= 3:
         passes = forward_passes(setting.request)
         return passes * traffic.gather_s, traffic.second_gather_s + traffic.reduce_s
@@ -102,45 +103,51 @@ def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
     return moved_s - min(HIDDEN_AT_MOST * moved_s, computed_s)
 
 
-def second_gather_share(strategy: Strategy, setting: Setting) -> float:
+def second_gather_share(rung: Rung, setting: Setting) -> float:
     """The share of the parameters that stage 3 gathers again for the backward pass, having let them go after the
     forward one. LOMO's and AdaLomo's keep none, not even those of a layer that was just computed again."""
-    if strategy.rung.optimizer.is_fused:
-        return 2.0 if strategy.rung.gradient_checkpointing.recomputes else 1.0
-    return max(0.0, 1 - gathered_count(strategy.rung, setting, 0.0) / whole_count(strategy.rung, setting))
+    if rung.optimizer.is_fused:
+        return 2.0 if rung.gradient_checkpointing.recomputes else 1.0
+    return max(0.0, 1 - gathered_count(rung, setting, 0.0) / whole_count(rung, setting))
+
+
+def traffic_of(rung: Rung, setting: Setting, rates: Rates) -> Traffic:
+    """The traffic of a rung's micro-batches, whatever their rows."""
+    key = (Traffic, held_as(rung), rung.gradient_checkpointing.recomputes)
+    return setting.once(key, lambda: Traffic(rung, setting, rates))
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Seconds that one micro-batch's collectives of a strategy take by themselves."""
+    """Seconds that one micro-batch's collectives of a rung take by themselves."""
 
-    strategy: Strategy
+    rung: Rung
     setting: Setting
     rates: Rates
 
-    @property
+    @cached_property
     def gather_s(self) -> float:
         """Seconds to gather all parameters, module by module."""
-        rung = self.strategy.rung
+        rung = self.rung
         return self._collective_s(element_bytes(rung.dtype) * whole_count(rung, self.setting), self._gather_calls)
 
-    @property
+    @cached_property
     def _gather_calls(self) -> int:
         """How often something is gathered in a pass: beside LOMO and AdaLomo only what is not always whole."""
-        rung, setting = self.strategy.rung, self.setting
+        rung, setting = self.rung, self.setting
         if rung.optimizer.is_fused:
             return parameters(rung, setting).tensors_above(setting.zero_sizes.persistence_threshold)
         return LAYER_MODULES * setting.shape.layer_count
 
-    @property
+    @cached_property
     def second_gather_s(self) -> float:
-        return second_gather_share(self.strategy, self.setting) * self.gather_s
+        return second_gather_share(self.rung, self.setting) * self.gather_s
 
-    @property
+    @cached_property
     def reduce_s(self) -> float:
         """Seconds to reduce and scatter the gradients, bucket by bucket; as long as gathering what was trained. LOMO
         and AdaLomo reduce each by itself."""
-        rung, setting = self.strategy.rung, self.setting
+        rung, setting = self.rung, self.setting
         width = trained_bytes(rung, setting)
         reduced_bytes = width * trained_count(rung, setting)
         if rung.optimizer.is_fused:
@@ -149,28 +156,28 @@ class Traffic:
         bucket_bytes = DDP_BUCKET_BYTES if is_plain(rung, setting) else width * bucket_elements(setting)
         return self._collective_s(reduced_bytes, math.ceil(reduced_bytes / bucket_bytes))
 
-    @property
+    @cached_property
     def is_all_after(self) -> bool:
         """Whether nothing moves before the last backward pass is over."""
-        rung = self.strategy.rung
+        rung = self.rung
         return rung.zero_stage == 0 and not is_plain(rung, self.setting)
 
-    @property
+    @cached_property
     def after_s(self) -> float:
         """Seconds of what moves after the last backward pass: updated weights, or else all gradients."""
         if self.is_all_after:
             return 2 * self.reduce_s
-        return self.reduce_s if self.strategy.rung.zero_stage in (1, 2) else 0.0
+        return self.reduce_s if self.rung.zero_stage in (1, 2) else 0.0
 
-    @property
+    @cached_property
     def copies_s(self) -> float:
         """Seconds of copies on the device, beside what the links take."""
-        rung, setting = self.strategy.rung, self.setting
+        rung, setting = self.rung, self.setting
         is_fused = rung.optimizer.is_fused
         reduce_copies, gather_copies = (0, FUSED_GATHER_COPIES) if is_fused else (REDUCE_COPIES, GATHER_COPIES)
         copied_bytes: float = reduce_copies * trained_bytes(rung, setting) * trained_count(rung, setting)
         if rung.zero_stage >= 3:
-            gathers = forward_passes(setting.request) + second_gather_share(self.strategy, setting)
+            gathers = forward_passes(setting.request) + second_gather_share(self.rung, setting)
             copied_bytes += gather_copies * gathers * element_bytes(rung.dtype) * whole_count(rung, setting)
         return copied_bytes / memory_bytes_per_s(setting, self.rates)
 

@@ -12,7 +12,7 @@ from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import Work
 from autofit.planning.gradient_clipping import clipping_norm
-from autofit.planning.memory.activations import moments
+from autofit.planning.memory.activations import moments, traced_as
 from autofit.planning.memory.states import kept_count, offload_of, part_count, trained_count
 from autofit.planning.plain_torch import is_plain, trained_bytes
 from autofit.planning.setting import Setting
@@ -84,15 +84,40 @@ class MicroStepSeconds:
 
 def micro_step(strategy: Strategy, setting: Setting, rates: Rates) -> MicroStepSeconds:
     """Seconds of one micro-batch of typical width on the slowest device."""
+    on_device = _on_device(strategy, setting, rates)
+    forward_s = host_time.forward_s(on_device.forward_kernels, strategy, setting)
+    backward_s = host_time.backward_s(on_device.backward_kernels, strategy, setting)
+    return MicroStepSeconds(
+        _beside(on_device.forward_s, forward_s, setting), _beside(on_device.backward_s, backward_s, setting)
+    )
+
+
+@dataclass(frozen=True)
+class _OnDevice:
+    """Seconds of a micro-step's passes on the device alone, and the kernels that its host starts for them."""
+
+    forward_s: float
+    backward_s: float
+    forward_kernels: int
+    backward_kernels: int
+
+
+def _on_device(strategy: Strategy, setting: Setting, rates: Rates) -> _OnDevice:
+    key = (_on_device, traced_as(strategy.rung, setting), strategy.micro_batch)
+    return setting.once(key, lambda: _find_on_device(strategy, setting, rates))
+
+
+def _find_on_device(strategy: Strategy, setting: Setting, rates: Rates) -> _OnDevice:
     seen = moments(strategy, setting)
     if seen is None:
         work = by_formula(strategy, setting, typical_tokens(strategy, setting))
     else:
         work = traced(seen, strategy, setting)
-    forward_s, backward_s = (_device_s(each, strategy, setting, rates) for each in (work.forward, work.backward))
-    return MicroStepSeconds(
-        _beside(forward_s, host_time.forward_s(work.forward, strategy, setting), setting),
-        _beside(backward_s, host_time.backward_s(work.backward, strategy, setting), setting),
+    return _OnDevice(
+        _device_s(work.forward, strategy, setting, rates),
+        _device_s(work.backward, strategy, setting, rates),
+        sum(one.kernel_count for one in work.forward),
+        sum(one.kernel_count for one in work.backward),
     )
 
 

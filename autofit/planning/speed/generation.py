@@ -11,7 +11,7 @@ from autofit.planning.answers import generated_rows
 from autofit.planning.memory.activations import moments
 from autofit.planning.setting import Setting
 
-from .communication import Traffic
+from .communication import traffic_of
 from .compute import HALF_FILLED_ELEMENTS, memory_bytes_per_s
 from .host_time import generating_s
 from .rates import fitted_speed, peak_flop_per_s
@@ -33,7 +33,9 @@ def generation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
     prompt_tokens = setting.worst_tokens - answer_tokens
     device_s = _device_s(prompts, rows * prompt_tokens, strategy, setting, rates)
     device_s += _device_s(answers, rows, strategy, setting, rates)
-    host_s = generating_s((prompts, answers), answer_tokens, strategy, setting) / fitted_speed(setting)
+    host_s = generating_s(prompts.kernel_count + answers.kernel_count, answer_tokens, strategy, setting) / fitted_speed(
+        setting
+    )
     computed_s = device_s + host_s if setting.kind is DeviceKind.CPU else max(device_s, host_s)
     return computed_s + _gathering_s(strategy, setting, rates, answer_tokens)
 
@@ -70,4 +72,4 @@ def _gathering_s(strategy: Strategy, setting: Setting, rates: Rates, answer_toke
     """Seconds in which ZeRO-3 gathers the model: once, or anew for each token."""
     if strategy.rung.zero_stage < 3 or not setting.is_divided:
         return 0.0
-    return Traffic(strategy, setting, rates).gather_s * (1 if setting.gathers_generation else answer_tokens)
+    return traffic_of(strategy.rung, setting, rates).gather_s * (1 if setting.gathers_generation else answer_tokens)

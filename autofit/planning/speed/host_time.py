@@ -8,14 +8,12 @@ comes on top. Another host's core may be twice as fast, or half.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
-from autofit.domain.trace import Work
 from autofit.planning.fused_update import CHUNK_ELEMENTS
 from autofit.planning.parameters import parameters
 from autofit.planning.reference import forward_passes
@@ -64,28 +62,28 @@ def fused_update_s(strategy: Strategy, setting: Setting) -> float:
     return chunks * UPDATE_KERNELS[rung.optimizer] * _launched_s(FORWARD_KERNEL_S, setting)
 
 
-def forward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
-    """Seconds of one micro-step's forward passes."""
+def forward_s(kernel_count: int, strategy: Strategy, setting: Setting) -> float:
+    """Seconds of one micro-step's forward passes, of so many kernels together."""
     rung = strategy.rung
     each_s = _kernel_s(rung, FORWARD_KERNEL_S, SELECTING_FORWARD_S)
     passes = forward_passes(setting.request) if rung.zero_stage >= 3 else 0
     hooks_s = passes * GATHER_S * _module_count(strategy, setting)
-    return _kernels_s(works, each_s, setting) + hooks_s
+    return kernel_count * _launched_s(each_s, setting) + hooks_s
 
 
-def generating_s(works: Iterable[Work], passes: int, strategy: Strategy, setting: Setting) -> float:
-    """Seconds of so many passes that generate, of `works` together: nothing is checkpointed in them, and ZeRO-3's hooks
-    are taken off a model that is gathered."""
+def generating_s(kernel_count: int, passes: int, strategy: Strategy, setting: Setting) -> float:
+    """Seconds of so many passes that generate, of so many kernels together: nothing is checkpointed in them, and
+    ZeRO-3's hooks are taken off a model that is gathered."""
     has_hooks = strategy.rung.zero_stage >= 3 and not setting.gathers_generation
     hooks_s = GATHER_S * _module_count(strategy, setting) * passes if has_hooks else 0.0
-    return _kernels_s(works, FORWARD_KERNEL_S, setting) + hooks_s
+    return kernel_count * _launched_s(FORWARD_KERNEL_S, setting) + hooks_s
 
 
-def backward_s(works: Iterable[Work], strategy: Strategy, setting: Setting) -> float:
+def backward_s(kernel_count: int, strategy: Strategy, setting: Setting) -> float:
     """Seconds of one micro-step's backward pass, and of what it computes again."""
     rung = strategy.rung
     each_s = _kernel_s(rung, BACKWARD_KERNEL_S, SELECTING_BACKWARD_S)
-    return _kernels_s(works, each_s, setting) + _gradient_hooks_s(strategy, setting)
+    return kernel_count * _launched_s(each_s, setting) + _gradient_hooks_s(strategy, setting)
 
 
 def _kernel_s(rung: Rung, plain_s: float, selecting_s: float) -> float:
@@ -107,10 +105,6 @@ def _module_count(strategy: Strategy, setting: Setting) -> int:
     """Modules with parameters of their own, adapters' two among them; Llama's."""
     adapters = parameters(strategy.rung, setting).trained_tensor_count if strategy.rung.method is Method.LORA else 0
     return LAYER_MODULES * setting.shape.layer_count + adapters
-
-
-def _kernels_s(works: Iterable[Work], each_s: float, setting: Setting) -> float:
-    return _launched_s(each_s, setting) * sum(work.kernel_count for work in works)
 
 
 def _launched_s(each_s: float, setting: Setting) -> float:

@@ -95,7 +95,7 @@ def _fetched_bytes(strategy: Strategy, setting: Setting) -> float:
     """A rank's share of offloaded parameters, for each forward pass and, but for what is kept, each backward pass."""
     if offload_of(strategy.rung, setting) is not Offload.ALL:
         return 0.0
-    each = forward_passes(setting.request) + second_gather_share(strategy, setting)
+    each = forward_passes(setting.request) + second_gather_share(strategy.rung, setting)
     passes = strategy.gradient_accumulation * each
     return passes * element_bytes(strategy.rung.dtype) * whole_count(strategy.rung, setting) / setting.rank_count
 

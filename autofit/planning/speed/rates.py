@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from autofit.domain.hardware import DeviceKind, Hardware, Host, Rates
 from autofit.domain.knobs.dtype import Dtype
-from autofit.planning.prior_constants import prior
 from autofit.planning.setting import Setting
 
 CORE_FLOP_PER_S = 100e9
@@ -43,7 +42,7 @@ def peak_flop_per_s(rates: Rates, dtype: Dtype) -> float:
 
 def fitted_speed(setting: Setting) -> float:
     """How many times as fast as believed before any trial its device and host were; 1 where nothing was tried."""
-    return setting.constants.matmul_efficiency / prior(setting.device).matmul_efficiency
+    return setting.constants.matmul_efficiency / setting.prior_constants.matmul_efficiency
 
 
 def adam_parameters_per_s(host: Host) -> float:
