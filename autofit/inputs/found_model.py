@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from autofit.domain.model import ModelShape
 from .download import Download
 from .json_text import read_object
 from .model_config import check_kind, quantization_method, read_shape, stored_quantization
+from .packed_weights import packing
 from .scoring_head import score_count
 from .weights import Tensor, count_parameters
 
@@ -38,7 +40,16 @@ def describe(path_or_id: str, config: dict[str, Any], tensors: tuple[Tensor, ...
         read_shape(path_or_id, config, counted),
         stored=stored_quantization(config),
         score_count=score_count(config),
+        notes=tuple(_notes(path_or_id, config)),
     )
+
+
+def _notes(model: str, config: dict[str, Any]) -> Iterator[str]:
+    if (packed := packing(config)) is not None:
+        yield (
+            f"{model} is stored in {packed.text}: its weights are made plain while they are loaded, and take what "
+            "plain ones do; --quantize nf4 keeps them in 4 bits, rounded once more."
+        )
 
 
 def read_config(model: str, path: Path) -> dict[str, Any]:

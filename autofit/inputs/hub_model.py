@@ -83,7 +83,8 @@ def _read_without_hub(
         )
     if not found.has_weights:
         notes.append(f"{error.trouble.what}: the parameters of {found.model} are counted from its config.json alone")
-    return replace(_read_cached(found), notes=tuple(notes))
+    cached_model = _read_cached(found)
+    return replace(cached_model, notes=(*notes, *cached_model.notes))
 
 
 def _read_hub_format(model_id: str, listing: Listing, hub: Hub, *, needs_weights: bool) -> ModelFiles:

@@ -22,6 +22,7 @@ from .config_values import (
     VOCABULARY,
     check_values,
 )
+from .packed_weights import packing
 
 Config = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ _OTHER_KINDS = (
 )  # fmt: skip
 _INSTEAD = "choose one whose config.json names an architecture that ends in ForCausalLM."
 
-LOADED_PLAIN = ("mxfp4",)
+LOADED_PLAIN = "mxfp4"
 """How weights may be stored quantised: transformers makes plain ones of these while it loads."""
 
 _BITS = "bitsandbytes"
@@ -106,10 +107,12 @@ def check_kind(name: str, config: Config) -> None:
     if config.get("is_encoder_decoder") is True:
         raise UsageError(f"{name} is an encoder-decoder ({config.get('model_type')}): {_INSTEAD}")
     method = quantization_method(config)
-    if method is not None and method not in LOADED_PLAIN and stored_quantization(config) is None:
+    is_known = method in (None, LOADED_PLAIN) or packing(config) or stored_quantization(config)
+    if not is_known:
         raise UsageError(
-            f"{name} is stored quantised ({method}), and autofit trains plain weights and those that bitsandbytes has "
-            "quantised: name the model that it was made from, with --quantize nf4 to keep it in 4 bits."
+            f"{name} is stored quantised ({method}), which autofit cannot read, whatever is installed: it reads plain "
+            "weights, bitsandbytes, mxfp4, GPTQ of 2, 4 or 8 bits and AWQ of 4 (gemm). Name the model that it was made "
+            "from, with --quantize nf4 to keep it in 4 bits."
         )
 
 

@@ -31,6 +31,14 @@ def gradient_clipping(words: Sequence[str]) -> float:
     return norm
 
 
+def why_unclipped(optimizer: Optimizer, words: Sequence[str]) -> str | None:
+    """Why a training with `optimizer` cannot clip at the norm that `words` ask for; None where it can, or where they
+    ask for none. UsageError as `gradient_clipping`."""
+    if optimizer is not Optimizer.ADALOMO or not any(values_of(words, _NAME)) or not gradient_clipping(words):
+        return None
+    return f"--{_NAME} {gradient_clipping(words):g}: AdaLomo bounds its updates itself and clips no gradients"
+
+
 def clipping_norm(optimizer: Optimizer, words: Sequence[str]) -> float:
     """The norm at which a training with `optimizer` clips; 0: nowhere. UsageError as `gradient_clipping`.
 

@@ -5,7 +5,9 @@ import pytest
 from autofit.domain.errors import UsageError
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.model import ModelFacts, ParameterGroup, Positions
+from autofit.inputs.found_model import describe
 from autofit.inputs.model_config import check_kind, described_shape, read_shape, stored_quantization
+from autofit.inputs.packed_weights import Layout, Packing, packing
 from tests.hardware.model_folder import TINY_LLAMA
 
 LLAMA_2_7B = {
@@ -170,10 +172,22 @@ def test_an_encoder_decoder():
 
 @pytest.mark.parametrize(
     ("quantization", "method"),
-    [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"bits": 4}, "unnamed")],
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"bits": 4}, "unnamed"),
+        ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "gptq"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "checkpoint_format": "marlin"}, "gptq"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "is_marlin_format": True}, "gptq"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"-:.*": {}}}, "gptq"),
+        ({"quant_method": "awq", "bits": 8, "group_size": 128}, "awq"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"}, "awq"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "backend": "llm-awq"}, "awq"),
+    ],
 )
 def test_quantised_weights_are_refused_with_what_to_do(quantization, method):
-    with pytest.raises(UsageError, match=f"stored quantised \\({method}\\).*name the model that it was made from"):
+    sentence = f"stored quantised \\({method}\\).*whatever is installed.*Name the model that it was made from"
+    with pytest.raises(UsageError, match=sentence):
         check_kind("tiny", {**TINY_LLAMA, "quantization_config": quantization})
 
 
@@ -191,6 +205,37 @@ def test_what_bitsandbytes_has_quantised_is_trained_on(quantization, stored):
     config = {**TINY_LLAMA, "quantization_config": quantization}
     check_kind("tiny", config)
     assert stored_quantization(config) is stored
+
+
+@pytest.mark.parametrize(
+    ("quantization", "expected"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, Packing(Layout.GPTQ, 128)),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1, "format": "gptq"}, Packing(Layout.GPTQ, None)),
+        (
+            {"quant_method": "gptq", "bits": 2, "group_size": 64, "checkpoint_format": "gptq_v2"},
+            Packing(Layout.GPTQ_V2, 64),
+        ),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "GEMM"}, Packing(Layout.AWQ, 128)),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, Packing(Layout.AWQ, 128)),
+        ({"quant_method": "mxfp4"}, None),
+    ],
+)
+def test_what_gptq_and_awq_have_packed_is_read(quantization, expected):
+    config = {**TINY_LLAMA, "quantization_config": quantization}
+    check_kind("tiny", config)
+    assert packing(config) == expected
+    assert stored_quantization(config) is None
+    notes = describe("tiny", config, None).notes
+    assert [note for note in notes if "made plain while they are loaded" in note] == list(notes)
+    assert len(notes) == (expected is not None)
+
+
+@pytest.mark.parametrize(("model_type", "method"), [("gpt2", "gptq"), ("gpt2", "awq"), ("falcon", "awq")])
+def test_families_that_are_packed_otherwise_are_refused(model_type, method):
+    quantization = {"quant_method": method, "bits": 4, "group_size": 128}
+    with pytest.raises(UsageError, match="cannot read"):
+        check_kind("tiny", {**TINY_LLAMA, "model_type": model_type, "quantization_config": quantization})
 
 
 def test_weights_that_transformers_makes_plain_while_it_loads_are_none_of_these():

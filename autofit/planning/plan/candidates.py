@@ -18,7 +18,7 @@ from autofit.domain.resort import Resort
 from autofit.domain.strategy import Rung
 from autofit.planning.predicted_merit import predicted_merit
 from autofit.planning.setting import Setting
-from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unbuildable
+from autofit.planning.space.axes import Settled, as_pinned, check_pins, combinations, rungs, settle, why_unworkable
 from autofit.planning.space.ladder_builder import make_step, useful_steps
 
 from .advice import would_fit
@@ -52,7 +52,7 @@ def make_plan(
     baseline = _baseline(setting, settled)
     setting, able = _tried(setting, settled)
     wished = _wished([candidate.strategy.rung for candidate in able], settled, setting)
-    lacking = (*wished, *_unbuildable(settled, setting))
+    lacking = (*wished, *_unworkable(settled, setting))
     plan = _plan(setting, (*able, *lacking), _advice(able, setting, settled, bigger), notes)
     return replace(plan, resorts=_resorts(able, setting, settled), baseline=baseline)
 
@@ -143,9 +143,9 @@ def _wished(tried: Iterable[Rung], settled: Settled, setting: Setting) -> Iterat
             yield from _unsupported((other.of(rung) for rung in tried), other.why, setting)
 
 
-def _unbuildable(settled: Settled, setting: Setting) -> Iterator[Candidate]:
+def _unworkable(settled: Settled, setting: Setting) -> Iterator[Candidate]:
     for rung, why in combinations(setting, settled):
-        if why is not None and why == why_unbuildable(rung, setting):
+        if why is not None and why == why_unworkable(rung, setting):
             yield from _unsupported((rung,), why, setting)
 
 

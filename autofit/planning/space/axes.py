@@ -11,7 +11,9 @@ from autofit.domain.errors import UsageError
 from autofit.domain.knobs.allowance import candidates
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.knob import Knob, Need, PinFlag, Value, Values
+from autofit.domain.knobs.optimizer import OPTIMIZER
 from autofit.domain.strategy import KNOBS, Rung
+from autofit.planning.gradient_clipping import why_unclipped
 from autofit.planning.memory.activations import micro_step
 from autofit.planning.setting import Setting
 
@@ -73,8 +75,11 @@ def as_pinned(setting: Setting) -> Settled:
 
 
 def check_pins(setting: Setting) -> None:
-    """Checks the pins; UsageError when they exclude each other."""
+    """Checks the pins; UsageError when they exclude each other, or what is asked for."""
     pinned = dict(setting.request.pins.fixed)
+    optimizer = setting.request.pins.of(OPTIMIZER)
+    if optimizer is not None and (why := why_unclipped(optimizer, setting.request.training.extra_arguments)):
+        raise UsageError(f"training argument {why}")
     for knob in KNOBS:
         for need in knob.of(pinned[knob.name]).needs if knob.name in pinned else ():
             if pinned.get(need.knob, need.values[0]) not in need.values:
@@ -93,10 +98,15 @@ def _combinations(setting: Setting, settled: Settled) -> Iterator[tuple[Rung, st
         everything = {**settled.values, **chosen}
         if all(everything[need.knob] in need.values for value in values for need in value.needs):
             rung = Rung(**everything)
-            yield rung, _why_left_out(everything, setting) or why_unbuildable(rung, setting)
+            yield rung, _why_left_out(everything, setting) or why_unworkable(rung, setting)
 
 
-def why_unbuildable(rung: Rung, setting: Setting) -> str | None:
+def why_unworkable(rung: Rung, setting: Setting) -> str | None:
+    """Why a rung whose values can all be used does not do what is asked for, or cannot be built at all."""
+    return why_unclipped(rung.optimizer, setting.request.training.extra_arguments) or _why_unbuildable(rung, setting)
+
+
+def _why_unbuildable(rung: Rung, setting: Setting) -> str | None:
     """What the rung's model met when it was to be built for its trace. Another linear layer and wider weights are built
     alike; what cannot be built without checkpointing cannot be with it."""
     for one in setting.unbuildable:

@@ -23,6 +23,7 @@ from autofit.inputs.snapshot import local_options
 
 from .configuration import load_config
 from .heads import auto_class, new_head
+from .packed_weights import stored_packing, unpacking
 from .quantization import is_quantized
 
 _TOWERS = ("vision_config", "audio_config")
@@ -79,7 +80,7 @@ def load_model(
     scores: bool = False,
     **placed: Unpack[Placed],
 ) -> PreTrainedModel:
-    """The model of a folder or a hub id in `dtype`, with plain weights where it is stored in mxfp4.
+    """The model of a folder or a hub id in `dtype`, with plain weights where it is stored in mxfp4, GPTQ or AWQ.
 
     `attention` is None where the model is not run. Where it `scores`, it has a head of one number in place of the one
     for words: a new one, unless it is stored with the rest. Under ZeRO-3, which takes no device for plain weights,
@@ -101,6 +102,10 @@ def load_model(
         if scores:
             stack.enter_context(new_head(load_config(model, trust_remote_code=trust_remote_code, scores=True)))
             options["num_labels"] = 1
+        if (packing := stored_packing(model)) is not None:
+            stack.enter_context(unpacking(packing, device, dtype))
+            options |= {"config": load_config(model, trust_remote_code=trust_remote_code, scores=scores)}
+            options.pop("num_labels", None)  # the configuration has it
         load = auto_class(scores=scores).from_pretrained
         loaded: PreTrainedModel = load(model, dtype=dtype, trust_remote_code=trust_remote_code, **options)
     if is_made_plain:  # else they would be saved plain under the names of quantised ones, which nothing loads

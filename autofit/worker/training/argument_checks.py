@@ -16,7 +16,6 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from torch.utils.checkpoint import checkpoint
 
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.optimizer import OPTIMIZER, Optimizer
 from autofit.domain.request import Request
 from autofit.planning.gradient_clipping import gradient_clipping
 from autofit.worker.model.configuration import load_config
@@ -54,8 +53,6 @@ def _troubles(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
     if "generation_kwargs" in extra:
         yield from (f"--generation_kwargs {trouble}" for trouble in _generation_kwargs(extra["generation_kwargs"]))
     yield from _router(request, extra)
-    if extra.get("max_grad_norm") and request.pins.of(OPTIMIZER) is Optimizer.ADALOMO:
-        yield f"--max_grad_norm {extra['max_grad_norm']:g}: AdaLomo bounds its updates itself and clips no gradients"
     if extra.get("activation_offloading") and _is_on_cpu():
         yield f"--activation_offloading {_NEEDS_GPU}"
     if extra.get("use_liger_kernel") and importlib.util.find_spec("liger_kernel") is None:

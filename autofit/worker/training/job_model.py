@@ -23,6 +23,7 @@ from autofit.worker.model.adapters import lora_config
 from autofit.worker.model.configuration import load_config
 from autofit.worker.model.loading import build_model, load_model, without_zero_3
 from autofit.worker.model.loading_bar import Hear, weights_heard
+from autofit.worker.model.packed_weights import stored_packing
 from autofit.worker.model.quantization import bits_config, settle, stored_bits
 from autofit.worker.model.random_weights import quantized_model
 from autofit.worker.model.streamable import why_not_divided, why_not_streamed
@@ -48,7 +49,7 @@ def _loaded(job: Job, dtype: torch.dtype, device: torch.device, *, hear: Hear, t
         set_seed(job.request.training.seed)
     known = partial(load_model, model, trust_remote_code=trust_remote_code, scores=scores)
     load = partial(known, dtype=dtype, attention=rung.attention)
-    if rung.quantization is not Quantization.NONE:
+    if rung.quantization is not Quantization.NONE or stored_packing(model) is not None:
         bits = None if stored_bits(model) else bits_config(rung.quantization, dtype)
         with weights_heard(hear):
             return _quantized(partial(load, device=device, bits=bits), dtype, tell)

@@ -14,14 +14,19 @@ from autofit.domain.knobs.dtype import Dtype, supported_dtypes
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.ladder import Ladder, Step
 from autofit.domain.model import Lacking, ModelFacts, ParameterGroup, Positions
+from autofit.domain.plan import Verdict
+from autofit.domain.request import Training
 from autofit.domain.trace import Unbuildable
 from autofit.planning.memory.activations import micro_step
+from autofit.planning.plan.candidates import make_plan
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import rungs, settle
+from autofit.planning.space.ladder_builder import check_asked
 from tests.planning import simulated as sim
 
 SMALL = replace(sim.LLAMA_7B, parameter_count=100_000_000)
@@ -206,6 +211,35 @@ def test_what_cannot_be_built_is_left_out_with_its_reason(
     left = {out.rung for out in ladder.left_out if out.reason == "the adapters cannot be built"}
     assert left == {one for one in tried if one.method is Method.LORA and one.gradient_checkpointing in lost}
     assert ladder.steps
+
+
+@pytest.mark.parametrize(
+    ("words", "is_clipped"),
+    [("--max_grad_norm 0.5", True), ("--max_grad_norm 0", False), ("--weight_decay 0.1", False)],
+)
+def test_adalomo_is_left_out_where_gradients_are_to_be_clipped_and_refused_where_it_is_pinned(
+    words: str, is_clipped: bool
+) -> None:
+    training = Training(extra_arguments=tuple(words.split()))
+    allowed = sim.setting(shape=SMALL, pins=Pins(method=Method.FULL, zero_stage=3, offload=Offload.NONE))
+    request = replace(allowed.request, training=training, allow=("adalomo", "lomo"))
+    allowed = replace(allowed, request=request)
+    tried = {rung.optimizer for rung in rungs(allowed, settle(allowed))}
+    assert tried == {Optimizer.ADAMW, Optimizer.LOMO} | (set() if is_clipped else {Optimizer.ADALOMO})
+    sentence = "--max_grad_norm 0.5: AdaLomo bounds its updates itself and clips no gradients"
+    told = {out.reason for out in sim.ladder(allowed).left_out if out.rung.optimizer is Optimizer.ADALOMO}
+    assert (told == {sentence}) is is_clipped
+    assert (sentence in told) is is_clipped
+    planned = make_plan(replace(allowed, installed=frozenset({FLASH_PACKAGE}))).candidates
+    unsupported = {one.reason for one in planned if one.verdict is Verdict.UNSUPPORTED}
+    assert unsupported == ({sentence} if is_clipped else set())
+    for optimizer in (Optimizer.LOMO, Optimizer.ADALOMO):
+        pinned = replace(allowed, request=replace(request, pins=request.pins.but(optimizer=optimizer)))
+        if is_clipped and optimizer is Optimizer.ADALOMO:
+            with pytest.raises(UsageError, match=f"^training argument {sentence}$"):
+                check_asked(pinned)
+        else:
+            check_asked(pinned)
 
 
 def test_where_no_kernel_is_left_each_one_says_why() -> None:

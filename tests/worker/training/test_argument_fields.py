@@ -18,8 +18,6 @@ from trl import RewardConfig, SFTConfig
 
 from autofit.cli.train import command as train_verb
 from autofit.domain.errors import UsageError
-from autofit.domain.knobs.optimizer import Optimizer
-from autofit.domain.knobs.pins import Pins
 from autofit.domain.request import Request, Training
 from autofit.domain.task import Task
 from autofit.probing.protocol import Survey, Surveyed, SurveyRefused
@@ -237,15 +235,6 @@ def test_a_schedule_that_is_not_that_of_the_flags_is_told() -> None:
     said = answer(request("--load_best_model_at_end true --eval_steps 300"))
     assert isinstance(said, Surveyed)
     assert any("one is saved every 300 steps" in note for note in said.profile.notes)
-
-
-def test_a_norm_that_adalomo_would_not_clip_at_is_refused() -> None:
-    extra = {"max_grad_norm": 0.5}
-    asked = request("--max_grad_norm 0.5")
-    survey.check_arguments(asked, extra)
-    survey.check_arguments(dataclasses.replace(asked, pins=Pins(optimizer=Optimizer.LOMO)), extra)
-    with pytest.raises(UsageError, match=r"--max_grad_norm 0\.5: AdaLomo bounds its updates itself"):
-        survey.check_arguments(dataclasses.replace(asked, pins=Pins(optimizer=Optimizer.ADALOMO)), extra)
 
 
 @pytest.mark.parametrize(
