@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints, runtime_checkable
 
 T = TypeVar("T")
@@ -80,15 +80,25 @@ def _hints(kind: type) -> Mapping[str, Any]:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
+    return _reader(kind)(value, where)
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any, str], Any]:
+    """What reads a value of the kind, which stands at a place that an error names."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        return _decode_member(get_args(kind), value, where)
+        return partial(_decode_member, get_args(kind))
     if origin is tuple:
-        return _decode_tuple(get_args(kind), value, where)
+        return partial(_decode_tuple, get_args(kind))
     if is_dataclass(kind):
-        return _decode_dataclass(cast(type, kind), value, where)
+        return partial(_decode_dataclass, cast(type, kind))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
+        return lambda value, where: kind(value)
+    return partial(_decode_plain, kind)
+
+
+def _decode_plain(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -17,7 +17,7 @@ from .buffers import Gathering, ahead_count, gathering, reference_gathered_count
 from .closed_activations import HIGH_FACTOR
 from .gradients import GradientProgress, GradientRules, gradient_rules
 from .load import Load
-from .states import ModelStates, model_states
+from .states import ModelStates, held_as, model_states
 
 
 def loads_within(
@@ -92,10 +92,15 @@ class _Terms:
 
 
 def _terms(strategy: Strategy, setting: Setting, is_first_rank: bool) -> _Terms:
-    return _Terms(
-        gradient_rules(strategy, setting, is_first_rank=is_first_rank),
-        _gathering(strategy, setting),
-        reference_gathered_count(strategy.rung, setting),
+    rung, accumulates = strategy.rung, strategy.gradient_accumulation > 1
+    key = (_Terms, held_as(rung), rung.gradient_checkpointing.recomputes, accumulates, is_first_rank)
+    return setting.once(
+        key,
+        lambda: _Terms(
+            gradient_rules(strategy, setting, is_first_rank=is_first_rank),
+            _gathering(strategy, setting),
+            reference_gathered_count(rung, setting),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 from autofit.domain.estimate import Estimate, MemoryEstimate, SpeedEstimate
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
@@ -71,6 +72,7 @@ UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
 
 
+@lru_cache(maxsize=4096)
 def speed_effects(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> tuple[Effect, ...]:
     """The effects on log(true tokens/s ÷ predicted). A rehearsal does not communicate."""
     rung, speed = strategy.rung, estimate.speed
@@ -136,6 +138,7 @@ def _host_effects(rung: Rung, speed: SpeedEstimate) -> Iterator[Effect]:
         yield Effect("host", HOST_STD, _share(speed.offload_s, speed.step_s))
 
 
+@lru_cache(maxsize=4096)
 def memory_effects(strategy: Strategy, memory: MemoryEstimate, device_bytes: int) -> tuple[Effect, ...]:
     """The effects on (true peak - middle of the interval) ÷ device memory.
 

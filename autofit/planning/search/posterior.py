@@ -46,7 +46,8 @@ class Posterior:
         """The distribution of the sum of `effects`."""
         effects = tuple(effects)
         mean = sum(term.weight * self.means.get(term.name, 0.0) for term in effects)
-        variance = sum(term.weight * _covariance(self._row(term), effects) for term in effects)
+        weights = _weights(effects)
+        variance = sum(term.weight * _covariance(self._row(term), weights) for term in effects)
         return Normal(mean, math.sqrt(max(0.0, variance)))
 
     def observe(self, effects: Iterable[Effect], value: float, noise_std: float) -> Posterior:
@@ -87,7 +88,8 @@ class Posterior:
         total = prior.std**2
         if total <= 0.0:
             return self
-        shares = {name: _covariance(row, effects) / total for name, row in known.items()}
+        weights = _weights(effects)
+        shares = {name: _covariance(row, weights) / total for name, row in known.items()}
         means = {name: self.means.get(name, 0.0) + share * (mean - prior.mean) for name, share in shares.items()}
         lost = total - variance
         rows = {
@@ -97,5 +99,9 @@ class Posterior:
         return Posterior(means, rows)
 
 
-def _covariance(row: Mapping[str, float], effects: tuple[Effect, ...]) -> float:
-    return sum(term.weight * row.get(term.name, 0.0) for term in effects)
+def _weights(effects: Iterable[Effect]) -> list[tuple[str, float]]:
+    return [(term.name, term.weight) for term in effects]
+
+
+def _covariance(row: Mapping[str, float], weights: list[tuple[str, float]]) -> float:
+    return sum([weight * row.get(name, 0.0) for name, weight in weights])

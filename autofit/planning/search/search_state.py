@@ -103,6 +103,9 @@ class SearchState(AskedOnce):
 
     def memory(self, strategy: Strategy) -> Normal:
         """The distribution of the device's peak, in bytes."""
+        return self.once((SearchState.memory, strategy), lambda: self._believed_memory(strategy))
+
+    def _believed_memory(self, strategy: Strategy) -> Normal:
         estimate = self.ladder.estimate(strategy).memory
         error = self._memory.predict(memory_effects(strategy, estimate, self.device_bytes))
         return Normal(middle_bytes(estimate) + error.mean * self.device_bytes, error.std * self.device_bytes)
@@ -113,6 +116,9 @@ class SearchState(AskedOnce):
 
     def log_speed(self, strategy: Strategy) -> Normal:
         """The distribution of the logarithm of its tokens/s."""
+        return self.once((SearchState.log_speed, strategy), lambda: self._believed_log_speed(strategy))
+
+    def _believed_log_speed(self, strategy: Strategy) -> Normal:
         error = self._speed.predict(self._effects(strategy))
         return Normal(self._log_prior(strategy) + error.mean, error.std)
 
