@@ -34,7 +34,7 @@ from autofit.domain.ladder import Ladder, Step
 from autofit.domain.model import Lacking
 from autofit.domain.outcome import Measured, Outcome
 from autofit.domain.strategy import Strategy
-from autofit.domain.trial import Choose, GiveUp
+from autofit.domain.trial import Choose, GiveUp, Probe, Trial
 from autofit.planning.plan.fit import fits
 from autofit.planning.probe_steps import MEASURE_S
 from autofit.planning.search.policy import decide
@@ -105,35 +105,56 @@ def autofit(cluster: sim.Cluster) -> Result:
 
 @dataclass(frozen=True)
 class TimedSearch:
-    """A search to its end: `spent_s` until the choice, `tokens_per_s` its true speed; 0 when it found nothing, or chose
-    unprobed what fails."""
+    """A search to its end: `spent_s` until the training that ends, `tokens_per_s` its true speed, 0 when it found
+    nothing. `is_unprobed`: something was chosen without a probe; `has_failed`: which failed at its start."""
 
     probes: int
     spent_s: float
     tokens_per_s: float
+    is_unprobed: bool = False
     has_failed: bool = False
 
 
 def timed_search(cluster: sim.Cluster, goal: Goal) -> TimedSearch:
-    """Rehearsals run side by side: the longest of them counts."""
+    """Rehearsals run side by side: the longest of them counts. A choice that fails at its start is a trial like any
+    other, and the search goes on."""
     probes_s, rehearsals_s = [], [0.0]
-
-    def timed(outcome: Outcome, strategy: Strategy, spent_s: list[float], measure_s: float = MEASURE_S) -> Outcome:
-        spent_s.append(cluster.probe_s(strategy, outcome, measure_s))
-        return replace(outcome, total_s=spent_s[-1])
-
     probe_once = cluster.racing()
-    run = sim.race(
-        cluster.scene,
-        cluster.rungs,
-        lambda probe: timed(probe_once(probe), probe.strategy, probes_s, probe.measure_s or MEASURE_S),
-        rehearse=lambda strategy: timed(cluster.rehearse(strategy), strategy, rehearsals_s),
-        goal=goal,
+
+    def probed(probe: Probe) -> Outcome:
+        outcome = probe_once(probe)
+        probes_s.append(cluster.probe_s(probe.strategy, outcome, probe.measure_s or MEASURE_S))
+        return replace(outcome, total_s=probes_s[-1])
+
+    def rehearsed(strategy: Strategy) -> Outcome:
+        outcome = cluster.rehearse(strategy)
+        rehearsals_s.append(cluster.rehearsal_s(strategy, outcome))
+        return replace(outcome, total_s=rehearsals_s[-1])
+
+    failed: list[Trial] = []
+    before: tuple[Trial, ...] = ()
+    while True:
+        run = sim.race(cluster.scene, cluster.rungs, probed, rehearse=rehearsed, before=before, goal=goal)
+        if isinstance(run.end, GiveUp) or cluster.fits(run.end.choice.strategy):
+            break
+        failed.append(failed_start(cluster, run.end.choice.strategy))
+        before = (*run.trials, failed[-1])
+    speed = 0.0 if isinstance(run.end, GiveUp) else cluster.tokens_per_s(run.end.choice.strategy)
+    starts_s = sum(trial.outcome.total_s for trial in failed)
+    is_unprobed = bool(failed) or (isinstance(run.end, Choose) and run.end.choice.measured is None)
+    return TimedSearch(
+        len(probes_s), sum(probes_s) + max(rehearsals_s) + starts_s, speed, is_unprobed, has_failed=bool(failed)
     )
-    has_failed = isinstance(run.end, Choose) and not cluster.fits(run.end.choice.strategy)
-    is_found = isinstance(run.end, Choose) and not has_failed
-    speed = cluster.tokens_per_s(run.end.choice.strategy) if is_found else 0.0
-    return TimedSearch(run.probe_count, sum(probes_s) + max(rehearsals_s), speed, has_failed)
+
+
+def failed_start(cluster: sim.Cluster, strategy: Strategy) -> Trial:
+    """A training that ends at its first steps: of the rung's own fault, or out of memory."""
+    outcome = cluster.probe(strategy)
+    if isinstance(outcome, Measured):
+        outcome = sim.out_of_memory()
+    return Trial(
+        strategy, cluster.rungs.estimate(strategy), replace(outcome, total_s=cluster.probe_s(strategy, outcome))
+    )
 
 
 def ladder_walk(cluster: sim.Cluster) -> Result:
@@ -329,8 +350,8 @@ def _time_figures(found: list[tuple[Timed, TimedSearch]]) -> dict[str, object]:
         "mean": round(statistics.mean(ratios), 4),
         "median search_s": round(statistics.median(one.spent_s for one in searches), 1),
         "mean probes": round(statistics.mean(one.probes for one in searches), 1),
-        "wrong 'nothing fits'": sum(one.tokens_per_s == 0 and not one.has_failed for one in searches),
-        "chosen unprobed": sum(one.probes == 0 and one.tokens_per_s > 0 for one in searches),
+        "wrong 'nothing fits'": sum(one.tokens_per_s == 0 for one in searches),
+        "chosen unprobed": sum(one.is_unprobed for one in searches),
         "of them failed at the start": sum(one.has_failed for one in searches),
     }
 

@@ -221,10 +221,12 @@ class Cluster:
 
     def rehearse(self, strategy: Strategy) -> Outcome:
         """Of one rank: without the communicator and without communication."""
-        speed = self.rungs.estimate(strategy).speed
-        share = speed.communication_s / speed.step_s
-        memory = estimate_memory(strategy, self.scene, is_rehearsal=True)
+        memory, share = estimate_memory(strategy, self.scene, is_rehearsal=True), self._communicated_share(strategy)
         return self._outcome(strategy, self._true_bytes(strategy, memory), self.tokens_per_s(strategy) / (1 - share))
+
+    def _communicated_share(self, strategy: Strategy) -> float:
+        speed = self.rungs.estimate(strategy).speed
+        return speed.communication_s / speed.step_s
 
     def _outcome(self, strategy: Strategy, peak_bytes: int, tokens_per_s: float, look: int = 1) -> Outcome:
         broken = self._broken[strategy.rung]
@@ -239,18 +241,25 @@ class Cluster:
         speed = tokens_per_s * random.Random(f"{self.seed} {strategy}{_again(look)}").gauss(1, self.noise)
         return measured(speed, peak_bytes, alloc_retries=retries, micro_batch=strategy.micro_batch)
 
-    def probe_s(self, strategy: Strategy, outcome: Outcome, measure_s: float = MEASURE_S) -> float:
+    def probe_s(
+        self, strategy: Strategy, outcome: Outcome, measure_s: float = MEASURE_S, *, without_s: float = 0.0
+    ) -> float:
         """How long it takes to come to `outcome`: start, build, evaluation and save, and the steps of a probe."""
         if isinstance(outcome, TimedOut):
             return outcome.after_s
         start_s = self._start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
-        micro_step_s = self._micro_step_s(strategy)
+        micro_step_s = self._micro_step_s(strategy) - without_s
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
         return start_s + probed_steps_s(
             micro_step_s, strategy, self.scene.request.task, measure_s,
             is_uniform=self._is_uniform, is_outpaced=outcome.is_outpaced,
         )  # fmt: skip
+
+    def rehearsal_s(self, strategy: Strategy, outcome: Outcome) -> float:
+        """The same of one rank alone, which does not communicate."""
+        communicating_s = self._micro_step_s(strategy) * self._communicated_share(strategy)
+        return self.probe_s(strategy, outcome, without_s=communicating_s)
 
     def _micro_step_s(self, strategy: Strategy) -> float:
         tokens_per_step = self.rungs.estimate(strategy).speed.tokens_per_step
@@ -394,9 +403,9 @@ def random_scene(seed: int, *, ranks: int | None = None, method: Method | None =
     hidden, layers = draw.choice([(1024, 16), (2048, 22), (3072, 28), (4096, 32), (5120, 40), (8192, 80)])
     wide = round(hidden * 2.7)
     shape = make_shape("drawn", layers, hidden, layers * (4 * hidden**2 + 3 * hidden * wide) + 2 * 32000 * hidden)
-    machine = hardware(
-        ranks or draw.choice([1, 2, 4, 8]), draw.choice([16, 24, 32, 48, 80, 140]), host_gb=draw.choice([64, 256, 1000])
-    )
+    count, memory_gb = ranks or draw.choice([1, 2, 4, 8]), draw.choice([16, 24, 32, 48, 80, 140])
+    hosts = max(1, count // 8)  # 64 devices have the memory of eight machines
+    machine = hardware(count, memory_gb, host_gb=hosts * draw.choice([64, 256, 1000]))
     scene = setting(
         machine,
         shape,

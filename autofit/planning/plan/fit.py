@@ -82,6 +82,11 @@ def is_host_asked(memory: MemoryEstimate, hardware: Hardware) -> bool:
     return hardware.kind is not DeviceKind.CPU and (memory.host.offloaded_bytes > 0 or is_short)
 
 
+def may_lack_host(memory: MemoryEstimate, hardware: Hardware) -> bool:
+    """Whether the host has a say and may have too little."""
+    return is_host_asked(memory, hardware) and host_high_bytes(memory) > hardware.host_available_bytes
+
+
 def _host_ruling(memory: MemoryEstimate, setting: Setting) -> Ruling | None:
     """Judges the host; None where it has no say. There is no doing without what is offloaded; the rest of the host's
     need is less certain."""

@@ -11,6 +11,7 @@ from autofit.domain.objective import Objective
 from autofit.domain.strategy import LESS, Change
 from autofit.domain.trial import Beside, Choice, Expected, Unprobed
 from autofit.domain.units import brief_seconds, format_bytes
+from autofit.planning.memory.interval import HEADROOM
 
 from .exclusion import exclusion
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
@@ -38,12 +39,9 @@ def choice(search: SearchState, best: Best) -> Choice:
 
 
 def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
-    """A strategy that is sure to fit, of a training for which a probe would take longer than it is expected to save."""
-    peak, has = (
-        format_bytes(search.ladder.estimate(sure.of.strategy).memory.high_bytes),
-        format_bytes(search.device_bytes),
-    )
-    why = f"not probed: it needs {peak} at most of {has}, and {_unprobed_text(sure.nearest, search)}"
+    """A strategy that is as good as sure to fit, of a training for which a probe would take longer than it is expected
+    to save."""
+    why = f"not probed: {_need_text(sure.of, search)}, and {_unprobed_text(sure.nearest, search)}"
     rest = [history for history in search.histories if history.rung != sure.of.strategy.rung]
     unprobed = tuple(
         Unprobed(history.rung, exclusion(history, search) or "a probe would cost more than it saves")
@@ -52,6 +50,13 @@ def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
     left_out = tuple(Unprobed(out.rung, out.reason) for out in search.ladder.left_out)
     found = Choice(sure.of.strategy, None, why, (*unprobed, *left_out), baseline=baseline(search))
     return _with_plain(found, search)
+
+
+def _need_text(one: Expectation, search: SearchState) -> str:
+    high_bytes, has = search.ladder.estimate(one.strategy).memory.high_bytes, format_bytes(search.device_bytes)
+    if high_bytes <= (1 - HEADROOM) * search.device_bytes:
+        return f"it needs {format_bytes(high_bytes)} at most of {has}"
+    return f"it needs about {format_bytes(one.peak_bytes)} of {has}, and fits with a chance of {one.chance:.1%}"
 
 
 def _unprobed_text(nearest: Payoff, search: SearchState) -> str:

@@ -60,13 +60,15 @@ STATES_STD = 0.06
 OWN_STD = 0.03
 """The spread of a rung's peak, beside what it shares with others."""
 
-TRAFFIC_STD = 0.6
-"""The spread of the time that communication or offload takes beyond what computation hides."""
+LINK_STD = 0.5
+TRAFFIC_STD = 0.33
+"""The spread of the time that a stage's communication takes beyond what computation hides, which is that of the same
+collectives on the same links whatever is trained, and what each method has of it for itself. Both together are 0.6."""
 
 HOST_STD = 0.45
 OFFLOAD_STD = 0.4
 """Of that of offload what all share that the host does: its link to the devices and its memory; and what each way of
-offload has for itself. Both together are TRAFFIC_STD."""
+offload has for itself. Both together are 0.6."""
 
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""
@@ -111,6 +113,7 @@ def _traffic_effects(strategy: Strategy, speed: SpeedEstimate) -> Iterator[Effec
     if rung.zero_stage > 1 or rung.optimizer.is_fused or speed.communication_s > 0:
         alike = " in the open" if rung.optimizer.is_fused else ""
         share = _share(speed.communication_s, speed.step_s)
+        yield Effect(f"communication {rung.zero_stage}{alike}", LINK_STD, share)
         yield Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share)
     if _has_traffic(rung):
         yield Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch)

@@ -1,4 +1,4 @@
-"""What is chosen without a probe: a strategy that is sure to fit, for a training that is not worth a probe."""
+"""What is chosen without a probe: a strategy that is as good as sure to fit, for a training that is not worth one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 
 from autofit.domain.goal import Certainty, TimeToEnd
 from autofit.domain.outcome import Measured
-from autofit.domain.plan import Verdict
 from autofit.planning.memory.activations import moments
-from autofit.planning.plan.fit import judge
+from autofit.planning.plan.fit import judge, may_lack_host
 
 from .expected_improvement import LEAST_CHANCE, Expectation, expectations
+from .merit import leader
 from .noise import SPEED_NOISE
-from .payoff import Payoff
-from .probe_cost import ProbeCost
+from .payoff import Payoff, next_cost
 from .search_state import SearchState
 
-SHORT = 20
+SHORT = 30
 """A training is short whose length is less than so many probes. A longer one is worth a look before it starts, which
-takes less than a twentieth of it: what is sure to fit may still fail, and then its start was for nothing."""
+takes less than a thirtieth of it: what is chosen may still fail, and then its start was for nothing."""
 
-SURE = 0.99
-"""The chance to fit, by all that is believed, that a strategy needs beside the plan's verdict."""
+SURE = 0.95
+"""The chance to fit on the device, by all that is believed, from which the training itself may show it: where it does
+not, its start was for nothing, which takes less than a probe."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,19 @@ class SureChoice:
 
 
 def sure_choice(search: SearchState) -> SureChoice | None:
-    """The fastest strategy that is sure to fit, of a short training for which nothing that fits was measured yet; None
-    where nothing is sure, or what was sure has failed."""
+    """The fastest strategy that is as good as sure to fit, of a short training; None where nothing is sure, something
+    that was measured is as fast as is expected of it, or what was expected to fit has failed."""
     goal = search.goal
-    if isinstance(goal, Certainty) or goal.step_count is None or search.has_measured or _is_let_down(search):
+    if isinstance(goal, Certainty) or goal.step_count is None or _is_let_down(search):
         return None
     left = [one for one in expectations(search, search.histories) if one.chance > LEAST_CHANCE]
     sure = [one for one in left if _is_sure(one, search)]
     if not sure:
         return None
     first = max(sure, key=lambda one: one.expected)
+    best = leader(search.histories, search)
+    if best is not None and best.merit >= first.expected:
+        return None
     own = _payoff(first, first, goal, search)
     if own.rest_s >= SHORT * own.cost_s:
         return None
@@ -53,17 +56,19 @@ def sure_choice(search: SearchState) -> SureChoice | None:
 
 
 def _is_let_down(search: SearchState) -> bool:
-    """Whether something has failed that should have fitted."""
+    """Whether something has failed that was expected to fit."""
     failed = (trial for trial in search.trials if not isinstance(trial.outcome, Measured))
-    return any(judge(trial.strategy, trial.estimate, search.setting).verdict is Verdict.FITS for trial in failed)
+    return any(judge(trial.strategy, trial.estimate, search.setting).is_expected for trial in failed)
 
 
 def _is_sure(one: Expectation, search: SearchState) -> bool:
-    """Whether it fits even if its estimate errs, by a trace: the closed form knows no model's own code."""
+    """Whether it is as good as sure to fit by a trace, for the closed form knows no model's own code, and its host has
+    enough even if that is predicted too low."""
     if one.chance < SURE or moments(one.strategy, search.setting) is None:
         return False
-    verdict = judge(one.strategy, search.ladder.estimate(one.strategy), search.setting).verdict
-    return verdict is Verdict.FITS
+    estimate = search.ladder.estimate(one.strategy)
+    has_host = not may_lack_host(estimate.memory, search.setting.hardware)
+    return has_host and judge(one.strategy, estimate, search.setting).verdict.may_fit
 
 
 def _payoff(one: Expectation, first: Expectation, goal: TimeToEnd, search: SearchState) -> Payoff:
@@ -75,8 +80,8 @@ def _payoff(one: Expectation, first: Expectation, goal: TimeToEnd, search: Searc
     assert goal.step_count is not None
     estimate = search.ladder.estimate(one.strategy)
     tokens_per_step = estimate.speed.tokens_per_step
-    cost = ProbeCost.of((), tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task)
-    if not estimate.speed.is_absolute:
+    cost = next_cost(search)
+    if not (estimate.speed.is_absolute or search.has_measured):
         cost = replace(cost, beside_s=0.0)
     tokens = goal.step_count * tokens_per_step
     apart = replace(one, spread=search.log_gain(one.strategy, first.strategy).std)
