@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 import autofit.app
+from tests.shared_answers import shared_answers
+
+__all__ = ["calls", "replace_session", "shared_answers"]
 
 Session = Callable[..., None]
 

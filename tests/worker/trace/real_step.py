@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,6 +23,7 @@ from autofit.worker.trace.fake_model import built_dtype, prepare
 from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 PLAIN = MicroStep(None, Attention.SDPA, GradientCheckpointing.OFF, Dtype.BF16, DeviceKind.CPU, 2, 128, False)
+_FEW_TOKENS = 16
 RANDOM_STATE_BYTES = 5056  # of the CPU's generator; checkpointing keeps one a layer, and the trace does not see it
 
 
@@ -64,20 +65,24 @@ class RealStep:
         frozen: PreTrainedModel = model.eval().requires_grad_(False)
         return frozen
 
+    def warm_up(self) -> None:
+        """Makes what is made once and kept, which few tokens do as well as many."""
+        self._loss(replace(self.step, tokens=_FEW_TOKENS)).backward()
+
     def train(self) -> None:
-        self._loss().backward()
+        self._loss(self.step).backward()
 
     def evaluate(self) -> None:
         with torch.no_grad():
-            self._loss()
+            self._loss(self.step)
 
-    def _loss(self) -> torch.Tensor:
+    def _loss(self, step: MicroStep) -> torch.Tensor:
         task, vocabulary_size = TRACED_TASKS[self.step.task], self.config.get_text_config().vocab_size
-        batch = task.batch(self.step)
+        batch = task.batch(step)
         for name, tensor in batch.items():
             if name.endswith(("input_ids", "labels")):
                 batch[name] = torch.randint(0, vocabulary_size, tensor.shape)
-            elif name.endswith("attention_mask") and self.step.is_padded:
+            elif name.endswith("attention_mask") and step.is_padded:
                 tensor[:, -1] = 0
         return task.loss(self.model, batch, self.reference)
 
@@ -99,7 +104,7 @@ def peak_without_states(config: PretrainedConfig, step: MicroStep) -> int:
     """The peak of a real micro-step, without the random states that a layer which is computed again keeps."""
     real = RealStep(config, step)
     real.model.train()
-    real.train()  # what is made once and kept
+    real.warm_up()
     is_again = step.gradient_checkpointing is GradientCheckpointing.ON
     kept_bytes = RANDOM_STATE_BYTES * config.num_hidden_layers if is_again else 0
     return allocated_bytes(real.train) - kept_bytes

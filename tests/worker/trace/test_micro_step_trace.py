@@ -7,6 +7,7 @@ import copy
 import itertools
 import time
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NoReturn
@@ -78,6 +79,12 @@ def lora(name: str) -> Lora:
     return Lora(8, 16, _MODULES.get(name, ("q_proj", "v_proj")))
 
 
+@cache
+def told(name: str, step: MicroStep) -> Trace:
+    """The trace, made once for all tests that ask for it."""
+    return trace(CONFIGS[name], step)
+
+
 @pytest.fixture(autouse=True)
 def _narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of such small models would hide their layers: it works on tiles of 32768 columns."""
@@ -113,9 +120,9 @@ CASES = [
     ("name", "step"), [pytest.param(*case, marks=pytest.mark.slow if at % 2 else ()) for at, case in enumerate(CASES)]
 )
 def test_the_allocators_peak(name: str, step: MicroStep) -> None:
-    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    traced, real = told(name, step), RealStep(CONFIGS[name], step)
     real.model.train()
-    real.train()  # what is made once and kept
+    real.warm_up()
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(allocated_bytes(real.train), rel=1e-3)
 
 
@@ -131,9 +138,9 @@ def test_the_allocators_peak(name: str, step: MicroStep) -> None:
 )
 def test_the_allocators_peak_with_checkpointing(name: str, checkpointing: GradientCheckpointing, is_lora: bool) -> None:
     step = replace(PLAIN, gradient_checkpointing=checkpointing, lora=lora(name) if is_lora else None)
-    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    traced, real = told(name, step), RealStep(CONFIGS[name], step)
     real.model.train()
-    real.train()
+    real.warm_up()
     expected_bytes = allocated_bytes(real.train) - RANDOM_STATE_BYTES * round(LAYERS * checkpointing.share)
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
 
@@ -157,9 +164,9 @@ def test_the_allocators_peak_with_a_quantised_base(
     """What bitsandbytes' own layers keep and make beneath PEFT's own adapters for them."""
     checkpointing = GradientCheckpointing(is_checkpointed)
     step = replace(PLAIN, lora=lora(name), quantization=quantization, gradient_checkpointing=checkpointing)
-    traced, real = trace(CONFIGS[name], step), RealStep(CONFIGS[name], step)
+    traced, real = told(name, step), RealStep(CONFIGS[name], step)
     real.model.train()
-    real.train()
+    real.warm_up()
     unseen_bytes = RANDOM_STATE_BYTES * LAYERS if is_checkpointed else 0
     expected_bytes = allocated_bytes(real.train) - unseen_bytes
     assert peak_bytes(traced.moments[:-1]) == pytest.approx(expected_bytes, rel=5e-3)
@@ -167,7 +174,7 @@ def test_the_allocators_peak_with_a_quantised_base(
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])
 def test_the_allocators_peak_in_an_evaluation(name: str) -> None:
-    traced, real = trace(CONFIGS[name], PLAIN), RealStep(CONFIGS[name], PLAIN)
+    traced, real = told(name, PLAIN), RealStep(CONFIGS[name], PLAIN)
     real.model.eval()
     real.evaluate()
     assert traced.moments[-1].phase is Phase.EVALUATE
@@ -188,7 +195,7 @@ def test_work_is_that_of_torchs_own_counter() -> None:
     real = RealStep(CONFIGS["llama"], step)
     with FlopCounterMode(display=False) as counter:
         real.train()
-    works = [moment.work for moment in trace(CONFIGS["llama"], step).moments[:-1]]
+    works = [moment.work for moment in told("llama", step).moments[:-1]]
     scored = step.micro_batch * (step.tokens - 1)
     added_in_place_flop = 2 * (2 * scored * 128 * VOCABULARY)  # the loss's backward products: torch does not see them
     assert sum(work.matmul_flop for work in works) == counter.get_total_flops() + added_in_place_flop
@@ -275,7 +282,7 @@ def _pairs(traced: Trace) -> list[tuple[Moment, Moment]]:
 
 
 def test_moments_come_in_the_order_of_time_and_gradients_add_up() -> None:
-    traced = trace(CONFIGS["llama"], CUDA)
+    traced = told("llama", CUDA)
     phases = [moment.phase for moment in traced.moments]
     assert phases == [Phase.FORWARD] * (LAYERS + 2) + [Phase.BACKWARD] * (LAYERS + 2) + [Phase.EVALUATE]
     counts = [moment.gradient_count for moment in traced.moments if moment.phase is Phase.BACKWARD]
@@ -286,7 +293,7 @@ def test_moments_come_in_the_order_of_time_and_gradients_add_up() -> None:
 
 def test_parameters_are_those_of_the_model() -> None:
     real = RealStep(CONFIGS["qwen2"], replace(PLAIN, lora=lora("qwen2")))
-    traced = trace(CONFIGS["qwen2"], replace(CUDA, lora=lora("qwen2")))
+    traced = told("qwen2", replace(CUDA, lora=lora("qwen2")))
     parameters = list(real.model.parameters())
     assert traced.parameter_count == sum(parameter.numel() for parameter in parameters)
     assert traced.trained_count == sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -295,9 +302,9 @@ def test_parameters_are_those_of_the_model() -> None:
 
 def test_an_attention_mask_costs_something_only_where_there_is_padding() -> None:
     mask_bytes = 2 * PLAIN.micro_batch * PLAIN.tokens**2
-    plain, padded = (trace(CONFIGS["llama"], replace(CUDA, is_padded=padded)) for padded in (False, True))
+    plain, padded = (told("llama", replace(CUDA, is_padded=padded)) for padded in (False, True))
     assert peak_bytes(padded.moments) - peak_bytes(plain.moments) > LAYERS * mask_bytes
-    flash = [trace(CONFIGS["llama"], replace(CUDA, attention=Attention.FLASH_2, is_padded=flag)) for flag in (0, 1)]
+    flash = [told("llama", replace(CUDA, attention=Attention.FLASH_2, is_padded=flag)) for flag in (0, 1)]
     assert peak_bytes(flash[0].moments) <= min(peak_bytes(flash[1].moments), peak_bytes(plain.moments))
 
 
@@ -320,18 +327,18 @@ V100 = replace(CUDA, capability=(7, 0), dtype=Dtype.FP16)
     ],
 )
 def test_a_trace_says_which_kernel_torchs_attention_ran(step: MicroStep, expected: SdpaKernel) -> None:
-    assert trace(CONFIGS["llama"], step).sdpa_kernels == (expected,)
+    assert told("llama", step).sdpa_kernels == (expected,)
 
 
 def test_other_attention_names_no_kernel() -> None:
     others = [PLAIN, replace(CUDA, attention=Attention.EAGER), replace(CUDA, attention=Attention.FLASH_2)]
-    assert [trace(CONFIGS["llama"], step).sdpa_kernels for step in others] == [()] * 3
+    assert [told("llama", step).sdpa_kernels for step in others] == [()] * 3
 
 
 @pytest.mark.parametrize("is_padded", [False, True])
 def test_cudnns_kernel_keeps_and_computes_what_the_others_do(is_padded: bool) -> None:
     """Its own sums of the softmax are one fp32 number a row; those of the memory-efficient kernel come in 32s."""
-    cudnn, other = (trace(CONFIGS["llama"], replace(step, is_padded=is_padded)) for step in (H100, A100))
+    cudnn, other = (told("llama", replace(step, is_padded=is_padded)) for step in (H100, A100))
     assert peak_bytes(cudnn.moments) == pytest.approx(peak_bytes(other.moments), rel=1e-3)
     assert [moment.work.matmul_flop for moment in cudnn.moments] == [
         moment.work.matmul_flop for moment in other.moments
@@ -341,9 +348,9 @@ def test_cudnns_kernel_keeps_and_computes_what_the_others_do(is_padded: bool) ->
 def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
     """No fused kernel takes them there. A larger micro-batch with padding takes less than one row alone."""
     scores_bytes = PLAIN.micro_batch * 4 * PLAIN.tokens**2 * 4  # of 4 heads, in fp32
-    whole, padded = (trace(CONFIGS["llama"], replace(V100, is_padded=padded)) for padded in (False, True))
+    whole, padded = (told("llama", replace(V100, is_padded=padded)) for padded in (False, True))
     assert peak_bytes(whole.moments) - peak_bytes(padded.moments) > LAYERS * scores_bytes
-    ungrouped = trace(CONFIGS["phi"], V100)
+    ungrouped = told("phi", V100)
     assert ungrouped.sdpa_kernels == (SdpaKernel.EFFICIENT,)
 
 
@@ -354,7 +361,7 @@ def test_before_ampere_grouped_heads_without_a_mask_keep_all_scores() -> None:
 def test_a_gpu_needs_no_more_than_a_cpu(name: str, is_lora: bool) -> None:
     """Its dropout keeps a byte an element, and its loss works in place; its blocks are larger, by less than 1 %."""
     step = replace(PLAIN, lora=lora(name) if is_lora else None, gradient_checkpointing=GradientCheckpointing(is_lora))
-    on_gpu, on_cpu = trace(CONFIGS[name], replace(step, kind=DeviceKind.CUDA)), trace(CONFIGS[name], step)
+    on_gpu, on_cpu = told(name, replace(step, kind=DeviceKind.CUDA)), told(name, step)
     assert 0 < peak_bytes(on_gpu.moments) < 1.01 * peak_bytes(on_cpu.moments)
 
 
