@@ -35,7 +35,7 @@ class SureChoice:
 
 def sure_choice(search: SearchState) -> SureChoice | None:
     """The fastest strategy that is as good as sure to fit, of a short training; None where nothing is sure, something
-    that was measured is as fast as is expected of it, or what was expected to fit has failed."""
+    that was measured is as fast as is expected of it, or what was sure has failed."""
     goal = search.goal
     if isinstance(goal, Certainty) or goal.step_count is None or _is_let_down(search):
         return None
@@ -56,9 +56,13 @@ def sure_choice(search: SearchState) -> SureChoice | None:
 
 
 def _is_let_down(search: SearchState) -> bool:
-    """Whether something has failed that was expected to fit."""
-    failed = (trial for trial in search.trials if not isinstance(trial.outcome, Measured))
-    return any(judge(trial.strategy, trial.estimate, search.setting).is_expected for trial in failed)
+    """Whether something has failed that was as good as sure before anything was tried."""
+    failed = {trial.strategy for trial in search.trials if not isinstance(trial.outcome, Measured)}
+    if not failed:
+        return False
+    before = SearchState.of(search.ladder, (), search.setting, search.goal)
+    among = [history for history in before.histories if not failed.isdisjoint(history.strategies)]
+    return any(one.strategy in failed and _is_sure(one, before) for one in expectations(before, among))
 
 
 def _is_sure(one: Expectation, search: SearchState) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 from itertools import count
+
+import pytest
 
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
@@ -68,5 +71,6 @@ def test_communication_may_err_at_every_stage() -> None:
         step = next(step for step in rungs.steps if step.rung.zero_stage == stage)
         estimate = rungs.estimate(step.strategies[0])
         assert estimate.speed.communication_s > 0
-        names = [effect.name for effect in speed_effects(step.strategies[0], estimate)]
-        assert sum(name.startswith(f"communication {stage}") for name in names) == 1
+        effects = [one for one in speed_effects(step.strategies[0], estimate) if one.name.startswith("communication")]
+        assert [one.name for one in effects] == [f"communication {stage}", f"communication {stage} {step.rung.method}"]
+        assert math.hypot(*(one.prior_std for one in effects)) == pytest.approx(0.6, rel=0.01)

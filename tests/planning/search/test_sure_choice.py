@@ -9,7 +9,9 @@ import pytest
 from autofit.domain.goal import Goal, TimeToEnd
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.plan import Verdict
 from autofit.domain.trial import Choose, Probe, Trial
+from autofit.planning.plan.fit import judge
 from autofit.planning.search.exhaustive import exhaustive_choice
 from autofit.planning.search.policy import decide
 from autofit.planning.search.search_state import SearchState
@@ -91,3 +93,24 @@ def test_an_exhaustive_search_tells_the_regret_of_a_choice_without_a_probe() -> 
     found = exhaustive_choice(ladder, trials, ROOMY, ONE_STEP)
     assert found.strategy == other
     assert "after 0, regret 10.0%" in found.why
+
+
+def test_what_is_expected_to_be_faster_than_what_was_measured_is_chosen_unprobed() -> None:
+    """Of a short training, which a probe would make longer."""
+    ladder, first = sim.ladder(ROOMY), first_action(ROOMY, ONE_STEP)
+    assert isinstance(first, Choose)
+    every = [strategy for step in ladder.steps for strategy in step.strategies]
+    slowest = min(every, key=lambda one: ladder.estimate(one).speed.tokens_per_s)
+    measured = replace(sim.measured(ladder.estimate(slowest).speed.tokens_per_s), total_s=9.0)
+    action = decide(ladder, [Trial(slowest, ladder.estimate(slowest), measured)], ROOMY, ONE_STEP)
+    assert isinstance(action, Choose)
+    assert (action.choice.strategy, action.choice.measured) == (first.choice.strategy, None)
+
+
+def test_what_is_as_good_as_sure_but_not_by_the_most_it_may_need_is_chosen_with_its_chance() -> None:
+    scene = sim.traced(sim.setting(sim.hardware(2, 25), SMALL, global_batch=2, pins=Pins(method=Method.FULL)))
+    action = first_action(scene, ONE_STEP)
+    assert isinstance(action, Choose)
+    estimate = sim.ladder(scene).estimate(action.choice.strategy)
+    assert judge(action.choice.strategy, estimate, scene).verdict is Verdict.PROBE
+    assert "of 25.0 GB, and fits with a chance of 9" in action.choice.why
