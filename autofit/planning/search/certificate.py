@@ -61,7 +61,7 @@ def _need_text(one: Expectation, search: SearchState) -> str:
 
 def _unprobed_text(nearest: Payoff, search: SearchState) -> str:
     """In seconds where they are known, else in shares of the training."""
-    if search.ladder.estimate(nearest.of.strategy).speed.is_absolute:
+    if search.knows_seconds(nearest.of.strategy):
         return f"a probe {nearest.text('would cost')} of {brief_seconds(nearest.rest_s)}"
     cost, saving = nearest.cost_s / nearest.rest_s, nearest.saving_s / nearest.rest_s
     return f"the steps of a probe would take {cost:.0%} of the training and are expected to save {saving:.0%}"

@@ -101,6 +101,10 @@ class SearchState(AskedOnce):
         """Whether a probe's last memory step is like those after it."""
         return is_uniform(self.setting.kind, has_even_rows=not self.setting.is_padded)
 
+    def knows_seconds(self, strategy: Strategy) -> bool:
+        """Whether its expected speed is one in tokens/s, and not only relative to those of others."""
+        return self.has_measured or self.ladder.estimate(strategy).speed.is_absolute
+
     def memory(self, strategy: Strategy) -> Normal:
         """The distribution of the device's peak, in bytes."""
         return self.once((SearchState.memory, strategy), lambda: self._believed_memory(strategy))

@@ -82,10 +82,9 @@ def _payoff(one: Expectation, first: Expectation, goal: TimeToEnd, search: Searc
     more. What two strategies share of their error does not tell them apart.
     """
     assert goal.step_count is not None
-    estimate = search.ladder.estimate(one.strategy)
-    tokens_per_step = estimate.speed.tokens_per_step
+    tokens_per_step = search.ladder.estimate(one.strategy).speed.tokens_per_step
     cost = next_cost(search)
-    if not (estimate.speed.is_absolute or search.has_measured):
+    if not search.knows_seconds(one.strategy):
         cost = replace(cost, beside_s=0.0)
     tokens = goal.step_count * tokens_per_step
     apart = replace(one, spread=search.log_gain(one.strategy, first.strategy).std)
