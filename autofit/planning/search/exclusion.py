@@ -38,7 +38,9 @@ def _implied_by_device(history: RungHistory, search: SearchState) -> str | None:
 
 
 def _lighter_failure(strategy: Strategy, search: SearchState) -> Strategy | None:
-    """A strategy that was too large although it needs no more."""
+    """A strategy that was too large although it needs no more; None where its own rehearsal says otherwise."""
+    if strategy in search.rehearsed_strategies:
+        return None
     memory = search.ladder.estimate(strategy).memory
     for failed in search.too_large_strategies:
         if needs_no_less(strategy, failed, memory, search.ladder.estimate(failed).memory):

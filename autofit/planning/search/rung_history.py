@@ -89,6 +89,12 @@ class RungHistory:
         """The strategies for which the device was too small."""
         return tuple(trial.strategy for trial in (*self.trials, *self.rehearsals) if self.has_shown_too_large(trial))
 
+    @cached_property
+    def rehearsed_strategies(self) -> tuple[Strategy, ...]:
+        """The strategies for which the device was large enough with one rank alone."""
+        alone = [trial for trial in self.rehearsals if isinstance(trial.outcome, Measured)]
+        return tuple(trial.strategy for trial in alone if not self.has_shown_too_large(trial))
+
     def has_shown_too_large(self, trial: Trial) -> bool:
         """Whether the trial says that the device is too small for its strategy."""
         outcome = trial.outcome

@@ -89,6 +89,11 @@ class SearchState(AskedOnce):
     def too_large_strategies(self) -> tuple[Strategy, ...]:
         return tuple(strategy for history in self.histories for strategy in history.too_large_strategies)
 
+    @cached_property
+    def rehearsed_strategies(self) -> frozenset[Strategy]:
+        """The strategies that have fitted with one rank alone."""
+        return frozenset(strategy for history in self.histories for strategy in history.rehearsed_strategies)
+
     def is_outpaced(self, strategy: Strategy) -> bool:
         """Whether all that is known of it is that it was too slow."""
         return any(history.is_outpaced(strategy) for history in self.histories)

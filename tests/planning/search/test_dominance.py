@@ -13,7 +13,10 @@ from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.strategy import Strategy
+from autofit.domain.trial import Trial
 from autofit.planning.search.dominance import needs_no_less
+from autofit.planning.search.exclusion import is_ruled_out
+from autofit.planning.search.search_state import SearchState
 from tests.builders import make_rung
 from tests.planning import simulated as sim
 
@@ -52,3 +55,16 @@ def test_the_estimate_decides_unless_all_parameters_stand_against_an_adapter() -
     assert not needs_no_less(PLAIN, replace(PLAIN, micro_batch=1), less, MEMORY)
     assert needs_no_less(PLAIN, changed(method=Method.LORA), less, MEMORY)
     assert not needs_no_less(replace(PLAIN, micro_batch=1), PLAIN, MEMORY, MEMORY)
+
+
+@pytest.mark.parametrize("has_fitted_alone", [False, True])
+def test_what_has_fitted_alone_is_not_ruled_out_by_another_that_should_need_less(has_fitted_alone: bool) -> None:
+    """A rung may hold more than it should, one that is leaner by its estimate as well."""
+    scene = sim.setting(sim.hardware(8, 16))
+    ladder = sim.ladder(scene)
+    lean = next(step for step in ladder.steps if step.rung.offload is Offload.ALL).strategies[0]
+    heavy = replace(lean, rung=replace(lean.rung, offload=Offload.NONE))
+    trials = [Trial(lean, ladder.estimate(lean), sim.out_of_memory())]
+    if has_fitted_alone:
+        trials.append(Trial(heavy, ladder.estimate(heavy), sim.measured(peak_bytes=9 * sim.GB), is_rehearsal=True))
+    assert is_ruled_out(heavy, SearchState.of(ladder, trials, scene)) != has_fitted_alone
