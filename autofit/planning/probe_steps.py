@@ -57,6 +57,13 @@ def is_left_out(step: int, place: int, accumulation: int, *, lacks_middle: bool)
     return (place < accumulation - 1) if step == 1 else (lacks_middle and 0 < place < accumulation - 1)
 
 
+def probed_micro_batches(micro_step_s: float, strategy: Strategy, task: Task, *, is_uniform: bool) -> int:
+    """How many micro-batches of `micro_step_s` a probe's steps from the second on have."""
+    accumulation = probed_accumulation(strategy.gradient_accumulation, task)
+    is_short = lacks_middle(micro_step_s, strategy.rung, is_uniform=is_uniform) and not task.traits.generates
+    return min(accumulation, 2) if is_short else accumulation
+
+
 def probed_steps_s(
     micro_step_s: float,
     strategy: Strategy,
@@ -72,11 +79,8 @@ def probed_steps_s(
     Known error: an answer's generation counts as a part of its micro-batch, and on a CPU data of many widths need whole
     first steps.
     """
-    accumulation = probed_accumulation(strategy.gradient_accumulation, task)
-    first = accumulation if task.traits.generates else 1
-    if lacks_middle(micro_step_s, strategy.rung, is_uniform=is_uniform) and not task.traits.generates:
-        accumulation = min(accumulation, 2)
-    step_s = accumulation * micro_step_s
+    count = probed_micro_batches(micro_step_s, strategy, task, is_uniform=is_uniform)
+    first, step_s = count if task.traits.generates else 1, count * micro_step_s
     measured = 1 if is_outpaced else measured_count(step_s, measure_s)
     measured -= is_measured_early(step_s, measure_s, is_uniform=is_uniform)
     evaluation_s = 0.0 if is_outpaced else micro_step_s / 3

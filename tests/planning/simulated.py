@@ -30,9 +30,8 @@ from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.probe_steps import (
     MEASURE_S,
-    lacks_middle,
     measured_count,
-    probed_accumulation,
+    probed_micro_batches,
     probed_steps_s,
 )
 from autofit.planning.search.policy import decide
@@ -266,9 +265,8 @@ class Cluster:
         return tokens_per_step / strategy.gradient_accumulation / self.tokens_per_s(strategy)
 
     def _probed_step_s(self, strategy: Strategy) -> float:
-        micro_step_s, accumulation = self._micro_step_s(strategy), probed_accumulation(strategy.gradient_accumulation)
-        is_short = lacks_middle(micro_step_s, strategy.rung, is_uniform=self._is_uniform)
-        return micro_step_s * (min(accumulation, 2) if is_short else accumulation)
+        micro_step_s, task = self._micro_step_s(strategy), self.scene.request.task
+        return micro_step_s * probed_micro_batches(micro_step_s, strategy, task, is_uniform=self._is_uniform)
 
     @property
     def _is_uniform(self) -> bool:
