@@ -34,16 +34,19 @@ if len(sys.argv) > 2:  # a worker that loads data
     print(worker, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]), flush=True)
 
+libc = ctypes.CDLL(None)
+mutex, condition = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)  # zeros: their initializers
+
 def tell():
+    libc.pthread_mutex_lock(mutex)  # had once the main thread is within its wait, which gives it back
+    print("listens", flush=True)
     while signals.heard is None:
         time.sleep(0.01)
     print(signals.heard, flush=True)
 
+libc.pthread_mutex_lock(mutex)
 threading.Thread(target=tell, daemon=True).start()
-print("listens", flush=True)
-mutex = ctypes.create_string_buffer(64)
-for _ in range(2):
-    ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second time for ever, whatever signal comes
+libc.pthread_cond_wait(condition, mutex)  # for ever, whatever signal comes
 """
 
 
