@@ -148,13 +148,13 @@ def timed_search(cluster: sim.Cluster, goal: Goal) -> TimedSearch:
 
 
 def failed_start(cluster: sim.Cluster, strategy: Strategy) -> Trial:
-    """A training that ends at its first steps: of the rung's own fault, or out of memory."""
+    """A training that ends at its first steps: of the rung's own fault, or out of memory. After it the processes of the
+    probes start again."""
     outcome = cluster.probe(strategy)
     if isinstance(outcome, Measured):
         outcome = sim.out_of_memory()
-    return Trial(
-        strategy, cluster.rungs.estimate(strategy), replace(outcome, total_s=cluster.probe_s(strategy, outcome))
-    )
+    total_s = cluster.probe_s(strategy, outcome) + cluster.start_s
+    return Trial(strategy, cluster.rungs.estimate(strategy), replace(outcome, total_s=total_s))
 
 
 def ladder_walk(cluster: sim.Cluster) -> Result:

@@ -185,7 +185,7 @@ class Cluster:
         self._base = {rung: self._uniform(f"base {rung}", 0.98, 1.02) for rung in rungs}
         self._surprised = {rung for rung in rungs if self._uniform(f"surprise {rung}", 0, 1) < self.surprise}
         self._broken = {rung: self._fault(rung) for rung in rungs}
-        self._start_s = draw(4, 9)
+        self.start_s = draw(4, 9)
 
     def probe(self, strategy: Strategy, look: int = 1) -> Outcome:
         return self._outcome(strategy, self.peak_bytes(strategy), self.tokens_per_s(strategy), look)
@@ -246,7 +246,7 @@ class Cluster:
         """How long it takes to come to `outcome`: start, build, evaluation and save, and the steps of a probe."""
         if isinstance(outcome, TimedOut):
             return outcome.after_s
-        start_s = self._start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
+        start_s = self.start_s + 2 * self.scene.shape.parameter_count / BUILD_BYTES_PER_S
         micro_step_s = self._micro_step_s(strategy) - without_s
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)

@@ -39,6 +39,11 @@ class ProbeCost:
         """The seconds of a probe of `strategy` that comes to its end."""
         return self.beside_s + self._steps_s(strategy, tokens_per_s, measure_s)
 
+    def failed_start_s(self, strategy: Strategy, tokens_per_s: float) -> float:
+        """The seconds of a training that runs out of memory at its start: its processes start, and those of the probes
+        once more."""
+        return 2 * self.beside_s + self._micro_step_s(strategy, tokens_per_s)
+
     def _beside_s(self, trial: Trial) -> float:
         outcome = trial.outcome
         if not isinstance(outcome, Measured):

@@ -1,11 +1,12 @@
-"""What is chosen without a probe: a strategy that is as good as sure to fit, for a training that is not worth one."""
+"""What is chosen without a probe: a strategy that is likely enough to fit, for a training that is not worth one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from autofit.domain.goal import Certainty, TimeToEnd
-from autofit.domain.outcome import Measured
+from autofit.domain.goal import Certainty
+from autofit.domain.outcome import OutOfMemory
 from autofit.planning.memory.activations import moments
 from autofit.planning.plan.fit import judge, may_lack_host
 
@@ -13,15 +14,17 @@ from .expected_improvement import LEAST_CHANCE, Expectation, expectations
 from .merit import leader
 from .noise import SPEED_NOISE
 from .payoff import Payoff, next_cost
+from .probe_cost import ProbeCost
 from .search_state import SearchState
 
 SHORT = 30
 """A training is short whose length is less than so many probes. A longer one is worth a look before it starts, which
 takes less than a thirtieth of it: what is chosen may still fail, and then its start was for nothing."""
 
-SURE = 0.95
+SURE = 0.8
 """The chance to fit on the device, by all that is believed, from which the training itself may show it: where it does
-not, its start was for nothing, which takes less than a probe."""
+not, its start was for nothing, which takes less than a probe. No less than so, for nobody likes a training that fails
+to see whether it fits."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class SureChoice:
 
 
 def sure_choice(search: SearchState) -> SureChoice | None:
-    """The fastest strategy that is as good as sure to fit, of a short training; None where nothing is sure, something
-    that was measured is as fast as is expected of it, or what was sure has failed."""
+    """Of the strategies that are sure enough to fit the one with the least expected time, of a short training; None
+    where nothing is sure, something that was measured is expected to take no longer, or what was sure lacked memory."""
     goal = search.goal
     if isinstance(goal, Certainty) or goal.step_count is None or _is_let_down(search):
         return None
@@ -43,21 +46,23 @@ def sure_choice(search: SearchState) -> SureChoice | None:
     sure = [one for one in left if _is_sure(one, search)]
     if not sure:
         return None
-    first = max(sure, key=lambda one: one.expected)
+    tokens = goal.step_count * search.tokens_per_step
+    expected_s = {one.strategy: _expected_s(one, tokens, search) for one in sure}
+    first = min(sure, key=lambda one: expected_s[one.strategy])
     best = leader(search.histories, search)
-    if best is not None and best.merit >= first.expected:
+    if best is not None and tokens / best.merit <= expected_s[first.strategy]:
         return None
-    own = _payoff(first, first, goal, search)
+    own = _payoff(first, first, tokens, search)
     if own.rest_s >= SHORT * own.cost_s:
         return None
-    all_of_them = [_payoff(one, first, goal, search) for one in left]
+    all_of_them = [_payoff(one, first, tokens, search) for one in left]
     paying = tuple(payoff for payoff in all_of_them if payoff.gain_s > 0)
     return SureChoice(first, max(all_of_them, key=lambda payoff: payoff.gain_s), paying)
 
 
 def _is_let_down(search: SearchState) -> bool:
-    """Whether something has failed that was as good as sure before anything was tried."""
-    failed = {trial.strategy for trial in search.trials if not isinstance(trial.outcome, Measured)}
+    """Whether something lacked memory that was sure to fit before anything was tried."""
+    failed = {trial.strategy for trial in search.trials if isinstance(trial.outcome, OutOfMemory)}
     if not failed:
         return False
     before = SearchState.of(search.ladder, (), search.setting, search.goal)
@@ -65,8 +70,15 @@ def _is_let_down(search: SearchState) -> bool:
     return any(one.strategy in failed and _is_sure(one, before) for one in expectations(before, among))
 
 
+def _expected_s(one: Expectation, tokens: float, search: SearchState) -> float:
+    """The seconds that a training of `tokens` is expected to take, that of a log-normal speed, and those of a start for
+    nothing by the chance of one. What is not known as well may take much longer: it is held against that."""
+    training_s = tokens / one.expected * math.exp(one.spread**2 / 2)
+    return training_s + (1 - one.chance) * _cost(one, search).failed_start_s(one.strategy, one.expected)
+
+
 def _is_sure(one: Expectation, search: SearchState) -> bool:
-    """Whether it is as good as sure to fit by a trace, for the closed form knows no model's own code, and its host has
+    """Whether it is sure enough to fit by a trace, for the closed form knows no model's own code, and its host has
     enough even if that is predicted too low."""
     if one.chance < SURE or moments(one.strategy, search.setting) is None:
         return False
@@ -75,17 +87,15 @@ def _is_sure(one: Expectation, search: SearchState) -> bool:
     return has_host and judge(one.strategy, estimate, search.setting).verdict.may_fit
 
 
-def _payoff(one: Expectation, first: Expectation, goal: TimeToEnd, search: SearchState) -> Payoff:
-    """What a probe of it would cost and save a training with `first`.
-
-    Where seconds are not known only its steps count, for how many of the training's they are is known: a probe costs
-    more. What two strategies share of their error does not tell them apart.
-    """
-    assert goal.step_count is not None
-    tokens_per_step = search.ladder.estimate(one.strategy).speed.tokens_per_step
-    cost = next_cost(search)
-    if not search.knows_seconds(one.strategy):
-        cost = replace(cost, beside_s=0.0)
-    tokens = goal.step_count * tokens_per_step
+def _payoff(one: Expectation, first: Expectation, tokens: float, search: SearchState) -> Payoff:
+    """What a probe of it would cost and save a training of `tokens` with `first`. What two strategies share of their
+    error does not tell them apart."""
     apart = replace(one, spread=search.log_gain(one.strategy, first.strategy).std)
-    return Payoff(apart, cost.seconds(one.strategy, one.expected), tokens / first.expected, tokens, SPEED_NOISE)
+    cost_s = _cost(one, search).seconds(one.strategy, one.expected)
+    return Payoff(apart, cost_s, tokens / first.expected, tokens, SPEED_NOISE)
+
+
+def _cost(one: Expectation, search: SearchState) -> ProbeCost:
+    """Where seconds are not known only steps count, for how many of the training's they are is known: it is more."""
+    cost = next_cost(search)
+    return cost if search.knows_seconds(one.strategy) else replace(cost, beside_s=0.0)

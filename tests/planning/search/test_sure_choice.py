@@ -9,10 +9,12 @@ import pytest
 from autofit.domain.goal import Goal, TimeToEnd
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.pins import Pins
+from autofit.domain.outcome import Crashed, Outcome, Phase, TimedOut
 from autofit.domain.plan import Verdict
 from autofit.domain.trial import Choose, Probe, Trial
 from autofit.planning.plan.fit import judge
 from autofit.planning.search.exhaustive import exhaustive_choice
+from autofit.planning.search.expected_improvement import expectations
 from autofit.planning.search.policy import decide
 from autofit.planning.search.search_state import SearchState
 from autofit.planning.search.sure_choice import sure_choice
@@ -58,7 +60,7 @@ def test_nothing_is_sure_without_a_trace() -> None:
 
 def test_what_a_probe_may_gain_more_than_it_costs_is_probed_instead_of_what_is_sure() -> None:
     """A roomy strategy is sure; a faster one may fit. Once that has failed nothing more is probed."""
-    scene = sim.traced(sim.setting(sim.hardware(2, 24), SMALL, pins=Pins(method=Method.FULL)))
+    scene = sim.traced(sim.setting(sim.hardware(2, 23), SMALL, pins=Pins(method=Method.FULL)))
     ladder, goal = sim.ladder(scene), TimeToEnd(20)
     sure = sure_choice(SearchState.of(ladder, (), scene, goal))
     assert sure is not None
@@ -71,11 +73,35 @@ def test_what_a_probe_may_gain_more_than_it_costs_is_probed_instead_of_what_is_s
     assert action.choice.measured is None
 
 
-def test_after_a_failure_nothing_is_sure() -> None:
-    ladder = sim.ladder(ROOMY)
-    strategy = ladder.steps[0].strategies[0]
-    failed = Trial(strategy, ladder.estimate(strategy), sim.out_of_memory())
-    assert sure_choice(SearchState.of(ladder, (failed,), ROOMY, ONE_STEP)) is None
+@pytest.mark.parametrize(
+    ("outcome", "is_sure"),
+    [(sim.out_of_memory(), False), (Crashed(0, Phase.STEP, "boom"), True), (TimedOut(0, Phase.FORWARD, 120.0), True)],
+)
+def test_after_a_lack_of_memory_nothing_is_sure_and_after_another_failure_the_next(
+    outcome: Outcome, is_sure: bool
+) -> None:
+    """A crash says nothing of what other rungs need."""
+    ladder, first = sim.ladder(ROOMY), first_action(ROOMY, ONE_STEP)
+    assert isinstance(first, Choose)
+    strategy = first.choice.strategy
+    failed = Trial(strategy, ladder.estimate(strategy), outcome)
+    next_one = sure_choice(SearchState.of(ladder, (failed,), ROOMY, ONE_STEP))
+    assert (next_one is not None) == is_sure
+    assert next_one is None or next_one.of.strategy.rung != strategy.rung
+
+
+def test_what_is_hardly_faster_than_what_was_measured_and_not_known_as_well_is_not_chosen_unprobed() -> None:
+    """Of short steps, most of which are communication."""
+    short_rows = sim.setting(sim.hardware(8, 140), SMALL, tokens=128, global_batch=8, pins=Pins(method=Method.FULL))
+    scene = sim.traced(short_rows)
+    ladder, goal = sim.ladder(scene), TimeToEnd(40)
+    measured = next(step.strategies[0] for step in ladder.steps if step.rung.zero_stage == 1)
+    found = replace(sim.measured(ladder.estimate(measured).speed.tokens_per_s), total_s=9.0)
+    search = SearchState.of(ladder, [Trial(measured, ladder.estimate(measured), found)], scene, goal)
+    likely = max(expectations(search, search.histories), key=lambda one: one.expected)
+    assert found.tokens_per_s < likely.expected < 1.2 * found.tokens_per_s
+    assert likely.chance > 0.99
+    assert sure_choice(search) is None
 
 
 def test_an_exhaustive_search_tells_the_regret_of_a_choice_without_a_probe() -> None:
