@@ -142,7 +142,7 @@ def test_an_update_in_the_backward_pass_is_measured_or_is_out_of_memory(
 ) -> None:
     """With a pass that only measures gradients, which is heard by nobody but takes its time."""
     tried = make_rung(stage, optimizer=Optimizer.LOMO, gradient_checkpointing=GradientCheckpointing.ON)
-    request = replace(REQUEST, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
+    request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
     phases: list[Phase] = []
     whole = agent.probe(spec(tried, tmp_path, request=request), phases.append)
     assert isinstance(whole, Measured), whole

@@ -138,6 +138,11 @@ class Request:
             return 0
         return self.generation.completion_tokens or min(COMPLETION_TOKENS, self.sequence_length // 2)
 
+    @property
+    def has_evaluation(self) -> bool:
+        """Whether there is data to evaluate on."""
+        return self.eval_data is not None or self.eval_fraction > 0
+
     def sequences(self, rows: int) -> int:
         """The sequences that so many rows of the task's data are, such as two for a pair of answers."""
         return rows * self.task.traits.sequences_per_row

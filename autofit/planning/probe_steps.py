@@ -73,8 +73,8 @@ def probed_steps_s(
     is_uniform: bool,
     is_outpaced: bool = False,
 ) -> float:
-    """The seconds of a probe's steps, whose micro-batches take `micro_step_s`, and of its evaluation, a forward pass.
-    `is_outpaced`: it ended with the first step that was measured.
+    """The seconds of a probe's steps, whose micro-batches take `micro_step_s`. `is_outpaced`: it ended with the first
+    step that was measured.
 
     Known error: an answer's generation counts as a part of its micro-batch, and on a CPU data of many widths need whole
     first steps.
@@ -83,8 +83,12 @@ def probed_steps_s(
     first, step_s = count if task.traits.generates else 1, count * micro_step_s
     measured = 1 if is_outpaced else measured_count(step_s, measure_s)
     measured -= is_measured_early(step_s, measure_s, is_uniform=is_uniform)
-    evaluation_s = 0.0 if is_outpaced else micro_step_s / 3
-    return first * micro_step_s + (MEMORY_STEPS - 1 + measured) * step_s + evaluation_s
+    return first * micro_step_s + (MEMORY_STEPS - 1 + measured) * step_s
+
+
+def evaluation_s(micro_step_s: float) -> float:
+    """The seconds of an evaluation of a micro-batch: a forward pass."""
+    return micro_step_s / 3
 
 
 def measured_count(step_s: float, measure_s: float = MEASURE_S) -> int:

@@ -30,6 +30,7 @@ from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.probe_steps import (
     MEASURE_S,
+    evaluation_s,
     measured_count,
     probed_micro_batches,
     probed_steps_s,
@@ -250,10 +251,12 @@ class Cluster:
         micro_step_s = self._micro_step_s(strategy) - without_s
         if not isinstance(outcome, Measured):
             return start_s + (micro_step_s if isinstance(outcome, OutOfMemory) else 0.0)
-        return start_s + probed_steps_s(
+        steps_s = probed_steps_s(
             micro_step_s, strategy, self.scene.request.task, measure_s,
             is_uniform=self._is_uniform, is_outpaced=outcome.is_outpaced,
         )  # fmt: skip
+        is_evaluated = self.scene.request.has_evaluation and not outcome.is_outpaced
+        return start_s + steps_s + (evaluation_s(micro_step_s) if is_evaluated else 0.0)
 
     def rehearsal_s(self, strategy: Strategy, outcome: Outcome) -> float:
         """The same of one rank alone, which does not communicate."""

@@ -34,7 +34,7 @@ def wanted_micro_steps(rungs: Iterable[Rung], setting: Setting) -> tuple[MicroSt
     `micro_batches`."""
     request = setting.request
     asked = asked_micro_batches(request, setting.rank_count)
-    evaluated = [evaluated_rows(request, size, setting.rank_count) for size in asked]
+    evaluated = [evaluated_rows(request, size, setting.rank_count) for size in asked if request.has_evaluation]
     sizes = sorted({rows for size in (*asked, *evaluated) for rows in _traced_for(size)})
     wanted = [rung for rung in rungs if not _is_hopeless(rung, setting)]
     return tuple(dict.fromkeys(micro_step(rung, rows, setting) for rung in wanted for rows in sizes))
@@ -119,6 +119,8 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
     the kernels of this GPU (advice on other machines), another GPU's serve.
     """
     found = _like(strategy.rung, strategy.micro_batch, setting)
+    if not setting.request.has_evaluation:
+        return found
     evaluated = evaluated_rows(setting.request, strategy.micro_batch, setting.rank_count)
     if found is None or evaluated == strategy.micro_batch:
         return found
@@ -129,7 +131,9 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
 
 def _like(rung: Rung, micro_batch: int, setting: Setting) -> tuple[Moment, ...] | None:
     key = (_like, traced_as(rung, setting), micro_batch)
-    return setting.once(key, lambda: _moments(micro_step(rung, micro_batch, setting), ByIdentity(setting.traces)))
+    has_evaluation = setting.request.has_evaluation
+    wanted, traces = micro_step(rung, micro_batch, setting), ByIdentity(setting.traces)
+    return setting.once(key, lambda: _moments(wanted, traces, has_evaluation=has_evaluation))
 
 
 def _evaluation(moments: Iterable[Moment]) -> Iterator[Moment]:
@@ -137,14 +141,18 @@ def _evaluation(moments: Iterable[Moment]) -> Iterator[Moment]:
 
 
 @lru_cache(maxsize=512)  # settings that were sized for a strategy have the same traces
-def _moments(wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]]) -> tuple[Moment, ...] | None:
+def _moments(
+    wanted: MicroStep, traces: ByIdentity[tuple[Trace, ...]], *, has_evaluation: bool
+) -> tuple[Moment, ...] | None:
+    """Of a training that never evaluates without the moments of an evaluation."""
     alike = _by_kind(traces).get(_kind(wanted), [])
     own = [trace for trace in alike if trace.of.capability == wanted.capability]
     known = _nearest_tokens(wanted, own or alike)
     if not known:
         return None
     by_rows = _through(known, wanted.micro_batch)
-    return tuple(_scaled(moment, wanted.tokens / known[0].of.tokens) for moment in by_rows)
+    asked = (moment for moment in by_rows if has_evaluation or moment.phase is not Phase.EVALUATE)
+    return tuple(_scaled(moment, wanted.tokens / known[0].of.tokens) for moment in asked)
 
 
 @lru_cache(maxsize=8)

@@ -79,9 +79,11 @@ def tokens_left(goal: TimeToEnd, best: float, search: SearchState) -> float:
 
 def next_cost(search: SearchState) -> ProbeCost:
     """What the next probe costs."""
+    request = search.setting.request
     return ProbeCost.of(
-        search.trials, search.tokens_per_step, is_uniform=search.is_uniform, task=search.setting.request.task
-    )
+        search.trials, search.tokens_per_step,
+        is_uniform=search.is_uniform, task=request.task, has_evaluation=request.has_evaluation,
+    )  # fmt: skip
 
 
 def payoffs(

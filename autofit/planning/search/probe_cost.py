@@ -10,7 +10,7 @@ from autofit.domain.outcome import Measured
 from autofit.domain.strategy import Strategy
 from autofit.domain.task import Task
 from autofit.domain.trial import Trial
-from autofit.planning.probe_steps import MEASURE_S, probed_accumulation, probed_steps_s
+from autofit.planning.probe_steps import MEASURE_S, evaluation_s, probed_accumulation, probed_steps_s
 
 START_S = 6.0
 """What a probe of a small model takes beside its steps: 5 to 8 s on two CPU ranks (benchmarks/probe_cost.py). Counts
@@ -25,13 +25,19 @@ class ProbeCost:
     tokens_per_step: float  # of an optimizer step of the global batch
     is_uniform: bool  # a long memory step is measured itself
     task: Task = Task.SFT
+    has_evaluation: bool = False
 
     @staticmethod
     def of(
-        trials: Sequence[Trial], tokens_per_step: float, *, is_uniform: bool = False, task: Task = Task.SFT
+        trials: Sequence[Trial],
+        tokens_per_step: float,
+        *,
+        is_uniform: bool = False,
+        task: Task = Task.SFT,
+        has_evaluation: bool = False,
     ) -> ProbeCost:
         """The median of what `trials` took beside their steps; what was outpaced did not go through all of it."""
-        prior = ProbeCost(START_S, tokens_per_step, is_uniform, task)
+        prior = ProbeCost(START_S, tokens_per_step, is_uniform, task, has_evaluation)
         timed = [trial for trial in trials if trial.outcome.total_s > 0 and not _is_outpaced(trial)]
         return replace(prior, beside_s=median(map(prior._beside_s, timed))) if timed else prior
 
@@ -62,7 +68,8 @@ class ProbeCost:
 
     def _steps_s(self, strategy: Strategy, tokens_per_s: float, measure_s: float) -> float:
         micro_step_s = self._micro_step_s(strategy, tokens_per_s)
-        return probed_steps_s(micro_step_s, strategy, self.task, measure_s, is_uniform=self.is_uniform)
+        steps_s = probed_steps_s(micro_step_s, strategy, self.task, measure_s, is_uniform=self.is_uniform)
+        return steps_s + (evaluation_s(micro_step_s) if self.has_evaluation else 0.0)
 
 
 def _is_outpaced(trial: Trial) -> bool:

@@ -160,7 +160,8 @@ def _unconfirmed(remembered: Choice, past: Sequence[Trial], search: SearchState)
 
 def _confirming_s(remembered: Choice, trials: Sequence[Trial], search: SearchState) -> float:
     """The seconds of a probe of the remembered choice, by what `trials` took."""
-    cost = ProbeCost.of(trials, search.tokens_per_step, task=search.setting.request.task)
+    request = search.setting.request
+    cost = ProbeCost.of(trials, search.tokens_per_step, task=request.task, has_evaluation=request.has_evaluation)
     return cost.seconds(remembered.strategy, remembered.probed.tokens_per_s)
 
 

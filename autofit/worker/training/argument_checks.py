@@ -22,7 +22,7 @@ from autofit.worker.model.configuration import load_config
 from autofit.worker.training.argument_fields import CHECKPOINTING_KWARGS, GENERATION_KEYS, GENERATION_OURS
 from autofit.worker.training.checkpointing_arguments import RUNG_KEYS
 from autofit.worker.training.optimizers import check_optimizer
-from autofit.worker.training.schedule_arguments import has_evaluation, schedule_arguments
+from autofit.worker.training.schedule_arguments import schedule_arguments
 
 _CHECKPOINTING_KEYS = {"preserve_rng_state"}  # beside those of torch's own function
 _NOT_IN_JSON = {"function", "args", "kwargs", "context_fn"}
@@ -60,7 +60,7 @@ def _troubles(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _evaluation(request: Request, extra: Mapping[str, Any]) -> Iterator[str]:
-    if has_evaluation(request):
+    if request.has_evaluation:
         return
     for name, values in _NEED_EVALUATION.items():
         if (value := extra.get(name)) in values:

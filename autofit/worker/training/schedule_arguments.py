@@ -13,11 +13,6 @@ from autofit.domain.request import Request
 from autofit.planning.plan.checkpoint_size import KEPT_COUNT
 
 
-def has_evaluation(request: Request) -> bool:
-    """Whether there is data to evaluate on."""
-    return request.eval_data is not None or request.eval_fraction > 0
-
-
 def schedule_arguments(request: Request, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the request's schedule. `extra` (training arguments after `--`) goes before them, and is left
     out here."""
@@ -28,7 +23,7 @@ def schedule_arguments(request: Request, extra: Mapping[str, Any]) -> dict[str, 
         "save_strategy": "steps",
         "save_steps": training.save_steps,
         "save_total_limit": KEPT_COUNT,
-        "eval_strategy": "steps" if has_evaluation(request) else "no",
+        "eval_strategy": "steps" if request.has_evaluation else "no",
         "eval_steps": training.save_steps,
         "report_to": list(training.report_to) or "none",
     }

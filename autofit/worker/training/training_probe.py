@@ -63,7 +63,8 @@ class _ShortSteps:
 
 
 def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
-    """Builds, initializes, takes steps at full length and measured ones, evaluates and saves; raises what torch raises.
+    """Builds, initializes, takes steps at full length and measured ones, evaluates where the training does, and saves;
+    raises what torch raises.
 
     The ranks meet in the file at `store_path`: at no port, which another could take first.
     """
@@ -93,8 +94,9 @@ def run(spec: ProbeSpec, rank: Rank, store_path: Path) -> RankMeasured:
 
 
 def _rehearse_end(spec: ProbeSpec, rank: Rank, trainer: PhasedTrainer) -> None:
-    rank.enter(Phase.EVALUATE)
-    trainer.evaluate()
+    if spec.job.request.has_evaluation:
+        rank.enter(Phase.EVALUATE)
+        trainer.evaluate()
     rank.enter(Phase.SAVE)
     if spec.has_save:
         trainer.save_model(str(Path(spec.scratch_path, "model")))

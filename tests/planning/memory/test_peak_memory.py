@@ -223,12 +223,16 @@ def test_without_activations_the_optimizers_step_is_the_peak() -> None:
     assert estimate_memory(one_row(kept), alone, is_rehearsal=True).phase is Phase.STEP
 
 
-def test_more_rows_than_were_traced_go_on_in_a_straight_line() -> None:
+@pytest.mark.parametrize(("eval_fraction", "evaluation"), [(0.0, ()), (0.1, (250,))])
+def test_more_rows_than_were_traced_go_on_in_a_straight_line(eval_fraction: float, evaluation: tuple[int, ...]) -> None:
+    """Of an evaluation where there is one."""
     scene = traced(PLAIN, rows=(1, 2, 4), row_bytes=1000)
+    scene = replace(scene, request=replace(scene.request, eval_fraction=eval_fraction))
     for rows in (1, 2, 3, 4, 8):
         found = moments(Strategy(PLAIN, rows, 1), scene)
         assert found is not None
-        assert [moment.activations_bytes for moment in found] == [rows * part for part in (500, 1000, 500, 100, 250)]
+        parts = (500, 1000, 500, 100, *evaluation)
+        assert [moment.activations_bytes for moment in found] == [rows * part for part in parts]
 
 
 def test_shorter_rows_are_scaled_from_the_traced_ones() -> None:

@@ -18,7 +18,8 @@ from autofit.planning.search.warm_start import decide_with_warm_start
 from tests.planning import simulated as sim
 
 SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
-SCENE = sim.traced(sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL)))
+PLAIN = sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL))
+SCENE = sim.traced(replace(PLAIN, request=replace(PLAIN.request, eval_fraction=0.1)))
 LADDER = sim.ladder(SCENE)
 CLUSTER = sim.Cluster(SCENE, LADDER, seed=5)
 
