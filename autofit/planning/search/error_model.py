@@ -60,15 +60,16 @@ STATES_STD = 0.06
 OWN_STD = 0.03
 """The spread of a rung's peak, beside what it shares with others."""
 
-LINK_STD = 0.5
-TRAFFIC_STD = 0.33
+LINK_STD = 0.4
+TRAFFIC_STD = 0.2
 """The spread of the time that a stage's communication takes beyond what computation hides, which is that of the same
-collectives on the same links whatever is trained, and what each method has of it for itself. Both together are 0.6."""
+collectives on the same links whatever is trained, and what each method has of it for itself. Both together are 0.45:
+a factor of two is 1.5 standard deviations."""
 
-HOST_STD = 0.45
-OFFLOAD_STD = 0.4
+HOST_STD = 0.4
+OFFLOAD_STD = 0.2
 """Of that of offload what all share that the host does: its link to the devices and its memory; and what each way of
-offload has for itself. Both together are 0.6."""
+offload has for itself. Both together are 0.45."""
 
 UPDATE_STD = 0.6
 """The spread of the time of an update that no GPU has shown."""

@@ -73,4 +73,4 @@ def test_communication_may_err_at_every_stage() -> None:
         assert estimate.speed.communication_s > 0
         effects = [one for one in speed_effects(step.strategies[0], estimate) if one.name.startswith("communication")]
         assert [one.name for one in effects] == [f"communication {stage}", f"communication {stage} {step.rung.method}"]
-        assert math.hypot(*(one.prior_std for one in effects)) == pytest.approx(0.6, rel=0.01)
+        assert math.hypot(*(one.prior_std for one in effects)) == pytest.approx(0.45, rel=0.01)

@@ -92,14 +92,14 @@ def test_after_a_lack_of_memory_nothing_is_sure_and_after_another_failure_the_ne
 
 def test_what_is_hardly_faster_than_what_was_measured_and_not_known_as_well_is_not_chosen_unprobed() -> None:
     """Of short steps, most of which are communication."""
-    short_rows = sim.setting(sim.hardware(8, 140), SMALL, tokens=128, global_batch=8, pins=Pins(method=Method.FULL))
+    short_rows = sim.setting(sim.hardware(2, 140), SMALL, tokens=128, global_batch=2, pins=Pins(method=Method.FULL))
     scene = sim.traced(short_rows)
     ladder, goal = sim.ladder(scene), TimeToEnd(40)
-    measured = next(step.strategies[0] for step in ladder.steps if step.rung.zero_stage == 1)
+    measured = next(step.strategies[0] for step in ladder.steps if step.rung.zero_stage == 3)
     found = replace(sim.measured(ladder.estimate(measured).speed.tokens_per_s), total_s=9.0)
     search = SearchState.of(ladder, [Trial(measured, ladder.estimate(measured), found)], scene, goal)
     likely = max(expectations(search, search.histories), key=lambda one: one.expected)
-    assert found.tokens_per_s < likely.expected < 1.2 * found.tokens_per_s
+    assert found.tokens_per_s < likely.expected < 1.1 * found.tokens_per_s
     assert likely.chance > 0.99
     assert sure_choice(search) is None
 
