@@ -136,6 +136,8 @@ class SimulatedAgent:
             if isinstance(outcome, (Measured, OutOfMemory)):
                 for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):
                     on_heartbeat(phase)
+            if isinstance(outcome, Measured) and isinstance(spec, ProbeSpec) and spec.job.request.has_evaluation:
+                on_heartbeat(Phase.EVALUATE)
             return outcome
         finally:
             shutil.rmtree(spec.scratch_path)

@@ -140,6 +140,15 @@ def test_what_fits_is_measured_and_tells_its_phases(bench: Bench) -> None:
     assert (bench.folder / "probe.log").is_file()
 
 
+def test_it_evaluates_where_its_training_does(bench: Bench) -> None:
+    for eval_fraction in (0.0, 0.1):
+        phases: list[Phase] = []
+        spec = bench.spec()
+        job = replace(spec.job, request=replace(spec.job.request, eval_fraction=eval_fraction))
+        assert isinstance(bench.probe(replace(spec, job=job), phases.append), Measured)
+        assert (Phase.EVALUATE in phases) == (eval_fraction > 0)
+
+
 def test_a_step_of_several_micro_batches_is_measured(bench: Bench) -> None:
     """Also where the first step, which is there for Adam's state, has one."""
     spec = bench.spec()
