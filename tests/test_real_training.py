@@ -181,7 +181,7 @@ def test_a_generation_that_lacks_memory_is_named(agent: Agent, tmp_path: Path) -
     def squeeze(phase: Phase) -> None:
         entries.append(phase)
         if entries[-2:] == [Phase.STEP, Phase.GENERATE]:
-            rank = max(_ranks_of(agent))
+            rank = _first_rank_of(agent)
             n_bytes = _data_bytes(rank) + 4_000_000
             resource.prlimit(rank, resource.RLIMIT_DATA, (n_bytes, n_bytes))
 
@@ -201,11 +201,11 @@ def test_a_reference_that_finds_no_room_is_named(agent: Agent, tmp_path: Path) -
     seen: list[Phase] = []
 
     def squeeze(phase: Phase) -> None:
-        """Takes the room to grow from the ranks as the first of them comes to its reference."""
+        """Takes the room to grow from the rank that has come to its reference."""
         if phase is Phase.REFERENCE and phase not in seen:
-            for pid in _ranks_of(agent):
-                n_bytes = _data_bytes(pid) + 4_000_000
-                resource.prlimit(pid, resource.RLIMIT_DATA, (n_bytes, n_bytes))
+            rank = _first_rank_of(agent)
+            n_bytes = _data_bytes(rank) + 4_000_000
+            resource.prlimit(rank, resource.RLIMIT_DATA, (n_bytes, n_bytes))
         seen.append(phase)
 
     long = BatchShape(512, 511.5)
@@ -270,6 +270,11 @@ def _ranks_of(agent: Agent) -> list[int]:
     """Ranks lead a session of their own, below the agent's fork server."""
     servers = _children(agent._process.pid)
     return [pid for server in servers for pid in _children(server) if os.getsid(pid) == pid]
+
+
+def _first_rank_of(agent: Agent) -> int:
+    """The one whose phases the agent tells: it is forked first."""
+    return min(_ranks_of(agent))
 
 
 def _children(parent: int) -> list[int]:
