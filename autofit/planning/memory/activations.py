@@ -131,9 +131,14 @@ def moments(strategy: Strategy, setting: Setting) -> tuple[Moment, ...] | None:
 
 def _like(rung: Rung, micro_batch: int, setting: Setting) -> tuple[Moment, ...] | None:
     key = (_like, traced_as(rung, setting), micro_batch)
-    has_evaluation = setting.request.has_evaluation
-    wanted, traces = micro_step(rung, micro_batch, setting), ByIdentity(setting.traces)
-    return setting.once(key, lambda: _moments(wanted, traces, has_evaluation=has_evaluation))
+    return setting.once(
+        key,
+        lambda: _moments(
+            micro_step(rung, micro_batch, setting),
+            ByIdentity(setting.traces),
+            has_evaluation=setting.request.has_evaluation,
+        ),
+    )
 
 
 def _evaluation(moments: Iterable[Moment]) -> Iterator[Moment]:
