@@ -47,6 +47,7 @@ ANOTHER_JOB = {
 }  # fmt: skip
 # A probe learns nothing, so that a learning rate that ruins the model does not end it.
 REQUEST = make_request(MODEL, global_batch=8, lora=Lora(r=8), ranks=2, training=Training(learning_rate=1e30))
+EVALUATED = replace(REQUEST, eval_fraction=0.1)
 SHAPE = read_model_files(str(MODEL)).shape
 
 
@@ -93,9 +94,10 @@ def quantized(quantization: Quantization, stage: int, **changed: Any) -> Rung:
 )
 def test_a_rung_of_each_kind_trains_evaluates_and_saves(agent: Agent, tried: Rung, tmp_path: Path) -> None:
     phases: list[Phase] = []
-    outcome = agent.probe(spec(tried, tmp_path), phases.append)
+    outcome = agent.probe(spec(tried, tmp_path, request=EVALUATED), phases.append)
     assert isinstance(outcome, Measured), outcome
-    assert {Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.STEP, Phase.SAVE} <= set(phases)
+    trained = {Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.STEP}
+    assert {*trained, Phase.EVALUATE, Phase.SAVE} <= set(phases)
     assert outcome.peak_device_bytes > outcome.base_bytes + 2 * SHAPE.parameter_count / 2
     assert outcome.tokens_per_s > 0
 
@@ -105,7 +107,7 @@ def test_a_probe_takes_what_the_training_is_told(agent: Agent, tmp_path: Path) -
     words = "--dataloader_num_workers 1 --eval_strategy epoch --load_best_model_at_end true --max_grad_norm 0.3 "
     words += "--lr_scheduler_type reduce_lr_on_plateau --warmup_ratio 0.5 --label_smoothing_factor 0.1 --eval_on_start"
     extra = (*words.split(), "--gradient_checkpointing_kwargs", '{"use_reentrant": false}')
-    request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=extra))
+    request = replace(EVALUATED, training=Training(extra_arguments=extra))
     outcome = agent.probe(spec(rung(Method.FULL, 2), tmp_path, request=request), lambda phase: None)
     assert isinstance(outcome, Measured), outcome
 
@@ -142,7 +144,7 @@ def test_an_update_in_the_backward_pass_is_measured_or_is_out_of_memory(
 ) -> None:
     """With a pass that only measures gradients, which is heard by nobody but takes its time."""
     tried = make_rung(stage, optimizer=Optimizer.LOMO, gradient_checkpointing=GradientCheckpointing.ON)
-    request = replace(REQUEST, eval_fraction=0.1, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
+    request = replace(EVALUATED, training=Training(extra_arguments=("--max_grad_norm", "0.5")))
     phases: list[Phase] = []
     whole = agent.probe(spec(tried, tmp_path, request=request), phases.append)
     assert isinstance(whole, Measured), whole

@@ -36,7 +36,8 @@ def spec(folder: Path, rung: Rung, rank_count: int, *, accumulation: int = 1, is
     strategy = Strategy(rung, 2, accumulation)
     training = Training(learning_rate=1e30 if rung.dtype is Dtype.FP16 else None)
     rows = 2 * accumulation * rank_count
-    request = make_request(MODEL, ROWS_TOKENS, global_batch=rows, lora=Lora(r=8), training=training)
+    asked = {"global_batch": rows, "eval_fraction": 0.1, "lora": Lora(r=8), "training": training}
+    request = make_request(MODEL, ROWS_TOKENS, **asked)
     config = engine_config(strategy, request, SHAPE, DeviceKind.CPU)
     text = None if config is None else json.dumps(config)
     job = Job(request, strategy, text, DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
