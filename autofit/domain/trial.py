@@ -64,7 +64,7 @@ class Choice:
     """The strategy that runs; `plain` stands beside one that is LoRA or gives something up, when one fits, and ratios
     are of `baseline`.
 
-    `measured` is None where it is as good as sure to fit and no probe was worth its time.
+    `measured` is None where it is sure enough to fit and no probe was worth its time.
     """
 
     strategy: Strategy

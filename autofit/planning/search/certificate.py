@@ -39,7 +39,7 @@ def choice(search: SearchState, best: Best) -> Choice:
 
 
 def unprobed_choice(search: SearchState, sure: SureChoice) -> Choice:
-    """A strategy that is as good as sure to fit, of a training for which a probe would take longer than it is expected
+    """A strategy that is sure enough to fit, of a training for which a probe would take longer than it is expected
     to save."""
     why = f"not probed: {_need_text(sure.of, search)}, and {_unprobed_text(sure.nearest, search)}"
     rest = [history for history in search.histories if history.rung != sure.of.strategy.rung]
