@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from autofit.domain.model import ParameterGroup
@@ -49,6 +49,11 @@ class MicroStep:
     has_reference: bool = False  # a forward pass of the frozen model, or without the adapter, follows that of the model
     compares_rows: bool = False  # both have one more before, with the rows' answers behind each other's prompts
     disables_dropout: bool = False  # the model's own is turned off
+
+    @property
+    def of_any_rows(self) -> MicroStep:
+        """What it has in common with those that differ in nothing but their rows."""
+        return replace(self, micro_batch=0)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,15 @@ def trace_in_children(
 
 def dealt(micro_steps: Sequence[MicroStep], count: int) -> list[tuple[MicroStep, ...]]:
     """The shares of `count` processes, dealt out there and back: neighbours often differ in what makes a trace take
-    twice as long, in autocast or in checkpointing, and dealt out in turn one process would have all of those."""
+    twice as long, in autocast or in checkpointing, and dealt out in turn one process would have all of those. What runs
+    on one model stays together where there is more than one model a process."""
+    kinds: dict[MicroStep, list[MicroStep]] = {}
+    for step in micro_steps:
+        kinds.setdefault(step.of_any_rows, []).append(step)
+    lots = list(kinds.values()) if len(kinds) > count else [[step] for step in micro_steps]
     back = 2 * count - 1
-    return [(*micro_steps[first :: 2 * count], *micro_steps[back - first :: 2 * count]) for first in range(count)]
+    shares = ([*lots[first :: 2 * count], *lots[back - first :: 2 * count]] for first in range(count))
+    return [tuple(step for lot in share for step in lot) for share in shares]
 
 
 def _in_order(answers: Sequence[Traced], micro_steps: Sequence[MicroStep]) -> Traced:

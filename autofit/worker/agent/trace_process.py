@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
 
     from autofit.worker.model.configuration import load_config
     from autofit.worker.model.unbuildable import BuildRefused
-    from autofit.worker.trace.micro_step_trace import trace
+    from autofit.worker.trace.micro_step_trace import ModelTracer
 
     transformers.logging.set_verbosity_error()
     request = command.request
@@ -42,14 +43,15 @@ def traced(command: TraceModel) -> Iterator[Traced | Refused]:
     except UsageError as error:
         yield Refused(str(error))
         return
-    for step in command.micro_steps:
-        try:
-            yield Traced((trace(config, step),))
-        except BuildRefused as error:
-            yield Traced((), (TraceFailure(step, str(error), is_unbuildable=True),))
-        except Exception as error:  # of transformers, PEFT or torch: any of them means that this one has no trace
-            traceback.print_exc()  # into the log
-            yield Traced((), (TraceFailure(step, _why(error)),))
+    with closing(ModelTracer(config)) as tracer:
+        for step in command.micro_steps:
+            try:
+                yield Traced((tracer.trace(step),))
+            except BuildRefused as error:
+                yield Traced((), (TraceFailure(step, str(error), is_unbuildable=True),))
+            except Exception as error:  # of transformers, PEFT or torch: any of them means that this one has no trace
+                traceback.print_exc()  # into the log
+                yield Traced((), (TraceFailure(step, _why(error)),))
 
 
 def _why(error: Exception) -> str:

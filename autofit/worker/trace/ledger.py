@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.outcome import Phase
 from autofit.worker.trace.kernel_work import tensors_in, work_of
+from autofit.worker.trace.remembered_shapes import call
 from autofit.worker.trace.section import Section
 from autofit.worker.trace.static_shapes import STATIC_SHAPES
 
@@ -68,7 +69,8 @@ class Ledger(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         func = self._as_on_device(func, args)
-        out = STATIC_SHAPES.get(func, func)(*args, **kwargs)
+        static = STATIC_SHAPES.get(func)
+        out = call(func, args, kwargs) if static is None else static(*args, **kwargs)
         is_new = False
         for tensor in tensors_in((out,)):
             is_new |= self._meet(tensor)

@@ -27,18 +27,17 @@ from autofit.worker.trace.tasks.all_tasks import TRACED_TASKS
 
 class MicroStepRun:
     """A model whose tensors are fake from here on, with the reference beside it that has a model of its own; it runs as
-    often as one asks."""
+    often as one asks, the micro-steps that differ in nothing but their rows."""
 
-    def __init__(self, model: nn.Module, step: MicroStep, reference: nn.Module | None = None) -> None:
-        self._model, self._step, self._task = model, step, TRACED_TASKS[step.task]
-        self._reference = reference
+    def __init__(self, model: nn.Module, reference: nn.Module | None = None) -> None:
+        self._model, self._reference = model, reference
         self._all = [module for module in (model, reference) if module is not None]
         self._mode = FakeTensorMode()
         self._tensors = [tensor for module in self._all for tensor in make_fake(module, self._mode)]
 
-    def sections(self, depth: Depth) -> list[Section]:
+    def sections(self, step: MicroStep, depth: Depth) -> list[Section]:
         """The sections of the layers that run; NotRepeatedError when others cannot be left out."""
-        ledger = Ledger(self._step.kind, _shared_shapes(self._model))
+        ledger = Ledger(step.kind, _shared_shapes(self._model))
         ledger.exempt(self._tensors)
         with contextlib.ExitStack() as stack:
             passes = Passes(self._model, ledger)
@@ -50,22 +49,23 @@ class MicroStepRun:
                 if parameter.requires_grad:
                     stack.callback(parameter.register_post_accumulate_grad_hook(ledger.take_gradient).remove)
             with few_loss_chunks(ledger), self._mode, ledger:
-                self._run(ledger)
+                self._run(step, ledger)
         return ledger.sections
 
-    def generation(self, depth: Depth) -> tuple[Moment, ...]:
+    def generation(self, step: MicroStep, depth: Depth) -> tuple[Moment, ...]:
         """The moments of a generation by the layers that run; none where no answers are generated."""
-        if not self._step.generated_rows:
+        if not step.generated_rows:
             return ()
-        ledger = Ledger(self._step.kind)
+        ledger = Ledger(step.kind)
         ledger.exempt(self._tensors)
         with _without(decoder_layers(self._model), depth), self._mode, ledger:
-            return generate(self._model, self._step, ledger)
+            return generate(self._model, step, ledger)
 
-    def _run(self, ledger: Ledger) -> None:
+    def _run(self, step: MicroStep, ledger: Ledger) -> None:
+        task = TRACED_TASKS[step.task]
         ledger.begin(Phase.FORWARD)
-        batch = self._task.batch(self._step)
-        loss = self._task.loss(self._model.train(), batch, self._reference)
+        batch = task.batch(step)
+        loss = task.loss(self._model.train(), batch, self._reference)
         ledger.begin(Phase.BACKWARD)
         loss.backward()
         if ledger.sections[-1].layer is not None:
@@ -73,7 +73,7 @@ class MicroStepRun:
         del loss
         ledger.begin(Phase.EVALUATE)
         with torch.no_grad():
-            self._task.loss(self._model.eval(), batch, self._reference)
+            task.loss(self._model.eval(), batch, self._reference)
 
 
 class Passes:

@@ -69,6 +69,15 @@ def test_every_process_has_as_much_of_what_is_dear_every_other_time(count: int) 
     assert max(dear) - min(dear) <= 1
 
 
+def test_what_runs_on_one_model_stays_together_where_there_are_models_enough() -> None:
+    steps = tuple(replace(STEP, tokens=64 * kind, micro_batch=rows) for kind in range(6) for rows in (1, 2, 4))
+    few, many = dealt(steps, 2), dealt(steps, 6)
+    assert [[step.micro_batch for step in share] for share in few] == [[1, 2, 4] * 3] * 2
+    assert [len(share) for share in many] == [3] * 6
+    assert {share[0].of_any_rows for share in many} != {step.of_any_rows for step in many[0]}
+    assert sorted(step for share in many for step in share) == sorted(steps)
+
+
 def test_what_takes_too_long_is_given_up_alone_and_meanwhile_one_hears_of_it(commands: LineReader) -> None:
     """One process has the first and the fourth micro-step, the other one the second and the third."""
     said, sent = ask(commands, STEPS, Patience(trace_s=2.0, progress_s=0.2))

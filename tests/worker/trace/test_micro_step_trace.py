@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+import torch
 import trl.trainer.utils
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -376,6 +377,35 @@ def test_what_cannot_be_traced_keeps_nothing_else_from_it(tmp_path_factory: pyte
     assert "nothing" in said[0].failures[0].why
     assert "GPU" in said[2].failures[0].why
     assert all(one.is_unbuildable for each in said for one in each.failures)
+
+
+@pytest.mark.parametrize("name", ["llama", "falcon", "gpt2", "mixtral"])
+@pytest.mark.parametrize("checkpointing", [GradientCheckpointing.OFF, GradientCheckpointing.ON])
+def test_micro_steps_that_run_on_one_model_say_what_each_says_alone(
+    name: str, checkpointing: GradientCheckpointing
+) -> None:
+    step = replace(PLAIN, gradient_checkpointing=checkpointing)
+    steps = [replace(step, micro_batch=rows) for rows in (2, 1, 3)]
+    with contextlib.closing(micro_step_trace.ModelTracer(CONFIGS[name])) as tracer:
+        assert [tracer.trace(one) for one in steps] == [trace(CONFIGS[name], one) for one in steps]
+
+
+def test_a_micro_step_that_fails_leaves_nothing_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    smaller = replace(PLAIN, micro_batch=1)
+    run = micro_step_run.MicroStepRun._run
+
+    def fail_at_last(self: Any, step: MicroStep, ledger: Any) -> None:
+        run(self, step, ledger)
+        if step == PLAIN:
+            weight = next(self._model.parameters())
+            weight.grad = torch.empty_like(weight)
+            raise KeyError("at the end")
+
+    monkeypatch.setattr(micro_step_run.MicroStepRun, "_run", fail_at_last)
+    with contextlib.closing(micro_step_trace.ModelTracer(CONFIGS["llama"])) as tracer:
+        with pytest.raises(KeyError):
+            tracer.trace(PLAIN)
+        assert tracer.trace(smaller) == trace(CONFIGS["llama"], smaller)
 
 
 @pytest.mark.parametrize("error", [KeyError("seven"), AttributeError("no attribute 'size'"), TypeError("unhashable")])
