@@ -103,7 +103,7 @@ def _is_overtaken(best: Best, left: Sequence[Expectation], search: SearchState) 
 
 
 def _why(search: SearchState, best: Best) -> str:
-    rivals = [rival for rival in _rivals(search) if rival.history is not best.history]
+    rivals = [rival for rival in _rivals(search) if rival.history.rung != best.history.rung]
     if not rivals:
         return "every rung that may fit was probed"
     if isinstance(search.goal, Certainty):
