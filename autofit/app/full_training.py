@@ -9,18 +9,18 @@ from pathlib import Path
 from autofit.app.context import Context, Session
 from autofit.app.probe_specs import training_files
 from autofit.app.resume import next_start
-from autofit.domain.errors import InternalError, TrainingFailed
+from autofit.domain.errors import AutofitError, InternalError, TrainingFailed
 from autofit.domain.event import RankEvent, Screen, TrainingEnded, TrainingProgress, TrainingStarted
 from autofit.domain.knobs.method import Method
 from autofit.domain.outcome import Crashed, OutOfMemory
-from autofit.domain.run_end import NoModel
+from autofit.domain.run_end import NoModel, RunFailure
 from autofit.domain.timeline import Timeline
 from autofit.domain.trial import Choice
 from autofit.process import universal_checkpoint
 from autofit.report.run_end_text import run_failure_text
 from autofit.running.standby import Standby
 from autofit.running.supervision import Supervision
-from autofit.runs.run_folder import has_weights
+from autofit.runs.run_folder import RunFolder, has_weights
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,23 @@ class LackedMemory:
     step: int | None
 
 
+@dataclass(frozen=True)
+class Broke:
+    """A full run that failed otherwise."""
+
+    end: RunFailure
+    step: int | None
+
+    @property
+    def is_ours(self) -> bool:
+        return isinstance(self.end, Crashed) and self.end.is_ours
+
+
 def run_training(
     context: Context, choice: Choice, session: Session, timeline: Callable[[], Timeline], standby: Standby
-) -> TrainingEnded | LackedMemory:
-    """Trains; gives what it came to, with what was trained in an earlier run and is still there; TrainingFailed says
-    why it ended, unless it lacked memory.
+) -> TrainingEnded | LackedMemory | Broke:
+    """Trains; gives what it came to, with what was trained in an earlier run and is still there, or why it came to no
+    end.
 
     `timeline` is asked when the model is saved; `standby` has a launcher that waits where a search went before.
     """
@@ -43,7 +55,7 @@ def run_training(
     result = folder.read_result()
     if result is None or str(folder.model) in folder.lost:
         trained = _train(context, choice, session, standby)
-        if isinstance(trained, LackedMemory):
+        if not isinstance(trained, TrainingEnded):
             return trained
         if result is None or trained.first_loss is not None:  # else no step was left: it was saved again
             result = replace(trained, timeline=timeline())
@@ -55,7 +67,9 @@ def run_training(
     return result
 
 
-def _train(context: Context, choice: Choice, session: Session, standby: Standby) -> TrainingEnded | LackedMemory:
+def _train(
+    context: Context, choice: Choice, session: Session, standby: Standby
+) -> TrainingEnded | LackedMemory | Broke:
     folder = session.folder
     resumed_from = next_start(context.request, folder)
     session.screen.show(TrainingStarted(choice.strategy, resumed_from, str(folder.training_log)))
@@ -66,12 +80,13 @@ def _train(context: Context, choice: Choice, session: Session, standby: Standby)
         return LackedMemory(end, steps.last)
     if isinstance(end, TrainingEnded) and not has_weights(folder.model):
         end = NoModel(str(folder.model))
-    if not isinstance(end, TrainingEnded):
-        text = run_failure_text(end, folder.training_log)
-        if isinstance(end, Crashed) and end.is_ours:
-            raise InternalError(text)
-        raise TrainingFailed(text)
-    return end
+    return end if isinstance(end, TrainingEnded) else Broke(end, steps.last)
+
+
+def broken_error(broke: Broke, folder: RunFolder) -> AutofitError:
+    """The error that says why it ended."""
+    text = run_failure_text(broke.end, folder.training_log)
+    return InternalError(text) if broke.is_ours else TrainingFailed(text)
 
 
 class _Steps:

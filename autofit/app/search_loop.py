@@ -99,11 +99,13 @@ class SearchLoop:
 
     def _recall(self) -> None:
         """The trials of a search that was interrupted in this folder: of today, although the store has them, too. Those
-        that came to no end of their own are tried again."""
-        for trial in filter(lambda trial: is_lasting(trial.outcome), self._folder.read_trials()):
-            self._trials.append(trial)
-            self._screen.show(TrialEnded(trial, is_remembered=True))
+        that came to no end of their own are tried again, but for what was tried on the way here."""
+        for trial in self._folder.read_trials():
+            if is_lasting(trial.outcome) or (trial.strategy, trial.outcome) in self._tried:
+                self._trials.append(trial)
+                self._screen.show(TrialEnded(trial, is_remembered=True))
         own = {(trial.strategy, trial.outcome) for trial in self._trials}
+        self._tried = tuple(one for one in self._tried if one not in own)
         self._remembered = tuple(trial for trial in self._memory.recall() if (trial.strategy, trial.outcome) not in own)
 
     def _decide(self) -> Action:

@@ -10,7 +10,7 @@ from autofit.app.choice_files import mend_choice_files, write_choice_files
 from autofit.app.context import Context, Session, described, read_context
 from autofit.app.disk_room import check_disk
 from autofit.app.estimation import assumed_setting, ladder_of, prepare_setting
-from autofit.app.full_training import run_training
+from autofit.app.full_training import Broke, LackedMemory, broken_error, run_training
 from autofit.app.model_download import SharedScreen, downloading
 from autofit.app.probe_specs import context_config
 from autofit.app.resume import StartingPoint, check_rows, claim, find_start, follow_machine
@@ -24,7 +24,7 @@ from autofit.app.universal_start import make_loadable
 from autofit.domain.errors import NothingFits, UsageError
 from autofit.domain.event import Chosen, Event, GaveUp, LadderBuilt, Screen, TrainingEnded
 from autofit.domain.objective import Objective
-from autofit.domain.outcome import Outcome
+from autofit.domain.outcome import STRATEGY_FAULTS, FailedStart, Outcome
 from autofit.domain.request import Request, SearchOptions
 from autofit.domain.strategy import Strategy
 from autofit.domain.timeline import Timeline
@@ -130,17 +130,24 @@ def _search_and_train(
             end = run_training(context, choice, session, timeline, standby)
             if isinstance(end, TrainingEnded):
                 return end
-            if _is_search_due(choice, folder):
-                session.tell(unprobed_failure_text(choice.strategy, end.end))
-                tried, choice = ((choice.strategy, end.end),), None
-            else:
+            if (failed := _failed_start(choice, end, folder)) is not None:
+                session.tell(unprobed_failure_text(choice.strategy, failed))
+                tried, choice = (*tried, (choice.strategy, failed)), None
+            elif isinstance(end, LackedMemory):
                 context, choice = go_down(choice, end, context, session, options)
+            else:
+                raise broken_error(end, folder)
 
 
-def _is_search_due(choice: Choice, folder: RunFolder) -> bool:
-    """Whether a choice that ran out of memory is searched for anew: no probe of today had shown that it fits, and
-    nothing is lost."""
-    return choice.is_unseen and not choice.step_downs and folder.last_checkpoint is None
+def _failed_start(choice: Choice, end: LackedMemory | Broke, folder: RunFolder) -> FailedStart | None:
+    """What ended a choice that no probe of today had shown to train, if another strategy may do better: it is searched
+    anew, for nothing is lost. None where there is a checkpoint, or any other would fail as well."""
+    if not choice.is_unseen or choice.step_downs or folder.last_checkpoint is not None:
+        return None
+    if isinstance(end, LackedMemory):
+        return end.end
+    has_begun = end.step is not None
+    return None if has_begun or end.is_ours or not isinstance(end.end, STRATEGY_FAULTS) else end.end
 
 
 def _look(start: StartingPoint, session: Session) -> Context:

@@ -194,6 +194,14 @@ Broken = Union[
 
 BROKEN: tuple[type[Broken], ...] = get_args(Broken)
 
+StrategyFault = Union[Unsupported, TimedOut, SignalCrash, Crashed]
+"""How a rank may end for a reason of its strategy's alone: with another it may train."""
+
+STRATEGY_FAULTS: tuple[type[StrategyFault], ...] = get_args(StrategyFault)
+
+FailedStart = Union[OutOfMemory, StrategyFault]
+"""How a training ends that shows at its start what a probe would have shown."""
+
 Failure = Union[OutOfMemory, Diverged, Broken]
 """How ranks end that do not come to their end, in a probe, in the full run and in a job that was handed over."""
 

@@ -11,6 +11,7 @@ from autofit.domain.outcome import (
     DeviceLost,
     DiskFull,
     Diverged,
+    FailedStart,
     Killed,
     NodeLost,
     NotFinite,
@@ -65,9 +66,13 @@ def lack_text(end: OutOfMemory, log_path: Path) -> str:
     return f"{_out_of_memory(end)}\nits log is {log_path}"
 
 
-def unprobed_failure_text(strategy: Strategy, end: OutOfMemory) -> str:
+def unprobed_failure_text(strategy: Strategy, end: FailedStart) -> str:
     """What happened to a training that was started without a probe, and is searched now."""
-    return f"{_out_of_memory(end)}, although {strategy} was expected to fit; nothing is lost, and it is searched now"
+    if isinstance(end, OutOfMemory):
+        what = f"{_out_of_memory(end)}, although {strategy} was expected to fit"
+    else:
+        what = f"the training failed with {strategy}, which no probe had tried: {broken_text(end)}"
+    return f"{what}; nothing is lost, and it is searched now"
 
 
 def step_down_text(end: OutOfMemory, step: int | None) -> str:

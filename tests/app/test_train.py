@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 
 from autofit.app import train
-from autofit.domain.errors import NothingFits, TrainingFailed, UsageError
+from autofit.domain.errors import InternalError, NothingFits, TrainingFailed, UsageError
 from autofit.domain.event import (
     Chosen,
     DataRead,
@@ -40,7 +41,20 @@ from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.knobs.pins import Pins
 from autofit.domain.objective import Objective
-from autofit.domain.outcome import Crashed, DiskFull, Killed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut
+from autofit.domain.outcome import (
+    Crashed,
+    DiskFull,
+    Killed,
+    Measured,
+    Outcome,
+    OutOfMemory,
+    Phase,
+    Place,
+    SignalCrash,
+    TimedOut,
+    Unsupported,
+    UserFault,
+)
 from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
@@ -763,26 +777,81 @@ def test_what_is_left_of_a_training_decides_how_far_the_search_looks(stage: Stag
     assert 0 == counts[0] < counts[1]
 
 
-def test_what_was_chosen_unprobed_and_does_not_fit_is_a_trial_of_the_search_that_follows(stage: Stage) -> None:
+class FailingStarts:
+    """A training whose first starts end as `ends` says, each after the last step that it names."""
+
+    def __init__(self, stage: Stage, *ends: RunEnd, after_step: int | None = None) -> None:
+        self._stage, self._run = stage, stage.training.run
+        self._ends, self._after_step = list(ends), after_step
+        self.chosen: list[Strategy] = []
+        stage.training.run = self.run  # type: ignore[method-assign]
+
+    def run(self, hardware: Hardware, files: TrainingFiles, log_path: Path, show: Any, **named: Any) -> RunEnd:
+        choice = self._stage.folder.read_choice()
+        assert choice is not None
+        self.chosen.append(choice.strategy)
+        if not self._ends or choice.measured is not None:
+            return self._run(hardware, files, log_path, show, **named)
+        if self._after_step is not None:
+            show(TrainingProgress(self._after_step, 8, 2.0, 100.0, GB, 1.0))
+        return self._ends.pop(0)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        OutOfMemory(0, Phase.BACKWARD, Place.DEVICE, ""),
+        Crashed(0, Phase.FORWARD, "no kernel image is available"),
+        SignalCrash(0, Phase.BACKWARD, signal.SIGSEGV),
+        Unsupported("this attention has no backward pass"),
+        TimedOut(0, Phase.FORWARD, 120.0),
+    ],
+    ids=lambda ended: type(ended).__name__,
+)
+def test_what_was_chosen_unprobed_and_fails_at_its_start_is_a_trial_of_the_search_that_follows(
+    stage: Stage, ended: Outcome
+) -> None:
     """Nothing is lost: there is no checkpoint yet."""
     stage.machine.capacity_bytes = GB
-    run, ended = stage.training.run, OutOfMemory(0, Phase.BACKWARD, Place.DEVICE, "")
-    chosen: list[Strategy] = []
-
-    def fail_once(hardware: Hardware, files: TrainingFiles, *rest: Any, **named: Any) -> RunEnd:
-        choice = stage.folder.read_choice()
-        assert choice is not None
-        chosen.append(choice.strategy)
-        return ended if choice.measured is None else run(hardware, files, *rest, **named)
-
-    stage.training.run = fail_once  # type: ignore[method-assign]
+    starts = FailingStarts(stage, ended)
     stage.train(replace(REQUEST, training=Training(max_steps=1)), SearchOptions())
-    first, second = chosen
+    first, second = starts.chosen
     record = stage.folder.read_record()
     assert (record.trials[0].strategy, record.trials[0].outcome) == (first, ended)
     assert first != second
-    assert second in strategies(stage)
     assert record.result is not None
+    assert any("nothing is lost, and it is searched now" in note.text for note in stage.told(Note))
+
+
+def test_what_failed_at_its_start_is_not_started_again(stage: Stage) -> None:
+    """Not after a second failure either, which knows of the first: each is one trial."""
+    stage.machine.capacity_bytes = GB
+    ends = (Crashed(0, Phase.FORWARD, "boom"), Unsupported("that is not there"))
+    starts = FailingStarts(stage, *ends)
+    stage.train(replace(REQUEST, training=Training(max_steps=1)), SearchOptions())
+    assert len(starts.chosen) == len(set(starts.chosen)) == 3
+    trials = stage.folder.read_record().trials
+    assert [trial.outcome for trial in trials if trial.outcome in ends] == list(ends)
+
+
+@pytest.mark.parametrize(
+    ("ended", "after_step"),
+    [
+        (UserFault(0, Phase.REWARD, "ZeroDivisionError in rewards.py"), None),
+        (DiskFull(0, Phase.SAVE, "no space left in /data"), None),
+        (Crashed(0, Phase.FORWARD, "boom", is_ours=True), None),
+        (Crashed(0, Phase.FORWARD, "boom"), 3),
+    ],
+    ids=["the user's own", "the disk", "our own", "after a step"],
+)
+def test_what_another_strategy_would_not_do_better_ends_an_unprobed_training(
+    stage: Stage, ended: RunEnd, after_step: int | None
+) -> None:
+    stage.machine.capacity_bytes = GB
+    starts = FailingStarts(stage, ended, after_step=after_step)
+    with pytest.raises((TrainingFailed, InternalError)):
+        stage.train(replace(REQUEST, training=Training(max_steps=1)), SearchOptions())
+    assert len(starts.chosen) == 1
 
 
 def test_what_was_remembered_is_confirmed_and_not_probed_again(stage: Stage) -> None:
