@@ -23,7 +23,7 @@ from autofit.planning.reference import compares_rows, has_reference_pass
 from autofit.planning.setting import Setting
 
 from .sdpa import with_same_rules
-from .states import model_states
+from .states import are_states_too_large
 
 TRACED_MICRO_BATCHES = (1, 2, 4)
 """Every moment's bytes are the largest of several linear functions of the rows; from four rows on one of them leads."""
@@ -51,9 +51,7 @@ def _traced_for(micro_batch: int) -> tuple[int, ...]:
 
 def _is_hopeless(rung: Rung, setting: Setting) -> bool:
     """Whether its states alone are too large: of plain torch, whose traces serve no other rung."""
-    states = model_states(Strategy(rung, 1, 1), setting)
-    held_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
-    return is_autocast(rung, setting) and held_bytes > setting.device_memory_bytes
+    return is_autocast(rung, setting) and are_states_too_large(rung, setting)
 
 
 def traced_as(rung: Rung, setting: Setting) -> Hashable:

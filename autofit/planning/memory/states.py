@@ -113,6 +113,13 @@ def model_states(strategy: Strategy, setting: Setting) -> ModelStates:
     return setting.once((model_states, held_as(rung)), lambda: _model_states(rung, setting))
 
 
+def are_states_too_large(rung: Rung, setting: Setting) -> bool:
+    """Whether the device lacks room for the states alone, whatever the micro-batch."""
+    states = model_states(Strategy(rung, 1, 1), setting)
+    held_bytes = states.parameters_bytes + states.gradients_bytes + states.optimizer_bytes
+    return held_bytes > setting.device_memory_bytes
+
+
 def held_as(rung: Rung) -> Hashable:
     """What is the same for rungs whose states are alike: those that differ in attention or checkpointing."""
     return rung.zero_stage, rung.method, rung.quantization, rung.offload, rung.dtype, rung.optimizer

@@ -16,7 +16,7 @@ from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, as_pinned, rungs
 from autofit.planning.space.ladder_builder import make_step
 
-from .fit import leaves_room
+from .fit import fitting, leaves_room
 
 SHORTER_SHARES = (3 / 4, 1 / 2, 3 / 8, 1 / 4, 1 / 8, 1 / 16)
 SHORTEST_TOKENS = 64
@@ -74,16 +74,11 @@ def would_fit(
 
 def _first_fitting(cases: Iterator[Case], underestimate: float) -> str | None:
     for case in cases:
-        fitting = [one for one in _estimates(case) if leaves_room(one.memory, case.setting, underestimate)]
-        if fitting:
-            best = max(fitting, key=lambda one: one.speed.tokens_per_s)
+        found = [one for _, one in fitting(rungs(case.setting, case.settled), case.setting, underestimate)]
+        if found:
+            best = max(found, key=lambda one: one.speed.tokens_per_s)
             return f"{case.text} ({_figures(best, underestimate)})"
     return None
-
-
-def _estimates(case: Case) -> Iterator[Estimate]:
-    for rung in rungs(case.setting, case.settled):
-        yield from make_step(rung, case.setting).estimates
 
 
 def _figures(estimate: Estimate, underestimate: float) -> str:
@@ -161,7 +156,8 @@ def _more_host_memory(here: Case, underestimate: float) -> str | None:
     enough = replace(here.setting, hardware=_with_endless_hosts(here.setting.hardware))
     short = [
         (one.memory.host_bytes - has_bytes, one)
-        for one in _estimates(here)
+        for rung in rungs(here.setting, here.settled)
+        for one in make_step(rung, here.setting).estimates
         if one.memory.host_bytes > has_bytes and leaves_room(one.memory, enough, underestimate)
     ]
     if not short or here.setting.kind is DeviceKind.CPU:

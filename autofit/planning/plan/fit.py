@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.hardware import DeviceKind, Hardware
+from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Measured, Place
 from autofit.domain.plan import Candidate, Shortfall, Verdict
-from autofit.domain.strategy import Strategy
+from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
+from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
+from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.memory.states import are_states_too_large
 from autofit.planning.setting import Setting
+from autofit.planning.space.ladder_builder import make_step, strategies_of
 
 from .adamw_peak import adamw_peak_bytes
 
@@ -66,8 +72,37 @@ def leaves_room(memory: MemoryEstimate, setting: Setting, underestimate: float =
 
     `underestimate` is the factor by which predictions of device memory were seen to be too low.
     """
-    has_device = underestimate * memory.peak_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
-    return has_device and (_is_on_host(setting) or memory.host_bytes <= setting.host_available_bytes)
+    has_host = _is_on_host(setting) or memory.host_bytes <= setting.host_available_bytes
+    return has_host and _has_device_room(memory, setting, underestimate)
+
+
+def _has_device_room(memory: MemoryEstimate, setting: Setting, underestimate: float) -> bool:
+    return underestimate * memory.peak_bytes <= (1 - HEADROOM) * setting.device_memory_bytes
+
+
+def fitting(rungs: Iterable[Rung], setting: Setting, underestimate: float = 1.0) -> Iterator[tuple[Strategy, Estimate]]:
+    """The strategies of some rungs that are expected to fit, as `leaves_room`. What does not fit takes little time."""
+    for rung in rungs:
+        if _may_leave_room(rung, setting, underestimate):
+            step = make_step(rung, setting)
+            for strategy, estimate in zip(step.strategies, step.estimates, strict=True):
+                if leaves_room(estimate.memory, setting, underestimate):
+                    yield strategy, estimate
+
+
+def _may_leave_room(rung: Rung, setting: Setting, underestimate: float) -> bool:
+    """Whether a micro-batch of the rung may fit. A part of an optimizer lies on the device beside all that does where
+    the whole is offloaded; how large that part is, and what is left for the host, is not looked for here."""
+    if are_states_too_large(rung, setting):
+        return False
+    if rung.offload is Offload.PARTIAL:
+        whole = strategies_of(replace(rung, offload=Offload.OPTIMIZER), setting)
+        return any(_has_device_room(_memory_of(one, setting), setting, underestimate) for one in whole)
+    return any(leaves_room(_memory_of(one, setting), setting, underestimate) for one in strategies_of(rung, setting))
+
+
+def _memory_of(strategy: Strategy, setting: Setting) -> MemoryEstimate:
+    return estimate_memory(strategy, sized_for(strategy, setting))
 
 
 def host_high_bytes(memory: MemoryEstimate) -> int:

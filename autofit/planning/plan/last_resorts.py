@@ -15,9 +15,8 @@ from autofit.domain.resort import Resort
 from autofit.domain.strategy import KNOBS, Rung, Strategy
 from autofit.planning.setting import Setting
 from autofit.planning.space.axes import Settled, rungs
-from autofit.planning.space.ladder_builder import make_step
 
-from .fit import leaves_room
+from .fit import fitting
 
 
 def next_resort(setting: Setting, settled: Settled) -> LastResort | None:
@@ -82,11 +81,9 @@ def _fitting(
 ) -> Iterator[Resort]:
     """The value's fastest strategy that fits, if any does."""
     assert value.last_resort is not None
-    steps = [make_step(rung, setting) for rung in _rungs(knob, value, setting, settled)]
-    pairs = [pair for step in steps for pair in zip(step.strategies, step.estimates, strict=True)]
-    fitting = [pair for pair in pairs if leaves_room(pair[1].memory, setting, underestimate)]
-    if fitting:
-        strategy, estimate = max(fitting, key=_speed)
+    pairs = [*fitting(_rungs(knob, value, setting, settled), setting, underestimate)]
+    if pairs:
+        strategy, estimate = max(pairs, key=_speed)
         yield Resort(value.last_resort, _words(strategy.rung, setting), value.gives_up, strategy, estimate)
 
 

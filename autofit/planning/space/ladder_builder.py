@@ -55,13 +55,16 @@ def build_ladder(setting: Setting, settled: Settled) -> Ladder:
     return Ladder(setting.device_memory_bytes, tuple(steps), (*left_out, *_others(setting, settled)))
 
 
-def make_step(rung: Rung, setting: Setting) -> Step:
+def strategies_of(rung: Rung, setting: Setting) -> tuple[Strategy, ...]:
     """The rung with each micro-batch that divides the global batch; UsageError as `micro_batches`."""
-    request = setting.request
-    sizes = asked_micro_batches(request, setting.rank_count)
-    strategies = tuple(
-        Strategy(rung, size, accumulation(request.global_batch, setting.rank_count, size)) for size in sizes
-    )
+    batch, rank_count = setting.request.global_batch, setting.rank_count
+    sizes = asked_micro_batches(setting.request, rank_count)
+    return tuple(Strategy(rung, size, accumulation(batch, rank_count, size)) for size in sizes)
+
+
+def make_step(rung: Rung, setting: Setting) -> Step:
+    """The rung with each micro-batch that is worth a try; UsageError as `strategies_of`."""
+    strategies = strategies_of(rung, setting)
     if rung.offload is Offload.PARTIAL:  # with none of it on the device it is the whole that is offloaded
         strategies = tuple(strategy for strategy in strategies if is_divided(strategy, setting)) or strategies
     if is_between(rung, setting):  # what does less work and surely fits leaves it no micro-batch
@@ -87,14 +90,12 @@ def why_useless(step: Step, setting: Setting) -> str | None:
 
 def worth_tracing(tried: Iterable[Rung], setting: Setting) -> tuple[Rung, ...]:
     """Those of the rungs that, by the traces that there are, are not left out for a neighbour that surely fits."""
-    sizes = asked_micro_batches(setting.request, setting.rank_count)
-    return tuple(rung for rung in tried if not is_between(rung, setting) or not _is_idle(rung, sizes, setting))
+    return tuple(rung for rung in tried if not is_between(rung, setting) or not _is_idle(rung, setting))
 
 
-def _is_idle(rung: Rung, sizes: Iterable[int], setting: Setting) -> bool:
-    """Whether what does less work surely fits with each of these micro-batches."""
-    counts = ((size, accumulation(setting.request.global_batch, setting.rank_count, size)) for size in sizes)
-    return all(_surely_fits(_plainer(Strategy(rung, *count)), setting) for count in counts)
+def _is_idle(rung: Rung, setting: Setting) -> bool:
+    """Whether what does less work surely fits with each micro-batch."""
+    return all(_surely_fits(_plainer(one), setting) for one in strategies_of(rung, setting))
 
 
 def is_between(rung: Rung, setting: Setting) -> bool:
