@@ -83,14 +83,14 @@ def _has_device_room(memory: MemoryEstimate, setting: Setting, underestimate: fl
 def fitting(rungs: Iterable[Rung], setting: Setting, underestimate: float = 1.0) -> Iterator[tuple[Strategy, Estimate]]:
     """The strategies of some rungs that are expected to fit, as `leaves_room`. What does not fit takes little time."""
     for rung in rungs:
-        if _may_leave_room(rung, setting, underestimate):
+        if may_leave_room(rung, setting, underestimate):
             step = make_step(rung, setting)
             for strategy, estimate in zip(step.strategies, step.estimates, strict=True):
                 if leaves_room(estimate.memory, setting, underestimate):
                     yield strategy, estimate
 
 
-def _may_leave_room(rung: Rung, setting: Setting, underestimate: float) -> bool:
+def may_leave_room(rung: Rung, setting: Setting, underestimate: float) -> bool:
     """Whether a micro-batch of the rung may fit. A part of an optimizer lies on the device beside all that does where
     the whole is offloaded; how large that part is, and what is left for the host, is not looked for here."""
     if are_states_too_large(rung, setting):
