@@ -43,11 +43,10 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class RowLengths:
-    """The lengths of the rows that are trained on, in tokens, and whether others are evaluated."""
+    """The lengths of the rows that are trained on, in tokens."""
 
     longest_tokens: int
     mean_tokens: float
-    has_evaluation: bool = False
 
 
 DATA_KINDS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -88,7 +87,7 @@ class DataProfile:
     @property
     def lengths(self) -> RowLengths:
         sampled = self.sampled_lengths_tokens
-        return RowLengths(self.longest_tokens, sum(sampled) / len(sampled), self.eval_example_count > 0)
+        return RowLengths(self.longest_tokens, sum(sampled) / len(sampled))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class TrialKey:
             extra_arguments=request.training.extra_arguments,
             longest_tokens=rows.longest_tokens,
             mean_tokens=round(rows.mean_tokens),
-            has_evaluation=rows.has_evaluation,
+            has_evaluation=request.has_evaluation,
             machine=MachineKind.of(hardware),
             versions=versions,
             machine_summary=hardware.summary,

@@ -73,7 +73,7 @@ def test_what_makes_no_difference(changes: dict[str, Any]) -> None:
         {"request": replace(simulated.REQUEST, training=Training(extra_arguments=("--packing", "true")))},
         {"rows": replace(simulated.PROFILE, longest_tokens=1900).lengths},
         {"rows": replace(simulated.PROFILE, sampled_lengths_tokens=(300, 2048, 2048)).lengths},
-        {"rows": replace(simulated.PROFILE, eval_example_count=10).lengths},
+        {"request": replace(simulated.REQUEST, eval_data="evaluated.jsonl")},
         {"hardware": replace(simulated.HARDWARE, memory_limit_bytes=24 * simulated.GB)},
         {"hardware": hardware(devices=simulated.DEVICES[:4])},
         {"hardware": hardware(link=Link.PCIE)},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from autofit.domain.goal import TimeToEnd
+from autofit.domain.trial import Trial
 from autofit.domain.units import brief_seconds
 
 from .expected_improvement import LEAST_CHANCE, Expectation
@@ -79,9 +80,14 @@ def tokens_left(goal: TimeToEnd, best: float, search: SearchState) -> float:
 
 def next_cost(search: SearchState) -> ProbeCost:
     """What the next probe costs."""
+    return cost_by(search.trials, search)
+
+
+def cost_by(trials: Sequence[Trial], search: SearchState) -> ProbeCost:
+    """What a probe costs by what these trials took."""
     request = search.setting.request
     return ProbeCost.of(
-        search.trials, search.tokens_per_step,
+        trials, search.tokens_per_step,
         is_uniform=search.is_uniform, task=request.task, has_evaluation=request.has_evaluation,
     )  # fmt: skip
 

@@ -17,9 +17,8 @@ from autofit.planning.setting import Setting
 
 from .merit import leader
 from .noise import DOUBT, speed_noise
-from .payoff import tokens_left
+from .payoff import cost_by, tokens_left
 from .policy import decide
-from .probe_cost import ProbeCost
 from .search_state import SearchState
 
 SAME_SPEED = 0.1
@@ -160,9 +159,7 @@ def _unconfirmed(remembered: Choice, past: Sequence[Trial], search: SearchState)
 
 def _confirming_s(remembered: Choice, trials: Sequence[Trial], search: SearchState) -> float:
     """The seconds of a probe of the remembered choice, by what `trials` took."""
-    request = search.setting.request
-    cost = ProbeCost.of(trials, search.tokens_per_step, task=request.task, has_evaluation=request.has_evaluation)
-    return cost.seconds(remembered.strategy, remembered.probed.tokens_per_s)
+    return cost_by(trials, search).seconds(remembered.strategy, remembered.probed.tokens_per_s)
 
 
 def _once_confirmed(action: Choose, past: Sequence[Trial], trials: Sequence[Trial]) -> Probe | Choose:
