@@ -146,8 +146,8 @@ def _failed_start(choice: Choice, end: LackedMemory | Broke, folder: RunFolder) 
         return None
     if isinstance(end, LackedMemory):
         return end.end
-    has_begun = end.step is not None
-    return None if has_begun or end.is_ours or not isinstance(end.end, STRATEGY_FAULTS) else end.end
+    has_trained = bool(end.step)  # 0 is told when the first step begins
+    return None if has_trained or end.is_ours or not isinstance(end.end, STRATEGY_FAULTS) else end.end
 
 
 def _look(start: StartingPoint, session: Session) -> Context:

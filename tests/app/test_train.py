@@ -813,7 +813,7 @@ def test_what_was_chosen_unprobed_and_fails_at_its_start_is_a_trial_of_the_searc
 ) -> None:
     """Nothing is lost: there is no checkpoint yet."""
     stage.machine.capacity_bytes = GB
-    starts = FailingStarts(stage, ended)
+    starts = FailingStarts(stage, ended, after_step=0)
     stage.train(replace(REQUEST, training=Training(max_steps=1)), SearchOptions())
     first, second = starts.chosen
     record = stage.folder.read_record()
