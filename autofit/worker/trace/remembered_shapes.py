@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch._subclasses import FakeTensor, FakeTensorMode
@@ -49,13 +49,14 @@ def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return first.fake_device
         if (func.is_view or func in _UNNAMED_VIEWS) and _is_plain(first):
             return _viewed(func, args, first.fake_mode, first.fake_device)
-    taken: list[FakeTensor] = []
+    taken: list[torch.Tensor] = []
     key = (func, _key(args, taken), _key(kwargs.items(), taken))
-    if not taken or func._schema.is_mutable or not all(map(_is_plain, taken)):
+    plain = [tensor for tensor in taken if _is_plain(tensor)]
+    if not taken or len(plain) < len(taken) or func._schema.is_mutable:
         return func(*args, **kwargs)
     known = _REMEMBERED.get(key)
     if known is not None:
-        return known.again(taken[0].fake_mode)
+        return known.again(plain[0].fake_mode)
     out = func(*args, **kwargs)
     if (made := _made_anew(out, taken)) is not None:
         if len(_REMEMBERED) >= MOST:
@@ -72,13 +73,13 @@ def _viewed(func: Any, args: tuple[Any, ...], mode: FakeTensorMode, device: torc
     return [FakeTensor(mode, one, device) for one in out]
 
 
-def _key(values: Iterable[Any], taken: list[FakeTensor]) -> Hashable:
+def _key(values: Iterable[Any], taken: list[torch.Tensor]) -> Hashable:
     """Tells the arguments apart as far as their shapes and the like go; the tensors among them are `taken`."""
     parts: list[Hashable] = []
     for value in values:
-        if isinstance(value, FakeTensor):
+        if isinstance(value, torch.Tensor):
             taken.append(value)
-            parts.append((value.shape, value.stride(), value.dtype, value.fake_device))
+            parts.append((value.shape, value.stride(), value.dtype, value.fake_device) if _is_plain(value) else None)
         elif isinstance(value, (list, tuple)):
             parts.append(_key(value, taken))
         else:
@@ -86,14 +87,20 @@ def _key(values: Iterable[Any], taken: list[FakeTensor]) -> Hashable:
     return tuple(parts)
 
 
-def _is_plain(tensor: FakeTensor) -> bool:
-    """Whether all that counts of it is its shape: it is neither known by its value nor sparse nor conjugated."""
-    return tensor.constant is None and tensor.layout is torch.strided and not tensor.dtype.is_complex
+def _is_plain(tensor: torch.Tensor) -> TypeGuard[FakeTensor]:
+    """Whether it is a fake tensor of which all that counts is its shape: neither known by its value nor sparse nor
+    conjugated."""
+    return (
+        isinstance(tensor, FakeTensor)
+        and tensor.constant is None
+        and tensor.layout is torch.strided
+        and not tensor.dtype.is_complex
+    )
 
 
-def _made_anew(out: Any, taken: Iterable[FakeTensor]) -> _Made | None:
+def _made_anew(out: Any, taken: Iterable[torch.Tensor]) -> _Made | None:
     """What tells a result that is one plain tensor of its own, whole storage; None of any other."""
-    if not isinstance(out, FakeTensor) or not _is_plain(out) or out.storage_offset() != 0:
+    if not isinstance(out, torch.Tensor) or not _is_plain(out) or out.storage_offset() != 0:
         return None
     storage = out.untyped_storage()
     if any(storage._cdata == one.untyped_storage()._cdata for one in taken):

@@ -103,3 +103,13 @@ def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
     for columns in range(1, 6):
         call(ATEN.mm.default, (row(4, 8), row(8, columns)), {})
         assert len(remembered_shapes._REMEMBERED) <= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float32])
+def test_what_is_not_told_by_its_shape_goes_torchs_way(dtype: torch.dtype) -> None:
+    """Complex and sparse tensors."""
+    whole = row(4, 4, dtype=dtype)
+    special = whole if dtype.is_complex else whole.to_sparse()
+    for _ in range(2):
+        assert call(ATEN.neg.default, (special,), {}).layout is special.layout
+    assert not remembered_shapes._REMEMBERED
