@@ -38,6 +38,15 @@ class NodeJob:
         below = [rank for launch in self.launchers() for rank in _below(launch)]
         return below + [process for process in _own_processes() if self._is_orphan(process)]
 
+    def waiting(self) -> list[psutil.Process]:
+        """The other processes that run this module for the same job. What has brought them here, such as `ssh`, has
+        their words behind its own."""
+        return [process for process in _own_processes() if self._is_waiting(_words(process))]
+
+    def _is_waiting(self, words: list[str]) -> bool:
+        job = [self.mark, self.master_addr, self.master_port, self.node]
+        return words[1:2] == ["-c"] and words[3:7] == job
+
     def _is_launcher(self, words: list[str]) -> bool:
         return words[1:3] == ["-X", self.mark] and f"--node_rank={self.node}" in words
 
@@ -53,9 +62,12 @@ class NodeJob:
     def end(self, number: int, grace_s: float) -> bool:
         """Sends the signal to every rank, and SIGKILL to everyone after the grace; says whether nothing is left.
 
-        launch.py sees its ranks end: a signal of its own would reach them a second time, one after the other.
+        launch.py sees its ranks end: a signal of its own would reach them a second time, one after the other. A SIGKILL
+        ends those as well who wait here for what an earlier signal does: they would see the end a moment later.
         """
         _send(self.ranks() or self.launchers(), number)
+        if number == signal.SIGKILL:
+            _send(self.waiting(), number)
         if self._is_gone_in(grace_s):
             return True
         return self._is_gone_in(_GONE_S, lambda: _send(self._all(), signal.SIGKILL))
