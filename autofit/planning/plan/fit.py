@@ -12,12 +12,10 @@ from autofit.domain.outcome import Measured, Place
 from autofit.domain.plan import Candidate, Shortfall, Verdict
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.units import format_bytes
-from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
-from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.memory.states import are_states_too_large
 from autofit.planning.setting import Setting
-from autofit.planning.space.ladder_builder import make_step, strategies_of
+from autofit.planning.space.ladder_builder import make_step, memory_of, strategies_of
 
 from .adamw_peak import adamw_peak_bytes
 
@@ -97,12 +95,8 @@ def may_leave_room(rung: Rung, setting: Setting, underestimate: float) -> bool:
         return False
     if rung.offload is Offload.PARTIAL:
         whole = strategies_of(replace(rung, offload=Offload.OPTIMIZER), setting)
-        return any(_has_device_room(_memory_of(one, setting), setting, underestimate) for one in whole)
-    return any(leaves_room(_memory_of(one, setting), setting, underestimate) for one in strategies_of(rung, setting))
-
-
-def _memory_of(strategy: Strategy, setting: Setting) -> MemoryEstimate:
-    return estimate_memory(strategy, sized_for(strategy, setting))
+        return any(_has_device_room(memory_of(one, setting), setting, underestimate) for one in whole)
+    return any(leaves_room(memory_of(one, setting), setting, underestimate) for one in strategies_of(rung, setting))
 
 
 def host_high_bytes(memory: MemoryEstimate) -> int:
