@@ -344,19 +344,23 @@ def test_an_interrupted_training_goes_on_and_its_merged_model_is_base_plus_adapt
 
 
 def test_the_one_long_row_that_comes_late_takes_no_more_than_its_probe_showed(tmp_path: Path) -> None:
-    """In the last step, after five with rows of a tenth of its length, under a limit that its probe just fits."""
+    """In the last step, after five with rows of a thirtieth of its length, under a limit that its probe fits.
+
+    Of so many tokens that activations are of a megabyte and more: smaller ones lie in the heap, whose gaps differ by
+    5 % of the peak between two steps.
+    """
     data = tmp_path / "d.jsonl"
     order = list(EpochOrder(48, 48, Training().seed, lambda: 0))
-    rows = [{"text": "one two three four " * (60 if number == order[44] else 4)} for number in range(48)]
+    rows = [{"text": "one two three four " * (180 if number == order[44] else 4)} for number in range(48)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--method", "full", "--zero-stage", "1", "--micro-batch", "4", "--gradient-checkpointing", "off"]
-    words += ["--max-steps", "6", "--tolerance", "1%", "--data", str(data), "--seq", "512"]
-    words += ["--memory-limit", "870MB"]  # under which the heap of a CPU rank gives back at once what is freed
+    words += ["--max-steps", "6", "--tolerance", "1%", "--data", str(data), "--seq", "1024"]
+    words += ["--memory-limit", "1400MB"]  # under which the heap of a CPU rank gives back at once what is freed
     out = tmp_path / "run"
     ended = subprocess.run(autofit(*words, "--output-dir", str(out)), capture_output=True, text=True, check=False)
     assert ended.returncode == 0, _said(ended, out)
     profile, result = (json.loads((out / name).read_text()) for name in ("data.json", "result.json"))
-    assert 240 <= profile["longest_tokens"] < 512
+    assert 720 <= profile["longest_tokens"] < 1024
     probed = json.loads((out / "choice.json").read_text())["measured"]
     assert result["step_count"] == 6
     lines = map(json.loads, (out / "logs/progress.jsonl").read_text().splitlines())

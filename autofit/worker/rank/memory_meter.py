@@ -55,7 +55,7 @@ class _ProcessMemory:
     """Peak anonymous memory of this process, from the kernel's high-water mark phase by phase.
 
     The mark (VmHWM) counts file pages too, which are taken off as they stand at the end of the phase: the peak errs
-    low by what file pages were dropped within a phase, which is little once the libraries are loaded.
+    low by the file pages that came after it, high by those that went, which is little once the libraries are loaded.
     """
 
     def __init__(self) -> None:
