@@ -94,12 +94,19 @@ def _config(case: Case) -> dict[str, object]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """After each experiment the autotuner has pdsh run `pkill -f` over the machine: a stand-in keeps it from that."""
+    """After each experiment the autotuner has pdsh run `pkill -f` over the machine: a stand-in keeps it from that. And
+    it takes a line with the word "error" for one: torch has it in a warning about torchao, of this module."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     (bin_folder / "pdsh").symlink_to(shutil.which("true") or "/bin/true")
     path = os.pathsep.join([str(bin_folder), str(_DEEPSPEED.parent), os.environ.get("PATH", os.defpath)])
-    own = {"DS_ACCELERATOR": "cpu", "LOCAL_SIZE": str(RANKS), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    own = {
+        "TORCH_LOGS": "-torch.utils._pytree",
+        "DS_ACCELERATOR": "cpu",
+        "LOCAL_SIZE": str(RANKS),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     return os.environ | own | {"PATH": path}
 
 
