@@ -43,7 +43,7 @@ def tune(case: Case, folder: Path, deadline_s: float) -> Tuned:
     (folder / "ds_config.json").write_text(json.dumps(_config(case)))
     port, began_at_s = free_port(), time.monotonic()
     is_cut_off = _run(_command(case, port), folder, deadline_s)
-    tuned = _tuned(case, folder / "autotuning_results", time.monotonic() - began_at_s, is_cut_off)
+    tuned = _tuned(folder / "autotuning_results", time.monotonic() - began_at_s, is_cut_off)
     for number in range(tuned.experiment_count):  # each experiment takes the next port, and leaves its files
         remove_shared_memory(str(port + number))
     return tuned
@@ -118,12 +118,14 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _tuned(case: Case, results: Path, tune_s: float, is_cut_off: bool) -> Tuned:
+def _tuned(results: Path, tune_s: float, is_cut_off: bool) -> Tuned:
+    """Its micro-batch may be one that does not divide the global batch, of which it then makes another."""
     experiment_count = len(list(results.glob("*/exp.json")))
     optimal = results / "ds_config_optimal.json"
     if not optimal.is_file():
         return Tuned(tune_s, experiment_count, None, None, is_cut_off)
     config = json.loads(optimal.read_text())
     rows, stage = config["train_micro_batch_size_per_gpu"], config["zero_optimization"]["stage"]
-    pick = strategy(Method.FULL, stage, False, rows, case.request.global_batch)
-    return Tuned(tune_s, experiment_count, pick, config["train_batch_size"], is_cut_off)
+    train_batch = config["train_batch_size"]
+    pick = strategy(Method.FULL, stage, False, rows, train_batch)
+    return Tuned(tune_s, experiment_count, pick, train_batch, is_cut_off)
