@@ -58,8 +58,9 @@ class MemoryEstimate:
 class SpeedEstimate:
     """Seconds of one optimizer step of the global batch; the parts sum to `step_s`.
 
-    `communication_s` and `offload_s` are what computation does not hide. `is_absolute` is False where nothing is known
-    of the device's rates: then only ratios between two strategies mean something.
+    `communication_s` and `offload_s` are what computation does not hide, `clearing_s` what clearing freed memory takes
+    where a CPU rank's heap may not keep it. `is_absolute` is False where nothing is known of the device's rates: then
+    only ratios between two strategies mean something.
     """
 
     tokens_per_step: float
@@ -68,10 +69,11 @@ class SpeedEstimate:
     offload_s: float
     update_s: float
     is_absolute: bool = True
+    clearing_s: float = 0.0
 
     @property
     def step_s(self) -> float:
-        return self.compute_s + self.communication_s + self.offload_s + self.update_s
+        return self.compute_s + self.communication_s + self.offload_s + self.update_s + self.clearing_s
 
     @property
     def tokens_per_s(self) -> float:

@@ -205,7 +205,7 @@ def test_an_own_configuration_that_cannot_load_the_checkpoint_is_not_chosen(tmp_
 
 
 def test_a_kept_choice_that_cannot_load_a_new_checkpoint_is_searched_for_again(tmp_path: Path) -> None:
-    tale = Tale(tmp_path, FakeScript(capacity_bytes=1_000_000_000, loads_from=str(tmp_path / "out")))
+    tale = Tale(tmp_path, FakeScript(capacity_bytes=660_000_000, loads_from=str(tmp_path / "out")))
     tale.tune()
     assert tale.shown(Chosen)[0].choice.strategy.rung.zero_stage > 0
     put_checkpoint(tmp_path / "out", "mp_rank_00_model_states.pt")

@@ -174,7 +174,7 @@ def _corrected(one: Candidate, error: float | None) -> Candidate:
     if error is None or one.estimate is None or _is_timed(one):
         return one
     speed = one.estimate.speed
-    names = ("compute_s", "communication_s", "offload_s", "update_s")
+    names = ("compute_s", "communication_s", "offload_s", "update_s", "clearing_s")
     parts: dict[str, Any] = {name: error * getattr(speed, name) for name in names}
     return replace(one, estimate=replace(one.estimate, speed=replace(speed, **parts, is_absolute=True)))
 

@@ -8,20 +8,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 
-from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.estimate import Estimate, MemoryEstimate
 from autofit.domain.goal import AN_HOUR, Certainty, Goal
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.ladder import Ladder
 from autofit.domain.objective import Objective
 from autofit.domain.outcome import Measured, OutOfMemory, Place
 from autofit.domain.strategy import Change, Strategy
 from autofit.domain.trial import Trial
 from autofit.planning.asked_once import AskedOnce
+from autofit.planning.memory.cpu_heap import quick_up_to_bytes
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.memory.interval import HEADROOM
 from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
 from autofit.planning.plan.baseline import counted_token_j
 from autofit.planning.probe_steps import is_uniform
 from autofit.planning.setting import Setting
+from autofit.planning.speed.clearing import CLEARED_SHARE
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
 from .noise import ENERGY_NOISE, MEMORY_NOISE, seen_noise
@@ -144,10 +147,25 @@ class SearchState(AskedOnce):
         return self._power.predict(power_effects(strategy))
 
     def _effects(self, strategy: Strategy) -> tuple[Effect, ...]:
-        return speed_effects(strategy, self.ladder.estimate(strategy))
+        return speed_effects(strategy, self._timed(strategy))
 
     def _log_prior(self, strategy: Strategy) -> float:
-        return log_speed(strategy, self.ladder.estimate(strategy))
+        return log_speed(strategy, self._timed(strategy))
+
+    def _timed(self, strategy: Strategy) -> Estimate:
+        """Its estimate, with the seconds that hang on its memory by what the trials say of that."""
+        estimate = self.ladder.estimate(strategy)
+        if self.setting.kind is not DeviceKind.CPU:
+            return estimate
+        chance = 1 - self.memory(strategy).chance_below(quick_up_to_bytes(self._base_bytes, self.device_bytes))
+        cleared_s = CLEARED_SHARE * estimate.speed.compute_s * chance
+        return replace(estimate, speed=replace(estimate.speed, clearing_s=cleared_s))
+
+    @cached_property
+    def _base_bytes(self) -> float:
+        """What a rank holds before its model is built."""
+        seen = [trial.outcome.base_bytes for trial in self.trials if isinstance(trial.outcome, Measured)]
+        return median(seen) if seen else self.setting.runtime_bytes
 
     @cached_property
     def _memory(self) -> Posterior:
@@ -181,7 +199,7 @@ class SearchState(AskedOnce):
         posterior = Posterior()
         for trial in self.trials:
             if isinstance(trial.outcome, Measured):
-                estimate = self.ladder.estimate(trial.strategy)
+                estimate = self._timed(trial.strategy)
                 expected = log_speed(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)
                 error = math.log(trial.outcome.tokens_per_s) - expected
                 effects = speed_effects(trial.strategy, estimate, is_rehearsal=trial.is_rehearsal)

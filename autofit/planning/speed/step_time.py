@@ -14,6 +14,7 @@ from autofit.domain.trial import Trial
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.setting import Setting
 
+from .clearing import clearing_s
 from .communication import communication_s
 from .compute import accumulation_s, micro_step, pass_count, update_s
 from .generation import generation_s
@@ -35,18 +36,20 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
     """
     rates = rates_of(setting.hardware)
     seconds = micro_step(strategy, setting, rates)
+    compute_s = (
+        pass_count(strategy, setting) * seconds.total_s
+        + accumulation_s(strategy, setting, rates)
+        + generation_s(strategy, setting, rates)
+    )
     return SpeedEstimate(
         tokens_per_step=setting.request.sequences(setting.request.global_batch)
         * (setting.mean_tokens or float(setting.worst_tokens)),
-        compute_s=(
-            pass_count(strategy, setting) * seconds.total_s
-            + accumulation_s(strategy, setting, rates)
-            + generation_s(strategy, setting, rates)
-        ),
+        compute_s=compute_s,
         communication_s=communication_s(strategy, setting, rates, seconds),
         offload_s=offload_s(strategy, setting, rates, seconds),
         update_s=update_s(strategy, setting, rates),
         is_absolute=is_rated(setting.hardware) or setting.constants.fitted_from > 0,
+        clearing_s=clearing_s(compute_s, strategy, setting),
     )
 
 

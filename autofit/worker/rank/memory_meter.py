@@ -10,15 +10,12 @@ import resource
 from pathlib import Path
 from typing import Protocol
 
+from autofit.planning.memory.cpu_heap import quick_up_to_bytes
 from autofit.worker.rank import heap
 from autofit.worker.rank.device import DriverMemory, override_deepspeed_memory, own_device_name
 
 # What may be reserved between two looks without being used: a thread's stack, the end of a heap.
 _SLACK_BYTES = 8 * 2**20
-
-_KEPT_SHARE = 1.0
-"""How much more than its tensors a quick heap is allowed, by what they take: 0.44 was the most that was seen (the tiny
-Llama, 4,096 tokens a micro-batch)."""
 
 
 class Meter(Protocol):
@@ -98,7 +95,7 @@ class CpuMeter:
     def keep_freed(self, room_bytes: int, probed_bytes: int = 0) -> None:
         self._process.mark()
         peak_bytes, held_bytes = max(self._process.peak_bytes, probed_bytes), _status()["RssAnon"]
-        if peak_bytes + _KEPT_SHARE * max(0, peak_bytes - self.base_bytes) > room_bytes:
+        if peak_bytes > quick_up_to_bytes(self.base_bytes, room_bytes):
             return
         self._room_bytes = room_bytes
         heap.keep_freed(max(0, peak_bytes - held_bytes))
