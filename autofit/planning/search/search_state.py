@@ -24,7 +24,7 @@ from autofit.planning.memory.peak_memory import estimate_memory, is_whole_peak
 from autofit.planning.plan.baseline import counted_token_j
 from autofit.planning.probe_steps import is_uniform
 from autofit.planning.setting import Setting
-from autofit.planning.speed.clearing import CLEARED_SHARE
+from autofit.planning.speed.clearing import clearing_s
 
 from .error_model import log_speed, memory_effects, middle_bytes, speed_effects
 from .noise import ENERGY_NOISE, MEMORY_NOISE, seen_noise
@@ -158,8 +158,8 @@ class SearchState(AskedOnce):
         if self.setting.kind is not DeviceKind.CPU:
             return estimate
         chance = 1 - self.memory(strategy).chance_below(quick_up_to_bytes(self._base_bytes, self.device_bytes))
-        cleared_s = CLEARED_SHARE * estimate.speed.compute_s * chance
-        return replace(estimate, speed=replace(estimate.speed, clearing_s=cleared_s))
+        speed = estimate.speed
+        return replace(estimate, speed=replace(speed, clearing_s=clearing_s(speed.compute_s, chance)))
 
     @cached_property
     def _base_bytes(self) -> float:

@@ -14,7 +14,7 @@ from autofit.domain.trial import Trial
 from autofit.planning.memory.device_share import sized_for
 from autofit.planning.setting import Setting
 
-from .clearing import clearing_s
+from .clearing import clearing_s, exact_chance
 from .communication import communication_s
 from .compute import accumulation_s, micro_step, pass_count, update_s
 from .generation import generation_s
@@ -49,7 +49,7 @@ def estimate_speed(strategy: Strategy, setting: Setting) -> SpeedEstimate:
         offload_s=offload_s(strategy, setting, rates, seconds),
         update_s=update_s(strategy, setting, rates),
         is_absolute=is_rated(setting.hardware) or setting.constants.fitted_from > 0,
-        clearing_s=clearing_s(compute_s, strategy, setting),
+        clearing_s=clearing_s(compute_s, exact_chance(strategy, setting)),
     )
 
 
