@@ -55,13 +55,13 @@ def _check(optimizer: Optimizer, kind: DeviceKind, say: Say) -> None:
     if kind is DeviceKind.CUDA:
         torch.cuda.reset_peak_memory_stats()
     took_s = min(_timed_s(made, kind) for _ in range(_STEPS))
+    made_bytes = torch.cuda.max_memory_allocated() - began_bytes - kept_bytes if kind is DeviceKind.CUDA else 0
     name, planned_bytes = optimizer.value, moments_bytes(optimizer, count)
     each_ns = 1e9 * took_s / count
     text = f"{name}: the first step {first_s:.1f} s, others {1e3 * took_s:.2f} ms for {count:,} elements"
     say.tell(text, first_s=first_s, took_s=took_s, each_ns=each_ns)
     _say_moved(optimizer, weight, say)
     if kind is DeviceKind.CUDA:
-        made_bytes = torch.cuda.max_memory_allocated() - began_bytes - kept_bytes
         is_right = abs(kept_bytes - planned_bytes) < 0.01 * planned_bytes + _UNSPLIT_BYTES
         text = f"{name}: keeps {format_bytes(kept_bytes)}, {format_bytes(planned_bytes)} are planned"
         say(is_right, text, _PLANNED, kept_bytes=kept_bytes)

@@ -12,6 +12,7 @@ from torchao.optim import AdamW4bit, AdamW8bit
 from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.planning.optimizer_states import moments_bytes, step_bytes
+from autofit.worker.training import flat_adamw
 from autofit.worker.training.flat_adamw import FlatAdamW4bit, FlatAdamW8bit, _FlatAdamW
 
 RATES = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
@@ -83,3 +84,13 @@ def test_bf16_weights_move_on_average_by_less_than_they_can_be_told_apart() -> N
         optimizer.step()
     moved = began - float(weight.detach().float().mean())
     assert moved == pytest.approx(2e-5, rel=0.1)
+
+
+@pytest.mark.slow  # a compiler's work
+@pytest.mark.parametrize("kind", [FlatAdamW8bit, FlatAdamW4bit])
+def test_compiled_as_on_a_gpu_it_makes_the_same_steps(kind: type[_FlatAdamW], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32, where nothing is rounded at random."""
+    began, plain = share(COUNT, torch.float32).detach(), stepped(kind([share(COUNT, torch.float32)], **RATES))
+    monkeypatch.setattr(flat_adamw, "_update", flat_adamw._compiled_update())
+    compiled = stepped(kind([share(COUNT, torch.float32)], **RATES))
+    assert float((compiled - plain).norm()) < 1e-4 * float((plain - began).norm())
