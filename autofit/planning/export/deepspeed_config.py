@@ -48,7 +48,13 @@ def deepspeed_config(
         "gradient_clipping": clipping_norm(strategy.rung.optimizer, request.training.extra_arguments),
         "bf16": _bf16(strategy.rung),
         "fp16": _fp16(strategy.rung.dtype),
-        "zero_optimization": _zero(strategy, zero_sizes(shape.hidden_size, bucket_elements), kind, split),
+        "zero_optimization": _zero(
+            strategy,
+            zero_sizes(shape.hidden_size, bucket_elements),
+            kind,
+            request.global_batch // (strategy.micro_batch * strategy.gradient_accumulation),
+            split,
+        ),
         # trl brings its own optimizer; it is a torch AdamW that DeepSpeed need not know by name.
         "zero_allow_untested_optimizer": True,
         # DeepSpeed's host Adam is compiled at first use: worth it beside a GPU, a loss of minutes on a CPU. Turned on,
@@ -93,11 +99,13 @@ def _fp16(dtype: Dtype) -> dict[str, object]:
     return {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}
 
 
-def _zero(strategy: Strategy, sizes: ZeroSizes, kind: DeviceKind, split: OptimizerSplit | None) -> dict[str, object]:
+def _zero(
+    strategy: Strategy, sizes: ZeroSizes, kind: DeviceKind, rank_count: int, split: OptimizerSplit | None
+) -> dict[str, object]:
     stage = strategy.rung.zero_stage
     config: dict[str, object] = {
         "stage": stage,
-        "overlap_comm": is_overlapped(kind),
+        "overlap_comm": is_overlapped(strategy.rung, kind, rank_count),
         "contiguous_gradients": True,
         **sizes.config(stage),
         **offload_sections(strategy.rung.offload, kind, split),

@@ -29,14 +29,19 @@ def bucket_elements(setting: Setting) -> int:
     return setting.zero_sizes.reduce_bucket
 
 
-def is_overlapped(kind: DeviceKind) -> bool:
-    """Whether communication runs beside computation, which costs a second bucket."""
-    return kind is DeviceKind.CUDA
+def is_overlapped(rung: Rung, kind: DeviceKind, rank_count: int) -> bool:
+    """Whether what is sent, to other ranks or to the host, goes beside computation, which costs a second bucket and
+    time of the host for each gradient. A device alone that keeps everything sends nothing."""
+    return kind is DeviceKind.CUDA and (rank_count > 1 or rung.zero_stage >= 3 or rung.offload is not Offload.NONE)
+
+
+def overlaps(rung: Rung, setting: Setting) -> bool:
+    return is_overlapped(rung, setting.kind, setting.rank_count)
 
 
 def bucket_count(rung: Rung, setting: Setting) -> int:
     """Elements of all reduce buckets while gradients come."""
-    return bucket_elements(setting) * (2 if rung.zero_stage < 3 and is_overlapped(setting.kind) else 1)
+    return bucket_elements(setting) * (2 if rung.zero_stage < 3 and overlaps(rung, setting) else 1)
 
 
 def reduction_copies(rung: Rung, setting: Setting) -> int:

@@ -11,7 +11,7 @@ from autofit.domain.strategy import Rung, Strategy
 from autofit.planning.parameters import Parameters, parameters
 from autofit.planning.setting import Setting
 
-from .buffers import bucket_count, bucket_elements, is_overlapped
+from .buffers import bucket_count, bucket_elements, overlaps
 from .states import offload_of, part_count
 
 
@@ -176,7 +176,7 @@ def gradient_rules(strategy: Strategy, setting: Setting, *, is_first_rank: bool)
         own_count(rung, setting),
         bucket_elements(setting),
         bucket_count(rung, setting),
-        is_overlapped(setting.kind),
+        overlaps(rung, setting),
         offload_of(rung, setting) is not Offload.NONE,
         strategy.gradient_accumulation > 1,
         is_first_rank,

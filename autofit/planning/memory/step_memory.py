@@ -12,7 +12,7 @@ from autofit.planning.optimizer_states import master_bytes, step_bytes
 from autofit.planning.parameters import parameters
 from autofit.planning.setting import Setting
 
-from .buffers import ahead_count, bucket_count, bucket_elements, gathered_count, is_overlapped
+from .buffers import ahead_count, bucket_count, bucket_elements, gathered_count, overlaps
 from .gradients import own_count
 from .initialization import initialization
 from .load import Load
@@ -32,7 +32,7 @@ def _loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
     if strategy.rung.zero_stage < 3:
         yield initialization(strategy, setting, states)
     if offload_of(strategy.rung, setting) is Offload.NONE:
-        if strategy.rung.zero_stage <= 1 and not is_overlapped(setting.kind):
+        if strategy.rung.zero_stage <= 1 and not overlaps(strategy.rung, setting):
             yield _reduction(strategy, setting, states)
         yield _step(strategy, setting, states)
     elif setting.split is not None:

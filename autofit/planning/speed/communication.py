@@ -10,7 +10,7 @@ from autofit.domain.hardware import Link, Node, Rates
 from autofit.domain.knobs.dtype import element_bytes
 from autofit.domain.knobs.optimizer import Optimizer
 from autofit.domain.strategy import Rung, Strategy
-from autofit.planning.memory.buffers import bucket_elements, gathered_count, is_overlapped
+from autofit.planning.memory.buffers import bucket_elements, gathered_count, overlaps
 from autofit.planning.memory.states import held_as, trained_count, whole_count
 from autofit.planning.parameters import parameters
 from autofit.planning.plain_torch import is_plain, trained_bytes
@@ -72,15 +72,17 @@ def communication_s(strategy: Strategy, setting: Setting, rates: Rates, seconds:
     """
     if not setting.is_divided:
         return 0.0
-    traffic = traffic_of(strategy.rung, setting, rates)
+    rung = strategy.rung
+    traffic = traffic_of(rung, setting, rates)
     forward_s, backward_s = collectives_s(strategy, setting, rates)
-    is_unordered = strategy.rung.zero_stage >= 3 and runs_more_than_once(strategy.rung, setting.request)
-    if strategy.rung.optimizer.is_fused or is_unordered:
+    is_unordered = rung.zero_stage >= 3 and runs_more_than_once(rung, setting.request)
+    if rung.optimizer.is_fused or is_unordered:
         each_s = forward_s + backward_s
     else:
-        each_s = exposed_s(forward_s, seconds.forward_s, setting) + exposed_s(backward_s, seconds.backward_s, setting)
+        each_s = exposed_s(forward_s, seconds.forward_s, rung, setting)
+        each_s += exposed_s(backward_s, seconds.backward_s, rung, setting)
     accumulation = strategy.gradient_accumulation
-    times = pass_count(strategy, setting) - (accumulation - 1 if strategy.rung.zero_stage <= 1 else 0)
+    times = pass_count(strategy, setting) - (accumulation - 1 if rung.zero_stage <= 1 else 0)
     return times * (each_s + traffic.copies_s) + traffic.after_s
 
 
@@ -96,9 +98,9 @@ def collectives_s(strategy: Strategy, setting: Setting, rates: Rates) -> tuple[f
     return 0.0, 0.0 if traffic.is_all_after else 2 * traffic.reduce_s
 
 
-def exposed_s(moved_s: float, computed_s: float, setting: Setting) -> float:
+def exposed_s(moved_s: float, computed_s: float, rung: Rung, setting: Setting) -> float:
     """What is left of `moved_s` beside `computed_s` of computation."""
-    if not is_overlapped(setting.kind):
+    if not overlaps(rung, setting):
         return moved_s
     return moved_s - min(HIDDEN_AT_MOST * moved_s, computed_s)
 

@@ -138,13 +138,13 @@ def accumulation_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
 
 
 def update_s(strategy: Strategy, setting: Setting, rates: Rates) -> float:
-    """Seconds of the optimizer's step on the device, or of all updates in the backward pass, for what the host does
-    not do of it."""
+    """Seconds of the optimizer's step on the device, or of all updates in the backward pass, with what the host does
+    for them; the steps of an optimizer that is offloaded are not in it."""
     if offload_of(strategy.rung, setting) is not Offload.NONE:
         return KEPT_UPDATE_BYTES * kept_count(setting) / memory_bytes_per_s(setting, rates)
     n_bytes = _moved_bytes(strategy.rung, setting) * part_count(strategy.rung, setting)
     moved_s = n_bytes / memory_bytes_per_s(setting, rates)
-    return _beside(moved_s, host_time.fused_update_s(strategy, setting), setting)
+    return _beside(moved_s, host_time.update_s(strategy, setting), setting)
 
 
 def _moved_bytes(rung: Rung, setting: Setting) -> int:

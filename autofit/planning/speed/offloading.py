@@ -78,8 +78,8 @@ def _states_s(strategy: Strategy, setting: Setting, rates: Rates, seconds: Micro
     beside_s = collectives_s(strategy, setting, rates)[1]
 
     def added_s(moved_s: float) -> float:
-        both_s = exposed_s(beside_s + moved_s, seconds.backward_s, setting)
-        return both_s - exposed_s(beside_s, seconds.backward_s, setting)
+        both_s = exposed_s(beside_s + moved_s, seconds.backward_s, strategy.rung, setting)
+        return both_s - exposed_s(beside_s, seconds.backward_s, strategy.rung, setting)
 
     earlier_s = (strategy.gradient_accumulation - 1) * added_s(each_s)
     return _fetched_bytes(strategy, setting) / link + earlier_s + added_s(last_s) + _step_s(strategy, setting, link)

@@ -82,7 +82,7 @@ class _FlatAdamW(_AdamBase):
         end = begin + weight.numel()
         mean, square = (_part(state[name], begin, end) for name in ("exp_avg", "exp_avg_sq"))
         rates = (group["lr"], *group["betas"], group["weight_decay"], group["eps"])
-        update(self.codes, weight, gradient, state["step"], mean, square, rates)
+        update(self.codes, weight, gradient, state["step"], (mean, square), rates)
 
 
 class FlatAdamW8bit(_FlatAdamW):
@@ -110,16 +110,16 @@ def _update(
     weight: torch.Tensor,
     gradient: torch.Tensor,
     step: torch.Tensor,
-    mean: Parts,
-    square: Parts,
+    moments: tuple[Parts, Parts],
     rates: tuple[torch.Tensor, float, float, float, float],
 ) -> None:
     """torchao's AdamW in place; `rates` are the learning rate, both betas, the weight decay and epsilon."""
     shape = () if codes is OptimState8bit else (weight.shape,)
-    moments = [
-        codes(*parts, is_signed, *shape, dtype=weight.dtype) for parts, is_signed in ((mean, True), (square, False))
-    ]
-    single_param_adam(weight, gradient, step, *moments, None, *rates, True, weight.dtype is torch.bfloat16)
+    mean, square = (
+        codes(*parts, is_signed, *shape, dtype=weight.dtype)
+        for parts, is_signed in zip(moments, (True, False), strict=True)
+    )
+    single_param_adam(weight, gradient, step, mean, square, None, *rates, True, weight.dtype is torch.bfloat16)
 
 
 @cache

@@ -11,13 +11,14 @@ from autofit.domain.knobs.dtype import Dtype
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
-from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.optimizer import BF16_MASTERS, Optimizer
 from autofit.domain.outcome import Measured, OutOfMemory, Phase, Place
 from autofit.domain.request import Lora
 from autofit.domain.strategy import Strategy
 from autofit.domain.trace import MicroStep, Moment, SdpaKernel, Trace, Work
 from autofit.domain.trial import Trial
 from autofit.planning.memory.peak_memory import estimate_memory
+from autofit.planning.optimizer_states import SPAN_ELEMENTS
 from autofit.planning.setting import Setting
 from autofit.planning.speed import host_time
 from autofit.planning.speed.attention import attention_flop_per_s
@@ -174,6 +175,35 @@ def test_kernels_take_time_to_start():
     each_s = host_time.FORWARD_KERNEL_S + 2 * host_time.BACKWARD_KERNEL_S + 3 * host_time.LAUNCH_S
     expected_s = 16 * 40 * each_s
     assert speed(stage(1), 1, setting).compute_s == pytest.approx(expected_s, rel=0.01)
+
+
+def test_gradients_take_time_of_the_host_and_most_where_each_goes_to_a_stream_of_its_own():
+    """ZeRO-1's at the last micro-step alone, ZeRO-2's at each."""
+    tiny = replace(LLAMA_7B, hidden_size=64, intermediate_size=128, layer_count=16, parameter_count=10**6)
+
+    def told(rung, accumulation, gpus):
+        hardware = machine(count=gpus)
+        request = make_request(tokens=32, global_batch=gpus * accumulation)
+        return speed(rung, 1, replace(scene(hardware), request=request, shape=tiny, worst_tokens=32))
+
+    alone = told(stage(1), 2, 1)
+    count = round(alone.update_s / host_time.REDUCED_S)
+    assert 16 * 7 <= count <= 16 * 9 + 3
+    for accumulation in (1, 2):
+        plain = told(stage(1), accumulation, 1).compute_s
+        streamed_s = count * (host_time.REDUCED_S + host_time.STREAMED_S)
+        assert told(stage(1), accumulation, 8).compute_s - plain == pytest.approx(streamed_s, rel=0.01)
+        again_s = told(stage(2), accumulation, 8).compute_s - plain
+        expected_s = accumulation * count * (host_time.GRADIENT_S + host_time.STREAMED_S)
+        assert again_s == pytest.approx(expected_s, rel=0.01)
+
+
+def test_torchaos_update_is_called_span_by_span():
+    """A call takes longer than the span's bytes: an H200 takes 5 ms for 67 M elements, where 0.3 would move them."""
+    calls = LLAMA_7B.parameter_count / SPAN_ELEMENTS[DeviceKind.CUDA]
+    for optimizer in BF16_MASTERS:
+        lean = speed(make_rung(2, optimizer=optimizer), 1, scene(machine(count=1)))
+        assert lean.update_s == pytest.approx(calls * host_time.SPAN_S, rel=0.01)
 
 
 def test_deepspeeds_hooks_take_time_for_every_module():
