@@ -182,6 +182,8 @@ def _families() -> list[CountedCase]:
     """Large vocabularies, tied embeddings, experts, one head for all keys, learned positions and biases."""
     return [
         CountedCase("Qwen2-0.5B", "2xA100-40GB", 1, micro_batch=4),
+        CountedCase("TinyLlama-1.1B", "1xA100-80GB", 1, tokens=512),
+        CountedCase("Llama-7B", "1xA100-80GB", 1, _NONE, _LORA, tokens=512, gradient_accumulation=2),
         CountedCase("Qwen2-0.5B", "8xA100-40GB", 2, _OPTIMIZER, gradient_accumulation=2),
         CountedCase("Qwen2-0.5B", "64xA100-40GB", 3, gradient_checkpointing=GradientCheckpointing.OFF),
         CountedCase("Gemma-2B", "8xA100-80GB", 2, tokens=512),

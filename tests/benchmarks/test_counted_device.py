@@ -128,3 +128,12 @@ def test_with_everything_offloaded_the_device_holds_buckets_and_norms(bench: Cou
     assert held.pageable_bytes == pytest.approx(12 * WEIGHTS / 8, abs=SMALL_BYTES)
     assert held.host_bytes == pytest.approx(held.pinned_bytes + held.pageable_bytes, abs=64 * SMALL_BYTES)
     assert held.rounded_host_bytes > 1.2 * held.host_bytes
+
+
+@pytest.mark.parametrize("method", [Method.FULL, Method.LORA])
+def test_one_device_alone_reduces_by_one_bucket_with_a_place_for_its_own(bench: CountedBench, method: Method) -> None:
+    """Nothing overlaps there: all gradients are there before the first goes into the bucket."""
+    row = bench.row(CountedCase("TinyLlama-1.1B", "1xA100-80GB", 1, method=method, tokens=256))
+    for phase in (Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD, Phase.SAVE):
+        assert row.loads[phase].total_bytes == pytest.approx(row.counted_by_phase()[phase], rel=1e-3), phase
+    assert row.device_error == pytest.approx(0.0, abs=1e-3)

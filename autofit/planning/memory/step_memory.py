@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autofit.domain.hardware import DeviceKind
 from autofit.domain.knobs.dtype import FP32_BYTES, FP64_BYTES, element_bytes
 from autofit.domain.knobs.offload import Offload
 from autofit.domain.outcome import Phase
@@ -41,10 +42,13 @@ def _loads_outside(strategy: Strategy, setting: Setting) -> Iterator[Load]:
 
 
 def _reduction(strategy: Strategy, setting: Setting, states: ModelStates) -> Load:
-    """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the copies of
-    a rank's own. A tensor that fits into the bucket is copied in the place of what has left it."""
+    """The load of ZeRO-1's reduction without overlap: all gradients, the bucket that they go through, and the place for
+    the copies of a rank's own. On a CPU that is taken as it fills: a tensor that fits into the bucket is copied in the
+    place of what has left it."""
     known, width = parameters(strategy.rung, setting), element_bytes(strategy.rung.dtype)
-    own = round(known.larger_share(bucket_elements(setting)) * own_count(strategy.rung, setting))
+    own = own_count(strategy.rung, setting)
+    if setting.kind is DeviceKind.CPU:
+        own = round(known.larger_share(bucket_elements(setting)) * own)
     return Load(
         Phase.BACKWARD,
         states.parameters_bytes,
