@@ -36,6 +36,9 @@ def is_overlapped(rung: Rung, kind: DeviceKind, rank_count: int) -> bool:
 
 
 def overlaps(rung: Rung, setting: Setting) -> bool:
+    """The same of a rung where it is; a script's own configuration is taken to have it on any GPU."""
+    if setting.is_script:
+        return setting.kind is DeviceKind.CUDA
     return is_overlapped(rung, setting.kind, setting.rank_count)
 
 

@@ -15,6 +15,7 @@ from autofit.domain.model import ParameterGroup
 from autofit.domain.script import LoadedCheckpoint, ScriptFacts
 from autofit.domain.strategy import Strategy
 from autofit.planning.memory.activations import moments
+from autofit.planning.memory.buffers import bucket_count, bucket_elements
 from autofit.planning.memory.peak_memory import estimate_memory
 from autofit.planning.parameters import parameters
 from autofit.planning.script.script_setting import guessed_shape, own_strategy, script_request, script_setting
@@ -80,3 +81,10 @@ def test_only_a_script_that_has_it_is_left_at_deepspeeds_stage_0(
 def test_checkpointing_is_turned_on_and_off_in_a_script_and_nothing_between() -> None:
     usable = GRADIENT_CHECKPOINTING.usable({}, setting().conditions)
     assert usable == (GradientCheckpointing.OFF, GradientCheckpointing.ON)
+
+
+def test_a_scripts_own_configuration_is_taken_to_overlap_on_a_gpu_alone_too() -> None:
+    """Nobody looked whether it does, and with it there are two reduce buckets."""
+    alone = replace(setting(), hardware=sim.hardware(1))
+    assert bucket_count(make_rung(1), alone) == 2 * bucket_elements(alone)
+    assert bucket_count(make_rung(1), replace(alone, tensors=None)) == bucket_elements(alone)
