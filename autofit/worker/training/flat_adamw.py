@@ -81,7 +81,8 @@ class _FlatAdamW(_AdamBase):
         update = _compiled_update() if is_compiled else _update
         end = begin + weight.numel()
         mean, square = (_part(state[name], begin, end) for name in ("exp_avg", "exp_avg_sq"))
-        rates = (group["lr"], *group["betas"], group["weight_decay"], group["eps"])
+        rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # compiled anew for each number otherwise
+        rates = (rate, *group["betas"], group["weight_decay"], group["eps"])
         update(self.codes, weight, gradient, state["step"], (mean, square), rates)
 
 
