@@ -78,12 +78,12 @@ class _FlatAdamW(_AdamBase):
         *,
         is_compiled: bool,
     ) -> None:
-        update = _compiled_update() if is_compiled else _update
+        adamw = _compiled_adamw() if is_compiled else _adamw
         end = begin + weight.numel()
         mean, square = (_part(state[name], begin, end) for name in ("exp_avg", "exp_avg_sq"))
         rate = torch.as_tensor(group["lr"], dtype=torch.float32)  # compiled anew for each number otherwise
         rates = (rate, *group["betas"], group["weight_decay"], group["eps"])
-        update(self.codes, weight, gradient, state["step"], (mean, square), rates)
+        adamw(self.codes, weight, gradient, state["step"], (mean, square), rates)
 
 
 class FlatAdamW8bit(_FlatAdamW):
@@ -106,7 +106,7 @@ def _part(moment: Any, begin: int, end: int) -> Parts:
     return moment.codes[begin // packed : end // packed], moment.scale[begin // block : end // block], moment.qmap
 
 
-def _update(
+def _adamw(
     codes: Any,
     weight: torch.Tensor,
     gradient: torch.Tensor,
@@ -124,8 +124,8 @@ def _update(
 
 
 @cache
-def _compiled_update() -> Callable[..., None]:
-    return torch.compile(_update, fullgraph=True, dynamic=False)
+def _compiled_adamw() -> Callable[..., None]:
+    return torch.compile(_adamw, fullgraph=True, dynamic=False)
 
 
 def _spans(count: int, span: int) -> Iterator[tuple[int, int]]:

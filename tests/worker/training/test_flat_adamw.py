@@ -91,7 +91,7 @@ def test_bf16_weights_move_on_average_by_less_than_they_can_be_told_apart() -> N
 def test_compiled_as_on_a_gpu_it_makes_the_same_steps(kind: type[_FlatAdamW], monkeypatch: pytest.MonkeyPatch) -> None:
     """In fp32, where nothing is rounded at random."""
     began, plain = share(COUNT, torch.float32).detach(), stepped(kind([share(COUNT, torch.float32)], **RATES))
-    monkeypatch.setattr(flat_adamw, "_update", flat_adamw._compiled_update())
+    monkeypatch.setattr(flat_adamw, "_adamw", flat_adamw._compiled_adamw())
     optimizer = kind([share(COUNT, torch.float32)], **RATES)
     assert float((stepped(optimizer) - plain).norm()) < 1e-4 * float((plain - began).norm())
     for number in range(10):  # torch compiles a function eight times at most
