@@ -17,14 +17,18 @@ from .payoff import Payoff, next_cost
 from .probe_cost import ProbeCost
 from .search_state import SearchState
 
-SHORT = 30
+SHORT = 60
 """A training is short whose length is less than so many probes. A longer one is worth a look before it starts, which
-takes less than a thirtieth of it: what is chosen may still fail, and then its start was for nothing."""
+takes less than a sixtieth of it: what is chosen may still fail, and then its start was for nothing."""
 
 SURE = 0.8
 """The chance to fit on the device, by all that is believed, from which the training itself may show it: where it does
 not, its start was for nothing, which takes less than a probe. No less than so, for nobody likes a training that fails
 to see whether it fits."""
+
+SEEN_SHARE_BEFORE_START = 1 / 2
+"""SEEN_SHARE of a probe where the training could start at once: less, for what it costs is not known as well, and is
+taken too low where seconds are not known at all. Chosen on simulated machines, as that is."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _payoff(one: Expectation, first: Expectation, tokens: float, search: SearchS
     error does not tell them apart."""
     apart = replace(one, spread=search.log_gain(one.strategy, first.strategy).std)
     cost_s = _cost(one, search).seconds(one.strategy, one.expected)
-    return Payoff(apart, cost_s, tokens / first.expected, tokens, SPEED_NOISE)
+    return Payoff(apart, cost_s, tokens / first.expected, tokens, SPEED_NOISE, SEEN_SHARE_BEFORE_START)
 
 
 def _cost(one: Expectation, search: SearchState) -> ProbeCost:

@@ -29,6 +29,7 @@ SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
 FREE = sim.traced(sim.setting(sim.hardware(2, 40), SMALL))
 FULL = sim.traced(sim.setting(sim.hardware(2, 40), SMALL, pins=Pins(method=Method.FULL)))
 PROBE_S = 20.0
+ONE_PROBE = TimeToEnd(80)  # too long to start unseen, too short for a second probe
 
 
 def answer(rungs: Ladder, strategy: Strategy) -> Measured:
@@ -49,19 +50,19 @@ def chosen(run: sim.Run) -> Choose:
 
 
 def test_a_short_training_takes_what_fits_first_and_a_long_one_looks_on() -> None:
-    short, long = search(FULL, TimeToEnd(40)), search(FULL, TimeToEnd(100_000))
+    short, long = search(FULL, ONE_PROBE), search(FULL, TimeToEnd(100_000))
     assert short.probe_count == 1 < long.probe_count
     speeds = [chosen(run).choice.measured.tokens_per_s for run in (short, long)]
     assert speeds[0] <= speeds[1]
 
 
 def test_the_certificate_weighs_the_next_probe_against_what_is_left() -> None:
-    run = search(FULL, TimeToEnd(40))
+    run = search(FULL, ONE_PROBE)
     why = chosen(run).choice.why
     for words in ("another probe would cost", "is expected to save", "of the training", "faster remains possible"):
         assert words in why
     measured = chosen(run).choice.measured
-    rest_s = 40 * sim.ladder(FULL).steps[0].estimates[0].speed.tokens_per_step / measured.tokens_per_s
+    rest_s = ONE_PROBE.step_count * sim.ladder(FULL).steps[0].estimates[0].speed.tokens_per_step / measured.tokens_per_s
     assert f"of the {brief_seconds(rest_s)} of the training" in why
     reasons = [rest.reason for rest in chosen(run).choice.unprobed]
     assert all(reasons)
@@ -80,11 +81,11 @@ def test_nothing_that_fits_is_missed_for_want_of_time() -> None:
     def probe(strategy: Strategy) -> Outcome:
         return answer(rungs, strategy) if strategy == fitting else sim.out_of_memory()
 
-    assert chosen(sim.search(FULL, rungs, probe, goal=TimeToEnd(40))).choice.strategy == fitting
+    assert chosen(sim.search(FULL, rungs, probe, goal=ONE_PROBE)).choice.strategy == fitting
 
 
 def test_all_parameters_beside_lora_are_predicted_unless_a_probe_is_cheap() -> None:
-    short, long = search(FREE, TimeToEnd(40)), search(FREE, TimeToEnd(1_000_000))
+    short, long = search(FREE, ONE_PROBE), search(FREE, TimeToEnd(1_000_000))
     assert chosen(short).choice.strategy.rung.method is Method.LORA
     beside = chosen(short).choice
     assert beside.plain is not None
@@ -179,7 +180,7 @@ def test_noise_of_a_measured_speed_leaves_room_above_it_for_what_does_no_less() 
 
 
 def test_a_choice_says_for_how_long_a_training_it_holds() -> None:
-    run, rungs = search(FULL, TimeToEnd(40)), sim.ladder(FULL)
+    run, rungs = search(FULL, ONE_PROBE), sim.ladder(FULL)
     choice = chosen(run).choice
     assert choice.reach_s is not None
     steps = choice.reach_s * choice.probed.tokens_per_s / rungs.steps[0].estimates[0].speed.tokens_per_step
