@@ -10,6 +10,8 @@ from _counted_ledger import Held
 from _counted_rows import CountedRow
 from _error_figures import figures, percent
 
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.offload import Offload
 from autofit.planning.memory.load import Load
 
 Group = Callable[[CountedRow], bool]
@@ -33,19 +35,19 @@ def _group_figures(rows: Sequence[CountedRow]) -> Iterator[tuple[str, dict[str, 
 
 
 def _groups() -> dict[str, Group]:
-    def named(word: str) -> Group:
-        return lambda row: word in str(row.case)
-
     return {
-        **{model: named(model) for model in MODELS},
-        **{f"zero{stage}": named(f"zero{stage}") for stage in (1, 2, 3)},
-        "no offload": lambda row: "offload" not in str(row.case),
-        "offload of the optimizer": lambda row: "offload" in str(row.case) and "offload-all" not in str(row.case),
-        "offload of all": named("offload-all"),
-        "full": lambda row: "lora" not in str(row.case),
-        "lora": named("lora"),
+        **{model: lambda row, model=model: row.case.model == model for model in MODELS},
+        **{f"ZeRO-{stage}": lambda row, stage=stage: row.case.zero_stage == stage for stage in (1, 2, 3)},
+        "no offload": lambda row: row.case.offload is Offload.NONE,
+        "offload of the optimizer": lambda row: row.case.offload is Offload.OPTIMIZER,
+        "offload of a part of it": lambda row: row.case.offload is Offload.PARTIAL,
+        "offload of all": lambda row: row.case.offload is Offload.ALL,
+        "all parameters": lambda row: row.case.method is Method.FULL,
+        "LoRA": lambda row: row.case.method is Method.LORA,
+        "LOMO, AdaLomo": lambda row: row.case.optimizer.is_fused,
         "accumulation": lambda row: row.case.gradient_accumulation > 1,
         "no gradient checkpointing": lambda row: not row.case.gradient_checkpointing.recomputes,
+        "1 rank": lambda row: row.setting.rank_count == 1,
         **{f"{count} ranks": lambda row, count=count: row.setting.rank_count == count for count in (2, 4, 8, 64)},
     }
 

@@ -33,6 +33,12 @@ from _memory_truth import Forker, Truth, build_model, measure, trace_steps
 
 from autofit.domain.errors import AutofitError
 from autofit.domain.estimate import MemoryEstimate
+from autofit.domain.knobs.attention import Attention
+from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
+from autofit.domain.knobs.method import Method
+from autofit.domain.knobs.optimizer import Optimizer
+from autofit.domain.knobs.quantization import Quantization
+from autofit.domain.task import Task
 from autofit.domain.trace import Trace
 from autofit.planning.memory.activations import micro_step
 from autofit.planning.memory.device_share import sized_for
@@ -185,21 +191,38 @@ def measured(measure_row: Callable[[C], R], chosen: Sequence[C]) -> Iterator[R]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, object]:
-    groups = {
-        **{name: [row for row in rows if row.case.architecture == name] for name in ARCHITECTURES},
-        **{f"zero{stage}": [row for row in rows if row.case.zero_stage == stage] for stage in (1, 2, 3)},
-        **{f"{count} ranks": [row for row in rows if row.case.rank_count == count] for count in (2, 8, 64)},
-        **{
-            f"{word}": [row for row in rows if word in str(row.case)]
-            for word in ("lora", "gc", "eager", "acc1", "lomo")
-        },
-    }
+    groups = {name: [row for row in rows if belongs(row.case)] for name, belongs in _groups().items()}
     return {
         "all": figures([row.error for row in rows]),
         "beyond_interval": [str(row.case) for row in rows if row.is_above],
         "below_interval": [str(row.case) for row in rows if not row.is_inside and not row.is_above],
         "groups": {name: figures([row.error for row in group]) for name, group in groups.items() if group},
     }
+
+
+def _groups() -> dict[str, Callable[[Case], bool]]:
+    return {
+        "plain data parallel": lambda case: case.zero_stage == 0,
+        **{f"ZeRO-{stage}": lambda case, stage=stage: case.zero_stage == stage for stage in (1, 2, 3)},
+        "1 rank": lambda case: case.rank_count == 1,
+        **{f"{count} ranks": lambda case, count=count: case.rank_count == count for count in (2, 8, 64)},
+        "LoRA": lambda case: case.method is Method.LORA,
+        "gradient checkpointing": lambda case: case.gradient_checkpointing.recomputes,
+        "every second layer": lambda case: case.gradient_checkpointing is GradientCheckpointing.EVERY_2,
+        "attention's output kept": lambda case: case.gradient_checkpointing is GradientCheckpointing.SELECTIVE,
+        "8- and 4-bit AdamW, Lion, SGD": lambda case: _is_lean(case.optimizer),
+        "LOMO, AdaLomo": lambda case: case.optimizer.is_fused,
+        "base in NF4 or int8": lambda case: case.quantization is not Quantization.NONE,
+        "eager attention": lambda case: case.attention is Attention.EAGER,
+        "DPO, KTO": lambda case: case.task in (Task.DPO, Task.KTO),
+        "GRPO": lambda case: case.task is Task.GRPO,
+        "reward models": lambda case: case.task is Task.REWARD,
+        **{name: lambda case, name=name: case.architecture == name for name in ARCHITECTURES},
+    }
+
+
+def _is_lean(optimizer: Optimizer) -> bool:
+    return optimizer is not Optimizer.ADAMW and not optimizer.is_fused
 
 
 def entry(row: Row) -> dict[str, object]:
