@@ -119,12 +119,12 @@ def _watched(process: subprocess.Popen[bytes], marks: Marks, until_s: float) -> 
 def _environment(tree: Path, cache: Path) -> dict[str, str]:
     """A store and the caches of libraries of its own; DeepSpeed's compiled kernels are those that are there."""
     cache.mkdir(exist_ok=True)
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    extensions = os.environ.get("TORCH_EXTENSIONS_DIR") or str(shared / "torch_extensions")
+    shared, kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), "torch_extensions"
+    if not (cache / kernels).exists():
+        (cache / kernels).symlink_to(shared / kernels)
     left_out = ("AUTOFIT_CACHE", "PYTHONDONTWRITEBYTECODE", "HF_HOME", "HF_DATASETS_CACHE")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    own = {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache), "TORCH_EXTENSIONS_DIR": extensions}
-    return kept | own
+    return kept | {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache)}
 
 
 def _median(courses: Sequence[Course]) -> Course:
