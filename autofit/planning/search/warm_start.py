@@ -25,9 +25,9 @@ SAME_SPEED = 0.1
 """How far, relatively, a speed may lie from the remembered one; a loaded machine's differ by some per cent, and more
 where the steps of either differed more."""
 
-CHEAP = 0.01
+CHEAP = 0.005
 """The share of a training that the probe may take which confirms what is remembered: if it is not true any more the
-training says so itself, and is searched then."""
+training says so itself, and is searched then. Less than a probe may take before what nobody has seen is started."""
 
 
 def decide_with_warm_start(
