@@ -119,9 +119,10 @@ def _watched(process: subprocess.Popen[bytes], marks: Marks, until_s: float) -> 
 def _environment(tree: Path, cache: Path) -> dict[str, str]:
     """A store and the caches of libraries of its own; DeepSpeed's compiled kernels are those that are there."""
     cache.mkdir(exist_ok=True)
-    shared, kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), "torch_extensions"
-    if not (cache / kernels).exists():
-        (cache / kernels).symlink_to(shared / kernels)
+    kernels = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch_extensions")
+    kernels.mkdir(parents=True, exist_ok=True)
+    if not (cache / kernels.name).exists():
+        (cache / kernels.name).symlink_to(kernels)
     left_out = ("AUTOFIT_CACHE", "PYTHONDONTWRITEBYTECODE", "HF_HOME", "HF_DATASETS_CACHE")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return kept | {"PYTHONPATH": str(tree), "XDG_CACHE_HOME": str(cache)}
