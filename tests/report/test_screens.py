@@ -201,6 +201,14 @@ def test_what_failed_otherwise_is_not_said_not_to_fit() -> None:
     assert "fits" not in shown
 
 
+def test_a_choice_that_nothing_was_tried_of_has_its_row_where_a_run_is_shown_again() -> None:
+    unseen = replace(sim.CHOICE, measured=None)
+    rows = plain(table_lines(View(hardware=sim.HARDWARE, request=sim.REQUEST, choice=unseen))).splitlines()
+    assert [line.split() for line in rows if line.endswith("chosen")] == [["zero1+lora", "mb4", "chosen"]]
+    tried = View(hardware=sim.HARDWARE, request=sim.REQUEST, choice=sim.CHOICE, trials=sim.TRIALS)
+    assert sum(line.endswith("chosen") for line in plain(table_lines(tried)).splitlines()) == 1
+
+
 def full_line(choice: Choice) -> str:
     lines = plain(message_lines(view_of(sim.beginning()), ev.Chosen(choice, 48.0, 5))).splitlines()
     return next((line for line in lines if line.startswith("full")), "")

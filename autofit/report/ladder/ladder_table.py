@@ -12,7 +12,7 @@ from autofit.report.view import View
 
 from .families import folded_text, more_text
 from .ladder_row import Row
-from .predicted_rows import waiting_row, waiting_steps
+from .predicted_rows import unseen_choice_rows, waiting_row, waiting_steps
 from .probed_rows import tried_rows
 from .skipped_rungs import Skipped, skipped
 
@@ -52,7 +52,7 @@ def table_lines(
     view: View, now_s: float = 0.0, *, width: int = WIDTH, row_limit: int | None = None, waiting: str = "not tried"
 ) -> list[Line]:
     """The table at `now_s`; `row_limit` shortens the list of what waits, `waiting` is the word for it."""
-    tried, (waits, folded) = tried_rows(view, now_s), waiting_steps(view)
+    tried, (waits, folded) = unseen_choice_rows(view) + tried_rows(view, now_s), waiting_steps(view)
     rows = [waiting_row(view, step, waiting) for step in waits]
     columns = _columns(tried + rows, width)
     first = [_heading(view, columns), *_rows_lines(view, tried, columns)]

@@ -46,6 +46,14 @@ def _chosen_row(view: View, step: Step) -> Row | None:
     return predicted_row(view, strategy, step.estimate(strategy), "chosen", Style.GOOD)
 
 
+def unseen_choice_rows(view: View) -> list[Row]:
+    """The row of a choice of which nothing was tried, without its estimate: of a run that is shown again, without its
+    ladder."""
+    if view.choice is None or view.ladder is not None or view.choice.strategy.rung in view.tried:
+        return []
+    return [predicted_row(view, view.choice.strategy, None, "chosen", Style.GOOD)]
+
+
 def _untried_row(view: View, step: Step, state: str) -> Row:
     limit_bytes = view.device_memory_bytes or 0
     pairs = list(zip(step.strategies, step.estimates, strict=True))
