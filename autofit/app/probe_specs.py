@@ -11,6 +11,7 @@ from autofit.app.context import Context
 from autofit.domain.codec import to_json
 from autofit.domain.hardware import DeviceKind, Hardware
 from autofit.domain.outcome import Measured, Outcome
+from autofit.domain.request import SearchOptions
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trial import Probe, Trial
 from autofit.domain.workload import BatchShape, DataProfile
@@ -70,7 +71,17 @@ class ProbeSpecs:
         """The specification of a probe with all ranks, after `trials`."""
         spec = self._spec(probe.strategy, self._job(probe.strategy), trials, len(trials) + 1)
         measure_s = probe.measure_s or spec.measure_s
-        return replace(spec, least_tokens_per_s=probe.least_tokens_per_s, measure_s=measure_s)
+        return replace(
+            spec,
+            least_tokens_per_s=probe.least_tokens_per_s,
+            measure_s=measure_s,
+            step_silence_s=self._step_silence_s(probe),
+        )
+
+    def _step_silence_s(self, probe: Probe) -> float | None:
+        """As the search says, and longer where more patience is asked for than usual."""
+        longer = max(1.0, self.heartbeat_timeout_s / SearchOptions.probe_timeout_s)
+        return None if probe.step_silence_s is None else longer * probe.step_silence_s
 
     def rehearsals(self, strategies: Sequence[Strategy], trials: Sequence[Trial]) -> tuple[ProbeSpec, ...]:
         """The specifications of rehearsals: rank 0 of each strategy, one a device."""

@@ -92,12 +92,14 @@ class Choice:
 @dataclass(frozen=True)
 class Probe:
     """With `least_tokens_per_s` it may end after its first measured step if it is slower: it cannot be chosen.
-    `measure_s` is how long its measured steps should take, all together; None: as long as usual."""
+    `measure_s` is how long its measured steps should take, all together; None: as long as usual. `step_silence_s` is
+    how long its ranks may give no sign of life within a step; None: as long as elsewhere."""
 
     strategy: Strategy
     why: str
     least_tokens_per_s: float | None = None
     measure_s: float | None = None
+    step_silence_s: float | None = None
 
 
 @dataclass(frozen=True)

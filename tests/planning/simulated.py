@@ -47,6 +47,9 @@ STEP_SPREAD = (0.003, 0.03)
 """The relative standard deviation of a speed by steps of MEASURE_S in all, on the quietest machine and on the most
 restless: shorter steps spread more, and longer ones less, as the root of their time."""
 
+HANG_S = 600.0
+"""The silence that ends what hangs at the latest: --probe-timeout, unless somebody says less."""
+
 BUILD_BYTES_PER_S = 20e9
 """How fast weights are made on a device: not measured on a GPU."""
 
@@ -204,6 +207,8 @@ class Cluster:
     def _race(self, probe: Probe, look: int) -> Outcome:
         """A probe that ends after its first step where that is too slow, with steps that spread as this machine's."""
         outcome, step_s = self.probe(probe.strategy, look), self._probed_step_s(probe.strategy)
+        if isinstance(outcome, TimedOut):
+            return replace(outcome, after_s=min(outcome.after_s, probe.step_silence_s or math.inf))
         spread = self._factor("spread", *STEP_SPREAD) * math.sqrt(MEASURE_S / step_s)
         if not isinstance(outcome, Measured):
             return outcome
@@ -343,7 +348,7 @@ class Cluster:
         if at < faults.crashed + faults.unsupported:
             return Unsupported(f"{rung} is not implemented")
         if at < faults.crashed + faults.unsupported + faults.timed_out:
-            return TimedOut(0, Phase.FORWARD, 120.0)
+            return TimedOut(0, Phase.FORWARD, HANG_S)
         return None
 
 

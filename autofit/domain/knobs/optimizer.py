@@ -37,6 +37,11 @@ class Optimizer(str, Enum):
         gradient, no fp32 master weight and no more than factored states."""
         return self in (Optimizer.LOMO, Optimizer.ADALOMO)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its update is compiled within the first step (torchao's, for a GPU)."""
+        return PACKAGES.get(self) == "torchao"
+
 
 BF16_MASTERS = frozenset({Optimizer.ADAMW_8BIT_BF16, Optimizer.ADAMW_4BIT_BF16})
 """Those whose master weights are bf16, rounded at random: to nearest, small learning rates would change nothing."""

@@ -121,7 +121,7 @@ def _traffic_effects(strategy: Strategy, speed: SpeedEstimate) -> Iterator[Effec
         share = _share(speed.communication_s, speed.step_s)
         yield Effect(f"communication {rung.zero_stage}{alike}", LINK_STD, share)
         yield Effect(f"communication {rung.zero_stage} {rung.method}{alike}", TRAFFIC_STD, share)
-    if _has_traffic(rung):
+    if _has_traffic(strategy):
         yield Effect("traffic rows", TRAFFIC_ROWS_STD, 1 / strategy.micro_batch)
 
 
@@ -182,17 +182,20 @@ def middle_bytes(memory: MemoryEstimate) -> float:
 def log_speed(strategy: Strategy, estimate: Estimate, *, is_rehearsal: bool = False) -> float:
     """The logarithm of tokens/s that is expected before any trial, without the communication that a rehearsal leaves
     out."""
-    speed, has_traffic = estimate.speed, _has_traffic(strategy.rung) and not is_rehearsal
+    speed, has_traffic = estimate.speed, _has_traffic(strategy) and not is_rehearsal
     left_out_s = speed.communication_s if is_rehearsal else 0.0
     overhead = (ROWS_MEAN + (TRAFFIC_ROWS_MEAN if has_traffic else 0.0)) / strategy.micro_batch
     return math.log(speed.tokens_per_step / (speed.step_s - left_out_s)) - overhead
 
 
-def _has_traffic(rung: Rung) -> bool:
-    """Whether bytes move for every micro-batch, not only for every step; adapters' gradients are too few to matter."""
+def _has_traffic(strategy: Strategy) -> bool:
+    """Whether bytes move for every micro-batch, not only for every step: stage 2 moves nothing more than stage 1 where
+    a step has one micro-batch. Adapters' gradients are too few to matter."""
+    rung = strategy.rung
     if rung.zero_stage >= 3:
         return True
-    return rung.method is Method.FULL and (rung.zero_stage == 2 or rung.offload is not Offload.NONE)
+    is_reduced_often = rung.zero_stage == 2 and strategy.gradient_accumulation > 1
+    return rung.method is Method.FULL and (is_reduced_often or rung.offload is not Offload.NONE)
 
 
 def moved_offload(rung: Rung) -> Offload:

@@ -53,7 +53,6 @@ def second_looks(search: SearchState, best: Best, goal: TimeToEnd) -> tuple[Payo
             tokens / best.merit,
             tokens,
             noise=0.0,  # which is in the spread
-            seen_share=1.0,
         )
         for strategy, (history, speed) in measured.items()
         if _looks(strategy, search) < MOST_LOOKS

@@ -19,10 +19,6 @@ from .search_state import SearchState
 UNKNOWN_LENGTH_S = 3600.0
 """A training of which nobody knows how long it is counts as one of an hour."""
 
-SEEN_SHARE = 2 / 3
-"""Of what a probe is expected to save, what it does: the one that promises the most of many is the most overestimated
-(Smith and Winkler, The Optimizer's Curse, Management Science 2006). Chosen on simulated machines."""
-
 _HALVINGS = 40
 
 
@@ -36,7 +32,7 @@ class Payoff:
     rest_s: float
     tokens: float
     noise: float  # relative, of the speed that the probe would measure
-    seen_share: float = SEEN_SHARE  # 1 where it is not the most promising of many
+    seen_share: float = 1.0  # of what it is expected to save, what it does
 
     @cached_property
     def saving_s(self) -> float:

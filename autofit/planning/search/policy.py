@@ -19,6 +19,7 @@ from .finalists import look_s, second_looks
 from .giving_up import give_up
 from .merit import TIE, Best, leader
 from .noise import outpacing
+from .patience import step_silence_s
 from .payoff import Payoff, payoffs
 from .search_state import SearchState
 from .sure_choice import sure_choice
@@ -47,6 +48,13 @@ def decide(ladder: Ladder, trials: Sequence[Trial], setting: Setting, goal: Goal
     and for those between which noise decides, which get MOST_LOOKS.
     """
     search = SearchState.of(ladder, trials, setting, goal)
+    action = _decided(search)
+    if not isinstance(action, Probe):
+        return action
+    return replace(action, step_silence_s=step_silence_s(action.strategy, search))
+
+
+def _decided(search: SearchState) -> Action:
     best = leader(search.histories, search)
     if (sure := sure_choice(search)) is not None:
         return _paying_probe(sure.paying) or Choose(unprobed_choice(search, sure))

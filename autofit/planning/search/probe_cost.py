@@ -54,15 +54,15 @@ class ProbeCost:
         outcome = trial.outcome
         if not isinstance(outcome, Measured):
             return outcome.total_s
-        step_s, count = self._step_s(trial.strategy, outcome.tokens_per_s), outcome.step_count or 1
+        step_s, count = self.step_s(trial.strategy, outcome.tokens_per_s), outcome.step_count or 1
         measured_s = max(MEASURE_S, count * step_s) if count > 1 else MEASURE_S
         return max(0.0, outcome.total_s - self._steps_s(trial.strategy, outcome.tokens_per_s, measured_s))
 
     def _micro_step_s(self, strategy: Strategy, tokens_per_s: float) -> float:
         return self.tokens_per_step / strategy.gradient_accumulation / tokens_per_s
 
-    def _step_s(self, strategy: Strategy, tokens_per_s: float) -> float:
-        """Of a probe's optimizer step."""
+    def step_s(self, strategy: Strategy, tokens_per_s: float) -> float:
+        """The seconds of a probe's optimizer step."""
         accumulation = probed_accumulation(strategy.gradient_accumulation, self.task)
         return self._micro_step_s(strategy, tokens_per_s) * accumulation
 

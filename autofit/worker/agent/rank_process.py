@@ -12,6 +12,9 @@ from pathlib import Path
 from autofit.domain.outcome import Phase
 from autofit.probing.protocol import RankReport, read_report
 
+_PASSES = (Phase.FORWARD, Phase.REFERENCE, Phase.BACKWARD, Phase.STEP)
+"""Where nobody else's code takes as long as it likes, as a reward does."""
+
 
 @dataclass
 class RankProcess:
@@ -19,8 +22,9 @@ class RankProcess:
     process: BaseProcess
     heartbeats: Connection
     report_path: Path
-    heartbeat_timeout_s: float
+    silence_s: float  # that it is given
     heard_at_s: float  # time.monotonic
+    step_silence_s: float | None = None  # the same within a step, where it is less
     phase: Phase = Phase.START
     has_started: bool = False
     was_killed: bool = False
@@ -28,7 +32,14 @@ class RankProcess:
     @property
     def deadline_s(self) -> float:
         """The time at which it will have been silent for too long (time.monotonic)."""
-        return self.heard_at_s + self.heartbeat_timeout_s
+        return self.heard_at_s + self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long it may be silent where it is now."""
+        if self.phase not in _PASSES or self.step_silence_s is None:
+            return self.silence_s
+        return min(self.silence_s, self.step_silence_s)
 
     @property
     def is_running(self) -> bool:

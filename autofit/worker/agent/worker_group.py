@@ -120,7 +120,7 @@ class WorkerGroup:
         self.clear()
         ended = GroupEnded(self.number, ends, self._started_s, self._elapsed_s())
         if self._silent is not None:
-            ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.heartbeat_timeout_s)
+            ended = replace(ended, silent_rank=self._silent.rank, silent_s=self._silent.patience_s)
         if self._is_late:
             ended = replace(ended, time_limit_s=self._time_limit_s)
         self._send(ended)
@@ -145,9 +145,12 @@ class WorkerGroup:
         report_path = folder / f"rank{rank}.json"
         line = to_line(self._command)
         process, heartbeats = fork(self._context, forked_process.rank_main, line, rank, str(report_path))
+        spec = self._spec
         return RankProcess(
-            rank, process, heartbeats, report_path, self._spec.heartbeat_timeout_s, heard_at_s=time.monotonic()
-        )
+            rank, process, heartbeats, report_path, spec.heartbeat_timeout_s,
+            heard_at_s=time.monotonic(),
+            step_silence_s=spec.step_silence_s if isinstance(spec, ProbeSpec) else None,
+        )  # fmt: skip
 
     def _receive(self, rank_process: RankProcess) -> None:
         try:

@@ -18,7 +18,7 @@ from autofit.domain.trial import Choose, Trial
 from autofit.domain.units import brief_seconds
 from autofit.planning.search.expected_improvement import Expectation, expectations
 from autofit.planning.search.merit import cap
-from autofit.planning.search.payoff import SEEN_SHARE, Payoff, payoffs
+from autofit.planning.search.payoff import Payoff, payoffs
 from autofit.planning.search.policy import decide
 from autofit.planning.search.probe_cost import START_S, ProbeCost
 from autofit.planning.search.search_state import SearchState
@@ -147,10 +147,10 @@ def test_a_difference_below_the_noise_saves_nothing() -> None:
 def test_the_reservation_value_is_where_a_probe_saves_what_it_costs() -> None:
     of = expectation(110.0, 0.1)
     payoff = Payoff(of, cost_s=5.0, rest_s=1000.0, tokens=100_000.0, noise=0.01)
-    assert of.expected_saving_s(payoff.reservation_s, 100_000.0, 0.01) == pytest.approx(5.0 / SEEN_SHARE, rel=1e-3)
-    believed = replace(payoff, seen_share=1.0)
-    assert believed.saving_s == pytest.approx(payoff.saving_s / SEEN_SHARE)
-    assert believed.reservation_s < payoff.reservation_s
+    assert of.expected_saving_s(payoff.reservation_s, 100_000.0, 0.01) == pytest.approx(5.0, rel=1e-3)
+    doubted = replace(payoff, seen_share=0.5)
+    assert doubted.saving_s == pytest.approx(payoff.saving_s / 2)
+    assert doubted.reservation_s > payoff.reservation_s
     dearer, likelier = replace(payoff, cost_s=20.0), replace(payoff, of=replace(of, expected=120.0))
     assert likelier.reservation_s < payoff.reservation_s < dearer.reservation_s
 

@@ -61,7 +61,7 @@ def test_nothing_is_sure_without_a_trace() -> None:
 def test_what_a_probe_may_gain_more_than_it_costs_is_probed_instead_of_what_is_sure() -> None:
     """A roomy strategy is sure; a faster one may fit. Once that has failed nothing more is probed."""
     scene = sim.traced(sim.setting(sim.hardware(2, 23), SMALL, pins=Pins(method=Method.FULL)))
-    ladder, goal = sim.ladder(scene), TimeToEnd(20)
+    ladder, goal = sim.ladder(scene), TimeToEnd(34)
     sure = sure_choice(SearchState.of(ladder, (), scene, goal))
     assert sure is not None
     assert sure.paying

@@ -163,7 +163,13 @@ class Bench:
         forked_process.redirect_output(str(self.folder / "log"))
         answer_with_stacks()
 
-    def run(self, *lives: Life, heartbeat_timeout_s: float = 60.0, time_limit_s: float | None = None) -> GroupEnded:
+    def run(
+        self,
+        *lives: Life,
+        heartbeat_timeout_s: float = 60.0,
+        time_limit_s: float | None = None,
+        step_silence_s: float | None = None,
+    ) -> GroupEnded:
         """The group of ranks that live so."""
 
         def rank_main(line: bytes, rank: int, report_path: str, heartbeats: Connection) -> None:
@@ -172,7 +178,10 @@ class Bench:
             os._exit(0)
 
         self._patch.setattr(forked_process, "rank_main", rank_main)
-        run_together([self._group(NUMBER, len(lives), heartbeat_timeout_s, time_limit_s=time_limit_s)], self.commands)
+        group = self._group(
+            NUMBER, len(lives), heartbeat_timeout_s, time_limit_s=time_limit_s, step_silence_s=step_silence_s
+        )
+        run_together([group], self.commands)
         ended = self.said.pop()
         assert isinstance(ended, GroupEnded)
         return ended
@@ -220,6 +229,7 @@ class Bench:
         heartbeat_timeout_s: float,
         is_rehearsal: bool = False,
         time_limit_s: float | None = None,
+        step_silence_s: float | None = None,
     ) -> WorkerGroup:
         job = Job(make_request(), STRATEGY, "{}", DeviceKind.CPU, rank_count, is_rehearsal=is_rehearsal)
         shapes = (BatchShape(64, 64.0),)
@@ -234,6 +244,7 @@ class Bench:
             heartbeat_timeout_s,
             False,
             time_limit_s=time_limit_s,
+            step_silence_s=step_silence_s,
         )
         return WorkerGroup(CONTEXT, RunProbe(number, spec), self._hear)  # type: ignore[arg-type]
 
@@ -379,6 +390,21 @@ def test_the_rank_that_is_silent_beyond_the_deadline_ends_the_group(bench: Bench
     _, *stacks = (bench.folder / "log").read_text().split("--- the stacks of ")
     assert stacks[-1].startswith("rank 1, in the start ---")
     assert "in begins_and_hangs" in stacks[-1]
+
+
+@pytest.mark.parametrize(
+    ("phase", "silent_s"), [(Phase.BUILD, 60.0), (Phase.FORWARD, 20.0), (Phase.REWARD, 60.0), (Phase.STEP, 20.0)]
+)
+def test_within_a_step_a_rank_may_be_silent_for_less(bench: Bench, phase: Phase, silent_s: float) -> None:
+    """Building takes as long as it takes, and so does what a reward computes."""
+
+    def hangs_there(rank: FakeRank) -> None:
+        rank.beat(phase)
+        rank.hang()
+
+    bench.on_message = lambda message: bench.pass_time(5.0)
+    ended = bench.run(hangs_there, heartbeat_timeout_s=60.0, step_silence_s=20.0)
+    assert (ended.silent_rank, ended.silent_s) == (0, silent_s)
 
 
 def test_a_heartbeat_moves_the_deadline(bench: Bench) -> None:
