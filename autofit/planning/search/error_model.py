@@ -28,7 +28,7 @@ ROWS_MEAN, ROWS_STD = 0.1, 0.08
 device. A roofline leaves such things out, so it errs to one side (0.15 on two CPU ranks)."""
 
 TRAFFIC_ROWS_MEAN, TRAFFIC_ROWS_STD = 0.2, 0.15
-"""The same share, added, where every micro-batch also moves weights or gradients."""
+"""The same share, added, where every micro-batch also moves weights or gradients, and not only every step."""
 
 LORA_STD = 0.12
 CHECKPOINTING_STD = 0.05
