@@ -132,6 +132,8 @@ class SimulatedAgent:
             Path(spec.log_path).write_text(f"{spec.job.strategy}\n")
             if spec.heartbeat_timeout_s < STEP_S:
                 return TimedOut(0, Phase.START, spec.heartbeat_timeout_s)
+            if isinstance(spec, ProbeSpec) and (spec.step_silence_s or STEP_S) < STEP_S:
+                return TimedOut(0, Phase.FORWARD, spec.step_silence_s or 0.0)
             outcome = answer()
             if isinstance(outcome, (Measured, OutOfMemory)):
                 for phase in (Phase.BUILD, Phase.INITIALIZE, Phase.FORWARD, Phase.BACKWARD):

@@ -59,6 +59,7 @@ from autofit.domain.request import Lora, Request, SearchOptions, Training
 from autofit.domain.run_end import MergeFailed, RunEnd, RunFailure
 from autofit.domain.strategy import Strategy
 from autofit.domain.workload import RowCounts
+from autofit.planning.search.patience import LEAST_S
 from autofit.probing.protocol import ProbeSpec
 from autofit.running.supervision import Supervision
 from autofit.running.training_command import TrainingFiles
@@ -990,6 +991,12 @@ def test_probes_have_names_of_their_own_even_after_an_interruption(stage: Stage)
     numbers = [int(Path(log).name.split("-")[1]) for log in logs]
     assert numbers == [1, 2, 3, *range(3, len(logs))]
     assert {spec.heartbeat_timeout_s for spec in stage.machine.specs[3:]} == {77.0}
+
+
+def test_who_waits_longer_than_usual_for_a_probe_waits_longer_for_a_step(stage: Stage) -> None:
+    stage.train(options=replace(OPTIONS, probe_timeout_s=2 * SearchOptions.probe_timeout_s))
+    silences_s = [spec.step_silence_s for spec in stage.machine.specs if not spec.job.is_rehearsal]
+    assert min(silences_s) == 2 * LEAST_S
 
 
 PINS = [

@@ -178,6 +178,9 @@ def test_failures_are_values_and_a_probe_after_them_is_measured(bench: Bench) ->
     late = bench.probe(bench.spec(heartbeat_timeout_s=0.001))
     assert isinstance(late, TimedOut), late
     assert late.after_s == 0.001
+    stuck = bench.probe(replace(bench.spec(), step_silence_s=0.0001))
+    assert isinstance(stuck, TimedOut), stuck
+    assert (stuck.after_s, stuck.phase in (Phase.FORWARD, Phase.BACKWARD, Phase.STEP)) == (0.0001, True)
     fits = bench.probe(bench.spec())
     assert isinstance(fits, Measured), fits
     limit_bytes = (fits.base_bytes + fits.peak_device_bytes) // 2

@@ -12,12 +12,14 @@ import pytest
 from autofit.domain.knobs.gradient_checkpointing import GradientCheckpointing
 from autofit.domain.knobs.method import Method
 from autofit.domain.knobs.offload import Offload
+from autofit.domain.knobs.pins import Pins
 from autofit.domain.strategy import Strategy
 from autofit.domain.trial import Trial
-from autofit.planning.search.error_model import speed_effects
+from autofit.planning.search.error_model import log_speed, speed_effects
 from autofit.planning.search.search_state import SearchState
 from tests.planning import simulated as sim
 
+SMALL = replace(sim.LLAMA_7B, parameter_count=1_000_000_000)
 SCENE = sim.setting(sim.hardware(2, 24), sim.LLAMA_7B, tokens=4096)
 
 
@@ -74,3 +76,18 @@ def test_communication_may_err_at_every_stage() -> None:
         effects = [one for one in speed_effects(step.strategies[0], estimate) if one.name.startswith("communication")]
         assert [one.name for one in effects] == [f"communication {stage}", f"communication {stage} {step.rung.method}"]
         assert math.hypot(*(one.prior_std for one in effects)) == pytest.approx(0.45, rel=0.01)
+
+
+def test_zero_2_pays_for_moving_gradients_only_where_it_does_so_more_often_than_zero_1() -> None:
+    scene = sim.setting(sim.hardware(2, 80), SMALL, global_batch=8, pins=Pins(method=Method.FULL))
+    rungs = sim.ladder(scene)
+    overheads = {
+        (one.rung.zero_stage, one.gradient_accumulation): log_speed(one, estimate)
+        - math.log(estimate.speed.tokens_per_s)
+        for step in rungs.steps
+        if step.rung.offload is Offload.NONE
+        for one, of_it in zip(step.strategies, step.estimates, strict=True)
+    }
+    assert overheads[2, 1] == pytest.approx(overheads[1, 1])
+    assert overheads[2, 4] < overheads[1, 4] - 0.1
+    assert overheads[3, 1] < overheads[1, 1] - 0.01
