@@ -82,8 +82,7 @@ def test_zero_2_pays_for_moving_gradients_only_where_it_does_so_more_often_than_
     scene = sim.setting(sim.hardware(2, 80), SMALL, global_batch=8, pins=Pins(method=Method.FULL))
     rungs = sim.ladder(scene)
     overheads = {
-        (one.rung.zero_stage, one.gradient_accumulation): log_speed(one, estimate)
-        - math.log(estimate.speed.tokens_per_s)
+        (one.rung.zero_stage, one.gradient_accumulation): log_speed(one, of_it) - math.log(of_it.speed.tokens_per_s)
         for step in rungs.steps
         if step.rung.offload is Offload.NONE
         for one, of_it in zip(step.strategies, step.estimates, strict=True)
