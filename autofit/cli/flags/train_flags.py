@@ -91,7 +91,7 @@ _FLAGS: tuple[Callable[[F], F], ...] = (
          help="Use no more than this on each device: 24GiB, 900MB."),
     flag("ranks", "--ranks", section=_FIT, metavar="N", type=_COUNT, help="Devices to use; all of them unless told."),
     flag("probe_timeout", "--probe-timeout", section=_FIT, metavar="SECONDS", type=_POSITIVE, default=600.0,
-         help="Give a probe up that shows no progress for so long; 600."),
+         help="Give a probe up that shows no progress for so long; 600, within a step less."),
     flag("optimize", "--optimize", section=_FIT, metavar="GOAL", default=Objective.SPEED.value,
          type=click.Choice([*(objective.value for objective in Objective), CHEAPEST]),
          help="speed, memory, energy or balanced: the best product of SpeedUp and MemoryUp, and of EnergyUp where "
