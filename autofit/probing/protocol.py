@@ -54,7 +54,7 @@ class ProbeSpec:
     heartbeat_timeout_s: float
     has_save: bool  # saves once a rung: its memory does not depend on the micro-batch
     measure_s: float = MEASURE_S
-    step_silence_s: float | None = None  # the same within a step, where it is less
+    step_silence_s: float | None = None  # the silence that ends it within a step, where that is less
     time_limit_s: float | None = None  # ends the probe, whatever signs of life its ranks give; None: no limit
     least_tokens_per_s: float | None = None  # ends it after the first measured step if that is slower; None: never
 

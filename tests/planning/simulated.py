@@ -22,6 +22,7 @@ from autofit.domain.knobs.quantization import Quantization
 from autofit.domain.ladder import Ladder
 from autofit.domain.model import ModelShape, ParameterGroup
 from autofit.domain.outcome import Crashed, Measured, Outcome, OutOfMemory, Phase, Place, TimedOut, Unsupported
+from autofit.domain.request import SearchOptions
 from autofit.domain.strategy import Rung, Strategy
 from autofit.domain.trace import MicroStep, Moment, Trace, Work
 from autofit.domain.trial import Choose, GiveUp, Probe, Rehearse, Trial
@@ -47,8 +48,8 @@ STEP_SPREAD = (0.003, 0.03)
 """The relative standard deviation of a speed by steps of MEASURE_S in all, on the quietest machine and on the most
 restless: shorter steps spread more, and longer ones less, as the root of their time."""
 
-HANG_S = 600.0
-"""The silence that ends what hangs at the latest: --probe-timeout, unless somebody says less."""
+HANG_S = SearchOptions.probe_timeout_s
+"""The silence that ends what hangs at the latest."""
 
 BUILD_BYTES_PER_S = 20e9
 """How fast weights are made on a device: not measured on a GPU."""
